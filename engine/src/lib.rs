@@ -1,0 +1,12 @@
+//! Plans, functions and operators; the live and the query runtime.
+//!
+//! A *plan* ([`plan`]) is a question. [`query`] answers it over a stretch of history, [`live`] keeps its
+//! answer current. Both run the same [`operators`], which call the same kernels ([`functions`]).
+//! This crate knows no HTTP, no YAML and no query text. It reads no clock: ticks come to it.
+
+pub mod functions;
+pub mod limits;
+pub mod live;
+pub mod operators;
+pub mod plan;
+pub mod query;

@@ -1,0 +1,10 @@
+//! Limits of the engine: number, unit, reason.
+
+/// Depth of a plan: bounds the recursion over it.
+pub const PLAN_DEPTH: usize = 1_000;
+/// Default for samples one query may hold in memory (Prometheus' `--query.max-samples`).
+pub const QUERY_SAMPLES: usize = 50_000_000;
+/// Steps that a value block of the query runtime holds: bounds memory, stays in cache.
+pub const BLOCK_STEPS: usize = 256;
+/// Rounds of rules reading recorded rules inside one tick; a longer chain goes on in the next tick.
+pub const TICK_ROUNDS: u64 = 64;

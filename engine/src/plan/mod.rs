@@ -1,0 +1,359 @@
+//! The plan: the one intermediate form that PromQL (and later SQL) binds to and both runtimes run.
+//!
+//! A node carries everything a runtime needs, already resolved. Two nodes are equal when they ask the same
+//! question, wherever they stand in the text: spans take no part in equality or hashing, so that equal
+//! sub-plans can be shared. See [`split`](crate::plan) for the cut into local and gather stage.
+
+use crate::functions::Function;
+use serde::{Deserialize, Serialize};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use storage::model::{Matcher, TimeMs};
+
+/// A plan, or a part of one. Cheap to clone and to share.
+pub type Plan = Arc<Node>;
+
+/// Byte range of the query text that a node came from.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// Byte after the last.
+    pub end: u32,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// Where it stood in the query.
+    pub span: Span,
+}
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.op == other.op
+    }
+}
+impl Eq for Node {}
+impl Hash for Node {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.op.hash(state);
+    }
+}
+
+/// The type of a node's answer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Type {
+    /// One number.
+    Scalar,
+    /// Labelled values at one time.
+    Vector,
+    /// Labelled stretches of samples.
+    Matrix,
+    /// A string.
+    Text,
+}
+
+/// A number that is equal to itself bit by bit.
+#[derive(Copy, Clone, Debug, Serialize, Deserialize)]
+pub struct Number(pub f64);
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+impl Eq for Number {}
+impl Hash for Number {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+/// What a node computes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Op {
+    /// A literal.
+    Number(Number),
+    /// A string literal.
+    Text(String),
+    /// The newest sample of each series within the lookback.
+    Instant(Selector),
+    /// All samples of each series within `range` ms.
+    Range {
+        /// Which series.
+        selector: Selector,
+        /// Length of the window, ms.
+        range: i64,
+    },
+    /// An inner plan evaluated at every `step` ms of a window of `range` ms.
+    Subquery {
+        /// The inner plan.
+        input: Plan,
+        /// Length of the window, ms.
+        range: i64,
+        /// Distance of evaluations, ms; `None`: the default evaluation interval.
+        step: Option<i64>,
+        /// Shift into the past, ms.
+        offset: i64,
+        /// Pinned evaluation time.
+        at: Option<At>,
+    },
+    /// A function of the table.
+    Call {
+        /// Its entry.
+        function: FunctionRef,
+        /// Its arguments, as many as were given.
+        args: Vec<Plan>,
+    },
+    /// Unary minus.
+    Negate(Plan),
+    /// Two operands.
+    Binary(Box<Binary>),
+    /// Many series into fewer.
+    Aggregate(Box<Aggregate>),
+}
+
+/// Which series, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Selector {
+    /// All must hold. A metric name is the matcher `__name__="…"`.
+    pub matchers: Vec<Matcher>,
+    /// Shift into the past, ms; negative: into the future.
+    pub offset: i64,
+    /// Pinned evaluation time.
+    pub at: Option<At>,
+}
+
+/// What `@` names.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum At {
+    /// `@ 1234.5`
+    Time(TimeMs),
+    /// `@ start()`
+    Start,
+    /// `@ end()`
+    End,
+}
+
+/// A binary operator with its operands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Binary {
+    /// The operator.
+    pub op: BinaryOp,
+    /// `bool` was written: comparisons answer 0 or 1 instead of filtering.
+    pub return_bool: bool,
+    /// How vectors are matched; ignored unless both operands are vectors.
+    pub matching: Matching,
+    /// Left operand.
+    pub lhs: Plan,
+    /// Right operand.
+    pub rhs: Plan,
+}
+
+/// Binary operators.
+#[allow(missing_docs, reason = "the variants are the operators themselves")]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    Pow,
+    Atan2,
+    Eq,
+    Ne,
+    Gt,
+    Lt,
+    Ge,
+    Le,
+    And,
+    Or,
+    Unless,
+}
+
+impl BinaryOp {
+    /// Whether it compares.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Eq | Ne | Gt | Lt | Ge | Le)
+    }
+    /// Whether it works on sets of series.
+    pub fn is_set(self) -> bool {
+        matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+    }
+    /// As written in PromQL.
+    pub fn as_str(self) -> &'static str {
+        use BinaryOp::*;
+        match self {
+            Add => "+",
+            Sub => "-",
+            Mul => "*",
+            Div => "/",
+            Mod => "%",
+            Pow => "^",
+            Atan2 => "atan2",
+            Eq => "==",
+            Ne => "!=",
+            Gt => ">",
+            Lt => "<",
+            Ge => ">=",
+            Le => "<=",
+            And => "and",
+            Or => "or",
+            Unless => "unless",
+        }
+    }
+}
+
+/// How the series of two vectors find each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Matching {
+    /// `true`: by the listed labels (`on`); `false`: by all but them (`ignoring`).
+    pub on: bool,
+    /// The listed labels.
+    pub labels: Vec<String>,
+    /// Which side may have several series per match.
+    pub cardinality: Cardinality,
+    /// Labels copied from the "one" side (`group_left(…)`).
+    pub include: Vec<String>,
+}
+
+/// Which side of a match may have several series.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Cardinality {
+    /// Neither.
+    #[default]
+    OneToOne,
+    /// The left (`group_left`).
+    ManyToOne,
+    /// The right (`group_right`).
+    OneToMany,
+    /// Both (set operators).
+    ManyToMany,
+}
+
+/// An aggregation with its operand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Aggregate {
+    /// The operator.
+    pub op: AggregateOp,
+    /// Which labels make a group.
+    pub grouping: Grouping,
+    /// `k`, `φ` or a label name.
+    pub param: Option<Plan>,
+    /// The operand.
+    pub input: Plan,
+}
+
+/// `by (…)` or `without (…)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Grouping {
+    /// `true`: drop the listed labels; `false`: keep only them.
+    pub without: bool,
+    /// The listed labels, sorted and unique.
+    pub labels: Vec<String>,
+}
+
+/// Aggregation operators.
+#[allow(missing_docs, reason = "the variants are the operators themselves")]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AggregateOp {
+    Sum,
+    Avg,
+    Count,
+    Min,
+    Max,
+    Group,
+    Stddev,
+    Stdvar,
+    Topk,
+    Bottomk,
+    Quantile,
+    CountValues,
+    Limitk,
+    LimitRatio,
+}
+
+impl AggregateOp {
+    /// As written in PromQL.
+    pub fn as_str(self) -> &'static str {
+        use AggregateOp::*;
+        match self {
+            Sum => "sum",
+            Avg => "avg",
+            Count => "count",
+            Min => "min",
+            Max => "max",
+            Group => "group",
+            Stddev => "stddev",
+            Stdvar => "stdvar",
+            Topk => "topk",
+            Bottomk => "bottomk",
+            Quantile => "quantile",
+            CountValues => "count_values",
+            Limitk => "limitk",
+            LimitRatio => "limit_ratio",
+        }
+    }
+}
+
+/// A function of the table; serialised by its name.
+#[derive(Copy, Clone, Debug)]
+pub struct FunctionRef(pub &'static Function);
+
+impl PartialEq for FunctionRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+impl Eq for FunctionRef {}
+impl Hash for FunctionRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name.hash(state);
+    }
+}
+impl Serialize for FunctionRef {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name)
+    }
+}
+impl<'de> Deserialize<'de> for FunctionRef {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let function = crate::functions::lookup(&name);
+        function.map(FunctionRef).ok_or_else(|| serde::de::Error::custom(format!("unknown function {name:?}")))
+    }
+}
+
+impl Node {
+    /// The type of the answer.
+    pub fn kind(&self) -> Type {
+        match &self.op {
+            Op::Number(_) => Type::Scalar,
+            Op::Text(_) => Type::Text,
+            Op::Instant(_) | Op::Aggregate(_) => Type::Vector,
+            Op::Range { .. } | Op::Subquery { .. } => Type::Matrix,
+            Op::Call { function, .. } => function.0.returns,
+            Op::Negate(input) => input.kind(),
+            Op::Binary(b) => match (b.lhs.kind(), b.rhs.kind()) {
+                (Type::Scalar, Type::Scalar) => Type::Scalar,
+                _ => Type::Vector,
+            },
+        }
+    }
+
+    /// The operands.
+    pub fn inputs(&self) -> Vec<&Plan> {
+        match &self.op {
+            Op::Number(_) | Op::Text(_) | Op::Instant(_) | Op::Range { .. } => Vec::new(),
+            Op::Subquery { input, .. } | Op::Negate(input) => vec![input],
+            Op::Call { args, .. } => args.iter().collect(),
+            Op::Binary(b) => vec![&b.lhs, &b.rhs],
+            Op::Aggregate(a) => a.param.iter().chain([&a.input]).collect(),
+        }
+    }
+}

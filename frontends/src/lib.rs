@@ -1,0 +1,7 @@
+//! Words in, plans out; answers out.
+//!
+//! [`promql`] turns text into plans, [`rules`] keeps rule files standing, [`http`] is the API.
+
+pub mod http;
+pub mod promql;
+pub mod rules;

@@ -1,0 +1,2 @@
+//! The perennial binary: flags, configuration, wiring, shutdown. The only place that knows every crate.
+fn main() {}

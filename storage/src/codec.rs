@@ -1,0 +1,26 @@
+//! The one place that knows bincode: control records are encoded here and nowhere else.
+//!
+//! bincode 1.3 is the version timely serialises with; its upstream calls it complete. Sample records have a
+//! hand-specified layout (see `docs/format/wal.md`) and do not come here, so the formats survive the crate.
+
+use bincode::Options;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A record that could not be encoded or decoded.
+#[derive(Debug, thiserror::Error)]
+#[error("codec: {0}")]
+pub struct CodecError(String);
+
+fn options() -> impl Options {
+    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(crate::limits::WAL_RECORD_BYTES as u64)
+}
+
+/// Encodes a control record.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    options().serialize(value).map_err(|e| CodecError(e.to_string()))
+}
+
+/// Decodes a control record; trailing bytes are an error.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    options().deserialize(bytes).map_err(|e| CodecError(e.to_string()))
+}

@@ -1,0 +1,16 @@
+//! What data is, and where it stays.
+//!
+//! Rooms: [`model`] (labels, matchers, samples), [`wal`] (the log), [`head`] (the recent hours),
+//! [`block`] (immutable Parquet files), [`store`] (the door: one object that owns them).
+//! This crate knows no PromQL and no HTTP. It reads no clock: time comes in with the calls.
+
+pub mod block;
+pub mod clock;
+pub mod codec;
+pub mod disk;
+pub mod head;
+pub mod limits;
+pub mod metrics;
+pub mod model;
+pub mod store;
+pub mod wal;

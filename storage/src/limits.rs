@@ -1,0 +1,14 @@
+//! Limits of the store: number, unit, reason. Nowhere else does this crate hold one.
+
+/// Compiled size of one regex, bytes: stops `a{1000}{1000}`.
+pub const REGEX_BYTES: usize = 10 << 20;
+/// Largest WAL record, bytes: a length field beyond it is damage, not data.
+pub const WAL_RECORD_BYTES: usize = 16 << 20;
+/// WAL segment size, bytes.
+pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// How far behind its series' newest sample a sample may come, ms (design §10).
+pub const OUT_OF_ORDER_WINDOW_MS: i64 = 30 * 60_000;
+/// How far ahead of the clock a sample may be, ms (Prometheus: 10 minutes).
+pub const FUTURE_MS: i64 = 10 * 60_000;
+/// Samples per sealed chunk.
+pub const CHUNK_SAMPLES: usize = 120;

@@ -1,0 +1,166 @@
+//! Self-metrics: a small registry of counters, gauges and histograms, printed in the text format 0.0.4.
+//!
+//! It sits in the lowest crate so that every room can count; it is passed in, never global. Names follow
+//! Prometheus (`prometheus_tsdb_…`) where a stock alert or dashboard asks for them.
+
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+    /// The current count.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that moves both ways.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets the value.
+    pub fn set(&self, v: f64) {
+        self.0.store(v.to_bits(), Relaxed);
+    }
+    /// Adds `v` (may be negative).
+    pub fn add(&self, v: f64) {
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |bits| Some((f64::from_bits(bits) + v).to_bits()));
+    }
+    /// The current value.
+    pub fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Relaxed))
+    }
+}
+
+/// A classic histogram.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: Vec<f64>,
+    buckets: Vec<AtomicU64>,
+    sum: Gauge,
+}
+
+impl Histogram {
+    /// Counts one observation.
+    pub fn observe(&self, v: f64) {
+        let at = self.bounds.partition_point(|b| *b < v);
+        self.buckets[at].fetch_add(1, Relaxed);
+        self.sum.add(v);
+    }
+}
+
+#[derive(Clone)]
+enum Metric {
+    Counter(Arc<Counter>),
+    Gauge(Arc<Gauge>),
+    Histogram(Arc<Histogram>),
+}
+
+struct Family {
+    help: &'static str,
+    series: BTreeMap<String, Metric>,
+}
+
+/// All self-metrics of one server. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<BTreeMap<&'static str, Family>>>);
+
+impl Metrics {
+    /// The counter `name` with these labels; made on first use.
+    pub fn counter(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Counter> {
+        match self.entry(name, help, labels, || Metric::Counter(Arc::default())) {
+            Metric::Counter(c) => c,
+            _ => Arc::default(),
+        }
+    }
+
+    /// The gauge `name` with these labels; made on first use.
+    pub fn gauge(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Gauge> {
+        match self.entry(name, help, labels, || Metric::Gauge(Arc::default())) {
+            Metric::Gauge(g) => g,
+            _ => Arc::default(),
+        }
+    }
+
+    /// The histogram `name` with these labels and bucket bounds; made on first use.
+    pub fn histogram(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        bounds: &[f64],
+    ) -> Arc<Histogram> {
+        let make = || {
+            let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+            Arc::new(Histogram { bounds: bounds.to_vec(), buckets, sum: Gauge::default() })
+        };
+        match self.entry(name, help, labels, || Metric::Histogram(make())) {
+            Metric::Histogram(h) => h,
+            _ => make(),
+        }
+    }
+
+    fn entry(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        make: impl FnOnce() -> Metric,
+    ) -> Metric {
+        let key = labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect::<Vec<_>>().join(",");
+        let mut families = self.0.lock();
+        let family = families.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
+        family.series.entry(key).or_insert_with(make).clone()
+    }
+
+    /// Everything in the text format 0.0.4.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        for (name, family) in self.0.lock().iter() {
+            let kind = match family.series.values().next() {
+                Some(Metric::Counter(_)) => "counter",
+                Some(Metric::Gauge(_)) => "gauge",
+                Some(Metric::Histogram(_)) => "histogram",
+                None => continue,
+            };
+            let _ = write!(out, "# HELP {name} {}\n# TYPE {name} {kind}\n", family.help);
+            family.series.iter().for_each(|(labels, metric)| render_series(&mut out, name, labels, metric));
+        }
+        out
+    }
+}
+
+fn render_series(out: &mut String, name: &str, labels: &str, metric: &Metric) {
+    let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+    match metric {
+        Metric::Counter(c) => drop(writeln!(out, "{name}{braces} {}", c.get())),
+        Metric::Gauge(g) => drop(writeln!(out, "{name}{braces} {}", g.get())),
+        Metric::Histogram(h) => render_histogram(out, name, labels, &braces, h),
+    }
+}
+
+fn render_histogram(out: &mut String, name: &str, labels: &str, braces: &str, h: &Histogram) {
+    let comma = if labels.is_empty() { "" } else { "," };
+    let mut total = 0;
+    for (i, bucket) in h.buckets.iter().enumerate() {
+        total += bucket.load(Relaxed);
+        let le = h.bounds.get(i).map_or("+Inf".to_owned(), |b| format!("{b:?}"));
+        let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {total}");
+    }
+    let _ = writeln!(out, "{name}_sum{braces} {}\n{name}_count{braces} {total}", h.sum.get());
+}

@@ -1,0 +1,273 @@
+//! Label sets: sorted name-value pairs in one allocation.
+//!
+//! The bytes are `(len name len value)*` with LEB128 lengths, sorted by name, without empty values
+//! (an empty label is an absent label). Equality and hashing work on the bytes; a clone is a
+//! reference count. See [`super::matcher`] for asking about them.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// The name of the label that holds the metric name.
+pub const METRIC_NAME: &str = "__name__";
+
+/// An immutable, sorted label set.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<[u8]>);
+
+impl Default for Labels {
+    fn default() -> Self {
+        Labels(Arc::from([]))
+    }
+}
+
+impl Labels {
+    /// The label set of these pairs, in any order. Empty values are dropped; of equal names the last wins.
+    pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
+        let mut builder = LabelsBuilder::default();
+        for (name, value) in pairs {
+            builder.set(name, value);
+        }
+        builder.build()
+    }
+
+    /// The label set of pairs already sorted by name, unique and without empty values.
+    pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
+        let mut bytes = Vec::with_capacity(128);
+        for (name, value) in pairs {
+            put(&mut bytes, name);
+            put(&mut bytes, value);
+        }
+        Labels(Arc::from(bytes))
+    }
+
+    /// The encoded form, as [`Labels::from_encoded`] takes it.
+    pub fn encoded(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A label set out of its encoded form. `None` if the bytes are not one.
+    pub fn from_encoded(bytes: &[u8]) -> Option<Labels> {
+        let mut at = 0;
+        let mut previous: Option<&str> = None;
+        while at < bytes.len() {
+            let name = checked_take(bytes, &mut at)?;
+            let value = checked_take(bytes, &mut at)?;
+            if value.is_empty() || previous.is_some_and(|p| p >= name) {
+                return None;
+            }
+            previous = Some(name);
+        }
+        Some(Labels(Arc::from(bytes)))
+    }
+
+    /// The pairs, sorted by name.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { bytes: &self.0, at: 0 }
+    }
+
+    /// The value of label `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// The metric name, or "".
+    pub fn name(&self) -> &str {
+        self.get(METRIC_NAME).unwrap_or("")
+    }
+
+    /// Whether there is no label at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Number of labels.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// A 64-bit hash of the content, stable across runs and machines.
+    pub fn hash64(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&self.0)
+    }
+
+    /// The labels for which `keep(name)` holds.
+    pub fn filter(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
+        Labels::from_sorted(self.iter().filter(|(n, _)| keep(n)))
+    }
+
+    /// Without the metric name.
+    pub fn without_name(&self) -> Labels {
+        self.filter(|n| n != METRIC_NAME)
+    }
+
+    /// A builder that starts from this set.
+    pub fn to_builder(&self) -> LabelsBuilder {
+        LabelsBuilder { pairs: self.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect() }
+    }
+}
+
+/// Order of Prometheus' `labels.Compare`: pairwise by name, then value, bytewise; the shorter first.
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// As PromQL writes it: `name{a="b"}`.
+impl std::fmt::Display for Labels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())?;
+        let rest = self.iter().filter(|(n, _)| *n != METRIC_NAME);
+        let mut opened = self.name().is_empty();
+        if opened {
+            f.write_str("{")?;
+        }
+        for (i, (name, value)) in rest.enumerate() {
+            if i == 0 && !opened {
+                f.write_str("{")?;
+                opened = true;
+            }
+            write!(f, "{}{name}={value:?}", if i == 0 { "" } else { ", " })?;
+        }
+        if opened { f.write_str("}") } else { Ok(()) }
+    }
+}
+
+impl std::fmt::Debug for Labels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Vec::<u8>::deserialize(deserializer)?;
+        Labels::from_encoded(&bytes).ok_or_else(|| serde::de::Error::custom("not an encoded label set"))
+    }
+}
+
+/// The pairs of a [`Labels`], sorted by name.
+#[derive(Clone)]
+pub struct Iter<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.bytes.len() {
+            return None;
+        }
+        let name = checked_take(self.bytes, &mut self.at)?;
+        let value = checked_take(self.bytes, &mut self.at)?;
+        Some((name, value))
+    }
+}
+
+/// Collects labels in any order.
+#[derive(Clone, Debug, Default)]
+pub struct LabelsBuilder {
+    pairs: Vec<(String, String)>,
+}
+
+impl LabelsBuilder {
+    /// Sets label `name`; an empty value removes it.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) -> &mut Self {
+        let (name, value) = (name.into(), value.into());
+        match self.pairs.iter_mut().find(|(n, _)| *n == name) {
+            Some(pair) => pair.1 = value,
+            None => self.pairs.push((name, value)),
+        }
+        self
+    }
+
+    /// Removes label `name`.
+    pub fn remove(&mut self, name: &str) -> &mut Self {
+        self.pairs.retain(|(n, _)| n != name);
+        self
+    }
+
+    /// The current value of label `name`, "" if it has none.
+    pub fn get(&self, name: &str) -> &str {
+        self.pairs.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
+    }
+
+    /// The pairs set so far, in order of insertion; values may be empty.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.pairs
+    }
+
+    /// The finished set.
+    pub fn build(&self) -> Labels {
+        let mut pairs: Vec<(&str, &str)> =
+            self.pairs.iter().filter(|(_, v)| !v.is_empty()).map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        pairs.sort_unstable();
+        Labels::from_sorted(pairs)
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, text: &str) {
+    let mut len = text.len();
+    while len >= 0x80 {
+        bytes.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    bytes.push(len as u8);
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn checked_take<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a str> {
+    let (mut len, mut shift) = (0usize, 0);
+    loop {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        len |= usize::from(byte & 0x7f).checked_shl(shift)?;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        if shift > 28 {
+            return None;
+        }
+    }
+    let end = at.checked_add(len)?;
+    let text = std::str::from_utf8(bytes.get(*at..end)?).ok()?;
+    *at = end;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorts_drops_empty_and_round_trips() {
+        let labels = Labels::from_pairs([("z", "1"), ("__name__", "up"), ("empty", ""), ("a", "2")]);
+        assert_eq!(labels.to_string(), r#"up{a="2", z="1"}"#);
+        assert_eq!(Labels::from_encoded(labels.encoded()), Some(labels.clone()));
+        assert_eq!(Labels::from_encoded(&labels.encoded()[1..]), None);
+        assert_eq!(labels.without_name().to_string(), r#"{a="2", z="1"}"#);
+    }
+
+    #[test]
+    fn long_values_have_multi_byte_lengths() {
+        let long = "x".repeat(70_000);
+        let labels = Labels::from_pairs([("a", long.as_str())]);
+        assert_eq!(labels.get("a"), Some(long.as_str()));
+    }
+}

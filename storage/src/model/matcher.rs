@@ -1,0 +1,126 @@
+//! Matchers: what a selector asks of one label.
+//!
+//! A missing label counts as the empty string, regexes are RE2, anchored on both sides and `.` matches
+//! newlines, as in Prometheus. The translation of Go's regex dialect is in [`super::regex`].
+
+use super::{Labels, regex::AnchoredRegex, regex::RegexError};
+use serde::{Deserialize, Serialize};
+use std::hash::{Hash, Hasher};
+
+/// How a matcher compares.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum MatchOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`
+    Regex,
+    /// `!~`
+    NotRegex,
+}
+
+impl MatchOp {
+    /// As written in PromQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MatchOp::Equal => "=",
+            MatchOp::NotEqual => "!=",
+            MatchOp::Regex => "=~",
+            MatchOp::NotRegex => "!~",
+        }
+    }
+}
+
+/// One condition on one label.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked", into = "Unchecked")]
+pub struct Matcher {
+    /// The label's name.
+    pub name: String,
+    /// The comparison.
+    pub op: MatchOp,
+    /// The text or pattern, as the user wrote it.
+    pub value: String,
+    regex: Option<AnchoredRegex>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Unchecked(String, MatchOp, String);
+
+impl TryFrom<Unchecked> for Matcher {
+    type Error = RegexError;
+    fn try_from(u: Unchecked) -> Result<Self, RegexError> {
+        Matcher::new(u.0, u.1, u.2)
+    }
+}
+
+impl From<Matcher> for Unchecked {
+    fn from(m: Matcher) -> Self {
+        Unchecked(m.name, m.op, m.value)
+    }
+}
+
+impl Matcher {
+    /// A matcher; fails if `value` must be a regex and is none.
+    pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Matcher, RegexError> {
+        let (name, value) = (name.into(), value.into());
+        let regex = match op {
+            MatchOp::Regex | MatchOp::NotRegex => Some(AnchoredRegex::new(&value)?),
+            MatchOp::Equal | MatchOp::NotEqual => None,
+        };
+        Ok(Matcher { name, op, value, regex })
+    }
+
+    /// `name="value"`.
+    pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Matcher {
+        Matcher { name: name.into(), op: MatchOp::Equal, value: value.into(), regex: None }
+    }
+
+    /// Whether a label with this value (missing: "") satisfies the matcher.
+    pub fn matches(&self, value: &str) -> bool {
+        match (self.op, &self.regex) {
+            (MatchOp::Equal, _) => value == self.value,
+            (MatchOp::NotEqual, _) => value != self.value,
+            (MatchOp::Regex, Some(regex)) => regex.is_match(value),
+            (MatchOp::NotRegex, Some(regex)) => !regex.is_match(value),
+            (_, None) => false,
+        }
+    }
+
+    /// Whether `labels` satisfy the matcher.
+    pub fn matches_labels(&self, labels: &Labels) -> bool {
+        self.matches(labels.get(&self.name).unwrap_or(""))
+    }
+
+    /// Whether a series without the label satisfies the matcher.
+    pub fn matches_empty(&self) -> bool {
+        self.matches("")
+    }
+
+    /// The compiled pattern of a regex matcher.
+    pub fn regex(&self) -> Option<&AnchoredRegex> {
+        self.regex.as_ref()
+    }
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.op, &self.value) == (&other.name, other.op, &other.value)
+    }
+}
+
+impl Eq for Matcher {}
+
+impl Hash for Matcher {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, self.op, &self.value).hash(state);
+    }
+}
+
+/// As PromQL writes it.
+impl std::fmt::Display for Matcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+    }
+}

@@ -1,0 +1,13 @@
+//! The data model: labels, matchers, values and time. Everything else in the house speaks in these words.
+
+pub mod labels;
+pub mod matcher;
+pub mod regex;
+pub mod shard;
+pub mod time;
+pub mod value;
+
+pub use labels::{Labels, LabelsBuilder};
+pub use matcher::{MatchOp, Matcher};
+pub use shard::{SHARDS, SeriesRef, shard_of};
+pub use time::TimeMs;

@@ -1,0 +1,1 @@
+//! See docs/format; written by the store's builders.
