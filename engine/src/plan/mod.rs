@@ -2,7 +2,9 @@
 //!
 //! A node carries everything a runtime needs, already resolved. Two nodes are equal when they ask the same
 //! question, wherever they stand in the text: spans take no part in equality or hashing, so that equal
-//! sub-plans can be shared. See [`split`](crate::plan) for the cut into local and gather stage.
+//! sub-plans can be shared. See [`physical`] for the cut into local and gather stage.
+
+pub mod physical;
 
 use crate::functions::Function;
 use serde::{Deserialize, Serialize};
