@@ -327,7 +327,9 @@ impl<'de> Deserialize<'de> for FunctionRef {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         let function = crate::functions::lookup(&name);
-        function.map(FunctionRef).ok_or_else(|| serde::de::Error::custom(format!("unknown function {name:?}")))
+        function
+            .map(FunctionRef)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown function {name:?}")))
     }
 }
 
