@@ -39,6 +39,16 @@ impl SumPartial {
     pub fn value(&self) -> f64 {
         self.0.value()
     }
+
+    /// As two numbers, to travel in columns.
+    pub fn lanes(&self) -> [f64; 2] {
+        [self.0.sum, self.0.c]
+    }
+
+    /// Out of its two numbers.
+    pub fn from_lanes([sum, c]: [f64; 2]) -> SumPartial {
+        SumPartial(Neumaier { sum, c })
+    }
 }
 
 /// A group's variance: Welford's recurrence, not compensated. A group that begins with NaN or an infinity is NaN.

@@ -68,6 +68,59 @@ pub fn pattern(text: &str) -> Result<AnchoredRegex, LabelError> {
     AnchoredRegex::new(text).map_err(|error| LabelError::Pattern(error.to_string()))
 }
 
+/// A call with its texts checked and compiled; once per query, then once per series.
+pub enum Relabeling {
+    /// See [`replace`].
+    Replace {
+        /// The label to set.
+        dst: String,
+        /// What to set it to.
+        template: String,
+        /// The label to read.
+        src: String,
+        /// Anchored.
+        regex: AnchoredRegex,
+    },
+    /// See [`join`].
+    Join {
+        /// The label to set.
+        dst: String,
+        /// Between the values.
+        separator: String,
+        /// The labels to read.
+        sources: Vec<String>,
+    },
+}
+
+impl Relabeling {
+    /// The call of a function of this kind with these texts, in the order of its parameters.
+    pub fn new(kind: Relabel, texts: &[String]) -> Result<Relabeling, LabelError> {
+        let text = |i: usize| texts.get(i).cloned().unwrap_or_default();
+        destination(kind, &text(0))?;
+        Ok(match kind {
+            Relabel::Replace => {
+                Relabeling::Replace { dst: text(0), template: text(1), src: text(2), regex: pattern(&text(3))? }
+            }
+            Relabel::Join => Relabeling::Join {
+                dst: text(0),
+                separator: text(1),
+                sources: texts.get(2..).unwrap_or_default().to_vec(),
+            },
+        })
+    }
+
+    /// The new labels of one series.
+    pub fn apply(&self, labels: &Labels) -> Result<Labels, LabelError> {
+        match self {
+            Relabeling::Replace { dst, template, src, regex } => replace(labels, dst, template, src, regex.inner()),
+            Relabeling::Join { dst, separator, sources } => {
+                let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+                join(labels, dst, separator, &sources)
+            }
+        }
+    }
+}
+
 /// Label names may be any text but the empty one.
 fn destination(kind: Relabel, name: &str) -> Result<(), LabelError> {
     if name.is_empty() {

@@ -99,6 +99,16 @@ impl Mean {
         *self = Mean { acc, count: total, incremental: true };
     }
 
+    /// As three numbers, to travel in columns: sum, compensation, count (negative: the sum is a mean already).
+    pub fn lanes(&self) -> [f64; 3] {
+        [self.acc.sum, self.acc.c, if self.incremental { -self.count } else { self.count }]
+    }
+
+    /// Out of its three numbers.
+    pub fn from_lanes([sum, c, count]: [f64; 3]) -> Mean {
+        Mean { acc: Neumaier { sum, c }, count: count.abs(), incremental: count < 0.0 }
+    }
+
     /// How many values went in.
     pub fn count(&self) -> f64 {
         self.count

@@ -6,7 +6,7 @@
 
 use super::grouping::{Groups, group_key};
 use super::{Changed, EvalError, Input, Operator, Output};
-use crate::functions::aggregation::{AvgPartial, SumPartial, greater, smaller};
+use crate::functions::aggregation::{AvgPartial, SumPartial, max, min};
 use crate::plan::{AggregateOp, Grouping};
 use storage::model::TimeMs;
 use storage::model::value::{ABSENT, is_absent};
@@ -112,15 +112,16 @@ fn partial(op: AggregateOp, mut values: impl Iterator<Item = f64>) -> [f64; 3] {
         AggregateOp::Sum => {
             let mut sum = SumPartial::of(first);
             values.for_each(|v| sum.add(v));
-            [sum.sum, sum.c, ABSENT]
+            let [sum, c] = sum.lanes();
+            [sum, c, ABSENT]
         }
         AggregateOp::Avg => {
             let mut avg = AvgPartial::of(first);
             values.for_each(|v| avg.add(v));
             avg.lanes()
         }
-        AggregateOp::Min => [values.fold(first, smaller), ABSENT, ABSENT],
-        AggregateOp::Max => [values.fold(first, greater), ABSENT, ABSENT],
+        AggregateOp::Min => [values.fold(first, min), ABSENT, ABSENT],
+        AggregateOp::Max => [values.fold(first, max), ABSENT, ABSENT],
         AggregateOp::Group => [1.0, ABSENT, ABSENT],
         _ => [(1 + values.count()) as f64, ABSENT, ABSENT],
     }
@@ -172,18 +173,18 @@ fn merge(op: AggregateOp, input: &Output, mut rows: impl Iterator<Item = usize>)
     let start = input.values[first];
     match op {
         AggregateOp::Sum => {
-            let mut sum = SumPartial { sum: start, c: lane(0, first) };
-            rows.for_each(|r| sum.merge(SumPartial { sum: input.values[r], c: lane(0, r) }));
+            let mut sum = SumPartial::from_lanes([start, lane(0, first)]);
+            rows.for_each(|r| sum.merge(&SumPartial::from_lanes([input.values[r], lane(0, r)])));
             sum.value()
         }
         AggregateOp::Avg => {
             let at = |r: usize| AvgPartial::from_lanes([input.values[r], lane(0, r), lane(1, r)]);
             let mut avg = at(first);
-            rows.for_each(|r| avg.merge(at(r)));
+            rows.for_each(|r| avg.merge(&at(r)));
             avg.value()
         }
-        AggregateOp::Min => rows.fold(start, |m, r| smaller(m, input.values[r])),
-        AggregateOp::Max => rows.fold(start, |m, r| greater(m, input.values[r])),
+        AggregateOp::Min => rows.fold(start, |m, r| min(m, input.values[r])),
+        AggregateOp::Max => rows.fold(start, |m, r| max(m, input.values[r])),
         AggregateOp::Group => 1.0,
         _ => rows.fold(start, |n, r| n + input.values[r]),
     }

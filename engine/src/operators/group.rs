@@ -3,7 +3,8 @@
 use super::grouping::{Groups, group_key};
 use super::matching::replace_rows;
 use super::{EvalError, Input, Operator, Output, scalar::scalar_of};
-use crate::functions::aggregation::{Deviation, quantile};
+use crate::functions::aggregation::VariancePartial;
+use crate::functions::quantile::quantile;
 use crate::plan::{AggregateOp, Grouping};
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -74,9 +75,9 @@ impl Group {
         let value = match self.op {
             AggregateOp::Quantile => quantile(param, &mut present),
             op => {
-                let mut deviation = Deviation::of(first);
+                let mut deviation = VariancePartial::of(first);
                 present[1..].iter().for_each(|v| deviation.add(*v));
-                if op == AggregateOp::Stddev { deviation.variance().sqrt() } else { deviation.variance() }
+                if op == AggregateOp::Stddev { deviation.deviation() } else { deviation.variance() }
             }
         };
         let labels = self.groups.labels[group].clone();
@@ -93,13 +94,24 @@ impl Group {
                 continue;
             }
             let mut builder = self.groups.labels[group].to_builder();
-            builder.set(label.as_str(), crate::functions::aggregation::format_value(value));
+            builder.set(label.as_str(), format_value(value));
             let labels = group_key_of_count(&self.grouping, &label, builder.build());
             *counts.entry(labels).or_insert(0.0) += 1.0;
         }
         for (labels, count) in counts {
             values.push((self.row_of_labels(labels, out), count));
         }
+    }
+}
+
+/// A value as a label: plain decimals, as Go's `FormatFloat(v, 'f', -1, 64)`.
+fn format_value(v: f64) -> String {
+    if v.is_nan() {
+        "NaN".to_owned()
+    } else if v.is_infinite() {
+        if v > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() }
+    } else {
+        format!("{v}")
     }
 }
 

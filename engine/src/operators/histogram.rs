@@ -3,7 +3,7 @@
 use super::grouping::Groups;
 use super::matching::replace_rows;
 use super::{EvalError, Input, Operator, Output, Twins, scalar::scalar_of};
-use crate::functions::histogram::{bucket_quantile, parse_bound};
+use crate::functions::histogram::{Bucket, bucket_quantile, parse_bound};
 use storage::model::TimeMs;
 use storage::model::labels::METRIC_NAME;
 
@@ -32,14 +32,14 @@ impl Operator for HistogramQuantile {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let (q, input) = (scalar_of(&inputs[0]), inputs[1].out);
         self.learn(input, out);
-        let mut buckets: Vec<Vec<(f64, f64)>> = vec![Vec::new(); self.groups.len()];
+        let mut buckets: Vec<Vec<Bucket>> = vec![Vec::new(); self.groups.len()];
         for row in input.present() {
             if let Some(bound) = self.bounds[row] {
                 buckets[self.groups.of_row[row] as usize].push((bound, input.values[row]));
             }
         }
         let filled = buckets.iter_mut().enumerate().filter(|(_, buckets)| !buckets.is_empty());
-        let values = filled.map(|(group, buckets)| (group as u32, bucket_quantile(q, buckets).0)).collect();
+        let values = filled.map(|(group, buckets)| (group as u32, bucket_quantile(q, buckets).value)).collect();
         replace_rows(out, values, &mut self.previous);
         self.twins.learn(out);
         self.twins.check(out)

@@ -118,8 +118,11 @@ impl Operator for Relabel {
         let Kernel::Relabel(kind) = self.function.0.kernel else {
             return Err(EvalError("not a function of labels".to_owned()));
         };
-        let relabel = functions::labels::Relabeling::new(kind, &self.texts).map_err(EvalError)?;
-        add_rows(&inputs[0], out, |labels| Ok(relabel.apply(labels)))?;
+        if out.labels.len() < inputs[0].out.labels.len() || out.labels.is_empty() {
+            let failed = |e: functions::labels::LabelError| EvalError(e.to_string());
+            let relabel = functions::labels::Relabeling::new(kind, &self.texts).map_err(failed)?;
+            add_rows(&inputs[0], out, |labels| relabel.apply(labels).map_err(failed))?;
+        }
         out.sorted = false;
         let mut touched = Vec::new();
         inputs[0].rows().for_each(|row| out.set(row, inputs[0].out.values[row], &mut touched));

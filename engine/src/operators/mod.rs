@@ -193,6 +193,7 @@ pub fn build(op: &StepOp) -> Option<Box<dyn Operator>> {
         StepOp::Clock(function, shift) => Box::new(scalar::Clock::new(*function, *shift)),
         StepOp::MapClock(function, shift) => Box::new(scalar::MapClock::new(*function, *shift)),
         StepOp::ScalarBinary(op) => Box::new(scalar::ScalarBinary(*op)),
+        StepOp::Scalars(function) => Box::new(scalar::Scalars::new(*function)),
         StepOp::ToScalar => Box::new(scalar::ToScalar),
         StepOp::ToVector => Box::new(scalar::ToVector),
         StepOp::Map(function) => Box::new(map::Map::new(*function)),

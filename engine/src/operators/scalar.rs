@@ -91,6 +91,27 @@ impl Operator for ScalarBinary {
     }
 }
 
+/// A function of scalars only.
+pub struct Scalars(fn(&[f64]) -> f64);
+
+impl Scalars {
+    /// The operator of a table entry of kind `Scalars`.
+    pub fn new(function: FunctionRef) -> Scalars {
+        match function.0.kernel {
+            Kernel::Scalars(kernel) => Scalars(kernel),
+            _ => Scalars(|_| f64::NAN),
+        }
+    }
+}
+
+impl Operator for Scalars {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        let values: Vec<f64> = inputs.iter().map(scalar_of).collect();
+        set_scalar(out, (self.0)(&values));
+        Ok(())
+    }
+}
+
 /// `scalar(v)`: the only row, or NaN.
 pub struct ToScalar;
 

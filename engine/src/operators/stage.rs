@@ -61,6 +61,11 @@ impl Stage {
         self.nodes.is_empty()
     }
 
+    /// The steps that a step reads.
+    pub fn inputs(&self, id: StepId) -> &[StepId] {
+        self.nodes[id].as_ref().map_or(&[], |node| &node.inputs)
+    }
+
     /// The rows of a step.
     pub fn output(&self, id: StepId) -> &Output {
         &self.outputs[id]

@@ -8,10 +8,11 @@
 
 use super::{Aggregate, AggregateOp, At, Binary, BinaryOp, FunctionRef, Grouping, Matching, Node, Number, Op, Plan, Type};
 use super::Selector;
+use crate::functions::labels::absent_labels;
 use crate::functions::{Kernel, Special};
 use std::collections::HashMap;
 use std::hash::Hash;
-use storage::model::{Labels, MatchOp, Matcher, TimeMs};
+use storage::model::{Labels, Matcher, TimeMs};
 
 /// Index of a step in its stage.
 pub type StepId = usize;
@@ -68,6 +69,8 @@ pub enum StepOp {
     Relabel(FunctionRef, Vec<String>),
     /// Scalar with scalar.
     ScalarBinary(BinaryOp),
+    /// A function of scalars only.
+    Scalars(FunctionRef),
     /// Vector (input 0) with scalar (input 1).
     VectorScalar {
         /// The operator.
@@ -178,7 +181,7 @@ impl Lowering {
         let step = &self.physical.local[id];
         match step.op {
             StepOp::Number(_) | StepOp::Clock(..) => Some(id),
-            StepOp::ScalarBinary(_) | StepOp::Negate | StepOp::Map(_) => {
+            StepOp::ScalarBinary(_) | StepOp::Scalars(_) | StepOp::Negate | StepOp::Map(_) => {
                 step.inputs.iter().all(|i| self.scalar_of(*i).is_some()).then_some(id)
             }
             _ => None,
@@ -273,6 +276,10 @@ impl Lowering {
             Kernel::Clock(_) => Ok(self.local(StepOp::Clock(function, self.shift), Vec::new())),
             Kernel::MapOrClock(_) if args.is_empty() => {
                 Ok(self.gather(StepOp::MapClock(function, self.shift), Vec::new()))
+            }
+            Kernel::Scalars(_) => {
+                let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
+                Ok(self.place(StepOp::Scalars(function), &inputs))
             }
             Kernel::Map(_) | Kernel::MapOrClock(_) => {
                 let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
@@ -371,21 +378,6 @@ fn text_of(plan: &Plan) -> Result<String, LowerError> {
         Op::Text(text) => Ok(text.clone()),
         _ => unsupported("expected a string"),
     }
-}
-
-/// The labels of `absent(…)`: of equality matchers, unless another matcher names the same label later.
-fn absent_labels(matchers: &[Matcher]) -> Labels {
-    let mut kept: Vec<(&str, &str)> = Vec::new();
-    let mut seen: Vec<&str> = Vec::new();
-    for m in matchers.iter().filter(|m| m.name != storage::model::labels::METRIC_NAME) {
-        if m.op == MatchOp::Equal && !seen.contains(&m.name.as_str()) {
-            kept.push((&m.name, &m.value));
-        } else {
-            kept.retain(|(n, _)| *n != m.name);
-        }
-        seen.push(&m.name);
-    }
-    Labels::from_pairs(kept)
 }
 
 impl StepOp {

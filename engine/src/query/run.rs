@@ -86,7 +86,8 @@ impl Run {
         if ports_of(&self.physical).is_empty() {
             return Ok(Vec::new());
         }
-        let jobs = (0..SHARDS).collect::<Vec<_>>().chunks(SHARDS as usize / pool.threads().min(4)).map(|shards| {
+        let shards: Vec<u16> = (0..SHARDS).collect();
+        let jobs = shards.chunks(SHARDS as usize / pool.threads().min(4)).map(|shards| {
             let (store, physical, grid, options) =
                 (self.store.clone(), self.physical.clone(), self.grid, self.options.clone());
             let shards = shards.to_vec();
@@ -97,10 +98,10 @@ impl Run {
                 }
                 Ok(runs)
             };
-            Box::new(job) as Box<dyn FnOnce() -> _ + Send>
+            Box::new(job) as Box<dyn FnOnce() -> Result<Vec<(u16, ShardRun)>, QueryError> + Send>
         });
         let mut selected = Vec::new();
-        for part in pool.run(jobs.collect()) {
+        for part in pool.run::<Result<Vec<(u16, ShardRun)>, QueryError>>(jobs.collect()) {
             selected.extend(part.unwrap_or_else(lost)?);
         }
         Ok(selected)
