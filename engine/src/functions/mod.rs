@@ -17,6 +17,8 @@ pub mod histogram;
 pub mod labels;
 pub mod math;
 pub mod over_time;
+#[cfg(test)]
+mod properties;
 pub mod quantile;
 pub mod rate;
 pub mod regression;
