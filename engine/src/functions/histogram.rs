@@ -202,7 +202,8 @@ fn interpolate(q: f64, buckets: &[Bucket]) -> f64 {
         return NAN;
     }
     let mut rank = q * total;
-    let at = buckets[..last].partition_point(|(_, count)| !(*count >= rank));
+    let reaches = |(_, count): &Bucket| *count >= rank; // never with NaN: then it is the last bucket
+    let at = buckets[..last].partition_point(|bucket| !reaches(bucket));
     let (end, mut count) = buckets[at];
     if at == last {
         return buckets[last - 1].0;

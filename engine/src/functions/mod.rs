@@ -34,6 +34,9 @@ use crate::plan::Type;
 use std::sync::LazyLock;
 use storage::model::TimeMs;
 
+/// Whether a function takes these scalar parameters; the error is Prometheus' text.
+pub type Check = fn(&[f64]) -> Result<(), String>;
+
 /// One function.
 #[derive(Debug)]
 pub struct Function {
@@ -58,7 +61,7 @@ pub struct Function {
     /// How it is computed.
     pub kernel: Kernel,
     /// Refuses scalar parameters with Prometheus' error text; asked once per evaluation, before the kernel.
-    pub check: Option<fn(&[f64]) -> Result<(), String>>,
+    pub check: Option<Check>,
 }
 
 impl Function {
@@ -111,7 +114,7 @@ impl Function {
     }
 
     /// Refuses some scalar parameters.
-    const fn check(mut self, check: fn(&[f64]) -> Result<(), String>) -> Function {
+    const fn check(mut self, check: Check) -> Function {
         self.check = Some(check);
         self
     }

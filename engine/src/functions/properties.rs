@@ -31,7 +31,7 @@ fn stands(now: f64, later: f64) -> bool {
 }
 
 fn sorted(mut owned: Owned) -> Owned {
-    owned.vs.sort_by(|a, b| super::quantile::order(a, b));
+    owned.vs.sort_by(super::quantile::order);
     owned
 }
 
@@ -169,7 +169,7 @@ fn pairs() {
 #[test]
 fn means_and_sums() {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
-    let large = 9.988465674311579e307;
+    let large = 9.98846567431158e307;
     for (vs, want, within) in [
         (&[1.0, 2.0, 3.0, 4.0, 5.0][..], 3.0, 0.0),
         (&[1.0, 2.0, 3.0, 4.0, inf], inf, 0.0),
