@@ -105,3 +105,77 @@ pub fn max(best: f64, value: f64) -> f64 {
 pub fn min(best: f64, value: f64) -> f64 {
     if best > value || best.is_nan() { value } else { best }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sum(values: &[f64]) -> SumPartial {
+        let mut sum = SumPartial::of(values[0]);
+        values[1..].iter().for_each(|v| sum.add(*v));
+        sum
+    }
+
+    fn avg(values: &[f64]) -> AvgPartial {
+        let mut avg = AvgPartial::of(values[0]);
+        values[1..].iter().for_each(|v| avg.add(*v));
+        avg
+    }
+
+    fn variance(values: &[f64]) -> VariancePartial {
+        let mut variance = VariancePartial::of(values[0]);
+        values[1..].iter().for_each(|v| variance.add(*v));
+        variance
+    }
+
+    #[test]
+    fn sums_begin_with_their_first_value() {
+        assert_eq!(sum(&[0.1]).value(), 0.1);
+        assert_eq!(sum(&[-0.0]).value().to_bits(), 0); // the lost part, +0, is added at the end
+        assert_eq!(sum(&[1.0, 1e100, 1.0, -1e100]).value(), 2.0);
+        assert_eq!(sum(&[f64::MAX, f64::MAX, -1.0]).value(), f64::INFINITY);
+        assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).value().is_nan());
+    }
+
+    #[test]
+    fn variances() {
+        assert!((variance(&[0.0, 8.0, 8.0, 2.0, 3.0]).variance() - 10.56).abs() < 1e-14);
+        assert_eq!(variance(&[0.1; 17]).deviation(), 0.0);
+        assert!(variance(&[f64::INFINITY]).variance().is_nan());
+        assert!(variance(&[f64::NAN, 1.0]).variance().is_nan());
+        assert!(variance(&[1.0, f64::INFINITY]).variance().is_nan());
+    }
+
+    #[test]
+    fn extremes_pass_over_nan() {
+        let of = |f: fn(f64, f64) -> f64, values: &[f64]| values[1..].iter().fold(values[0], |a, v| f(a, *v));
+        assert_eq!(of(max, &[f64::NAN, 1.0, f64::NAN, 3.0, 2.0]), 3.0);
+        assert_eq!(of(min, &[2.0, f64::NAN, 1.0]), 1.0);
+        assert!(of(max, &[f64::NAN, f64::NAN]).is_nan());
+        assert_eq!(of(min, &[0.0, -0.0]).to_bits(), 0.0f64.to_bits());
+    }
+
+    proptest! {
+        /// Values of one sign: their sum loses nothing by cancellation, so the tolerance is relative.
+        #[test]
+        fn parts_merge_to_the_whole(values in prop::collection::vec(0.001f64..1e6, 2..200), at in 1usize..199) {
+            let (left, right) = values.split_at(at.min(values.len() - 1));
+            let near = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs();
+
+            let mut s = sum(left);
+            s.merge(&sum(right));
+            prop_assert!(near(s.value(), sum(&values).value()));
+
+            let mut a = avg(left);
+            a.merge(&avg(right));
+            prop_assert!(near(a.value(), avg(&values).value()));
+            prop_assert_eq!(a.count(), values.len() as f64);
+
+            let mut v = variance(left);
+            v.merge(&variance(right));
+            let whole = variance(&values).variance();
+            prop_assert!((v.variance() - whole).abs() <= 1e-9 * whole + 1e-12);
+        }
+    }
+}

@@ -110,11 +110,15 @@ fn parse_hex(text: &str) -> Option<f64> {
     let (digits, exponent) = text.split_once(['p', 'P'])?;
     let exponent: i32 = exponent.parse().ok()?;
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.len() + fraction.len() == 0 || whole.len() + fraction.len() > 13 {
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || digits.len() > 13 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None; // beyond 52 bits rounding would matter; nobody writes such a bound
     }
-    let mantissa = u64::from_str_radix(&format!("{whole}{fraction}"), 16).ok()?;
+    let mantissa = u64::from_str_radix(&digits, 16).ok()?;
     let scale = exponent.checked_sub(4 * fraction.len() as i32)?;
+    if !(-1022..=1023).contains(&scale) {
+        return None; // nor one whose scale is no normal float
+    }
     let value = mantissa as f64 * 2f64.powi(scale);
     value.is_finite().then_some(value)
 }
@@ -198,7 +202,8 @@ fn interpolate(q: f64, buckets: &[Bucket]) -> f64 {
         return NAN;
     }
     let mut rank = q * total;
-    let at = buckets[..last].partition_point(|(_, count)| !(*count >= rank));
+    let reaches = |(_, count): &Bucket| *count >= rank; // never with NaN: then it is the last bucket
+    let at = buckets[..last].partition_point(|bucket| !reaches(bucket));
     let (end, mut count) = buckets[at];
     if at == last {
         return buckets[last - 1].0;
@@ -249,4 +254,164 @@ fn rank_of(v: f64, buckets: &[Bucket], total: f64) -> f64 {
         (start, rank) = (*end, *count);
     }
     if rank > total { total } else { rank }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::testing::same;
+    use proptest::prelude::*;
+
+    const INF: f64 = f64::INFINITY;
+
+    fn quantile(q: f64, buckets: &[Bucket]) -> f64 {
+        bucket_quantile(q, &mut buckets.to_vec()).value
+    }
+
+    #[test]
+    fn quantiles() {
+        let plain = &[(0.1, 10.0), (0.2, 30.0), (1.0, 40.0), (INF, 50.0)][..];
+        let negative = &[(-0.2, 1.0), (-0.1, 2.0), (INF, 3.0)][..];
+        let split = &[(INF, 4.0), (0.2, 1.0), (0.1, 1.0), (0.2, 1.0)][..]; // two spellings of 0.2
+        for (q, buckets, want) in [
+            (0.5, plain, 0.1 + (0.2 - 0.1) * (15.0 / 20.0)),
+            (0.1, plain, 0.05),
+            (0.2, plain, 0.1),
+            (0.8, plain, 1.0),
+            (0.99, plain, 1.0), // inside the last bucket: its lower bound
+            (0.0, plain, 0.0),
+            (0.1, negative, -0.2), // below the first bound, which is not positive
+            (0.5, negative, -0.2 + 0.1 * 0.5),
+            (0.5, split, 0.2),
+            (-1.0, plain, -INF),
+            (2.0, plain, INF),
+            (f64::NAN, plain, NAN),
+            (0.5, &[(INF, 5.0)], NAN),
+            (0.5, &[(1.0, 5.0)], NAN), // nothing at +Inf
+            (0.5, &[(1.0, 0.0), (INF, 0.0)], NAN),
+            (0.5, &[], NAN),
+            (0.0, &[(1.0, 0.0), (INF, 5.0)], NAN), // 0/0 in an empty first bucket
+        ] {
+            let got = quantile(q, buckets);
+            assert!(same(got, want), "quantile({q}, {buckets:?}) = {got}, want {want}");
+        }
+    }
+
+    #[test]
+    fn falling_counts_are_raised_and_reported() {
+        let falling = [(0.1, 2.0), (1.0, 1.0), (10.0, 5.0), (100.0, 4.0), (1000.0, 9.0), (INF, 8.0)];
+        for (q, want) in [(0.01, 0.0045), (0.5, 8.5), (0.99, 979.75)] {
+            let got = bucket_quantile(q, &mut falling.to_vec());
+            assert!((got.value / want - 1.0).abs() < 1e-12, "{q}: {}", got.value);
+            assert_eq!(got.fixed, Some(Fixed { from: 1.0, to: INF, max_diff: 1.0 }));
+        }
+        // Differences that are rounding are levelled without a word.
+        let mut noisy = [(1.0, 100.0), (2.0, 100.0 - 1e-11), (INF, 200.0)];
+        assert_eq!(bucket_quantile(0.5, &mut noisy).fixed, None);
+        assert_eq!(noisy[1].1, 100.0);
+        assert!(bucket_quantile(0.5, &mut [(1.0, 1e-20), (2.0, 0.0), (INF, 1.0)]).fixed.is_some());
+    }
+
+    #[test]
+    fn fractions() {
+        let positive = &[(1.0, 1.0), (2.0, 3.0), (3.0, 6.0), (INF, 100.0)][..];
+        let negative = &[(-3.0, 10.0), (-2.0, 12.0), (-1.0, 15.0), (INF, 100.0)][..];
+        let zero = &[(-2.0, 5.0), (-1.0, 10.0), (0.0, 15.0), (1.0, 20.0), (INF, 100.0)][..];
+        for (lower, upper, buckets, want) in [
+            (0.0, 1.5, positive, 0.02),
+            (-4.0, -2.0, negative, 0.02),
+            (-INF, -1.5, negative, 0.135),
+            (-INF, INF, positive, 1.0),
+            (-INF, INF, negative, 1.0),
+            (4.0, 5.0, positive, 0.0),
+            (2.0, 5.0, positive, 0.03),
+            (400.0, INF, positive, 0.94),
+            (2.0, 2.0, positive, 0.0),
+            (3.0, 2.0, positive, 0.0),
+            (-1.0, 1.0, zero, 0.1),
+            (NAN, 1.0, zero, NAN),
+            (0.0, NAN, zero, NAN),
+            (0.0, 1.0, &[(1.0, 0.0), (INF, 0.0)], NAN),
+            (0.0, 1.0, &[(1.0, 5.0)], NAN),
+            (0.0, 1.0, &[], NAN),
+        ] {
+            let got = bucket_fraction(lower, upper, &mut buckets.to_vec());
+            assert!(
+                same(got, want) || (got - want).abs() < 1e-15,
+                "fraction({lower}, {upper}, {buckets:?}) = {got}"
+            );
+        }
+    }
+
+    #[test]
+    fn bounds_are_read_as_go_reads_them() {
+        for (text, want) in [
+            ("0.1", Some(0.1)),
+            ("+Inf", Some(INF)),
+            ("inf", Some(INF)),
+            ("Infinity", Some(INF)),
+            ("-iNf", Some(-INF)),
+            ("2e-1", Some(0.2)),
+            ("5.", Some(5.0)),
+            (".5", Some(0.5)),
+            ("0x1.8p1", Some(3.0)),
+            ("-0X10p-4", Some(-1.0)),
+            ("1e400", None),
+            ("0x1p5000", None),
+            ("0x10", None),
+            ("0x+1p0", None),
+            ("", None),
+            ("abc", None),
+            ("1 ", None),
+            ("+-1", None),
+        ] {
+            assert_eq!(parse_bound(text), want, "{text:?}");
+        }
+        assert!(parse_bound("NaN").is_some_and(f64::is_nan));
+        assert_eq!(parse_bound("-NaN"), None);
+    }
+
+    /// Step by step over a sorted copy, looking at every bucket.
+    fn quantile_reference(q: f64, buckets: &[Bucket]) -> f64 {
+        let mut bounds: Vec<f64> = buckets.iter().map(|b| b.0).collect();
+        bounds.sort_by(f64::total_cmp);
+        bounds.dedup();
+        let count_at = |bound: f64| buckets.iter().filter(|b| b.0 == bound).map(|b| b.1).sum::<f64>();
+        let mut highest = 0.0;
+        let counts: Vec<f64> = bounds
+            .iter()
+            .map(|b| {
+                highest = count_at(*b).max(highest);
+                highest
+            })
+            .collect();
+        let total = counts[counts.len() - 1];
+        if bounds.len() < 2 || total == 0.0 {
+            return NAN;
+        }
+        let rank = q * total;
+        match counts.iter().position(|c| *c >= rank) {
+            Some(0) if bounds.len() > 1 && bounds[0] <= 0.0 => bounds[0],
+            Some(0) => 0.0 + bounds[0] * (rank / counts[0]),
+            Some(at) if at + 1 < bounds.len() => {
+                let (low, high) = (bounds[at - 1], bounds[at]);
+                low + (high - low) * ((rank - counts[at - 1]) / (counts[at] - counts[at - 1]))
+            }
+            _ => bounds[bounds.len() - 2],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_equal_the_reference(
+            mut buckets in prop::collection::vec((-3i32..12, 0u32..100), 0..20)
+                .prop_map(|b| b.into_iter().map(|(le, n)| (f64::from(le), f64::from(n))).collect::<Vec<_>>()),
+            at_inf in 0u32..200,
+            q in 0.0..=1.0f64,
+        ) {
+            buckets.push((INF, f64::from(at_inf)));
+            let (got, want) = (quantile(q, &buckets), quantile_reference(q, &buckets));
+            prop_assert!(same(got, want), "{got} {want}");
+        }
+    }
 }

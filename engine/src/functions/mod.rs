@@ -17,6 +17,8 @@ pub mod histogram;
 pub mod labels;
 pub mod math;
 pub mod over_time;
+#[cfg(test)]
+mod properties;
 pub mod quantile;
 pub mod rate;
 pub mod regression;
@@ -31,6 +33,9 @@ pub use docs::markdown;
 use crate::plan::Type;
 use std::sync::LazyLock;
 use storage::model::TimeMs;
+
+/// Whether a function takes these scalar parameters; the error is Prometheus' text.
+pub type Check = fn(&[f64]) -> Result<(), String>;
 
 /// One function.
 #[derive(Debug)]
@@ -56,7 +61,7 @@ pub struct Function {
     /// How it is computed.
     pub kernel: Kernel,
     /// Refuses scalar parameters with Prometheus' error text; asked once per evaluation, before the kernel.
-    pub check: Option<fn(&[f64]) -> Result<(), String>>,
+    pub check: Option<Check>,
 }
 
 impl Function {
@@ -109,7 +114,7 @@ impl Function {
     }
 
     /// Refuses some scalar parameters.
-    const fn check(mut self, check: fn(&[f64]) -> Result<(), String>) -> Function {
+    const fn check(mut self, check: Check) -> Function {
         self.check = Some(check);
         self
     }

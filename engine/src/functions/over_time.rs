@@ -68,7 +68,7 @@ fn sum(w: &Window) -> f64 {
 
 fn sum_reference(w: &Window) -> f64 {
     let (sum, c) = w.vs.iter().fold((0.0, 0.0), |(sum, c), v| reference_step(sum, c, *v));
-    if sum == f64::INFINITY || sum == f64::NEG_INFINITY { sum } else { sum + c }
+    if sum.is_infinite() { sum } else { sum + c }
 }
 
 fn avg(w: &Window) -> f64 {
