@@ -12,3 +12,9 @@ pub const OUT_OF_ORDER_WINDOW_MS: i64 = 30 * 60_000;
 pub const FUTURE_MS: i64 = 10 * 60_000;
 /// Samples per sealed chunk.
 pub const CHUNK_SAMPLES: usize = 120;
+/// Groups inside groups in one regex: a stack, not a heap, runs out (Go: 1000).
+pub const REGEX_NESTING: usize = 200;
+/// Largest repeat count of a regex, nested ones multiplied (Go's number).
+pub const REGEX_REPEAT: u64 = 1000;
+/// Texts a regex may stand for to be looked up one by one (Prometheus: 256).
+pub const REGEX_LITERALS: usize = 256;
