@@ -271,3 +271,40 @@ fn the_deepest_allowed_text_goes_all_the_way_on_a_small_stack() {
     };
     std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
 }
+
+#[test]
+fn the_engines_table_has_prometheus_signatures() {
+    let mut names: Vec<&str> = engine::functions::table().iter().map(|f| f.name).collect();
+    names.dedup();
+    assert_eq!(names.len(), 90, "no name stands twice");
+    for function in engine::functions::table() {
+        let name = function.name;
+        let wanted = signature(name).unwrap_or_else(|| panic!("{name} is no function of Prometheus"));
+        let bounds = |params: usize, optional: usize, repeat: usize| {
+            (params - optional, params.saturating_add(repeat).min(100))
+        };
+        assert_eq!(function.args.first(), wanted.args.first(), "{name}");
+        assert_eq!(function.args.last(), wanted.args.last(), "{name}");
+        assert_eq!(
+            bounds(function.args.len(), function.optional, function.repeat),
+            bounds(wanted.args.len(), wanted.optional, wanted.repeat),
+            "{name}"
+        );
+        assert_eq!(
+            (function.returns, function.experimental),
+            (wanted.returns, wanted.experimental),
+            "{name}"
+        );
+        assert!(compile(function.example, &Options::all()).is_ok(), "{}", function.example);
+    }
+}
+
+#[test]
+fn calls_bind_to_table_entries() {
+    let plan = compile("histogram_quantile(0.9, sum by (le) (rate(a[5m])))", &Options::default()).unwrap();
+    let Op::Call { function, args } = &plan.op else { panic!("{plan:?}") };
+    assert_eq!((function.0.name, args.len()), ("histogram_quantile", 2));
+    let Op::Aggregate(aggregate) = &args[1].op else { panic!("{plan:?}") };
+    assert!(matches!(&aggregate.input.op, Op::Call { function, .. } if function.0.name == "rate"));
+    assert_eq!((aggregate.input.span.start, aggregate.input.span.end), (37, 48));
+}

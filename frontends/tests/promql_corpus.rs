@@ -2,7 +2,8 @@
 
 mod support;
 
-use frontends::promql::{parse, prettify::pretty, printer};
+use frontends::promql::ast::Expr;
+use frontends::promql::{compile, parse, prettify::pretty, printer};
 use serde_json::Value;
 use support::{corpus, options};
 
@@ -59,22 +60,19 @@ fn error_texts_and_positions_are_upstreams() {
 
 #[test]
 fn prints_what_upstream_prints() {
-    let printed =
-        |input: &str| parse(input, &options()).map_or_else(|e| e.message(), |expr| printer::print(&expr));
-    let narrow =
-        |input: &str| parse(input, &options()).map_or_else(|e| e.message(), |expr| pretty(&expr, 10));
-    let printers: [(&str, &dyn Fn(&str) -> String); 2] =
-        [("parser-corpus/printer.json", &printed), ("parser-corpus/prettier.json", &narrow)];
-    for (name, print) in printers {
-        let cases = cases(name);
-        let differs = |case: &Value| {
-            let (input, wanted) = (text(case, "input"), text(case, "out"));
-            let got = print(input);
-            (got != wanted).then(|| format!("{input:?}: got\n{got}\nwant\n{wanted}"))
-        };
-        let wrong: Vec<String> = cases.iter().filter_map(differs).collect();
-        judge(name, cases.len(), &wrong, 0);
-    }
+    judge_printer("parser-corpus/printer.json", &printer::print);
+    judge_printer("parser-corpus/prettier.json", &|expr| pretty(expr, 10));
+}
+
+fn judge_printer(name: &str, print: &dyn Fn(&Expr) -> String) {
+    let cases = cases(name);
+    let differs = |case: &Value| {
+        let (input, wanted) = (text(case, "input"), text(case, "out"));
+        let got = parse(input, &options()).map_or_else(|e| e.message(), |expr| print(&expr));
+        (got != wanted).then(|| format!("{input:?}: got\n{got}\nwant\n{wanted}"))
+    };
+    let wrong: Vec<String> = cases.iter().filter_map(differs).collect();
+    judge(name, cases.len(), &wrong, 0);
 }
 
 #[test]
@@ -83,7 +81,7 @@ fn every_conformance_query_parses() {
         eprintln!("skipped: no promqltest files here");
         return;
     };
-    let (mut total, mut wrong) = (0, Vec::new());
+    let (mut total, mut compiled, mut wrong) = (0, 0, Vec::new());
     for entry in dir.flatten() {
         let content = std::fs::read_to_string(entry.path()).expect("readable");
         let lines: Vec<&str> = content.lines().map(str::trim).collect();
@@ -96,6 +94,7 @@ fn every_conformance_query_parses() {
                     .take_while(|l| l.starts_with("expect"))
                     .any(|l| l.starts_with("expect fail"));
             total += 1;
+            compiled += usize::from(compile(query, &options()).is_ok());
             match parse(query, &options()) {
                 Err(error) if !may_fail => wrong.push(format!("{query:?}: {error}")),
                 Err(_) => {}
@@ -110,6 +109,7 @@ fn every_conformance_query_parses() {
             }
         }
     }
+    eprintln!("conformance queries: {compiled} of {total} have a plan");
     judge("conformance queries", total, &wrong, 0);
 }
 
