@@ -198,6 +198,17 @@ fn long_queries_are_split_over_lines() {
 }
 
 #[test]
+fn pretty_printing_is_linear() {
+    let wide = (0..12).fold("a".to_owned(), |tree, _| format!("({tree} + {tree})"));
+    let text = "a + (".repeat(180) + &wide + &")".repeat(180);
+    let start = Instant::now();
+    let pretty = format(&text, &options()).unwrap();
+    // In debug builds; nodes times depth would take twenty times as long.
+    assert!(start.elapsed() < Duration::from_millis(1_000), "took {:?}", start.elapsed());
+    assert_eq!(pretty.split_whitespace().collect::<String>(), text.replace(' ', ""));
+}
+
+#[test]
 fn selectors_of_match_parameters() {
     let names =
         |text: &str| -> Vec<String> { parse_selector(text).unwrap().iter().map(|m| m.to_string()).collect() };

@@ -3,7 +3,7 @@
 mod support;
 
 use frontends::promql::ast::Expr;
-use frontends::promql::{compile, parse, prettify::pretty, printer};
+use frontends::promql::{compile, parse, prettify::pretty, printer, series::parse_series};
 use serde_json::Value;
 use support::{corpus, options};
 
@@ -124,4 +124,37 @@ fn query_of(line: &str) -> Option<&str> {
     let rest = rest.strip_prefix("from ")?;
     let (_, rest) = rest.split_once(" step ")?;
     rest.trim_start().split_once(char::is_whitespace).map(|(_, query)| query)
+}
+
+#[test]
+fn every_series_of_the_conformance_files_is_read() {
+    let Ok(dir) = std::fs::read_dir("/work/shared/promqltest") else {
+        eprintln!("skipped: no promqltest files here");
+        return;
+    };
+    let (mut total, mut histograms, mut wrong) = (0, 0, Vec::new());
+    for entry in dir.flatten() {
+        let content = std::fs::read_to_string(entry.path()).expect("readable");
+        let mut loading = false;
+        for line in content.lines() {
+            let body = line.trim();
+            if body.is_empty() || body.starts_with('#') || !line.starts_with([' ', '\t']) {
+                loading = body.starts_with("load") || (loading && body.starts_with('#'));
+                continue;
+            }
+            // Lines of start timestamps belong to the test language, not to the notation of series.
+            if !loading || body.contains("@st") {
+                continue;
+            }
+            total += 1;
+            histograms += usize::from(body.contains("{{"));
+            if let Err(error) = parse_series(body)
+                && !body.contains("{{")
+            {
+                wrong.push(format!("{body:?}: {error}"));
+            }
+        }
+    }
+    eprintln!("series: {histograms} of {total} hold native histograms");
+    judge("series descriptions", total - histograms, &wrong, 0);
 }

@@ -20,7 +20,7 @@ pub mod series;
 mod token;
 mod typecheck;
 
-pub use errors::ParseError;
+pub use errors::{ParseError, position};
 pub use typecheck::Signature;
 
 use ast::Expr;
