@@ -299,3 +299,19 @@ impl Operator {
         })
     }
 }
+
+impl Expr {
+    /// The expressions it works on, in the order in which they are printed.
+    pub(crate) fn operands(&self) -> impl Iterator<Item = &Expr> {
+        let (first, second, list): (Option<&Expr>, Option<&Expr>, &[Expr]) = match &*self.kind {
+            Kind::Paren(inner) | Kind::Unary { inner, .. } | Kind::Subquery { inner, .. } => {
+                (Some(inner), None, &[])
+            }
+            Kind::Binary(binary) => (Some(&binary.lhs), Some(&binary.rhs), &[]),
+            Kind::Aggregate(aggregate) => (aggregate.param.as_ref(), Some(&aggregate.inner), &[]),
+            Kind::Call { args, .. } => (None, None, args),
+            Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => (None, None, &[]),
+        };
+        first.into_iter().chain(second).chain(list)
+    }
+}

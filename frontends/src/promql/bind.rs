@@ -32,31 +32,62 @@ struct Binder {
 }
 
 impl Binder {
+    // The recursive ways are functions of their own, so that their frames on the stack stay small.
     fn expr(&self, expr: &Expr) -> Result<Plan, Fault> {
         let op = match &*expr.kind {
             Kind::Paren(inner) | Kind::Unary { minus: false, inner } => return self.expr(inner),
-            Kind::Unary { minus: true, inner } => negate(self.expr(inner)?),
+            Kind::Unary { minus: true, inner } => self.negate(inner),
+            Kind::Subquery { inner, .. } => self.subquery(inner, &expr.kind),
+            Kind::Call { function, args } => self.call(function, args, expr.span),
+            Kind::Aggregate(aggregate) => self.aggregate(aggregate),
+            Kind::Binary(binary) => self.binary(binary, expr.span),
+            Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => self.leaf(expr),
+        };
+        node(op?, expr.span)
+    }
+
+    fn leaf(&self, expr: &Expr) -> Result<Op, Fault> {
+        Ok(match &*expr.kind {
             Kind::Number { value, .. } => Op::Number(Number(*value)),
-            Kind::Text(text) => Op::Text(text.clone()),
-            Kind::Vector(selector) => Op::Instant(self.selector(selector, expr.span)?),
+            Kind::Text(text) => self.text(text, expr.span)?,
             Kind::Matrix { selector, range, .. } => {
                 Op::Range { selector: self.selector(selector, expr.span)?, range: self.length(range)? }
             }
-            Kind::Subquery { inner, range, step, when } => {
-                let (offset, at) = self.when(when)?;
-                Op::Subquery {
-                    input: self.expr(inner)?,
-                    range: self.length(range)?,
-                    step: step.as_ref().map(|step| self.length(step)).transpose()?,
-                    offset,
-                    at,
-                }
-            }
-            Kind::Call { function, args } => self.call(function, args, expr.span)?,
-            Kind::Aggregate(aggregate) => Op::Aggregate(Box::new(self.aggregate(aggregate)?)),
-            Kind::Binary(binary) => Op::Binary(Box::new(self.binary(binary, expr.span)?)),
+            Kind::Vector(selector) => Op::Instant(self.selector(selector, expr.span)?),
+            _ => return Err(Fault::new(expr.span, "unexpected error")),
+        })
+    }
+
+    /// Minus `inner`; a number is negated on the spot.
+    fn negate(&self, inner: &Expr) -> Result<Op, Fault> {
+        let inner = self.expr(inner)?;
+        Ok(match &inner.op {
+            Op::Number(Number(value)) => Op::Number(Number(-value)),
+            _ => Op::Negate(inner),
+        })
+    }
+
+    fn text(&self, text: &str, span: Span) -> Result<Op, Fault> {
+        // Escapes can spell bytes that are not UTF-8. To go on with another text would be a wrong answer.
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(Fault::new(span, "strings that are not valid UTF-8 are not supported yet"));
+        }
+        Ok(Op::Text(text.to_owned()))
+    }
+
+    fn subquery(&self, inner: &Expr, kind: &Kind) -> Result<Op, Fault> {
+        let input = self.expr(inner)?;
+        self.windowed(input, kind)
+    }
+
+    /// The subquery `kind` over `input`.
+    fn windowed(&self, input: Plan, kind: &Kind) -> Result<Op, Fault> {
+        let Kind::Subquery { range, step, when, .. } = kind else {
+            return Err(Fault::new(input.span, "unexpected error"));
         };
-        Ok(Arc::new(Node { op, span: expr.span }))
+        let (offset, at) = self.when(when)?;
+        let step = step.as_ref().map(|step| self.length(step)).transpose()?;
+        Ok(Op::Subquery { input, range: self.length(range)?, step, offset, at })
     }
 
     fn selector(&self, selector: &VectorSelector, span: Span) -> Result<Selector, Fault> {
@@ -102,48 +133,50 @@ impl Binder {
         Ok(Op::Call { function: FunctionRef(entry), args })
     }
 
-    fn aggregate(&self, aggregate: &Aggregate) -> Result<plan::Aggregate, Fault> {
-        let mut labels = aggregate.grouping.clone();
-        labels.sort_unstable();
-        labels.dedup();
-        Ok(plan::Aggregate {
-            op: aggregate.op,
-            grouping: Grouping { without: aggregate.without, labels },
-            param: aggregate.param.as_ref().map(|param| self.expr(param)).transpose()?,
-            input: self.expr(&aggregate.inner)?,
-        })
+    fn aggregate(&self, aggregate: &Aggregate) -> Result<Op, Fault> {
+        let input = self.expr(&aggregate.inner)?;
+        let param = aggregate.param.as_ref().map(|param| self.expr(param)).transpose()?;
+        Ok(grouped(aggregate, input, param))
     }
 
-    fn binary(&self, binary: &Binary, span: Span) -> Result<plan::Binary, Fault> {
-        let Binary { op, modifiers, lhs, rhs } = binary;
-        if modifiers.fill_left.is_some() || modifiers.fill_right.is_some() {
-            return Err(Fault::new(span, "fill modifiers are not supported yet"));
-        }
-        let Some(plan_op) = op.plan() else {
-            return Err(Fault::new(span, format!("operator {} is not supported yet", op.as_str())));
-        };
-        let (lhs, rhs) = (self.expr(lhs)?, self.expr(rhs)?);
-        let vectors = [&lhs, &rhs].iter().all(|side| side.kind() == plan::Type::Vector);
-        let matching = Matching {
-            on: modifiers.on,
-            labels: modifiers.labels.clone(),
-            cardinality: if op.is_set() { Cardinality::ManyToMany } else { modifiers.cardinality },
-            include: modifiers.include.clone(),
-        };
-        Ok(plan::Binary {
-            op: plan_op,
-            return_bool: modifiers.return_bool,
-            matching: if vectors { matching } else { Matching::default() },
-            lhs,
-            rhs,
-        })
+    fn binary(&self, binary: &Binary, span: Span) -> Result<Op, Fault> {
+        let (lhs, rhs) = (self.expr(&binary.lhs)?, self.expr(&binary.rhs)?);
+        joined(binary, span, lhs, rhs)
     }
 }
 
-/// Minus `inner`; a number is negated on the spot.
-fn negate(inner: Plan) -> Op {
-    match &inner.op {
-        Op::Number(Number(value)) => Op::Number(Number(-value)),
-        _ => Op::Negate(inner),
+fn node(op: Op, span: Span) -> Result<Plan, Fault> {
+    Ok(Arc::new(Node { op, span }))
+}
+
+fn grouped(aggregate: &Aggregate, input: Plan, param: Option<Plan>) -> Op {
+    let mut labels = aggregate.grouping.clone();
+    labels.sort_unstable();
+    labels.dedup();
+    let grouping = Grouping { without: aggregate.without, labels };
+    Op::Aggregate(Box::new(plan::Aggregate { op: aggregate.op, grouping, param, input }))
+}
+
+fn joined(binary: &Binary, span: Span, lhs: Plan, rhs: Plan) -> Result<Op, Fault> {
+    let Binary { op, modifiers, .. } = binary;
+    if modifiers.fill_left.is_some() || modifiers.fill_right.is_some() {
+        return Err(Fault::new(span, "fill modifiers are not supported yet"));
     }
+    let Some(plan_op) = op.plan() else {
+        return Err(Fault::new(span, format!("operator {} is not supported yet", op.as_str())));
+    };
+    let vectors = lhs.kind() == plan::Type::Vector && rhs.kind() == plan::Type::Vector;
+    let matching = Matching {
+        on: modifiers.on,
+        labels: modifiers.labels.clone(),
+        cardinality: if op.is_set() { Cardinality::ManyToMany } else { modifiers.cardinality },
+        include: modifiers.include.clone(),
+    };
+    Ok(Op::Binary(Box::new(plan::Binary {
+        op: plan_op,
+        return_bool: modifiers.return_bool,
+        matching: if vectors { matching } else { Matching::default() },
+        lhs,
+        rhs,
+    })))
 }

@@ -5,7 +5,7 @@
 
 use super::ast::{Duration, DurationExpr, DurationKind, Operator};
 use super::errors::Fault;
-use super::limits::DEPTH;
+use super::limits::DURATION_DEPTH;
 use super::number::{out_of_range, to_nanos};
 use super::parser::Parser;
 use super::selectors::{DURATIONS, checked_seconds};
@@ -56,7 +56,10 @@ impl Parser<'_> {
     }
 
     fn duration_expr(&mut self, min: u8, place: Place) -> Result<DurationExpr, Fault> {
-        self.enter()?;
+        self.duration_nesting += 1;
+        if self.duration_nesting > DURATION_DEPTH {
+            return Err(too_deep(self.token.span));
+        }
         let start = self.token.span.start;
         let mut left = match self.token.kind {
             Tok::Op(op @ (Operator::Add | Operator::Sub)) => {
@@ -76,7 +79,7 @@ impl Parser<'_> {
                 self.duration_expr(if op == Pow { op.precedence() } else { op.precedence() + 1 }, place)?;
             left = duration_binary(op, op_span, left, right)?;
         }
-        self.leave();
+        self.duration_nesting -= 1;
         Ok(left)
     }
 
@@ -98,19 +101,20 @@ impl Parser<'_> {
     }
 
     fn duration_operand(&mut self, place: Place) -> Result<DurationExpr, Fault> {
+        match self.token.kind {
+            Tok::LeftParen => self.duration_paren(place),
+            Tok::Word(word @ (Word::MinOf | Word::MaxOf)) => self.smaller_or_larger(word, place),
+            _ => self.duration_leaf(place),
+        }
+    }
+
+    fn duration_leaf(&mut self, place: Place) -> Result<DurationExpr, Fault> {
         let span = self.token.span;
         match self.token.kind {
             Tok::Number | Tok::Duration => {
                 let (value, duration) = self.number()?;
                 let value = checked_seconds(value, span)?;
                 duration_node(DurationKind::Number { value, duration }, span, 0)
-            }
-            Tok::LeftParen => {
-                self.take();
-                let mut inner = self.duration_expr(0, place)?;
-                self.require(Tok::RightParen, place)?;
-                (inner.parens, inner.span) = (true, self.since(span.start));
-                Ok(inner)
             }
             Tok::Word(word @ (Word::Step | Word::Range)) => {
                 self.take();
@@ -119,23 +123,31 @@ impl Parser<'_> {
                 let kind = if word == Word::Step { DurationKind::Step } else { DurationKind::Range };
                 duration_node(kind, self.since(span.start), 0)
             }
-            Tok::Word(word @ (Word::MinOf | Word::MaxOf)) => {
-                self.take();
-                self.require(Tok::LeftParen, place)?;
-                let first = self.duration_expr(0, place)?;
-                self.require(Tok::Comma, place)?;
-                let second = self.duration_expr(0, place)?;
-                self.require(Tok::RightParen, place)?;
-                let depth = first.depth.max(second.depth);
-                let (first, second) = (Box::new(first), Box::new(second));
-                let kind = match word {
-                    Word::MinOf => DurationKind::MinOf(first, second),
-                    _ => DurationKind::MaxOf(first, second),
-                };
-                duration_node(kind, self.since(span.start), depth)
-            }
             _ => Err(self.unexpected(place.context, place.expected)),
         }
+    }
+
+    fn duration_paren(&mut self, place: Place) -> Result<DurationExpr, Fault> {
+        let start = self.take().span.start;
+        let mut inner = self.duration_expr(0, place)?;
+        self.require(Tok::RightParen, place)?;
+        (inner.parens, inner.span) = (true, self.since(start));
+        Ok(inner)
+    }
+
+    fn smaller_or_larger(&mut self, word: Word, place: Place) -> Result<DurationExpr, Fault> {
+        let start = self.take().span.start;
+        self.require(Tok::LeftParen, place)?;
+        let first = Box::new(self.duration_expr(0, place)?);
+        self.require(Tok::Comma, place)?;
+        let second = Box::new(self.duration_expr(0, place)?);
+        self.require(Tok::RightParen, place)?;
+        let depth = first.depth.max(second.depth);
+        let kind = match word {
+            Word::MinOf => DurationKind::MinOf(first, second),
+            _ => DurationKind::MaxOf(first, second),
+        };
+        duration_node(kind, self.since(start), depth)
     }
 
     fn require(&mut self, kind: Tok, place: Place) -> Result<(), Fault> {
@@ -161,11 +173,14 @@ fn duration_binary(
 }
 
 fn duration_node(kind: DurationKind, span: Span, depth: u16) -> Result<DurationExpr, Fault> {
-    if depth >= DEPTH {
-        let text = format!("expression is nested too deeply: the limit is {DEPTH} levels");
-        return Err(Fault::new(span, text));
+    if depth >= DURATION_DEPTH {
+        return Err(too_deep(span));
     }
     Ok(DurationExpr { kind, span, parens: false, depth: depth + 1 })
+}
+
+fn too_deep(span: Span) -> Fault {
+    Fault::new(span, format!("duration is nested too deeply: the limit is {DURATION_DEPTH} levels"))
 }
 
 fn not_positive(span: Span) -> Fault {

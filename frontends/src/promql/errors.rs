@@ -50,8 +50,8 @@ impl Fault {
     }
 }
 
-/// `line:column` of byte `at`, both from 1; the column counts bytes.
-pub(crate) fn position(query: &str, at: usize) -> String {
+/// `line:column` of byte `at` of `query`, both from 1; the column counts bytes. Annotations show it too.
+pub fn position(query: &str, at: usize) -> String {
     if query.is_empty() {
         return "unknown position".to_owned();
     }

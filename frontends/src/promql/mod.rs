@@ -7,16 +7,20 @@ pub mod ast;
 mod bind;
 mod duration;
 mod errors;
+pub mod json;
 mod lexer;
 pub mod limits;
 mod number;
 mod parser;
+pub mod prettify;
+pub mod printer;
 mod quoting;
 mod selectors;
+pub mod series;
 mod token;
 mod typecheck;
 
-pub use errors::ParseError;
+pub use errors::{ParseError, position};
 pub use typecheck::Signature;
 
 use ast::Expr;
@@ -122,4 +126,9 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
         Ok(bind::matchers(&selector))
     };
     parse().map_err(|fault: errors::Fault| fault.locate(text))
+}
+
+/// A query, printed over several lines where it is long: of `format_query`.
+pub fn format(text: &str, options: &Options) -> Result<String, ParseError> {
+    parse(text, options).map(|expr| prettify::pretty(&expr, prettify::WIDTH))
 }

@@ -13,6 +13,7 @@ use super::number::{parse_duration, parse_number};
 use super::quoting::{quote, unquote};
 use super::token::{Tok, Token, Word};
 use engine::plan::{AggregateOp, Cardinality, Span};
+use storage::model::Matcher;
 
 /// Binding strength of the unary operators.
 const UNARY: u8 = 6;
@@ -26,7 +27,10 @@ pub(crate) struct Parser<'a> {
     /// End of the last token that was taken.
     last_end: u32,
     nesting: u16,
+    pub(crate) duration_nesting: u16,
     aggregations: u16,
+    /// Regular expressions met so far.
+    pub(crate) regexes: u16,
 }
 
 /// Text → syntax tree, not yet type-checked.
@@ -44,15 +48,20 @@ pub(crate) fn parse_expression(text: &str, options: &Options) -> Result<Expr, Fa
 pub(crate) fn parse_metric_selector(text: &str, options: &Options) -> Result<(VectorSelector, Span), Fault> {
     let mut parser = Parser::new(text, options)?;
     let start = parser.token.span.start;
-    let name = match parser.token.kind {
-        Tok::LeftBrace => None,
-        kind if kind.names_metric() => Some(parser.take_text()),
-        _ => return Err(parser.unexpected("", "")),
-    };
-    let selector = parser.selector_body(name)?;
+    let selector = parser.metric_selector()?;
     let span = parser.since(start);
     parser.end()?;
     Ok((selector, span))
+}
+
+/// The metric at the front of a series description: its name, its labels as matchers, and where it ends.
+pub(crate) fn parse_metric(
+    text: &str,
+    options: &Options,
+) -> Result<(Option<String>, Vec<Matcher>, u32), Fault> {
+    let mut parser = Parser::new(text, options)?;
+    let selector = parser.metric_selector()?;
+    Ok((selector.name, selector.matchers, parser.last_end))
 }
 
 impl<'a> Parser<'a> {
@@ -63,7 +72,17 @@ impl<'a> Parser<'a> {
         }
         let mut lexer = Lexer::new(text);
         let token = lexer.next();
-        Ok(Parser { text, token, options, lexer, last_end: 0, nesting: 0, aggregations: 0 })
+        Ok(Parser {
+            text,
+            token,
+            options,
+            lexer,
+            last_end: 0,
+            nesting: 0,
+            duration_nesting: 0,
+            aggregations: 0,
+            regexes: 0,
+        })
     }
 
     // ---- tokens ----
@@ -137,21 +156,14 @@ impl<'a> Parser<'a> {
         Ok(Expr { kind: Box::new(kind), span, depth: depth + 1 })
     }
 
-    /// Counts one level of recursion; [`Parser::leave`] undoes it.
-    pub(crate) fn enter(&mut self) -> Result<(), Fault> {
-        self.nesting += 1;
-        if self.nesting > DEPTH { Err(too_deep(self.token.span)) } else { Ok(()) }
-    }
-
-    pub(crate) fn leave(&mut self) {
-        self.nesting -= 1;
-    }
-
     // ---- expressions ----
 
     /// An expression of operators that bind at least as strongly as `min`.
     pub(crate) fn expr(&mut self, min: u8) -> Result<Expr, Fault> {
-        self.enter()?;
+        self.nesting += 1;
+        if self.nesting > DEPTH {
+            return Err(too_deep(self.token.span));
+        }
         let mut left = self.operand()?;
         loop {
             left = self.postfix(left)?;
@@ -160,44 +172,52 @@ impl<'a> Parser<'a> {
                 _ => break,
             }
         }
-        self.leave();
+        self.nesting -= 1;
         Ok(left)
     }
 
+    // The recursive ways are functions of their own, so that their frames on the stack stay small.
     fn operand(&mut self) -> Result<Expr, Fault> {
-        let span = self.token.span;
         match self.token.kind {
-            Tok::Number | Tok::Duration => {
-                let (value, duration) = self.number()?;
-                self.node(Kind::Number { value, duration }, span, 0)
-            }
-            Tok::Text => {
-                self.take();
-                self.node(Kind::Text(unquote(self.spelled(span))), span, 0)
-            }
-            Tok::LeftParen => {
-                self.take();
-                let inner = self.expr(0)?;
-                self.expect(Tok::RightParen)?;
-                let depth = inner.depth;
-                self.node(Kind::Paren(inner), self.since(span.start), depth)
-            }
-            Tok::LeftBrace => self.vector_selector(None, span.start),
+            Tok::LeftParen => self.paren(),
             Tok::Op(op @ (Operator::Add | Operator::Sub)) => self.unary(op),
             Tok::Aggregator(op) => self.aggregate_or_metric(op),
-            kind if kind.names_metric() => {
-                let name = self.take_text();
-                let callable = match kind {
-                    Tok::Word(word) => word.is_function(),
-                    kind => kind == Tok::Identifier,
-                };
-                if callable && self.token.kind == Tok::LeftParen {
-                    return self.call(name, span);
-                }
-                self.vector_selector(Some(name), span.start)
-            }
+            Tok::Number | Tok::Duration | Tok::Text => self.literal(),
+            Tok::LeftBrace => self.vector_selector(None, self.token.span.start),
+            kind if kind.names_metric() => self.call_or_metric(),
             _ => Err(self.unexpected("", "")),
         }
+    }
+
+    fn literal(&mut self) -> Result<Expr, Fault> {
+        let span = self.token.span;
+        if self.token.kind == Tok::Text {
+            self.take();
+            return self.node(Kind::Text(unquote(self.spelled(span))), span, 0);
+        }
+        let (value, duration) = self.number()?;
+        self.node(Kind::Number { value, duration }, span, 0)
+    }
+
+    fn paren(&mut self) -> Result<Expr, Fault> {
+        let start = self.take().span.start;
+        let inner = self.expr(0)?;
+        self.expect(Tok::RightParen)?;
+        let depth = inner.depth;
+        self.node(Kind::Paren(inner), self.since(start), depth)
+    }
+
+    fn call_or_metric(&mut self) -> Result<Expr, Fault> {
+        let Token { kind, span } = self.token;
+        let name = self.take_text();
+        let callable = match kind {
+            Tok::Word(word) => word.is_function(),
+            kind => kind == Tok::Identifier,
+        };
+        if callable && self.token.kind == Tok::LeftParen {
+            return self.call(name, span);
+        }
+        self.vector_selector(Some(name), span.start)
     }
 
     /// A number or duration literal: its value (of a duration in seconds) and whether it is a duration.
@@ -228,6 +248,10 @@ impl<'a> Parser<'a> {
 
     fn call(&mut self, function: String, name_span: Span) -> Result<Expr, Fault> {
         let args = self.arguments()?;
+        self.finish_call(function, name_span, args)
+    }
+
+    fn finish_call(&self, function: String, name_span: Span, args: Vec<Expr>) -> Result<Expr, Fault> {
         let Some(signature) = (self.options.functions)(&function) else {
             return Err(Fault::new(name_span, format!("unknown function with name {}", quote(&function))));
         };
@@ -443,6 +467,15 @@ impl<'a> Parser<'a> {
     fn vector_selector(&mut self, name: Option<String>, start: u32) -> Result<Expr, Fault> {
         let selector = self.selector_body(name)?;
         self.node(Kind::Vector(selector), self.since(start), 0)
+    }
+
+    fn metric_selector(&mut self) -> Result<VectorSelector, Fault> {
+        let name = match self.token.kind {
+            Tok::LeftBrace => None,
+            kind if kind.names_metric() => Some(self.take_text()),
+            _ => return Err(self.unexpected("", "")),
+        };
+        self.selector_body(name)
     }
 
     /// The braces after a name, if there are any.

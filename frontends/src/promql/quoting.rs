@@ -95,6 +95,10 @@ fn printable(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');
     }
+    // The lexer refuses it when it stands for itself, so it is printed as an escape.
+    if c == char::REPLACEMENT_CHARACTER {
+        return false;
+    }
     format!("a{c}").escape_debug().count() == 2
 }
 

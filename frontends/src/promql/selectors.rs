@@ -3,6 +3,7 @@
 
 use super::ast::{At, Duration, Expr, Extended, Kind, Operator, When};
 use super::errors::Fault;
+use super::limits::REGEXES;
 use super::number::out_of_range;
 use super::parser::Parser;
 use super::quoting::unquote;
@@ -59,6 +60,15 @@ impl Parser<'_> {
             return Err(self.unexpected(context, "string"));
         }
         let value = self.take().span;
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
+            self.regexes += 1;
+            if self.regexes > REGEXES {
+                return Err(Fault::new(
+                    span,
+                    format!("too many regular expressions: the limit is {REGEXES}"),
+                ));
+            }
+        }
         Matcher::new(name, op, unquote(self.spelled(value)))
             .map_err(|e| Fault::new(Span { start: span.start, end: value.end }, e.to_string()))
     }
