@@ -15,15 +15,21 @@ class Loopback:
 
     def __init__(self, port):
         self.port, self.loop = port, asyncio.new_event_loop()
-        threading.Thread(target=self._run, daemon=True).start()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
 
     def _run(self):
         asyncio.set_event_loop(self.loop)
         self.loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
         self.loop.run_forever()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
     def stop(self):
         self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
 
     async def _serve(self, reader, writer):
         try:
