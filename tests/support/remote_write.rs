@@ -17,6 +17,12 @@ impl Series {
         all.sort();
         Series { labels: all, samples }
     }
+
+    /// The same series with only the samples of a time range.
+    pub fn between(&self, window: &std::ops::Range<i64>) -> Series {
+        let samples = self.samples.iter().copied().filter(|(t, _)| window.contains(t)).collect();
+        Series { labels: self.labels.clone(), samples }
+    }
 }
 
 /// Posts the series to `/api/v1/write`; the status says whether they were acknowledged.
