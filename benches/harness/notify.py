@@ -45,7 +45,7 @@ class Loopback:
                              b"Content-Length: %d\r\n\r\n%s" % (len(text), text))
                 await writer.drain()
                 sent()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             writer.close()
 
     def respond(self, method, path, body, seen):

@@ -24,8 +24,15 @@ fn expressions() -> Vec<String> {
     all
 }
 
-/// `name{a="b"} 1` as a series without samples, and its value; None for comments.
-fn parse_line(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+/// A line of an exporter's answer.
+struct Line {
+    name: String,
+    labels: Vec<(String, String)>,
+    value: f64,
+}
+
+/// Reads `name{a="b"} 1`; None for comments. Values of labels here contain neither `",` nor escapes.
+fn parse_line(line: &str) -> Option<Line> {
     let (series, value) = line.rsplit_once(' ').filter(|_| !line.starts_with('#'))?;
     let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
     let labels = labels.trim_end_matches('}').split("\",").filter(|pair| !pair.is_empty());
@@ -33,7 +40,7 @@ fn parse_line(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
         let (key, value) = pair.split_once("=\"")?;
         Some((key.to_string(), value.trim_end_matches('"').to_string()))
     });
-    Some((name.to_string(), labels.collect(), value.parse().ok()?))
+    Some(Line { name: name.to_string(), labels: labels.collect(), value: value.parse().ok()? })
 }
 
 /// The value `k` steps into the history of a series whose exporter shows `seen`. `weight` sets series apart, so that
@@ -60,11 +67,11 @@ fn weight(labels: &[(String, String)]) -> f64 {
 /// All series of an exporter that some founding expression names, with history from `start`.
 fn series_of(port: u16, job: &str, start: i64, expressions: &str) -> Vec<Series> {
     let text = http::get(port, "/metrics").expect("an exporter").text();
-    let up = [("up".to_string(), vec![], 1.0)];
-    let named = text.lines().filter_map(parse_line).filter(|(name, ..)| expressions.contains(name.as_str()));
+    let up = [Line { name: "up".to_string(), labels: vec![], value: 1.0 }];
+    let named = text.lines().filter_map(parse_line).filter(|l| expressions.contains(l.name.as_str()));
     named
         .chain(up)
-        .map(|(name, labels, seen)| {
+        .map(|Line { name, labels, value: seen }| {
             let mut pairs: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
             pairs.extend([("job", job), ("instance", "localhost:8000")]);
             let kept = (0..STEPS).filter(|k| job == "node" || !GAP.contains(k));

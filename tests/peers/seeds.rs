@@ -56,18 +56,19 @@ fn the_founding_scenario_works() {
 fn alerts_are_loaded(server: &Server) {
     let groups = server.api("/api/v1/rules");
     let groups = groups["groups"].as_array().expect("groups");
-    let rules: Vec<&str> = groups
+    let mut rules: Vec<&str> = groups
         .iter()
         .flat_map(|g| g["rules"].as_array().expect("rules"))
         .filter_map(|r| r["name"].as_str())
         .collect();
+    rules.sort();
     let expected = [
-        "HighCPUUsage",
-        "HighMemoryUsage",
         "DiskSpaceLow",
+        "HighCPUUsage",
         "HighErrorRate",
-        "SlowResponseTime",
+        "HighMemoryUsage",
         "ServiceDown",
+        "SlowResponseTime",
     ];
     assert_eq!(rules, expected);
 }
