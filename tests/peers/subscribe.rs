@@ -1,46 +1,19 @@
-//! A subscription over plain HTTP: the answer as it is, then what changes.
+//! A subscription on its three roads (server-sent events, NDJSON, websocket): the answer as it is, then what changes.
+//!
+//! Every message is an object with one key, its kind: `{"snapshot": {"id", "t", "rows"}}`.
 
 use crate::support::exporter::Exporter;
 use crate::support::http;
 use crate::support::server::Server;
-use serde_json::Value;
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
 use std::io::BufRead;
+use tokio_tungstenite::tungstenite::Message;
 
-/// The next server-sent event as (event, data); chunk sizes and comments are skipped.
-fn next_event(reader: &mut impl BufRead) -> (String, Value) {
-    let (mut event, mut data) = (String::new(), String::new());
-    loop {
-        let mut line = String::new();
-        assert!(reader.read_line(&mut line).expect("an open stream") > 0, "the stream ended");
-        let line = line.trim_end();
-        if let Some(name) = line.strip_prefix("event:") {
-            event = name.trim().to_string();
-        } else if let Some(text) = line.strip_prefix("data:") {
-            data += text.trim_start();
-        } else if line.is_empty() && !data.is_empty() {
-            let data: Value = serde_json::from_str(&data).unwrap_or_else(|e| panic!("{e} in {data}"));
-            if event.is_empty() {
-                event = data["type"].as_str().unwrap_or_default().to_string();
-            }
-            return (event, data);
-        }
-    }
-}
+const QUERY: &str = "sum by (shop) (orders)";
 
-/// The next event of one of these kinds; progress in between is passed over.
-fn next_of(reader: &mut impl BufRead, kind: &str) -> Value {
-    for _ in 0..200 {
-        let (event, data) = next_event(reader);
-        if event == kind {
-            return data;
-        }
-        assert!(["subscribed", "progress", "snapshot", "delta"].contains(&event.as_str()), "{event}: {data}");
-    }
-    panic!("no {kind} within 200 events");
-}
-
-#[test]
-fn a_snapshot_and_then_deltas() {
+/// A server that scrapes the exporter's two shops every second.
+fn shops() -> (Exporter, Server) {
     let exporter = Exporter::start("orders{shop=\"a\"} 3\norders{shop=\"b\"} 4\n");
     let config = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nscrape_configs:\n- job_name: shops\n  \
@@ -49,19 +22,108 @@ fn a_snapshot_and_then_deltas() {
     );
     let server = Server::start(&config, &[]);
     server.wait_rows("orders", 2);
-    let path = format!("/api/v1/subscribe?query={}", http::encode("sum by (shop) (orders)"));
-    let mut reader = http::stream(server.port, &path, &[("Accept", "text/event-stream")]);
-    let snapshot = next_of(&mut reader, "snapshot").to_string();
-    for part in ["\"a\"", "\"b\"", "3", "4"] {
-        assert!(snapshot.contains(part), "{part} in {snapshot}");
-    }
+    (exporter, server)
+}
+
+/// The rows of a snapshot or delta as sorted (shop, value).
+fn rows(list: &Value) -> Vec<(String, String)> {
+    let text = |v: &Value| v.as_str().unwrap_or_else(|| panic!("not text: {v}")).to_string();
+    let list = list.as_array().unwrap_or_else(|| panic!("not a list: {list}"));
+    let mut rows: Vec<_> = list.iter().map(|r| (text(&r["labels"]["shop"]), text(&r["value"]))).collect();
+    rows.sort();
+    rows
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
+}
+
+/// Reads messages with `next` while the exporter changes, and checks what they say.
+fn snapshot_then_deltas(exporter: &Exporter, mut next: impl FnMut() -> Value) {
+    let mut next_of = |kind: &str| {
+        for _ in 0..200 {
+            let message = next();
+            if let Some(content) = message.get(kind) {
+                return content.clone();
+            }
+            let passed = ["subscribed", "progress"].iter().any(|k| message.get(k).is_some());
+            assert!(passed, "unexpected: {message}");
+        }
+        panic!("no {kind} within 200 messages");
+    };
+    let snapshot = next_of("snapshot");
+    assert_eq!(rows(&snapshot["rows"]), pairs(&[("a", "3"), ("b", "4")]));
+
     exporter.set("orders{shop=\"a\"} 17\norders{shop=\"b\"} 4\n");
-    let delta = next_of(&mut reader, "delta").to_string();
-    assert!(delta.contains("17") && delta.contains("\"a\""), "{delta}");
-    assert!(!delta.contains("\"b\""), "what did not change is not sent: {delta}");
+    let changed = next_of("delta");
+    assert_eq!(rows(&changed["upsert"]), pairs(&[("a", "17")]), "only what changed: {changed}");
+    assert_eq!(changed["remove"], json!([]));
+    assert!(changed["t"].as_f64() > snapshot["t"].as_f64(), "{changed} after {snapshot}");
+
     exporter.set("orders{shop=\"b\"} 4\n");
-    let delta = next_of(&mut reader, "delta").to_string();
-    assert!(delta.contains("remove") && delta.contains("\"a\""), "{delta}");
+    let removed = next_of("delta");
+    assert_eq!((&removed["upsert"], &removed["remove"]), (&json!([]), &json!([{"shop": "a"}])));
+
+    exporter.set("orders{shop=\"b\"} 4\norders{shop=\"a\"} 1\n");
+    assert_eq!(rows(&next_of("delta")["upsert"]), pairs(&[("a", "1")]));
+}
+
+/// The next line that starts with `prefix`, without it; chunk sizes, comments and event names are passed over.
+fn next_line(reader: &mut impl BufRead, prefix: &str) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(reader.read_line(&mut line).expect("an open stream") > 0, "the stream ended");
+        if let Some(rest) = line.strip_prefix(prefix) {
+            return rest.trim().to_string();
+        }
+    }
+}
+
+fn path() -> String {
+    format!("/api/v1/subscribe?query={}", http::encode(QUERY))
+}
+
+#[test]
+fn server_sent_events() {
+    let (exporter, server) = shops();
+    let mut reader = http::stream(server.port, &path(), &[("Accept", "text/event-stream")]);
+    snapshot_then_deltas(&exporter, || {
+        let event = next_line(&mut reader, "event:");
+        let message: Value = serde_json::from_str(&next_line(&mut reader, "data:")).expect("JSON");
+        assert!(message.get(&event).is_some(), "event {event} carries {message}");
+        message
+    });
+}
+
+#[test]
+fn lines_of_json() {
+    let (exporter, server) = shops();
+    let mut reader = http::stream(server.port, &path(), &[("Accept", "application/x-ndjson")]);
+    snapshot_then_deltas(&exporter, || {
+        serde_json::from_str(&format!("{{{}", next_line(&mut reader, "{"))).expect("JSON")
+    });
+}
+
+#[test]
+fn websocket() {
+    let (exporter, server) = shops();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let url = format!("ws://127.0.0.1:{}/api/v1/subscribe", server.port);
+    let connected = runtime.block_on(tokio_tungstenite::connect_async(url)).expect("a websocket");
+    let mut socket = connected.0;
+    let request = json!({"subscribe": {"id": "shops", "query": QUERY}}).to_string();
+    runtime.block_on(socket.send(Message::text(request))).expect("an open socket");
+    snapshot_then_deltas(&exporter, || {
+        runtime.block_on(async {
+            loop {
+                match socket.next().await.expect("an open socket").expect("a message") {
+                    Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                    Message::Close(frame) => panic!("closed: {frame:?}"),
+                    _ => {}
+                }
+            }
+        })
+    });
 }
 
 #[test]
