@@ -36,11 +36,13 @@ def arguments():
     p.add_argument("--seconds", type=float, help="length of the measured stretch (30; with --long 600)")
     p.add_argument("--long", action="store_true", help="ten minutes per server, so that windows are full")
     p.add_argument("--rules", type=int, default=500, help="number of rules (%(default)s)")
+    p.add_argument("--rule-interval", type=int, default=5, metavar="SECONDS",
+                   help="rules: interval of groups and scrapes (%(default)s)")
     p.add_argument("--prefill", type=float, default=0, metavar="MINUTES",
                    help="rules: history written before the start, so that windows are full at once")
     p.add_argument("--scrape-interval", type=int, default=1, metavar="SECONDS", help="scrape (%(default)s)")
-    p.add_argument("--hours", type=float, default=2, help="memory, queries: history at 15 s (%(default)s)")
-    p.add_argument("--settle", type=float, default=15, help="memory, queries: rest after writing (%(default)s s)")
+    p.add_argument("--hours", type=float, default=2, help="memory, restart, queries: history at 15 s (%(default)s)")
+    p.add_argument("--settle", type=float, default=15, help="memory, restart, queries: rest after writing (%(default)s s)")
     p.add_argument("--switches", type=int, default=25, help="notify: number of alerts (%(default)s)")
     p.add_argument("--group-interval", type=int, default=5, help="notify: the rule group's interval (%(default)s s)")
     p.add_argument("--json", metavar="FILE", help="also write all figures as JSON")
@@ -59,7 +61,7 @@ def run_one(name, kind, options):
         figures = experiments.ALL[name](kind, options)
         failed = False
         return figures
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, LookupError) as error:
         print(f"{name}: {kind.label} failed: {error}\n  its logs: {options.directory}", file=sys.stderr)
         return None
     finally:

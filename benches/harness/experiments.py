@@ -76,19 +76,19 @@ def rules_cpu(kind, options):
     epoch, members = epoch_of_run(), load.targets(options.series)
     jobs = len({t.job for t in members})
     with exporter(options, epoch) as port, sink() as receiver, kind(options.directory, options) as server:
-        server.interval, server.alertmanager_port = 5, receiver.port
+        server.interval, server.alertmanager_port = options.rule_interval, receiver.port
         config = servers.scrape_jobs(members, port)
         prefill = options.prefill * 60
         if prefill:
             server.start("scrape_configs: []\n" if kind is not servers.Victoria else "scrape_configs:\n")
             now = time.time()
-            remote_write.fill(server.port, members, epoch, now - prefill, now, 5)
+            remote_write.fill(server.port, members, epoch, now - prefill, now, server.interval)
             server.__exit__()
             server.processes.clear()
         server.start(config)
         time.sleep(13)
         baseline = cores(server, max(10, options.seconds / 3))
-        server.add_rules(rules.rule_file(options.rules, jobs, "5s"))
+        server.add_rules(rules.rule_file(options.rules, jobs, f"{server.interval}s"))
         time.sleep(12)
         loaded = server.rules_loaded()
         check(loaded == options.rules, f"{loaded} of {options.rules} rules loaded")
@@ -114,8 +114,7 @@ def remote_write_cpu(kind, options):
         time.sleep(2)
         used = server.cpu_seconds() - before
         for name in ("http_requests_total", "queue_depth"):
-            kept = server.get("/api/v1/query", query=f"sum(count_over_time({name}[{15 * rounds + 5}s]))", time=end)
-            kept = float(kept["data"]["result"][0]["value"][1])
+            kept = server.count(f"sum(count_over_time({name}[{15 * rounds + 5}s]))", time=end)
             written = rounds * sum(n == name for t in members for n, _ in t.series)
             check(kept == written, f"{kept} of {written} samples of {name} kept")
         return {"CPU per sample (µs)": used / sent * 1e6, "samples per second": sent / wall}
@@ -138,6 +137,30 @@ def memory(kind, options):
         return {"resident per series (kB)": (full[0] - empty[0]) / series / 1000,
                 "anonymous per series (kB)": (full[1] - empty[1]) / series / 1000,
                 "resident when empty (MB)": empty[0] / 1e6, "samples per series": sent / series}
+
+
+def restart(kind, options):
+    """From kill -9 to ready, and what was lost, after `--hours` of samples 15 s apart."""
+    epoch, members = epoch_of_run(), load.targets(options.series)
+    with kind(options.directory, options) as server:
+        nothing = "scrape_configs: []\n" if kind is not servers.Victoria else "scrape_configs:\n"
+        server.start(nothing)
+        end = float(int(time.time()))
+        remote_write.fill(server.port, members, epoch, end - options.hours * 3600, end, 15)
+        time.sleep(options.settle)
+        ask = "sum(count_over_time(queue_depth[%dh]))" % (options.hours + 1)
+        before = server.count(ask, time=end)
+        check(before > 0, "nothing was written")
+        for p in server.processes:
+            p.child.kill()
+            p.child.wait()
+        server.processes.clear()
+        start = time.monotonic()
+        server.start(nothing)
+        ready = time.monotonic() - start
+        used = server.cpu_seconds()
+        lost = 100 * (1 - server.count(ask, time=end) / before)
+        return {"ready after kill -9 (s)": ready, "CPU of the start (s)": used, "samples lost (%)": lost}
 
 
 RANGE_QUERIES = {
@@ -210,4 +233,4 @@ def notification(kind, options):
 
 
 ALL = {"scrape": scrape, "rules": rules_cpu, "remote-write": remote_write_cpu, "memory": memory,
-       "queries": queries, "notify": notification}
+       "restart": restart, "queries": queries, "notify": notification}

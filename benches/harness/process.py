@@ -62,7 +62,7 @@ class Process:
                         return
             except OSError:
                 pass
-            time.sleep(0.1)
+            time.sleep(0.02)
         raise RuntimeError(f"{url} not ready after {seconds} s: {self.tail()}")
 
     def tail(self):

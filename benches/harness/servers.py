@@ -71,9 +71,9 @@ class Server:
         with urllib.request.urlopen(url, timeout=120) as answer:
             return json.load(answer)
 
-    def count(self, query):
+    def count(self, query, **parameters):
         """The value of a one-row instant query, 0 when it has no row."""
-        rows = self.get("/api/v1/query", query=query)["data"]["result"]
+        rows = self.get("/api/v1/query", query=query, nocache=1, **parameters)["data"]["result"]
         return float(rows[0]["value"][1]) if rows else 0.0
 
 
