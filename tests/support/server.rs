@@ -116,7 +116,7 @@ impl Server {
 
     /// Waits until the query has `rows` rows; returns them.
     pub fn wait_rows(&self, query: &str, rows: usize) -> Vec<Value> {
-        eventually(&format!("{query} has {rows} rows"), 30, || {
+        eventually(&format!("{query} has {rows} rows"), 60, || {
             let found = self.query(query);
             if found.len() == rows { Ok(found) } else { Err(format!("{} rows: {found:?}", found.len())) }
         })
@@ -132,7 +132,7 @@ impl Server {
 
     /// Waits until each job has a target of the given health.
     pub fn wait_health(&self, expected: &[(&str, &str)]) {
-        eventually(&format!("targets {expected:?}"), 30, || {
+        eventually(&format!("targets {expected:?}"), 60, || {
             let targets = self.targets();
             let found = |(job, health): &(&str, &str)| targets.iter().any(|t| t.0 == *job && t.1 == *health);
             if expected.iter().all(found) { Ok(()) } else { Err(format!("{targets:?}")) }
