@@ -12,3 +12,8 @@ pub const OUT_OF_ORDER_WINDOW_MS: i64 = 30 * 60_000;
 pub const FUTURE_MS: i64 = 10 * 60_000;
 /// Samples per sealed chunk.
 pub const CHUNK_SAMPLES: usize = 120;
+/// Scrapes per sealed window of a column group: 32 keeps the open, uncompressed part near 128 B per series.
+pub const HEAD_WINDOW_SCRAPES: usize = 32;
+/// Late samples of one series that are kept sorted before they are sealed into a chunk: an insertion moves
+/// at most this many.
+pub const LATE_SAMPLES: usize = 480;
