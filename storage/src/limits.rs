@@ -17,3 +17,9 @@ pub const HEAD_WINDOW_SCRAPES: usize = 32;
 /// Late samples of one series that are kept sorted before they are sealed into a chunk: an insertion moves
 /// at most this many.
 pub const LATE_SAMPLES: usize = 480;
+/// Groups inside groups in one regex: a stack, not a heap, runs out (Go: 1000).
+pub const REGEX_NESTING: usize = 200;
+/// Largest repeat count of a regex, nested ones multiplied (Go's number).
+pub const REGEX_REPEAT: u64 = 1000;
+/// Texts a regex may stand for to be looked up one by one (Prometheus: 256).
+pub const REGEX_LITERALS: usize = 256;
