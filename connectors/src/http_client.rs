@@ -283,7 +283,7 @@ impl HttpClient {
 /// What we call ourselves: exporters look for `Prometheus/`.
 const USER_AGENT: &str = concat!("Prometheus/3.14.0 (Perennial ", env!("CARGO_PKG_VERSION"), ")");
 
-/// An error with all its causes, in one line, without the URL that `reqwest` repeats.
+/// An error with all its causes, in one line.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -12,3 +12,4 @@ pub mod scrape;
 pub mod secret;
 mod section;
 pub mod units;
+pub mod wall_clock;

@@ -58,6 +58,8 @@ pub struct SeriesCache {
     cursor: usize,
     /// The order of this scrape, once it differs from the last.
     new_order: Option<Vec<u32>>,
+    /// Series of this scrape that were not known.
+    pending: u32,
 }
 
 /// Keys are hashes already.
@@ -111,8 +113,8 @@ impl SeriesCache {
                 }
             }
             None => {
-                let pending = new_order.iter().filter(|id| **id & PENDING != 0).count() as u32;
-                new_order.push(PENDING | pending);
+                new_order.push(PENDING | self.pending);
+                self.pending += 1;
             }
         }
         found
@@ -168,6 +170,7 @@ impl SeriesCache {
             None => self.order.truncate(self.cursor),
         }
         self.cursor = 0;
+        self.pending = 0;
         if self.known.len() > 2 * self.order.len() + SWEEP_SLACK {
             self.sweep();
         }
@@ -177,6 +180,7 @@ impl SeriesCache {
     pub fn reject(&mut self) {
         self.new_order = None;
         self.cursor = 0;
+        self.pending = 0;
     }
 
     /// Moves columns: `moved[part][column]` is the new column, [`NO_COLUMN`] if it is gone.

@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod ingest;
 pub mod manager;
 pub mod metadata;
+pub mod metrics;
 pub mod pool;
 pub mod relabel;
 pub mod scrape_loop;

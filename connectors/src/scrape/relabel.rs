@@ -6,7 +6,7 @@
 use md5::{Digest, Md5};
 use serde::Deserialize;
 use storage::model::LabelsBuilder;
-use storage::model::regex::AnchoredRegex;
+use storage::model::regex::{AnchoredRegex, expand};
 
 /// What a rule does.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -79,8 +79,8 @@ pub struct RelabelConfig {
 
 fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Action, D::Error> {
     let text = String::deserialize(d)?;
-    let lower = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&text.to_lowercase());
-    Action::deserialize(lower)
+    let lower = text.to_lowercase();
+    Action::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&lower))
         .map_err(|_| serde::de::Error::custom(format_args!("unknown relabel action {text:?}")))
 }
 
@@ -195,8 +195,12 @@ impl Rule {
             Action::DropEqual => return labels.get(&self.target_label) != joined,
             Action::KeepEqual => return labels.get(&self.target_label) == joined,
             Action::Replace => self.replace(labels, joined),
-            Action::Lowercase => drop(labels.set(&self.target_label, joined.to_lowercase())),
-            Action::Uppercase => drop(labels.set(&self.target_label, joined.to_uppercase())),
+            Action::Lowercase => {
+                labels.set(&self.target_label, joined.to_lowercase());
+            }
+            Action::Uppercase => {
+                labels.set(&self.target_label, joined.to_uppercase());
+            }
             Action::HashMod => {
                 let digest = Md5::digest(joined.as_bytes());
                 let hash = digest[8..].iter().fold(0u64, |h, b| h << 8 | u64::from(*b));
@@ -215,13 +219,11 @@ impl Rule {
             return;
         }
         let Some(captures) = self.regex.inner().captures(joined) else { return };
-        let mut target = String::new();
-        captures.expand(&self.target_label, &mut target);
+        let target = expand(&self.target_label, &captures);
         if target.is_empty() {
             return;
         }
-        let mut value = String::new();
-        captures.expand(&self.replacement, &mut value);
+        let value = expand(&self.replacement, &captures);
         if value.is_empty() {
             labels.remove(&target);
         } else {
@@ -233,9 +235,7 @@ impl Rule {
         let mut copies = Vec::new();
         for (name, value) in labels.pairs().iter().filter(|(_, v)| !v.is_empty()) {
             if let Some(captures) = self.regex.inner().captures(name) {
-                let mut target = String::new();
-                captures.expand(&self.replacement, &mut target);
-                copies.push((target, value.clone()));
+                copies.push((expand(&self.replacement, &captures), value.clone()));
             }
         }
         for (name, value) in copies.into_iter().filter(|(n, _)| !n.is_empty()) {
@@ -250,7 +250,9 @@ impl Rule {
             .filter(|(name, _)| !keep(self.regex.is_match(name)))
             .map(|(name, _)| name.clone())
             .collect();
-        gone.iter().for_each(|name| drop(labels.remove(name)));
+        for name in &gone {
+            labels.remove(name);
+        }
     }
 }
 
