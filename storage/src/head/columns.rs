@@ -145,4 +145,10 @@ impl ColumnsSnapshot {
             }
         }
     }
+
+    /// Calls `add(min, max)` for each part.
+    pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
+        self.windows.iter().for_each(|w| add(w.min(), w.max()));
+        self.rows.iter().for_each(|(t, _)| add(*t, *t));
+    }
 }

@@ -199,6 +199,12 @@ impl Rows {
         end(ts);
     }
 
+    /// Calls `add(min, max)` for each part.
+    pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
+        self.chunks.iter().for_each(|c| add(c.min, c.max));
+        self.ts.iter().chain(self.late.iter().map(|l| &l.0)).for_each(|t| add(*t, *t));
+    }
+
     /// Forgets all samples before `end`.
     pub fn drop_before(&mut self, end: TimeMs) {
         let old = std::mem::take(&mut self.chunks);
