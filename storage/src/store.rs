@@ -199,11 +199,7 @@ pub struct Store {}
 
 impl Store {
     /// Opens (or creates) the data directory and replays the log.
-    pub fn open(
-        options: Options,
-        disk: Arc<dyn Disk>,
-        metrics: &Metrics,
-    ) -> Result<(Arc<Store>, Replay), StoreError> {
+    pub fn open(options: Options, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<(Arc<Store>, Replay), StoreError> {
         let _ = (options, disk, metrics);
         unimplemented!()
     }
@@ -270,12 +266,7 @@ impl Store {
     }
 
     /// Sorted names of the labels of all series in `from..=to` that satisfy any of the matcher sets (none: all).
-    pub fn label_names(
-        &self,
-        sets: &[Vec<Matcher>],
-        from: TimeMs,
-        to: TimeMs,
-    ) -> Result<Vec<String>, StoreError> {
+    pub fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<String>, StoreError> {
         let _ = (sets, from, to);
         unimplemented!()
     }
