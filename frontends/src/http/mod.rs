@@ -25,6 +25,9 @@ mod targets;
 mod telemetry;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use serve::serve;
 pub use sources::Sources;
 
