@@ -1,8 +1,15 @@
-//! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push,
-//! [`alertmanager`] carries alerts out. Knows the store, but no plan and no query.
+//! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push, [`host`]
+//! exposes the machine's own, [`alertmanager`] carries alerts out. Knows the store, but no plan and no query.
 
 pub mod alertmanager;
+pub mod decompress;
 pub mod discovery;
+pub mod host;
+pub mod http_client;
 pub mod limits;
 pub mod remote;
 pub mod scrape;
+pub mod secret;
+mod section;
+pub mod units;
+pub mod wall_clock;

@@ -1,1 +1,53 @@
-//! To be written.
+//! Limits of the outside world: number, unit, reason. Nowhere else does this crate hold one.
+
+/// Decoded body of one scrape, bytes, where `body_size_limit` does not say less: a target must not be
+/// able to fill our memory (reference, quality §2.7).
+pub const SCRAPE_BODY_BYTES: usize = 64 << 20;
+/// One line of an exposition, bytes: no sample is longer; more is garbage.
+pub const LINE_BYTES: usize = 1 << 20;
+/// Labels of one scraped series, where `label_limit` does not say less.
+pub const LABELS_PER_SERIES: usize = 256;
+/// Bytes of a label name, where `label_name_length_limit` does not say less.
+pub const LABEL_NAME_BYTES: usize = 1 << 10;
+/// Bytes of a label value, where `label_value_length_limit` does not say less.
+pub const LABEL_VALUE_BYTES: usize = 64 << 10;
+/// How far ahead of our clock an exposed timestamp may be, ms (Prometheus: 10 minutes).
+pub const FUTURE_MS: i64 = storage::limits::FUTURE_MS;
+/// Difference between the schedule and the clock that a scrape's timestamp hides, ms (Prometheus: 2 ms).
+pub const TIMESTAMP_TOLERANCE_MS: i64 = 2;
+/// Metadata entries kept per target: one per metric name; a target that invents more keeps the first.
+pub const METADATA_PER_TARGET: usize = 10_000;
+/// Dropped targets kept per job for display (all are counted).
+pub const DROPPED_TARGETS_SHOWN: usize = 1_000;
+/// Redirects followed for one request (Go's client: 10).
+pub const REDIRECTS: usize = 10;
+/// Idle HTTP connections kept per target.
+pub const IDLE_CONNECTIONS: usize = 2;
+/// How long an idle connection is kept, seconds: longer than the usual scrape interval.
+pub const IDLE_CONNECTION_SECONDS: u64 = 330;
+/// Time to build a connection, seconds, inside the request's own timeout.
+pub const CONNECT_SECONDS: u64 = 30;
+/// A file that holds one secret or certificate, bytes.
+pub const CREDENTIAL_FILE_BYTES: u64 = 1 << 20;
+/// A target file of `file_sd_configs`, bytes.
+pub const TARGET_FILE_BYTES: u64 = 64 << 20;
+/// Files that one `file_sd_configs` entry may match.
+pub const TARGET_FILES: usize = 10_000;
+/// Quiet time after a change of a target file before it is read, ms: editors write in several steps.
+pub const TARGET_FILE_SETTLE_MS: u64 = 100;
+/// Alerts that wait for one Alertmanager; beyond, the oldest are dropped and counted (Prometheus: 10,000).
+pub const ALERT_QUEUE: usize = 10_000;
+/// Alerts in one POST (Prometheus: 256).
+pub const ALERT_BATCH: usize = 256;
+/// First and longest wait before an Alertmanager that failed is tried again, ms.
+pub const ALERT_BACKOFF_MS: (u64, u64) = (100, 5_000);
+/// How often one batch is tried: afterwards the caller's own resending takes over.
+pub const ALERT_ATTEMPTS: u32 = 4;
+/// Bytes of an Alertmanager's answer that are read for the error message.
+pub const ALERT_ANSWER_BYTES: usize = 4 << 10;
+/// Decoded remote-write request, bytes (reference, quality §2.7).
+pub const REMOTE_WRITE_BYTES: usize = 32 << 20;
+/// Series that the remote-write cache remembers; beyond it starts anew.
+pub const REMOTE_WRITE_SERIES: usize = 2_000_000;
+/// Bytes of a file or answer quoted in an error message.
+pub const QUOTE_BYTES: usize = 60;

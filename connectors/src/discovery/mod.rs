@@ -1,1 +1,191 @@
-//! To be written.
+//! Service discovery: where targets come from.
+//!
+//! A mechanism is a key in [`DiscoveryConfig`], a [`Provider`] and one entry in [`MECHANISMS`]. Providers run as
+//! tasks of a [`Discovery`], which merges their target groups and publishes the whole list at every change.
+//! Mechanisms that this build does not have are accepted and give a warning, so that files load.
+
+pub mod file;
+pub mod fixed;
+
+use crate::section::Section;
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::metrics::Metrics;
+use tokio::sync::watch;
+
+/// Label with the address of a target.
+pub const ADDRESS: &str = "__address__";
+
+/// Targets that share labels, as `static_configs` and target files write them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TargetGroup {
+    /// Addresses.
+    pub targets: Vec<String>,
+    /// Labels of all of them.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The discovery keys of a scrape or Alertmanager block.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DiscoveryConfig {
+    /// Targets listed in the file itself.
+    pub static_configs: Vec<TargetGroup>,
+    /// Targets listed in other files.
+    pub file_sd_configs: Vec<file::FileConfig>,
+    /// Keys that were configured although this build does not have the mechanism.
+    pub unsupported: Vec<String>,
+}
+
+impl Section for DiscoveryConfig {
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            "static_configs" => self.static_configs = map.next_value::<Option<_>>()?.unwrap_or_default(),
+            "file_sd_configs" => self.file_sd_configs = map.next_value::<Option<_>>()?.unwrap_or_default(),
+            _ if OTHER_MECHANISMS.contains(&key) => {
+                map.next_value::<IgnoredAny>()?;
+                self.unsupported.push(key.to_owned());
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// Prometheus' mechanisms that this build does not have.
+pub const OTHER_MECHANISMS: &[&str] = &[
+    "aws_sd_configs",
+    "azure_sd_configs",
+    "consul_sd_configs",
+    "digitalocean_sd_configs",
+    "dns_sd_configs",
+    "docker_sd_configs",
+    "dockerswarm_sd_configs",
+    "ec2_sd_configs",
+    "eureka_sd_configs",
+    "gce_sd_configs",
+    "hetzner_sd_configs",
+    "http_sd_configs",
+    "ionos_sd_configs",
+    "kubernetes_sd_configs",
+    "kuma_sd_configs",
+    "lightsail_sd_configs",
+    "linode_sd_configs",
+    "marathon_sd_configs",
+    "nerve_sd_configs",
+    "nomad_sd_configs",
+    "oci_sd_configs",
+    "openstack_sd_configs",
+    "outscale_sd_configs",
+    "ovhcloud_sd_configs",
+    "puppetdb_sd_configs",
+    "scaleway_sd_configs",
+    "serverset_sd_configs",
+    "stackit_sd_configs",
+    "triton_sd_configs",
+    "uyuni_sd_configs",
+    "vultr_sd_configs",
+];
+
+impl DiscoveryConfig {
+    /// One warning per mechanism of `job` that this build does not have.
+    pub fn warnings(&self, job: &str) -> Vec<String> {
+        let warn = |key: &String| {
+            format!("{key} is not supported by this build; job {job} will have no targets from it")
+        };
+        self.unsupported.iter().map(warn).collect()
+    }
+
+    /// Checks what a mechanism can check without running; the text of the first problem.
+    pub fn validate(&self) -> Result<(), String> {
+        for group in &self.static_configs {
+            fixed::validate(group)?;
+        }
+        self.file_sd_configs.iter().try_for_each(file::FileConfig::validate)
+    }
+}
+
+/// One target as discovered: its labels, [`ADDRESS`] among them.
+pub type Discovered = BTreeMap<String, String>;
+
+/// A task that finds targets and reports its whole list at every change.
+pub trait Provider: Send {
+    /// Runs until it is dropped (the caller aborts the task); calls `report` with the complete list.
+    fn run(self: Box<Self>, report: Report) -> futures::future::BoxFuture<'static, ()>;
+}
+
+/// How a provider tells its list.
+pub struct Report {
+    index: usize,
+    lists: Arc<watch::Sender<Vec<Option<Vec<Discovered>>>>>,
+}
+
+impl Report {
+    /// Replaces this provider's list.
+    pub fn send(&self, targets: Vec<Discovered>) {
+        self.lists.send_if_modified(|lists| {
+            let changed = lists[self.index].as_ref() != Some(&targets);
+            lists[self.index] = Some(targets);
+            changed
+        });
+    }
+}
+
+/// How a mechanism makes its providers out of a configuration.
+type Build = fn(&DiscoveryConfig, &Metrics) -> Vec<Box<dyn Provider>>;
+
+/// The mechanisms of this build: key and providers.
+pub const MECHANISMS: &[(&str, Build)] =
+    &[("static_configs", fixed::providers), ("file_sd_configs", file::providers)];
+
+/// A running discovery; dropping it ends its tasks.
+pub struct Discovery {
+    lists: watch::Receiver<Vec<Option<Vec<Discovered>>>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Discovery {
+    /// Starts all providers of `config` on the current tokio runtime.
+    pub fn start(config: &DiscoveryConfig, metrics: &Metrics) -> Discovery {
+        let providers: Vec<_> = MECHANISMS.iter().flat_map(|(_, build)| build(config, metrics)).collect();
+        let (sender, lists) = watch::channel(vec![None; providers.len()]);
+        let sender = Arc::new(sender);
+        let run = |(index, provider): (usize, Box<dyn Provider>)| {
+            tokio::spawn(provider.run(Report { index, lists: sender.clone() }))
+        };
+        Discovery { lists, tasks: providers.into_iter().enumerate().map(run).collect() }
+    }
+
+    /// The current list, and whether every provider has reported once.
+    pub fn current(&mut self) -> (Vec<Discovered>, bool) {
+        let lists = self.lists.borrow_and_update();
+        let complete = lists.iter().all(Option::is_some);
+        (lists.iter().flatten().flatten().cloned().collect(), complete)
+    }
+
+    /// Waits for the next change; for ever if there is nothing that could change.
+    pub async fn changed(&mut self) {
+        if self.lists.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// The targets of a group with its labels and those in `extra`.
+pub fn expand(group: &TargetGroup, extra: &[(&str, &str)]) -> Vec<Discovered> {
+    let labelled = |address: &String| {
+        let mut labels = group.labels.clone();
+        labels.extend(extra.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+        labels.insert(ADDRESS.to_owned(), address.clone());
+        labels
+    };
+    group.targets.iter().map(labelled).collect()
+}

@@ -1,8 +1,19 @@
 //! Regular expressions in Prometheus' dialect (Go's RE2), run by the `regex` crate.
 //!
-//! Both engines are automata, but their syntaxes differ: see `reference` notes in `docs/promql.md`.
-//! [`translate`] turns a Go pattern into an equivalent one; [`AnchoredRegex`] is `^(?s:pattern)$`.
+//! Both engines are automata, but their syntaxes differ: [`translate`] parses Go's and prints the other,
+//! refusing with Go's words what Go refuses. [`AnchoredRegex`] is `^(?s:pattern)$` with short cuts for the
+//! patterns that people write most ([`shape`]: literals, `prefix.*`); [`expand`] fills Go's templates.
 
+mod class;
+mod escape;
+mod expand;
+mod shape;
+mod translate;
+
+pub use expand::expand;
+pub use translate::translate;
+
+use shape::Shape;
 use std::sync::Arc;
 
 /// A pattern that Go would refuse, with Go's words.
@@ -10,35 +21,72 @@ use std::sync::Arc;
 #[error("error parsing regexp: {0}")]
 pub struct RegexError(pub String);
 
+impl RegexError {
+    /// Go's form: what is wrong, and with which part of the pattern.
+    fn at(what: &str, part: &str) -> RegexError {
+        RegexError(format!("{what}: `{part}`"))
+    }
+}
+
 /// A fully anchored pattern; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct AnchoredRegex {
-    regex: Arc<regex::Regex>,
+pub struct AnchoredRegex(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
+    regex: regex::Regex,
+    shape: Shape,
 }
 
 impl AnchoredRegex {
     /// Compiles a Go pattern.
     pub fn new(pattern: &str) -> Result<AnchoredRegex, RegexError> {
-        let translated = translate(pattern)?;
-        let regex = regex::RegexBuilder::new(&format!("^(?s:{translated})$"))
+        let translated = format!("^(?s:{})$", translate(pattern)?);
+        let regex = regex::RegexBuilder::new(&translated)
             .size_limit(crate::limits::REGEX_BYTES)
+            .nest_limit(4 * crate::limits::REGEX_NESTING as u32 + 8)
             .build()
-            .map_err(|e| RegexError(e.to_string()))?;
-        Ok(AnchoredRegex { regex: Arc::new(regex) })
+            .map_err(|e| match e {
+                regex::Error::CompiledTooBig(_) => RegexError::at("expression too large", pattern),
+                other => RegexError(other.to_string()),
+            })?;
+        Ok(AnchoredRegex(Arc::new(Compiled { regex, shape: shape::of(&translated) })))
     }
 
     /// Whether the whole of `text` matches.
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        match &self.0.shape {
+            Shape::Literals(all) => all.binary_search_by(|l| l.as_str().cmp(text)).is_ok(),
+            Shape::Glob(glob) => glob.is_match(text),
+            Shape::General { prefix } => text.starts_with(prefix.as_str()) && self.0.regex.is_match(text),
+        }
     }
 
-    /// The underlying regex (anchored), for capture groups.
+    /// If only finitely many (and few) texts match: all of them, sorted, each once. Lookups instead of a scan.
+    pub fn literals(&self) -> Option<&[String]> {
+        match &self.0.shape {
+            Shape::Literals(all) => Some(all),
+            _ => None,
+        }
+    }
+
+    /// A text that every match starts with; "" if nothing is known. A range of a sorted list instead of all of it.
+    pub fn prefix(&self) -> &str {
+        match &self.0.shape {
+            Shape::Literals(all) => match all.as_slice() {
+                [one] => one,
+                _ => "",
+            },
+            Shape::Glob(glob) => glob.prefix(),
+            Shape::General { prefix } => prefix,
+        }
+    }
+
+    /// The underlying regex (anchored), for capture groups; its group names are for [`expand`] only.
     pub fn inner(&self) -> &regex::Regex {
-        &self.regex
+        &self.0.regex
     }
 }
 
-/// The pattern in the syntax of the `regex` crate.
-pub fn translate(pattern: &str) -> Result<String, RegexError> {
-    Ok(pattern.to_owned())
-}
+#[cfg(test)]
+mod tests;

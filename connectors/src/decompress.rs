@@ -1,0 +1,71 @@
+//! Decompression: the only functions that inflate foreign bytes, and they never pass their limit.
+//!
+//! The declared size is not believed: a gzip stream is read up to the limit, a snappy header that promises
+//! more is refused before anything is allocated.
+
+use std::io::Read;
+
+/// Why bytes could not be inflated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecompressError {
+    /// The content is larger than allowed.
+    #[error("decompressed size exceeds the limit of {0} bytes")]
+    TooLarge(usize),
+    /// The stream is damaged.
+    #[error("cannot decompress {format}: {reason}")]
+    Damaged {
+        /// gzip or snappy.
+        format: &'static str,
+        /// What the decoder said.
+        reason: String,
+    },
+}
+
+/// Appends the content of a gzip stream to `out`; at most `limit` bytes.
+pub fn gunzip(compressed: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
+    let before = out.len();
+    let reader = flate2::read::MultiGzDecoder::new(compressed);
+    reader
+        .take(limit as u64 + 1)
+        .read_to_end(out)
+        .map_err(|e| DecompressError::Damaged { format: "gzip", reason: e.to_string() })?;
+    if out.len() - before > limit { Err(DecompressError::TooLarge(limit)) } else { Ok(()) }
+}
+
+/// The content of a snappy block; at most `limit` bytes.
+pub fn unsnappy(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
+    let damaged = |e: snap::Error| DecompressError::Damaged { format: "snappy", reason: e.to_string() };
+    let declared = snap::raw::decompress_len(compressed).map_err(damaged)?;
+    if declared > limit {
+        return Err(DecompressError::TooLarge(limit));
+    }
+    snap::raw::Decoder::new().decompress_vec(compressed).map_err(damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gz.write_all(&vec![b'x'; 4 << 20]).unwrap();
+        let bomb = gz.finish().unwrap();
+        let mut out = Vec::new();
+        assert_eq!(gunzip(&bomb, 1000, &mut out), Err(DecompressError::TooLarge(1000)));
+        assert!(out.capacity() < 64 << 10);
+        out.clear();
+        gunzip(&bomb, 4 << 20, &mut out).unwrap();
+        assert_eq!(out.len(), 4 << 20);
+        assert!(matches!(gunzip(b"garbage", 10, &mut out), Err(DecompressError::Damaged { .. })));
+    }
+
+    #[test]
+    fn snappy_that_promises_too_much_is_refused_unread() {
+        let packed = snap::raw::Encoder::new().compress_vec(&[7; 5000]).unwrap();
+        assert_eq!(unsnappy(&packed, 4999), Err(DecompressError::TooLarge(4999)));
+        assert_eq!(unsnappy(&packed, 5000).unwrap(), vec![7; 5000]);
+        assert!(unsnappy(&[0xff, 0xff, 0xff, 0xff, 0x0f], 1 << 20).is_err());
+    }
+}

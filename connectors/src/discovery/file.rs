@@ -1,0 +1,207 @@
+//! `file_sd_configs`: targets in JSON or YAML files, re-read when they change.
+//!
+//! A directory watch gives quick news, a refresh every five minutes the certainty. A file that cannot be read
+//! keeps the targets it had. Targets get `__meta_filepath`.
+
+use super::{Discovered, DiscoveryConfig, Provider, Report, TargetGroup, expand};
+use crate::limits;
+use crate::units::Millis;
+use futures::future::BoxFuture;
+use notify::Watcher;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::metrics::{Counter, Metrics};
+use tokio::sync::Notify;
+
+/// One entry of `file_sd_configs`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FileConfig {
+    /// Paths; the last part may hold `*`.
+    pub files: Vec<String>,
+    /// Time between re-reads.
+    pub refresh_interval: Millis,
+}
+
+impl Default for FileConfig {
+    fn default() -> Self {
+        FileConfig { files: Vec::new(), refresh_interval: Millis(300_000) }
+    }
+}
+
+impl FileConfig {
+    /// Checks the patterns; the text of the first problem.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.files.is_empty() {
+            return Err("file service discovery config must contain at least one path name".into());
+        }
+        if self.refresh_interval.0 <= 0 {
+            return Err("file_sd_configs: refresh_interval must be greater than 0".into());
+        }
+        for file in &self.files {
+            let extension = Path::new(file).extension().and_then(|e| e.to_str()).unwrap_or("");
+            if !matches!(extension.to_ascii_lowercase().as_str(), "json" | "yml" | "yaml") {
+                return Err(format!("path name {file:?} is not valid for file discovery"));
+            }
+            glob::Pattern::new(file).map_err(|e| format!("path name {file:?}: {e}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// One provider per entry.
+pub fn providers(config: &DiscoveryConfig, metrics: &Metrics) -> Vec<Box<dyn Provider>> {
+    let errors = metrics.counter("prometheus_sd_file_read_errors_total", "The number of File-SD read errors.", &[]);
+    let provider = |config: &FileConfig| -> Box<dyn Provider> {
+        Box::new(Files { config: config.clone(), known: BTreeMap::new(), errors: errors.clone() })
+    };
+    config.file_sd_configs.iter().map(provider).collect()
+}
+
+struct Files {
+    config: FileConfig,
+    /// The last good content of every file that still exists.
+    known: BTreeMap<PathBuf, Vec<Discovered>>,
+    errors: Arc<Counter>,
+}
+
+impl Provider for Files {
+    fn run(mut self: Box<Self>, report: Report) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let news = Arc::new(Notify::new());
+            // Held for its effect: dropping it ends the watch.
+            let _watch = self.watch(news.clone());
+            loop {
+                self = self.refreshed().await;
+                report.send(self.known.values().flatten().cloned().collect());
+                let refresh = tokio::time::sleep(self.config.refresh_interval.std());
+                tokio::select! {
+                    _ = refresh => {}
+                    _ = news.notified() => tokio::time::sleep(Duration::from_millis(limits::TARGET_FILE_SETTLE_MS)).await,
+                }
+            }
+        })
+    }
+}
+
+impl Files {
+    /// Reads all files, off the async workers.
+    async fn refreshed(self: Box<Self>) -> Box<Self> {
+        let config = self.config.clone();
+        let errors = self.errors.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut files = self;
+            files.refresh();
+            files
+        });
+        read.await.unwrap_or_else(|_| Box::new(Files { config, known: BTreeMap::new(), errors }))
+    }
+
+    fn refresh(&mut self) {
+        let found: BTreeSet<PathBuf> = self
+            .config
+            .files
+            .iter()
+            .filter_map(|pattern| glob::glob(pattern).ok())
+            .flat_map(|paths| paths.filter_map(Result::ok))
+            .take(limits::TARGET_FILES)
+            .collect();
+        self.known.retain(|path, _| found.contains(path));
+        for path in found {
+            match read(&path) {
+                Ok(targets) => drop(self.known.insert(path, targets)),
+                Err(reason) => {
+                    self.errors.inc();
+                    tracing::warn!(file = %path.display(), %reason, "target file cannot be read; keeping its last targets");
+                }
+            }
+        }
+    }
+
+    fn watch(&self, news: Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+        let on_event = move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|e| !e.kind.is_access()) {
+                news.notify_one();
+            }
+        };
+        let mut watcher = notify::recommended_watcher(on_event)
+            .inspect_err(|error| tracing::warn!(%error, "no file watch; target files are re-read on schedule only"))
+            .ok()?;
+        let directories: BTreeSet<PathBuf> = self.config.files.iter().map(|file| directory(Path::new(file))).collect();
+        for directory in directories {
+            if let Err(error) = watcher.watch(&directory, notify::RecursiveMode::NonRecursive) {
+                tracing::warn!(directory = %directory.display(), %error, "cannot watch; its target files are re-read on schedule only");
+            }
+        }
+        Some(watcher)
+    }
+}
+
+fn directory(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Discovered>, String> {
+    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if size > limits::TARGET_FILE_BYTES {
+        return Err(format!("larger than {} bytes", limits::TARGET_FILE_BYTES));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let is_json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
+    let groups: Vec<TargetGroup> = match is_json {
+        true => serde_json::from_str(&text).map_err(|e| e.to_string())?,
+        false if text.trim().is_empty() => Vec::new(),
+        false => serde_saphyr::from_str(&text).map_err(|e| e.to_string())?,
+    };
+    let shown = path.display().to_string();
+    Ok(groups.iter().flat_map(|group| expand(group, &[("__meta_filepath", &shown)])).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::{ADDRESS, Discovery};
+
+    async fn addresses(discovery: &mut Discovery) -> Vec<String> {
+        discovery.changed().await;
+        discovery.current().0.iter().map(|t| t[ADDRESS].clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_seen_and_a_broken_one_keeps_its_targets() {
+        let dir = tempfile::tempdir().unwrap();
+        let pattern = dir.path().join("*.yml").display().to_string();
+        let path = dir.path().join("a.yml");
+        std::fs::write(&path, "- targets: [a:1]\n  labels: {env: prod}\n").unwrap();
+        let config = FileConfig { files: vec![pattern], ..FileConfig::default() };
+        config.validate().unwrap();
+        let config = DiscoveryConfig { file_sd_configs: vec![config], ..DiscoveryConfig::default() };
+        let metrics = Metrics::default();
+        let mut discovery = Discovery::start(&config, &metrics);
+        let wait = Duration::from_secs(10);
+        assert_eq!(tokio::time::timeout(wait, addresses(&mut discovery)).await.unwrap(), ["a:1"]);
+        let target = discovery.current().0.remove(0);
+        assert_eq!(target["env"], "prod");
+        assert_eq!(target["__meta_filepath"], path.display().to_string());
+        std::fs::write(&path, "- targets: [b:1, c:1]\n").unwrap();
+        assert_eq!(tokio::time::timeout(wait, addresses(&mut discovery)).await.unwrap(), ["b:1", "c:1"]);
+        std::fs::write(&path, "- tarrgets: [").unwrap();
+        std::fs::write(dir.path().join("d.yml"), "- targets: [d:1]\n").unwrap();
+        assert_eq!(tokio::time::timeout(wait, addresses(&mut discovery)).await.unwrap(), ["b:1", "c:1", "d:1"]);
+        assert!(metrics.render().contains("prometheus_sd_file_read_errors_total 1"));
+    }
+
+    #[test]
+    fn only_json_and_yaml_files() {
+        let config = |file: &str| FileConfig { files: vec![file.into()], ..FileConfig::default() };
+        assert!(config("a/*.json").validate().is_ok());
+        assert!(config("a/*.txt").validate().unwrap_err().contains("not valid for file discovery"));
+        assert!(FileConfig::default().validate().is_err());
+    }
+}

@@ -1,0 +1,371 @@
+//! The one place that builds HTTP clients: Prometheus' `<http_config>` turned into a `reqwest` client.
+//!
+//! Passwords and tokens are read when a request is made, so a rotated file is seen at once. Redirects are
+//! followed within a limit; `reqwest` strips `Authorization` when one leads to another host.
+
+use crate::limits;
+use crate::secret::Secret;
+use crate::section::section;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::time::Duration;
+
+section! {
+    /// `<http_config>`, inlined into scrape and Alertmanager blocks.
+    pub struct HttpConfig {
+        /// User and password.
+        basic_auth: Option<BasicAuth> = None,
+        /// A token in the `Authorization` header.
+        authorization: Option<Authorization> = None,
+        /// Old spelling of `authorization.credentials`.
+        bearer_token: Option<Secret> = None,
+        /// Old spelling of `authorization.credentials_file`.
+        bearer_token_file: Option<String> = None,
+        /// Accepted by the parser, refused by [`HttpConfig::validate`].
+        oauth2: Option<IgnoredAny> = None,
+        /// Certificates.
+        tls_config: TlsConfig = TlsConfig::default(),
+        /// Whether redirects are followed.
+        follow_redirects: bool = true,
+        /// Whether HTTP/2 may be negotiated.
+        enable_http2: bool = true,
+        /// Proxy for all requests.
+        proxy_url: Option<String> = None,
+        /// Hosts that the proxy is not for, separated by commas.
+        no_proxy: Option<String> = None,
+        /// Whether `HTTP_PROXY` and friends count.
+        proxy_from_environment: bool = false,
+        /// Accepted by the parser, refused by [`HttpConfig::validate`].
+        proxy_connect_header: Option<IgnoredAny> = None,
+        /// Additional request headers.
+        http_headers: BTreeMap<String, HeaderValues> = BTreeMap::new(),
+    }
+}
+
+/// `basic_auth`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BasicAuth {
+    /// The user.
+    pub username: String,
+    /// A file that holds the user.
+    pub username_file: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// A file that holds the password.
+    pub password_file: Option<String>,
+}
+
+/// `authorization`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Authorization {
+    /// The scheme, `Bearer` if not said.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The token.
+    pub credentials: Option<Secret>,
+    /// A file that holds the token.
+    pub credentials_file: Option<String>,
+}
+
+impl Default for Authorization {
+    fn default() -> Self {
+        Authorization { kind: "Bearer".to_owned(), credentials: None, credentials_file: None }
+    }
+}
+
+/// `tls_config`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate authority, PEM text.
+    pub ca: Option<String>,
+    /// Certificate authority, PEM file.
+    pub ca_file: Option<String>,
+    /// Client certificate, PEM text.
+    pub cert: Option<String>,
+    /// Client certificate, PEM file.
+    pub cert_file: Option<String>,
+    /// Client key, PEM text.
+    pub key: Option<Secret>,
+    /// Client key, PEM file.
+    pub key_file: Option<String>,
+    /// Name to verify instead of the host's.
+    pub server_name: Option<String>,
+    /// Do not verify the server's certificate.
+    pub insecure_skip_verify: bool,
+    /// Lowest TLS version: `TLS12` or `TLS13`.
+    pub min_version: Option<String>,
+    /// Highest TLS version: `TLS12` or `TLS13`.
+    pub max_version: Option<String>,
+}
+
+/// Values of one additional header.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeaderValues {
+    /// Plain values.
+    pub values: Vec<String>,
+    /// Secret values.
+    pub secrets: Vec<Secret>,
+    /// Files that hold values.
+    pub files: Vec<String>,
+}
+
+impl HttpConfig {
+    /// Checks what can be checked without touching files; the text of the first problem.
+    pub fn validate(&self) -> Result<(), String> {
+        let schemes = [self.basic_auth.is_some(), self.authorization.is_some(), self.has_bearer()];
+        if schemes.iter().filter(|s| **s).count() > 1 {
+            return Err("at most one of basic_auth, oauth2, bearer_token & authorization must be configured".into());
+        }
+        if self.oauth2.is_some() {
+            return Err("oauth2 is not supported by this build".into());
+        }
+        if self.proxy_connect_header.is_some() {
+            return Err("proxy_connect_header is not supported by this build".into());
+        }
+        if self.tls_config.server_name.as_ref().is_some_and(|n| !n.is_empty()) {
+            return Err("tls_config.server_name is not supported by this build".into());
+        }
+        if self.bearer_token.is_some() && self.bearer_token_file.is_some() {
+            return Err("at most one of bearer_token & bearer_token_file must be configured".into());
+        }
+        if self.basic_auth.as_ref().is_some_and(|b| b.password.is_some() && b.password_file.is_some()) {
+            return Err("at most one of basic_auth password & password_file must be configured".into());
+        }
+        if let Some(auth) = &self.authorization {
+            if auth.credentials.is_some() && auth.credentials_file.is_some() {
+                return Err("at most one of authorization credentials & credentials_file must be configured".into());
+            }
+            if auth.kind.eq_ignore_ascii_case("basic") {
+                return Err("authorization type cannot be set to \"basic\", use \"basic_auth\" instead".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn has_bearer(&self) -> bool {
+        self.bearer_token.is_some() || self.bearer_token_file.is_some()
+    }
+
+    /// A client for this configuration. Reads certificates now; fails with the text of the first problem.
+    pub fn client(&self) -> Result<HttpClient, String> {
+        // The ring provider is the process's; a second installation is refused and harmless.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let redirects = match self.follow_redirects {
+            true => reqwest::redirect::Policy::limited(limits::REDIRECTS),
+            false => reqwest::redirect::Policy::none(),
+        };
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(redirects)
+            .referer(false)
+            .connect_timeout(Duration::from_secs(limits::CONNECT_SECONDS))
+            .pool_idle_timeout(Duration::from_secs(limits::IDLE_CONNECTION_SECONDS))
+            .pool_max_idle_per_host(limits::IDLE_CONNECTIONS)
+            .tcp_nodelay(true);
+        if !self.enable_http2 {
+            builder = builder.http1_only();
+        }
+        builder = self.proxies(builder)?;
+        builder = self.tls_config.apply(builder)?;
+        let client = builder.build().map_err(|e| error_chain(&e))?;
+        Ok(HttpClient { client, config: self.clone() })
+    }
+
+    fn proxies(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {
+        let Some(url) = self.proxy_url.as_ref().filter(|u| !u.is_empty()) else {
+            return Ok(if self.proxy_from_environment { builder } else { builder.no_proxy() });
+        };
+        let proxy = reqwest::Proxy::all(url).map_err(|e| format!("proxy_url: {}", error_chain(&e)))?;
+        let except = self.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+        Ok(builder.proxy(proxy.no_proxy(except)))
+    }
+
+    fn authorization(&self) -> Result<Option<HeaderValue>, String> {
+        if let Some(basic) = &self.basic_auth {
+            let user = from_file_or(&basic.username_file, || Ok(basic.username.clone()))?;
+            let password = from_file_or(&basic.password_file, || Ok(exposed(&basic.password)))?;
+            return secret_header(&format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))).map(Some);
+        }
+        if let Some(auth) = &self.authorization {
+            let token = from_file_or(&auth.credentials_file, || Ok(exposed(&auth.credentials)))?;
+            return secret_header(&format!("{} {token}", auth.kind)).map(Some);
+        }
+        if self.has_bearer() {
+            let token = from_file_or(&self.bearer_token_file, || Ok(exposed(&self.bearer_token)))?;
+            return secret_header(&format!("Bearer {token}")).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn headers(&self) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        for (name, given) in &self.http_headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("bad header name {name:?}"))?;
+            for value in &given.values {
+                let value = HeaderValue::from_str(value).map_err(|_| format!("bad value of header {name}"))?;
+                headers.append(name.clone(), value);
+            }
+            for secret in &given.secrets {
+                headers.append(name.clone(), secret_header(secret.expose())?);
+            }
+            for file in &given.files {
+                headers.append(name.clone(), secret_header(&read_credential(file)?)?);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+impl TlsConfig {
+    fn apply(&self, mut builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {
+        if let Some(pem) = pem(&self.ca, &self.ca_file)? {
+            let certs = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
+                .map_err(|e| format!("tls_config ca: {}", error_chain(&e)))?;
+            builder = builder.tls_certs_only(certs);
+        }
+        let key = self.key.as_ref().map(|k| k.expose().to_owned());
+        match (pem(&self.cert, &self.cert_file)?, pem(&key, &self.key_file)?) {
+            (Some(cert), Some(key)) => {
+                let identity = reqwest::Identity::from_pem(format!("{cert}\n{key}").as_bytes())
+                    .map_err(|e| format!("tls_config cert and key: {}", error_chain(&e)))?;
+                builder = builder.identity(identity);
+            }
+            (None, None) => {}
+            _ => return Err("tls_config: cert and key must be configured together".into()),
+        }
+        if let Some(version) = tls_version("min_version", &self.min_version)? {
+            builder = builder.tls_version_min(version);
+        }
+        if let Some(version) = tls_version("max_version", &self.max_version)? {
+            builder = builder.tls_version_max(version);
+        }
+        Ok(builder.tls_danger_accept_invalid_certs(self.insecure_skip_verify))
+    }
+}
+
+fn tls_version(key: &str, given: &Option<String>) -> Result<Option<reqwest::tls::Version>, String> {
+    match given.as_deref() {
+        None | Some("") => Ok(None),
+        Some("TLS12") => Ok(Some(reqwest::tls::Version::TLS_1_2)),
+        Some("TLS13") => Ok(Some(reqwest::tls::Version::TLS_1_3)),
+        Some(other) => Err(format!("tls_config {key}: unsupported TLS version {other:?}")),
+    }
+}
+
+/// A client with its credentials; cheap to clone, connections are shared.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    client: reqwest::Client,
+    config: HttpConfig,
+}
+
+impl HttpClient {
+    /// A request with credentials and configured headers.
+    pub fn request(&self, method: reqwest::Method, url: url::Url) -> Result<reqwest::RequestBuilder, String> {
+        let mut request = self.client.request(method, url);
+        if !self.config.http_headers.is_empty() {
+            request = request.headers(self.config.headers()?);
+        }
+        if let Some(value) = self.config.authorization()? {
+            request = request.header(reqwest::header::AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+}
+
+/// What we call ourselves: exporters look for `Prometheus/`.
+const USER_AGENT: &str = concat!("Prometheus/3.14.0 (Perennial ", env!("CARGO_PKG_VERSION"), ")");
+
+/// An error with all its causes, in one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn exposed(secret: &Option<Secret>) -> String {
+    secret.as_ref().map_or_else(String::new, |s| s.expose().to_owned())
+}
+
+fn secret_header(text: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| "credentials hold characters no header may")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn from_file_or(file: &Option<String>, other: impl FnOnce() -> Result<String, String>) -> Result<String, String> {
+    file.as_deref().map_or_else(other, read_credential)
+}
+
+fn pem(text: &Option<String>, file: &Option<String>) -> Result<Option<String>, String> {
+    match (text, file) {
+        (Some(text), _) if !text.is_empty() => Ok(Some(text.clone())),
+        (_, Some(file)) if !file.is_empty() => read_credential(file).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn read_credential(path: &str) -> Result<String, String> {
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limits::CREDENTIAL_FILE_BYTES).read_to_string(&mut text))
+        .map_err(|e| format!("unable to read file {path}: {e}"))?;
+    Ok(text.trim().to_owned())
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let digit = ALPHABET[(word >> (18 - 6 * i) & 63) as usize];
+            out.push(if i <= chunk.len() { digit as char } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_rfc_4648() {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn credentials_become_one_sensitive_header() {
+        let mut config = HttpConfig {
+            basic_auth: Some(BasicAuth {
+                username: "admin".into(),
+                password: Some(Secret::new("secret")),
+                ..BasicAuth::default()
+            }),
+            ..HttpConfig::default()
+        };
+        let header = config.authorization().unwrap().unwrap();
+        assert_eq!(header.to_str().unwrap(), "Basic YWRtaW46c2VjcmV0");
+        assert!(!format!("{config:?} {header:?}").contains("secret\""));
+        config.bearer_token = Some(Secret::new("x"));
+        assert!(config.validate().unwrap_err().starts_with("at most one of"));
+    }
+}

@@ -1,0 +1,183 @@
+//! From samples to columnar batches: one [`Part`] per shard in which a target's series lie.
+//!
+//! A part's columns keep their place from scrape to scrape, so the layout's `Arc` stays the same while the
+//! set of series does. A column that had a sample and has none now gets a stale marker, once; columns that
+//! stay empty are taken out when they are many.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use storage::model::value::{ABSENT, STALE, is_absent, is_sample};
+use storage::model::{SeriesRef, TimeMs};
+use storage::store::{Columns, GroupId, Layout, Store, StoreError, Tell};
+
+/// Empty columns are taken out when they are more than half of the live ones and these.
+const COMPACT_SLACK: usize = 256;
+
+/// The series of a target that live in one shard.
+#[derive(Debug)]
+struct Part {
+    shard: u16,
+    group: GroupId,
+    layout: Arc<Layout>,
+    slots: Vec<u32>,
+    /// Values of the scrape being read, by column.
+    values: Vec<f64>,
+    /// Whether the column's last entry was a sample.
+    live: Vec<bool>,
+}
+
+/// All parts of a target.
+#[derive(Debug)]
+pub struct Batches {
+    key: String,
+    parts: Vec<Part>,
+}
+
+/// The column of a series.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Index of the part.
+    pub part: u32,
+    /// Index in the part.
+    pub column: u32,
+}
+
+/// Finds columns by series while new series come in; made for one scrape.
+#[derive(Default)]
+pub struct Finder(HashMap<SeriesRef, Column>);
+
+impl Batches {
+    /// Batches whose groups have `key`, unique to the target and the same after a restart.
+    pub fn new(key: String) -> Batches {
+        Batches { key, parts: Vec::new() }
+    }
+
+    /// A finder of all present columns.
+    pub fn finder(&self) -> Finder {
+        let columns = self.parts.iter().zip(0..).flat_map(|(p, part)| {
+            let place = move |(slot, column)| (SeriesRef { shard: p.shard, slot }, Column { part, column });
+            p.slots.iter().copied().zip(0..).map(place)
+        });
+        Finder(columns.collect())
+    }
+
+    /// Index of the part of `shard`, made on first use.
+    pub fn part(&mut self, shard: u16, store: &Store) -> u32 {
+        let at = self.parts.iter().position(|p| p.shard == shard).unwrap_or_else(|| {
+            let group = store.open_group(&self.key, shard);
+            let layout = Arc::new(Layout { slots: Vec::new() });
+            let (slots, values, live) = Default::default();
+            self.parts.push(Part { shard, group, layout, slots, values, live });
+            self.parts.len() - 1
+        });
+        at as u32
+    }
+
+    /// The shard of a part.
+    #[inline]
+    pub fn shard(&self, part: u32) -> u16 {
+        self.parts[part as usize].shard
+    }
+
+    /// The column of `series`, made on first use.
+    pub fn column(&mut self, series: SeriesRef, finder: &mut Finder, store: &Store) -> Column {
+        if let Some(column) = finder.0.get(&series) {
+            return *column;
+        }
+        let part = self.part(series.shard, store);
+        let column = self.add(part, series.slot);
+        finder.0.insert(series, column);
+        column
+    }
+
+    /// A new column at the end of a part. The slot must have none yet.
+    pub fn add(&mut self, part: u32, slot: u32) -> Column {
+        let p = &mut self.parts[part as usize];
+        p.slots.push(slot);
+        p.values.push(ABSENT);
+        p.live.push(false);
+        Column { part, column: p.slots.len() as u32 - 1 }
+    }
+
+    /// Enters a sample; `false` if the column already has one.
+    #[inline]
+    pub fn put(&mut self, at: Column, value: f64) -> bool {
+        let cell = &mut self.parts[at.part as usize].values[at.column as usize];
+        let free = is_absent(*cell);
+        if free {
+            *cell = value;
+        }
+        free
+    }
+
+    /// Enters a sample in place of whatever is there.
+    pub fn force(&mut self, at: Column, value: f64) {
+        self.parts[at.part as usize].values[at.column as usize] = value;
+    }
+
+    /// Takes back everything entered since the last [`Batches::commit`].
+    pub fn discard(&mut self) {
+        self.parts.iter_mut().for_each(|p| p.values.fill(ABSENT));
+    }
+
+    /// How many columns have a sample now and had none in the last batch.
+    pub fn risen(&self) -> usize {
+        let risen = |p: &Part| p.values.iter().zip(&p.live).filter(|(v, live)| !**live && is_sample(**v)).count();
+        self.parts.iter().map(risen).sum()
+    }
+
+    /// Appends what was entered, with stale markers for columns that fell silent, all at time `t`.
+    pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
+        self.parts.iter_mut().try_for_each(|part| part.commit(t, store))
+    }
+
+    /// Takes long-empty columns out if they are many; tells `moved(part, new column by old)`.
+    pub fn compact(&mut self, mut moved: impl FnMut(u32, &[u32])) {
+        for (part, index) in self.parts.iter_mut().zip(0..) {
+            let live = part.live.iter().filter(|live| **live).count();
+            if part.live.len() - live > live / 2 + COMPACT_SLACK {
+                moved(index, &part.compact());
+            }
+        }
+    }
+}
+
+impl Part {
+    fn commit(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
+        let mut anything = false;
+        for (value, live) in self.values.iter_mut().zip(&self.live) {
+            if *live && is_absent(*value) {
+                *value = STALE;
+            }
+            anything |= !is_absent(*value);
+        }
+        if !anything {
+            return Ok(());
+        }
+        if self.layout.slots.len() != self.slots.len() {
+            self.layout = Arc::new(Layout { slots: self.slots.clone() });
+        }
+        let (group, layout) = (self.group, self.layout.clone());
+        let result = store.append_columns(&Columns { group, layout, t, values: Arc::from(&self.values[..]) }, Tell::Feed);
+        if result.is_ok() {
+            self.live.iter_mut().zip(&self.values).for_each(|(live, v)| *live = is_sample(*v));
+        }
+        self.values.fill(ABSENT);
+        result.map(drop)
+    }
+
+    /// Keeps live columns only; returns the new column by old.
+    fn compact(&mut self) -> Vec<u32> {
+        let mut moved = vec![super::cache::NO_COLUMN; self.slots.len()];
+        let mut slots = Vec::new();
+        for (old, slot) in self.slots.iter().enumerate().filter(|(old, _)| self.live[*old]) {
+            moved[old] = slots.len() as u32;
+            slots.push(*slot);
+        }
+        self.values = vec![ABSENT; slots.len()];
+        self.live = vec![true; slots.len()];
+        self.layout = Arc::new(Layout { slots: slots.clone() });
+        self.slots = slots;
+        moved
+    }
+}

@@ -1,0 +1,292 @@
+//! The series a target exposes, keyed by the bytes that name them on the wire.
+//!
+//! A series seen before costs one comparison: the cache guesses that this scrape has the order of the last
+//! one ([`SeriesCache::guess`]); what comes out of order is found by a hash of its bytes. What the bytes lead to
+//! is a [`Place`]; columns and batches are [`super::batch`]'s business, new series [`super::admit`]'s.
+
+use crate::scrape::exposition::Sample;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Where the bytes of a series lead.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The label rules drop it.
+    Dropped,
+    /// A series of a part.
+    Series {
+        /// Index of the part.
+        part: u32,
+        /// Slot in the part's shard.
+        slot: u32,
+        /// Column in the part's batch; [`NO_COLUMN`] while it only came with timestamps of its own.
+        column: u32,
+    },
+}
+
+/// See [`Place::Series`].
+pub const NO_COLUMN: u32 = u32::MAX;
+
+/// Number of a known series.
+pub type Id = u32;
+
+const NOBODY: u32 = u32::MAX;
+/// In an order under construction: the index of a series that is not known yet.
+const PENDING: u32 = 1 << 31;
+/// Entries that left the target are swept out when they are this many more than those that are in use.
+const SWEEP_SLACK: usize = 256;
+
+#[derive(Copy, Clone, Debug)]
+struct Known {
+    start: u32,
+    len: u32,
+    place: Place,
+    /// Where it stood in the order; only valid if the order says so, too.
+    position: u32,
+    /// Next entry whose bytes have the same hash.
+    next: u32,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct SeriesCache {
+    text: Vec<u8>,
+    known: Vec<Known>,
+    first: HashMap<u64, Id, BuildHasherDefault<HashedKey>>,
+    /// What the last complete scrape exposed, line by line.
+    order: Vec<Id>,
+    cursor: usize,
+    /// The order of this scrape, once it differs from the last.
+    new_order: Option<Vec<u32>>,
+    /// Series of this scrape that were not known.
+    pending: u32,
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+pub struct HashedKey(u64);
+
+impl Hasher for HashedKey {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxhash_rust::xxh3::xxh3_64(bytes);
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+impl SeriesCache {
+    /// The bytes of the series that the next line probably has; empty if there is no guess.
+    #[inline]
+    pub fn guess(&self) -> &[u8] {
+        self.order.get(self.cursor).map_or(&[], |id| self.bytes(*id))
+    }
+
+    /// The place of a sample's series; `None` if the bytes are new (remember them with [`SeriesCache::admit`], in
+    /// the order in which they were missed, once the scrape is known to be good).
+    #[inline]
+    pub fn find(&mut self, sample: &Sample<'_>) -> Option<Id> {
+        if sample.guessed {
+            let id = self.order[self.cursor];
+            self.cursor += 1;
+            if let Some(new_order) = &mut self.new_order {
+                new_order.push(id);
+            }
+            return Some(id);
+        }
+        self.find_out_of_order(sample.series)
+    }
+
+    fn find_out_of_order(&mut self, series: &[u8]) -> Option<Id> {
+        let found = self.lookup(series);
+        let order = &self.order;
+        let new_order = self.new_order.get_or_insert_with(|| order[..self.cursor].to_vec());
+        match found {
+            Some(id) => {
+                new_order.push(id);
+                let position = self.known[id as usize].position as usize;
+                if self.order.get(position) == Some(&id) {
+                    self.cursor = position + 1;
+                }
+            }
+            None => {
+                new_order.push(PENDING | self.pending);
+                self.pending += 1;
+            }
+        }
+        found
+    }
+
+    /// Who has these bytes.
+    pub fn lookup(&self, series: &[u8]) -> Option<Id> {
+        let mut id = *self.first.get(&xxhash_rust::xxh3::xxh3_64(series))?;
+        while id != NOBODY {
+            if self.bytes(id) == series {
+                return Some(id);
+            }
+            id = self.known[id as usize].next;
+        }
+        None
+    }
+
+    /// Remembers new bytes.
+    pub fn admit(&mut self, series: &[u8], place: Place) -> Id {
+        let id = self.known.len() as Id;
+        let start = self.text.len() as u32;
+        self.text.extend_from_slice(series);
+        let next = self.first.insert(xxhash_rust::xxh3::xxh3_64(series), id).unwrap_or(NOBODY);
+        self.known.push(Known { start, len: series.len() as u32, place, position: NOBODY, next });
+        id
+    }
+
+    /// Where a series leads.
+    #[inline]
+    pub fn place(&self, id: Id) -> Place {
+        self.known[id as usize].place
+    }
+
+    /// Leads a series elsewhere.
+    pub fn set_place(&mut self, id: Id, place: Place) {
+        self.known[id as usize].place = place;
+    }
+
+    /// The scrape was good: its order is what the next one is guessed from. `admitted[i]` is the series that was
+    /// the i-th to be new.
+    pub fn accept(&mut self, admitted: &[Id]) {
+        match self.new_order.take() {
+            Some(mut order) => {
+                for id in order.iter_mut().filter(|id| **id & PENDING != 0) {
+                    *id = admitted[(*id & !PENDING) as usize];
+                }
+                for (position, id) in order.iter().enumerate() {
+                    self.known[*id as usize].position = position as u32;
+                }
+                order.shrink_to_fit();
+                self.order = order;
+            }
+            None => self.order.truncate(self.cursor),
+        }
+        self.cursor = 0;
+        self.pending = 0;
+        if self.known.len() > 2 * self.order.len() + SWEEP_SLACK {
+            self.sweep();
+        }
+    }
+
+    /// The scrape was not good: the next is guessed from what was known before.
+    pub fn reject(&mut self) {
+        self.new_order = None;
+        self.cursor = 0;
+        self.pending = 0;
+    }
+
+    /// Moves columns: `moved[part][column]` is the new column, [`NO_COLUMN`] if it is gone.
+    pub fn move_columns(&mut self, part_index: u32, moved: &[u32]) {
+        for known in &mut self.known {
+            if let Place::Series { part, column, .. } = &mut known.place
+                && *part == part_index
+                && *column != NO_COLUMN
+            {
+                *column = moved[*column as usize];
+            }
+        }
+    }
+
+    /// Forgets everybody.
+    pub fn clear(&mut self) {
+        *self = SeriesCache::default();
+    }
+
+    /// Series known.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether no series is known.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Forgets who is not in the last scrape.
+    fn sweep(&mut self) {
+        let old = std::mem::take(self);
+        self.text.reserve_exact(old.order.iter().map(|id| old.known[*id as usize].len as usize).sum());
+        for id in &old.order {
+            let bytes = old.bytes(*id);
+            let new = self.lookup(bytes).unwrap_or_else(|| self.admit(bytes, old.place(*id)));
+            self.known[new as usize].position = self.order.len() as u32;
+            self.order.push(new);
+        }
+    }
+
+    #[inline]
+    fn bytes(&self, id: Id) -> &[u8] {
+        let known = &self.known[id as usize];
+        &self.text[known.start as usize..][..known.len as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs one scrape over `lines`; returns how many were guessed.
+    fn scrape(cache: &mut SeriesCache, lines: &[&str]) -> usize {
+        let mut fresh = Vec::new();
+        let mut guessed = 0;
+        for line in lines {
+            let hit = cache.guess() == line.as_bytes();
+            guessed += usize::from(hit);
+            let sample = Sample { series: line.as_bytes(), guessed: hit, value: 0.0, t: None };
+            match cache.find(&sample) {
+                Some(id) => assert_eq!(cache.bytes(id), line.as_bytes()),
+                None => fresh.push(line.as_bytes()),
+            }
+        }
+        let mut admitted = Vec::new();
+        for series in fresh {
+            let id = cache.lookup(series).unwrap_or_else(|| cache.admit(series, Place::Dropped));
+            admitted.push(id);
+        }
+        cache.accept(&admitted);
+        guessed
+    }
+
+    #[test]
+    fn the_last_order_is_guessed_through_insertions_and_deletions() {
+        let mut cache = SeriesCache::default();
+        assert_eq!(scrape(&mut cache, &["a", "b", "c", "d"]), 0);
+        assert_eq!(scrape(&mut cache, &["a", "b", "c", "d"]), 4);
+        assert_eq!(scrape(&mut cache, &["a", "x", "b", "c", "d"]), 4);
+        assert_eq!(scrape(&mut cache, &["a", "x", "c", "d"]), 3);
+        assert_eq!(scrape(&mut cache, &["a", "x", "c", "d"]), 4);
+        assert_eq!(scrape(&mut cache, &["a", "x"]), 2);
+        assert_eq!(scrape(&mut cache, &["d", "c", "x", "a", "a"]), 0);
+        assert_eq!(scrape(&mut cache, &["d", "c", "x", "a", "a"]), 5);
+    }
+
+    #[test]
+    fn a_rejected_scrape_leaves_no_trace() {
+        let mut cache = SeriesCache::default();
+        scrape(&mut cache, &["a", "b"]);
+        let sample = Sample { series: b"zzz", guessed: false, value: 0.0, t: None };
+        assert_eq!(cache.find(&sample), None);
+        cache.reject();
+        assert_eq!(scrape(&mut cache, &["a", "b"]), 2);
+    }
+
+    #[test]
+    fn churn_does_not_pile_up() {
+        let mut cache = SeriesCache::default();
+        for i in 0..2000 {
+            let name = format!("series_{i}");
+            scrape(&mut cache, &["stays", &name]);
+        }
+        assert!(cache.len() <= 2 * 2 + SWEEP_SLACK + 1, "{}", cache.len());
+        assert!(cache.text.len() < 64 * SWEEP_SLACK);
+        assert_eq!(scrape(&mut cache, &["stays", "series_1999"]), 2);
+    }
+}

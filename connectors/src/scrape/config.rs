@@ -1,0 +1,420 @@
+//! `global` and `scrape_configs` of `prometheus.yml`, and the [`Job`] they make together.
+//!
+//! A [`ScrapeConfig`] is what the file says, unknown keys refused. [`Job::new`] fills in the global values,
+//! checks everything and compiles the rules; the manager sees jobs only.
+
+use crate::discovery::DiscoveryConfig;
+use crate::http_client::HttpConfig;
+use crate::limits;
+use crate::scrape::relabel::{RelabelConfig, Relabeler};
+use crate::section::{deserialize_sections, section};
+use crate::units::{Bytes, Millis};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+section! {
+    /// The keys of `global`. Those that are not about scraping are read here too, for the caller.
+    pub struct GlobalKeys {
+        /// Time between scrapes.
+        scrape_interval: Millis = Millis(60_000),
+        /// Longest scrape; by default 10 s, or the interval if that is shorter.
+        scrape_timeout: Option<Millis> = None,
+        /// Formats to ask for, in order of preference.
+        scrape_protocols: Vec<Protocol> = Protocol::DEFAULT.to_vec(),
+        /// Time between rule evaluations.
+        evaluation_interval: Millis = Millis(60_000),
+        /// How far rules look back from now.
+        rule_query_offset: Millis = Millis(0),
+        /// Where queries are logged.
+        query_log_file: String = String::new(),
+        /// Where failed scrapes are logged.
+        scrape_failure_log_file: String = String::new(),
+        /// Labels that alerts and federated series get.
+        external_labels: BTreeMap<String, String> = BTreeMap::new(),
+        /// Largest decoded body; 0: our own limit.
+        body_size_limit: Bytes = Bytes(0),
+        /// Most samples after relabelling; 0: no limit.
+        sample_limit: u64 = 0,
+        /// Most targets of a job; 0: no limit.
+        target_limit: u64 = 0,
+        /// Most labels of a series; 0: our own limit.
+        label_limit: u64 = 0,
+        /// Longest label name; 0: our own limit.
+        label_name_length_limit: u64 = 0,
+        /// Longest label value; 0: our own limit.
+        label_value_length_limit: u64 = 0,
+        /// Dropped targets to remember; 0: our own limit.
+        keep_dropped_targets: u64 = 0,
+        /// `utf8` or `legacy`; names are always accepted as UTF-8.
+        metric_name_validation_scheme: String = String::new(),
+        /// How names are escaped on the wire.
+        metric_name_escaping_scheme: String = String::new(),
+        /// Accepted; native histograms are not scraped by this build.
+        scrape_native_histograms: bool = false,
+        /// Accepted, as above.
+        convert_classic_histograms_to_nhcb: bool = false,
+        /// Accepted, as above.
+        always_scrape_classic_histograms: bool = false,
+        /// Whether `scrape_timeout_seconds` and its like are written.
+        extra_scrape_metrics: bool = false,
+    }
+}
+
+/// The `global` block.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GlobalScrape {
+    /// Its keys.
+    pub keys: GlobalKeys,
+}
+
+deserialize_sections!(GlobalScrape as "config.GlobalConfig" { keys });
+
+section! {
+    /// The keys of a scrape block, but for HTTP and discovery. `None`: the global value holds.
+    pub struct ScrapeKeys {
+        /// The job's name.
+        job_name: String = String::new(),
+        /// Whether exposed labels win over target labels.
+        honor_labels: bool = false,
+        /// Whether exposed timestamps are used.
+        honor_timestamps: bool = true,
+        /// Whether series with exposed timestamps get stale markers.
+        track_timestamps_staleness: bool = false,
+        /// Query parameters.
+        params: BTreeMap<String, Vec<String>> = BTreeMap::new(),
+        /// Time between scrapes.
+        scrape_interval: Option<Millis> = None,
+        /// Longest scrape.
+        scrape_timeout: Option<Millis> = None,
+        /// Formats to ask for.
+        scrape_protocols: Option<Vec<Protocol>> = None,
+        /// Format to assume when the target names none that we know.
+        fallback_scrape_protocol: Option<Protocol> = None,
+        /// Accepted; native histograms are not scraped by this build.
+        scrape_native_histograms: Option<bool> = None,
+        /// Accepted, as above.
+        always_scrape_classic_histograms: Option<bool> = None,
+        /// Accepted, as above.
+        convert_classic_histograms_to_nhcb: Option<bool> = None,
+        /// Accepted, as above.
+        native_histogram_bucket_limit: Option<u64> = None,
+        /// Accepted, as above.
+        native_histogram_min_bucket_factor: Option<f64> = None,
+        /// Accepted; failures are in the log and in `/api/v1/targets`.
+        scrape_failure_log_file: Option<String> = None,
+        /// Path of the request.
+        metrics_path: String = "/metrics".to_owned(),
+        /// `http` or `https`.
+        scheme: String = "http".to_owned(),
+        /// Whether gzip is asked for.
+        enable_compression: bool = true,
+        /// Largest decoded body.
+        body_size_limit: Option<Bytes> = None,
+        /// Most samples after relabelling.
+        sample_limit: Option<u64> = None,
+        /// Most targets.
+        target_limit: Option<u64> = None,
+        /// Most labels of a series.
+        label_limit: Option<u64> = None,
+        /// Longest label name.
+        label_name_length_limit: Option<u64> = None,
+        /// Longest label value.
+        label_value_length_limit: Option<u64> = None,
+        /// Dropped targets to remember.
+        keep_dropped_targets: Option<u64> = None,
+        /// `utf8` or `legacy`; names are always accepted as UTF-8.
+        metric_name_validation_scheme: Option<String> = None,
+        /// How names are escaped on the wire.
+        metric_name_escaping_scheme: Option<String> = None,
+        /// Whether `scrape_timeout_seconds` and its like are written.
+        extra_scrape_metrics: Option<bool> = None,
+        /// Rules for targets.
+        relabel_configs: Vec<RelabelConfig> = Vec::new(),
+        /// Rules for series.
+        metric_relabel_configs: Vec<RelabelConfig> = Vec::new(),
+    }
+}
+
+/// One entry of `scrape_configs`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScrapeConfig {
+    /// Its own keys.
+    pub keys: ScrapeKeys,
+    /// How its targets are reached.
+    pub http: HttpConfig,
+    /// Where its targets come from.
+    pub discovery: DiscoveryConfig,
+}
+
+deserialize_sections!(ScrapeConfig as "config.ScrapeConfig" { keys, http, discovery });
+
+/// An exposition format, as `scrape_protocols` names it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub enum Protocol {
+    /// Protobuf; never asked for by this build.
+    PrometheusProto,
+    /// OpenMetrics 0.0.1.
+    #[serde(rename = "OpenMetricsText0.0.1")]
+    OpenMetrics0,
+    /// OpenMetrics 1.0.0.
+    #[serde(rename = "OpenMetricsText1.0.0")]
+    OpenMetrics1,
+    /// Text 0.0.4.
+    #[serde(rename = "PrometheusText0.0.4")]
+    Text0,
+    /// Text 1.0.0: with quoted UTF-8 names.
+    #[serde(rename = "PrometheusText1.0.0")]
+    Text1,
+}
+
+impl Protocol {
+    /// What Prometheus asks for by default, in order.
+    pub const DEFAULT: &'static [Protocol] =
+        &[Protocol::OpenMetrics1, Protocol::OpenMetrics0, Protocol::Text1, Protocol::Text0];
+
+    /// Its entry in an `Accept` header, without weight; `None` if we cannot read it.
+    fn accept(self) -> Option<&'static str> {
+        match self {
+            Protocol::PrometheusProto => None,
+            Protocol::OpenMetrics0 => Some("application/openmetrics-text;version=0.0.1"),
+            Protocol::OpenMetrics1 => Some("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"),
+            Protocol::Text0 => Some("text/plain;version=0.0.4"),
+            Protocol::Text1 => Some("text/plain;version=1.0.0;escaping=allow-utf-8"),
+        }
+    }
+
+    /// The `Accept` header for `protocols`: weights fall by 0.1 per entry, `*/*` comes last.
+    pub fn accept_header(protocols: &[Protocol]) -> String {
+        let readable: Vec<&str> = protocols.iter().filter_map(|p| p.accept()).collect();
+        let mut weight = readable.len() + 2;
+        let mut header = String::new();
+        for entry in readable {
+            header.push_str(&format!("{entry};q=0.{weight},"));
+            weight -= 1;
+        }
+        format!("{header}*/*;q=0.{weight}")
+    }
+}
+
+/// The limits on what one scrape may bring; all of them in force (0 never occurs).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ScrapeLimits {
+    /// Decoded body, bytes.
+    pub body: usize,
+    /// Samples after relabelling.
+    pub samples: usize,
+    /// Labels per series.
+    pub labels: usize,
+    /// Bytes of a label name.
+    pub name_bytes: usize,
+    /// Bytes of a label value.
+    pub value_bytes: usize,
+}
+
+/// A scrape block, checked and compiled, with the global values filled in.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The block.
+    pub config: ScrapeConfig,
+    /// Time between scrapes.
+    pub interval: Millis,
+    /// Longest scrape.
+    pub timeout: Millis,
+    /// The `Accept` header.
+    pub accept: String,
+    /// Limits per scrape.
+    pub limits: ScrapeLimits,
+    /// Most targets.
+    pub target_limit: usize,
+    /// Whether `scrape_timeout_seconds` and its like are written.
+    pub extra_metrics: bool,
+    /// Rules for targets.
+    pub relabel: Relabeler,
+    /// Rules for series.
+    pub metric_relabel: Relabeler,
+}
+
+/// Equal if the same scraping follows from both.
+impl PartialEq for Job {
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config
+            && (self.interval, self.timeout, &self.accept) == (other.interval, other.timeout, &other.accept)
+            && (self.limits, self.target_limit, self.extra_metrics)
+                == (other.limits, other.target_limit, other.extra_metrics)
+    }
+}
+
+const DEFAULT_TIMEOUT: Millis = Millis(10_000);
+
+impl Job {
+    /// Checks `config`; the text of the first problem, which names the job.
+    pub fn new(config: ScrapeConfig, global: &GlobalScrape) -> Result<Job, String> {
+        let name = config.keys.job_name.clone();
+        if name.is_empty() {
+            return Err("job_name is empty".into());
+        }
+        Job::build(config, &global.keys).map_err(|e| format!("scrape config with job name {name:?}: {e}"))
+    }
+
+    fn build(config: ScrapeConfig, global: &GlobalKeys) -> Result<Job, String> {
+        let keys = &config.keys;
+        let (interval, timeout) = times(keys, global)?;
+        if !matches!(keys.scheme.as_str(), "http" | "https") {
+            return Err(format!("scheme {:?} is neither http nor https", keys.scheme));
+        }
+        config.http.validate()?;
+        config.discovery.validate()?;
+        let protocols = keys.scrape_protocols.as_ref().unwrap_or(&global.scrape_protocols);
+        if protocols.is_empty() {
+            return Err("scrape_protocols cannot be empty".into());
+        }
+        Ok(Job {
+            interval,
+            timeout,
+            accept: Protocol::accept_header(protocols),
+            limits: scrape_limits(keys, global),
+            target_limit: bound(keys.target_limit.unwrap_or(global.target_limit), usize::MAX),
+            extra_metrics: keys.extra_scrape_metrics.unwrap_or(global.extra_scrape_metrics),
+            relabel: Relabeler::new(&keys.relabel_configs).map_err(|e| format!("relabel_configs: {e}"))?,
+            metric_relabel: Relabeler::new(&keys.metric_relabel_configs)
+                .map_err(|e| format!("metric_relabel_configs: {e}"))?,
+            config,
+        })
+    }
+
+    /// The job's name.
+    pub fn name(&self) -> &str {
+        &self.config.keys.job_name
+    }
+
+    /// What was accepted but will not work in this build.
+    pub fn warnings(&self) -> Vec<String> {
+        self.config.discovery.warnings(self.name())
+    }
+}
+
+/// Checks all blocks together; names must be unique.
+pub fn jobs(configs: Vec<ScrapeConfig>, global: &GlobalScrape) -> Result<Vec<Job>, String> {
+    let mut seen = std::collections::HashSet::new();
+    for config in &configs {
+        if !seen.insert(config.keys.job_name.clone()) {
+            return Err(format!("found multiple scrape configs with job name {:?}", config.keys.job_name));
+        }
+    }
+    configs.into_iter().map(|config| Job::new(config, global)).collect()
+}
+
+fn times(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(Millis, Millis), String> {
+    let interval = keys.scrape_interval.unwrap_or(global.scrape_interval);
+    if interval.0 <= 0 {
+        return Err("scrape interval must be greater than 0".into());
+    }
+    let global_timeout = global.scrape_timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let timeout = keys.scrape_timeout.unwrap_or(global_timeout.min(interval));
+    if timeout.0 <= 0 {
+        return Err("scrape timeout must be greater than 0".into());
+    }
+    if timeout > interval {
+        return Err(format!("scrape timeout greater than scrape interval ({timeout} > {interval})"));
+    }
+    Ok((interval, timeout))
+}
+
+fn bound(configured: u64, ours: usize) -> usize {
+    if configured == 0 { ours } else { usize::try_from(configured).unwrap_or(usize::MAX) }
+}
+
+fn scrape_limits(keys: &ScrapeKeys, global: &GlobalKeys) -> ScrapeLimits {
+    let body = keys.body_size_limit.unwrap_or(global.body_size_limit).0;
+    let name_bytes = keys.label_name_length_limit.unwrap_or(global.label_name_length_limit);
+    let value_bytes = keys.label_value_length_limit.unwrap_or(global.label_value_length_limit);
+    ScrapeLimits {
+        body: bound(body, limits::SCRAPE_BODY_BYTES),
+        samples: bound(keys.sample_limit.unwrap_or(global.sample_limit), usize::MAX),
+        labels: bound(keys.label_limit.unwrap_or(global.label_limit), limits::LABELS_PER_SERIES),
+        name_bytes: bound(name_bytes, limits::LABEL_NAME_BYTES),
+        value_bytes: bound(value_bytes, limits::LABEL_VALUE_BYTES),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(global: &str, scrape: &str) -> Result<Job, String> {
+        let global: GlobalScrape = serde_saphyr::from_str(global).map_err(|e| e.to_string())?;
+        Job::new(serde_saphyr::from_str(scrape).map_err(|e| e.to_string())?, &global)
+    }
+
+    #[test]
+    fn defaults_are_prometheus() {
+        let job = load("{}", "{job_name: x}").unwrap();
+        assert_eq!((job.interval, job.timeout), (Millis(60_000), Millis(10_000)));
+        assert_eq!((job.config.keys.metrics_path.as_str(), job.config.keys.scheme.as_str()), ("/metrics", "http"));
+        assert!(job.config.keys.honor_timestamps && !job.config.keys.honor_labels && job.config.http.follow_redirects);
+        let job = load("scrape_interval: 5s", "job_name: x").unwrap();
+        assert_eq!((job.interval, job.timeout), (Millis(5_000), Millis(5_000)));
+        assert_eq!(
+            job.accept,
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+             application/openmetrics-text;version=0.0.1;q=0.5,\
+             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+        );
+    }
+
+    #[test]
+    fn a_full_block_loads() {
+        let job = load(
+            "{scrape_interval: 15s, sample_limit: 7, external_labels: {cluster: production}}",
+            r#"
+job_name: full
+scrape_interval: 10s
+scrape_timeout: 5s
+metrics_path: /m
+scheme: https
+params:
+  match[]: ['{job="a"}', up]
+body_size_limit: 15MB
+basic_auth: {username: admin, password: secret}
+tls_config: {insecure_skip_verify: true}
+static_configs:
+  - targets: [localhost:9090]
+    labels: {env: 1, on: true}
+kubernetes_sd_configs:
+  - role: pod
+    namespaces: {names: [a]}
+relabel_configs:
+  - {source_labels: [a], action: keep, regex: true}
+"#,
+        )
+        .unwrap();
+        assert_eq!(job.limits.body, 15 << 20);
+        assert_eq!(job.limits.samples, 7);
+        assert_eq!(job.config.keys.relabel_configs[0].regex.as_deref(), Some("true"));
+        assert_eq!(job.config.discovery.static_configs[0].labels["env"], "1");
+        assert_eq!(
+            job.warnings(),
+            ["kubernetes_sd_configs is not supported by this build; job full will have no targets from it"]
+        );
+        assert!(!format!("{job:?}").contains("\"secret\""));
+    }
+
+    #[test]
+    fn problems_are_named() {
+        let table = [
+            ("{job_name: x, scrape_intervall: 5s}", "field scrape_intervall not found in type config.ScrapeConfig"),
+            ("{job_name: x, nonsense_sd_configs: []}", "field nonsense_sd_configs not found"),
+            ("{metrics_path: /x}", "job_name is empty"),
+            ("{job_name: x, scrape_timeout: 2m}", "scrape timeout greater than scrape interval (2m > 1m)"),
+            ("{job_name: x, scrape_interval: soon}", "not a valid duration string"),
+            ("{job_name: x, static_configs: [{targets: ['http://a/b']}]}", "\"http://a/b\" is not a valid hostname"),
+            ("{job_name: x, relabel_configs: [{action: replace}]}", "requires 'target_label' value"),
+            ("{job_name: x, oauth2: {client_id: a}}", "oauth2 is not supported"),
+            ("{job_name: x, job_name: y}", "duplicate"),
+        ];
+        for (yaml, expected) in table {
+            let error = load("{}", yaml).map(drop).unwrap_err();
+            assert!(error.contains(expected), "{yaml}: {error}");
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! Exposition formats: text 0.0.4 / 1.0.0 and OpenMetrics 1.0, read without an allocation per sample.
+//!
+//! A [`Parser`] walks the body and yields [`Entry`]s. A sample's identity stays the bytes of its line: only
+//! who does not know them yet has [`series::parse`] make labels of them. The caller may *guess* the next
+//! series; a right guess costs one comparison instead of a scan.
+
+pub mod number;
+pub mod series;
+
+use memchr::{memchr, memchr2, memchr3};
+
+/// How the body is written.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' text format.
+    Text,
+    /// OpenMetrics.
+    OpenMetrics,
+}
+
+/// The type of a metric family.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Moves both ways.
+    Gauge,
+    /// Buckets by `le`.
+    Histogram,
+    /// Buckets that move both ways.
+    GaugeHistogram,
+    /// Quantiles.
+    Summary,
+    /// Constant 1 with labels.
+    Info,
+    /// One of several states.
+    StateSet,
+    /// Not said.
+    #[default]
+    Unknown,
+}
+
+impl Kind {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+            Kind::GaugeHistogram => "gaugehistogram",
+            Kind::Summary => "summary",
+            Kind::Info => "info",
+            Kind::StateSet => "stateset",
+            Kind::Unknown => "unknown",
+        }
+    }
+
+    fn parse(text: &[u8], format: Format) -> Option<Kind> {
+        Some(match (text, format) {
+            (b"counter", _) => Kind::Counter,
+            (b"gauge", _) => Kind::Gauge,
+            (b"histogram", _) => Kind::Histogram,
+            (b"summary", _) => Kind::Summary,
+            (b"unknown", Format::OpenMetrics) | (b"untyped", Format::Text) => Kind::Unknown,
+            (b"gaugehistogram", Format::OpenMetrics) => Kind::GaugeHistogram,
+            (b"info", Format::OpenMetrics) => Kind::Info,
+            (b"stateset", Format::OpenMetrics) => Kind::StateSet,
+            _ => return None,
+        })
+    }
+}
+
+/// One thing a body says.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Entry<'a> {
+    /// A sample.
+    Sample(Sample<'a>),
+    /// Something about a metric family.
+    Meta(Meta<'a>),
+}
+
+/// A sample, its series still as written.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Sample<'a> {
+    /// The bytes that name the series, without blanks around.
+    pub series: &'a [u8],
+    /// Whether `series` is what the caller guessed.
+    pub guessed: bool,
+    /// The value; every NaN is the ordinary one or the stale marker.
+    pub value: f64,
+    /// The timestamp, ms, if one was exposed.
+    pub t: Option<i64>,
+}
+
+/// A HELP, TYPE or UNIT line.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Meta<'a> {
+    /// The family's name, as written (perhaps quoted).
+    pub name: &'a [u8],
+    /// What is said of it.
+    pub what: MetaText<'a>,
+}
+
+/// The content of a metadata line, escapes not yet resolved.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum MetaText<'a> {
+    /// Free text.
+    Help(&'a [u8]),
+    /// The type.
+    Type(Kind),
+    /// The unit.
+    Unit(&'a [u8]),
+}
+
+/// What is wrong with a body, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct ParseError {
+    /// Line number, from 1.
+    pub line: usize,
+    /// What was expected and what was found.
+    pub reason: String,
+}
+
+/// Reads one body.
+pub struct Parser<'a> {
+    body: &'a [u8],
+    at: usize,
+    format: Format,
+    kind: Kind,
+    ended: bool,
+}
+
+type Fallible<T> = Result<T, String>;
+
+impl<'a> Parser<'a> {
+    /// A parser at the start of `body`.
+    pub fn new(body: &'a [u8], format: Format) -> Parser<'a> {
+        Parser { body, at: 0, format, kind: Kind::Unknown, ended: false }
+    }
+
+    /// The type that the last TYPE line gave: samples that follow have it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The next entry; `None` at the end. `guess` are the bytes of the series the caller expects (or nothing).
+    #[inline]
+    pub fn next(&mut self, guess: &[u8]) -> Result<Option<Entry<'a>>, ParseError> {
+        let start = self.at;
+        let result = match self.format {
+            Format::Text => self.next_text(guess),
+            Format::OpenMetrics => self.next_open_metrics(guess),
+        };
+        result.map_err(|reason| self.error(start, reason))
+    }
+
+    /// An error in the line that the last entry came from.
+    pub fn error_in_last(&self, reason: String) -> ParseError {
+        let before = &self.body[..self.at.saturating_sub(1)];
+        ParseError { line: 1 + memchr::memchr_iter(b'\n', before).count(), reason }
+    }
+
+    #[cold]
+    fn error(&self, start: usize, reason: String) -> ParseError {
+        // Blank lines before the bad one were consumed by the same call.
+        let start = start + self.body[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+        let before = &self.body[..start.max(self.at).min(self.body.len())];
+        let before = if self.body.get(self.at.wrapping_sub(1)) == Some(&b'\n') { &self.body[..start] } else { before };
+        ParseError { line: 1 + memchr::memchr_iter(b'\n', before).count(), reason }
+    }
+
+    fn next_text(&mut self, guess: &[u8]) -> Fallible<Option<Entry<'a>>> {
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'\n' | b' ' | b'\t' => self.at += 1,
+                b'#' => {
+                    if let Some(meta) = self.text_comment()? {
+                        return Ok(Some(Entry::Meta(meta)));
+                    }
+                }
+                _ => return self.text_sample(guess).map(|s| Some(Entry::Sample(s))),
+            }
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn text_sample(&mut self, guess: &[u8]) -> Fallible<Sample<'a>> {
+        let (series, guessed) = self.series(guess)?;
+        self.skip_blanks();
+        let value = self.number()?;
+        self.skip_blanks();
+        let t = match self.peek() {
+            None | Some(b'\n') => None,
+            Some(_) => Some(self.text_timestamp()?),
+        };
+        self.end_line()?;
+        Ok(Sample { series, guessed, value, t })
+    }
+
+    fn text_timestamp(&mut self) -> Fallible<i64> {
+        let token = self.token();
+        let t = std::str::from_utf8(token).ok().and_then(|text| text.parse().ok());
+        self.skip_blanks();
+        t.ok_or_else(|| format!("expected a timestamp in milliseconds, got {}", quote(token)))
+    }
+
+    /// A comment is ignored unless it is a HELP or TYPE line.
+    fn text_comment(&mut self) -> Fallible<Option<Meta<'a>>> {
+        let line = self.take_line();
+        let rest = trim_start(&line[1..]);
+        let (keyword, rest) = split_blank(rest);
+        if rest.len() == line.len() || !matches!(keyword, b"HELP" | b"TYPE") {
+            return Ok(None);
+        }
+        let (name, text) = split_name(trim_start(rest))?;
+        let what = match keyword {
+            b"HELP" => MetaText::Help(text),
+            _ => MetaText::Type(self.set_kind(text.trim_ascii())?),
+        };
+        Ok(Some(Meta { name, what }))
+    }
+
+    fn next_open_metrics(&mut self, guess: &[u8]) -> Fallible<Option<Entry<'a>>> {
+        if self.ended {
+            return if self.at < self.body.len() { Err("unexpected data after # EOF".into()) } else { Ok(None) };
+        }
+        match self.peek() {
+            None => Err("data does not end with # EOF".into()),
+            Some(b'#') => match self.open_metrics_comment()? {
+                Some(meta) => Ok(Some(Entry::Meta(meta))),
+                None => {
+                    self.ended = true;
+                    self.next_open_metrics(guess)
+                }
+            },
+            Some(_) => self.open_metrics_sample(guess).map(|s| Some(Entry::Sample(s))),
+        }
+    }
+
+    #[inline]
+    fn open_metrics_sample(&mut self, guess: &[u8]) -> Fallible<Sample<'a>> {
+        let (series, guessed) = self.series(guess)?;
+        self.one_blank("after the series")?;
+        let value = self.number()?;
+        let mut t = None;
+        if self.peek() == Some(b' ') && self.body.get(self.at + 1) != Some(&b'#') {
+            self.at += 1;
+            t = Some(self.open_metrics_timestamp()?);
+        }
+        if self.peek() == Some(b' ') {
+            self.exemplar()?;
+        }
+        self.end_line()?;
+        Ok(Sample { series, guessed, value, t })
+    }
+
+    fn open_metrics_timestamp(&mut self) -> Fallible<i64> {
+        let start = self.at;
+        let seconds = self.number().unwrap_or(f64::NAN);
+        if !(seconds.abs() < i64::MAX as f64 / 1000.0) {
+            self.at = start;
+            return Err(format!("expected a timestamp in seconds, got {}", quote(self.token())));
+        }
+        Ok((seconds * 1000.0) as i64)
+    }
+
+    /// Checks ` # {labels} value [timestamp]` and forgets it.
+    fn exemplar(&mut self) -> Fallible<()> {
+        if !self.body[self.at..].starts_with(b" # {") {
+            return Err(format!("expected an exemplar, got {}", quote(self.token())));
+        }
+        self.at += 3;
+        self.at += braces(&self.body[self.at..], self.format)?;
+        self.one_blank("after the exemplar's labels")?;
+        self.number()?;
+        if self.peek() == Some(b' ') {
+            self.at += 1;
+            self.open_metrics_timestamp()?;
+        }
+        Ok(())
+    }
+
+    /// A metadata line, or `None` for `# EOF`.
+    fn open_metrics_comment(&mut self) -> Fallible<Option<Meta<'a>>> {
+        let line = self.take_line();
+        if line == b"# EOF" {
+            return Ok(None);
+        }
+        let Some(rest) = line.strip_prefix(b"# ") else {
+            return Err(format!("expected a metadata line, got {}", quote(line)));
+        };
+        let (keyword, rest) = split_blank(rest);
+        if !matches!(keyword, b"HELP" | b"TYPE" | b"UNIT") {
+            return Err(format!("expected HELP, TYPE, UNIT or EOF, got {}", quote(keyword)));
+        }
+        let (name, text) = split_name(rest)?;
+        let what = match keyword {
+            b"HELP" => MetaText::Help(text),
+            b"UNIT" => MetaText::Unit(text),
+            _ => MetaText::Type(self.set_kind(text)?),
+        };
+        Ok(Some(Meta { name, what }))
+    }
+
+    fn set_kind(&mut self, text: &[u8]) -> Fallible<Kind> {
+        self.kind = Kind::parse(text, self.format).ok_or_else(|| format!("invalid metric type {}", quote(text)))?;
+        Ok(self.kind)
+    }
+
+    /// The series at the cursor: by the guess if that is what stands there, else by scanning.
+    #[inline]
+    fn series(&mut self, guess: &[u8]) -> Fallible<(&'a [u8], bool)> {
+        let rest = &self.body[self.at..];
+        if !guess.is_empty() && rest.starts_with(guess) && ends_series(&rest[guess.len()..], guess) {
+            self.at += guess.len();
+            return Ok((&rest[..guess.len()], true));
+        }
+        let len = series_len(rest, self.format)?;
+        self.at += len;
+        Ok((&rest[..len], false))
+    }
+
+    /// The number at the cursor, which must end at a blank or at the line's end.
+    #[inline]
+    fn number(&mut self) -> Fallible<f64> {
+        let rest = &self.body[self.at..];
+        if let Ok((value, len)) = fast_float2::parse_partial::<f64, _>(rest)
+            && matches!(rest.get(len), None | Some(b' ' | b'\t' | b'\n'))
+        {
+            self.at += len;
+            return Ok(number::normal(value));
+        }
+        Err(format!("expected a value, got {}", quote(self.token())))
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.body.get(self.at).copied()
+    }
+
+    fn skip_blanks(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn one_blank(&mut self, place: &str) -> Fallible<()> {
+        match self.peek() {
+            Some(b' ') => self.at += 1,
+            _ => return Err(format!("expected a space {place}, got {}", quote(self.token()))),
+        }
+        Ok(())
+    }
+
+    /// The bytes up to the next blank or line end, consumed.
+    fn token(&mut self) -> &'a [u8] {
+        let rest = &self.body[self.at..];
+        let len = memchr3(b' ', b'\t', b'\n', rest).unwrap_or(rest.len());
+        self.at += len;
+        &rest[..len]
+    }
+
+    /// The rest of the line, consumed with its end.
+    fn take_line(&mut self) -> &'a [u8] {
+        let rest = &self.body[self.at..];
+        let len = memchr(b'\n', rest).unwrap_or(rest.len());
+        self.at = (self.at + len + 1).min(self.body.len());
+        &rest[..len]
+    }
+
+    fn end_line(&mut self) -> Fallible<()> {
+        match self.peek() {
+            Some(b'\n') => self.at += 1,
+            None => {}
+            Some(_) => return Err(format!("expected the end of the line, got {}", quote(self.token()))),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a series that reads `series` really ends where `rest` begins: `a` must not be the start of `a {b="c"}`.
+fn ends_series(rest: &[u8], series: &[u8]) -> bool {
+    match rest.first() {
+        Some(b' ' | b'\t') => series.last() == Some(&b'}') || trim_start(rest).first() != Some(&b'{'),
+        _ => false,
+    }
+}
+
+/// Length of the series at the start of `rest`: name, labels or both.
+fn series_len(rest: &[u8], format: Format) -> Fallible<usize> {
+    let name = rest.iter().take_while(|b| series::is_name_byte(**b)).count();
+    if rest[..name].first().is_some_and(u8::is_ascii_digit) || (name == 0 && rest.first() != Some(&b'{')) {
+        let end = memchr2(b' ', b'\n', rest).unwrap_or(rest.len());
+        return Err(format!("expected a metric name, got {}", quote(&rest[..end])));
+    }
+    let blanks = match format {
+        Format::Text => rest[name..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count(),
+        Format::OpenMetrics => 0,
+    };
+    if rest.get(name + blanks) != Some(&b'{') {
+        return Ok(name);
+    }
+    braces(&rest[name + blanks..], format).map(|len| name + blanks + len)
+}
+
+/// Length of `{…}` at the start of `rest`; quoted braces do not count.
+fn braces(rest: &[u8], format: Format) -> Fallible<usize> {
+    let mut at = 1;
+    loop {
+        match memchr3(b'"', b'}', b'\n', &rest[at..]).map(|found| at + found) {
+            Some(found) if rest[found] == b'}' => return Ok(found + 1),
+            Some(found) if rest[found] == b'"' => at = string_end(rest, found, format)?,
+            _ => return Err(format!("labels are not closed: {}", quote(rest))),
+        }
+    }
+}
+
+/// Index behind the string whose opening quote is at `open`.
+fn string_end(rest: &[u8], open: usize, format: Format) -> Fallible<usize> {
+    let mut at = open + 1;
+    while let Some(found) = memchr2(b'"', b'\\', &rest[at..]).map(|found| at + found) {
+        if format == Format::OpenMetrics && memchr(b'\n', &rest[at..found]).is_some() {
+            break;
+        }
+        if rest[found] == b'"' {
+            return Ok(found + 1);
+        }
+        at = found + 2;
+        if at > rest.len() {
+            break;
+        }
+    }
+    Err(format!("string is not closed: {}", quote(&rest[open..])))
+}
+
+fn trim_start(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.iter().take_while(|b| matches!(b, b' ' | b'\t')).count()..]
+}
+
+/// Up to the first blank, and what comes after it.
+fn split_blank(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match memchr2(b' ', b'\t', bytes) {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (bytes, &[]),
+    }
+}
+
+/// The (perhaps quoted) name a metadata line starts with, and the text after it.
+fn split_name(bytes: &[u8]) -> Fallible<(&[u8], &[u8])> {
+    let len = match bytes.first() {
+        Some(b'"') => string_end(bytes, 0, Format::OpenMetrics)?,
+        _ => bytes.iter().take_while(|b| series::is_name_byte(**b)).count(),
+    };
+    let (name, rest) = bytes.split_at(len);
+    match rest.first() {
+        _ if name.is_empty() => Err(format!("expected a metric name, got {}", quote(bytes))),
+        None => Ok((name, rest)),
+        Some(b' ' | b'\t') => Ok((name, &rest[1..])),
+        Some(_) => Err(format!("invalid metric name {}", quote(split_blank(bytes).0))),
+    }
+}
+
+/// Foreign bytes for an error message: quoted, escaped, cut.
+pub fn quote(bytes: &[u8]) -> String {
+    let line = &bytes[..memchr(b'\n', bytes).unwrap_or(bytes.len())];
+    let cut = &line[..line.len().min(crate::limits::QUOTE_BYTES)];
+    let dots = if cut.len() < line.len() { "…" } else { "" };
+    format!("{:?}{dots}", String::from_utf8_lossy(cut))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! Both formats against tables; arbitrary bytes against the absence of panics.
+
+use super::*;
+use proptest::prelude::*;
+use storage::model::value::{NORMAL_NAN_BITS, is_absent};
+
+type Row = (String, f64, Option<i64>);
+
+fn read(body: &str, format: Format) -> Result<Vec<Row>, String> {
+    let mut parser = Parser::new(body.as_bytes(), format);
+    let mut rows = Vec::new();
+    while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
+        if let Entry::Sample(sample) = entry {
+            let labels = series::parse(sample.series, parser.kind()).map_err(|e| parser.error_in_last(e).to_string())?;
+            rows.push((labels.build().to_string(), sample.value, sample.t));
+        }
+    }
+    Ok(rows)
+}
+
+fn series_of(body: &str, format: Format) -> Vec<String> {
+    read(body, format).unwrap_or_else(|e| panic!("{body}: {e}")).into_iter().map(|row| row.0).collect()
+}
+
+#[test]
+fn text_lines() {
+    let table: &[(&str, &str, f64, Option<i64>)] = &[
+        ("a 1\n", "a", 1.0, None),
+        ("a 1", "a", 1.0, None),
+        ("  a\t{ } \t1  \n", "a", 1.0, None),
+        ("a{} -1.5e3 1234", "a", -1500.0, Some(1234)),
+        ("a 1 -5", "a", 1.0, Some(-5)),
+        ("a{b=\"c\",} +Inf", "a{b=\"c\"}", f64::INFINITY, None),
+        ("a {b=\"c\" , d = \"e\"}-Inf", "a{b=\"c\", d=\"e\"}", f64::NEG_INFINITY, None),
+        ("a{b=\"x}y{\\\"z\\\\\\n\"} 1", "a{b=\"x}y{\\\"z\\\\\\n\"}", 1.0, None),
+        ("a{b=\"\\d\"} 1", "a{b=\"\\\\d\"}", 1.0, None),
+        ("a{b=\"ü\"} 1", "a{b=\"ü\"}", 1.0, None),
+        ("a{b=\"\"} 1", "a", 1.0, None),
+        ("{\"my.metric\"} 1", "my.metric", 1.0, None),
+        ("{\"my.metric\",a=\"b\",\"l n\"=\"v\"} 1", "my.metric{a=\"b\", l n=\"v\"}", 1.0, None),
+        ("job:a:rate5m 0x 1", "", 0.0, None),
+    ];
+    for (line, labels, value, t) in &table[..table.len() - 1] {
+        assert_eq!(read(line, Format::Text), Ok(vec![(labels.to_string(), *value, *t)]), "{line}");
+    }
+    assert!(read(table[table.len() - 1].0, Format::Text).is_err());
+}
+
+#[test]
+fn numbers() {
+    for (text, bits) in [
+        ("NaN", NORMAL_NAN_BITS),
+        ("nan", NORMAL_NAN_BITS),
+        ("+Inf", f64::INFINITY.to_bits()),
+        ("inf", f64::INFINITY.to_bits()),
+        ("-Infinity", f64::NEG_INFINITY.to_bits()),
+        ("1e-5", 1e-5f64.to_bits()),
+        ("+1", 1f64.to_bits()),
+        (".5", 0.5f64.to_bits()),
+        ("5.", 5f64.to_bits()),
+        ("-0", (-0f64).to_bits()),
+        ("1.7976931348623157e308", f64::MAX.to_bits()),
+        ("18446744073709551615", 18446744073709551615f64.to_bits()),
+    ] {
+        assert_eq!(read(&format!("a {text}\n"), Format::Text).unwrap()[0].1.to_bits(), bits, "{text}");
+    }
+    for text in ["", "1x", "0x1p3", "1_000", "1e", "--1", "Infi", "1,5", "{"] {
+        assert!(read(&format!("a {text}\n"), Format::Text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn bounds_are_normalised_in_their_families_only() {
+    let body = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 1\n# TYPE s summary\ns{quantile=\"0\"} 1\ns{le=\"1\"} 1\n# TYPE g gauge\ng{le=\"1\"} 1\n";
+    assert_eq!(
+        series_of(body, Format::Text),
+        ["h_bucket{le=\"1.0\"}", "h_bucket{le=\"+Inf\"}", "s{quantile=\"0.0\"}", "s{le=\"1\"}", "g{le=\"1\"}"]
+    );
+}
+
+#[test]
+fn errors_name_line_and_reason() {
+    let table = [
+        ("a 1\n\n  b{c=\"d\" 1\n", "line 3: labels are not closed"),
+        ("a 1\nb{c=\"d} 1\n", "line 2: string is not closed"),
+        ("a 1\n\n\n9a 1\n", "line 4: expected a metric name, got \"9a\""),
+        ("<html>\n", "line 1: expected a metric name, got \"<html>\""),
+        ("a INVALID\n", "line 1: expected a value, got \"INVALID\""),
+        ("a\n", "line 1: expected a value, got \"\""),
+        ("a 1 x\n", "line 1: expected a timestamp in milliseconds, got \"x\""),
+        ("a 1 1 1\n", "line 1: expected the end of the line, got \"1\""),
+        ("a 1\n# TYPE a banana\n", "line 2: invalid metric type \"banana\""),
+        ("a 1\nb{c=d} 1\n", "line 2: expected a quoted string, got \"d\""),
+        ("b{9=\"d\"} 1\n", "line 1: expected a label name, got \"9="),
+        ("b{c \"d\"} 1\n", "line 1: expected = after label name \"c\""),
+        ("b{c=\"d\" e=\"f\"} 1\n", "line 1: expected a comma between labels"),
+        ("b{c=\"d\",c=\"e\"} 1\n", "line 1: label name \"c\" is not unique"),
+        ("a{\"b\"} 1\n", "line 1: metric name is given twice"),
+    ];
+    for (body, expected) in table {
+        let error = read(body, Format::Text).expect_err(body);
+        assert!(error.starts_with(expected), "{body:?}: {error}");
+    }
+}
+
+#[test]
+fn bad_utf8_is_refused_where_labels_are_made() {
+    let mut parser = Parser::new(b"a{b=\"\xff\"} 1\n", Format::Text);
+    let Ok(Some(Entry::Sample(sample))) = parser.next(&[]) else { panic!() };
+    assert!(series::parse(sample.series, Kind::Unknown).unwrap_err().contains("invalid UTF-8"));
+}
+
+#[test]
+fn open_metrics_bodies() {
+    let body = "# HELP c a \\\"counter\\\"\n# TYPE c counter\n# UNIT c seconds\nc_total 17.0 1520879607.789 # {id=\"a b\"} 0.5 1.2\nc_created 1520872607.123\n# TYPE h histogram\nh_bucket{le=\"1\"} 5 # {} 1\nh_count 5\n# EOF\n";
+    let rows = read(body, Format::OpenMetrics).unwrap();
+    assert_eq!(rows[0], ("c_total".into(), 17.0, Some(1_520_879_607_789)));
+    assert_eq!(rows[1].0, "c_created");
+    assert_eq!(rows[2].0, "h_bucket{le=\"1.0\"}");
+    assert_eq!(rows.len(), 4);
+}
+
+#[test]
+fn open_metrics_errors() {
+    let table = [
+        ("a 1\n", "line 2: data does not end with # EOF"),
+        ("a 1\n# EOF\nb 2\n", "line 3: unexpected data after # EOF"),
+        ("# hello\n# EOF\n", "line 1: expected HELP, TYPE, UNIT or EOF, got \"hello\""),
+        ("\na 1\n# EOF\n", "line 1: expected a metric name"),
+        ("a  1\n# EOF\n", "line 1: expected a value"),
+        ("a 1 nan\n# EOF\n", "line 1: expected a timestamp in seconds, got \"nan\""),
+        ("a 1 # x\n# EOF\n", "line 1: expected an exemplar"),
+        ("a {b=\"c\"} 1\n# EOF\n", "line 1: expected a value"),
+        ("# TYPE a untyped\n# EOF\n", "line 1: invalid metric type \"untyped\""),
+    ];
+    for (body, expected) in table {
+        let error = read(body, Format::OpenMetrics).expect_err(body);
+        assert!(error.starts_with(expected), "{body:?}: {error}");
+    }
+}
+
+#[test]
+fn metadata_lines() {
+    let body = b"# HELP a.b text here\n#TYPE ignored counter\n# TYPE \"a.b\"  gauge\n#   HELP x  y z\n# just a comment\n# HELP\n#\n#";
+    let mut parser = Parser::new(&body["# HELP a.b text here\n".len()..], Format::Text);
+    let mut seen = Vec::new();
+    while let Some(Entry::Meta(meta)) = parser.next(&[]).unwrap_or(None) {
+        seen.push((series::metadata_name(meta.name).unwrap(), meta.what));
+    }
+    let expected = [
+        ("ignored".to_owned(), MetaText::Type(Kind::Counter)),
+        ("a.b".to_owned(), MetaText::Type(Kind::Gauge)),
+        ("x".to_owned(), MetaText::Help(b" y z")),
+    ];
+    assert_eq!(seen, expected);
+    assert!(Parser::new(body, Format::Text).next(&[]).unwrap_err().reason.contains("invalid metric name"));
+}
+
+#[test]
+fn a_guess_is_taken_only_if_the_whole_series_is_meant() {
+    let next = |line: &'static str, guess: &str| {
+        let mut parser = Parser::new(line.as_bytes(), Format::Text);
+        let Ok(Some(Entry::Sample(s))) = parser.next(guess.as_bytes()) else { panic!("{line}") };
+        (std::str::from_utf8(s.series).unwrap(), s.guessed)
+    };
+    assert_eq!(next("abc 1", "abc"), ("abc", true));
+    assert_eq!(next("abcd 1", "abc"), ("abcd", false));
+    assert_eq!(next("abc{x=\"y\"} 1", "abc"), ("abc{x=\"y\"}", false));
+    assert_eq!(next("abc {x=\"y\"} 1", "abc"), ("abc {x=\"y\"}", false));
+    assert_eq!(next("abc{x=\"y\"} 1", "abc{x=\"y\"}"), ("abc{x=\"y\"}", true));
+    assert_eq!(next("abc{x=\"y\"} 1", "abc{x=\"z\"}"), ("abc{x=\"y\"}", false));
+}
+
+/// Walks a body to its end or first error, as the scraper does.
+fn walk(body: &[u8], format: Format) {
+    let mut parser = Parser::new(body, format);
+    let mut guess: Vec<u8> = Vec::new();
+    let mut entries = 0;
+    while let Ok(Some(entry)) = parser.next(&guess) {
+        entries += 1;
+        assert!(entries <= body.len() + 1, "the parser must make progress");
+        if let Entry::Sample(sample) = entry {
+            assert!(!is_absent(sample.value));
+            let _ = series::parse(sample.series, parser.kind());
+            guess = sample.series.to_vec();
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..400)) {
+        walk(&body, Format::Text);
+        walk(&body, Format::OpenMetrics);
+    }
+
+    #[test]
+    fn almost_expositions_never_panic(body in "([a-z_]{0,3}[{}=\"\\\\, \t\n#]{0,3}(# (HELP|TYPE|UNIT|EOF) ?)?[0-9.eNaIinf+-]{0,4}[ \n]?){0,40}") {
+        walk(body.as_bytes(), Format::Text);
+        walk(body.as_bytes(), Format::OpenMetrics);
+    }
+
+    #[test]
+    fn what_is_written_is_read(value in any::<f64>(), label in "\\PC{0,20}", t in proptest::option::of(any::<i64>())) {
+        let escaped = label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let time = t.map_or(String::new(), |t| format!(" {t}"));
+        let rows = read(&format!("m{{l=\"{escaped}\"}} {value:?}{time}\n"), Format::Text).unwrap();
+        let expected = storage::model::Labels::from_pairs([("__name__", "m"), ("l", label.as_str())]);
+        prop_assert_eq!(&rows[0].0, &expected.to_string());
+        prop_assert!(rows[0].1 == value || (rows[0].1.is_nan() && value.is_nan()));
+        prop_assert_eq!(rows[0].2, t);
+    }
+}

@@ -1,0 +1,278 @@
+//! One target's way into the store: reads bodies and appends each as columnar batches, reports included.
+//!
+//! Nothing is appended unless the whole body was good: values wait in the columns, new series wait unresolved.
+//! A failed scrape appends stale markers for all series, and `up` = 0.
+
+use crate::limits;
+use crate::scrape::admit::{Admission, Refusal};
+use crate::scrape::batch::{Batches, Column};
+use crate::scrape::cache::{Id, NO_COLUMN, Place, SeriesCache};
+use crate::scrape::exposition::{Entry, Format, ParseError, Parser, Sample};
+use crate::scrape::metadata::{MetadataMap, MetadataWatch};
+use std::sync::Arc;
+use storage::model::labels::METRIC_NAME;
+use storage::model::value::STALE;
+use storage::model::{Labels, SeriesRef, TimeMs};
+use storage::store::{Row, Store, StoreError};
+
+/// Why a scrape that was received counts as failed.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The body is not an exposition.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// A limit or a label rule.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a body held.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Samples exposed.
+    pub scraped: usize,
+    /// Samples left after relabelling.
+    pub kept: usize,
+    /// Series that were not in the scrape before.
+    pub added: usize,
+    /// Samples of a series that the body already had.
+    pub duplicates: usize,
+    /// Exposed timestamps too far in the future.
+    pub future: usize,
+    /// Exposed timestamps behind the store's window.
+    pub too_old: usize,
+}
+
+/// How bodies are to be read.
+#[derive(Copy, Clone)]
+pub struct Rules<'a> {
+    /// Which series are admitted, and as what.
+    pub admission: Admission<'a>,
+    /// Whether exposed timestamps are used.
+    pub honor_timestamps: bool,
+    /// Whether series with exposed timestamps get stale markers.
+    pub track_timestamps: bool,
+}
+
+/// See the module.
+pub struct Ingest {
+    store: Arc<Store>,
+    series: SeriesCache,
+    batches: Batches,
+    metadata: MetadataWatch,
+    rows: Vec<Row>,
+    /// Series that came with timestamps last time; kept only if they are tracked.
+    tracked: Vec<SeriesRef>,
+    reports: Vec<Column>,
+}
+
+/// A sample whose bytes were not known, until the body is known to be good.
+struct Fresh<'a> {
+    sample: Sample<'a>,
+    labels: Option<Labels>,
+}
+
+impl Ingest {
+    /// An ingest whose groups have `key`, for a target with these labels that writes these reports.
+    pub fn new(store: Arc<Store>, key: String, target: &Labels, reports: &[&str]) -> Ingest {
+        let batches = Batches::new(key);
+        let mut ingest = Ingest {
+            store,
+            series: SeriesCache::default(),
+            batches,
+            metadata: MetadataWatch::default(),
+            rows: Vec::new(),
+            tracked: Vec::new(),
+            reports: Vec::new(),
+        };
+        ingest.set_reports(target, reports);
+        ingest
+    }
+
+    /// Forgets how bytes were judged (the rules have changed), but not which series were alive.
+    pub fn renew(&mut self, target: &Labels, reports: &[&str]) {
+        self.series.clear();
+        self.metadata = MetadataWatch::default();
+        self.set_reports(target, reports);
+    }
+
+    fn set_reports(&mut self, target: &Labels, names: &[&str]) {
+        let mut finder = self.batches.finder();
+        let column = |name: &&str| {
+            let mut labels = target.to_builder();
+            labels.set(METRIC_NAME, *name);
+            let series = self.store.resolve(&labels.build());
+            self.batches.column(series, &mut finder, &self.store)
+        };
+        self.reports = names.iter().map(column).collect();
+    }
+
+    /// Reads a body into the columns; nothing is appended yet. On an error everything is taken back.
+    pub fn read(&mut self, body: &[u8], format: Format, now: TimeMs, rules: &Rules<'_>, counts: &mut Counts) -> Result<(), IngestError> {
+        let result = self.try_read(body, format, now, rules, counts);
+        match result {
+            Ok(()) => counts.added += self.batches.risen(),
+            Err(_) => self.discard(),
+        }
+        result
+    }
+
+    /// What the last body said about its metrics, if that has changed.
+    pub fn metadata(&mut self, body: &[u8], format: Format) -> Option<Arc<MetadataMap>> {
+        self.metadata.finish(body, format)
+    }
+
+    /// Appends what was read, with `reports` (in the order of the names) at time `t`.
+    pub fn commit(&mut self, t: TimeMs, reports: &[f64], counts: &mut Counts) -> Result<(), StoreError> {
+        for (column, value) in self.reports.iter().zip(reports) {
+            self.batches.force(*column, *value);
+        }
+        self.batches.commit(t, &self.store)?;
+        let mut rows = std::mem::take(&mut self.rows);
+        if !rows.is_empty() {
+            let appended = self.store.append_rows(&rows)?;
+            counts.too_old += appended.too_old;
+            counts.duplicates += appended.duplicate;
+        }
+        rows.clear();
+        self.rows = rows;
+        let (batches, series) = (&mut self.batches, &mut self.series);
+        batches.compact(|part, moved| series.move_columns(part, moved));
+        Ok(())
+    }
+
+    /// Appends stale markers for all series, and `reports` as in [`Ingest::commit`] (or nothing).
+    pub fn commit_failure(&mut self, t: TimeMs, reports: &[f64]) -> Result<(), StoreError> {
+        self.discard();
+        for (column, value) in self.reports.iter().zip(reports) {
+            self.batches.force(*column, *value);
+        }
+        let stale = |series: &SeriesRef| Row { series: *series, t, v: STALE };
+        let rows: Vec<Row> = self.tracked.drain(..).as_slice().iter().map(stale).collect();
+        if !rows.is_empty() {
+            self.store.append_rows(&rows)?;
+        }
+        self.batches.commit(t, &self.store)
+    }
+
+    fn discard(&mut self) {
+        self.series.reject();
+        self.batches.discard();
+        self.metadata.discard();
+        self.rows.clear();
+    }
+
+    fn try_read(&mut self, body: &[u8], format: Format, now: TimeMs, rules: &Rules<'_>, counts: &mut Counts) -> Result<(), IngestError> {
+        let limit = rules.admission.limits.samples;
+        let mut parser = Parser::new(body, format);
+        let mut fresh: Vec<Fresh<'_>> = Vec::new();
+        while let Some(entry) = parser.next(self.series.guess())? {
+            let sample = match entry {
+                Entry::Sample(sample) => sample,
+                Entry::Meta(meta) => {
+                    self.metadata.note(&meta);
+                    continue;
+                }
+            };
+            counts.scraped += 1;
+            if counts.kept > limit {
+                continue;
+            }
+            match self.series.find(&sample) {
+                Some(id) => self.put(id, &sample, now, rules, counts),
+                None => {
+                    let labels = rules.admission.admit(sample.series, parser.kind()).map_err(|e| match e {
+                        Refusal::BadSeries(reason) => IngestError::Parse(parser.error_in_last(reason)),
+                        limit => IngestError::Refused(limit),
+                    })?;
+                    counts.kept += usize::from(labels.is_some());
+                    fresh.push(Fresh { sample, labels });
+                }
+            }
+        }
+        if counts.kept > limit {
+            return Err(Refusal::SampleLimit.into());
+        }
+        let admitted = self.admit(&fresh, now, rules, counts);
+        self.series.accept(&admitted);
+        self.track(now, rules);
+        Ok(())
+    }
+
+    #[inline]
+    fn put(&mut self, id: Id, sample: &Sample<'_>, now: TimeMs, rules: &Rules<'_>, counts: &mut Counts) {
+        let Place::Series { part, slot, column } = self.series.place(id) else { return };
+        counts.kept += 1;
+        match sample.t.filter(|_| rules.honor_timestamps) {
+            None if column != NO_COLUMN => {
+                let free = self.batches.put(Column { part, column }, sample.value);
+                counts.duplicates += usize::from(!free);
+            }
+            None => self.put_first(id, part, slot, sample, counts),
+            Some(t) if t > now + limits::FUTURE_MS => counts.future += 1,
+            Some(t) => {
+                let shard = self.batches.shard(part);
+                self.rows.push(Row { series: SeriesRef { shard, slot }, t, v: sample.value });
+            }
+        }
+    }
+
+    /// The first sample without a timestamp of a series that has no column.
+    #[cold]
+    fn put_first(&mut self, id: Id, part: u32, slot: u32, sample: &Sample<'_>, counts: &mut Counts) {
+        let series = SeriesRef { shard: self.batches.shard(part), slot };
+        let at = self.batches.column(series, &mut self.batches.finder(), &self.store);
+        self.series.set_place(id, Place::Series { part, slot, column: at.column });
+        counts.duplicates += usize::from(!self.batches.put(at, sample.value));
+    }
+
+    /// Gives the new series their place, and enters their samples.
+    fn admit(&mut self, fresh: &[Fresh<'_>], now: TimeMs, rules: &Rules<'_>, counts: &mut Counts) -> Vec<Id> {
+        if fresh.is_empty() {
+            return Vec::new();
+        }
+        let mut finder = self.batches.finder();
+        let mut ids = Vec::with_capacity(fresh.len());
+        for Fresh { sample, labels } in fresh {
+            let id = match self.series.lookup(sample.series) {
+                Some(id) => id,
+                None => {
+                    let with_time = rules.honor_timestamps && sample.t.is_some();
+                    let place = labels.as_ref().map_or(Place::Dropped, |labels| {
+                        let series = self.store.resolve(labels);
+                        let part = self.batches.part(series.shard, &self.store);
+                        let column = match with_time {
+                            true => NO_COLUMN,
+                            false => self.batches.column(series, &mut finder, &self.store).column,
+                        };
+                        Place::Series { part, slot: series.slot, column }
+                    });
+                    counts.added += usize::from(with_time && labels.is_some());
+                    self.series.admit(sample.series, place)
+                }
+            };
+            ids.push(id);
+            let kept = counts.kept;
+            self.put(id, sample, now, rules, counts);
+            // It was counted when it was read.
+            counts.kept = kept;
+        }
+        ids
+    }
+
+    /// Stale markers for series with timestamps of their own that are gone, where the job asks for them.
+    fn track(&mut self, now: TimeMs, rules: &Rules<'_>) {
+        if !rules.track_timestamps {
+            return;
+        }
+        let mut present: Vec<SeriesRef> = self.rows.iter().map(|row| row.series).collect();
+        present.sort_unstable();
+        present.dedup();
+        let gone = self.tracked.iter().filter(|series| present.binary_search(series).is_err());
+        self.rows.extend(gone.map(|series| Row { series: *series, t: now, v: STALE }));
+        self.tracked = present;
+    }
+}

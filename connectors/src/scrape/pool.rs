@@ -1,0 +1,212 @@
+//! The targets of one job: follows its discovery, starts a loop per new target and ends those that vanish.
+//!
+//! When the job changes, targets that stay hand their series over to the new loop, so that a reload leaves no
+//! stale markers behind. A target that comes back before its markers are written goes on as if nothing was.
+
+use crate::discovery::{Discovered, Discovery};
+use crate::http_client::HttpClient;
+use crate::limits;
+use crate::scrape::config::Job;
+use crate::scrape::ingest::Ingest;
+use crate::scrape::manager::Shared;
+use crate::scrape::scrape_loop::{Command, ScrapeLoop, report_names};
+use crate::scrape::target::{Target, TargetKey, TargetState, discovered_labels, populate};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// A target with its loop.
+pub struct Active {
+    /// The target.
+    pub target: Target,
+    /// Its labels before relabelling.
+    pub discovered: BTreeMap<String, String>,
+    /// How it goes.
+    pub state: Arc<Mutex<TargetState>>,
+    commands: watch::Sender<Command>,
+    task: JoinHandle<Option<Box<Ingest>>>,
+}
+
+impl Active {
+    /// Stops its loop at once.
+    pub fn abort(&self) {
+        self.task.abort();
+    }
+}
+
+/// A job with its client.
+#[derive(Clone)]
+pub struct JobAndClient {
+    /// The job.
+    pub job: Arc<Job>,
+    /// Its client.
+    pub client: HttpClient,
+}
+
+/// What the API sees of a pool.
+#[derive(Default)]
+pub struct PoolView {
+    /// Targets being scraped.
+    pub active: HashMap<TargetKey, Active>,
+    /// Labels of targets that the rules dropped; the first ones.
+    pub dropped: Vec<BTreeMap<String, String>>,
+    /// How many were dropped.
+    pub dropped_count: usize,
+}
+
+/// See the module.
+pub struct Pool {
+    shared: Arc<Shared>,
+    view: Arc<Mutex<PoolView>>,
+    /// Targets that vanished and wait for the tick at which they are marked stale.
+    vanishing: HashMap<TargetKey, Active>,
+    refused: Arc<arc_swap::ArcSwapOption<String>>,
+}
+
+impl Pool {
+    /// A pool that shows itself in `view`.
+    pub fn new(shared: Arc<Shared>, view: Arc<Mutex<PoolView>>) -> Pool {
+        Pool { shared, view, vanishing: HashMap::new(), refused: Arc::default() }
+    }
+
+    /// Runs as long as there is a job.
+    pub async fn run(mut self, mut jobs: watch::Receiver<Option<JobAndClient>>) {
+        loop {
+            let Some(current) = jobs.borrow_and_update().clone() else { break };
+            let mut discovery = Discovery::start(&current.job.config.discovery, &self.shared.registry);
+            let mut renew = true;
+            loop {
+                let (found, complete) = discovery.current();
+                if complete {
+                    self.sync(&current, found, std::mem::take(&mut renew)).await;
+                }
+                tokio::select! {
+                    changed = jobs.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    _ = discovery.changed() => {}
+                }
+            }
+        }
+        let all = std::mem::take(&mut self.view.lock().active);
+        for active in all.into_values() {
+            active.commands.send_replace(Command::Vanish);
+        }
+    }
+
+    /// Makes the running loops those of `found`; with `renew` all of them start anew.
+    async fn sync(&mut self, current: &JobAndClient, found: Vec<Discovered>, renew: bool) {
+        let wanted = self.wanted(&current.job, found);
+        let mut old = std::mem::take(&mut self.view.lock().active);
+        self.vanishing.retain(|_, active| !active.task.is_finished());
+        for (key, (target, discovered)) in wanted {
+            let active = match old.remove(&key) {
+                Some(mut active) if !renew && active.target == target => {
+                    active.discovered = discovered;
+                    active
+                }
+                Some(active) => self.replace(current, target, discovered, Some(active)).await,
+                None => {
+                    let returning = self.vanishing.remove(&key);
+                    self.replace(current, target, discovered, returning).await
+                }
+            };
+            self.view.lock().active.insert(key, active);
+        }
+        for (key, active) in old {
+            active.commands.send_replace(Command::Vanish);
+            self.vanishing.insert(key, active);
+        }
+    }
+
+    /// The targets that `found` makes, by key; refuses them all if they are too many.
+    fn wanted(&self, job: &Job, found: Vec<Discovered>) -> HashMap<TargetKey, (Target, BTreeMap<String, String>)> {
+        let mut wanted = HashMap::new();
+        let (mut dropped, mut dropped_count, mut failed) = (Vec::new(), 0, 0);
+        for discovered in found {
+            let labels = discovered_labels(&discovered, job);
+            match populate(&labels, job) {
+                Ok(Some(target)) => drop(wanted.entry(target.key()).or_insert((target, labels))),
+                Ok(None) => {
+                    dropped_count += 1;
+                    if dropped.len() < limits::DROPPED_TARGETS_SHOWN {
+                        dropped.push(labels);
+                    }
+                }
+                Err(reason) => {
+                    failed += 1;
+                    tracing::error!(job = job.name(), %reason, labels = ?discovered, "cannot make a target");
+                }
+            }
+        }
+        let (count, limit) = (wanted.len(), job.target_limit);
+        let refused = (count > limit)
+            .then(|| Arc::new(format!("target_limit exceeded (number of targets: {count}, limit: {limit})")));
+        if refused.is_some() {
+            self.shared.metrics.exceeded_target_limit.inc();
+        }
+        self.refused.store(refused);
+        self.shared.metrics.synced(job.name(), count, limit, failed);
+        let mut view = self.view.lock();
+        view.dropped = dropped;
+        view.dropped_count = dropped_count;
+        wanted
+    }
+
+    /// Starts a loop, with the series of its predecessor if there is one.
+    async fn replace(
+        &self,
+        current: &JobAndClient,
+        target: Target,
+        discovered: BTreeMap<String, String>,
+        predecessor: Option<Active>,
+    ) -> Active {
+        let names = report_names(&current.job);
+        let mut state = Arc::default();
+        let mut inherited = None;
+        if let Some(old) = predecessor {
+            old.commands.send_replace(Command::HandOver);
+            inherited = old.task.await.ok().flatten();
+            state = old.state;
+        }
+        let ingest = match inherited {
+            Some(mut ingest) => {
+                ingest.renew(&target.labels, names);
+                ingest
+            }
+            None => {
+                let key = format!("scrape {} {} {}", current.job.name(), target.url, target.labels);
+                Box::new(Ingest::new(self.shared.store.clone(), key, &target.labels, names))
+            }
+        };
+        self.start(current, target, discovered, state, ingest)
+    }
+
+    fn start(
+        &self,
+        current: &JobAndClient,
+        target: Target,
+        discovered: BTreeMap<String, String>,
+        state: Arc<Mutex<TargetState>>,
+        ingest: Box<Ingest>,
+    ) -> Active {
+        let (commands, receiver) = watch::channel(Command::Run);
+        let scrape_loop = ScrapeLoop {
+            job: current.job.clone(),
+            client: current.client.clone(),
+            target: target.clone(),
+            state: state.clone(),
+            refused: self.refused.clone(),
+            ingest,
+            clock: self.shared.clock.clone(),
+            offset: target.offset(self.shared.options.seed),
+            strict_content_type: self.shared.options.strict_content_type,
+            metrics: self.shared.metrics.clone(),
+            last_body: 0,
+        };
+        Active { target, discovered, state, commands, task: tokio::spawn(scrape_loop.run(receiver)) }
+    }
+}

@@ -1,0 +1,260 @@
+//! Relabelling: rules that rewrite a label set or drop it, Prometheus' `<relabel_config>`.
+//!
+//! Applied to targets before a scrape, to series after it, and to alerts. A [`RelabelConfig`] is what the
+//! file says; a [`Relabeler`] is the checked list with compiled patterns. Patterns are RE2 and anchored.
+
+use md5::{Digest, Md5};
+use serde::Deserialize;
+use storage::model::LabelsBuilder;
+use storage::model::regex::{AnchoredRegex, expand};
+
+/// What a rule does.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Sets `target_label` to the expanded `replacement` if the pattern matches.
+    #[default]
+    Replace,
+    /// Drops what does not match.
+    Keep,
+    /// Drops what matches.
+    Drop,
+    /// Drops unless the joined source equals the target label's value.
+    KeepEqual,
+    /// Drops if the joined source equals the target label's value.
+    DropEqual,
+    /// Sets `target_label` to the hash of the joined source modulo `modulus`.
+    HashMod,
+    /// Copies labels whose name matches to the name that `replacement` gives.
+    LabelMap,
+    /// Removes labels whose name matches.
+    LabelDrop,
+    /// Removes labels whose name does not match.
+    LabelKeep,
+    /// Sets `target_label` to the joined source in lower case.
+    Lowercase,
+    /// Sets `target_label` to the joined source in upper case.
+    Uppercase,
+}
+
+impl Action {
+    /// As the file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Replace => "replace",
+            Action::Keep => "keep",
+            Action::Drop => "drop",
+            Action::KeepEqual => "keepequal",
+            Action::DropEqual => "dropequal",
+            Action::HashMod => "hashmod",
+            Action::LabelMap => "labelmap",
+            Action::LabelDrop => "labeldrop",
+            Action::LabelKeep => "labelkeep",
+            Action::Lowercase => "lowercase",
+            Action::Uppercase => "uppercase",
+        }
+    }
+}
+
+/// One rule as written. Absent keys have Prometheus' defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelabelConfig {
+    /// Labels whose values are joined.
+    pub source_labels: Vec<String>,
+    /// Between the joined values; `;`.
+    pub separator: Option<String>,
+    /// The label to write; may hold `$1`.
+    pub target_label: String,
+    /// Anchored pattern; `(.*)`.
+    pub regex: Option<String>,
+    /// For `hashmod`.
+    pub modulus: u64,
+    /// What to write; `$1`.
+    pub replacement: Option<String>,
+    /// What to do; `replace`. Any case.
+    #[serde(deserialize_with = "action_in_any_case")]
+    pub action: Action,
+}
+
+fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Action, D::Error> {
+    let text = String::deserialize(d)?;
+    let lower = text.to_lowercase();
+    Action::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&lower))
+        .map_err(|_| serde::de::Error::custom(format_args!("unknown relabel action {text:?}")))
+}
+
+const DEFAULT_REGEX: &str = "(.*)";
+
+impl RelabelConfig {
+    fn validate(&self) -> Result<(), String> {
+        use Action::*;
+        let action = self.action.as_str();
+        if self.action == HashMod && self.modulus == 0 {
+            return Err("relabel configuration for hashmod requires non-zero modulus".into());
+        }
+        let needs_target = matches!(self.action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual);
+        if needs_target && self.target_label.is_empty() {
+            return Err(format!("relabel configuration for {action} action requires 'target_label' value"));
+        }
+        if self.action == LabelMap && self.replacement.as_deref() == Some("") {
+            return Err(format!("\"\" is invalid 'replacement' for {action} action"));
+        }
+        let other_keys = self.regex.is_some()
+            || self.modulus != 0
+            || self.separator.is_some()
+            || self.replacement.is_some();
+        if matches!(self.action, KeepEqual | DropEqual) && other_keys {
+            return Err(format!(
+                "{action} action requires only 'source_labels' and `target_label`, and no other fields"
+            ));
+        }
+        let more_than_regex = !self.source_labels.is_empty()
+            || !self.target_label.is_empty()
+            || self.modulus != 0
+            || self.separator.is_some()
+            || self.replacement.is_some();
+        if matches!(self.action, LabelDrop | LabelKeep) && more_than_regex {
+            return Err(format!("{action} action requires only 'regex', and no other fields"));
+        }
+        Ok(())
+    }
+}
+
+/// A compiled rule.
+#[derive(Clone, Debug)]
+struct Rule {
+    action: Action,
+    source_labels: Vec<String>,
+    separator: String,
+    target_label: String,
+    regex: AnchoredRegex,
+    modulus: u64,
+    replacement: String,
+    /// Writes a constant whatever the source is: no pattern needs to run.
+    constant: bool,
+}
+
+/// A list of rules, ready to run; cheap to run, not to make.
+#[derive(Clone, Debug, Default)]
+pub struct Relabeler {
+    rules: Vec<Rule>,
+}
+
+impl Relabeler {
+    /// Checks and compiles `configs`; the text of the first problem.
+    pub fn new(configs: &[RelabelConfig]) -> Result<Relabeler, String> {
+        configs.iter().map(Rule::new).collect::<Result<_, _>>().map(|rules| Relabeler { rules })
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Runs all rules over `labels`; `false` means: drop it.
+    #[must_use]
+    pub fn apply(&self, labels: &mut LabelsBuilder) -> bool {
+        let mut joined = String::new();
+        self.rules.iter().all(|rule| rule.apply(labels, &mut joined))
+    }
+}
+
+impl Rule {
+    fn new(config: &RelabelConfig) -> Result<Rule, String> {
+        config.validate()?;
+        let pattern = config.regex.as_deref().unwrap_or(DEFAULT_REGEX);
+        let replacement = config.replacement.clone().unwrap_or_else(|| "$1".to_owned());
+        let constant = config.action == Action::Replace
+            && pattern == DEFAULT_REGEX
+            && !replacement.contains('$')
+            && !config.target_label.contains('$');
+        Ok(Rule {
+            action: config.action,
+            source_labels: config.source_labels.clone(),
+            separator: config.separator.clone().unwrap_or_else(|| ";".to_owned()),
+            target_label: config.target_label.clone(),
+            regex: AnchoredRegex::new(pattern).map_err(|e| e.to_string())?,
+            modulus: config.modulus,
+            replacement,
+            constant,
+        })
+    }
+
+    fn apply(&self, labels: &mut LabelsBuilder, joined: &mut String) -> bool {
+        joined.clear();
+        for (i, name) in self.source_labels.iter().enumerate() {
+            if i > 0 {
+                joined.push_str(&self.separator);
+            }
+            joined.push_str(labels.get(name));
+        }
+        match self.action {
+            Action::Drop => return !self.regex.is_match(joined),
+            Action::Keep => return self.regex.is_match(joined),
+            Action::DropEqual => return labels.get(&self.target_label) != joined,
+            Action::KeepEqual => return labels.get(&self.target_label) == joined,
+            Action::Replace => self.replace(labels, joined),
+            Action::Lowercase => {
+                labels.set(&self.target_label, joined.to_lowercase());
+            }
+            Action::Uppercase => {
+                labels.set(&self.target_label, joined.to_uppercase());
+            }
+            Action::HashMod => {
+                let digest = Md5::digest(joined.as_bytes());
+                let hash = digest[8..].iter().fold(0u64, |h, b| h << 8 | u64::from(*b));
+                labels.set(&self.target_label, (hash % self.modulus).to_string());
+            }
+            Action::LabelMap => self.map(labels),
+            Action::LabelDrop => self.retain(labels, |hit| !hit),
+            Action::LabelKeep => self.retain(labels, |hit| hit),
+        }
+        true
+    }
+
+    fn replace(&self, labels: &mut LabelsBuilder, joined: &str) {
+        if self.constant {
+            labels.set(&self.target_label, &self.replacement);
+            return;
+        }
+        let Some(captures) = self.regex.inner().captures(joined) else { return };
+        let target = expand(&self.target_label, &captures);
+        if target.is_empty() {
+            return;
+        }
+        let value = expand(&self.replacement, &captures);
+        if value.is_empty() {
+            labels.remove(&target);
+        } else {
+            labels.set(target, value);
+        }
+    }
+
+    fn map(&self, labels: &mut LabelsBuilder) {
+        let mut copies = Vec::new();
+        for (name, value) in labels.pairs().iter().filter(|(_, v)| !v.is_empty()) {
+            if let Some(captures) = self.regex.inner().captures(name) {
+                copies.push((expand(&self.replacement, &captures), value.clone()));
+            }
+        }
+        for (name, value) in copies.into_iter().filter(|(n, _)| !n.is_empty()) {
+            labels.set(name, value);
+        }
+    }
+
+    fn retain(&self, labels: &mut LabelsBuilder, keep: impl Fn(bool) -> bool) {
+        let gone: Vec<String> = labels
+            .pairs()
+            .iter()
+            .filter(|(name, _)| !keep(self.regex.is_match(name)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &gone {
+            labels.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! What a target is: discovered labels, relabelled, give an address, a path and the labels of its series.
+
+use crate::discovery::{ADDRESS, Discovered};
+use crate::scrape::config::Job;
+use crate::scrape::metadata::MetadataMap;
+use crate::units::Millis;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::time::parse_duration;
+use storage::model::{Labels, LabelsBuilder, TimeMs};
+use url::Url;
+
+/// A target that is to be scraped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The labels that its series get.
+    pub labels: Labels,
+    /// Where it is scraped, parameters included.
+    pub url: Url,
+    /// Time between scrapes.
+    pub interval: Millis,
+    /// Longest scrape.
+    pub timeout: Millis,
+}
+
+const METRICS_PATH: &str = "__metrics_path__";
+const SCHEME: &str = "__scheme__";
+const INTERVAL: &str = "__scrape_interval__";
+const TIMEOUT: &str = "__scrape_timeout__";
+const PARAM: &str = "__param_";
+
+/// The labels that target rules work on: what was discovered and what the job adds. Also what the API shows.
+pub fn discovered_labels(discovered: &Discovered, job: &Job) -> BTreeMap<String, String> {
+    let mut labels = discovered.clone();
+    let keys = &job.config.keys;
+    let defaults = [
+        ("job", keys.job_name.clone()),
+        (INTERVAL, job.interval.to_string()),
+        (TIMEOUT, job.timeout.to_string()),
+        (METRICS_PATH, keys.metrics_path.clone()),
+        (SCHEME, keys.scheme.clone()),
+    ];
+    for (name, value) in defaults {
+        labels.entry(name.to_owned()).or_insert(value);
+    }
+    for (name, values) in &keys.params {
+        if let Some(first) = values.first() {
+            labels.entry(format!("{PARAM}{name}")).or_insert_with(|| first.clone());
+        }
+    }
+    labels
+}
+
+/// The target that labels from [`discovered_labels`] make, `None` if the rules drop it; the text of what is
+/// wrong with it.
+pub fn populate(discovered: &BTreeMap<String, String>, job: &Job) -> Result<Option<Target>, String> {
+    let mut labels = LabelsBuilder::default();
+    for (name, value) in discovered {
+        labels.set(name, value);
+    }
+    if !job.relabel.apply(&mut labels) {
+        return Ok(None);
+    }
+    let address = labels.get(ADDRESS).to_owned();
+    if address.is_empty() {
+        return Err("no address".into());
+    }
+    if address.contains('/') {
+        return Err(format!("{address:?} is not a valid hostname"));
+    }
+    let (interval, timeout) = times(&labels)?;
+    let url = url(&labels, &address, job)?;
+    if labels.get("instance").is_empty() {
+        labels.set("instance", address);
+    }
+    let labels = labels.build().filter(|name| !name.starts_with("__"));
+    Ok(Some(Target { labels, url, interval, timeout }))
+}
+
+fn times(labels: &LabelsBuilder) -> Result<(Millis, Millis), String> {
+    let read = |name: &str, what: &str| match parse_duration(labels.get(name)) {
+        Ok(0) => Err(format!("{what} cannot be 0")),
+        Ok(ms) => Ok(Millis(ms)),
+        Err(e) => Err(format!("error parsing {what}: {e}")),
+    };
+    let interval = read(INTERVAL, "scrape interval")?;
+    let timeout = read(TIMEOUT, "scrape timeout")?;
+    if timeout > interval {
+        return Err(format!("scrape timeout cannot be greater than scrape interval ({timeout} > {interval})"));
+    }
+    Ok((interval, timeout))
+}
+
+/// Parameters come from the job, the first value of each from its `__param_` label; sorted by name.
+fn url(labels: &LabelsBuilder, address: &str, job: &Job) -> Result<Url, String> {
+    let mut params: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, values) in &job.config.keys.params {
+        params.insert(name, values.iter().map(String::as_str).collect());
+    }
+    for (name, value) in labels.pairs() {
+        let Some(name) = name.strip_prefix(PARAM) else { continue };
+        let values = params.entry(name).or_default();
+        match values.first_mut() {
+            Some(first) => *first = value,
+            None => values.push(value),
+        }
+    }
+    let path = labels.get(METRICS_PATH);
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let text = format!("{}://{address}{slash}{path}", labels.get(SCHEME));
+    let mut url = Url::parse(&text).map_err(|e| format!("bad URL {text:?}: {e}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("unsupported scheme {:?}", url.scheme()));
+    }
+    if !params.is_empty() {
+        let pairs = params.iter().flat_map(|(name, values)| values.iter().map(move |v| (*name, *v)));
+        url.query_pairs_mut().extend_pairs(pairs);
+    }
+    Ok(url)
+}
+
+impl Target {
+    /// What makes it the same target after a reload or a refresh.
+    pub fn key(&self) -> TargetKey {
+        (self.labels.clone(), self.url.to_string())
+    }
+
+    /// Milliseconds into every interval at which it is scraped: stable for a target, spread over targets, and
+    /// different on servers with different `seed`s.
+    pub fn offset(&self, seed: u64) -> i64 {
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(self.url.as_str().as_bytes(), self.labels.hash64());
+        ((hash ^ seed) % self.interval.0.max(1) as u64) as i64
+    }
+}
+
+/// See [`Target::key`].
+pub type TargetKey = (Labels, String);
+
+/// Whether a target answers.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Not scraped yet.
+    #[default]
+    Unknown,
+    /// The last scrape counted.
+    Up,
+    /// The last scrape failed.
+    Down,
+}
+
+impl Health {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Unknown => "unknown",
+            Health::Up => "up",
+            Health::Down => "down",
+        }
+    }
+}
+
+/// What is known of a target from its scrapes.
+#[derive(Clone, Debug, Default)]
+pub struct TargetState {
+    /// Whether it answers.
+    pub health: Health,
+    /// Why not; empty if it does.
+    pub last_error: String,
+    /// What is odd about it although it answers.
+    pub warning: Option<String>,
+    /// Start of the last scrape, ms; 0: none yet.
+    pub last_scrape: TimeMs,
+    /// How long the last scrape took, seconds.
+    pub last_duration: f64,
+    /// What it says of its metrics.
+    pub metadata: Arc<MetadataMap>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scrape::config::GlobalScrape;
+
+    fn target(yaml: &str, discovered: &[(&str, &str)]) -> Result<Option<Target>, String> {
+        let job = Job::new(serde_saphyr::from_str(yaml).unwrap(), &GlobalScrape::default()).unwrap();
+        let discovered = discovered.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        populate(&discovered_labels(&discovered, &job), &job)
+    }
+
+    #[test]
+    fn labels_and_url() {
+        let yaml = "{job_name: j, params: {'match[]': ['{a=\"b\"}', up], x: [y]}, metrics_path: /federate}";
+        let t = target(yaml, &[(ADDRESS, "h:9090"), ("env", "prod"), ("__meta_x", "1"), ("__param_x", "z")]).unwrap().unwrap();
+        assert_eq!(t.labels.to_string(), r#"{env="prod", instance="h:9090", job="j"}"#);
+        assert_eq!(t.url.as_str(), "http://h:9090/federate?match%5B%5D=%7Ba%3D%22b%22%7D&match%5B%5D=up&x=z");
+        assert_eq!((t.interval, t.timeout), (Millis(60_000), Millis(10_000)));
+        assert_eq!(t.offset(7), t.offset(7));
+        assert!((0..60_000).contains(&t.offset(7)));
+    }
+
+    #[test]
+    fn relabelling_can_drop_move_and_break() {
+        let rule = |rule: &str| format!("{{job_name: j, relabel_configs: [{rule}]}}");
+        let run = |r: &str| target(&rule(r), &[(ADDRESS, "h:1")]);
+        assert_eq!(run("{source_labels: [__address__], action: drop}"), Ok(None));
+        assert_eq!(run("{target_label: __address__, replacement: 'o:2'}").unwrap().unwrap().url.as_str(), "http://o:2/metrics");
+        assert_eq!(run("{target_label: __address__, replacement: ''}"), Err("no address".into()));
+        assert_eq!(run("{target_label: __scrape_interval__, replacement: 30s}").unwrap().unwrap().interval, Millis(30_000));
+        assert!(run("{target_label: __scrape_timeout__, replacement: 5m}").unwrap_err().contains("greater than scrape interval"));
+        assert_eq!(run("{target_label: instance, replacement: me}").unwrap().unwrap().labels.get("instance"), Some("me"));
+    }
+}

@@ -1,0 +1,57 @@
+//! A password or token: usable by the code that sends it, printable by nobody.
+//!
+//! `Debug`, `Display` and `Serialize` all give `<secret>`, so no log line, page or error can leak one.
+
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+
+/// What is shown instead of a secret (Prometheus' word).
+pub const HIDDEN: &str = "<secret>";
+
+/// A secret text.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The secret itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(HIDDEN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_nothing_of_itself() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(format!("{secret} {secret:?}"), "<secret> <secret>");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"<secret>\"");
+        assert_eq!(secret.expose(), "hunter2");
+    }
+}

@@ -1,0 +1,154 @@
+//! A column set: the series of one group under one numbering of columns, their open rows and sealed windows.
+//!
+//! Columns are only ever appended, so a series keeps its column as long as the set lives. When most columns
+//! are dead, the group starts a new set ([`super::group`]) and this one only waits to be dropped.
+
+use super::window::{Row, Window};
+use crate::limits::HEAD_WINDOW_SCRAPES;
+use crate::model::TimeMs;
+use crate::model::value::is_absent;
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+/// Columns, their open rows and sealed windows.
+pub struct ColumnSet {
+    /// The group it belongs to (its index inside the shard).
+    pub group: u32,
+    /// Slots by column.
+    pub columns: Vec<u32>,
+    /// Columns whose series also gets samples from elsewhere: each sample must be checked.
+    pub mixed: RoaringBitmap,
+    rows: Vec<Row>,
+    windows: Vec<Arc<Window>>,
+}
+
+impl ColumnSet {
+    /// A set without columns.
+    pub fn new(group: u32) -> ColumnSet {
+        ColumnSet {
+            group,
+            columns: Vec::new(),
+            mixed: RoaringBitmap::new(),
+            rows: Vec::new(),
+            windows: Vec::new(),
+        }
+    }
+
+    /// Adds a row later than all others. Windows do not cross multiples of `range`. Whether one was sealed.
+    pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>, range: i64) -> bool {
+        let crosses =
+            self.rows.first().is_some_and(|(first, _)| first.div_euclid(range) != t.div_euclid(range));
+        let sealed = (crosses || self.rows.len() >= HEAD_WINDOW_SCRAPES) && self.seal();
+        self.rows.push((t, values));
+        sealed
+    }
+
+    /// Seals the open rows; whether there were any.
+    pub fn seal(&mut self) -> bool {
+        let any = !self.rows.is_empty();
+        if any {
+            self.windows.push(Arc::new(Window::seal(&self.rows, self.columns.len())));
+            self.rows.clear();
+        }
+        any
+    }
+
+    /// Whether it holds no sample.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.windows.is_empty()
+    }
+
+    /// Oldest time held.
+    pub fn oldest(&self) -> Option<TimeMs> {
+        self.windows.first().map(|w| w.min()).or(self.rows.first().map(|r| r.0))
+    }
+
+    /// Chunks in all windows, the open one included.
+    pub fn chunks(&self) -> u64 {
+        let open = if self.rows.is_empty() { 0 } else { self.columns.len() as u64 };
+        self.windows.iter().map(|w| u64::from(w.present())).sum::<u64>() + open
+    }
+
+    /// Time of the newest sample of column `c`.
+    pub fn newest(&self, c: u32) -> Option<TimeMs> {
+        let open =
+            self.rows.iter().rev().find(|(_, row)| row.get(c as usize).is_some_and(|v| !is_absent(*v)));
+        open.map(|(t, _)| *t).or_else(|| {
+            let window = self.windows.iter().rev().find(|w| w.has(c))?;
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            window.read(c, TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs);
+            ts.last().copied()
+        })
+    }
+
+    /// The value of column `c` at exactly `t`.
+    pub fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
+        if let Ok(i) = self.rows.binary_search_by_key(&t, |r| r.0) {
+            return self.rows[i].1.get(c as usize).copied().filter(|v| !is_absent(*v));
+        }
+        let i = self.windows.partition_point(|w| w.max() < t);
+        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        self.windows.get(i)?.read(c, t, t, &mut ts, &mut vs);
+        vs.first().copied()
+    }
+
+    /// The windows and rows that may hold samples in `from..=to`.
+    pub fn snapshot(&self, from: TimeMs, to: TimeMs) -> ColumnsSnapshot {
+        let first = self.windows.partition_point(|w| w.max() < from);
+        let end = self.windows.partition_point(|w| w.min() <= to).max(first);
+        let open = self.rows.partition_point(|r| r.0 < from)..self.rows.partition_point(|r| r.0 <= to);
+        ColumnsSnapshot {
+            windows: self.windows[first..end].to_vec(),
+            rows: self.rows.get(open).unwrap_or(&[]).to_vec(),
+        }
+    }
+
+    /// Forgets windows and rows that end before `end`.
+    pub fn drop_before(&mut self, end: TimeMs) {
+        self.windows.retain(|w| w.max() >= end);
+        let cut = self.rows.partition_point(|r| r.0 < end);
+        self.rows.drain(..cut);
+    }
+
+    /// Number of columns without any sample.
+    pub fn dead_columns(&self) -> usize {
+        let alive = |c: &u32| {
+            self.windows.iter().any(|w| w.has(*c))
+                || self.rows.iter().any(|(_, row)| row.get(*c as usize).is_some_and(|v| !is_absent(*v)))
+        };
+        (0..self.columns.len() as u32).filter(|c| !alive(c)).count()
+    }
+}
+
+/// What a reader needs of a column set; shared by all its series in one selection.
+pub struct ColumnsSnapshot {
+    windows: Vec<Arc<Window>>,
+    rows: Vec<Row>,
+}
+
+impl ColumnsSnapshot {
+    /// Whether column `c` has a sample.
+    pub fn has(&self, c: u32) -> bool {
+        self.windows.iter().any(|w| w.has(c))
+            || self.rows.iter().any(|(_, row)| row.get(c as usize).is_some_and(|v| !is_absent(*v)))
+    }
+
+    /// Appends the samples of column `c` with `from ≤ t ≤ to` in time order.
+    pub fn read(&self, c: u32, from: TimeMs, to: TimeMs, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
+        for window in self.windows.iter().filter(|w| w.min() <= to && w.max() >= from) {
+            window.read(c, from, to, ts, vs);
+        }
+        for (t, row) in self.rows.iter().filter(|(t, _)| *t >= from && *t <= to) {
+            if let Some(v) = row.get(c as usize).filter(|v| !is_absent(**v)) {
+                ts.push(*t);
+                vs.push(*v);
+            }
+        }
+    }
+
+    /// Calls `add(min, max)` for each part.
+    pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
+        self.windows.iter().for_each(|w| add(w.min(), w.max()));
+        self.rows.iter().for_each(|(t, _)| add(*t, *t));
+    }
+}

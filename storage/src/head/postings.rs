@@ -1,0 +1,271 @@
+//! In-memory postings: which slots carry which label pair, and who satisfies a set of matchers.
+//!
+//! Roaring bitmaps per pair, updated with the series itself, so a new series is visible at once. A pair that
+//! only one series has (a pod's uid) is kept inline. A missing label counts as the empty string.
+
+use crate::model::{Labels, MatchOp, Matcher};
+use roaring::RoaringBitmap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+/// The slots of one pair.
+#[derive(Clone)]
+enum Slots {
+    One(u32),
+    Many(RoaringBitmap),
+}
+
+impl Slots {
+    fn len(&self) -> u64 {
+        match self {
+            Slots::One(_) => 1,
+            Slots::Many(slots) => slots.len(),
+        }
+    }
+
+    fn add(&mut self, slot: u32) {
+        match self {
+            Slots::One(one) if *one == slot => (),
+            Slots::One(one) => *self = Slots::Many([*one, slot].into_iter().collect()),
+            Slots::Many(slots) => drop(slots.insert(slot)),
+        }
+    }
+
+    /// Removes a slot; whether none is left.
+    fn remove(&mut self, slot: u32) -> bool {
+        match self {
+            Slots::One(one) => *one == slot,
+            Slots::Many(slots) => {
+                slots.remove(slot);
+                slots.is_empty()
+            }
+        }
+    }
+
+    fn add_to(&self, set: &mut RoaringBitmap) {
+        match self {
+            Slots::One(slot) => drop(set.insert(*slot)),
+            Slots::Many(slots) => *set |= slots,
+        }
+    }
+
+    fn meets(&self, set: &RoaringBitmap) -> bool {
+        match self {
+            Slots::One(slot) => set.contains(*slot),
+            Slots::Many(slots) => !slots.is_disjoint(set),
+        }
+    }
+}
+
+/// All values of one label name.
+#[derive(Default)]
+struct Values {
+    by_value: BTreeMap<Box<str>, Slots>,
+    any: RoaringBitmap,
+}
+
+/// The postings of one shard.
+#[derive(Default)]
+pub struct Postings {
+    names: BTreeMap<Box<str>, Values>,
+    all: RoaringBitmap,
+}
+
+impl Postings {
+    /// All slots.
+    pub fn all(&self) -> &RoaringBitmap {
+        &self.all
+    }
+
+    /// Adds a series.
+    pub fn add(&mut self, slot: u32, labels: &Labels) {
+        self.all.insert(slot);
+        for (name, value) in labels.iter() {
+            if !self.names.contains_key(name) {
+                self.names.insert(name.into(), Values::default());
+            }
+            let Some(values) = self.names.get_mut(name) else { continue };
+            values.any.insert(slot);
+            match values.by_value.get_mut(value) {
+                Some(slots) => slots.add(slot),
+                None => drop(values.by_value.insert(value.into(), Slots::One(slot))),
+            }
+        }
+    }
+
+    /// Removes a series.
+    pub fn remove(&mut self, slot: u32, labels: &Labels) {
+        self.all.remove(slot);
+        for (name, value) in labels.iter() {
+            let Some(values) = self.names.get_mut(name) else { continue };
+            values.any.remove(slot);
+            if values.by_value.get_mut(value).is_some_and(|slots| slots.remove(slot)) {
+                values.by_value.remove(value);
+            }
+            if values.by_value.is_empty() {
+                self.names.remove(name);
+            }
+        }
+    }
+
+    /// The slots that satisfy all matchers; `labels` gives the labels of a slot.
+    pub fn select<'a>(&self, matchers: &[Matcher], labels: impl Fn(u32) -> &'a Labels) -> RoaringBitmap {
+        let mut order: Vec<&Matcher> = matchers.iter().collect();
+        order.sort_by_key(|m| (m.op != MatchOp::Equal || m.value.is_empty(), m.regex().is_some()));
+        let mut found: Option<RoaringBitmap> = None;
+        for matcher in order {
+            let narrowed = match found {
+                None => self.satisfying(matcher),
+                Some(slots) if self.cheaper_one_by_one(&slots, matcher) => {
+                    slots.iter().filter(|slot| matcher.matches_labels(labels(*slot))).collect()
+                }
+                Some(slots) => slots & self.satisfying(matcher),
+            };
+            if narrowed.is_empty() {
+                return narrowed;
+            }
+            found = Some(narrowed);
+        }
+        found.unwrap_or_else(|| self.all.clone())
+    }
+
+    /// Whether testing the few slots left beats testing the label's many values.
+    fn cheaper_one_by_one(&self, slots: &RoaringBitmap, matcher: &Matcher) -> bool {
+        let values = self.names.get(matcher.name.as_str()).map_or(0, |v| v.by_value.len() as u64);
+        matcher.regex().is_some() && slots.len() < values
+    }
+
+    fn satisfying(&self, matcher: &Matcher) -> RoaringBitmap {
+        let Some(values) = self.names.get(matcher.name.as_str()) else {
+            return if matcher.matches_empty() { self.all.clone() } else { RoaringBitmap::new() };
+        };
+        let (keep_missing, negative) =
+            (matcher.matches_empty(), matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex));
+        // A matcher that accepts "" is answered by what it refuses: the slots without the label stay.
+        let mut set = RoaringBitmap::new();
+        match Shortcut::of(matcher) {
+            Shortcut::Literals(literals) => {
+                for slots in literals.iter().filter_map(|value| values.by_value.get(*value)) {
+                    slots.add_to(&mut set);
+                }
+                let accepted_missing = literals.contains(&"") != negative;
+                return match (negative, accepted_missing) {
+                    (false, false) => set,
+                    (false, true) => (&self.all - &values.any) | set,
+                    (true, true) => &self.all - set,
+                    (true, false) => &values.any - set,
+                };
+            }
+            Shortcut::Prefix(prefix) => {
+                let range = (Bound::Included(prefix), Bound::Unbounded);
+                let hits =
+                    values.by_value.range::<str, _>(range).take_while(|(value, _)| value.starts_with(prefix));
+                hits.for_each(|(_, slots)| slots.add_to(&mut set));
+                return if negative { &self.all - set } else { set };
+            }
+            Shortcut::None => (),
+        }
+        for (_, slots) in values.by_value.iter().filter(|(value, _)| matcher.matches(value) != keep_missing) {
+            slots.add_to(&mut set);
+        }
+        if keep_missing { &self.all - set } else { set }
+    }
+
+    /// Label names of the slots in `set` (all: `None`), into `names`.
+    pub fn label_names(&self, set: Option<&RoaringBitmap>, names: &mut BTreeSet<String>) {
+        let hits = self.names.iter().filter(|(_, values)| set.is_none_or(|set| !values.any.is_disjoint(set)));
+        names.extend(hits.map(|(name, _)| name.to_string()));
+    }
+
+    /// Values of label `name` that slots in `set` (all: `None`) have, into `found`.
+    pub fn label_values(&self, name: &str, set: Option<&RoaringBitmap>, found: &mut BTreeSet<String>) {
+        let Some(values) = self.names.get(name) else { return };
+        let hits = values.by_value.iter().filter(|(_, slots)| set.is_none_or(|set| slots.meets(set)));
+        found.extend(hits.map(|(value, _)| value.to_string()));
+    }
+
+    /// Calls `visit(name, value, series)` for every pair.
+    pub fn for_each_pair(&self, mut visit: impl FnMut(&str, &str, u64)) {
+        for (name, values) in &self.names {
+            values.by_value.iter().for_each(|(value, slots)| visit(name, value, slots.len()));
+        }
+    }
+}
+
+/// A matcher that needs no regex run.
+enum Shortcut<'a> {
+    /// `=`, `!=`, or an alternation of plain texts.
+    Literals(Vec<&'a str>),
+    /// A plain, non-empty text followed by `.*`.
+    Prefix(&'a str),
+    None,
+}
+
+impl Shortcut<'_> {
+    fn of(matcher: &Matcher) -> Shortcut<'_> {
+        let plain = |text: &str| {
+            !text.contains(['\\', '.', '+', '*', '?', '(', ')', '[', ']', '{', '}', '^', '$', '|'])
+        };
+        if matcher.regex().is_none() {
+            return Shortcut::Literals(vec![&matcher.value]);
+        }
+        if matcher.value.split('|').all(plain) {
+            return Shortcut::Literals(matcher.value.split('|').collect());
+        }
+        match matcher.value.strip_suffix(".*") {
+            Some(prefix) if !prefix.is_empty() && plain(prefix) => Shortcut::Prefix(prefix),
+            _ => Shortcut::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn matcher() -> impl Strategy<Value = Matcher> {
+        let value = prop_oneof![
+            Just(""),
+            Just("x"),
+            Just("y"),
+            Just("xy"),
+            Just("x|y"),
+            Just("x|"),
+            Just("x.*"),
+            Just(".*"),
+            Just(".+"),
+            Just("(x|xy)?"),
+            Just("[xy]+"),
+            Just("nothing"),
+            Just("nothing.*"),
+        ];
+        let op = prop_oneof![
+            Just(MatchOp::Equal),
+            Just(MatchOp::NotEqual),
+            Just(MatchOp::Regex),
+            Just(MatchOp::NotRegex)
+        ];
+        (prop_oneof![Just("a"), Just("b"), Just("c"), Just("zz")], op, value)
+            .prop_map(|(name, op, value)| Matcher::new(name, op, value).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_as_asking_every_series(
+            series in proptest::collection::btree_set(proptest::collection::btree_map("[abc]", "[xy]{0,2}", 0..4), 0..30),
+            gone in proptest::collection::vec(any::<bool>(), 30),
+            matchers in proptest::collection::vec(matcher(), 0..4),
+        ) {
+            let all: Vec<Labels> = series.into_iter().map(Labels::from_pairs).collect();
+            let mut postings = Postings::default();
+            all.iter().enumerate().for_each(|(i, labels)| postings.add(i as u32, labels));
+            all.iter().enumerate().filter(|(i, _)| gone[*i]).for_each(|(i, labels)| postings.remove(i as u32, labels));
+            let expected: Vec<u32> = (0..all.len() as u32)
+                .filter(|i| !gone[*i as usize] && matchers.iter().all(|m| m.matches_labels(&all[*i as usize])))
+                .collect();
+            let found: Vec<u32> = postings.select(&matchers, |slot| &all[slot as usize]).iter().collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Samples of one series that did not come by column: remote write, explicit timestamps, late ones.
+//!
+//! In-order samples fill an open buffer that is sealed into a chunk with its own clock; samples behind the
+//! newest go to a small sorted buffer. Readers merge ([`crate::store`]'s selection).
+
+use super::xor;
+use crate::limits::{CHUNK_SAMPLES, LATE_SAMPLES};
+use crate::model::TimeMs;
+use std::sync::Arc;
+
+/// An immutable compressed chunk: delta-of-delta times as varints, then XORed values.
+pub struct RowChunk {
+    min: TimeMs,
+    max: TimeMs,
+    count: u32,
+    values_at: u32,
+    bytes: Box<[u8]>,
+}
+
+impl RowChunk {
+    /// Compresses parallel, ascending, non-empty `ts` and `vs`.
+    pub fn seal(ts: &[TimeMs], vs: &[f64]) -> RowChunk {
+        let mut bytes = Vec::with_capacity(ts.len() * 4);
+        let (mut previous, mut delta) = (ts[0], 0i64);
+        for t in &ts[1..] {
+            let step = t.wrapping_sub(previous);
+            put_varint(&mut bytes, zigzag(step.wrapping_sub(delta)));
+            (previous, delta) = (*t, step);
+        }
+        let values_at = bytes.len() as u32;
+        xor::encode(vs.iter().map(|v| v.to_bits()), &mut bytes);
+        RowChunk { min: ts[0], max: ts[ts.len() - 1], count: ts.len() as u32, values_at, bytes: bytes.into() }
+    }
+
+    /// Whether it may hold samples in `from..=to`.
+    pub fn overlaps(&self, from: TimeMs, to: TimeMs) -> bool {
+        self.min <= to && self.max >= from
+    }
+
+    /// Appends the samples with `from ≤ t ≤ to`.
+    pub fn read(&self, from: TimeMs, to: TimeMs, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
+        if !self.overlaps(from, to) {
+            return;
+        }
+        let (mut t, mut delta, mut at) = (self.min, 0i64, 0usize);
+        xor::decode(&self.bytes[self.values_at as usize..], self.count as usize, |i, bits| {
+            if i > 0 {
+                delta = delta.wrapping_add(unzigzag(take_varint(&self.bytes, &mut at)));
+                t = t.wrapping_add(delta);
+            }
+            if t >= from && t <= to {
+                ts.push(t);
+                vs.push(f64::from_bits(bits));
+            }
+        });
+    }
+}
+
+pub(crate) fn zigzag(v: i64) -> u64 {
+    ((v << 1) ^ (v >> 63)) as u64
+}
+
+pub(crate) fn unzigzag(v: u64) -> i64 {
+    (v >> 1) as i64 ^ -((v & 1) as i64)
+}
+
+pub(crate) fn put_varint(bytes: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        bytes.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    bytes.push(v as u8);
+}
+
+fn take_varint(bytes: &[u8], at: &mut usize) -> u64 {
+    let (mut v, mut shift) = (0u64, 0);
+    while let Some(&byte) = bytes.get(*at) {
+        *at += 1;
+        v |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        shift += 7;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    v
+}
+
+/// The rows of one series.
+#[derive(Clone, Default)]
+pub struct Rows {
+    /// Sealed, each ascending; those of late samples overlap others.
+    chunks: Vec<Arc<RowChunk>>,
+    ts: Vec<TimeMs>,
+    vs: Vec<f64>,
+    late: Vec<(TimeMs, f64)>,
+    newest: Option<TimeMs>,
+}
+
+impl Rows {
+    /// Time of the newest row.
+    pub fn newest(&self) -> Option<TimeMs> {
+        self.newest
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.ts.is_empty() && self.late.is_empty()
+    }
+
+    /// Number of chunks, the open one included.
+    pub fn chunks(&self) -> usize {
+        self.chunks.len() + usize::from(!self.ts.is_empty()) + usize::from(!self.late.is_empty())
+    }
+
+    /// Oldest time held.
+    pub fn oldest(&self) -> Option<TimeMs> {
+        let sealed = self.chunks.iter().map(|c| c.min).min();
+        [sealed, self.ts.first().copied(), self.late.first().map(|l| l.0)].into_iter().flatten().min()
+    }
+
+    /// Adds a sample at a time that holds none yet. Chunks do not cross multiples of `range`.
+    pub fn add(&mut self, t: TimeMs, v: f64, range: i64) {
+        if self.newest.is_some_and(|newest| t <= newest) {
+            let at = self.late.partition_point(|(other, _)| *other < t);
+            self.late.insert(at, (t, v));
+            if self.late.len() >= LATE_SAMPLES {
+                self.seal_late();
+            }
+            return;
+        }
+        let crosses = self.ts.last().is_some_and(|last| last.div_euclid(range) != t.div_euclid(range));
+        if crosses || self.ts.len() >= CHUNK_SAMPLES {
+            self.seal();
+        }
+        self.ts.push(t);
+        self.vs.push(v);
+        self.newest = Some(t);
+    }
+
+    fn seal(&mut self) {
+        if !self.ts.is_empty() {
+            self.chunks.push(Arc::new(RowChunk::seal(&self.ts, &self.vs)));
+            self.ts.clear();
+            self.vs.clear();
+        }
+    }
+
+    fn seal_late(&mut self) {
+        let (ts, vs): (Vec<_>, Vec<_>) = self.late.drain(..).unzip();
+        self.chunks.push(Arc::new(RowChunk::seal(&ts, &vs)));
+    }
+
+    /// The value at exactly `t`.
+    pub fn at(&self, t: TimeMs) -> Option<f64> {
+        if let Ok(i) = self.ts.binary_search(&t) {
+            return Some(self.vs[i]);
+        }
+        if let Ok(i) = self.late.binary_search_by_key(&t, |l| l.0) {
+            return Some(self.late[i].1);
+        }
+        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        self.chunks.iter().for_each(|chunk| chunk.read(t, t, &mut ts, &mut vs));
+        vs.first().copied()
+    }
+
+    /// What a reader of `from..=to` needs, without what it does not.
+    pub fn snapshot(&self, from: TimeMs, to: TimeMs) -> Rows {
+        let open = self.ts.partition_point(|t| *t < from)..self.ts.partition_point(|t| *t <= to);
+        Rows {
+            chunks: self.chunks.iter().filter(|c| c.overlaps(from, to)).cloned().collect(),
+            ts: self.ts.get(open.clone()).unwrap_or(&[]).to_vec(),
+            vs: self.vs.get(open).unwrap_or(&[]).to_vec(),
+            late: self.late.iter().filter(|(t, _)| *t >= from && *t <= to).copied().collect(),
+            newest: self.newest,
+        }
+    }
+
+    /// Appends the samples with `from ≤ t ≤ to` run by run; `end` is called after each ascending run.
+    pub fn read(
+        &self,
+        from: TimeMs,
+        to: TimeMs,
+        ts: &mut Vec<TimeMs>,
+        vs: &mut Vec<f64>,
+        mut end: impl FnMut(&[TimeMs]),
+    ) {
+        for chunk in &self.chunks {
+            chunk.read(from, to, ts, vs);
+            end(ts);
+        }
+        let open = self.ts.partition_point(|t| *t < from)..self.ts.partition_point(|t| *t <= to);
+        ts.extend_from_slice(self.ts.get(open.clone()).unwrap_or(&[]));
+        vs.extend_from_slice(self.vs.get(open).unwrap_or(&[]));
+        end(ts);
+        for (t, v) in self.late.iter().filter(|(t, _)| *t >= from && *t <= to) {
+            ts.push(*t);
+            vs.push(*v);
+        }
+        end(ts);
+    }
+
+    /// Calls `add(min, max)` for each part.
+    pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
+        self.chunks.iter().for_each(|c| add(c.min, c.max));
+        self.ts.iter().chain(self.late.iter().map(|l| &l.0)).for_each(|t| add(*t, *t));
+    }
+
+    /// Forgets all samples before `end`.
+    pub fn drop_before(&mut self, end: TimeMs) {
+        let old = std::mem::take(&mut self.chunks);
+        for chunk in old.into_iter().filter(|c| c.max >= end) {
+            if chunk.min >= end {
+                self.chunks.push(chunk);
+                continue;
+            }
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            chunk.read(end, TimeMs::MAX, &mut ts, &mut vs);
+            self.chunks.push(Arc::new(RowChunk::seal(&ts, &vs)));
+        }
+        let cut = self.ts.partition_point(|t| *t < end);
+        self.ts.drain(..cut);
+        self.vs.drain(..cut);
+        self.late.retain(|(t, _)| *t >= end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn rows_are_a_sorted_map(
+            samples in proptest::collection::vec((0i64..4_000, any::<f64>()), 0..900),
+            cut in 0i64..4_000,
+        ) {
+            let (mut rows, mut model) = (Rows::default(), BTreeMap::new());
+            for (t, v) in samples {
+                prop_assert_eq!(rows.at(t).map(f64::to_bits), model.get(&t).copied());
+                if model.insert(t, v.to_bits()).is_none() {
+                    rows.add(t, v, 1_000);
+                } else {
+                    model.insert(t, rows.at(t).unwrap_or(0.0).to_bits());
+                }
+            }
+            rows.drop_before(cut);
+            model.retain(|t, _| *t >= cut);
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            rows.read(0, 4_000, &mut ts, &mut vs, |_| ());
+            let read: BTreeMap<i64, u64> = ts.iter().copied().zip(vs.iter().map(|v| v.to_bits())).collect();
+            prop_assert_eq!(ts.len(), read.len(), "each time once");
+            prop_assert_eq!(read, model);
+        }
+    }
+}

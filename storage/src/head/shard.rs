@@ -1,0 +1,407 @@
+//! The head of one shard: registry, groups, series, and the append path.
+//!
+//! A batch whose layout is known, whose time is new and whose series live nowhere else costs one pointer per
+//! scrape: the batch's own values become the open row. Everything else goes through [`Head::verdict`].
+
+use super::columns::ColumnSet;
+use super::group::Group;
+use super::postings::Postings;
+use super::series::{Home, Homes, Series};
+use crate::limits::GROUP_COLUMNS;
+use crate::model::value::{ABSENT, is_absent, sanitize};
+use crate::model::{Labels, TimeMs};
+use crate::store::{Layout, StoreError};
+use std::collections::HashMap;
+use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
+
+/// The recent samples of one shard.
+pub struct Head {
+    pub(super) registry: HashMap<Labels, u32, Xxh3DefaultBuilder>,
+    pub(super) series: Vec<Series>,
+    pub(super) postings: Postings,
+    pub(super) groups: Vec<Group>,
+    pub(super) group_keys: HashMap<Arc<str>, u32>,
+    /// Column sets by key; keys are never reused.
+    pub(super) sets: HashMap<u32, ColumnSet>,
+    pub(super) next_set: u32,
+    /// Slots in the order in which the log must hear of them.
+    pub(super) unlogged: Vec<u32>,
+    pub(super) block_range: i64,
+    pub(super) out_of_order: i64,
+    pub(super) newest: Option<TimeMs>,
+    /// While a flush runs: its end, and the samples before it that came since its snapshot.
+    pub(super) flushing: Option<(TimeMs, Vec<(u32, TimeMs, f64)>)>,
+}
+
+/// What is to be done with a sample.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Store it.
+    Store,
+    /// It is there already.
+    Same,
+    /// Another value is there.
+    Duplicate,
+    /// It comes too late.
+    TooOld,
+}
+
+/// Counts of what became of the samples of an append.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Counts {
+    /// Stored.
+    pub stored: usize,
+    /// Of these, behind the series' newest sample.
+    pub late: usize,
+    /// Refused as too old.
+    pub too_old: usize,
+    /// Refused because another value is there.
+    pub duplicate: usize,
+}
+
+impl Counts {
+    /// Counts a sample; whether it is to be stored.
+    fn note(&mut self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Store => self.stored += 1,
+            Verdict::Same => (),
+            Verdict::Duplicate => self.duplicate += 1,
+            Verdict::TooOld => self.too_old += 1,
+        }
+        verdict == Verdict::Store
+    }
+}
+
+/// What a batch became.
+pub enum Taken {
+    /// A row of the group's column set.
+    Row {
+        /// The values in the batch's order, without those that were refused.
+        values: Arc<[f64]>,
+        /// The same in the order of the set's columns.
+        row: Arc<[f64]>,
+    },
+    /// Single samples: the batch came late.
+    Late(Vec<(u32, TimeMs, f64)>),
+}
+
+impl Head {
+    /// An empty head. Windows and chunks do not cross multiples of `block_range`.
+    pub fn new(block_range: i64, out_of_order: i64) -> Head {
+        Head {
+            registry: HashMap::default(),
+            series: Vec::new(),
+            postings: Postings::default(),
+            groups: Vec::new(),
+            group_keys: HashMap::new(),
+            sets: HashMap::new(),
+            next_set: 0,
+            unlogged: Vec::new(),
+            block_range: block_range.max(1),
+            out_of_order,
+            newest: None,
+            flushing: None,
+        }
+    }
+
+    /// Number of slots handed out.
+    pub fn slots(&self) -> u32 {
+        self.series.len() as u32
+    }
+
+    /// The labels in `slot`.
+    pub fn labels(&self, slot: u32) -> Option<&Labels> {
+        self.series.get(slot as usize).map(|s| &s.labels)
+    }
+
+    /// The slot of these labels, if they have one and it is in use.
+    pub fn find(&self, labels: &Labels) -> Option<u32> {
+        self.registry.get(labels).copied().filter(|slot| self.series[*slot as usize].listed)
+    }
+
+    /// The slot of these labels; made, or taken into use again, if need be.
+    pub fn resolve(&mut self, labels: &Labels) -> u32 {
+        if let Some(&slot) = self.registry.get(labels) {
+            self.list(slot);
+            return slot;
+        }
+        let slot = self.series.len() as u32;
+        self.place(slot, labels.clone());
+        self.list(slot);
+        slot
+    }
+
+    /// Puts a series into a slot at or behind the end; slots between stay empty (replay).
+    pub(super) fn place(&mut self, slot: u32, labels: Labels) {
+        self.reach(slot);
+        self.series[slot as usize].labels = labels.clone();
+        self.registry.insert(labels, slot);
+    }
+
+    /// Hands out slots up to `slot`; they have no labels and are not visible.
+    pub(super) fn reach(&mut self, slot: u32) {
+        while self.series.len() <= slot as usize {
+            let (rows, homes) = (None, Homes::None);
+            self.series.push(Series { labels: Labels::default(), homes, rows, listed: false, logged: false });
+        }
+    }
+
+    /// Makes a slot visible and has it logged.
+    pub(super) fn list(&mut self, slot: u32) {
+        let series = &mut self.series[slot as usize];
+        if !series.listed && !series.labels.is_empty() {
+            series.listed = true;
+            self.postings.add(slot, &series.labels);
+            if !series.logged {
+                self.unlogged.push(slot);
+            }
+        }
+    }
+
+    /// The group with this key; made on first use.
+    pub fn open_group(&mut self, key: &str) -> u32 {
+        if let Some(&group) = self.group_keys.get(key) {
+            return group;
+        }
+        let (key, group): (Arc<str>, u32) = (key.into(), self.groups.len() as u32);
+        self.groups.push(Group::new(key.clone()));
+        self.group_keys.insert(key, group);
+        group
+    }
+
+    /// Takes one batch of `group`. Fails if it is malformed; nothing is changed then.
+    pub fn append_columns(
+        &mut self,
+        group: u32,
+        layout: &Arc<Layout>,
+        t: TimeMs,
+        values: &Arc<[f64]>,
+        counts: &mut Counts,
+    ) -> Result<Taken, StoreError> {
+        self.check_batch(group, layout, values.len())?;
+        let at = group as usize;
+        if self.groups[at].newest.is_some_and(|newest| t <= newest) {
+            return Ok(self.append_late(layout, t, values, counts));
+        }
+        if !self.groups[at].knows(layout) {
+            self.take_layout(at, layout);
+        }
+        let values = self.without_refused(at, t, values, counts);
+        let row = match &self.groups[at].map {
+            None => values.clone(),
+            Some(map) => permute(&values, map, self.width(at)),
+        };
+        counts.stored += values.iter().filter(|v| !is_absent(**v)).count();
+        self.push_row(at, t, row.clone());
+        Ok(Taken::Row { values, row })
+    }
+
+    fn check_batch(&self, group: u32, layout: &Arc<Layout>, values: usize) -> Result<(), StoreError> {
+        let refuse = |why: String| Err(StoreError::Refused(format!("malformed batch: {why}")));
+        let Some(known) = self.groups.get(group as usize) else {
+            return refuse(format!("no group {group} in its shard"));
+        };
+        if layout.slots.len() != values {
+            return refuse(format!("{} columns but {values} values", layout.slots.len()));
+        }
+        if values > GROUP_COLUMNS / 4 {
+            return refuse(format!("{values} columns; at most {} are possible", GROUP_COLUMNS / 4));
+        }
+        if known.layout.as_ref().is_some_and(|l| Arc::ptr_eq(l, layout)) {
+            return Ok(());
+        }
+        if let Some(slot) = layout.slots.iter().find(|slot| **slot >= self.slots()) {
+            return refuse(format!("no slot {slot} in its shard"));
+        }
+        let mut seen = layout.slots.clone();
+        seen.sort_unstable();
+        match seen.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => refuse(format!("slot {} has two columns", pair[0])),
+            None => Ok(()),
+        }
+    }
+
+    /// A row of the group's set, later than all before. Also the way of replay.
+    pub fn push_row(&mut self, group: usize, t: TimeMs, row: Arc<[f64]>) {
+        let Some(set) = self.groups[group].set else { return };
+        self.groups[group].newest = Some(t);
+        self.newest = self.newest.max(Some(t));
+        let Some(columns) = self.sets.get_mut(&set) else { return };
+        if let Some((end, late)) = &mut self.flushing
+            && t < *end
+        {
+            let samples = columns.columns.iter().zip(row.iter()).filter(|(_, v)| !is_absent(**v));
+            late.extend(samples.map(|(slot, v)| (*slot, t, *v)));
+        }
+        columns.push(t, row, self.block_range);
+    }
+
+    fn width(&self, group: usize) -> usize {
+        self.groups[group].set.and_then(|set| self.sets.get(&set)).map_or(0, |set| set.columns.len())
+    }
+
+    /// Maps a new layout to columns, adding columns for slots that have none.
+    fn take_layout(&mut self, group: usize, layout: &Arc<Layout>) {
+        let too_wide = self.width(group) > 2 * layout.slots.len() + 64;
+        let set = match self.groups[group].set {
+            Some(set) if !too_wide => set,
+            _ => self.new_set(group),
+        };
+        let map: Vec<u32> = layout.slots.iter().map(|slot| self.column(set, *slot)).collect();
+        let same = map.len() == self.width(group) && map.iter().enumerate().all(|(i, c)| i == *c as usize);
+        self.groups[group].map = if same { None } else { Some(map.into()) };
+        self.groups[group].layout = Some(layout.clone());
+    }
+
+    /// Starts a new column set for a group. The old one stays to be read.
+    pub fn new_set(&mut self, group: usize) -> u32 {
+        if let Some(old) = self.groups[group].set.and_then(|set| self.sets.get_mut(&set)) {
+            old.seal();
+        }
+        let set = self.next_set;
+        self.next_set += 1;
+        self.sets.insert(set, ColumnSet::new(group as u32));
+        let group = &mut self.groups[group];
+        (group.set, group.layout, group.map) = (Some(set), None, None);
+        group.log.forget_layout();
+        set
+    }
+
+    /// The column of `slot` in `set`; appended if it has none.
+    pub fn column(&mut self, set: u32, slot: u32) -> u32 {
+        self.list(slot);
+        let series = &mut self.series[slot as usize];
+        if let Some(home) = series.homes.as_slice().iter().find(|home| home.set == set) {
+            return home.column;
+        }
+        let Some(columns) = self.sets.get_mut(&set) else { return u32::MAX };
+        let (column, group) = (columns.columns.len() as u32, columns.group);
+        columns.columns.push(slot);
+        series.homes.push(Home { set, column });
+        let others = series.homes.as_slice().iter().filter(|home| home.set != set);
+        let foreign =
+            others.filter(|home| self.sets.get(&home.set).is_some_and(|s| s.group != group)).count();
+        if foreign > 0 || series.rows.is_some() {
+            self.mark_mixed(slot);
+        }
+        column
+    }
+
+    /// From now on, samples of `slot` are checked one by one wherever they come.
+    fn mark_mixed(&mut self, slot: u32) {
+        for home in self.series[slot as usize].homes.as_slice() {
+            if let Some(set) = self.sets.get_mut(&home.set) {
+                set.mixed.insert(home.column);
+            }
+        }
+    }
+
+    /// The batch's values, those that must not be stored replaced by *absent*.
+    fn without_refused(
+        &self,
+        group: usize,
+        t: TimeMs,
+        values: &Arc<[f64]>,
+        counts: &mut Counts,
+    ) -> Arc<[f64]> {
+        let Some(set) = self.groups[group].set.and_then(|set| self.sets.get(&set)) else {
+            return values.clone();
+        };
+        if set.mixed.is_empty() {
+            return values.clone();
+        }
+        let Some(layout) = &self.groups[group].layout else { return values.clone() };
+        let mut kept: Option<Vec<f64>> = None;
+        for (i, slot) in layout.slots.iter().enumerate() {
+            let column = self.groups[group].map.as_ref().map_or(i as u32, |map| map[i]);
+            if is_absent(values[i]) || !set.mixed.contains(column) {
+                continue;
+            }
+            let verdict = self.verdict(*slot, t, values[i]);
+            if verdict != Verdict::Store {
+                counts.note(verdict);
+                kept.get_or_insert_with(|| values.to_vec())[i] = ABSENT;
+            }
+        }
+        kept.map_or_else(|| values.clone(), Arc::from)
+    }
+
+    fn append_late(&mut self, layout: &Layout, t: TimeMs, values: &[f64], counts: &mut Counts) -> Taken {
+        let mut stored = Vec::new();
+        for (slot, v) in layout.slots.iter().zip(values).filter(|(_, v)| !is_absent(**v)) {
+            if self.append_row(*slot, t, *v, counts) {
+                stored.push((*slot, t, *v));
+            }
+        }
+        Taken::Late(stored)
+    }
+
+    /// Takes one sample; whether it was stored.
+    pub fn append_row(&mut self, slot: u32, t: TimeMs, v: f64, counts: &mut Counts) -> bool {
+        let v = sanitize(v);
+        let (verdict, newest) = (self.verdict(slot, t, v), self.newest_of(slot));
+        if !counts.note(verdict) {
+            return false;
+        }
+        counts.late += usize::from(newest.is_some_and(|newest| t < newest));
+        self.add_row(slot, t, v);
+        true
+    }
+
+    /// Stores a sample at a time at which its series has none.
+    pub fn add_row(&mut self, slot: u32, t: TimeMs, v: f64) {
+        self.list(slot);
+        if let Some((end, late)) = &mut self.flushing
+            && t < *end
+        {
+            late.push((slot, t, v));
+        }
+        let range = self.block_range;
+        self.newest = self.newest.max(Some(t));
+        let series = &mut self.series[slot as usize];
+        let first = series.rows.is_none();
+        series.rows.get_or_insert_default().add(t, v, range);
+        if first {
+            self.mark_mixed(slot);
+        }
+    }
+
+    /// What is to be done with a sample of `slot`.
+    pub fn verdict(&self, slot: u32, t: TimeMs, v: f64) -> Verdict {
+        let Some(newest) = self.newest_of(slot).filter(|newest| t <= *newest) else { return Verdict::Store };
+        if t < newest.saturating_sub(self.out_of_order) {
+            return Verdict::TooOld;
+        }
+        match self.at(slot, t) {
+            Some(there) if there.to_bits() == v.to_bits() => Verdict::Same,
+            Some(_) => Verdict::Duplicate,
+            None => Verdict::Store,
+        }
+    }
+
+    /// Time of the newest sample of a series.
+    pub fn newest_of(&self, slot: u32) -> Option<TimeMs> {
+        let series = self.series.get(slot as usize)?;
+        let homes = series.homes.as_slice().iter();
+        let columns = homes.filter_map(|home| self.sets.get(&home.set)?.newest(home.column));
+        columns.max().max(series.rows.as_ref().and_then(|rows| rows.newest()))
+    }
+
+    /// The value of a series at exactly `t`.
+    pub fn at(&self, slot: u32, t: TimeMs) -> Option<f64> {
+        let series = self.series.get(slot as usize)?;
+        let row = series.rows.as_ref().and_then(|rows| rows.at(t));
+        row.or_else(|| {
+            let mut homes = series.homes.as_slice().iter();
+            homes.find_map(|home| self.sets.get(&home.set)?.at(home.column, t))
+        })
+    }
+}
+
+/// The values in the order of the set's columns.
+fn permute(values: &[f64], map: &[u32], width: usize) -> Arc<[f64]> {
+    let mut row = vec![ABSENT; width];
+    values.iter().zip(map).for_each(|(v, column)| row[*column as usize] = *v);
+    row.into()
+}

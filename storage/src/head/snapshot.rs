@@ -1,0 +1,132 @@
+//! What a reader takes out of a head under its lock: references to immutable parts, and copies of the little
+//! that still changes.
+
+use super::columns::ColumnsSnapshot;
+use super::rows::Rows;
+use super::shard::Head;
+use crate::model::{Labels, Matcher, TimeMs};
+use crate::store::Runs;
+use roaring::RoaringBitmap;
+use std::collections::{BTreeSet, HashMap};
+
+/// Samples of some series of one head.
+#[derive(Default)]
+pub struct HeadSnapshot {
+    sets: Vec<ColumnsSnapshot>,
+    series: Vec<Taken>,
+}
+
+/// One series: columns of the snapshot's sets, and rows.
+struct Taken {
+    columns: Columns,
+    rows: Option<Box<Rows>>,
+}
+
+/// (Set, column) pairs; one is kept without an allocation.
+enum Columns {
+    One(u32, u32),
+    Many(Vec<(u32, u32)>),
+}
+
+impl Columns {
+    fn add(&mut self, set: u32, column: u32) {
+        match self {
+            Columns::Many(all) if all.is_empty() => *self = Columns::One(set, column),
+            Columns::Many(all) => all.push((set, column)),
+            Columns::One(s, c) => *self = Columns::Many(vec![(*s, *c), (set, column)]),
+        }
+    }
+}
+
+impl HeadSnapshot {
+    /// Reads series `at` (its index in the order of [`Head::snapshot`]); columns first, so that rows win.
+    pub(crate) fn read(
+        &self,
+        at: u32,
+        from: TimeMs,
+        to: TimeMs,
+        ts: &mut Vec<TimeMs>,
+        vs: &mut Vec<f64>,
+        runs: &mut Runs,
+    ) {
+        let taken = &self.series[at as usize];
+        let mut column = |set: u32, column: u32, ts: &mut Vec<TimeMs>| {
+            self.sets[set as usize].read(column, from, to, ts, vs);
+            runs.end(ts);
+        };
+        match &taken.columns {
+            Columns::One(set, c) => column(*set, *c, ts),
+            Columns::Many(all) => all.iter().for_each(|(set, c)| column(*set, *c, ts)),
+        }
+        if let Some(rows) = &taken.rows {
+            rows.read(from, to, ts, vs, |ts| runs.end(ts));
+        }
+    }
+}
+
+impl HeadSnapshot {
+    /// Adds the numbers `k` of the ranges `[k * range, (k + 1) * range)` that may hold samples.
+    pub fn ranges(&self, range: i64, into: &mut BTreeSet<i64>) {
+        let mut add = |min: TimeMs, max: TimeMs| into.extend(min.div_euclid(range)..=max.div_euclid(range));
+        self.sets.iter().for_each(|set| set.spans(&mut add));
+        self.series.iter().filter_map(|series| series.rows.as_ref()).for_each(|rows| rows.spans(&mut add));
+    }
+}
+
+impl Head {
+    /// The slots that satisfy all matchers.
+    pub fn matching(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        self.postings.select(matchers, |slot| &self.series[slot as usize].labels)
+    }
+
+    /// Samples in `from..=to` of the matching series, for each that has any: `each(slot, labels)`, in the
+    /// order of the snapshot.
+    pub fn snapshot(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+        mut each: impl FnMut(u32, &Labels),
+    ) -> HeadSnapshot {
+        let mut out = HeadSnapshot::default();
+        let mut taken_sets: HashMap<u32, u32> = HashMap::new();
+        for slot in self.matching(matchers) {
+            let series = &self.series[slot as usize];
+            let mut columns = Columns::Many(Vec::new());
+            let mut any = false;
+            for home in series.homes.as_slice() {
+                let Some(set) = self.sets.get(&home.set) else { continue };
+                let at = *taken_sets.entry(home.set).or_insert_with(|| {
+                    out.sets.push(set.snapshot(from, to));
+                    out.sets.len() as u32 - 1
+                });
+                if out.sets[at as usize].has(home.column) {
+                    columns.add(at, home.column);
+                    any = true;
+                }
+            }
+            let rows =
+                series.rows.as_ref().map(|rows| Box::new(rows.snapshot(from, to))).filter(|r| !r.is_empty());
+            if any || rows.is_some() {
+                each(slot, &series.labels);
+                out.series.push(Taken { columns, rows });
+            }
+        }
+        out
+    }
+
+    /// Adds the label names of the series that satisfy any of the sets (none: all).
+    pub fn label_names(&self, sets: &[Vec<Matcher>], names: &mut BTreeSet<String>) {
+        self.postings.label_names(self.any_of(sets).as_ref(), names);
+    }
+
+    /// Adds the values of label `name`, as [`Head::label_names`].
+    pub fn label_values(&self, name: &str, sets: &[Vec<Matcher>], values: &mut BTreeSet<String>) {
+        self.postings.label_values(name, self.any_of(sets).as_ref(), values);
+    }
+
+    fn any_of(&self, sets: &[Vec<Matcher>]) -> Option<RoaringBitmap> {
+        (!sets.is_empty())
+            .then(|| sets.iter().map(|set| self.matching(set)).fold(RoaringBitmap::new(), |a, b| a | b))
+    }
+}

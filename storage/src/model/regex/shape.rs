@@ -1,0 +1,185 @@
+//! What a pattern boils down to: a set of texts, a glob, or a general regex with a literal start.
+//!
+//! Read off the HIR of the translated pattern, so that spelling (`(a|b)c`, `[ab]c`, `(?:ac|bc)`) does not matter.
+
+use crate::limits::REGEX_LITERALS;
+use regex_syntax::hir::{Class, Hir, HirKind, Look};
+
+/// What a pattern boils down to.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// Exactly these texts, sorted, each once.
+    Literals(Vec<String>),
+    /// Literals with `.*` or `.+` between them.
+    Glob(Glob),
+    /// Anything; every match starts with `prefix`.
+    General {
+        /// "" if nothing is known.
+        prefix: String,
+    },
+}
+
+/// `head gap part gap part …`: the last part must end the text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Glob {
+    head: String,
+    /// Per gap: whether it takes at least one character, and the literal after it (only the last may be empty).
+    parts: Vec<(bool, String)>,
+}
+
+impl Glob {
+    pub(super) fn prefix(&self) -> &str {
+        &self.head
+    }
+
+    pub(super) fn is_match(&self, text: &str) -> bool {
+        let Some(mut rest) = text.strip_prefix(self.head.as_str()) else { return false };
+        for (i, (some, literal)) in self.parts.iter().enumerate() {
+            if *some {
+                let Some(c) = rest.chars().next() else { return false };
+                rest = &rest[c.len_utf8()..];
+            }
+            if i + 1 == self.parts.len() {
+                return rest.ends_with(literal.as_str());
+            }
+            // The leftmost place leaves most to the parts behind it.
+            let Some(at) = rest.find(literal.as_str()) else { return false };
+            rest = &rest[at + literal.len()..];
+        }
+        rest.is_empty()
+    }
+}
+
+/// The shape of a translated, anchored pattern.
+pub(super) fn of(anchored: &str) -> Shape {
+    let parser = regex_syntax::ParserBuilder::new().nest_limit(u32::MAX).build().parse(anchored);
+    let Ok(hir) = parser else { return Shape::General { prefix: String::new() } };
+    let elements: &[Hir] = match hir.kind() {
+        HirKind::Concat(elements) => elements,
+        _ => std::slice::from_ref(&hir),
+    };
+    let Some(inside) = strip_anchors(elements) else { return Shape::General { prefix: String::new() } };
+    if let Some(mut all) = cross(inside) {
+        all.sort_unstable();
+        all.dedup();
+        return Shape::Literals(all);
+    }
+    glob(inside).map_or_else(|| Shape::General { prefix: leading(inside) }, Shape::Glob)
+}
+
+/// What is between the outer `^` and `$`. `None` if the parser moved them: then nothing is assumed.
+fn strip_anchors(elements: &[Hir]) -> Option<&[Hir]> {
+    match elements {
+        [first, inside @ .., last]
+            if *first.kind() == HirKind::Look(Look::Start) && *last.kind() == HirKind::Look(Look::End) =>
+        {
+            Some(inside)
+        }
+        _ => None,
+    }
+}
+
+/// All texts that a concatenation matches, if they are few.
+fn cross(elements: &[Hir]) -> Option<Vec<String>> {
+    let mut all = vec![String::new()];
+    for element in elements {
+        let tails = texts(element)?;
+        if all.len() * tails.len() > REGEX_LITERALS {
+            return None;
+        }
+        all = all.iter().flat_map(|head| tails.iter().map(move |tail| format!("{head}{tail}"))).collect();
+    }
+    Some(all)
+}
+
+fn texts(hir: &Hir) -> Option<Vec<String>> {
+    match hir.kind() {
+        HirKind::Empty => Some(vec![String::new()]),
+        HirKind::Literal(literal) => Some(vec![std::str::from_utf8(&literal.0).ok()?.to_owned()]),
+        HirKind::Class(Class::Unicode(class)) => {
+            let size: usize = class.ranges().iter().map(|r| r.end() as usize - r.start() as usize + 1).sum();
+            if size > REGEX_LITERALS {
+                return None;
+            }
+            Some(class.ranges().iter().flat_map(|r| r.start()..=r.end()).map(String::from).collect())
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            let all = class.ranges().iter().flat_map(|r| r.start()..=r.end());
+            all.map(|b| b.is_ascii().then(|| char::from(b).to_string())).collect()
+        }
+        HirKind::Capture(group) => texts(&group.sub),
+        HirKind::Concat(elements) => cross(elements),
+        HirKind::Alternation(branches) => {
+            let mut all = Vec::new();
+            for branch in branches {
+                all.extend(texts(branch)?);
+                if all.len() > REGEX_LITERALS {
+                    return None;
+                }
+            }
+            Some(all)
+        }
+        HirKind::Repetition(r) if (r.min, r.max) == (0, Some(1)) => {
+            let mut all = texts(&r.sub)?;
+            all.push(String::new());
+            Some(all)
+        }
+        HirKind::Look(_) | HirKind::Repetition(_) => None,
+    }
+}
+
+/// A concatenation of literals and `.*`/`.+` that begins or ends wherever it likes.
+fn glob(elements: &[Hir]) -> Option<Glob> {
+    let mut flat = Vec::new();
+    flatten(elements, &mut flat);
+    let (mut head, mut parts): (String, Vec<(bool, String)>) = (String::new(), Vec::new());
+    for element in flat {
+        match element.kind() {
+            HirKind::Literal(literal) => {
+                let text = std::str::from_utf8(&literal.0).ok()?;
+                parts.last_mut().map_or(&mut head, |(_, part)| part).push_str(text);
+            }
+            HirKind::Repetition(r) if r.max.is_none() && r.min <= 1 && is_any(&r.sub) => {
+                match parts.last_mut() {
+                    // Two gaps in a row are left to the automaton.
+                    Some((_, part)) if part.is_empty() => return None,
+                    _ => parts.push((r.min == 1, String::new())),
+                }
+            }
+            HirKind::Empty => {}
+            _ => return None,
+        }
+    }
+    Some(Glob { head, parts })
+}
+
+/// Groups do not matter here: what they contain counts.
+fn flatten<'a>(elements: &'a [Hir], out: &mut Vec<&'a Hir>) {
+    for element in elements {
+        match element.kind() {
+            HirKind::Capture(group) => flatten(std::slice::from_ref(&group.sub), out),
+            HirKind::Concat(inner) => flatten(inner, out),
+            _ => out.push(element),
+        }
+    }
+}
+
+/// Whether `hir` is any one character, newlines included.
+fn is_any(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Class(Class::Unicode(class)) => {
+            matches!(class.ranges(), [all] if all.start() == '\0' && all.end() == char::MAX)
+        }
+        _ => false,
+    }
+}
+
+fn leading(elements: &[Hir]) -> String {
+    let mut flat = Vec::new();
+    flatten(elements, &mut flat);
+    let literals = flat.iter().map_while(|h| match h.kind() {
+        HirKind::Literal(literal) => std::str::from_utf8(&literal.0).ok(),
+        _ => None,
+    });
+    literals.collect()
+}

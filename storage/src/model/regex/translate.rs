@@ -1,0 +1,275 @@
+//! From Go's syntax to that of the `regex` crate: one pass, printing as it goes.
+//!
+//! What differs: ASCII `\d \w \s \b`, classes ([`super::class`]), `\Q…\E`, octal escapes, braces that are
+//! no repetition, stacked repetitions and large counts (refused), group names. The pass keeps where the last
+//! atom was printed, because Go repeats the atom before even across `(?i)` and an empty `\Q\E`.
+
+use super::RegexError;
+use super::class::{bracketed, shorthand};
+use super::escape::{escape, literal};
+use crate::limits::{REGEX_NESTING, REGEX_REPEAT};
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// The pattern in the syntax of the `regex` crate. Errors carry Go's texts.
+pub fn translate(pattern: &str) -> Result<String, RegexError> {
+    let mut t = Translator { whole: pattern, ..Translator::default() };
+    let mut rest = pattern;
+    while !rest.is_empty() {
+        rest = t.step(rest)?;
+    }
+    if !t.open.is_empty() {
+        return Err(RegexError::at("missing closing )", pattern));
+    }
+    Ok(t.out)
+}
+
+/// What can be repeated: where it is printed, and how it was repeated already.
+#[derive(Clone)]
+struct Atom {
+    at: Range<usize>,
+    repeated: bool,
+    /// Largest product of nested repeat counts in it.
+    weight: u64,
+}
+
+#[derive(Default)]
+struct Translator<'a> {
+    whole: &'a str,
+    out: String,
+    atom: Option<Atom>,
+    /// Largest weight of an atom in the group that is open.
+    weight: u64,
+    /// Of the enclosing groups: where they start in `out`, and their weights so far.
+    open: Vec<(usize, u64)>,
+    /// Length of the pattern from the repetition just before, if the last thing was one.
+    last_repeat: Option<usize>,
+    /// How often a group name was used.
+    names: HashMap<String, usize>,
+}
+
+impl<'a> Translator<'a> {
+    /// Translates one thing at the start of `s` and returns what follows it.
+    fn step(&mut self, s: &'a str) -> Result<&'a str, RegexError> {
+        let last_repeat = self.last_repeat.take();
+        let Some(c) = s.chars().next() else { return Ok(s) };
+        let after = &s[c.len_utf8()..];
+        match c {
+            '(' if after.starts_with('?') => return self.perl_group(s),
+            '(' => self.open("(")?,
+            ')' => self.close()?,
+            '|' => {
+                self.out.push('|');
+                self.atom = None;
+            }
+            '*' | '+' | '?' => return self.repeat(s, after, c.to_string(), 1, last_repeat),
+            '{' => return self.braces(s, last_repeat),
+            '[' => return self.atom(|out| bracketed(s, out)),
+            '\\' => return self.backslash(s),
+            '.' | '^' | '$' => self.text(c.encode_utf8(&mut [0; 4])),
+            _ => self.literal(c as u32),
+        }
+        Ok(after)
+    }
+
+    /// Prints an atom.
+    fn atom<T>(&mut self, print: impl FnOnce(&mut String) -> Result<T, RegexError>) -> Result<T, RegexError> {
+        let start = self.out.len();
+        let result = print(&mut self.out)?;
+        self.printed(start);
+        Ok(result)
+    }
+
+    /// What was printed from `start` on is the atom now.
+    fn printed(&mut self, start: usize) {
+        self.atom = Some(Atom { at: start..self.out.len(), repeated: false, weight: 1 });
+    }
+
+    fn text(&mut self, text: &str) {
+        let start = self.out.len();
+        self.out.push_str(text);
+        self.printed(start);
+    }
+
+    fn literal(&mut self, code: u32) {
+        let start = self.out.len();
+        literal(&mut self.out, code);
+        self.printed(start);
+    }
+
+    fn backslash(&mut self, s: &'a str) -> Result<&'a str, RegexError> {
+        match s.as_bytes().get(1) {
+            Some(b'A') => self.text(r"\A"),
+            Some(b'z') => self.text(r"\z"),
+            Some(b'b') => self.text(r"(?-u:\b)"),
+            Some(b'B') => self.text(r"(?-u:\B)"),
+            Some(b'C') => return Err(RegexError::at("invalid escape sequence", r"\C")),
+            Some(b'Q') => {
+                let (quoted, rest) = s[2..].split_once(r"\E").unwrap_or((&s[2..], ""));
+                quoted.chars().for_each(|c| self.literal(c as u32));
+                return Ok(rest);
+            }
+            _ => return self.escape_or_class(s),
+        }
+        Ok(&s[2..])
+    }
+
+    fn escape_or_class(&mut self, s: &'a str) -> Result<&'a str, RegexError> {
+        let start = self.out.len();
+        if let Some(rest) = shorthand(s, &mut self.out)? {
+            self.printed(start);
+            return Ok(rest);
+        }
+        let (code, rest) = escape(s)?;
+        self.literal(code);
+        Ok(rest)
+    }
+
+    fn open(&mut self, text: &str) -> Result<(), RegexError> {
+        if self.open.len() >= REGEX_NESTING {
+            return Err(RegexError::at("expression nests too deeply", self.whole));
+        }
+        self.open.push((self.out.len(), std::mem::take(&mut self.weight)));
+        self.out.push_str(text);
+        self.atom = None;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), RegexError> {
+        let Some((start, outside)) = self.open.pop() else {
+            return Err(RegexError::at("unexpected )", self.whole));
+        };
+        self.out.push(')');
+        let weight = self.weight.max(1);
+        self.weight = outside.max(weight);
+        self.atom = Some(Atom { at: start..self.out.len(), repeated: false, weight });
+        Ok(())
+    }
+
+    /// `{n}`, `{n,}`, `{n,m}`; any other brace is a literal.
+    fn braces(&mut self, s: &'a str, last_repeat: Option<usize>) -> Result<&'a str, RegexError> {
+        let Some((min, max, after)) = counts(s) else {
+            self.literal('{' as u32);
+            return Ok(&s[1..]);
+        };
+        let text = &s[..s.len() - after.len()];
+        if min > REGEX_REPEAT || max.is_some_and(|max| max > REGEX_REPEAT || max < min) {
+            return Err(RegexError::at("invalid repeat count", text));
+        }
+        self.repeat(s, after, text.to_owned(), max.unwrap_or(min.max(1)), last_repeat)
+    }
+
+    /// A repetition at the start of `s`, printed as `op`; `times` weighs it.
+    fn repeat(
+        &mut self,
+        s: &'a str,
+        after: &'a str,
+        mut op: String,
+        times: u64,
+        last_repeat: Option<usize>,
+    ) -> Result<&'a str, RegexError> {
+        let lazy = after.starts_with('?');
+        let after = &after[usize::from(lazy)..];
+        if let Some(from) = last_repeat {
+            let stacked = &self.whole[self.whole.len() - from..self.whole.len() - after.len()];
+            return Err(RegexError::at("invalid nested repetition operator", stacked));
+        }
+        let text = &s[..s.len() - after.len()];
+        let Some(mut atom) = self.atom.take() else {
+            return Err(RegexError::at("missing argument to repetition operator", text));
+        };
+        if times * atom.weight > REGEX_REPEAT {
+            return Err(RegexError::at("invalid repeat count", text));
+        }
+        if lazy {
+            op.push('?');
+        }
+        let inner = &self.out[atom.at.clone()];
+        // `a*` and then `?` must not become the lazy `a*?`.
+        let printed = if atom.repeated { format!("(?:{inner}){op}") } else { format!("{inner}{op}") };
+        self.out.replace_range(atom.at.clone(), &printed);
+        atom.at.end = atom.at.start + printed.len();
+        (atom.repeated, atom.weight) = (true, atom.weight * times);
+        self.weight = self.weight.max(atom.weight);
+        self.atom = Some(atom);
+        self.last_repeat = Some(s.len());
+        Ok(after)
+    }
+
+    /// `(?P<name>`, `(?<name>`, `(?flags)`, `(?flags:`.
+    fn perl_group(&mut self, s: &'a str) -> Result<&'a str, RegexError> {
+        let name_at = match s.as_bytes() {
+            [_, _, b'P', b'<', _, ..] => 4,
+            [_, _, b'<', _, ..] => 3,
+            _ => return self.flags(s),
+        };
+        let Some(end) = s.find('>') else { return Err(RegexError::at("invalid named capture", s)) };
+        let name = &s[name_at..end];
+        if name.is_empty() || !name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric()) {
+            return Err(RegexError::at("invalid named capture", &s[..=end]));
+        }
+        let used = self.names.entry(name.to_owned()).or_default();
+        *used += 1;
+        let group = format!("(?P<{}>", super::expand::group_name(name, *used));
+        self.open(&group)?;
+        Ok(&s[end + 1..])
+    }
+
+    fn flags(&mut self, s: &'a str) -> Result<&'a str, RegexError> {
+        let (mut on, mut off) = (String::new(), String::new());
+        let (mut negative, mut saw) = (false, false);
+        let mut rest = s[2..].chars();
+        while let Some(c) = rest.next() {
+            match c {
+                'i' | 'm' | 's' | 'U' => {
+                    saw = true;
+                    on.retain(|o| o != c);
+                    off.retain(|o| o != c);
+                    if negative { off.push(c) } else { on.push(c) }
+                }
+                '-' if !negative => (negative, saw) = (true, false),
+                ':' | ')' if saw || !negative => {
+                    self.print_flags(&on, &off, c == ':')?;
+                    return Ok(rest.as_str());
+                }
+                _ => break,
+            }
+        }
+        let seen = &s[..s.len() - rest.as_str().len()];
+        Err(RegexError::at("invalid or unsupported Perl syntax", seen))
+    }
+
+    fn print_flags(&mut self, on: &str, off: &str, group: bool) -> Result<(), RegexError> {
+        let minus = if off.is_empty() { "" } else { "-" };
+        if group {
+            return self.open(&format!("(?{on}{minus}{off}:"));
+        }
+        if !on.is_empty() || !off.is_empty() {
+            self.out.push_str(&format!("(?{on}{minus}{off})"));
+        }
+        Ok(())
+    }
+}
+
+/// The counts of a repetition in braces (`None`: no upper bound) and what follows it.
+fn counts(s: &str) -> Option<(u64, Option<u64>, &str)> {
+    let (min, rest) = number(s.strip_prefix('{')?)?;
+    if let Some(after) = rest.strip_prefix('}') {
+        return Some((min, Some(min), after));
+    }
+    let rest = rest.strip_prefix(',')?;
+    if let Some(after) = rest.strip_prefix('}') {
+        return Some((min, None, after));
+    }
+    let (max, rest) = number(rest)?;
+    Some((min, Some(max), rest.strip_prefix('}')?))
+}
+
+/// A number without leading zeros; one too large to matter stays too large.
+fn number(s: &str) -> Option<(u64, &str)> {
+    let digits = s.bytes().take_while(u8::is_ascii_digit).count();
+    if digits == 0 || (digits > 1 && s.starts_with('0')) {
+        return None;
+    }
+    Some((s[..digits].parse().unwrap_or(u64::MAX), &s[digits..]))
+}

@@ -1,0 +1,93 @@
+//! What goes into the store and what is told of it: batches by column, single rows, the feed.
+//!
+//! See [`super::Store::append_columns`] for who takes them and [`crate::head`] for where they stay.
+
+use crate::model::{SeriesRef, TimeMs};
+use std::sync::Arc;
+
+/// Identity of a column group: the series of one target (or one rule) in one shard.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct GroupId(pub u32);
+
+/// Which series the columns of a batch are. Writers keep one `Arc` while the set stays the same, so that
+/// readers can recognise an unchanged layout by its address.
+#[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Layout {
+    /// Slots, column by column; all in the group's shard, each at most once.
+    pub slots: Vec<u32>,
+}
+
+/// One scrape's samples of one group: a clock tick and a value per column.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Columns {
+    /// The group, from [`Store::open_group`].
+    pub group: GroupId,
+    /// What the columns are.
+    pub layout: Arc<Layout>,
+    /// The one timestamp of all samples.
+    pub t: TimeMs,
+    /// Value per column; `ABSENT` where there is no sample, `STALE` where the series ended.
+    pub values: Arc<[f64]>,
+}
+
+/// One sample that comes alone.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The series.
+    pub series: SeriesRef,
+    /// Its timestamp.
+    pub t: TimeMs,
+    /// Its value.
+    pub v: f64,
+}
+
+/// What an append did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Log position to wait for before acknowledging.
+    pub lsn: u64,
+    /// Samples stored.
+    pub stored: usize,
+    /// Samples refused: behind the out-of-order window.
+    pub too_old: usize,
+    /// Samples refused: another value is stored at the same time.
+    pub duplicate: usize,
+    /// Append sequence number of the shard after this append (of the last shard touched).
+    pub seq: u64,
+}
+
+/// A change of a shard, in the order of its append sequence numbers.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct FeedItem {
+    /// The shard.
+    pub shard: u16,
+    /// Its append sequence number: 1, 2, 3, …
+    pub seq: u64,
+    /// What was appended.
+    pub data: FeedData,
+}
+
+/// The two shapes of appended data.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub enum FeedData {
+    /// A scrape's batch.
+    Columns(Columns),
+    /// Single samples: (slot, time, value).
+    Rows(Vec<(u32, TimeMs, f64)>),
+}
+
+/// Who wants to hear of every append: the live runtime. Called with the shard's lock held, so that
+/// order is kept: must only queue and return.
+pub trait Feed: Send + Sync {
+    /// One appended item.
+    fn push(&self, item: FeedItem);
+}
+
+/// Whether an append is also pushed to the [`Feed`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// Push it (scrapes, remote write).
+    Feed,
+    /// Do not: the caller is the live runtime and hands it on itself, with the sequence number it gets back.
+    Nobody,
+}

@@ -1,0 +1,135 @@
+//! A snapshot of the matching series of one shard: readable without any lock.
+//!
+//! A series comes from up to two kinds of sources: parts of blocks (oldest first) and the head. They may
+//! overlap; at one timestamp the later source wins. The head's half is [`crate::head::HeadSnapshot`].
+
+use super::options::StoreError;
+use crate::head::HeadSnapshot;
+use crate::model::{Labels, TimeMs};
+use std::sync::Arc;
+
+/// One source of samples of one series besides the head: a row of a block.
+pub trait Part: Send + Sync {
+    /// Appends to `ts`, `vs` the samples with `from ≤ t ≤ to` in time order.
+    fn read(
+        &self,
+        from: TimeMs,
+        to: TimeMs,
+        ts: &mut Vec<TimeMs>,
+        vs: &mut Vec<f64>,
+    ) -> Result<(), StoreError>;
+}
+
+/// A snapshot of the series of one shard that match: holds no lock, sees no later append.
+pub struct Selection {
+    /// Append sequence number of the shard that the snapshot includes.
+    pub seq: u64,
+    /// Label sets, sorted; parallel to `slots`.
+    pub labels: Vec<Labels>,
+    /// Slots; `None` for a series that only blocks know.
+    pub slots: Vec<Option<u32>>,
+    sources: Vec<Sources>,
+    head: HeadSnapshot,
+}
+
+/// Where the samples of one series are.
+#[derive(Default)]
+pub(crate) struct Sources {
+    /// Its index in the head's snapshot.
+    pub head: Option<u32>,
+    /// Its rows in blocks, oldest block first.
+    pub parts: Vec<Arc<dyn Part>>,
+}
+
+/// One series of a selection in the making.
+pub(crate) struct Entry {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its slot, if the head knows it.
+    pub slot: Option<u32>,
+    /// Its samples.
+    pub sources: Sources,
+}
+
+impl Selection {
+    /// The selection of these series, sorted here.
+    pub(crate) fn new(seq: u64, mut entries: Vec<Entry>, head: HeadSnapshot) -> Selection {
+        entries.sort_unstable_by(|a, b| crate::head::compare_labels(&a.labels, &b.labels));
+        let n = entries.len();
+        let (mut labels, mut slots, mut sources) =
+            (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
+        for entry in entries {
+            labels.push(entry.labels);
+            slots.push(entry.slot);
+            sources.push(entry.sources);
+        }
+        Selection { seq, labels, slots, sources, head }
+    }
+
+    /// Appends to `ts`, `vs` the samples of series `i` with `from ≤ t ≤ to`, in time order, each time once;
+    /// stale markers included, never an absent value.
+    pub fn read(
+        &self,
+        i: usize,
+        from: TimeMs,
+        to: TimeMs,
+        ts: &mut Vec<TimeMs>,
+        vs: &mut Vec<f64>,
+    ) -> Result<(), StoreError> {
+        let sources = &self.sources[i];
+        let mut runs = Runs::start(ts);
+        for part in &sources.parts {
+            part.read(from, to, ts, vs)?;
+            runs.end(ts);
+        }
+        if let Some(at) = sources.head {
+            self.head.read(at, from, to, ts, vs, &mut runs);
+        }
+        runs.merge(ts, vs);
+        Ok(())
+    }
+}
+
+/// The ascending runs that sources appended one after the other, and their merge.
+pub(crate) struct Runs {
+    base: usize,
+    last: usize,
+    bounds: Vec<usize>,
+}
+
+impl Runs {
+    /// Runs appended after what `ts` already holds.
+    pub(crate) fn start(ts: &[TimeMs]) -> Runs {
+        Runs { base: ts.len(), last: ts.len(), bounds: Vec::new() }
+    }
+
+    /// A source is through. Remembers where its run begins only if it does not follow the one before.
+    pub(crate) fn end(&mut self, ts: &[TimeMs]) {
+        if ts.len() > self.last {
+            if self.last > self.base && ts[self.last] <= ts[self.last - 1] {
+                self.bounds.push(self.last);
+            }
+            self.last = ts.len();
+        }
+    }
+
+    /// Brings overlapping runs into time order; of equal times the later run's value stays.
+    pub(crate) fn merge(self, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
+        if self.bounds.is_empty() {
+            return;
+        }
+        let mut all: Vec<(TimeMs, f64)> =
+            ts[self.base..].iter().copied().zip(vs[self.base..].iter().copied()).collect();
+        all.sort_by_key(|(t, _)| *t);
+        ts.truncate(self.base);
+        vs.truncate(self.base);
+        for (t, v) in all {
+            if ts.len() > self.base && ts.last() == Some(&t) {
+                vs.pop();
+            } else {
+                ts.push(t);
+            }
+            vs.push(v);
+        }
+    }
+}

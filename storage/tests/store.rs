@@ -1,0 +1,335 @@
+//! The store against a naive model: random appends by column and row, late, duplicate, stale, read back
+//! before and after the log is replayed.
+
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use storage::disk::OsDisk;
+use storage::metrics::Metrics;
+use storage::model::value::{ABSENT, STALE, is_absent};
+use storage::model::{Labels, Matcher, SeriesRef, shard_of};
+use storage::store::{Columns, History, Layout, Options, Part, Row, SeriesSamples, Store, StoreError, Tell};
+
+const OUT_OF_ORDER: i64 = 3_000;
+
+fn options(dir: &std::path::Path) -> Options {
+    Options {
+        dir: dir.into(),
+        wal_sync_interval_ms: 5,
+        block_range_ms: 10_000,
+        out_of_order_ms: OUT_OF_ORDER,
+    }
+}
+
+fn open(dir: &std::path::Path, history: &Arc<Past>) -> Arc<Store> {
+    let (disk, history) = (Arc::new(OsDisk), history.clone() as Arc<dyn History>);
+    let (store, replay) = Store::open_with(options(dir), disk, &Metrics::default(), Some(history)).unwrap();
+    assert_eq!(replay.damage, Vec::<String>::new());
+    store
+}
+
+/// Blocks kept in memory.
+#[derive(Default)]
+struct Past(Mutex<Vec<Block>>);
+
+struct Block {
+    span: (i64, i64),
+    series: Vec<(Labels, Arc<Samples>)>,
+}
+
+struct Samples(Vec<(i64, f64)>);
+
+impl Part for Samples {
+    fn read(&self, from: i64, to: i64, ts: &mut Vec<i64>, vs: &mut Vec<f64>) -> Result<(), StoreError> {
+        for (t, v) in self.0.iter().filter(|(t, _)| (from..=to).contains(t)) {
+            ts.push(*t);
+            vs.push(*v);
+        }
+        Ok(())
+    }
+}
+
+impl History for Past {
+    fn write(
+        &self,
+        from: i64,
+        to: i64,
+        series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
+    ) -> Result<(), StoreError> {
+        let series: Vec<(Labels, Arc<Samples>)> = series
+            .map(|s| s.map(|s| (s.labels, Arc::new(Samples(s.ts.into_iter().zip(s.vs).collect())))))
+            .collect::<Result<_, _>>()?;
+        assert!(series.is_sorted_by(|a, b| a.0 < b.0), "sorted by labels");
+        let in_range = |s: &Samples| !s.0.is_empty() && s.0.iter().all(|(t, _)| (from..to).contains(t));
+        assert!(series.iter().all(|(_, samples)| in_range(samples)));
+        self.0.lock().unwrap().push(Block { span: (from, to), series });
+        Ok(())
+    }
+
+    fn select(
+        &self,
+        shard: u16,
+        matchers: &[Matcher],
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<(Labels, Arc<dyn Part>)>, StoreError> {
+        let blocks = self.0.lock().unwrap();
+        let series = blocks.iter().filter(|b| b.span.0 <= to && b.span.1 > from).flat_map(|b| &b.series);
+        let hits =
+            series.filter(|(l, _)| shard_of(l) == shard && matchers.iter().all(|m| m.matches_labels(l)));
+        Ok(hits.map(|(l, samples)| (l.clone(), samples.clone() as Arc<dyn Part>)).collect())
+    }
+
+    fn label_names(&self, _: &[Vec<Matcher>], _: i64, _: i64) -> Vec<String> {
+        vec!["past".to_owned()]
+    }
+
+    fn label_values(&self, _: &str, _: &[Vec<Matcher>], _: i64, _: i64) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Series of one target share a shard.
+fn labels(i: usize) -> Labels {
+    Labels::from_pairs([("__name__", "m".to_owned()), ("instance", "a".to_owned()), ("i", format!("{i:02}"))])
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A batch of a group: time step, which series (rotated), values.
+    Batch { group: usize, dt: i64, series: Vec<usize>, values: Vec<f64> },
+    /// Rows: series, time relative to now, value.
+    Rows(Vec<(usize, i64, f64)>),
+    /// Close, open, replay.
+    Reopen,
+    /// Housekeeping.
+    Maintain,
+}
+
+fn value() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => (0i32..5).prop_map(f64::from),
+        1 => Just(STALE),
+        1 => Just(ABSENT),
+        1 => Just(-0.0),
+        1 => any::<f64>(),
+        1 => (1u64..1 << 51).prop_map(|p| f64::from_bits(0x7ff8_0000_0000_0000 | p)),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let series = prop_oneof![
+        3 => Just((0..8).collect::<Vec<usize>>()),
+        1 => proptest::sample::subsequence((0..12).collect::<Vec<usize>>(), 0..12).prop_shuffle(),
+    ];
+    let batch = (0usize..2, prop_oneof![8 => 1i64..400, 1 => -500i64..=0], series)
+        .prop_flat_map(|(group, dt, series)| {
+            let n = series.len();
+            (Just(group), Just(dt), Just(series), proptest::collection::vec(value(), n))
+        })
+        .prop_map(|(group, dt, series, values)| Step::Batch { group, dt, series, values });
+    let rows = proptest::collection::vec((0usize..14, -4_000i64..300, value()), 1..6).prop_map(Step::Rows);
+    prop_oneof![50 => batch, 10 => rows, 1 => Just(Step::Reopen), 1 => Just(Step::Maintain)]
+}
+
+/// What the store must hold: per series time → bits.
+#[derive(Default)]
+struct Model(BTreeMap<usize, BTreeMap<i64, u64>>);
+
+#[derive(Debug, Default, PartialEq)]
+struct Counts {
+    stored: usize,
+    too_old: usize,
+    duplicate: usize,
+}
+
+impl Model {
+    fn would_store(&self, series: usize, t: i64) -> bool {
+        self.0.get(&series).is_none_or(|samples| {
+            let newest = samples.keys().next_back().copied().unwrap_or(i64::MIN);
+            !samples.contains_key(&t) && t >= newest - OUT_OF_ORDER
+        })
+    }
+
+    fn add(&mut self, series: usize, t: i64, v: f64, counts: &mut Counts) {
+        let samples = self.0.entry(series).or_default();
+        let newest = samples.keys().next_back().copied();
+        if newest.is_some_and(|newest| t < newest - OUT_OF_ORDER) {
+            counts.too_old += 1;
+        } else if let Some(there) = samples.get(&t) {
+            counts.duplicate += usize::from(*there != v.to_bits());
+        } else {
+            samples.insert(t, v.to_bits());
+            counts.stored += 1;
+        }
+    }
+}
+
+fn contents(store: &Store, from: i64, to: i64) -> BTreeMap<Labels, BTreeMap<i64, u64>> {
+    let mut all = BTreeMap::new();
+    for shard in 0..16 {
+        let selection = store.select(shard, &[Matcher::equal("__name__", "m")], from, to).unwrap();
+        assert!(selection.labels.is_sorted());
+        for i in 0..selection.labels.len() {
+            let (mut ts, mut vs) = (vec![-7], vec![0.0]);
+            selection.read(i, from, to, &mut ts, &mut vs).unwrap();
+            assert!(ts[1..].windows(2).all(|w| w[0] < w[1]), "sorted, once: {ts:?}");
+            assert!(!vs.iter().any(|v| is_absent(*v)));
+            let samples: BTreeMap<i64, u64> =
+                ts[1..].iter().copied().zip(vs[1..].iter().map(|v| v.to_bits())).collect();
+            if !samples.is_empty() {
+                all.insert(selection.labels[i].clone(), samples);
+            }
+        }
+    }
+    all
+}
+
+fn expected(model: &Model, from: i64, to: i64) -> BTreeMap<Labels, BTreeMap<i64, u64>> {
+    let in_range = |samples: &BTreeMap<i64, u64>| -> BTreeMap<i64, u64> {
+        samples.range(from..=to).map(|(t, v)| (*t, *v)).collect()
+    };
+    let all = model.0.iter().map(|(i, samples)| (labels(*i), in_range(samples)));
+    all.filter(|(_, samples)| !samples.is_empty()).collect()
+}
+
+struct Run {
+    model: Model,
+    now: i64,
+    layouts: BTreeMap<Vec<u32>, Arc<Layout>>,
+    /// Samples that the model would refuse are not even tried: the head forgets what it moved to blocks.
+    only_good: bool,
+}
+
+impl Run {
+    fn resolve(&self, store: &Store, i: usize) -> SeriesRef {
+        let series = store.resolve(&labels(i));
+        assert_eq!(store.labels(series), labels(i));
+        series
+    }
+
+    fn step(&mut self, store: &Store, step: &Step) {
+        let mut counts = Counts::default();
+        let appended = match step {
+            Step::Batch { group, dt, series, values } => {
+                let group = store.open_group(&format!("g{group}"), shard_of(&labels(0)));
+                self.now += dt.max(&0);
+                let t = self.now + dt.min(&0);
+                let slots: Vec<u32> = series.iter().map(|i| self.resolve(store, *i).slot).collect();
+                let layout =
+                    self.layouts.entry(slots.clone()).or_insert_with(|| Arc::new(Layout { slots })).clone();
+                let mut values = values.clone();
+                for (i, v) in series.iter().zip(&mut values) {
+                    if self.only_good && !self.model.would_store(*i, t) {
+                        *v = ABSENT;
+                    }
+                    if !is_absent(*v) {
+                        self.model.add(*i, t, *v, &mut counts);
+                    }
+                }
+                let batch = Columns { group, layout, t, values: values.into() };
+                store.append_columns(&batch, Tell::Feed).unwrap()
+            }
+            Step::Rows(rows) => {
+                let mut good = Vec::new();
+                for (i, dt, v) in rows {
+                    let (t, v) = (self.now + dt, storage::model::value::sanitize(*v));
+                    if !self.only_good || self.model.would_store(*i, t) {
+                        self.model.add(*i, t, v, &mut counts);
+                        good.push(Row { series: self.resolve(store, *i), t, v });
+                    }
+                }
+                let rows = good;
+                store.append_rows(&rows).unwrap()
+            }
+            Step::Reopen | Step::Maintain => return,
+        };
+        let got =
+            Counts { stored: appended.stored, too_old: appended.too_old, duplicate: appended.duplicate };
+        assert_eq!(got, counts, "{step:?}");
+    }
+}
+
+fn check(steps: &[Step], probe: i64, only_good: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let history = Arc::new(Past::default());
+    let mut store = open(dir.path(), &history);
+    let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new(), only_good };
+    for step in steps {
+        match step {
+            Step::Reopen => {
+                let before = contents(&store, i64::MIN, i64::MAX);
+                store.close().unwrap();
+                store = open(dir.path(), &history);
+                assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
+            }
+            Step::Maintain if only_good => drop(store.maintain(run.now).unwrap()),
+            Step::Maintain => (),
+            _ => run.step(&store, step),
+        }
+    }
+    for _ in 0..2 {
+        assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
+        assert_eq!(contents(&store, probe, probe + 2_000), expected(&run.model, probe, probe + 2_000));
+        store.close().unwrap();
+        store = open(dir.path(), &history);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn the_store_is_a_map(steps in proptest::collection::vec(step(), 1..150), probe in 0i64..20_000) {
+        check(&steps, probe, false);
+    }
+
+    #[test]
+    fn so_it_is_with_blocks(steps in proptest::collection::vec(step(), 100..400), probe in 0i64..40_000) {
+        check(&steps, probe, true);
+    }
+}
+
+#[test]
+fn complete_ranges_leave_the_head_and_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = Arc::new(Past::default());
+    let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new(), only_good: true };
+    // Three sessions of 30 s: three segments; series 9 is only in the first.
+    for session in 0..3 {
+        let store = open(dir.path(), &history);
+        let mut series: Vec<usize> = (0..8).collect();
+        series.extend((session == 0).then_some(9));
+        for i in 0..30 {
+            let values = series.iter().map(|c| (i * c) as f64).collect();
+            run.step(&store, &Step::Batch { group: 0, dt: 1_000, series: series.clone(), values });
+        }
+        store.close().unwrap();
+    }
+    let segments = || {
+        let names = std::fs::read_dir(dir.path().join("wal")).unwrap().map(|e| e.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|n| n.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(segments(), ["00000001.wal", "00000002.wal", "00000003.wal"]);
+    let store = open(dir.path(), &history);
+    assert_eq!(store.stats(9).series, 9);
+    assert_eq!(store.maintain(run.now).unwrap(), 9, "6 s to 95 s: the ranges before 90 s");
+    assert_eq!(store.maintain(run.now).unwrap(), 0);
+    assert_eq!(segments(), ["00000003.wal", "checkpoint.00000003"]);
+    let stats = store.stats(2);
+    assert_eq!(
+        (stats.series, stats.min_time, stats.max_time),
+        (8, 90_000, 95_000),
+        "series 9 is gone from the head"
+    );
+    assert_eq!(stats.by_metric, [("m".to_owned(), 8)]);
+    assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
+    store.close().unwrap();
+    let (store, replay) = Store::open(options(dir.path()), Arc::new(OsDisk), &Metrics::default()).unwrap();
+    assert_eq!((replay.samples, replay.damage), (6 * 8, Vec::new()), "what is in blocks is not replayed");
+    let series = store.resolve(&labels(9));
+    let row = Row { series, t: 96_000, v: 1.0 };
+    assert_eq!(store.append_rows(&[row]).unwrap().stored, 1, "and may come back");
+    assert_eq!(store.stats(0).series, 9);
+}
