@@ -6,8 +6,10 @@
 
 pub mod dispatch;
 pub mod endpoints;
+mod explain;
 mod federate;
 pub mod json;
+pub mod language;
 mod lifecycle;
 pub mod limits;
 pub mod model;
@@ -24,6 +26,9 @@ pub mod subscribe;
 mod targets;
 mod telemetry;
 mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use serve::serve;
 pub use sources::Sources;
@@ -150,20 +155,16 @@ impl AppState {
 
 /// All endpoints.
 pub fn router(state: AppState) -> Router {
+    let prefix = state.settings.route_prefix.trim_end_matches('/').to_owned();
     let mut routes = Router::new();
     for endpoint in endpoints::ENDPOINTS {
         let state = state.clone();
         let handler = move |request| dispatch::dispatch(state.clone(), endpoint, request);
-        routes = routes.route(endpoint.path, any(handler));
+        routes = routes.route(&format!("{prefix}{}", endpoint.path), any(handler));
     }
-    let prefix = state.settings.route_prefix.trim_end_matches('/').to_owned();
     let fallback = {
         let state = state.clone();
         move |request| dispatch::fallback(state.clone(), request)
-    };
-    let routes = match prefix.as_str() {
-        "" => routes,
-        prefix => Router::new().nest(prefix, routes),
     };
     // Streams must reach the client message by message.
     let worth_it = DefaultPredicate::new().and(NotForContentType::const_new(subscribe::NDJSON));

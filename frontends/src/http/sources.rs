@@ -52,7 +52,9 @@ pub trait Language: Send + Sync {
     /// The expression, printed canonically.
     fn format(&self, text: &str) -> Result<String, String>;
     /// The plan, for people.
-    fn explain(&self, plan: &Plan) -> String;
+    fn explain(&self, plan: &Plan) -> String {
+        super::explain::explain(plan)
+    }
 }
 
 /// Who answers plans over history.

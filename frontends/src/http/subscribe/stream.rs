@@ -29,7 +29,10 @@ pub async fn subscribe(call: Call) -> Reply {
         "" | "sse" => Format::Events,
         "ndjson" => Format::Lines,
         other => {
-            return Err(ApiError::parameter("format", format!("{other:?} is neither \"sse\" nor \"ndjson\"")));
+            return Err(ApiError::parameter(
+                "format",
+                format!("{other:?} is neither \"sse\" nor \"ndjson\""),
+            ));
         }
     };
     let subscription = Subscription::of_call(&call).await?;

@@ -136,3 +136,65 @@ impl Drop for Lease {
         self.shared.leave(&self.plan);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::plan::{Node, Number, Op, Span};
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    #[derive(Default)]
+    struct Counting {
+        installed: AtomicU64,
+        removed: AtomicU64,
+    }
+
+    impl Views for Counting {
+        fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+            if view.name == "bad" {
+                return Err("cannot stand".into());
+            }
+            Ok(ViewId(self.installed.fetch_add(1, SeqCst)))
+        }
+        fn remove(&self, _: ViewId) {
+            self.removed.fetch_add(1, SeqCst);
+        }
+        fn tap(&self, _: ViewId, _: Box<dyn Sink>) -> TapId {
+            TapId(0)
+        }
+        fn untap(&self, _: TapId) {}
+    }
+
+    fn plan(v: f64, start: u32) -> Plan {
+        Arc::new(Node { op: Op::Number(Number(v)), span: Span { start, end: start + 1 } })
+    }
+
+    #[test]
+    fn equal_plans_share_a_view_until_nobody_comes_back() {
+        let counting = Arc::new(Counting::default());
+        let shared = SharedViews::new(counting.clone());
+        let first = shared.acquire(&plan(1.0, 0), "1").unwrap();
+        // Equal although it stood elsewhere in its text.
+        let second = shared.acquire(&plan(1.0, 7), " 1").unwrap();
+        let other = shared.acquire(&plan(2.0, 0), "2").unwrap();
+        assert_eq!((first.id, other.id, counting.installed.load(SeqCst)), (second.id, ViewId(1), 2));
+        drop(first);
+        shared.remove_idle(&plan(1.0, 0), 2);
+        assert_eq!(shared.len(), 2, "somebody still uses it");
+        drop(second);
+        let back = shared.acquire(&plan(1.0, 0), "1").unwrap();
+        drop(back);
+        shared.remove_idle(&plan(1.0, 0), 2);
+        assert_eq!(shared.len(), 2, "somebody came while it lingered");
+        shared.remove_idle(&plan(1.0, 0), 3);
+        assert_eq!((shared.len(), counting.removed.load(SeqCst)), (1, 1));
+    }
+
+    #[test]
+    fn what_cannot_stand_is_not_kept() {
+        let shared = SharedViews::new(Arc::new(Counting::default()));
+        assert_eq!(shared.acquire(&plan(1.0, 0), "bad").err(), Some("cannot stand".into()));
+        assert_eq!(shared.len(), 0);
+        assert!(shared.acquire(&plan(1.0, 0), "good").is_ok());
+    }
+}
