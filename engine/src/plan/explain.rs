@@ -1,40 +1,44 @@
-//! `explain`: a plan for people, one step a line, indented by depth.
+//! A plan for people: one line per node, operands indented below it. Subscriptions show it as `plan`.
 
 use super::{At, Node, Op, Plan, Selector};
 use std::fmt::Write;
 use storage::model::time::format_duration;
 
-/// The plan as text.
+/// The plan as an indented tree.
 pub fn explain(plan: &Plan) -> String {
     let mut out = String::new();
-    let mut walk = vec![(plan, 0usize)];
-    while let Some((node, depth)) = walk.pop() {
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "{:width$}{}", "", line(node), width = depth * 2);
-        walk.extend(node.inputs().into_iter().rev().map(|input| (input, depth + 1)));
-    }
+    node(&mut out, plan, 0);
+    out.truncate(out.trim_end().len());
     out
 }
 
-fn line(node: &Node) -> String {
-    match &node.op {
-        Op::Number(n) => format!("number {}", n.0),
+/// The parser bounds a plan's depth, and with it this recursion.
+fn node(out: &mut String, plan: &Plan, depth: usize) {
+    let _ = writeln!(out, "{:1$}{2}", "", 2 * depth, title(plan));
+    for input in plan.inputs() {
+        node(out, input, depth + 1);
+    }
+}
+
+fn title(plan: &Node) -> String {
+    match &plan.op {
+        Op::Number(number) => format!("number {}", number.0),
         Op::Text(text) => format!("text {text:?}"),
-        Op::Instant(s) => format!("select {}", selector(s)),
-        Op::Range { selector: s, range } => format!("window {} of {}", format_duration(*range), selector(s)),
-        Op::Subquery { range, step, offset, at, .. } => {
-            let step = step.map_or("default".to_owned(), format_duration);
-            format!("subquery {} every {step}{}", format_duration(*range), shift(*offset, *at))
+        Op::Instant(selector) => format!("select {}", selected(selector)),
+        Op::Range { selector, range } => {
+            format!("window {} of {}", format_duration(*range), selected(selector))
         }
-        Op::Call { function, .. } => format!("function {}", function.0.name),
+        Op::Subquery { range, step, offset, at, .. } => {
+            let step = step.map_or("the default step".to_owned(), format_duration);
+            format!("subquery over {} every {step}{}", format_duration(*range), shifted(*offset, *at))
+        }
+        Op::Call { function, .. } => format!("call {}", function.0.name),
         Op::Negate(_) => "negate".to_owned(),
         Op::Binary(b) => {
-            let by = if b.matching.labels.is_empty() && !b.matching.on {
-                String::new()
-            } else {
-                format!(" {} ({})", if b.matching.on { "on" } else { "ignoring" }, b.matching.labels.join(", "))
-            };
-            format!("binary {}{}{by}", b.op.as_str(), if b.return_bool { " bool" } else { "" })
+            let (with, list) = (if b.matching.on { "on" } else { "ignoring" }, b.matching.labels.join(", "));
+            let matching =
+                if b.matching.on || !list.is_empty() { format!(" {with} ({list})") } else { String::new() };
+            format!("binary {}{}{matching}", b.op.as_str(), if b.return_bool { " bool" } else { "" })
         }
         Op::Aggregate(a) => {
             let how = if a.grouping.without { "without" } else { "by" };
@@ -43,17 +47,17 @@ fn line(node: &Node) -> String {
     }
 }
 
-fn selector(s: &Selector) -> String {
-    let matchers: Vec<String> = s.matchers.iter().map(ToString::to_string).collect();
-    format!("{{{}}}{}", matchers.join(", "), shift(s.offset, s.at))
+fn selected(selector: &Selector) -> String {
+    let matchers: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();
+    format!("{{{}}}{}", matchers.join(", "), shifted(selector.offset, selector.at))
 }
 
-fn shift(offset: i64, at: Option<At>) -> String {
-    let offset = if offset == 0 { String::new() } else { format!(" offset {}", format_duration(offset)) };
-    match at {
-        None => offset,
-        Some(At::Time(t)) => format!("{offset} @ {}", t as f64 / 1000.0),
-        Some(At::Start) => format!("{offset} @ start()"),
-        Some(At::End) => format!("{offset} @ end()"),
-    }
+fn shifted(offset: i64, at: Option<At>) -> String {
+    let at = match at {
+        Some(At::Time(t)) => format!(" at {}", t as f64 / 1000.0),
+        Some(At::Start) => " at start()".to_owned(),
+        Some(At::End) => " at end()".to_owned(),
+        None => String::new(),
+    };
+    if offset == 0 { at } else { format!(" offset {}{at}", format_duration(offset)) }
 }

@@ -6,7 +6,6 @@
 
 pub mod dispatch;
 pub mod endpoints;
-mod explain;
 mod federate;
 pub mod json;
 pub mod language;

@@ -53,7 +53,7 @@ pub trait Language: Send + Sync {
     fn format(&self, text: &str) -> Result<String, String>;
     /// The plan, for people.
     fn explain(&self, plan: &Plan) -> String {
-        super::explain::explain(plan)
+        engine::plan::explain::explain(plan)
     }
 }
 
