@@ -14,7 +14,7 @@ mod selection;
 mod stats;
 
 pub use batch::{Appended, Columns, Feed, FeedData, FeedItem, GroupId, Layout, Row, Tell};
-pub use flush::{History, SeriesSamples};
+pub use flush::{History, LabelledPart, SeriesSamples};
 pub use options::{HeadStats, Options, Replay, StoreError};
 pub(crate) use selection::Runs;
 pub use selection::{Part, Selection};
@@ -165,7 +165,7 @@ impl Store {
     }
 
     /// Adds what blocks know to the series of the head.
-    fn add_parts(&self, shard: u16, parts: Vec<(Labels, Arc<dyn Part>)>, entries: &mut Vec<Entry>) {
+    fn add_parts(&self, shard: u16, parts: Vec<LabelledPart>, entries: &mut Vec<Entry>) {
         let mut known: HashMap<Labels, usize> = HashMap::new();
         if !parts.is_empty() {
             known = entries.iter().enumerate().map(|(i, entry)| (entry.labels.clone(), i)).collect();

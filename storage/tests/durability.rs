@@ -344,3 +344,59 @@ fn malformed_batches_are_refused_with_a_reason() {
     assert!(batch(GroupId(99_999), &[1], &[1.0]).contains("no group"));
     assert!(contents(&store).is_empty());
 }
+
+#[test]
+fn the_ends_of_time_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let series: Vec<_> = (0..2).map(|i| store.resolve(&labels(i))).collect();
+    let row = |i: usize, t: i64| Row { series: series[i], t, v: t as f64 };
+    let rows =
+        [row(0, i64::MIN), row(0, 0), row(0, i64::MAX), row(0, i64::MAX - 1), row(1, i64::MAX), row(1, 5)];
+    let appended = store.append_rows(&rows).unwrap();
+    assert_eq!((appended.stored, appended.too_old), (5, 1));
+    let before = contents(&store);
+    store.maintain(i64::MAX).unwrap();
+    assert_eq!(contents(&store), before);
+    store.close().unwrap();
+    let (again, replay) = open(dir.path());
+    assert_eq!((contents(&again), replay.damage), (before, Vec::new()));
+}
+
+#[test]
+fn readers_never_miss_what_moves_from_head_to_block() {
+    use std::sync::atomic::AtomicI64;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { block_range_ms: 10_000, out_of_order_ms: 1_000, ..options(dir.path(), 5) };
+    let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+    let columns = layout(&store, 4);
+    let (done, running) = (AtomicI64::new(0), AtomicBool::new(true));
+    let blocks = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for i in 1..=600 {
+                scrape(&store, &columns, i * 250).unwrap();
+                done.store(i, SeqCst);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            running.store(false, SeqCst);
+        });
+        let keeper = scope.spawn(|| {
+            let mut blocks = 0;
+            while running.load(SeqCst) {
+                blocks += store.maintain(done.load(SeqCst) * 250).unwrap();
+            }
+            blocks
+        });
+        while running.load(SeqCst) {
+            let sure = done.load(SeqCst) as usize;
+            let all = contents(&store);
+            for series in all.chunk_by(|a, b| a.0 == b.0) {
+                assert!(series.len() >= sure, "{} of {sure}", series.len());
+                assert!(series.iter().zip(1..).all(|(sample, i)| sample.1 == i * 250));
+            }
+        }
+        writer.join().unwrap();
+        keeper.join().unwrap()
+    });
+    assert!(blocks > 5, "{blocks}");
+}

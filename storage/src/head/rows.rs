@@ -124,7 +124,7 @@ impl Rows {
             let at = self.late.partition_point(|(other, _)| *other < t);
             self.late.insert(at, (t, v));
             if self.late.len() >= LATE_SAMPLES {
-                self.seal_late();
+                self.seal_late(range);
             }
             return;
         }
@@ -145,9 +145,12 @@ impl Rows {
         }
     }
 
-    fn seal_late(&mut self) {
-        let (ts, vs): (Vec<_>, Vec<_>) = self.late.drain(..).unzip();
-        self.chunks.push(Arc::new(RowChunk::seal(&ts, &vs)));
+    fn seal_late(&mut self, range: i64) {
+        let late = std::mem::take(&mut self.late);
+        for part in late.chunk_by(|a, b| a.0.div_euclid(range) == b.0.div_euclid(range)) {
+            let (ts, vs): (Vec<_>, Vec<_>) = part.iter().copied().unzip();
+            self.chunks.push(Arc::new(RowChunk::seal(&ts, &vs)));
+        }
     }
 
     /// The value at exactly `t`.

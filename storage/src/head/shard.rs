@@ -15,6 +15,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
+/// A single sample: slot, time, value.
+pub type Sample = (u32, TimeMs, f64);
+
 /// The recent samples of one shard.
 pub struct Head {
     pub(super) registry: HashMap<Labels, u32, Xxh3DefaultBuilder>,
@@ -31,7 +34,7 @@ pub struct Head {
     pub(super) out_of_order: i64,
     pub(super) newest: Option<TimeMs>,
     /// While a flush runs: its end, and the samples before it that came since its snapshot.
-    pub(super) flushing: Option<(TimeMs, Vec<(u32, TimeMs, f64)>)>,
+    pub(super) flushing: Option<(TimeMs, Vec<Sample>)>,
 }
 
 /// What is to be done with a sample.
@@ -83,7 +86,7 @@ pub enum Taken {
         row: Arc<[f64]>,
     },
     /// Single samples: the batch came late.
-    Late(Vec<(u32, TimeMs, f64)>),
+    Late(Vec<Sample>),
 }
 
 impl Head {
@@ -208,7 +211,7 @@ impl Head {
         if values > GROUP_COLUMNS / 4 {
             return refuse(format!("{values} columns; at most {} are possible", GROUP_COLUMNS / 4));
         }
-        if known.layout.as_ref().is_some_and(|l| Arc::ptr_eq(l, layout)) {
+        if known.layout.as_ref().is_some_and(|l| Arc::ptr_eq(l, layout) || l == layout) {
             return Ok(());
         }
         if let Some(slot) = layout.slots.iter().find(|slot| **slot >= self.slots()) {

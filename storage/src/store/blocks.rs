@@ -1,11 +1,11 @@
 //! Blocks as the head's history: complete ranges become Parquet directories under `blocks/`.
 
-use super::flush::{History, SeriesSamples};
+use super::flush::{History, LabelledPart, SeriesSamples};
 use super::options::StoreError;
 use super::selection::Part;
 use crate::block::{BlockSeries, BlockSeriesHandle, Blocks, write_block};
 use crate::disk::Disk;
-use crate::model::{Labels, Matcher, TimeMs};
+use crate::model::{Matcher, TimeMs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl History for BlockHistory {
         matchers: &[Matcher],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<(Labels, Arc<dyn Part>)>, StoreError> {
+    ) -> Result<Vec<LabelledPart>, StoreError> {
         let handles = self.blocks.select(shard, matchers, from, to).into_iter();
         Ok(handles.map(|handle| (handle.labels().clone(), Arc::new(handle) as Arc<dyn Part>)).collect())
     }

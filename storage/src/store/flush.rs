@@ -23,6 +23,9 @@ pub struct SeriesSamples {
     pub vs: Vec<f64>,
 }
 
+/// Samples of a series outside the head, and its labels.
+pub type LabelledPart = (Labels, Arc<dyn Part>);
+
 /// The immutable past: where the head hands its complete ranges, and where readers find them.
 pub trait History: Send + Sync {
     /// Writes the range `from ≤ t < to`, out of series sorted by labels; durable and listed on return.
@@ -40,7 +43,7 @@ pub trait History: Send + Sync {
         matchers: &[Matcher],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<(Labels, Arc<dyn Part>)>, StoreError>;
+    ) -> Result<Vec<LabelledPart>, StoreError>;
 
     /// See [`Store::label_names`].
     fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String>;
@@ -110,8 +113,8 @@ impl Store {
         let range = self.options.block_range_ms.max(1);
         let (mut ranges, mut written) = (BTreeSet::new(), 0);
         snapshots.iter().for_each(|snapshot| snapshot.ranges(range, &mut ranges));
-        for from in ranges.into_iter().map(|k| k * range) {
-            let to = from + range;
+        for from in ranges.into_iter().map(|k| k.saturating_mul(range)) {
+            let to = from.saturating_add(range);
             let series = entries.iter().filter_map(|(labels, shard, at)| {
                 let (mut ts, mut vs) = (Vec::new(), Vec::new());
                 let mut runs = Runs::start(&ts);

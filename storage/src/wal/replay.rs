@@ -101,8 +101,11 @@ impl Segment<'_> {
             }
             Ok(_) => (),
             Err(reason) => {
-                self.damage(0, &reason);
-                match resync(self.bytes, 0, self.out.last_lsn) {
+                let next = resync(self.bytes, 0, self.out.last_lsn);
+                if next.is_some() || !self.superseded {
+                    self.damage(0, &reason);
+                }
+                match next {
                     Some(next) => at = next,
                     None => return last.then_some(0),
                 }

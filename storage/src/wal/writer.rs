@@ -108,9 +108,6 @@ impl Writer {
             self.sync()?;
             self.file = None;
         }
-        if piece.begins && self.unsynced.is_empty() {
-            self.continues = false;
-        }
         if piece.bytes.is_empty() {
             return Ok(());
         }
@@ -136,6 +133,7 @@ impl Writer {
         file.append(&header.encode(SEGMENT))?;
         self.disk.sync_dir(&self.options.dir)?;
         self.file = Some(file);
+        self.continues = false;
         let info = SegmentInfo {
             path,
             number: header.number,
