@@ -185,7 +185,7 @@ impl Ingest {
                 Some(id) => self.put(id, &sample, now, rules, counts),
                 None => {
                     let labels = rules.admission.admit(sample.series, parser.kind()).map_err(|e| match e {
-                        Refusal::BadSeries(reason) => IngestError::Parse(parser.error_in_last(reason)),
+                        Refusal::BadSeries(reason) => IngestError::Parse(parser.error(reason)),
                         limit => IngestError::Refused(limit),
                     })?;
                     counts.kept += usize::from(labels.is_some());

@@ -11,7 +11,7 @@ fn read(body: &str, format: Format) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
         if let Entry::Sample(sample) = entry {
-            let labels = series::parse(sample.series, parser.kind()).map_err(|e| parser.error_in_last(e).to_string())?;
+            let labels = series::parse(sample.series, parser.kind()).map_err(|e| parser.error(e).to_string())?;
             rows.push((labels.build().to_string(), sample.value, sample.t));
         }
     }

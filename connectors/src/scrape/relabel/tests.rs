@@ -17,7 +17,7 @@ fn run(input: Pairs, yaml: &str) -> Option<Labels> {
 fn actions() {
     let table: &[(Pairs, &str, Option<Pairs>)] = &[
         (AB, "[{source_labels: [a], regex: 'f(.*)', target_label: d, replacement: 'ch${1}-ch${1}'}]", Some(&[("a", "foo"), ("b", "bar"), ("c", "baz"), ("d", "choo-choo")])),
-        (AB, "[{source_labels: [a, b], regex: 'f(.*);(.*)r', target_label: a, replacement: 'b$1$2m'}]", Some(&[("a", "boobam"), ("b", "bar"), ("c", "baz")])),
+        (AB, "[{source_labels: [a, b], regex: 'f(.*);(.*)r', target_label: a, replacement: 'b$1${2}m'}]", Some(&[("a", "boobam"), ("b", "bar"), ("c", "baz")])),
         // The `$1m` of Go and of Rust name a group called `1m`, which there is none of.
         (AB, "[{source_labels: [a], regex: 'f(.*)', target_label: a, replacement: 'x$1m'}]", Some(&[("a", "x"), ("b", "bar"), ("c", "baz")])),
         (AB, "[{source_labels: [a], regex: '.*o.*', action: drop}, {source_labels: [b], target_label: d}]", None),
