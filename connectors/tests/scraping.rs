@@ -113,7 +113,8 @@ impl Bench {
     fn samples(&self, name: &str) -> Vec<(String, Vec<i64>, Vec<f64>)> {
         let mut all = Vec::new();
         for shard in 0..SHARDS {
-            let selection = self.store.select(shard, &[Matcher::equal("__name__", name)], 0, i64::MAX).unwrap();
+            let selection =
+                self.store.select(shard, &[Matcher::equal("__name__", name)], 0, i64::MAX).unwrap();
             for (i, labels) in selection.labels.iter().enumerate() {
                 let (mut ts, mut vs) = (Vec::new(), Vec::new());
                 selection.read(i, 0, i64::MAX, &mut ts, &mut vs).unwrap();
@@ -145,7 +146,10 @@ impl Bench {
     }
 
     async fn until_error(&self, expected: &str) {
-        self.until(expected, |b| b.target().is_some_and(|t| t.health == Health::Down && t.last_error.contains(expected))).await;
+        self.until(expected, |b| {
+            b.target().is_some_and(|t| t.health == Health::Down && t.last_error.contains(expected))
+        })
+        .await;
     }
 
     async fn until_up(&self) {
@@ -261,7 +265,9 @@ async fn bad_answers_have_names() {
     bench.answer(Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text("a 9\n") });
     bench.until_error("data does not end with # EOF").await;
     bench.apply_targets("['127.0.0.1:1']", "");
-    bench.until_error("Get \"http://127.0.0.1:1/metrics\": dial tcp 127.0.0.1:1: connect: connection refused").await;
+    bench
+        .until_error("Get \"http://127.0.0.1:1/metrics\": dial tcp 127.0.0.1:1: connect: connection refused")
+        .await;
     assert!(bench.registry.render().contains("prometheus_target_scrapes_exceeded_body_size_limit_total"));
 }
 

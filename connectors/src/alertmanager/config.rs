@@ -73,7 +73,10 @@ impl AlertmanagerConfig {
     fn check(&self) -> Result<(), String> {
         let keys = &self.keys;
         if keys.api_version != "v2" {
-            return Err(format!("expected Alertmanager api version to be one of [v2] but got {}", keys.api_version));
+            return Err(format!(
+                "expected Alertmanager api version to be one of [v2] but got {}",
+                keys.api_version
+            ));
         }
         if keys.sigv4.is_some() {
             return Err("alertmanagers: sigv4 is not supported by this build".into());
@@ -95,7 +98,10 @@ impl AlertmanagerConfig {
     pub fn url(&self, discovered: &Discovered, relabel: &Relabeler) -> Option<Url> {
         let mut labels = LabelsBuilder::default();
         labels.set(SCHEME, &self.keys.scheme);
-        labels.set(PATH, format!("/{}/api/v2/alerts", self.keys.path_prefix.trim_matches('/')).replace("//", "/"));
+        labels.set(
+            PATH,
+            format!("/{}/api/v2/alerts", self.keys.path_prefix.trim_matches('/')).replace("//", "/"),
+        );
         for (name, value) in discovered {
             labels.set(name, value);
         }
@@ -126,7 +132,10 @@ mod tests {
             url(&format!("scheme: https\npath_prefix: /am/\n{targets}")).unwrap(),
             "https://alertmanager:9093/am/api/v2/alerts"
         );
-        assert_eq!(url(&format!("relabel_configs: [{{source_labels: [__address__], action: drop}}]\n{targets}")), None);
+        assert_eq!(
+            url(&format!("relabel_configs: [{{source_labels: [__address__], action: drop}}]\n{targets}")),
+            None
+        );
         let old: AlertingConfig = serde_saphyr::from_str("alertmanagers: [{api_version: v1}]").unwrap();
         assert!(old.validate().unwrap_err().contains("one of [v2] but got v1"));
         assert!(serde_saphyr::from_str::<AlertingConfig>("alertmanagers: [{pathprefix: x}]").is_err());

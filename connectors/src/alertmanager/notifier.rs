@@ -28,6 +28,7 @@ struct Set {
 struct Running {
     set: Arc<Set>,
     discovery: JoinHandle<()>,
+    discovered: Arc<Gauge>,
 }
 
 #[derive(Default)]
@@ -56,7 +57,11 @@ impl Notifier {
 
     /// Makes `config` the one in force. Unchanged entries keep their queues. Nothing happens if it cannot work; the
     /// text says why.
-    pub fn apply(&self, config: &AlertingConfig, external_labels: &BTreeMap<String, String>) -> Result<(), String> {
+    pub fn apply(
+        &self,
+        config: &AlertingConfig,
+        external_labels: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
         config.validate()?;
         let clients: Vec<HttpClient> =
             config.alertmanagers.iter().map(|a| a.http.client()).collect::<Result<_, _>>()?;
@@ -92,7 +97,7 @@ impl Notifier {
                 discovery.changed().await;
             }
         });
-        Ok(Running { set, discovery: task })
+        Ok(Running { set, discovery: task, discovered: self.discovered.clone() })
     }
 
     /// Queues alerts for all Alertmanagers. Never waits.
@@ -116,8 +121,11 @@ impl Notifier {
     /// The URLs of all active Alertmanagers, for `/api/v1/alertmanagers`.
     pub fn active(&self) -> Vec<String> {
         let state = self.state.lock();
-        let mut urls: Vec<String> =
-            state.sets.iter().flat_map(|running| running.set.queues.lock().keys().cloned().collect::<Vec<_>>()).collect();
+        let mut urls: Vec<String> = state
+            .sets
+            .iter()
+            .flat_map(|running| running.set.queues.lock().keys().cloned().collect::<Vec<_>>())
+            .collect();
         urls.sort();
         urls.dedup();
         urls
@@ -154,7 +162,8 @@ impl Set {
         for url in urls {
             let key = url.to_string();
             let entry = old.remove(&key).unwrap_or_else(|| {
-                let queue = Queue::new(url, client.clone(), self.config.keys.timeout.std(), capacity, registry);
+                let queue =
+                    Queue::new(url, client.clone(), self.config.keys.timeout.std(), capacity, registry);
                 let queue = Arc::new(queue);
                 (queue.clone(), tokio::spawn(queue.run()))
             });
@@ -169,7 +178,9 @@ impl Set {
 impl Drop for Running {
     fn drop(&mut self) {
         self.discovery.abort();
-        std::mem::take(&mut *self.set.queues.lock()).into_values().for_each(|(_, task)| task.abort());
+        let queues = std::mem::take(&mut *self.set.queues.lock());
+        self.discovered.add(-(queues.len() as f64));
+        queues.into_values().for_each(|(_, task)| task.abort());
     }
 }
 

@@ -35,7 +35,11 @@ impl QueueMetrics {
         registry.gauge("prometheus_notifications_queue_capacity", help, &labels).set(capacity as f64);
         QueueMetrics {
             sent: registry.counter("prometheus_notifications_sent_total", "Alerts sent.", &labels),
-            errors: registry.counter("prometheus_notifications_errors_total", "Alerts not delivered.", &labels),
+            errors: registry.counter(
+                "prometheus_notifications_errors_total",
+                "Alerts not delivered.",
+                &labels,
+            ),
             dropped: registry.counter(
                 "prometheus_notifications_dropped_total",
                 "Alerts dropped because of errors or a full queue.",
@@ -66,7 +70,13 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue; [`Queue::run`] must be spawned for it.
-    pub fn new(url: Url, client: HttpClient, timeout: Duration, capacity: usize, registry: &Metrics) -> Queue {
+    pub fn new(
+        url: Url,
+        client: HttpClient,
+        timeout: Duration,
+        capacity: usize,
+        registry: &Metrics,
+    ) -> Queue {
         let metrics = QueueMetrics::new(registry, url.as_str(), capacity);
         let (waiting, sending, news) = Default::default();
         Queue { url, client, timeout, capacity, waiting, sending, news, metrics }
@@ -137,7 +147,9 @@ impl Queue {
             match result {
                 Ok(()) => return Ok(()),
                 Err((reason, retry)) if !retry || attempt == limits::ALERT_ATTEMPTS => return Err(reason),
-                Err((reason, _)) => tracing::warn!(alertmanager = %self.url, %reason, attempt, "will try again"),
+                Err((reason, _)) => {
+                    tracing::warn!(alertmanager = %self.url, %reason, attempt, "will try again")
+                }
             }
             tokio::time::sleep(Duration::from_millis(wait)).await;
             wait = (wait * 4).min(longest);
@@ -157,7 +169,9 @@ impl Queue {
         let mut answer = Vec::new();
         while answer.len() < limits::ALERT_ANSWER_BYTES {
             match response.chunk().await {
-                Ok(Some(chunk)) => answer.extend_from_slice(&chunk[..chunk.len().min(limits::ALERT_ANSWER_BYTES)]),
+                Ok(Some(chunk)) => {
+                    answer.extend_from_slice(&chunk[..chunk.len().min(limits::ALERT_ANSWER_BYTES)])
+                }
                 Ok(None) | Err(_) => break,
             }
         }

@@ -219,7 +219,11 @@ impl<'a> Parser<'a> {
     fn next_open_metrics(&mut self, guess: &[u8]) -> Fallible<Option<Entry<'a>>> {
         self.start = self.at;
         if self.ended {
-            return if self.at < self.body.len() { Err("unexpected data after # EOF".into()) } else { Ok(None) };
+            return if self.at < self.body.len() {
+                Err("unexpected data after # EOF".into())
+            } else {
+                Ok(None)
+            };
         }
         match self.peek() {
             None => Err("data does not end with # EOF".into()),
@@ -300,7 +304,8 @@ impl<'a> Parser<'a> {
     }
 
     fn set_kind(&mut self, text: &[u8]) -> Fallible<Kind> {
-        self.kind = Kind::parse(text, self.format).ok_or_else(|| format!("invalid metric type {}", quote(text)))?;
+        self.kind =
+            Kind::parse(text, self.format).ok_or_else(|| format!("invalid metric type {}", quote(text)))?;
         Ok(self.kind)
     }
 
