@@ -6,6 +6,7 @@
 
 mod append;
 mod batch;
+mod blocks;
 mod flush;
 mod options;
 mod recovery;
@@ -57,7 +58,10 @@ impl Store {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
-        Store::open_with(options, disk, metrics, None)
+        let (history, bad_blocks) = blocks::BlockHistory::open(&options.dir, disk.clone())?;
+        let (store, mut replay) = Store::open_with(options, disk, metrics, Some(Arc::new(history)))?;
+        replay.damage.extend(bad_blocks);
+        Ok((store, replay))
     }
 
     /// As [`Store::open`], with this history behind the head; without one, nothing ever leaves the head.

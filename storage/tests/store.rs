@@ -21,9 +21,16 @@ fn options(dir: &std::path::Path) -> Options {
     }
 }
 
-fn open(dir: &std::path::Path, history: &Arc<Past>) -> Arc<Store> {
-    let (disk, history) = (Arc::new(OsDisk), history.clone() as Arc<dyn History>);
-    let (store, replay) = Store::open_with(options(dir), disk, &Metrics::default(), Some(history)).unwrap();
+/// With blocks in memory, or real ones.
+fn open(dir: &std::path::Path, history: Option<&Arc<Past>>) -> Arc<Store> {
+    let disk = Arc::new(OsDisk);
+    let (store, replay) = match history.cloned() {
+        None => Store::open(options(dir), disk, &Metrics::default()),
+        Some(past) => {
+            Store::open_with(options(dir), disk, &Metrics::default(), Some(past as Arc<dyn History>))
+        }
+    }
+    .unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
     store
 }
@@ -250,17 +257,18 @@ impl Run {
     }
 }
 
-fn check(steps: &[Step], probe: i64, only_good: bool) {
+fn check(steps: &[Step], probe: i64, only_good: bool, real: bool) {
     let dir = tempfile::tempdir().unwrap();
-    let history = Arc::new(Past::default());
-    let mut store = open(dir.path(), &history);
+    let past = Arc::new(Past::default());
+    let history = (!real).then_some(&past);
+    let mut store = open(dir.path(), history);
     let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new(), only_good };
     for step in steps {
         match step {
             Step::Reopen => {
                 let before = contents(&store, i64::MIN, i64::MAX);
                 store.close().unwrap();
-                store = open(dir.path(), &history);
+                store = open(dir.path(), history);
                 assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
             }
             Step::Maintain if only_good => drop(store.maintain(run.now).unwrap()),
@@ -272,7 +280,7 @@ fn check(steps: &[Step], probe: i64, only_good: bool) {
         assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
         assert_eq!(contents(&store, probe, probe + 2_000), expected(&run.model, probe, probe + 2_000));
         store.close().unwrap();
-        store = open(dir.path(), &history);
+        store = open(dir.path(), history);
     }
 }
 
@@ -280,12 +288,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn the_store_is_a_map(steps in proptest::collection::vec(step(), 1..150), probe in 0i64..20_000) {
-        check(&steps, probe, false);
+        check(&steps, probe, false, false);
     }
 
     #[test]
     fn so_it_is_with_blocks(steps in proptest::collection::vec(step(), 100..400), probe in 0i64..40_000) {
-        check(&steps, probe, true);
+        check(&steps, probe, true, false);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+    #[test]
+    fn and_with_blocks_on_disk(steps in proptest::collection::vec(step(), 200..300), probe in 0i64..40_000) {
+        check(&steps, probe, true, true);
     }
 }
 
@@ -296,7 +312,7 @@ fn complete_ranges_leave_the_head_and_the_log() {
     let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new(), only_good: true };
     // Three sessions of 30 s: three segments; series 9 is only in the first.
     for session in 0..3 {
-        let store = open(dir.path(), &history);
+        let store = open(dir.path(), Some(&history));
         let mut series: Vec<usize> = (0..8).collect();
         series.extend((session == 0).then_some(9));
         for i in 0..30 {
@@ -312,7 +328,7 @@ fn complete_ranges_leave_the_head_and_the_log() {
         names
     };
     assert_eq!(segments(), ["00000001.wal", "00000002.wal", "00000003.wal"]);
-    let store = open(dir.path(), &history);
+    let store = open(dir.path(), Some(&history));
     assert_eq!(store.stats(9).series, 9);
     assert_eq!(store.maintain(run.now).unwrap(), 9, "6 s to 95 s: the ranges before 90 s");
     assert_eq!(store.maintain(run.now).unwrap(), 0);
@@ -326,7 +342,9 @@ fn complete_ranges_leave_the_head_and_the_log() {
     assert_eq!(stats.by_metric, [("m".to_owned(), 8)]);
     assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
     store.close().unwrap();
-    let (store, replay) = Store::open(options(dir.path()), Arc::new(OsDisk), &Metrics::default()).unwrap();
+    let past = history.clone() as Arc<dyn History>;
+    let (store, replay) =
+        Store::open_with(options(dir.path()), Arc::new(OsDisk), &Metrics::default(), Some(past)).unwrap();
     assert_eq!((replay.samples, replay.damage), (6 * 8, Vec::new()), "what is in blocks is not replayed");
     let series = store.resolve(&labels(9));
     let row = Row { series, t: 96_000, v: 1.0 };

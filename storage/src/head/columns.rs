@@ -110,13 +110,13 @@ impl ColumnSet {
         self.rows.drain(..cut);
     }
 
-    /// Number of columns without any sample.
-    pub fn dead_columns(&self) -> usize {
+    /// The columns that have samples.
+    pub fn alive(&self) -> RoaringBitmap {
         let alive = |c: &u32| {
             self.windows.iter().any(|w| w.has(*c))
                 || self.rows.iter().any(|(_, row)| row.get(*c as usize).is_some_and(|v| !is_absent(*v)))
         };
-        (0..self.columns.len() as u32).filter(|c| !alive(c)).count()
+        (0..self.columns.len() as u32).filter(alive).collect()
     }
 }
 

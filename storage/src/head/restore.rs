@@ -1,12 +1,16 @@
 //! The head between log and blocks: what it tells the log, how replay fills it, and how it lets go of what is
 //! in blocks.
 
+use super::columns::ColumnSet;
 use super::group::Group;
+use super::series::Home;
 use super::shard::Head;
 use crate::limits::SHARD_SLOTS;
 use crate::model::value::is_absent;
 use crate::model::{Labels, SHARDS, TimeMs};
 use crate::wal::{self, Batch};
+use roaring::RoaringBitmap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The id of group `group` of `shard`, as the log and the store's callers know it.
@@ -216,7 +220,7 @@ impl Head {
         }
         for group in 0..self.groups.len() {
             let set = self.groups[group].set.and_then(|set| self.sets.get(&set));
-            if set.is_some_and(|set| set.dead_columns() > set.columns.len() / 4 + 16) {
+            if set.is_some_and(|set| set.columns.len() > set.alive().len() as usize * 4 / 3 + 16) {
                 self.new_set(group);
             }
         }
@@ -229,7 +233,7 @@ impl Head {
             let foreign = |set: u32| self.sets.get(&set).is_some_and(|set| set.group != group);
             series.rows.is_some() || series.homes.as_slice().iter().any(|home| foreign(home.set))
         };
-        let fresh: Vec<(u32, roaring::RoaringBitmap)> = self
+        let fresh: Vec<(u32, RoaringBitmap)> = self
             .sets
             .iter()
             .filter(|(_, set)| !set.mixed.is_empty())
@@ -246,16 +250,35 @@ impl Head {
         }
     }
 
-    /// Takes series without samples out of the postings. Their slots stay theirs: a writer may come back.
+    /// Takes series out of the postings that have no samples and that no current layout names. Their slots stay
+    /// theirs: a writer may come back.
     fn unlist_empty(&mut self) {
+        let held: HashMap<u32, RoaringBitmap> =
+            self.sets.iter().map(|(key, set)| (*key, self.held(*key, set))).collect();
         for (slot, series) in self.series.iter_mut().enumerate() {
-            if series.listed && series.rows.is_none() && series.homes.as_slice().is_empty() {
+            let mut homes = series.homes.as_slice().iter();
+            let in_use =
+                |home: &Home| held.get(&home.set).is_some_and(|columns| columns.contains(home.column));
+            if series.listed && series.rows.is_none() && !homes.any(in_use) {
                 self.postings.remove(slot as u32, &series.labels);
                 (series.listed, series.logged) = (false, false);
             }
         }
         let series = &self.series;
         self.unlogged.retain(|slot| series[*slot as usize].listed);
+    }
+
+    /// The columns of a set that have samples or may get some without another word.
+    fn held(&self, key: u32, set: &ColumnSet) -> RoaringBitmap {
+        let (group, mut columns) = (&self.groups[set.group as usize], set.alive());
+        match (&group.layout, &group.map) {
+            (Some(_), Some(map)) if group.set == Some(key) => columns.extend(map.iter().copied()),
+            (Some(layout), None) if group.set == Some(key) => {
+                columns.insert_range(0..layout.slots.len() as u32);
+            }
+            _ => (),
+        }
+        columns
     }
 
     /// Chunks, open ones included.
