@@ -4,7 +4,7 @@ use super::endpoints::{Endpoint, Takes};
 use super::params::Form;
 use super::reply::{ApiError, text, text_error};
 use super::{AppState, limits};
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
