@@ -4,7 +4,7 @@ use super::endpoints::{Endpoint, Takes};
 use super::params::Form;
 use super::reply::{ApiError, text, text_error};
 use super::{AppState, limits};
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -67,20 +67,25 @@ async fn read(state: &AppState, endpoint: &Endpoint, request: Request) -> Result
         .get(header::CONTENT_TYPE)
         .is_some_and(|v| v.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
     let (form_body, body) = match endpoint.takes {
-        Takes::Body(limit) => (None, collect(body, limit).await?),
-        Takes::Form if posted && is_form => (Some(collect(body, limits::FORM_BYTES).await?), Bytes::new()),
+        Takes::Body(limit) => (
+            None,
+            to_bytes(body, limit).await.map_err(|_| {
+                text_error(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    &format!("the body is larger than {limit} bytes, or was cut"),
+                )
+            })?,
+        ),
+        Takes::Form if posted && is_form => {
+            let form = to_bytes(body, limits::FORM_BYTES).await.map_err(|_| {
+                ApiError::bad_data("error parsing form values: http: request body too large").into_response()
+            })?;
+            (Some(form), Bytes::new())
+        }
         Takes::Form => (None, Bytes::new()),
     };
     let form = Form::parse(form_body.as_deref(), parts.uri.query());
     Ok(Call { state: state.clone(), form, body, parts })
-}
-
-async fn collect(body: Body, limit: usize) -> Result<Bytes, Response> {
-    let too_large = |_| {
-        let text = format!("error parsing form values: http: request body too large (limit {limit} bytes)");
-        (StatusCode::PAYLOAD_TOO_LARGE, ApiError::bad_data(text)).1.into_response()
-    };
-    to_bytes(body, limit).await.map_err(too_large)
 }
 
 fn method_not_allowed(endpoint: &Endpoint, api: bool) -> Response {

@@ -1,7 +1,7 @@
 //! What the API shows and does comes in through these traits; `src/` wires the real things to them.
 //!
 //! The engine's and the store's are implemented here for the real types, so that tests can put fakes in their place.
-//! Methods of [`Answers`], [`Catalog`] and [`Views`] block: the handlers call them off the async runtime.
+//! Methods of [`Answers`], [`Catalog`], [`Views`] and [`Rules`] block: the handlers call them off the async runtime.
 
 use super::model::{DroppedTarget, Metadata, RuleGroup, RuntimeInfo, Target, WalReplay};
 use bytes::Bytes;
@@ -214,10 +214,10 @@ pub trait Targets: Send + Sync {
     fn metadata(&self) -> Vec<Metadata>;
 }
 
-/// Rule groups and, inside them, alerts.
+/// Rule groups and, inside them, alerts; [`super::rules`] has the implementation for the real rules.
 pub trait Rules: Send + Sync {
-    /// All groups, ordered by file and name.
-    fn groups(&self) -> Vec<RuleGroup>;
+    /// All groups, ordered by file and name; an error if nobody keeps rules any more.
+    fn groups(&self) -> Result<Vec<RuleGroup>, String>;
 }
 
 /// Alertmanagers that notifications go to.

@@ -116,6 +116,6 @@ pub async fn metrics(call: Call) -> Response {
 
 fn refresh(state: &AppState) {
     state.telemetry.ready.set(if state.is_ready() { 1.0 } else { 0.0 });
-    state.telemetry.views.set(state.views.len() as f64);
+    state.telemetry.views.set(state.views.count() as f64);
     state.sources.admin.collect();
 }

@@ -3,7 +3,7 @@
 use super::super::json;
 use super::super::reply::ApiError;
 use super::request::Envelope;
-use engine::plan::{Op, Plan, Type};
+use engine::plan::{AggregateOp, Op, Plan, Type};
 use std::collections::HashMap;
 use std::fmt::Write;
 use storage::model::{Labels, TimeMs};
@@ -68,11 +68,14 @@ pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str) -> Messag
 
 /// The labels that rows can have, where the plan alone says so.
 fn output_labels(plan: &Plan) -> Option<Vec<String>> {
+    use AggregateOp::*;
     match &plan.op {
-        Op::Aggregate(a) if !a.grouping.without && !a.op.as_str().ends_with('k') => {
-            let added = if a.op.as_str() == "count_values" { None } else { Some(a.grouping.labels.clone()) };
-            added
-        }
+        Op::Aggregate(a) => match a.op {
+            // These pass series on as they are, or add a label that the data names.
+            Topk | Bottomk | Limitk | LimitRatio | CountValues => None,
+            _ if a.grouping.without => None,
+            _ => Some(a.grouping.labels.clone()),
+        },
         Op::Negate(input) => output_labels(input),
         _ if plan.kind() == Type::Scalar => Some(Vec::new()),
         _ => None,
@@ -208,6 +211,19 @@ mod tests {
                 r#"{"labels":{"job":"y"},"value":"2","diff":-1},{"labels":{"job":"y"},"value":"3","diff":1}]}}"#
             )
         );
+    }
+
+    #[test]
+    fn the_schema_names_labels_only_where_the_plan_does() {
+        use crate::promql;
+        let labels = |text: &str| output_labels(&promql::compile(text, &promql::Options::default()).unwrap());
+        assert_eq!(labels("-sum by (job) (x)"), Some(vec!["job".to_owned()]));
+        assert_eq!(labels("sum(x)"), Some(vec![]));
+        assert_eq!(labels("1 + time()"), Some(vec![]));
+        for text in ["x", "topk by (job) (1, x)", "sum without (job) (x)", "count_values by (job) (\"v\", x)"]
+        {
+            assert_eq!(labels(text), None, "{text}");
+        }
     }
 
     #[test]

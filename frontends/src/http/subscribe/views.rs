@@ -37,7 +37,7 @@ impl SharedViews {
     }
 
     /// Number of views kept, lingering ones included.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.standing.lock().len()
     }
 
@@ -180,21 +180,21 @@ mod tests {
         assert_eq!((first.id, other.id, counting.installed.load(SeqCst)), (second.id, ViewId(1), 2));
         drop(first);
         shared.remove_idle(&plan(1.0, 0), 2);
-        assert_eq!(shared.len(), 2, "somebody still uses it");
+        assert_eq!(shared.count(), 2, "somebody still uses it");
         drop(second);
         let back = shared.acquire(&plan(1.0, 0), "1").unwrap();
         drop(back);
         shared.remove_idle(&plan(1.0, 0), 2);
-        assert_eq!(shared.len(), 2, "somebody came while it lingered");
+        assert_eq!(shared.count(), 2, "somebody came while it lingered");
         shared.remove_idle(&plan(1.0, 0), 3);
-        assert_eq!((shared.len(), counting.removed.load(SeqCst)), (1, 1));
+        assert_eq!((shared.count(), counting.removed.load(SeqCst)), (1, 1));
     }
 
     #[test]
     fn what_cannot_stand_is_not_kept() {
         let shared = SharedViews::new(Arc::new(Counting::default()));
         assert_eq!(shared.acquire(&plan(1.0, 0), "bad").err(), Some("cannot stand".into()));
-        assert_eq!(shared.len(), 0);
+        assert_eq!(shared.count(), 0);
         assert!(shared.acquire(&plan(1.0, 0), "good").is_ok());
     }
 }

@@ -356,4 +356,8 @@ async fn bodies_are_bounded() {
     let got = send(&state, request.body(Body::from(body)).unwrap()).await;
     assert_eq!(got.status, StatusCode::BAD_REQUEST);
     assert!(got.json()["error"].as_str().unwrap().contains("request body too large"));
+    let (state, _) = server(Settings { lifecycle: true, ..Settings::default() });
+    let body = Body::from(vec![0; super::super::limits::WRITE_BYTES + 1]);
+    let got = send(&state, Request::post("/api/v1/write").body(body).unwrap()).await;
+    assert_eq!(got.status, StatusCode::PAYLOAD_TOO_LARGE);
 }

@@ -236,7 +236,7 @@ impl Targets for Rest {
 }
 
 impl Rules for Rest {
-    fn groups(&self) -> Vec<RuleGroup> {
+    fn groups(&self) -> Result<Vec<RuleGroup>, String> {
         let alert = Alert {
             labels: Labels::from_pairs([("alertname", "Foo")]),
             annotations: BTreeMap::new(),
@@ -270,7 +270,7 @@ impl Rules for Rest {
             last_evaluation: None,
             kind: RecordingKind::Recording,
         };
-        vec![RuleGroup {
+        Ok(vec![RuleGroup {
             name: "g".into(),
             file: "r.yml".into(),
             rules: vec![Rule::Recording(recording), Rule::Alerting(alerting)],
@@ -278,7 +278,7 @@ impl Rules for Rest {
             limit: 0,
             evaluation_time: 0.0,
             last_evaluation: None,
-        }]
+        }])
     }
 }
 
@@ -344,7 +344,7 @@ pub fn server(settings: Settings) -> (AppState, Arc<Fakes>) {
         rules: rest.clone(),
         alertmanagers: rest.clone(),
         admin: rest.clone(),
-        remote_write: settings.lifecycle.then(|| rest as Arc<dyn RemoteWrite>),
+        remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWrite>),
         clock: Arc::new(ManualClock::at(1_000_123)),
         metrics: Metrics::default(),
     };
