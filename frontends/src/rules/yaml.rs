@@ -73,6 +73,16 @@ pub fn read_text(path: &Path) -> Result<String, Fault> {
 
 /// Parses YAML strictly; an empty document counts as `{}`.
 pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Fault> {
+    parse_with(file, text, &|_| Vec::new())
+}
+
+/// As [`parse`]; `known` lists the fields of a type that reports unknown ones in Prometheus' words
+/// (`field x not found in type config.ScrapeConfig`).
+pub fn parse_with<T: DeserializeOwned>(
+    file: &str,
+    text: &str,
+    known: &dyn Fn(&str) -> Vec<&'static str>,
+) -> Result<T, Fault> {
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
     let empty = text.lines().all(|l| {
@@ -80,11 +90,11 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Fault> {
         l.is_empty() || l.starts_with('#') || l == "---"
     });
     let text = if empty { "{}" } else { text };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| explain(file, &e))
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| explain(file, &e, known))
 }
 
 /// A parser's error as a fault.
-fn explain(file: &str, error: &serde_saphyr::Error) -> Fault {
+fn explain(file: &str, error: &serde_saphyr::Error, known: &dyn Fn(&str) -> Vec<&'static str>) -> Fault {
     use serde_saphyr::Error as E;
     let error = error.without_snippet();
     let place = error.location().unwrap_or(Location::UNKNOWN);
@@ -104,10 +114,19 @@ fn explain(file: &str, error: &serde_saphyr::Error) -> Fault {
             (format!("found {unexpected}, expected {expected}"), String::new())
         }
         E::NullIntoString { .. } => ("a value is missing".to_owned(), "write one, or \"\" for empty".to_owned()),
+        E::Message { msg, .. } => match not_found(msg) {
+            Some((field, kind)) => (format!("unknown field {field:?}"), suggestion(field, &known(kind))),
+            None => (msg.clone(), String::new()),
+        },
         E::Unexpected { expected, .. } => (format!("expected {expected}"), "check the indentation".to_owned()),
         other => (strip_place(&other.to_string()), String::new()),
     };
     Fault::at(file, place, what, fix)
+}
+
+/// Field and type of `field x not found in type y`.
+fn not_found(message: &str) -> Option<(&str, &str)> {
+    message.strip_prefix("field ")?.split_once(" not found in type ")
 }
 
 /// The parser repeats the place in its text: once is enough.
