@@ -173,24 +173,26 @@ fn distance(a: &str, b: &str) -> usize {
 /// Falls back to the scalar itself where its lines are folded.
 pub fn inside_scalar(source: &str, scalar: Location, line: u64, column: u64) -> (u64, u64) {
     let here = (scalar.line(), scalar.column());
-    let lines: Vec<&str> = source.lines().collect();
-    let first = usize::try_from(scalar.line()).ok().and_then(|l| lines.get(l.wrapping_sub(1)));
-    let Some(first) = first else { return here };
-    let head: String = first.chars().skip(scalar.column().saturating_sub(1) as usize).collect();
-    if head.starts_with('|') {
-        return inside_literal(&lines, scalar.line(), line, column).unwrap_or(here);
+    let lines: Vec<&str> = source.lines().take(scalar.line() as usize).collect();
+    let Some((own, before)) = lines.split_last() else { return here };
+    match block_indicator(before) {
+        // The scalar begins at its first line of text.
+        Some('|') => return (here.0 + line - 1, here.1 + column - 1),
+        Some(_) => return here,
+        None => {}
     }
-    let quoted = head.starts_with('"') || head.starts_with('\'');
-    let one_line = !head.starts_with('>');
-    if line == 1 && one_line { (here.0, here.1 + column - 1 + u64::from(quoted)) } else { here }
+    let head = own.chars().nth(scalar.column().saturating_sub(1) as usize);
+    let quoted = matches!(head, Some('"' | '\''));
+    if line == 1 { (here.0, here.1 + column - 1 + u64::from(quoted)) } else { here }
 }
 
-/// As [`inside_scalar`], for a scalar that opens with `|` on line `opened`.
-fn inside_literal(lines: &[&str], opened: u64, line: u64, column: u64) -> Option<(u64, u64)> {
-    let body = lines.get(opened as usize..)?;
-    let leading = body.iter().find(|l| !l.trim().is_empty())?;
-    let indent = leading.chars().take_while(|c| *c == ' ').count() as u64;
-    Some((opened + line, indent + column))
+/// `|` or `>` if the last line of text before a scalar opens a block with it.
+fn block_indicator(before: &[&str]) -> Option<char> {
+    let line = before.iter().rev().find(|l| !l.trim().is_empty())?;
+    let last = line.split_whitespace().next_back()?;
+    let mut chars = last.chars();
+    let first = chars.next().filter(|c| matches!(c, '|' | '>'))?;
+    chars.all(|c| c.is_ascii_digit() || matches!(c, '+' | '-')).then_some(first)
 }
 
 /// A Prometheus duration in a YAML scalar, ms.
