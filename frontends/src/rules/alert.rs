@@ -395,7 +395,10 @@ impl Alerts {
 
     /// The earliest time at which something must be sent again.
     pub fn next_send(&self) -> Option<TimeMs> {
-        let at = |a: &Alert| a.last_sent_at.map_or(TimeMs::MIN, |sent| sent + self.timing.resend_delay);
+        let at = |a: &Alert| match a.last_sent_at {
+            Some(sent) if a.resolved_at.is_none_or(|r| r <= sent) => sent + self.timing.resend_delay,
+            _ => TimeMs::MIN,
+        };
         self.active.values().filter(|a| a.sendable()).map(at).min()
     }
 

@@ -35,6 +35,15 @@ pub enum Rhythm {
     Interval,
 }
 
+/// The compiler of PromQL, for [`load`].
+pub fn promql_compiler(options: crate::promql::Options) -> impl Fn(&str) -> Result<Expression, String> {
+    move |text| {
+        let syntax = crate::promql::parse(text, &options).map_err(|e| e.message())?;
+        let plan = crate::promql::compile(text, &options).map_err(|e| e.message())?;
+        Ok(Expression { plan, text: crate::promql::printer::print(&syntax) })
+    }
+}
+
 /// A group of rules, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {

@@ -311,7 +311,9 @@ fn matches(args: &[Value]) -> Outcome {
 fn replace_all(args: &[Value]) -> Outcome {
     let [regex, replacement, subject] = arguments::<3>("reReplaceAll", args)?;
     let regex = pattern(string(regex)?)?;
-    Ok(text(regex.replace_all(string(subject)?, string(replacement)?)))
+    let replacement = string(replacement)?;
+    let filled = |found: &regex::Captures| storage::model::regex::expand(replacement, found);
+    Ok(text(regex.replace_all(string(subject)?, filled)))
 }
 
 fn first(args: &[Value]) -> Outcome {

@@ -73,6 +73,16 @@ pub fn read_text(path: &Path) -> Result<String, Fault> {
 
 /// Parses YAML strictly; an empty document counts as `{}`.
 pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Fault> {
+    parse_with(file, text, &|_| Vec::new())
+}
+
+/// As [`parse`]; `known` lists the fields of a type that reports unknown ones in Prometheus' words
+/// (`field x not found in type config.ScrapeConfig`).
+pub fn parse_with<T: DeserializeOwned>(
+    file: &str,
+    text: &str,
+    known: &dyn Fn(&str) -> Vec<&'static str>,
+) -> Result<T, Fault> {
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
     let empty = text.lines().all(|l| {
@@ -80,11 +90,11 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Fault> {
         l.is_empty() || l.starts_with('#') || l == "---"
     });
     let text = if empty { "{}" } else { text };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| explain(file, &e))
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| explain(file, &e, known))
 }
 
 /// A parser's error as a fault.
-fn explain(file: &str, error: &serde_saphyr::Error) -> Fault {
+fn explain(file: &str, error: &serde_saphyr::Error, known: &dyn Fn(&str) -> Vec<&'static str>) -> Fault {
     use serde_saphyr::Error as E;
     let error = error.without_snippet();
     let place = error.location().unwrap_or(Location::UNKNOWN);
@@ -104,10 +114,19 @@ fn explain(file: &str, error: &serde_saphyr::Error) -> Fault {
             (format!("found {unexpected}, expected {expected}"), String::new())
         }
         E::NullIntoString { .. } => ("a value is missing".to_owned(), "write one, or \"\" for empty".to_owned()),
+        E::Message { msg, .. } => match not_found(msg) {
+            Some((field, kind)) => (format!("unknown field {field:?}"), suggestion(field, &known(kind))),
+            None => (msg.clone(), String::new()),
+        },
         E::Unexpected { expected, .. } => (format!("expected {expected}"), "check the indentation".to_owned()),
         other => (strip_place(&other.to_string()), String::new()),
     };
     Fault::at(file, place, what, fix)
+}
+
+/// Field and type of `field x not found in type y`.
+fn not_found(message: &str) -> Option<(&str, &str)> {
+    message.strip_prefix("field ")?.split_once(" not found in type ")
 }
 
 /// The parser repeats the place in its text: once is enough.
@@ -154,24 +173,26 @@ fn distance(a: &str, b: &str) -> usize {
 /// Falls back to the scalar itself where its lines are folded.
 pub fn inside_scalar(source: &str, scalar: Location, line: u64, column: u64) -> (u64, u64) {
     let here = (scalar.line(), scalar.column());
-    let lines: Vec<&str> = source.lines().collect();
-    let first = usize::try_from(scalar.line()).ok().and_then(|l| lines.get(l.wrapping_sub(1)));
-    let Some(first) = first else { return here };
-    let head: String = first.chars().skip(scalar.column().saturating_sub(1) as usize).collect();
-    if head.starts_with('|') {
-        return inside_literal(&lines, scalar.line(), line, column).unwrap_or(here);
+    let lines: Vec<&str> = source.lines().take(scalar.line() as usize).collect();
+    let Some((own, before)) = lines.split_last() else { return here };
+    match block_indicator(before) {
+        // The scalar begins at its first line of text.
+        Some('|') => return (here.0 + line - 1, here.1 + column - 1),
+        Some(_) => return here,
+        None => {}
     }
-    let quoted = head.starts_with('"') || head.starts_with('\'');
-    let one_line = !head.starts_with('>');
-    if line == 1 && one_line { (here.0, here.1 + column - 1 + u64::from(quoted)) } else { here }
+    let head = own.chars().nth(scalar.column().saturating_sub(1) as usize);
+    let quoted = matches!(head, Some('"' | '\''));
+    if line == 1 { (here.0, here.1 + column - 1 + u64::from(quoted)) } else { here }
 }
 
-/// As [`inside_scalar`], for a scalar that opens with `|` on line `opened`.
-fn inside_literal(lines: &[&str], opened: u64, line: u64, column: u64) -> Option<(u64, u64)> {
-    let body = lines.get(opened as usize..)?;
-    let leading = body.iter().find(|l| !l.trim().is_empty())?;
-    let indent = leading.chars().take_while(|c| *c == ' ').count() as u64;
-    Some((opened + line, indent + column))
+/// `|` or `>` if the last line of text before a scalar opens a block with it.
+fn block_indicator(before: &[&str]) -> Option<char> {
+    let line = before.iter().rev().find(|l| !l.trim().is_empty())?;
+    let last = line.split_whitespace().next_back()?;
+    let mut chars = last.chars();
+    let first = chars.next().filter(|c| matches!(c, '|' | '>'))?;
+    chars.all(|c| c.is_ascii_digit() || matches!(c, '+' | '-')).then_some(first)
 }
 
 /// A Prometheus duration in a YAML scalar, ms.

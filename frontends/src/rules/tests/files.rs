@@ -49,3 +49,23 @@ fn faults_name_place_and_remedy() {
     }
     assert!(count > 15, "only {count} cases found");
 }
+
+#[test]
+fn with_promql_the_file_compiles_and_is_linted() {
+    let compile = crate::rules::file::promql_compiler(crate::promql::Options::default());
+    let text = include_str!("../../../tests/data/alerts.yml");
+    let loaded = parse("alerts.yml", text, DEFAULTS, &compile).unwrap();
+    let printed = &loaded.groups[1].rules[0].expr.text;
+    let want = "(sum(rate(http_requests_total{status=~\"5..\"}[5m])) / sum(rate(http_requests_total[5m]))) * 100 > 5";
+    assert_eq!(printed, want);
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings, [
+        "alerts.yml:13:24: alert \"CpuBusy\": $labels.instance is always empty: the expression drops this label; \
+         keep it in the aggregation (e.g. `by (instance)`), or take it out of the text"
+    ]);
+    let bad = "groups:\n- name: a\n  rules:\n  - record: x\n    expr: |\n      sum by (job) (\n        rate(up[5m]\n      )\n";
+    let fault = parse("f.yml", bad, DEFAULTS, &compile).unwrap_err();
+    assert!(fault.what.contains("parse error") && (6..=9).contains(&fault.line), "{fault}");
+    let matrix = parse("f.yml", "groups:\n- name: a\n  rules: [{record: x, expr: 'up[5m]'}]\n", DEFAULTS, &compile);
+    assert!(matrix.unwrap_err().what.contains("not a range vector"));
+}
