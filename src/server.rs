@@ -1,6 +1,6 @@
 //! The server: every room opened in order, wired to its neighbours, and closed in the reverse order.
 
-use crate::admin::Control;
+use crate::admin::AdminOf;
 use crate::config::Config;
 use crate::flags::Flags;
 use crate::{alerts, language, sources, writes};
@@ -107,18 +107,18 @@ impl Server {
     pub async fn serve(
         self: &Arc<Server>,
         listeners: Vec<TcpListener>,
-        control: Arc<Control>,
+        control: AdminOf,
         default_step: i64,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), String> {
-        let state = AppState::new(self.settings(default_step)?, self.sources(control.clone()));
+        let state = AppState::new(self.settings(default_step)?, self.sources(Arc::new(AdminOf(control.0.clone()))));
         let mut router = http::router(state.clone());
         if self.flags.config_file().is_none() {
             let page = || async { connectors::host::render() };
             router = router.route("/host/metrics", axum::routing::get(page));
         }
         let housekeeping = tokio::spawn(keep_house(self.store.clone(), self.clock.clone()));
-        control.set_ready();
+        control.0.set_ready();
         let served = http::serve(listeners, router, state, shutdown, self.flags.max_connections()).await;
         housekeeping.abort();
         served.map_err(|e| e.to_string())
@@ -153,15 +153,15 @@ impl Server {
         })
     }
 
-    fn sources(&self, control: Arc<Control>) -> Sources {
-        let writes = writes::Writes::new(self.store.clone(), self.clock.clone(), &self.metrics);
+    fn sources(&self, control: Arc<AdminOf>) -> Sources {
+        let writes = writes::Writes::new(self.store.clone(), self.clock.clone());
         Sources {
             language: Arc::new(http::language::Promql(self.language)),
             answers: self.querier.clone(),
             catalog: self.store.clone(),
             views: Arc::new(self.live.clone()),
             targets: Arc::new(sources::Targets(self.scrape.clone())),
-            rules: Arc::new(sources::Rules(self.rules.clone())),
+            rules: self.rules.clone(),
             alertmanagers: self.alerts.clone(),
             admin: control,
             remote_write: self

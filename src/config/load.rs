@@ -1,6 +1,6 @@
 //! Reads the configuration and the files it names, and checks everything before anything is used.
 
-use super::alerting::{self, Alerting};
+use connectors::alertmanager::AlertingConfig;
 use super::storage_block::RawStorage;
 use super::{Config, ConfigError, Warning, print};
 use connectors::discovery::OTHER_MECHANISMS;
@@ -20,7 +20,7 @@ const MATCHED_FILES: usize = 10_000;
 struct Raw {
     global: Option<GlobalScrape>,
     runtime: Option<RawRuntime>,
-    alerting: Option<Spanned<Alerting>>,
+    alerting: Option<Spanned<AlertingConfig>>,
     rule_files: Option<Vec<Spanned<String>>>,
     scrape_config_files: Option<Vec<Spanned<String>>>,
     scrape_configs: Option<Vec<Spanned<ScrapeConfig>>>,
@@ -255,13 +255,16 @@ const SCRAPE: &[&str] = &[
     "target_limit", "track_timestamps_staleness",
 ];
 
+const ALERTMANAGER: &[&str] =
+    &["scheme", "path_prefix", "timeout", "api_version", "relabel_configs", "alert_relabel_configs"];
+
 /// What is possible in the blocks that report unknown fields in Prometheus' words.
 fn known_fields(kind: &str) -> Vec<&'static str> {
     let discovery = ["static_configs", "file_sd_configs"].iter().chain(OTHER_MECHANISMS);
     match kind {
         "config.GlobalConfig" => GLOBAL.to_vec(),
         "config.ScrapeConfig" => SCRAPE.iter().chain(HTTP).chain(OTHER_MECHANISMS).copied().collect(),
-        "config.AlertmanagerConfig" => alerting::KEYS.iter().chain(HTTP).chain(discovery).copied().collect(),
+        "config.AlertmanagerConfig" => ALERTMANAGER.iter().chain(HTTP).chain(discovery).copied().collect(),
         _ => Vec::new(),
     }
 }

@@ -3,12 +3,10 @@
 //! [`load`] reads the file and everything it names; [`print`] writes it back for `/api/v1/status/config`, in
 //! one normal form and without secrets. Faults are [`frontends::rules::yaml::Fault`]s.
 
-mod alerting;
 mod load;
 mod print;
 mod storage_block;
 
-pub use alerting::{Alerting, AlertmanagerConfig};
 pub use load::{load, parse};
 pub use storage_block::StorageBlock;
 
@@ -37,7 +35,7 @@ pub struct Config {
     /// The scrape jobs, of `scrape_configs` and of `scrape_config_files`.
     pub jobs: Vec<Job>,
     /// `alerting`.
-    pub alerting: Alerting,
+    pub alerting: connectors::alertmanager::AlertingConfig,
     /// `storage`.
     pub storage: StorageBlock,
     /// `remote_write`, kept as written.
