@@ -49,8 +49,8 @@ impl Targets for Nothing {
 }
 
 impl Rules for Nothing {
-    fn groups(&self) -> Result<Vec<RuleGroup>, String> {
-        Ok(vec![])
+    fn groups(&self) -> Vec<RuleGroup> {
+        vec![]
     }
 }
 

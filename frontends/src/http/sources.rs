@@ -214,10 +214,10 @@ pub trait Targets: Send + Sync {
     fn metadata(&self) -> Vec<Metadata>;
 }
 
-/// Rule groups and, inside them, alerts; [`super::rules`] has the implementation for the real rules.
+/// Rule groups and, inside them, alerts.
 pub trait Rules: Send + Sync {
-    /// All groups, ordered by file and name; an error if nobody keeps rules any more.
-    fn groups(&self) -> Result<Vec<RuleGroup>, String>;
+    /// All groups, ordered by file and name.
+    fn groups(&self) -> Vec<RuleGroup>;
 }
 
 /// Alertmanagers that notifications go to.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval_at, timeout};
 
 /// Messages sent before the socket is read again.
 const BURST: usize = 256;
@@ -53,7 +53,7 @@ impl Session {
         let (state, bell) = (self.state.clone(), self.bell.clone());
         let stopped = state.stopped();
         tokio::pin!(stopped);
-        let mut beat = interval(limits::HEARTBEAT);
+        let mut beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
         let mut heard = Instant::now();
         loop {
             tokio::select! {

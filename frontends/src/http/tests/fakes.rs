@@ -236,7 +236,7 @@ impl Targets for Rest {
 }
 
 impl Rules for Rest {
-    fn groups(&self) -> Result<Vec<RuleGroup>, String> {
+    fn groups(&self) -> Vec<RuleGroup> {
         let alert = Alert {
             labels: Labels::from_pairs([("alertname", "Foo")]),
             annotations: BTreeMap::new(),
@@ -270,7 +270,7 @@ impl Rules for Rest {
             last_evaluation: None,
             kind: RecordingKind::Recording,
         };
-        Ok(vec![RuleGroup {
+        vec![RuleGroup {
             name: "g".into(),
             file: "r.yml".into(),
             rules: vec![Rule::Recording(recording), Rule::Alerting(alerting)],
@@ -278,7 +278,7 @@ impl Rules for Rest {
             limit: 0,
             evaluation_time: 0.0,
             last_evaluation: None,
-        }])
+        }]
     }
 }
 
