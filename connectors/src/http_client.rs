@@ -121,7 +121,9 @@ impl HttpConfig {
     pub fn validate(&self) -> Result<(), String> {
         let schemes = [self.basic_auth.is_some(), self.authorization.is_some(), self.has_bearer()];
         if schemes.iter().filter(|s| **s).count() > 1 {
-            return Err("at most one of basic_auth, oauth2, bearer_token & authorization must be configured".into());
+            return Err(
+                "at most one of basic_auth, oauth2, bearer_token & authorization must be configured".into()
+            );
         }
         if self.oauth2.is_some() {
             return Err("oauth2 is not supported by this build".into());
@@ -140,10 +142,14 @@ impl HttpConfig {
         }
         if let Some(auth) = &self.authorization {
             if auth.credentials.is_some() && auth.credentials_file.is_some() {
-                return Err("at most one of authorization credentials & credentials_file must be configured".into());
+                return Err(
+                    "at most one of authorization credentials & credentials_file must be configured".into()
+                );
             }
             if auth.kind.eq_ignore_ascii_case("basic") {
-                return Err("authorization type cannot be set to \"basic\", use \"basic_auth\" instead".into());
+                return Err(
+                    "authorization type cannot be set to \"basic\", use \"basic_auth\" instead".into()
+                );
             }
         }
         Ok(())
@@ -191,7 +197,8 @@ impl HttpConfig {
         if let Some(basic) = &self.basic_auth {
             let user = from_file_or(&basic.username_file, || Ok(basic.username.clone()))?;
             let password = from_file_or(&basic.password_file, || Ok(exposed(&basic.password)))?;
-            return secret_header(&format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))).map(Some);
+            return secret_header(&format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
+                .map(Some);
         }
         if let Some(auth) = &self.authorization {
             let token = from_file_or(&auth.credentials_file, || Ok(exposed(&auth.credentials)))?;
@@ -207,9 +214,11 @@ impl HttpConfig {
     fn headers(&self) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
         for (name, given) in &self.http_headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("bad header name {name:?}"))?;
+            let name =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("bad header name {name:?}"))?;
             for value in &given.values {
-                let value = HeaderValue::from_str(value).map_err(|_| format!("bad value of header {name}"))?;
+                let value =
+                    HeaderValue::from_str(value).map_err(|_| format!("bad value of header {name}"))?;
                 headers.append(name.clone(), value);
             }
             for secret in &given.secrets {
@@ -308,7 +317,10 @@ fn secret_header(text: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-fn from_file_or(file: &Option<String>, other: impl FnOnce() -> Result<String, String>) -> Result<String, String> {
+fn from_file_or(
+    file: &Option<String>,
+    other: impl FnOnce() -> Result<String, String>,
+) -> Result<String, String> {
     file.as_deref().map_or_else(other, read_credential)
 }
 
@@ -347,7 +359,9 @@ mod tests {
 
     #[test]
     fn base64_of_rfc_4648() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
     }

@@ -39,7 +39,8 @@ pub struct Bytes(pub u64);
 impl Bytes {
     /// Parses `15MB`, `1.5GiB`, `512`.
     pub fn parse(text: &str) -> Result<Bytes, String> {
-        let bad = || format!("not a valid size: {text:?} (expected a number and one of B, KB, MB, GB, TB, PB, EB)");
+        let bad =
+            || format!("not a valid size: {text:?} (expected a number and one of B, KB, MB, GB, TB, PB, EB)");
         let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
         let number: f64 = text[..split].trim().parse().map_err(|_| bad())?;
         let power = match text[split..].trim() {
@@ -72,7 +73,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("15MB", 15 << 20), ("512", 512), ("0", 0), ("1.5KiB", 1536), ("10GB", 10 << 30)] {
+        for (text, bytes) in
+            [("15MB", 15 << 20), ("512", 512), ("0", 0), ("1.5KiB", 1536), ("10GB", 10 << 30)]
+        {
             assert_eq!(Bytes::parse(text), Ok(Bytes(bytes)), "{text}");
         }
         for text in ["", "MB", "-1MB", "5 bananas"] {

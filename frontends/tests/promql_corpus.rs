@@ -23,8 +23,8 @@ fn judge(name: &str, total: usize, wrong: &[String], known: usize) {
 
 #[test]
 fn accepts_and_refuses_what_upstream_does() {
-    // Four of the edge cases are about Go's regex dialect, which `storage::model::regex` translates.
-    for (name, known) in [("parser-corpus/parse.json", 0), ("parser-corpus/edge.json", 4)] {
+    // The hand-made edge cases hold one mistake: Go refuses the class `[a--b]` (its range runs backwards).
+    for (name, known) in [("parser-corpus/parse.json", 0), ("parser-corpus/edge.json", 1)] {
         let cases = cases(name);
         let wrong: Vec<String> = cases
             .iter()

@@ -37,3 +37,18 @@ pub const BLOCK_SMALL_FILE_BYTES: u64 = 4 << 30;
 pub const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// Clocks of one target that a series with missing samples is tried against.
 pub const BLOCK_CLOCK_CANDIDATES: usize = 4;
+/// Columns of one group, dead ones included (a batch may have a quarter): a keyframe of a million changed values
+/// still fits into one WAL record.
+pub const GROUP_COLUMNS: usize = 1 << 20;
+/// Slots of one shard that replay accepts: beyond it a slot number is damage, not data.
+pub const SHARD_SLOTS: u32 = 1 << 26;
+/// Single samples per WAL record: at most 16 bytes each of varints and value, far below the record limit.
+pub const WAL_SAMPLES: usize = 1 << 16;
+/// Bytes of records that wait to be written, or to be synced, before appenders wait: bounds memory when the disk stalls.
+pub const WAL_BUFFER_BYTES: usize = 64 << 20;
+/// How long an appender waits for room in that buffer before it is refused, ms: below any scrape timeout.
+pub const WAL_WAIT_MS: u64 = 2_000;
+/// Time between attempts to write a log that failed, ms, where the sync interval is shorter or zero.
+pub const WAL_RETRY_MS: u64 = 100;
+/// Scrapes of a group between keyframes in the log: bounds what a lost record costs.
+pub const WAL_KEYFRAME_SCRAPES: u32 = 60;

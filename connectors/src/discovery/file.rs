@@ -54,7 +54,8 @@ impl FileConfig {
 
 /// One provider per entry.
 pub fn providers(config: &DiscoveryConfig, metrics: &Metrics) -> Vec<Box<dyn Provider>> {
-    let errors = metrics.counter("prometheus_sd_file_read_errors_total", "The number of File-SD read errors.", &[]);
+    let errors =
+        metrics.counter("prometheus_sd_file_read_errors_total", "The number of File-SD read errors.", &[]);
     let provider = |config: &FileConfig| -> Box<dyn Provider> {
         Box::new(Files { config: config.clone(), known: BTreeMap::new(), errors: errors.clone() })
     };
@@ -128,9 +129,12 @@ impl Files {
             }
         };
         let mut watcher = notify::recommended_watcher(on_event)
-            .inspect_err(|error| tracing::warn!(%error, "no file watch; target files are re-read on schedule only"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "no file watch; target files are re-read on schedule only"),
+            )
             .ok()?;
-        let directories: BTreeSet<PathBuf> = self.config.files.iter().map(|file| directory(Path::new(file))).collect();
+        let directories: BTreeSet<PathBuf> =
+            self.config.files.iter().map(|file| directory(Path::new(file))).collect();
         for directory in directories {
             if let Err(error) = watcher.watch(&directory, notify::RecursiveMode::NonRecursive) {
                 tracing::warn!(directory = %directory.display(), %error, "cannot watch; its target files are re-read on schedule only");
@@ -193,7 +197,10 @@ mod tests {
         assert_eq!(tokio::time::timeout(wait, addresses(&mut discovery)).await.unwrap(), ["b:1", "c:1"]);
         std::fs::write(&path, "- tarrgets: [").unwrap();
         std::fs::write(dir.path().join("d.yml"), "- targets: [d:1]\n").unwrap();
-        assert_eq!(tokio::time::timeout(wait, addresses(&mut discovery)).await.unwrap(), ["b:1", "c:1", "d:1"]);
+        assert_eq!(
+            tokio::time::timeout(wait, addresses(&mut discovery)).await.unwrap(),
+            ["b:1", "c:1", "d:1"]
+        );
         assert!(metrics.render().contains("prometheus_sd_file_read_errors_total 1"));
     }
 

@@ -8,7 +8,8 @@ struct Fixed(Vec<Discovered>);
 
 /// One provider with all static targets, if there are any.
 pub fn providers(config: &DiscoveryConfig, _: &Metrics) -> Vec<Box<dyn Provider>> {
-    let targets: Vec<Discovered> = config.static_configs.iter().flat_map(|group| expand(group, &[])).collect();
+    let targets: Vec<Discovered> =
+        config.static_configs.iter().flat_map(|group| expand(group, &[])).collect();
     if targets.is_empty() { Vec::new() } else { vec![Box::new(Fixed(targets))] }
 }
 

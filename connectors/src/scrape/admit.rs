@@ -82,7 +82,8 @@ impl Admission<'_> {
         let limits = self.limits;
         if labels.len() > limits.labels {
             let (count, limit) = (labels.len(), limits.labels);
-            let text = format!("label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {limit})");
+            let text =
+                format!("label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {limit})");
             return Err(Refusal::LabelLimit(text));
         }
         for (name, value) in labels.iter() {
@@ -112,11 +113,13 @@ impl Admission<'_> {
 mod tests {
     use super::*;
 
-    const LIMITS: ScrapeLimits = ScrapeLimits { body: 1, samples: 1, labels: 5, name_bytes: 12, value_bytes: 10 };
+    const LIMITS: ScrapeLimits =
+        ScrapeLimits { body: 1, samples: 1, labels: 5, name_bytes: 12, value_bytes: 10 };
 
     fn admit(series: &str, honor_labels: bool) -> Result<Option<String>, Refusal> {
         let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
-        let relabel = serde_saphyr::from_str::<Vec<_>>("[{source_labels: [__name__], regex: 'drop_.*', action: drop}]");
+        let relabel =
+            serde_saphyr::from_str::<Vec<_>>("[{source_labels: [__name__], regex: 'drop_.*', action: drop}]");
         let relabel = Relabeler::new(&relabel.unwrap()).unwrap();
         let admission = Admission { target: &target, honor_labels, relabel: &relabel, limits: LIMITS };
         admission.admit(series.as_bytes(), Kind::Unknown).map(|labels| labels.map(|l| l.to_string()))
@@ -127,10 +130,7 @@ mod tests {
         let text = |t: &str| Ok(Some(t.to_owned()));
         assert_eq!(admit("m{a=\"b\"}", false), text(r#"m{a="b", instance="i", job="j"}"#));
         assert_eq!(admit("m{job=\"x\"}", false), text(r#"m{exported_job="x", instance="i", job="j"}"#));
-        assert_eq!(
-            admit("m{job=\"x\"}", true),
-            text(r#"m{instance="i", job="x"}"#)
-        );
+        assert_eq!(admit("m{job=\"x\"}", true), text(r#"m{instance="i", job="x"}"#));
         assert_eq!(admit("m{job=\"\"}", true), text(r#"m{instance="i"}"#));
         assert_eq!(admit("drop_me", false), Ok(None));
     }
@@ -139,7 +139,12 @@ mod tests {
     fn an_exported_name_that_is_taken_gets_a_second_prefix() {
         let target = Labels::from_pairs([("a", "t")]);
         let relabel = Relabeler::default();
-        let admission = Admission { target: &target, honor_labels: false, relabel: &relabel, limits: ScrapeLimits { name_bytes: 99, ..LIMITS } };
+        let admission = Admission {
+            target: &target,
+            honor_labels: false,
+            relabel: &relabel,
+            limits: ScrapeLimits { name_bytes: 99, ..LIMITS },
+        };
         let labels = admission.admit(b"m{a=\"1\",exported_a=\"2\"}", Kind::Unknown).unwrap().unwrap();
         assert_eq!(labels.to_string(), r#"m{a="t", exported_a="2", exported_exported_a="1"}"#);
     }
@@ -148,8 +153,14 @@ mod tests {
     fn limits() {
         for (series, text) in [
             ("m{a=\"1\",b=\"2\",c=\"3\"}", "label_limit exceeded (metric: m, number of labels: 6, limit: 5)"),
-            ("m{abcdefghijklm=\"1\"}", "label_name_length_limit exceeded (metric: m, label name: abcdefghijklm, length: 13"),
-            ("m{a=\"12345678901\"}", "label_value_length_limit exceeded (metric: m, label name: a, value: \"12345678901\""),
+            (
+                "m{abcdefghijklm=\"1\"}",
+                "label_name_length_limit exceeded (metric: m, label name: abcdefghijklm, length: 13",
+            ),
+            (
+                "m{a=\"12345678901\"}",
+                "label_value_length_limit exceeded (metric: m, label name: a, value: \"12345678901\"",
+            ),
             ("{a=\"1\"}", "missing metric name"),
         ] {
             let error = admit(series, false).unwrap_err().to_string();

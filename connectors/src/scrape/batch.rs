@@ -122,7 +122,8 @@ impl Batches {
 
     /// How many columns have a sample now and had none in the last batch.
     pub fn risen(&self) -> usize {
-        let risen = |p: &Part| p.values.iter().zip(&p.live).filter(|(v, live)| !**live && is_sample(**v)).count();
+        let risen =
+            |p: &Part| p.values.iter().zip(&p.live).filter(|(v, live)| !**live && is_sample(**v)).count();
         self.parts.iter().map(risen).sum()
     }
 
@@ -158,7 +159,8 @@ impl Part {
             self.layout = Arc::new(Layout { slots: self.slots.clone() });
         }
         let (group, layout) = (self.group, self.layout.clone());
-        let result = store.append_columns(&Columns { group, layout, t, values: Arc::from(&self.values[..]) }, Tell::Feed);
+        let result = store
+            .append_columns(&Columns { group, layout, t, values: Arc::from(&self.values[..]) }, Tell::Feed);
         if result.is_ok() {
             self.live.iter_mut().zip(&self.values).for_each(|(live, v)| *live = is_sample(*v));
         }

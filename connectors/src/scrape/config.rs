@@ -350,8 +350,15 @@ mod tests {
     fn defaults_are_prometheus() {
         let job = load("{}", "{job_name: x}").unwrap();
         assert_eq!((job.interval, job.timeout), (Millis(60_000), Millis(10_000)));
-        assert_eq!((job.config.keys.metrics_path.as_str(), job.config.keys.scheme.as_str()), ("/metrics", "http"));
-        assert!(job.config.keys.honor_timestamps && !job.config.keys.honor_labels && job.config.http.follow_redirects);
+        assert_eq!(
+            (job.config.keys.metrics_path.as_str(), job.config.keys.scheme.as_str()),
+            ("/metrics", "http")
+        );
+        assert!(
+            job.config.keys.honor_timestamps
+                && !job.config.keys.honor_labels
+                && job.config.http.follow_redirects
+        );
         let job = load("scrape_interval: 5s", "job_name: x").unwrap();
         assert_eq!((job.interval, job.timeout), (Millis(5_000), Millis(5_000)));
         assert_eq!(
@@ -402,12 +409,18 @@ relabel_configs:
     #[test]
     fn problems_are_named() {
         let table = [
-            ("{job_name: x, scrape_intervall: 5s}", "field scrape_intervall not found in type config.ScrapeConfig"),
+            (
+                "{job_name: x, scrape_intervall: 5s}",
+                "field scrape_intervall not found in type config.ScrapeConfig",
+            ),
             ("{job_name: x, nonsense_sd_configs: []}", "field nonsense_sd_configs not found"),
             ("{metrics_path: /x}", "job_name is empty"),
             ("{job_name: x, scrape_timeout: 2m}", "scrape timeout greater than scrape interval (2m > 1m)"),
             ("{job_name: x, scrape_interval: soon}", "not a valid duration string"),
-            ("{job_name: x, static_configs: [{targets: ['http://a/b']}]}", "\"http://a/b\" is not a valid hostname"),
+            (
+                "{job_name: x, static_configs: [{targets: ['http://a/b']}]}",
+                "\"http://a/b\" is not a valid hostname",
+            ),
             ("{job_name: x, relabel_configs: [{action: replace}]}", "requires 'target_label' value"),
             ("{job_name: x, oauth2: {client_id: a}}", "oauth2 is not supported"),
             ("{job_name: x, job_name: y}", "duplicate"),

@@ -28,7 +28,12 @@ pub struct Fetched {
 }
 
 /// Fetches a target within its timeout. `expected` is how large the last body was.
-pub async fn fetch(client: &HttpClient, target: &Target, job: &Job, expected: usize) -> Result<Fetched, FetchError> {
+pub async fn fetch(
+    client: &HttpClient,
+    target: &Target,
+    job: &Job,
+    expected: usize,
+) -> Result<Fetched, FetchError> {
     let answer = request(client, target, job, expected);
     match tokio::time::timeout(target.timeout.std(), answer).await {
         Ok(result) => result,
@@ -36,8 +41,14 @@ pub async fn fetch(client: &HttpClient, target: &Target, job: &Job, expected: us
     }
 }
 
-async fn request(client: &HttpClient, target: &Target, job: &Job, expected: usize) -> Result<Fetched, FetchError> {
-    let failed = |e: reqwest::Error| FetchError::Failed(format!("Get \"{}\": {}", target.url, reason(&e, target)));
+async fn request(
+    client: &HttpClient,
+    target: &Target,
+    job: &Job,
+    expected: usize,
+) -> Result<Fetched, FetchError> {
+    let failed =
+        |e: reqwest::Error| FetchError::Failed(format!("Get \"{}\": {}", target.url, reason(&e, target)));
     let encoding = if job.config.keys.enable_compression { "gzip" } else { "identity" };
     let request = client
         .request(reqwest::Method::GET, target.url.clone())
@@ -87,7 +98,9 @@ fn reason(error: &reqwest::Error, target: &Target) -> String {
         target.url.port_or_known_default().unwrap_or(80)
     );
     match io.map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused) => format!("dial tcp {address}: connect: connection refused"),
+        Some(std::io::ErrorKind::ConnectionRefused) => {
+            format!("dial tcp {address}: connect: connection refused")
+        }
         Some(std::io::ErrorKind::UnexpectedEof) => "EOF".to_owned(),
         _ => std::error::Error::source(error).map_or_else(|| "request failed".to_owned(), error_chain),
     }
@@ -102,7 +115,8 @@ pub fn format(
 ) -> Result<(Format, Option<String>), FetchError> {
     let given = fetched.content_type.as_str();
     let media_type = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    let proto = || FetchError::Failed("the target answers in protobuf, which this build does not read".into());
+    let proto =
+        || FetchError::Failed("the target answers in protobuf, which this build does not read".into());
     match media_type.as_str() {
         "application/openmetrics-text" => return Ok((Format::OpenMetrics, None)),
         "text/plain" => return Ok((Format::Text, None)),
@@ -125,9 +139,10 @@ pub fn format(
         Some(Protocol::PrometheusProto) => Err(proto()),
         Some(Protocol::OpenMetrics0 | Protocol::OpenMetrics1) => Ok((Format::OpenMetrics, Some(problem))),
         Some(Protocol::Text0 | Protocol::Text1) => Ok((Format::Text, Some(problem))),
-        None if !strict && looks_like_text(&fetched.body) => {
-            Ok((Format::Text, Some(format!("{problem}; the body looks like the text format and is read as such"))))
-        }
+        None if !strict && looks_like_text(&fetched.body) => Ok((
+            Format::Text,
+            Some(format!("{problem}; the body looks like the text format and is read as such")),
+        )),
         None => Err(FetchError::Failed(refusal)),
     }
 }
@@ -150,11 +165,17 @@ mod tests {
 
     #[test]
     fn formats() {
-        let answer = |content_type: &str, body: &str| Fetched { body: body.into(), content_type: content_type.into() };
-        let text = |f: &Fetched, fallback, strict| format(f, fallback, strict).map(|(f, w)| (f, w.is_some())).map_err(|e| e.to_string());
+        let answer =
+            |content_type: &str, body: &str| Fetched { body: body.into(), content_type: content_type.into() };
+        let text = |f: &Fetched, fallback, strict| {
+            format(f, fallback, strict).map(|(f, w)| (f, w.is_some())).map_err(|e| e.to_string())
+        };
         let good = "# HELP a b\na 1\n";
         assert_eq!(text(&answer("text/plain; version=0.0.4", good), None, true), Ok((Format::Text, false)));
-        assert_eq!(text(&answer("application/openmetrics-text; version=1.0.0", good), None, true), Ok((Format::OpenMetrics, false)));
+        assert_eq!(
+            text(&answer("application/openmetrics-text; version=1.0.0", good), None, true),
+            Ok((Format::OpenMetrics, false))
+        );
         let flask = answer("text/html; charset=utf-8", good);
         assert_eq!(text(&flask, None, false), Ok((Format::Text, true)));
         assert_eq!(
@@ -163,7 +184,11 @@ mod tests {
         );
         assert_eq!(text(&flask, Some(Protocol::OpenMetrics1), true), Ok((Format::OpenMetrics, true)));
         let page = answer("text/html", "<!DOCTYPE html><html></html>");
-        assert!(text(&page, None, false).unwrap_err().starts_with("received unsupported Content-Type \"text/html\""));
+        assert!(
+            text(&page, None, false)
+                .unwrap_err()
+                .starts_with("received unsupported Content-Type \"text/html\"")
+        );
         assert!(text(&answer("", good), None, true).unwrap_err().contains("blank Content-Type"));
         assert_eq!(text(&answer("", good), None, false), Ok((Format::Text, true)));
     }

@@ -111,7 +111,14 @@ impl Ingest {
     }
 
     /// Reads a body into the columns; nothing is appended yet. On an error everything is taken back.
-    pub fn read(&mut self, body: &[u8], format: Format, now: TimeMs, rules: &Rules<'_>, counts: &mut Counts) -> Result<(), IngestError> {
+    pub fn read(
+        &mut self,
+        body: &[u8],
+        format: Format,
+        now: TimeMs,
+        rules: &Rules<'_>,
+        counts: &mut Counts,
+    ) -> Result<(), IngestError> {
         let result = self.try_read(body, format, now, rules, counts);
         match result {
             Ok(()) => counts.added += self.batches.risen(),
@@ -165,7 +172,14 @@ impl Ingest {
         self.rows.clear();
     }
 
-    fn try_read(&mut self, body: &[u8], format: Format, now: TimeMs, rules: &Rules<'_>, counts: &mut Counts) -> Result<(), IngestError> {
+    fn try_read(
+        &mut self,
+        body: &[u8],
+        format: Format,
+        now: TimeMs,
+        rules: &Rules<'_>,
+        counts: &mut Counts,
+    ) -> Result<(), IngestError> {
         let limit = rules.admission.limits.samples;
         let mut parser = Parser::new(body, format);
         let mut fresh: Vec<Fresh<'_>> = Vec::new();
@@ -184,10 +198,11 @@ impl Ingest {
             match self.series.find(&sample) {
                 Some(id) => self.put(id, &sample, now, rules, counts),
                 None => {
-                    let labels = rules.admission.admit(sample.series, parser.kind()).map_err(|e| match e {
-                        Refusal::BadSeries(reason) => IngestError::Parse(parser.error_in_last(reason)),
-                        limit => IngestError::Refused(limit),
-                    })?;
+                    let labels =
+                        rules.admission.admit(sample.series, parser.kind()).map_err(|e| match e {
+                            Refusal::BadSeries(reason) => IngestError::Parse(parser.error(reason)),
+                            limit => IngestError::Refused(limit),
+                        })?;
                     counts.kept += usize::from(labels.is_some());
                     fresh.push(Fresh { sample, labels });
                 }

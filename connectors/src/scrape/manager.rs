@@ -126,14 +126,17 @@ impl Manager {
         let mut wanted = BTreeMap::new();
         for job in jobs {
             let name = job.name().to_owned();
-            let client = job.config.http.client().map_err(|e| format!("scrape config with job name {name:?}: {e}"))?;
+            let client =
+                job.config.http.client().map_err(|e| format!("scrape config with job name {name:?}: {e}"))?;
             wanted.insert(name, JobAndClient { job: Arc::new(job), client });
         }
         let mut pools = self.pools.lock();
         // A pool whose sender goes away would stop in its tracks; told that there is no job, it ends in order.
-        pools.retain(|name, running| wanted.contains_key(name) || {
-            running.job.send_replace(None);
-            false
+        pools.retain(|name, running| {
+            wanted.contains_key(name) || {
+                running.job.send_replace(None);
+                false
+            }
         });
         for (name, next) in wanted {
             match pools.get(&name) {
@@ -176,7 +179,8 @@ impl Manager {
             let view = running.view.lock();
             let from = targets.active.len();
             targets.active.extend(view.active.values().map(|active| self.info(name, active)));
-            targets.active[from..].sort_by(|a, b| (&a.scrape_url, &a.labels).cmp(&(&b.scrape_url, &b.labels)));
+            targets.active[from..]
+                .sort_by(|a, b| (&a.scrape_url, &a.labels).cmp(&(&b.scrape_url, &b.labels)));
             let dropped = |labels: &BTreeMap<String, String>| DroppedTarget {
                 discovered_labels: labels.clone(),
                 scrape_pool: name.clone(),

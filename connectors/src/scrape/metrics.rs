@@ -96,6 +96,8 @@ impl ScrapeMetrics {
     /// How many metric families the targets of a pool describe.
     pub fn metadata_entries(&self, job: &str, entries: usize) {
         let help = "Metric families whose metadata is cached.";
-        self.registry.gauge("prometheus_target_metadata_cache_entries", help, &[("scrape_job", job)]).set(entries as f64);
+        self.registry
+            .gauge("prometheus_target_metadata_cache_entries", help, &[("scrape_job", job)])
+            .set(entries as f64);
     }
 }

@@ -123,7 +123,11 @@ impl Pool {
     }
 
     /// The targets that `found` makes, by key; refuses them all if they are too many.
-    fn wanted(&self, job: &Job, found: Vec<Discovered>) -> HashMap<TargetKey, (Target, BTreeMap<String, String>)> {
+    fn wanted(
+        &self,
+        job: &Job,
+        found: Vec<Discovered>,
+    ) -> HashMap<TargetKey, (Target, BTreeMap<String, String>)> {
         let mut wanted = HashMap::new();
         let (mut dropped, mut dropped_count, mut failed) = (Vec::new(), 0, 0);
         for discovered in found {

@@ -93,7 +93,8 @@ impl RelabelConfig {
         if self.action == HashMod && self.modulus == 0 {
             return Err("relabel configuration for hashmod requires non-zero modulus".into());
         }
-        let needs_target = matches!(self.action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual);
+        let needs_target =
+            matches!(self.action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual);
         if needs_target && self.target_label.is_empty() {
             return Err(format!("relabel configuration for {action} action requires 'target_label' value"));
         }

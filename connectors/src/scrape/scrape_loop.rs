@@ -137,7 +137,12 @@ impl ScrapeLoop {
     }
 
     /// Reads a body into the ingest; a warning if its format had to be guessed.
-    fn read(&mut self, fetched: &super::fetch::Fetched, t: TimeMs, counts: &mut Counts) -> Result<Option<String>, String> {
+    fn read(
+        &mut self,
+        fetched: &super::fetch::Fetched,
+        t: TimeMs,
+        counts: &mut Counts,
+    ) -> Result<Option<String>, String> {
         let keys = &self.job.config.keys;
         let (format, warning) = format(fetched, keys.fallback_scrape_protocol, self.strict_content_type)
             .map_err(|e| e.to_string())?;

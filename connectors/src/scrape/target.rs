@@ -86,7 +86,9 @@ fn times(labels: &LabelsBuilder) -> Result<(Millis, Millis), String> {
     let interval = read(INTERVAL, "scrape interval")?;
     let timeout = read(TIMEOUT, "scrape timeout")?;
     if timeout > interval {
-        return Err(format!("scrape timeout cannot be greater than scrape interval ({timeout} > {interval})"));
+        return Err(format!(
+            "scrape timeout cannot be greater than scrape interval ({timeout} > {interval})"
+        ));
     }
     Ok((interval, timeout))
 }
@@ -190,7 +192,9 @@ mod tests {
     #[test]
     fn labels_and_url() {
         let yaml = "{job_name: j, params: {'match[]': ['{a=\"b\"}', up], x: [y]}, metrics_path: /federate}";
-        let t = target(yaml, &[(ADDRESS, "h:9090"), ("env", "prod"), ("__meta_x", "1"), ("__param_x", "z")]).unwrap().unwrap();
+        let t = target(yaml, &[(ADDRESS, "h:9090"), ("env", "prod"), ("__meta_x", "1"), ("__param_x", "z")])
+            .unwrap()
+            .unwrap();
         assert_eq!(t.labels.to_string(), r#"{env="prod", instance="h:9090", job="j"}"#);
         assert_eq!(t.url.as_str(), "http://h:9090/federate?match%5B%5D=%7Ba%3D%22b%22%7D&match%5B%5D=up&x=z");
         assert_eq!((t.interval, t.timeout), (Millis(60_000), Millis(10_000)));
@@ -203,10 +207,23 @@ mod tests {
         let rule = |rule: &str| format!("{{job_name: j, relabel_configs: [{rule}]}}");
         let run = |r: &str| target(&rule(r), &[(ADDRESS, "h:1")]);
         assert_eq!(run("{source_labels: [__address__], action: drop}"), Ok(None));
-        assert_eq!(run("{target_label: __address__, replacement: 'o:2'}").unwrap().unwrap().url.as_str(), "http://o:2/metrics");
+        assert_eq!(
+            run("{target_label: __address__, replacement: 'o:2'}").unwrap().unwrap().url.as_str(),
+            "http://o:2/metrics"
+        );
         assert_eq!(run("{target_label: __address__, replacement: ''}"), Err("no address".into()));
-        assert_eq!(run("{target_label: __scrape_interval__, replacement: 30s}").unwrap().unwrap().interval, Millis(30_000));
-        assert!(run("{target_label: __scrape_timeout__, replacement: 5m}").unwrap_err().contains("greater than scrape interval"));
-        assert_eq!(run("{target_label: instance, replacement: me}").unwrap().unwrap().labels.get("instance"), Some("me"));
+        assert_eq!(
+            run("{target_label: __scrape_interval__, replacement: 30s}").unwrap().unwrap().interval,
+            Millis(30_000)
+        );
+        assert!(
+            run("{target_label: __scrape_timeout__, replacement: 5m}")
+                .unwrap_err()
+                .contains("greater than scrape interval")
+        );
+        assert_eq!(
+            run("{target_label: instance, replacement: me}").unwrap().unwrap().labels.get("instance"),
+            Some("me")
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! question, wherever they stand in the text: spans take no part in equality or hashing, so that equal
 //! sub-plans can be shared. See [`physical`] for the cut into local and gather stage.
 
+pub mod explain;
 pub mod physical;
 
 use crate::functions::Function;

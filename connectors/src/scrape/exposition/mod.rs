@@ -126,6 +126,8 @@ pub struct ParseError {
 pub struct Parser<'a> {
     body: &'a [u8],
     at: usize,
+    /// Where the last entry starts.
+    start: usize,
     format: Format,
     kind: Kind,
     ended: bool,
@@ -136,7 +138,7 @@ type Fallible<T> = Result<T, String>;
 impl<'a> Parser<'a> {
     /// A parser at the start of `body`.
     pub fn new(body: &'a [u8], format: Format) -> Parser<'a> {
-        Parser { body, at: 0, format, kind: Kind::Unknown, ended: false }
+        Parser { body, at: 0, start: 0, format, kind: Kind::Unknown, ended: false }
     }
 
     /// The type that the last TYPE line gave: samples that follow have it.
@@ -147,31 +149,23 @@ impl<'a> Parser<'a> {
     /// The next entry; `None` at the end. `guess` are the bytes of the series the caller expects (or nothing).
     #[inline]
     pub fn next(&mut self, guess: &[u8]) -> Result<Option<Entry<'a>>, ParseError> {
-        let start = self.at;
         let result = match self.format {
             Format::Text => self.next_text(guess),
             Format::OpenMetrics => self.next_open_metrics(guess),
         };
-        result.map_err(|reason| self.error(start, reason))
+        result.map_err(|reason| self.error(reason))
     }
 
     /// An error in the line that the last entry came from.
-    pub fn error_in_last(&self, reason: String) -> ParseError {
-        let before = &self.body[..self.at.saturating_sub(1)];
-        ParseError { line: 1 + memchr::memchr_iter(b'\n', before).count(), reason }
-    }
-
     #[cold]
-    fn error(&self, start: usize, reason: String) -> ParseError {
-        // Blank lines before the bad one were consumed by the same call.
-        let start = start + self.body[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
-        let before = &self.body[..start.max(self.at).min(self.body.len())];
-        let before = if self.body.get(self.at.wrapping_sub(1)) == Some(&b'\n') { &self.body[..start] } else { before };
+    pub fn error(&self, reason: String) -> ParseError {
+        let before = &self.body[..self.start];
         ParseError { line: 1 + memchr::memchr_iter(b'\n', before).count(), reason }
     }
 
     fn next_text(&mut self, guess: &[u8]) -> Fallible<Option<Entry<'a>>> {
         while let Some(byte) = self.peek() {
+            self.start = self.at;
             match byte {
                 b'\n' | b' ' | b'\t' => self.at += 1,
                 b'#' => {
@@ -223,8 +217,13 @@ impl<'a> Parser<'a> {
     }
 
     fn next_open_metrics(&mut self, guess: &[u8]) -> Fallible<Option<Entry<'a>>> {
+        self.start = self.at;
         if self.ended {
-            return if self.at < self.body.len() { Err("unexpected data after # EOF".into()) } else { Ok(None) };
+            return if self.at < self.body.len() {
+                Err("unexpected data after # EOF".into())
+            } else {
+                Ok(None)
+            };
         }
         match self.peek() {
             None => Err("data does not end with # EOF".into()),
@@ -305,7 +304,8 @@ impl<'a> Parser<'a> {
     }
 
     fn set_kind(&mut self, text: &[u8]) -> Fallible<Kind> {
-        self.kind = Kind::parse(text, self.format).ok_or_else(|| format!("invalid metric type {}", quote(text)))?;
+        self.kind =
+            Kind::parse(text, self.format).ok_or_else(|| format!("invalid metric type {}", quote(text)))?;
         Ok(self.kind)
     }
 

@@ -25,7 +25,8 @@ pub fn parse(bytes: &[u8], kind: Kind) -> Result<LabelsBuilder, String> {
         return Ok(labels);
     }
     let inner = rest.strip_prefix(b"{").and_then(|r| r.strip_suffix(b"}"));
-    let mut rest = skip_blanks(inner.ok_or_else(|| format!("expected labels in braces, got {}", quote(rest)))?);
+    let mut rest =
+        skip_blanks(inner.ok_or_else(|| format!("expected labels in braces, got {}", quote(rest)))?);
     while !rest.is_empty() {
         rest = element(rest, kind, &mut labels)?;
         rest = match rest.first() {

@@ -11,7 +11,8 @@ fn read(body: &str, format: Format) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
         if let Entry::Sample(sample) = entry {
-            let labels = series::parse(sample.series, parser.kind()).map_err(|e| parser.error_in_last(e).to_string())?;
+            let labels =
+                series::parse(sample.series, parser.kind()).map_err(|e| parser.error(e).to_string())?;
             rows.push((labels.build().to_string(), sample.value, sample.t));
         }
     }
@@ -74,7 +75,13 @@ fn bounds_are_normalised_in_their_families_only() {
     let body = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 1\n# TYPE s summary\ns{quantile=\"0\"} 1\ns{le=\"1\"} 1\n# TYPE g gauge\ng{le=\"1\"} 1\n";
     assert_eq!(
         series_of(body, Format::Text),
-        ["h_bucket{le=\"1.0\"}", "h_bucket{le=\"+Inf\"}", "s{quantile=\"0.0\"}", "s{le=\"1\"}", "g{le=\"1\"}"]
+        [
+            "h_bucket{le=\"1.0\"}",
+            "h_bucket{le=\"+Inf\"}",
+            "s{quantile=\"0.0\"}",
+            "s{le=\"1\"}",
+            "g{le=\"1\"}"
+        ]
     );
 }
 

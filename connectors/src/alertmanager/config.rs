@@ -1,0 +1,143 @@
+//! The `alerting` block: which Alertmanagers there are, and what alerts look like for them.
+
+use crate::discovery::{ADDRESS, Discovered, DiscoveryConfig};
+use crate::http_client::HttpConfig;
+use crate::scrape::relabel::{RelabelConfig, Relabeler};
+use crate::section::{deserialize_sections, section};
+use crate::units::Millis;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use storage::model::LabelsBuilder;
+use url::Url;
+
+/// The `alerting` block.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlertingConfig {
+    /// Rules for all alerts, after the external labels were added.
+    pub alert_relabel_configs: Vec<RelabelConfig>,
+    /// Where alerts go.
+    pub alertmanagers: Vec<AlertmanagerConfig>,
+}
+
+section! {
+    /// The keys of an Alertmanager block, but for HTTP and discovery.
+    pub struct AlertmanagerKeys {
+        /// `http` or `https`.
+        scheme: String = "http".to_owned(),
+        /// Before `/api/v2/alerts`.
+        path_prefix: String = "/".to_owned(),
+        /// Longest POST.
+        timeout: Millis = Millis(10_000),
+        /// Only `v2` is spoken.
+        api_version: String = "v2".to_owned(),
+        /// Accepted by the parser, refused by [`AlertmanagerConfig::check`].
+        sigv4: Option<IgnoredAny> = None,
+        /// Rules for Alertmanagers.
+        relabel_configs: Vec<RelabelConfig> = Vec::new(),
+        /// Rules for alerts that go to these.
+        alert_relabel_configs: Vec<RelabelConfig> = Vec::new(),
+    }
+}
+
+/// One entry of `alertmanagers`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AlertmanagerConfig {
+    /// Its own keys.
+    pub keys: AlertmanagerKeys,
+    /// How they are reached.
+    pub http: HttpConfig,
+    /// Where they come from.
+    pub discovery: DiscoveryConfig,
+}
+
+deserialize_sections!(AlertmanagerConfig as "config.AlertmanagerConfig" { keys, http, discovery });
+
+const SCHEME: &str = "__scheme__";
+const PATH: &str = "__alerts_path__";
+
+impl AlertingConfig {
+    /// Checks everything that can be checked without running; the text of the first problem.
+    pub fn validate(&self) -> Result<(), String> {
+        Relabeler::new(&self.alert_relabel_configs).map_err(|e| format!("alert_relabel_configs: {e}"))?;
+        self.alertmanagers.iter().try_for_each(AlertmanagerConfig::check)
+    }
+
+    /// What was accepted but will not work in this build.
+    pub fn warnings(&self) -> Vec<String> {
+        self.alertmanagers.iter().flat_map(|a| a.discovery.warnings("alertmanagers")).collect()
+    }
+}
+
+impl AlertmanagerConfig {
+    fn check(&self) -> Result<(), String> {
+        let keys = &self.keys;
+        if keys.api_version != "v2" {
+            return Err(format!(
+                "expected Alertmanager api version to be one of [v2] but got {}",
+                keys.api_version
+            ));
+        }
+        if keys.sigv4.is_some() {
+            return Err("alertmanagers: sigv4 is not supported by this build".into());
+        }
+        if !matches!(keys.scheme.as_str(), "http" | "https") {
+            return Err(format!("alertmanagers: scheme {:?} is neither http nor https", keys.scheme));
+        }
+        if keys.timeout.0 <= 0 {
+            return Err("alertmanagers: timeout must be greater than 0".into());
+        }
+        self.http.validate()?;
+        self.discovery.validate()?;
+        Relabeler::new(&keys.relabel_configs)?;
+        Relabeler::new(&keys.alert_relabel_configs)?;
+        Ok(())
+    }
+
+    /// Where alerts for a discovered Alertmanager go; `None` if the rules drop it or it makes no URL.
+    pub fn url(&self, discovered: &Discovered, relabel: &Relabeler) -> Option<Url> {
+        let mut labels = LabelsBuilder::default();
+        labels.set(SCHEME, &self.keys.scheme);
+        labels.set(
+            PATH,
+            format!("/{}/api/v2/alerts", self.keys.path_prefix.trim_matches('/')).replace("//", "/"),
+        );
+        for (name, value) in discovered {
+            labels.set(name, value);
+        }
+        if !relabel.apply(&mut labels) || labels.get(ADDRESS).is_empty() {
+            return None;
+        }
+        let text = format!("{}://{}{}", labels.get(SCHEME), labels.get(ADDRESS), labels.get(PATH));
+        Url::parse(&text).inspect_err(|error| tracing::error!(%text, %error, "bad Alertmanager URL")).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let url = |yaml: &str| {
+            let config: AlertmanagerConfig = serde_saphyr::from_str(yaml).unwrap();
+            config.check().unwrap();
+            let relabel = Relabeler::new(&config.keys.relabel_configs).unwrap();
+            let target = crate::discovery::expand(&config.discovery.static_configs[0], &[]).remove(0);
+            config.url(&target, &relabel).map(String::from)
+        };
+        let targets = "static_configs: [{targets: ['alertmanager:9093']}]";
+        assert_eq!(url(targets).unwrap(), "http://alertmanager:9093/api/v2/alerts");
+        assert_eq!(
+            url(&format!("scheme: https\npath_prefix: /am/\n{targets}")).unwrap(),
+            "https://alertmanager:9093/am/api/v2/alerts"
+        );
+        assert_eq!(
+            url(&format!("relabel_configs: [{{source_labels: [__address__], action: drop}}]\n{targets}")),
+            None
+        );
+        let old: AlertingConfig = serde_saphyr::from_str("alertmanagers: [{api_version: v1}]").unwrap();
+        assert!(old.validate().unwrap_err().contains("one of [v2] but got v1"));
+        assert!(serde_saphyr::from_str::<AlertingConfig>("alertmanagers: [{pathprefix: x}]").is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! Takes alerts from the rules and spreads them over the Alertmanagers, without ever waiting for one.
+//!
+//! An alert gets the external labels and goes through `alert_relabel_configs`, then into a queue per
+//! Alertmanager: one that is dead delays no other.
+
+use super::config::{AlertingConfig, AlertmanagerConfig};
+use super::queue::Queue;
+use super::wire::Alert;
+use crate::discovery::Discovery;
+use crate::http_client::HttpClient;
+use crate::limits;
+use crate::scrape::relabel::Relabeler;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::metrics::{Gauge, Metrics};
+use storage::model::Labels;
+use tokio::task::JoinHandle;
+
+/// The Alertmanagers of one configuration entry.
+struct Set {
+    config: AlertmanagerConfig,
+    relabel: Relabeler,
+    queues: Mutex<BTreeMap<String, (Arc<Queue>, JoinHandle<()>)>>,
+}
+
+struct Running {
+    set: Arc<Set>,
+    discovery: JoinHandle<()>,
+    discovered: Arc<Gauge>,
+}
+
+#[derive(Default)]
+struct State {
+    external_labels: BTreeMap<String, String>,
+    relabel: Relabeler,
+    sets: Vec<Running>,
+}
+
+/// See the module. Must be used on a tokio runtime.
+pub struct Notifier {
+    state: Mutex<State>,
+    registry: Metrics,
+    capacity: usize,
+    discovered: Arc<Gauge>,
+}
+
+impl Notifier {
+    /// A notifier that knows no Alertmanager yet; at most `capacity` alerts wait for each (0: 10,000).
+    pub fn new(registry: &Metrics, capacity: usize) -> Notifier {
+        let help = "Alertmanagers discovered and active.";
+        let discovered = registry.gauge("prometheus_notifications_alertmanagers_discovered", help, &[]);
+        let capacity = if capacity == 0 { limits::ALERT_QUEUE } else { capacity };
+        Notifier { state: Mutex::default(), registry: registry.clone(), capacity, discovered }
+    }
+
+    /// Makes `config` the one in force. Unchanged entries keep their queues. Nothing happens if it cannot work; the
+    /// text says why.
+    pub fn apply(
+        &self,
+        config: &AlertingConfig,
+        external_labels: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        config.validate()?;
+        let clients: Vec<HttpClient> =
+            config.alertmanagers.iter().map(|a| a.http.client()).collect::<Result<_, _>>()?;
+        let relabel = Relabeler::new(&config.alert_relabel_configs)?;
+        let mut state = self.state.lock();
+        let mut old = std::mem::take(&mut state.sets);
+        for (entry, client) in config.alertmanagers.iter().zip(clients) {
+            let running = match old.iter().position(|running| running.set.config == *entry) {
+                Some(at) => old.swap_remove(at),
+                None => self.start(entry.clone(), client)?,
+            };
+            state.sets.push(running);
+        }
+        state.external_labels = external_labels.clone();
+        state.relabel = relabel;
+        Ok(())
+    }
+
+    fn start(&self, config: AlertmanagerConfig, client: HttpClient) -> Result<Running, String> {
+        let relabel = Relabeler::new(&config.keys.alert_relabel_configs)?;
+        let targets = Relabeler::new(&config.keys.relabel_configs)?;
+        let mut discovery = Discovery::start(&config.discovery, &self.registry);
+        let set = Arc::new(Set { config, relabel, queues: Mutex::default() });
+        let (registry, capacity, gauge) = (self.registry.clone(), self.capacity, self.discovered.clone());
+        let followed = set.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (found, complete) = discovery.current();
+                if complete {
+                    let urls = found.iter().filter_map(|target| followed.config.url(target, &targets));
+                    gauge.add(followed.sync(urls, &client, capacity, &registry) as f64);
+                }
+                discovery.changed().await;
+            }
+        });
+        Ok(Running { set, discovery: task, discovered: self.discovered.clone() })
+    }
+
+    /// Queues alerts for all Alertmanagers. Never waits.
+    pub fn send(&self, alerts: Vec<Alert>) {
+        let state = self.state.lock();
+        let finish = |alert| finish(alert, &state.external_labels, &state.relabel).map(Arc::new);
+        let alerts: Vec<Arc<Alert>> = alerts.into_iter().filter_map(finish).collect();
+        if alerts.is_empty() {
+            return;
+        }
+        for running in &state.sets {
+            let set = &running.set;
+            let own: Vec<Arc<Alert>> = match set.relabel.is_empty() {
+                true => alerts.clone(),
+                false => alerts.iter().filter_map(|a| relabelled(a, &set.relabel)).map(Arc::new).collect(),
+            };
+            set.queues.lock().values().for_each(|(queue, _)| queue.push(own.iter().cloned()));
+        }
+    }
+
+    /// The URLs of all active Alertmanagers, for `/api/v1/alertmanagers`.
+    pub fn active(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let mut urls: Vec<String> = state
+            .sets
+            .iter()
+            .flat_map(|running| running.set.queues.lock().keys().cloned().collect::<Vec<_>>())
+            .collect();
+        urls.sort();
+        urls.dedup();
+        urls
+    }
+
+    /// Waits until everything queued is sent or given up, at most `deadline`; whether it was.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        let idle = async {
+            while !self.is_idle() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(deadline, idle).await.is_ok()
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.sets.iter().all(|running| running.set.queues.lock().values().all(|(queue, _)| queue.is_idle()))
+    }
+}
+
+impl Set {
+    /// Makes the queues those of `urls`; by how many their number has changed.
+    fn sync(
+        &self,
+        urls: impl Iterator<Item = url::Url>,
+        client: &HttpClient,
+        capacity: usize,
+        registry: &Metrics,
+    ) -> i64 {
+        let mut queues = self.queues.lock();
+        let mut old = std::mem::take(&mut *queues);
+        let before = old.len() as i64;
+        for url in urls {
+            let key = url.to_string();
+            let entry = old.remove(&key).unwrap_or_else(|| {
+                let queue =
+                    Queue::new(url, client.clone(), self.config.keys.timeout.std(), capacity, registry);
+                let queue = Arc::new(queue);
+                (queue.clone(), tokio::spawn(queue.run()))
+            });
+            queues.insert(key, entry);
+        }
+        old.into_values().for_each(|(_, task)| task.abort());
+        queues.len() as i64 - before
+    }
+}
+
+/// Dropped when its entry leaves the configuration: its queues end with it.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.discovery.abort();
+        let queues = std::mem::take(&mut *self.set.queues.lock());
+        self.discovered.add(-(queues.len() as f64));
+        queues.into_values().for_each(|(_, task)| task.abort());
+    }
+}
+
+/// The alert with external labels (its own win) and after the rules; `None` if they drop it.
+fn finish(alert: Alert, external: &BTreeMap<String, String>, relabel: &Relabeler) -> Option<Alert> {
+    if external.is_empty() && relabel.is_empty() {
+        return Some(alert);
+    }
+    let mut labels = alert.labels.to_builder();
+    for (name, value) in external {
+        if labels.get(name).is_empty() {
+            labels.set(name, value);
+        }
+    }
+    if !relabel.apply(&mut labels) {
+        return None;
+    }
+    let labels: Labels = labels.build();
+    (!labels.is_empty()).then_some(Alert { labels, ..alert })
+}
+
+fn relabelled(alert: &Alert, relabel: &Relabeler) -> Option<Alert> {
+    finish(alert.clone(), &BTreeMap::new(), relabel)
+}

@@ -1,0 +1,322 @@
+//! Scraping from end to end: a web server in this process, the real manager, the real store.
+//!
+//! Every test changes what the target answers and reads from the store what became of it.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use connectors::scrape::config::{GlobalScrape, jobs};
+use connectors::scrape::manager::{Manager, Options, TargetInfo};
+use connectors::scrape::target::Health;
+use connectors::wall_clock::SystemClock;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use storage::metrics::Metrics;
+use storage::model::value::is_stale;
+use storage::model::{Matcher, SHARDS};
+use storage::store::Store;
+
+/// What the target answers next.
+#[derive(Clone)]
+struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Vec<u8>,
+    gzip: bool,
+    delay: Duration,
+}
+
+fn text(body: &str) -> Answer {
+    Answer {
+        status: StatusCode::OK,
+        content_type: "text/plain; version=0.0.4",
+        body: body.into(),
+        gzip: false,
+        delay: Duration::ZERO,
+    }
+}
+
+#[derive(Clone)]
+struct Site {
+    answer: Arc<Mutex<Answer>>,
+    headers: Arc<Mutex<HeaderMap>>,
+}
+
+async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
+    *site.headers.lock().unwrap() = headers;
+    let answer = site.answer.lock().unwrap().clone();
+    tokio::time::sleep(answer.delay).await;
+    let mut response = (answer.status, answer.body).into_response();
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    if !answer.content_type.is_empty() {
+        headers.insert(header::CONTENT_TYPE, answer.content_type.parse().unwrap());
+    }
+    if answer.gzip {
+        headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+    }
+    response
+}
+
+/// A target, a store and a manager that scrapes the one into the other.
+struct Bench {
+    site: Site,
+    address: String,
+    store: Arc<Store>,
+    manager: Manager,
+    registry: Metrics,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new(body: &str, strict: bool) -> Bench {
+        let site = Site { answer: Arc::new(Mutex::new(text(body))), headers: Arc::default() };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let app = Router::new().route("/metrics", get(metrics)).with_state(site.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Metrics::default();
+        let options = storage::store::Options {
+            dir: dir.path().into(),
+            wal_sync_interval_ms: 100,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 1_800_000,
+        };
+        let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &registry).unwrap();
+        let options = Options { strict_content_type: strict, ..Options::default() };
+        let manager = Manager::new(store.clone(), Arc::new(SystemClock), &registry, options);
+        Bench { site, address, store, manager, registry, _dir: dir }
+    }
+
+    /// Applies a job `j` with this target, an interval of 100 ms and `more` keys.
+    fn apply(&self, more: &str) {
+        self.apply_targets(&format!("['{}']", self.address), more);
+    }
+
+    fn apply_targets(&self, targets: &str, more: &str) {
+        let yaml = format!(
+            "- job_name: j\n  scrape_interval: 100ms\n  scrape_timeout: 90ms\n  static_configs: [{{targets: {targets}}}]\n  {more}\n"
+        );
+        let configs = serde_saphyr::from_str(&yaml).unwrap();
+        self.manager.apply(jobs(configs, &GlobalScrape::default()).unwrap()).unwrap();
+    }
+
+    fn answer(&self, answer: Answer) {
+        *self.site.answer.lock().unwrap() = answer;
+    }
+
+    /// Samples of all series called `name`: labels, times and values.
+    fn samples(&self, name: &str) -> Vec<(String, Vec<i64>, Vec<f64>)> {
+        let mut all = Vec::new();
+        for shard in 0..SHARDS {
+            let selection =
+                self.store.select(shard, &[Matcher::equal("__name__", name)], 0, i64::MAX).unwrap();
+            for (i, labels) in selection.labels.iter().enumerate() {
+                let (mut ts, mut vs) = (Vec::new(), Vec::new());
+                selection.read(i, 0, i64::MAX, &mut ts, &mut vs).unwrap();
+                all.push((labels.to_string(), ts, vs));
+            }
+        }
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// The last value of the only series called `name`.
+    fn last(&self, name: &str) -> Option<f64> {
+        self.samples(name).first().and_then(|s| s.2.last().copied())
+    }
+
+    fn target(&self) -> Option<TargetInfo> {
+        self.manager.targets().active.into_iter().next()
+    }
+
+    /// Waits until `done`, which must come within ten seconds.
+    async fn until(&self, what: &str, mut done: impl FnMut(&Bench) -> bool) {
+        for _ in 0..1000 {
+            if done(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never: {what}; target: {:?}", self.target());
+    }
+
+    async fn until_error(&self, expected: &str) {
+        self.until(expected, |b| {
+            b.target().is_some_and(|t| t.health == Health::Down && t.last_error.contains(expected))
+        })
+        .await;
+    }
+
+    async fn until_up(&self) {
+        self.until("up", |b| b.target().is_some_and(|t| t.health == Health::Up)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_comes_up_fails_and_recovers() {
+    let bench = Bench::new("# HELP a help\n# TYPE a gauge\na{x=\"1\"} 1\na{x=\"2\"} 2\nb 3\n", false).await;
+    bench.apply("");
+    bench.until("three scrapes", |b| b.samples("up").first().is_some_and(|s| s.1.len() >= 3)).await;
+    let address = &bench.address;
+    let up = &bench.samples("up")[0];
+    assert_eq!(up.0, format!("up{{instance=\"{address}\", job=\"j\"}}"));
+    let offset = up.1[0].rem_euclid(100);
+    let aligned = up.1.iter().filter(|t| t.rem_euclid(100) == offset).count();
+    assert!(aligned * 2 > up.1.len(), "{:?}", up.1);
+    let a = bench.samples("a");
+    assert_eq!(a[0].0, format!("a{{instance=\"{address}\", job=\"j\", x=\"1\"}}"));
+    assert_eq!((a.len(), a[0].2[0], a[1].2[0]), (2, 1.0, 2.0));
+    assert_eq!(a[0].1, a[1].1, "one clock for all series of a scrape");
+    assert_eq!(bench.last("scrape_samples_scraped"), Some(3.0));
+    assert_eq!(bench.samples("scrape_series_added")[0].2[..2], [3.0, 0.0]);
+    let headers = bench.site.headers.lock().unwrap().clone();
+    assert_eq!(headers["x-prometheus-scrape-timeout-seconds"], "0.09");
+    assert_eq!(headers["accept-encoding"], "gzip");
+    assert!(headers["accept"].to_str().unwrap().starts_with("application/openmetrics-text;version=1.0.0"));
+    let metadata = bench.manager.metadata(|_| true);
+    assert_eq!((metadata[0].metric.as_str(), metadata[0].metadata.help.as_str()), ("a", "help"));
+
+    bench.answer(Answer { status: StatusCode::INTERNAL_SERVER_ERROR, ..text("") });
+    bench.until_error("server returned HTTP status 500 Internal Server Error").await;
+    assert_eq!(bench.last("up"), Some(0.0));
+    assert!(is_stale(bench.last("b").unwrap()), "all series of a failed target are stale");
+    assert!(!is_stale(bench.last("scrape_duration_seconds").unwrap()));
+
+    bench.answer(text("a{x=\"1\"} 5\n"));
+    bench.until("recovery", |b| b.last("a") == Some(5.0)).await;
+    assert!(is_stale(bench.samples("a")[1].2.last().copied().unwrap()));
+    assert_eq!(bench.samples("b")[0].2.iter().filter(|v| is_stale(**v)).count(), 1, "one marker per end");
+    bench.manager.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_vanishes_is_marked_stale_once() {
+    let bench = Bench::new("a 1\nb 2\nc 3\n", false).await;
+    bench.apply("");
+    bench.until("b", |b| b.last("b") == Some(2.0)).await;
+    bench.answer(text("a 1\nd 4\nc 3\nc 9\n"));
+    bench.until("d", |b| b.samples("d").first().is_some_and(|s| s.1.len() > 2)).await;
+    let b = &bench.samples("b")[0].2;
+    assert!(is_stale(b[b.len() - 1]) && !is_stale(b[b.len() - 2]), "{b:?}");
+    assert_eq!(bench.last("c"), Some(3.0), "of duplicates the first wins");
+    let rendered = bench.registry.render();
+    assert!(!rendered.contains("sample_duplicate_timestamp_total 0"), "{rendered}");
+    // The target goes: everything ends, the reports too, and nothing more is written.
+    bench.apply_targets("[]", "");
+    bench.until("the end", |b| b.last("up").is_some_and(is_stale)).await;
+    assert!(is_stale(bench.last("a").unwrap()) && is_stale(bench.last("scrape_duration_seconds").unwrap()));
+    assert!(bench.target().is_none());
+    let scrapes = bench.samples("up")[0].1.len();
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(bench.samples("up")[0].1.len(), scrapes);
+    assert_eq!(bench.samples("b")[0].2.iter().filter(|v| is_stale(**v)).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_leaves_no_stale_markers() {
+    let bench = Bench::new("a 1\nb 2\n", false).await;
+    bench.apply("");
+    bench.until("b", |b| b.last("b") == Some(2.0)).await;
+    bench.apply("metric_relabel_configs: [{source_labels: [__name__], regex: b, action: drop}]");
+    bench.until("b is dropped", |b| b.last("b").is_some_and(is_stale)).await;
+    let before = bench.samples("a")[0].1.len();
+    bench.until("a goes on", |b| b.samples("a")[0].1.len() > before + 2).await;
+    assert!(!bench.samples("a")[0].2.iter().any(|v| is_stale(*v)));
+    assert!(!bench.samples("up")[0].2.iter().any(|v| is_stale(*v)));
+    assert_eq!(bench.last("scrape_samples_scraped"), Some(2.0));
+    assert_eq!(bench.last("scrape_samples_post_metric_relabeling"), Some(1.0));
+    let rendered = bench.registry.render();
+    assert!(rendered.contains("prometheus_target_scrape_pool_reloads_total 1"), "{rendered}");
+    assert!(rendered.contains("prometheus_target_scrape_pool_targets{scrape_job=\"j\"} 1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_answers_have_names() {
+    let bench = Bench::new("a 1\n", false).await;
+    bench.apply("body_size_limit: 1KB");
+    bench.until_up().await;
+    bench.answer(Answer { content_type: "text/html", ..text("<!DOCTYPE html>\n") });
+    bench.until_error("received unsupported Content-Type \"text/html\" and no fallback_scrape_protocol specified for target").await;
+    bench.answer(text("a 1\nb{ 2\n"));
+    bench.until_error("line 2: labels are not closed").await;
+    bench.answer(text(&"# a long comment\n".repeat(100)));
+    bench.until_error("body size limit exceeded").await;
+    bench.answer(Answer { delay: Duration::from_secs(5), ..text("a 1\n") });
+    bench.until_error("context deadline exceeded").await;
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gz.write_all("# a long comment\n".repeat(1000).as_bytes()).unwrap();
+    bench.answer(Answer { body: gz.finish().unwrap(), gzip: true, ..text("") });
+    bench.until_error("body size limit exceeded").await;
+    bench.answer(Answer { gzip: true, ..text("not gzip at all") });
+    bench.until_error("cannot decompress gzip").await;
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gz.write_all(b"a 7\n").unwrap();
+    bench.answer(Answer { body: gz.finish().unwrap(), gzip: true, ..text("") });
+    bench.until("gzip", |b| b.last("a") == Some(7.0)).await;
+    // A Flask application that returns a plain string.
+    bench.answer(Answer { content_type: "text/html; charset=utf-8", ..text("a 8\n") });
+    bench.until("guess", |b| b.last("a") == Some(8.0)).await;
+    assert!(bench.target().unwrap().warning.unwrap().contains("looks like the text format"));
+    bench.answer(Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text("a 9\n") });
+    bench.until_error("data does not end with # EOF").await;
+    bench.apply_targets("['127.0.0.1:1']", "");
+    bench
+        .until_error("Get \"http://127.0.0.1:1/metrics\": dial tcp 127.0.0.1:1: connect: connection refused")
+        .await;
+    assert!(bench.registry.render().contains("prometheus_target_scrapes_exceeded_body_size_limit_total"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_fail_the_whole_scrape() {
+    let bench = Bench::new("a 1\nb 2\n", false).await;
+    bench.apply("sample_limit: 3");
+    bench.until_up().await;
+    bench.answer(text("a 1\nb 2\nc 3\nd 4\n"));
+    bench.until_error("sample limit exceeded").await;
+    bench.until("the last scrape", |b| b.last("scrape_samples_scraped") == Some(4.0)).await;
+    assert!(bench.samples("c").is_empty(), "nothing of a refused scrape is stored");
+    assert!(is_stale(bench.last("a").unwrap()));
+    bench.apply("label_limit: 3");
+    bench.answer(text("a{x=\"1\",y=\"2\"} 1\n"));
+    bench.until_error("label_limit exceeded (metric: a, number of labels: 5, limit: 3)").await;
+    bench.apply_targets(&format!("['{}', '127.0.0.1:1']", bench.address), "target_limit: 1");
+    bench.until_error("target_limit exceeded (number of targets: 2, limit: 1)").await;
+    let rendered = bench.registry.render();
+    assert!(!rendered.contains("prometheus_target_scrapes_exceeded_sample_limit_total 0"));
+    assert!(!rendered.contains("prometheus_target_scrape_pool_exceeded_label_limits_total 0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exposed_timestamps_are_honoured_without_staleness() {
+    use storage::clock::Clock;
+    let t = SystemClock.now() - 5_000;
+    let bench = Bench::new(&format!("a 1 {t}\nb 2\nfuture 1 {}\n", t + 3_600_000), false).await;
+    bench.apply("");
+    bench.until("a", |b| b.samples("a").first().is_some_and(|s| s.1 == [t])).await;
+    bench.answer(text("b 2\n"));
+    bench.until("the next scrape", |b| b.last("scrape_samples_scraped") == Some(1.0)).await;
+    assert_eq!(bench.samples("a")[0].2, [1.0]);
+    assert!(bench.samples("future").iter().all(|s| s.1.is_empty()));
+    bench.apply("honor_timestamps: false");
+    bench.answer(text(&format!("c 1 {t}\n")));
+    bench.until("c", |b| b.samples("c").first().is_some_and(|s| s.1[0] > t)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strict_mode_takes_no_guesses_and_relabelling_drops_targets() {
+    let bench = Bench::new("a 1\n", true).await;
+    bench.answer(Answer { content_type: "text/html; charset=utf-8", ..text("a 1\n") });
+    bench.apply("");
+    bench.until_error("received unsupported Content-Type").await;
+    bench.apply("relabel_configs: [{source_labels: [__address__], action: drop}]");
+    bench.until("dropped", |b| !b.manager.targets().dropped.is_empty()).await;
+    let targets = bench.manager.targets();
+    assert_eq!(targets.dropped[0].discovered_labels["__address__"], bench.address);
+    assert_eq!(targets.dropped_counts["j"], 1);
+    bench.until("none left", |b| b.target().is_none()).await;
+}
