@@ -178,7 +178,8 @@ fn scalar(text: &str) -> String {
         && !text.ends_with([':', ' '])
         && !text.chars().any(char::is_control);
     let duration = storage::model::time::parse_duration(text).is_ok() && text != "0";
-    if plain || duration { text.to_owned() } else { Value::String(text.to_owned()).to_string() }
+    let size = text.ends_with('B') && connectors::units::Bytes::parse(text).is_ok();
+    if plain || duration || size { text.to_owned() } else { Value::String(text.to_owned()).to_string() }
 }
 
 #[cfg(test)]

@@ -90,7 +90,27 @@ pub fn parse_with<T: DeserializeOwned>(
         l.is_empty() || l.starts_with('#') || l == "---"
     });
     let text = if empty { "{}" } else { text };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| explain(file, &e, known))
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+        let mut fault = explain(file, &e, known);
+        if let Some((line, column)) = key_place(text, &e) {
+            (fault.line, fault.column) = (line, column);
+        }
+        fault
+    })
+}
+
+/// Where the key of a "field x not found" stands: the error itself knows the beginning of its mapping only, in
+/// whose column all its keys are.
+fn key_place(text: &str, error: &serde_saphyr::Error) -> Option<(u64, u64)> {
+    let serde_saphyr::Error::Message { msg, location } = error.without_snippet() else { return None };
+    let (field, _) = not_found(msg)?;
+    let (first, column) = (location.line(), location.column());
+    let is_key = |line: &str| {
+        let here: String = line.chars().skip(column.saturating_sub(1) as usize).collect();
+        here.strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with(':'))
+    };
+    let at = text.lines().skip(first.saturating_sub(1) as usize).position(is_key)?;
+    Some((first + at as u64, column))
 }
 
 /// A parser's error as a fault.
