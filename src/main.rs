@@ -1,2 +1,137 @@
 //! The perennial binary: flags, configuration, wiring, shutdown. The only place that knows every crate.
-fn main() {}
+//!
+//! [`flags`] and [`config`] say what is wanted, [`server`] opens the rooms and joins them, the other modules
+//! translate between neighbours.
+
+mod admin;
+mod alerts;
+mod config;
+mod embedded;
+mod flags;
+mod language;
+mod log;
+mod server;
+mod sources;
+mod writes;
+
+use admin::{AdminOf, Control};
+use flags::{Exit, Flags};
+use server::{Loaded, Server};
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// mimalloc: many small label sets, several threads; measured in reference/engine.md's benchmarks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit code for a configuration or a flag that cannot be used.
+const UNUSABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let flags = match flags::parse(std::env::args().skip(1)) {
+        Ok(flags) => flags,
+        Err(Exit { code: 0, text }) => return say(&mut std::io::stdout(), &text, 0),
+        Err(Exit { code, text }) => return say(&mut std::io::stderr(), &text, u8::try_from(code).unwrap_or(UNUSABLE)),
+    };
+    log::start(flags.log_level(), if flags.log_json() { "json" } else { "logfmt" });
+    // Two providers of cryptography could be linked; this one is the one we mean. Only the first call counts.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    flags.without_effect().iter().for_each(|line| tracing::info!("{line}"));
+    flags.unknown_features().iter().for_each(|line| tracing::warn!("{line}"));
+    let loaded = match load(&flags) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::error!("the configuration cannot be used");
+            return say(&mut std::io::stderr(), &format!("{error}\n"), UNUSABLE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(&mut std::io::stderr(), &format!("cannot start threads: {error}\n"), 1),
+    };
+    match run(&runtime, flags, loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(to: &mut dyn Write, text: &str, code: u8) -> ExitCode {
+    // Nobody may be reading: the exit code says it too.
+    let _ = to.write_all(text.as_bytes());
+    ExitCode::from(code)
+}
+
+/// The configuration that the flags name, or the embedded one.
+fn load(flags: &Flags) -> Result<Loaded, String> {
+    let language = language::options(|name| flags.feature(name));
+    match flags.config_file() {
+        None => embedded::load(flags, &language),
+        Some(path) => {
+            let (config, warnings) = config::load(&path).map_err(|e| e.to_string())?;
+            server::load_rules(config, warnings, &language).map_err(|e| e.to_string())
+        }
+    }
+}
+
+fn run(runtime: &tokio::runtime::Runtime, flags: Flags, loaded: Loaded) -> Result<(), String> {
+    let addresses = flags.listen_addresses();
+    let default = flags.config_file().is_none();
+    let _guard = runtime.enter();
+    let listeners = runtime.block_on(listen(&addresses))?;
+    let server = Arc::new(Server::open(flags, &loaded.config)?);
+    let control = Arc::new(Control::new(server.clone(), &loaded));
+    server.apply(&loaded)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(","), "perennial is ready");
+    if default {
+        say(&mut std::io::stderr(), &embedded::welcome(&addresses[0]), 0);
+    }
+    let shutdown = wait_for_end(control.clone());
+    let step = loaded.config.evaluation_interval();
+    let served = runtime.block_on(server.serve(listeners, AdminOf(control), step, shutdown));
+    tracing::info!("stopping");
+    let closed = server.close();
+    tracing::info!("stopped");
+    served.and(closed)
+}
+
+async fn listen(addresses: &[String]) -> Result<Vec<TcpListener>, String> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        // Prometheus also takes ":9090".
+        let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.clone() };
+        let listener = TcpListener::bind(&full).await;
+        listeners.push(listener.map_err(|e| format!("cannot listen on {address}: {e}; choose another --web.listen-address"))?);
+    }
+    Ok(listeners)
+}
+
+/// Resolves when the server should stop; SIGHUP reloads meanwhile.
+async fn wait_for_end(control: Arc<Control>) {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {
+        tracing::error!("cannot listen for signals; stop the server with /-/quit");
+        return control.quit.notified().await;
+    };
+    loop {
+        tokio::select! {
+            _ = term.recv() => return tracing::info!("SIGTERM received"),
+            _ = int.recv() => return tracing::info!("SIGINT received"),
+            () = control.quit.notified() => return tracing::info!("asked to quit"),
+            // The outcome is in the log and in the metrics.
+            _ = hup.recv() => drop(control.clone().reload().await),
+        }
+    }
+}
+
+/// The machine's name, for links and labels.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}

@@ -8,3 +8,6 @@ pub const QUERY_SAMPLES: usize = 50_000_000;
 pub const BLOCK_STEPS: usize = 256;
 /// Rounds of rules reading recorded rules inside one tick; a longer chain goes on in the next tick.
 pub const TICK_ROUNDS: u64 = 64;
+/// How often the last argument of a variadic function may be repeated beyond its signature: bounds the work
+/// per series. Prometheus has no such limit; nobody joins more labels.
+pub const REPEATED_ARGUMENTS: usize = 255;

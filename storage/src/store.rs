@@ -4,27 +4,42 @@
 //! series) or by row ([`Store::append_rows`], remote write). Both get an LSN; data is acknowledged
 //! once [`Store::on_committed`] says so. Readers take a [`Selection`], a snapshot that holds no lock.
 
+mod append;
 mod batch;
+mod blocks;
+mod flush;
 mod options;
+mod recovery;
 mod selection;
+mod stats;
 
 pub use batch::{Appended, Columns, Feed, FeedData, FeedItem, GroupId, Layout, Row, Tell};
+pub use flush::{History, LabelledPart, SeriesSamples};
 pub use options::{HeadStats, Options, Replay, StoreError};
 pub(crate) use selection::Runs;
 pub use selection::{Part, Selection};
 
 use crate::disk::Disk;
-use crate::head::{Counts, Head, Taken};
+use crate::head::{Head, group_id};
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
-use parking_lot::RwLock;
+use crate::wal::{Batch, Log, LogOptions};
+use parking_lot::{Mutex, RwLock};
 use selection::{Entry, Sources};
+use stats::{Gathered, StoreMetrics};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The store.
 pub struct Store {
+    options: Options,
+    disk: Arc<dyn Disk>,
     shards: Vec<RwLock<Shard>>,
+    log: Log,
+    history: Option<Arc<dyn History>>,
     feed: RwLock<Option<Arc<dyn Feed>>>,
+    metrics: StoreMetrics,
+    flush_lock: Mutex<()>,
 }
 
 /// One shard under its lock.
@@ -32,6 +47,8 @@ struct Shard {
     head: Head,
     /// Append sequence number.
     seq: u64,
+    /// Records being encoded; kept for its memory.
+    batch: Batch,
 }
 
 impl Store {
@@ -41,30 +58,47 @@ impl Store {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
-        let _ = (disk, metrics);
-        let head = || Head::new(options.block_range_ms, options.out_of_order_ms);
-        let shards = (0..SHARDS).map(|_| RwLock::new(Shard { head: head(), seq: 0 })).collect();
-        Ok((Arc::new(Store { shards, feed: RwLock::new(None) }), Replay::default()))
+        let (history, bad_blocks) = blocks::BlockHistory::open(&options.dir, disk.clone())?;
+        let (store, mut replay) = Store::open_with(options, disk, metrics, Some(Arc::new(history)))?;
+        replay.damage.extend(bad_blocks);
+        Ok((store, replay))
+    }
+
+    /// As [`Store::open`], with this history behind the head; without one, nothing ever leaves the head.
+    pub fn open_with(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+        history: Option<Arc<dyn History>>,
+    ) -> Result<(Arc<Store>, Replay), StoreError> {
+        let dir = options.dir.join("wal");
+        disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
+        let make = || Head::new(options.block_range_ms, options.out_of_order_ms);
+        let recovered = recovery::recover(disk.as_ref(), &dir, make)?;
+        let outcome = recovered.outcome;
+        let log_options = LogOptions {
+            dir,
+            sync_interval_ms: options.wal_sync_interval_ms,
+            next_lsn: outcome.last_lsn + 1,
+            next_segment: outcome.last_number + 1,
+            segments: outcome.segments,
+        };
+        let log = Log::start(log_options, disk.clone(), metrics)?;
+        let metrics = StoreMetrics::new(metrics);
+        metrics.corruptions.add(outcome.damage.len() as u64);
+        metrics.clean_start.set(f64::from(u8::from(outcome.clean)));
+        metrics.series.set(recovered.heads.iter().map(Head::active).sum::<u64>() as f64);
+        metrics.chunks.set(recovered.heads.iter().map(Head::chunks).sum::<u64>() as f64);
+        let shard = |head| RwLock::new(Shard { head, seq: 0, batch: Batch::default() });
+        let shards = recovered.heads.into_iter().map(shard).collect();
+        let (feed, flush_lock) = (RwLock::new(None), Mutex::new(()));
+        let replay = Replay { records: outcome.records, samples: recovered.samples, damage: outcome.damage };
+        let store = Store { options, disk, shards, log, history, feed, metrics, flush_lock };
+        Ok((Arc::new(store), replay))
     }
 
     fn shard(&self, shard: u16) -> &RwLock<Shard> {
         &self.shards[usize::from(shard % SHARDS)]
-    }
-
-    fn check_rows(&self, rows: &[Row]) -> Result<(), StoreError> {
-        let slots: Vec<u32> = (0..SHARDS).map(|shard| self.slots(shard)).collect();
-        let known =
-            |series: SeriesRef| slots.get(usize::from(series.shard)).is_some_and(|n| series.slot < *n);
-        match rows.iter().find(|row| !known(row.series)) {
-            Some(row) => Err(StoreError::Refused(format!("no series {:?}", row.series))),
-            None => Ok(()),
-        }
-    }
-
-    fn tell(&self, item: FeedItem) {
-        if let Some(feed) = &*self.feed.read() {
-            feed.push(item);
-        }
     }
 
     /// From now on `feed` hears of every append with [`Tell::Feed`].
@@ -75,14 +109,17 @@ impl Store {
     /// The group with this key in this shard; made on first use.
     pub fn open_group(&self, key: &str, shard: u16) -> GroupId {
         let group = self.shard(shard).write().head.open_group(key);
-        GroupId(group * u32::from(SHARDS) + u32::from(shard % SHARDS))
+        GroupId(group_id(shard, group))
     }
 
     /// Where the series with these labels lives; made, and logged, on first use.
     pub fn resolve(&self, labels: &Labels) -> SeriesRef {
         let shard = shard_of(labels);
         let known = self.shard(shard).read().head.find(labels);
-        let slot = known.unwrap_or_else(|| self.shard(shard).write().head.resolve(labels));
+        let slot = known.unwrap_or_else(|| {
+            self.metrics.series.add(1.0);
+            self.shard(shard).write().head.resolve(labels)
+        });
         SeriesRef { shard, slot }
     }
 
@@ -96,52 +133,10 @@ impl Store {
         self.shard(shard).read().head.slots()
     }
 
-    /// Appends one batch.
-    pub fn append_columns(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
-        let (shard_at, group) =
-            ((batch.group.0 % u32::from(SHARDS)) as u16, batch.group.0 / u32::from(SHARDS));
-        let mut shard = self.shard(shard_at).write();
-        let mut counts = Counts::default();
-        let taken = shard.head.append_columns(group, &batch.layout, batch.t, &batch.values, &mut counts)?;
-        shard.seq += 1;
-        if tell == Tell::Feed {
-            let data = match taken {
-                Taken::Row { values, .. } => FeedData::Columns(Columns { values, ..batch.clone() }),
-                Taken::Late(rows) => FeedData::Rows(rows),
-            };
-            self.tell(FeedItem { shard: shard_at, seq: shard.seq, data });
-        }
-        Ok(appended(&counts, 0, shard.seq))
-    }
-
-    /// Appends single samples, in any order and of any shard.
-    pub fn append_rows(&self, rows: &[Row]) -> Result<Appended, StoreError> {
-        self.check_rows(rows)?;
-        let mut counts = Counts::default();
-        let mut seq = 0;
-        for shard_at in 0..SHARDS {
-            if !rows.iter().any(|row| row.series.shard == shard_at) {
-                continue;
-            }
-            let mut shard = self.shard(shard_at).write();
-            let mut stored = Vec::new();
-            for row in rows.iter().filter(|row| row.series.shard == shard_at) {
-                if shard.head.append_row(row.series.slot, row.t, row.v, &mut counts) {
-                    stored.push((row.series.slot, row.t, row.v));
-                }
-            }
-            shard.seq += 1;
-            seq = shard.seq;
-            self.tell(FeedItem { shard: shard_at, seq, data: FeedData::Rows(stored) });
-        }
-        Ok(appended(&counts, 0, seq))
-    }
-
     /// Calls `done` (on the WAL's thread, or at once) when everything up to `lsn` would survive kill -9;
     /// with an error if it never will.
     pub fn on_committed(&self, lsn: u64, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
-        let _ = lsn;
-        done(Ok(()));
+        self.log.on_committed(lsn, done);
     }
 
     /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, from head and blocks.
@@ -152,15 +147,37 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Selection, StoreError> {
-        let shard = self.shard(shard).read();
-        let mut entries: Vec<Entry> = Vec::new();
-        let head = shard.head.snapshot(matchers, from, to, |slot, labels| {
-            let sources = Sources { head: Some(entries.len() as u32), parts: Vec::new() };
-            entries.push(Entry { labels: labels.clone(), slot: Some(slot), sources });
-        });
-        let seq = shard.seq;
-        drop(shard);
+        let (seq, mut entries, head) = {
+            let shard = self.shard(shard).read();
+            let mut entries: Vec<Entry> = Vec::new();
+            let head = shard.head.snapshot(matchers, from, to, |slot, labels| {
+                let sources = Sources { head: Some(entries.len() as u32), parts: Vec::new() };
+                entries.push(Entry { labels: labels.clone(), slot: Some(slot), sources });
+            });
+            (shard.seq, entries, head)
+        };
+        // After the head: what moves into a block in between is seen twice rather than not at all.
+        if let Some(history) = &self.history {
+            let parts = history.select(shard, matchers, from, to)?;
+            self.add_parts(shard, parts, &mut entries);
+        }
         Ok(Selection::new(seq, entries, head))
+    }
+
+    /// Adds what blocks know to the series of the head.
+    fn add_parts(&self, shard: u16, parts: Vec<LabelledPart>, entries: &mut Vec<Entry>) {
+        let mut known: HashMap<Labels, usize> = HashMap::new();
+        if !parts.is_empty() {
+            known = entries.iter().enumerate().map(|(i, entry)| (entry.labels.clone(), i)).collect();
+        }
+        for (labels, part) in parts {
+            let at = *known.entry(labels.clone()).or_insert_with(|| {
+                let slot = self.shard(shard).read().head.find(&labels);
+                entries.push(Entry { labels, slot, sources: Sources::default() });
+                entries.len() - 1
+            });
+            entries[at].sources.parts.push(part);
+        }
     }
 
     /// Sorted names of the labels of all series in `from..=to` that satisfy any of the matcher sets (none: all).
@@ -170,11 +187,13 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
-        let mut names = std::collections::BTreeSet::new();
-        let _ = (from, to);
-        for shard in &self.shards {
-            shard.read().head.label_names(sets, &mut names);
+        let mut names = BTreeSet::new();
+        for shard in
+            self.shards.iter().map(|shard| shard.read()).filter(|shard| overlaps(&shard.head, from, to))
+        {
+            shard.head.label_names(sets, &mut names);
         }
+        names.extend(self.history.iter().flat_map(|history| history.label_names(sets, from, to)));
         Ok(names.into_iter().collect())
     }
 
@@ -186,33 +205,41 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
-        let mut values = std::collections::BTreeSet::new();
-        let _ = (from, to);
-        for shard in &self.shards {
-            shard.read().head.label_values(name, sets, &mut values);
+        let mut values = BTreeSet::new();
+        for shard in
+            self.shards.iter().map(|shard| shard.read()).filter(|shard| overlaps(&shard.head, from, to))
+        {
+            shard.head.label_values(name, sets, &mut values);
         }
+        values.extend(self.history.iter().flat_map(|history| history.label_values(name, sets, from, to)));
         Ok(values.into_iter().collect())
     }
 
     /// Counts; the lists hold at most `limit` entries.
     pub fn stats(&self, limit: usize) -> HeadStats {
-        let _ = limit;
-        unimplemented!()
+        let mut gathered = Gathered::default();
+        self.shards.iter().for_each(|shard| gathered.add(&shard.read().head));
+        gathered.finish(limit)
     }
 
     /// Housekeeping, to be called about once a minute: flushes what is complete as of `now` into blocks and
     /// drops the log behind it. Returns the number of blocks written.
     pub fn maintain(&self, now: TimeMs) -> Result<usize, StoreError> {
-        let _ = now;
-        unimplemented!()
+        let written = self.flush(now);
+        let count =
+            |of: fn(&Head) -> u64| self.shards.iter().map(|shard| of(&shard.read().head)).sum::<u64>() as f64;
+        self.metrics.series.set(count(Head::active));
+        self.metrics.chunks.set(count(Head::chunks));
+        written
     }
 
     /// Writes and syncs what is queued and stops the log's thread.
     pub fn close(&self) -> Result<(), StoreError> {
-        unimplemented!()
+        self.log.close()
     }
 }
 
-fn appended(counts: &Counts, lsn: u64, seq: u64) -> Appended {
-    Appended { lsn, stored: counts.stored, too_old: counts.too_old, duplicate: counts.duplicate, seq }
+/// Whether a head has samples in `from..=to`; by its ends only, as Prometheus does.
+fn overlaps(head: &Head, from: TimeMs, to: TimeMs) -> bool {
+    head.span().is_some_and(|(min, max)| min <= to && max >= from)
 }

@@ -3,12 +3,12 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::value::{ABSENT, STALE, is_absent};
 use storage::model::{Labels, Matcher, SeriesRef, shard_of};
-use storage::store::{Columns, Layout, Options, Row, Store, Tell};
+use storage::store::{Columns, History, Layout, Options, Part, Row, SeriesSamples, Store, StoreError, Tell};
 
 const OUT_OF_ORDER: i64 = 3_000;
 
@@ -21,10 +21,79 @@ fn options(dir: &std::path::Path) -> Options {
     }
 }
 
-fn open(dir: &std::path::Path) -> Arc<Store> {
-    let (store, replay) = Store::open(options(dir), Arc::new(OsDisk), &Metrics::default()).unwrap();
+/// With blocks in memory, or real ones.
+fn open(dir: &std::path::Path, history: Option<&Arc<Past>>) -> Arc<Store> {
+    let disk = Arc::new(OsDisk);
+    let (store, replay) = match history.cloned() {
+        None => Store::open(options(dir), disk, &Metrics::default()),
+        Some(past) => {
+            Store::open_with(options(dir), disk, &Metrics::default(), Some(past as Arc<dyn History>))
+        }
+    }
+    .unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
     store
+}
+
+/// Blocks kept in memory.
+#[derive(Default)]
+struct Past(Mutex<Vec<Block>>);
+
+struct Block {
+    span: (i64, i64),
+    series: Vec<(Labels, Arc<Samples>)>,
+}
+
+struct Samples(Vec<(i64, f64)>);
+
+impl Part for Samples {
+    fn read(&self, from: i64, to: i64, ts: &mut Vec<i64>, vs: &mut Vec<f64>) -> Result<(), StoreError> {
+        for (t, v) in self.0.iter().filter(|(t, _)| (from..=to).contains(t)) {
+            ts.push(*t);
+            vs.push(*v);
+        }
+        Ok(())
+    }
+}
+
+impl History for Past {
+    fn write(
+        &self,
+        from: i64,
+        to: i64,
+        series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
+    ) -> Result<(), StoreError> {
+        let series: Vec<(Labels, Arc<Samples>)> = series
+            .map(|s| s.map(|s| (s.labels, Arc::new(Samples(s.ts.into_iter().zip(s.vs).collect())))))
+            .collect::<Result<_, _>>()?;
+        assert!(series.is_sorted_by(|a, b| a.0 < b.0), "sorted by labels");
+        let in_range = |s: &Samples| !s.0.is_empty() && s.0.iter().all(|(t, _)| (from..to).contains(t));
+        assert!(series.iter().all(|(_, samples)| in_range(samples)));
+        self.0.lock().unwrap().push(Block { span: (from, to), series });
+        Ok(())
+    }
+
+    fn select(
+        &self,
+        shard: u16,
+        matchers: &[Matcher],
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<(Labels, Arc<dyn Part>)>, StoreError> {
+        let blocks = self.0.lock().unwrap();
+        let series = blocks.iter().filter(|b| b.span.0 <= to && b.span.1 > from).flat_map(|b| &b.series);
+        let hits =
+            series.filter(|(l, _)| shard_of(l) == shard && matchers.iter().all(|m| m.matches_labels(l)));
+        Ok(hits.map(|(l, samples)| (l.clone(), samples.clone() as Arc<dyn Part>)).collect())
+    }
+
+    fn label_names(&self, _: &[Vec<Matcher>], _: i64, _: i64) -> Vec<String> {
+        vec!["past".to_owned()]
+    }
+
+    fn label_values(&self, _: &str, _: &[Vec<Matcher>], _: i64, _: i64) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Series of one target share a shard.
@@ -38,6 +107,10 @@ enum Step {
     Batch { group: usize, dt: i64, series: Vec<usize>, values: Vec<f64> },
     /// Rows: series, time relative to now, value.
     Rows(Vec<(usize, i64, f64)>),
+    /// Close, open, replay.
+    Reopen,
+    /// Housekeeping.
+    Maintain,
 }
 
 fn value() -> impl Strategy<Value = f64> {
@@ -63,7 +136,7 @@ fn step() -> impl Strategy<Value = Step> {
         })
         .prop_map(|(group, dt, series, values)| Step::Batch { group, dt, series, values });
     let rows = proptest::collection::vec((0usize..14, -4_000i64..300, value()), 1..6).prop_map(Step::Rows);
-    prop_oneof![5 => batch, 1 => rows]
+    prop_oneof![50 => batch, 10 => rows, 1 => Just(Step::Reopen), 1 => Just(Step::Maintain)]
 }
 
 /// What the store must hold: per series time → bits.
@@ -78,6 +151,13 @@ struct Counts {
 }
 
 impl Model {
+    fn would_store(&self, series: usize, t: i64) -> bool {
+        self.0.get(&series).is_none_or(|samples| {
+            let newest = samples.keys().next_back().copied().unwrap_or(i64::MIN);
+            !samples.contains_key(&t) && t >= newest - OUT_OF_ORDER
+        })
+    }
+
     fn add(&mut self, series: usize, t: i64, v: f64, counts: &mut Counts) {
         let samples = self.0.entry(series).or_default();
         let newest = samples.keys().next_back().copied();
@@ -124,6 +204,8 @@ struct Run {
     model: Model,
     now: i64,
     layouts: BTreeMap<Vec<u32>, Arc<Layout>>,
+    /// Samples that the model would refuse are not even tried: the head forgets what it moved to blocks.
+    only_good: bool,
 }
 
 impl Run {
@@ -143,23 +225,31 @@ impl Run {
                 let slots: Vec<u32> = series.iter().map(|i| self.resolve(store, *i).slot).collect();
                 let layout =
                     self.layouts.entry(slots.clone()).or_insert_with(|| Arc::new(Layout { slots })).clone();
-                for (i, v) in series.iter().zip(values).filter(|(_, v)| !is_absent(**v)) {
-                    self.model.add(*i, t, *v, &mut counts);
+                let mut values = values.clone();
+                for (i, v) in series.iter().zip(&mut values) {
+                    if self.only_good && !self.model.would_store(*i, t) {
+                        *v = ABSENT;
+                    }
+                    if !is_absent(*v) {
+                        self.model.add(*i, t, *v, &mut counts);
+                    }
                 }
-                let batch = Columns { group, layout, t, values: values.clone().into() };
+                let batch = Columns { group, layout, t, values: values.into() };
                 store.append_columns(&batch, Tell::Feed).unwrap()
             }
             Step::Rows(rows) => {
-                let rows: Vec<Row> = rows
-                    .iter()
-                    .map(|(i, dt, v)| {
-                        let v = storage::model::value::sanitize(*v);
-                        self.model.add(*i, self.now + dt, v, &mut counts);
-                        Row { series: self.resolve(store, *i), t: self.now + dt, v }
-                    })
-                    .collect();
+                let mut good = Vec::new();
+                for (i, dt, v) in rows {
+                    let (t, v) = (self.now + dt, storage::model::value::sanitize(*v));
+                    if !self.only_good || self.model.would_store(*i, t) {
+                        self.model.add(*i, t, v, &mut counts);
+                        good.push(Row { series: self.resolve(store, *i), t, v });
+                    }
+                }
+                let rows = good;
                 store.append_rows(&rows).unwrap()
             }
+            Step::Reopen | Step::Maintain => return,
         };
         let got =
             Counts { stored: appended.stored, too_old: appended.too_old, duplicate: appended.duplicate };
@@ -167,17 +257,97 @@ impl Run {
     }
 }
 
+fn check(steps: &[Step], probe: i64, only_good: bool, real: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let past = Arc::new(Past::default());
+    let history = (!real).then_some(&past);
+    let mut store = open(dir.path(), history);
+    let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new(), only_good };
+    for step in steps {
+        match step {
+            Step::Reopen => {
+                let before = contents(&store, i64::MIN, i64::MAX);
+                store.close().unwrap();
+                store = open(dir.path(), history);
+                assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
+            }
+            Step::Maintain if only_good => drop(store.maintain(run.now).unwrap()),
+            Step::Maintain => (),
+            _ => run.step(&store, step),
+        }
+    }
+    for _ in 0..2 {
+        assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
+        assert_eq!(contents(&store, probe, probe + 2_000), expected(&run.model, probe, probe + 2_000));
+        store.close().unwrap();
+        store = open(dir.path(), history);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn the_store_is_a_map(steps in proptest::collection::vec(step(), 1..150), probe in 0i64..20_000) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path());
-        let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new() };
-        for step in &steps {
-            run.step(&store, step);
-        }
-        prop_assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
-        prop_assert_eq!(contents(&store, probe, probe + 2_000), expected(&run.model, probe, probe + 2_000));
+        check(&steps, probe, false, false);
     }
+
+    #[test]
+    fn so_it_is_with_blocks(steps in proptest::collection::vec(step(), 100..400), probe in 0i64..40_000) {
+        check(&steps, probe, true, false);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+    #[test]
+    fn and_with_blocks_on_disk(steps in proptest::collection::vec(step(), 200..300), probe in 0i64..40_000) {
+        check(&steps, probe, true, true);
+    }
+}
+
+#[test]
+fn complete_ranges_leave_the_head_and_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = Arc::new(Past::default());
+    let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new(), only_good: true };
+    // Three sessions of 30 s: three segments; series 9 is only in the first.
+    for session in 0..3 {
+        let store = open(dir.path(), Some(&history));
+        let mut series: Vec<usize> = (0..8).collect();
+        series.extend((session == 0).then_some(9));
+        for i in 0..30 {
+            let values = series.iter().map(|c| (i * c) as f64).collect();
+            run.step(&store, &Step::Batch { group: 0, dt: 1_000, series: series.clone(), values });
+        }
+        store.close().unwrap();
+    }
+    let segments = || {
+        let names = std::fs::read_dir(dir.path().join("wal")).unwrap().map(|e| e.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|n| n.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(segments(), ["00000001.wal", "00000002.wal", "00000003.wal"]);
+    let store = open(dir.path(), Some(&history));
+    assert_eq!(store.stats(9).series, 9);
+    assert_eq!(store.maintain(run.now).unwrap(), 9, "6 s to 95 s: the ranges before 90 s");
+    assert_eq!(store.maintain(run.now).unwrap(), 0);
+    assert_eq!(segments(), ["00000003.wal", "checkpoint.00000003"]);
+    let stats = store.stats(2);
+    assert_eq!(
+        (stats.series, stats.min_time, stats.max_time),
+        (8, 90_000, 95_000),
+        "series 9 is gone from the head"
+    );
+    assert_eq!(stats.by_metric, [("m".to_owned(), 8)]);
+    assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
+    store.close().unwrap();
+    let past = history.clone() as Arc<dyn History>;
+    let (store, replay) =
+        Store::open_with(options(dir.path()), Arc::new(OsDisk), &Metrics::default(), Some(past)).unwrap();
+    assert_eq!((replay.samples, replay.damage), (6 * 8, Vec::new()), "what is in blocks is not replayed");
+    let series = store.resolve(&labels(9));
+    let row = Row { series, t: 96_000, v: 1.0 };
+    assert_eq!(store.append_rows(&[row]).unwrap().stored, 1, "and may come back");
+    assert_eq!(store.stats(0).series, 9);
 }

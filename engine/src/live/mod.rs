@@ -1,11 +1,28 @@
 //! The live runtime: plans that stand, kept current by one timely dataflow.
+//!
+//! **Rules are data, not dataflows.** The graph is fixed ([`dataflow`]): a [`local`] host per worker computes
+//! the local stage of every view over the [`ring`]s of its shards, a [`gather`] host finishes the views it owns,
+//! [`record`]s and [`tap`]s their answers. [`views`] is the table that all workers agree on, [`driver`] decides
+//! when it ticks, [`handle`] is what the rest of the house holds.
+
+pub mod dataflow;
+pub mod driver;
+pub mod gather;
+pub mod graph;
+pub mod handle;
+pub mod leaf;
+pub mod local;
+pub mod message;
+pub mod record;
+pub mod ring;
+pub mod tap;
+pub mod time;
+pub mod views;
+
+pub use handle::Live;
 
 use crate::plan::Plan;
-use std::sync::Arc;
-use storage::clock::Clock;
-use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
-use storage::store::Store;
 
 /// Identity of a standing plan.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -104,51 +121,4 @@ pub enum TapEvent {
 pub trait Sink: Send {
     /// Takes one event; `false`: the consumer is gone and wants no more.
     fn push(&mut self, event: TapEvent) -> bool;
-}
-
-/// The handle of the running live runtime. Cheap to clone.
-#[derive(Clone)]
-pub struct Live {}
-
-impl Live {
-    /// Starts the workers and the tick driver, and makes the runtime the store's feed.
-    pub fn start(
-        store: Arc<Store>,
-        clock: Arc<dyn Clock>,
-        options: LiveOptions,
-        metrics: &Metrics,
-    ) -> Result<Live, String> {
-        let _ = (store, clock, options, metrics);
-        unimplemented!()
-    }
-
-    /// Installs a view; it is full and current from the next tick on.
-    /// Fails if the plan cannot stand (a matrix, a string).
-    pub fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        let _ = view;
-        unimplemented!()
-    }
-
-    /// Removes a view and its taps. A recorded view's series end with stale markers.
-    pub fn remove(&self, view: ViewId) {
-        let _ = view;
-        unimplemented!()
-    }
-
-    /// Attaches a consumer: a snapshot at the next tick, then changes.
-    pub fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
-        let _ = (view, sink);
-        unimplemented!()
-    }
-
-    /// Detaches a consumer.
-    pub fn untap(&self, tap: TapId) {
-        let _ = tap;
-        unimplemented!()
-    }
-
-    /// Finishes the running tick and stops the workers.
-    pub fn stop(&self) {
-        unimplemented!()
-    }
 }

@@ -1,1 +1,214 @@
-//! Operators: see plan.
+//! Operators: what a step of a physical plan computes, the same in both runtimes.
+//!
+//! An operator keeps the *structure* of its answer (which row belongs to which group, which rows match,
+//! labels) apart from the *values*. Structure is worked out once per new row; values are plain `f64` columns,
+//! indexed by row, [`ABSENT`] where a row has no sample. The live runtime evaluates one tick and tells which
+//! rows changed; the query runtime evaluates step after step and calls every row changed. An operator may
+//! use the list of changed rows or ignore it; the answer must be the same (tests compare).
+//!
+//! [`stage`] runs a set of steps in order. [`build`] is the table from step to operator.
+
+pub mod absent;
+pub mod aggregate;
+pub mod binary;
+pub mod group;
+pub mod grouping;
+pub mod histogram;
+pub mod map;
+pub mod matching;
+pub mod scalar;
+pub mod sets;
+pub mod stage;
+
+use crate::plan::physical::StepOp;
+use storage::model::value::{ABSENT, is_absent};
+use storage::model::{Labels, TimeMs};
+
+/// The rows of one step at one time.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Labels per row. Rows are only ever added.
+    pub labels: Vec<Labels>,
+    /// Shard per row; empty where there is only one shard.
+    pub shards: Vec<u16>,
+    /// Value per row.
+    pub values: Vec<f64>,
+    /// Further values per row, for partial aggregates.
+    pub extra: Vec<Vec<f64>>,
+    /// Rows are in label order (saves sorting them).
+    pub sorted: bool,
+    /// Why there is no answer now.
+    pub error: Option<String>,
+    /// Grows with every evaluation that changed something.
+    pub version: u64,
+    /// What the latest change touched.
+    pub changed: Changed,
+}
+
+/// Which rows an evaluation changed.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub enum Changed {
+    /// Any of them.
+    #[default]
+    All,
+    /// Only these.
+    Rows(Vec<u32>),
+}
+
+/// An operand, with what changed in it since the reader last looked.
+pub struct Input<'a> {
+    /// The operand's rows.
+    pub out: &'a Output,
+    /// `None`: nothing changed.
+    pub delta: Option<&'a Changed>,
+}
+
+/// Why an evaluation has no answer; the text is Prometheus'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvalError(pub String);
+
+/// A step at work.
+pub trait Operator: Send {
+    /// Brings `out` up to the inputs at time `t` and records in `out.changed` what it touched
+    /// (an empty list: nothing).
+    fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError>;
+}
+
+impl Output {
+    /// Adds a row without a value and returns its index.
+    pub fn add_row(&mut self, labels: Labels) -> usize {
+        if self.sorted && self.labels.last().is_some_and(|last| *last >= labels) {
+            self.sorted = false;
+        }
+        self.labels.push(labels);
+        self.values.push(ABSENT);
+        self.extra.iter_mut().for_each(|lane| lane.push(ABSENT));
+        self.labels.len() - 1
+    }
+
+    /// Sets a value and notes the change, if it is one.
+    #[inline]
+    pub fn set(&mut self, row: usize, value: f64, touched: &mut Vec<u32>) {
+        if self.values[row].to_bits() != value.to_bits() {
+            self.values[row] = value;
+            touched.push(row as u32);
+        }
+    }
+
+    /// Rows that have a value.
+    pub fn present(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.values.len()).filter(|row| !is_absent(self.values[*row]))
+    }
+
+    /// Whether some rows carry the same labels (they may never be present together).
+    pub fn rows_by_labels(&self) -> Vec<u32> {
+        let mut rows: Vec<u32> = (0..self.labels.len() as u32).collect();
+        if !self.sorted || !self.shards.is_empty() {
+            let shard = |r: u32| self.shards.get(r as usize).copied().unwrap_or(0);
+            rows.sort_by(|a, b| {
+                self.labels[*a as usize].cmp(&self.labels[*b as usize]).then_with(|| shard(*a).cmp(&shard(*b)))
+            });
+        }
+        rows
+    }
+}
+
+impl Input<'_> {
+    /// The rows to look at: those that changed, or all.
+    pub fn rows(&self) -> RowIter<'_> {
+        match self.delta {
+            Some(Changed::Rows(rows)) => RowIter::Some(rows.iter()),
+            Some(Changed::All) => RowIter::All(0..self.out.values.len()),
+            None => RowIter::All(0..0),
+        }
+    }
+}
+
+/// Rows to look at.
+pub enum RowIter<'a> {
+    /// All of a range.
+    All(std::ops::Range<usize>),
+    /// A list.
+    Some(std::slice::Iter<'a, u32>),
+}
+
+impl Iterator for RowIter<'_> {
+    type Item = usize;
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        match self {
+            RowIter::All(range) => range.next(),
+            RowIter::Some(rows) => rows.next().map(|row| *row as usize),
+        }
+    }
+}
+
+/// The error of two samples with the same labels at one time.
+pub fn same_labelset() -> EvalError {
+    EvalError("vector cannot contain metrics with the same labelset".to_owned())
+}
+
+/// Finds rows that carry the same labels, to be checked for presence at the same time.
+#[derive(Debug, Default)]
+pub struct Twins {
+    seen: usize,
+    first: std::collections::HashMap<Labels, u32>,
+    pairs: Vec<(u32, u32)>,
+}
+
+impl Twins {
+    /// Learns the rows that `out` got since the last call.
+    pub fn learn(&mut self, out: &Output) {
+        for row in self.seen..out.labels.len() {
+            match self.first.entry(out.labels[row].clone()) {
+                std::collections::hash_map::Entry::Occupied(first) => self.pairs.push((*first.get(), row as u32)),
+                std::collections::hash_map::Entry::Vacant(place) => drop(place.insert(row as u32)),
+            }
+        }
+        self.seen = out.labels.len();
+    }
+
+    /// Fails if two rows with the same labels are present now.
+    pub fn check(&self, out: &Output) -> Result<(), EvalError> {
+        let present = |row: u32| !is_absent(out.values[row as usize]);
+        // A pair names the first row of its labels: a third row is compared with the first, and the
+        // second with the third only through it, so presence is counted per first row.
+        let mut owner: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
+        for (first, twin) in &self.pairs {
+            let count = owner.entry(*first).or_insert_with(|| u32::from(present(*first)));
+            *count += u32::from(present(*twin));
+            if *count > 1 {
+                return Err(same_labelset());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The operator of a step. Leaves and ports have none: their runtime fills them in.
+pub fn build(op: &StepOp) -> Option<Box<dyn Operator>> {
+    Some(match op {
+        StepOp::Leaf(..) | StepOp::Port(_) => return None,
+        StepOp::Number(n) => Box::new(scalar::Number(n.0)),
+        StepOp::Clock(function, shift) => Box::new(scalar::Clock::new(*function, *shift)),
+        StepOp::MapClock(function, shift) => Box::new(scalar::MapClock::new(*function, *shift)),
+        StepOp::ScalarBinary(op) => Box::new(scalar::ScalarBinary(*op)),
+        StepOp::Scalars(function) => Box::new(scalar::Scalars::new(*function)),
+        StepOp::ToScalar => Box::new(scalar::ToScalar),
+        StepOp::ToVector => Box::new(scalar::ToVector),
+        StepOp::Map(function) => Box::new(map::Map::new(*function)),
+        StepOp::Negate => Box::new(map::Map::negate()),
+        StepOp::Relabel(function, texts) => Box::new(map::Relabel::new(*function, texts.clone())),
+        StepOp::Sort(_) => Box::new(map::Map::identity()),
+        StepOp::VectorScalar { op, return_bool, scalar_left } => {
+            Box::new(binary::VectorScalar::new(*op, *return_bool, *scalar_left))
+        }
+        StepOp::Match(op, return_bool, matching) => Box::new(matching::Match::new(*op, *return_bool, matching.clone())),
+        StepOp::Set(op, matching) => Box::new(sets::Set::new(*op, matching.clone())),
+        StepOp::Partial(op, grouping) => Box::new(aggregate::Partial::new(*op, grouping.clone())),
+        StepOp::Merge(op) => Box::new(aggregate::Merge::new(*op)),
+        StepOp::Group(op, grouping, text) => Box::new(group::Group::new(*op, grouping.clone(), text.clone())),
+        StepOp::Absent(labels) => Box::new(absent::Absent::new(labels.clone())),
+        StepOp::HistogramQuantile => Box::new(histogram::HistogramQuantile::default()),
+    })
+}

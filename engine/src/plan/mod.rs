@@ -2,7 +2,10 @@
 //!
 //! A node carries everything a runtime needs, already resolved. Two nodes are equal when they ask the same
 //! question, wherever they stand in the text: spans take no part in equality or hashing, so that equal
-//! sub-plans can be shared. See [`split`](crate::plan) for the cut into local and gather stage.
+//! sub-plans can be shared. See [`physical`] for the cut into local and gather stage.
+
+pub mod explain;
+pub mod physical;
 
 use crate::functions::Function;
 use serde::{Deserialize, Serialize};
@@ -325,7 +328,9 @@ impl<'de> Deserialize<'de> for FunctionRef {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         let function = crate::functions::lookup(&name);
-        function.map(FunctionRef).ok_or_else(|| serde::de::Error::custom(format!("unknown function {name:?}")))
+        function
+            .map(FunctionRef)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown function {name:?}")))
     }
 }
 

@@ -1,6 +1,17 @@
 //! The query runtime: a plan's answer over a stretch of history.
+//!
+//! The same operators as live ([`crate::operators`]), fed step after step. Work is cut into pieces, shard by
+//! step block ([`shard`]), which run on niced threads ([`pool`]) so that a long query yields to the ticks,
+//! can be cancelled and meets its limits ([`guard`]). [`run`] gathers the pieces into the answer.
 
-use crate::plan::Plan;
+pub mod guard;
+pub mod pool;
+pub mod run;
+pub mod shard;
+
+use crate::plan::physical::Physical;
+use crate::plan::{Op, Plan, Type};
+use pool::Pool;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -96,19 +107,25 @@ pub enum Value {
 /// Answers queries on threads of its own. All methods block: call them off the async runtime.
 pub struct Querier {
     store: Arc<Store>,
+    pool: Pool,
 }
 
 impl Querier {
     /// A querier over `store` with `threads` worker threads.
     pub fn new(store: Arc<Store>, threads: usize) -> Querier {
-        let _ = threads;
-        Querier { store }
+        Querier { store, pool: Pool::new(threads) }
     }
 
     /// The answer at time `t`.
     pub fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError> {
-        let _ = (plan, t, options, &self.store);
-        unimplemented!()
+        match &plan.op {
+            Op::Text(text) => Ok(Answer::of(Value::Text(t, text.clone()), 0)),
+            Op::Range { selector, range } => run::matrix(&self.store, selector, *range, t, options),
+            _ => {
+                let run = self.run(plan, t, t, 1, options)?;
+                run.execute(&self.pool)?.instant(t)
+            }
+        }
     }
 
     /// The answers at `start, start + step, … ≤ end`, as a matrix.
@@ -120,7 +137,32 @@ impl Querier {
         step: i64,
         options: &QueryOptions,
     ) -> Result<Answer, QueryError> {
-        let _ = (plan, start, end, step, options);
-        unimplemented!()
+        if let Some(kind) = match plan.kind() {
+            Type::Matrix => Some("range vector"),
+            Type::Text => Some("string"),
+            Type::Scalar | Type::Vector => None,
+        } {
+            let text = format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
+            return Err(QueryError::BadData(text));
+        }
+        self.run(plan, start, end, step.max(1), options)?.execute(&self.pool)?.range()
+    }
+
+    fn run(
+        &self,
+        plan: &Plan,
+        start: TimeMs,
+        end: TimeMs,
+        step: i64,
+        options: &QueryOptions,
+    ) -> Result<run::Run, QueryError> {
+        let physical = Physical::of(plan, 0).map_err(|e| QueryError::Execution(e.0))?;
+        Ok(run::Run::new(self.store.clone(), physical, run::Grid { start, end, step }, options))
+    }
+}
+
+impl Answer {
+    fn of(value: Value, samples: usize) -> Answer {
+        Answer { value, warnings: Vec::new(), infos: Vec::new(), samples }
     }
 }

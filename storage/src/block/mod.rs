@@ -1,1 +1,38 @@
-//! See docs/format; written by the store's builders.
+//! Blocks: immutable directories of Parquet files, one per time range (`docs/format/block.md`).
+//!
+//! [`writer::write_block`] makes one out of sorted series, [`reader::Block`] reads one, [`set::Blocks`] is
+//! all of a data directory. What makes them small: shared [`clocks`] and [`decimal`] mantissas.
+
+mod cache;
+mod clocks;
+mod decimal;
+mod files;
+pub mod meta;
+mod postings;
+pub mod reader;
+mod rows;
+mod schema;
+pub mod set;
+pub mod writer;
+
+pub use meta::BlockMeta;
+pub use reader::{Block, BlockSeriesHandle};
+pub use set::Blocks;
+pub use writer::{BlockSeries, write_block};
+
+use crate::store::StoreError;
+use std::path::Path;
+
+/// The DuckDB views over a data directory, to be written next to `blocks/`.
+pub const OPEN_SQL: &str = include_str!("../../../docs/format/open.sql");
+
+fn io_error(path: &Path) -> impl Fn(std::io::Error) -> StoreError + '_ {
+    |source| StoreError::Io { path: path.to_owned(), source }
+}
+
+fn damaged(path: &Path, reason: impl ToString) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -110,13 +110,13 @@ impl ColumnSet {
         self.rows.drain(..cut);
     }
 
-    /// Number of columns without any sample.
-    pub fn dead_columns(&self) -> usize {
+    /// The columns that have samples.
+    pub fn alive(&self) -> RoaringBitmap {
         let alive = |c: &u32| {
             self.windows.iter().any(|w| w.has(*c))
                 || self.rows.iter().any(|(_, row)| row.get(*c as usize).is_some_and(|v| !is_absent(*v)))
         };
-        (0..self.columns.len() as u32).filter(|c| !alive(c)).count()
+        (0..self.columns.len() as u32).filter(alive).collect()
     }
 }
 
@@ -144,5 +144,11 @@ impl ColumnsSnapshot {
                 vs.push(*v);
             }
         }
+    }
+
+    /// Calls `add(min, max)` for each part.
+    pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
+        self.windows.iter().for_each(|w| add(w.min(), w.max()));
+        self.rows.iter().for_each(|(t, _)| add(*t, *t));
     }
 }

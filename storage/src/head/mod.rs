@@ -6,6 +6,7 @@
 mod columns;
 mod group;
 pub mod postings;
+mod restore;
 pub mod rows;
 mod series;
 mod shard;
@@ -13,6 +14,7 @@ mod snapshot;
 mod window;
 mod xor;
 
+pub use restore::{group_id, group_of};
 pub use series::compare_labels;
 pub use shard::{Counts, Head, Taken, Verdict};
 pub use snapshot::HeadSnapshot;

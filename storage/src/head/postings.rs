@@ -3,6 +3,7 @@
 //! Roaring bitmaps per pair, updated with the series itself, so a new series is visible at once. A pair that
 //! only one series has (a pod's uid) is kept inline. A missing label counts as the empty string.
 
+use crate::model::regex::AnchoredRegex;
 use crate::model::{Labels, MatchOp, Matcher};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,36 +140,43 @@ impl Postings {
         let Some(values) = self.names.get(matcher.name.as_str()) else {
             return if matcher.matches_empty() { self.all.clone() } else { RoaringBitmap::new() };
         };
-        let (keep_missing, negative) =
-            (matcher.matches_empty(), matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex));
-        // A matcher that accepts "" is answered by what it refuses: the slots without the label stay.
+        let set = match matcher.regex() {
+            None => self.having(values, std::slice::from_ref(&matcher.value)),
+            Some(regex) => match regex.literals() {
+                Some(literals) => self.having(values, literals),
+                None => self.like(values, regex),
+            },
+        };
+        match matcher.op {
+            MatchOp::Equal | MatchOp::Regex => set,
+            MatchOp::NotEqual | MatchOp::NotRegex => &self.all - set,
+        }
+    }
+
+    /// The slots with one of these values; "" is that of slots without the label.
+    fn having(&self, values: &Values, literals: &[String]) -> RoaringBitmap {
         let mut set = RoaringBitmap::new();
-        match Shortcut::of(matcher) {
-            Shortcut::Literals(literals) => {
-                for slots in literals.iter().filter_map(|value| values.by_value.get(*value)) {
-                    slots.add_to(&mut set);
-                }
-                let accepted_missing = literals.contains(&"") != negative;
-                return match (negative, accepted_missing) {
-                    (false, false) => set,
-                    (false, true) => (&self.all - &values.any) | set,
-                    (true, true) => &self.all - set,
-                    (true, false) => &values.any - set,
-                };
+        for literal in literals {
+            match values.by_value.get(literal.as_str()) {
+                Some(slots) => slots.add_to(&mut set),
+                None if literal.is_empty() => set |= &self.all - &values.any,
+                None => (),
             }
-            Shortcut::Prefix(prefix) => {
-                let range = (Bound::Included(prefix), Bound::Unbounded);
-                let hits =
-                    values.by_value.range::<str, _>(range).take_while(|(value, _)| value.starts_with(prefix));
-                hits.for_each(|(_, slots)| slots.add_to(&mut set));
-                return if negative { &self.all - set } else { set };
+        }
+        set
+    }
+
+    /// The slots whose value matches. A pattern that accepts "" is answered by what it refuses: that is less.
+    fn like(&self, values: &Values, regex: &AnchoredRegex) -> RoaringBitmap {
+        let (prefix, accepts_missing) = (regex.prefix(), regex.is_match(""));
+        let range = values.by_value.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        let mut set = RoaringBitmap::new();
+        for (value, slots) in range.take_while(|(value, _)| value.starts_with(prefix)) {
+            if regex.is_match(value) != accepts_missing {
+                slots.add_to(&mut set);
             }
-            Shortcut::None => (),
         }
-        for (_, slots) in values.by_value.iter().filter(|(value, _)| matcher.matches(value) != keep_missing) {
-            slots.add_to(&mut set);
-        }
-        if keep_missing { &self.all - set } else { set }
+        if accepts_missing { &self.all - set } else { set }
     }
 
     /// Label names of the slots in `set` (all: `None`), into `names`.
@@ -188,33 +196,6 @@ impl Postings {
     pub fn for_each_pair(&self, mut visit: impl FnMut(&str, &str, u64)) {
         for (name, values) in &self.names {
             values.by_value.iter().for_each(|(value, slots)| visit(name, value, slots.len()));
-        }
-    }
-}
-
-/// A matcher that needs no regex run.
-enum Shortcut<'a> {
-    /// `=`, `!=`, or an alternation of plain texts.
-    Literals(Vec<&'a str>),
-    /// A plain, non-empty text followed by `.*`.
-    Prefix(&'a str),
-    None,
-}
-
-impl Shortcut<'_> {
-    fn of(matcher: &Matcher) -> Shortcut<'_> {
-        let plain = |text: &str| {
-            !text.contains(['\\', '.', '+', '*', '?', '(', ')', '[', ']', '{', '}', '^', '$', '|'])
-        };
-        if matcher.regex().is_none() {
-            return Shortcut::Literals(vec![&matcher.value]);
-        }
-        if matcher.value.split('|').all(plain) {
-            return Shortcut::Literals(matcher.value.split('|').collect());
-        }
-        match matcher.value.strip_suffix(".*") {
-            Some(prefix) if !prefix.is_empty() && plain(prefix) => Shortcut::Prefix(prefix),
-            _ => Shortcut::None,
         }
     }
 }

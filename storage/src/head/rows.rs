@@ -124,7 +124,7 @@ impl Rows {
             let at = self.late.partition_point(|(other, _)| *other < t);
             self.late.insert(at, (t, v));
             if self.late.len() >= LATE_SAMPLES {
-                self.seal_late();
+                self.seal_late(range);
             }
             return;
         }
@@ -145,9 +145,12 @@ impl Rows {
         }
     }
 
-    fn seal_late(&mut self) {
-        let (ts, vs): (Vec<_>, Vec<_>) = self.late.drain(..).unzip();
-        self.chunks.push(Arc::new(RowChunk::seal(&ts, &vs)));
+    fn seal_late(&mut self, range: i64) {
+        let late = std::mem::take(&mut self.late);
+        for part in late.chunk_by(|a, b| a.0.div_euclid(range) == b.0.div_euclid(range)) {
+            let (ts, vs): (Vec<_>, Vec<_>) = part.iter().copied().unzip();
+            self.chunks.push(Arc::new(RowChunk::seal(&ts, &vs)));
+        }
     }
 
     /// The value at exactly `t`.
@@ -197,6 +200,12 @@ impl Rows {
             vs.push(*v);
         }
         end(ts);
+    }
+
+    /// Calls `add(min, max)` for each part.
+    pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
+        self.chunks.iter().for_each(|c| add(c.min, c.max));
+        self.ts.iter().chain(self.late.iter().map(|l| &l.0)).for_each(|t| add(*t, *t));
     }
 
     /// Forgets all samples before `end`.

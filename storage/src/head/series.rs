@@ -36,7 +36,7 @@ pub enum Homes {
     /// The usual case.
     One(Home),
     /// Several groups, or several generations of one.
-    Many(Box<Vec<Home>>),
+    Many(Box<[Home]>),
 }
 
 impl Homes {
@@ -53,11 +53,8 @@ impl Homes {
     pub fn push(&mut self, home: Home) {
         *self = match std::mem::take(self) {
             Homes::None => Homes::One(home),
-            Homes::One(first) => Homes::Many(Box::new(vec![first, home])),
-            Homes::Many(mut homes) => {
-                homes.push(home);
-                Homes::Many(homes)
-            }
+            Homes::One(first) => Homes::Many([first, home].into()),
+            Homes::Many(homes) => Homes::Many(homes.iter().copied().chain([home]).collect()),
         };
     }
 
@@ -67,7 +64,7 @@ impl Homes {
         *self = match left.as_slice() {
             [] => Homes::None,
             [one] => Homes::One(*one),
-            _ => Homes::Many(Box::new(left)),
+            _ => Homes::Many(left.into()),
         };
     }
 }

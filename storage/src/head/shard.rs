@@ -7,12 +7,16 @@ use super::columns::ColumnSet;
 use super::group::Group;
 use super::postings::Postings;
 use super::series::{Home, Homes, Series};
+use crate::limits::GROUP_COLUMNS;
 use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{Labels, TimeMs};
 use crate::store::{Layout, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
+
+/// A single sample: slot, time, value.
+pub type Sample = (u32, TimeMs, f64);
 
 /// The recent samples of one shard.
 pub struct Head {
@@ -30,7 +34,7 @@ pub struct Head {
     pub(super) out_of_order: i64,
     pub(super) newest: Option<TimeMs>,
     /// While a flush runs: its end, and the samples before it that came since its snapshot.
-    pub(super) flushing: Option<(TimeMs, Vec<(u32, TimeMs, f64)>)>,
+    pub(super) flushing: Option<(TimeMs, Vec<Sample>)>,
 }
 
 /// What is to be done with a sample.
@@ -82,7 +86,7 @@ pub enum Taken {
         row: Arc<[f64]>,
     },
     /// Single samples: the batch came late.
-    Late(Vec<(u32, TimeMs, f64)>),
+    Late(Vec<Sample>),
 }
 
 impl Head {
@@ -132,19 +136,24 @@ impl Head {
     }
 
     /// Puts a series into a slot at or behind the end; slots between stay empty (replay).
-    pub fn place(&mut self, slot: u32, labels: Labels) {
-        while self.series.len() <= slot as usize {
-            let (rows, homes) = (None, Homes::None);
-            self.series.push(Series { labels: Labels::default(), homes, rows, listed: false, logged: false });
-        }
+    pub(super) fn place(&mut self, slot: u32, labels: Labels) {
+        self.reach(slot);
         self.series[slot as usize].labels = labels.clone();
         self.registry.insert(labels, slot);
     }
 
+    /// Hands out slots up to `slot`; they have no labels and are not visible.
+    pub(super) fn reach(&mut self, slot: u32) {
+        while self.series.len() <= slot as usize {
+            let (rows, homes) = (None, Homes::None);
+            self.series.push(Series { labels: Labels::default(), homes, rows, listed: false, logged: false });
+        }
+    }
+
     /// Makes a slot visible and has it logged.
-    fn list(&mut self, slot: u32) {
+    pub(super) fn list(&mut self, slot: u32) {
         let series = &mut self.series[slot as usize];
-        if !series.listed {
+        if !series.listed && !series.labels.is_empty() {
             series.listed = true;
             self.postings.add(slot, &series.labels);
             if !series.logged {
@@ -199,7 +208,10 @@ impl Head {
         if layout.slots.len() != values {
             return refuse(format!("{} columns but {values} values", layout.slots.len()));
         }
-        if known.layout.as_ref().is_some_and(|l| Arc::ptr_eq(l, layout)) {
+        if values > GROUP_COLUMNS / 4 {
+            return refuse(format!("{values} columns; at most {} are possible", GROUP_COLUMNS / 4));
+        }
+        if known.layout.as_ref().is_some_and(|l| Arc::ptr_eq(l, layout) || l == layout) {
             return Ok(());
         }
         if let Some(slot) = layout.slots.iter().find(|slot| **slot >= self.slots()) {
@@ -255,6 +267,7 @@ impl Head {
         self.sets.insert(set, ColumnSet::new(group as u32));
         let group = &mut self.groups[group];
         (group.set, group.layout, group.map) = (Some(set), None, None);
+        group.log.forget_layout();
         set
     }
 

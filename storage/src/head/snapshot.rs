@@ -40,7 +40,7 @@ impl Columns {
 
 impl HeadSnapshot {
     /// Reads series `at` (its index in the order of [`Head::snapshot`]); columns first, so that rows win.
-    pub fn read(
+    pub(crate) fn read(
         &self,
         at: u32,
         from: TimeMs,
@@ -61,6 +61,16 @@ impl HeadSnapshot {
         if let Some(rows) = &taken.rows {
             rows.read(from, to, ts, vs, |ts| runs.end(ts));
         }
+    }
+}
+
+impl HeadSnapshot {
+    /// Adds the numbers `k` of the ranges `[k * range, (k + 1) * range)` that may hold samples.
+    pub fn ranges(&self, range: i64, into: &mut BTreeSet<i64>) {
+        // Neither windows nor chunks cross a multiple of the range.
+        let mut add = |min: TimeMs, max: TimeMs| into.extend([min.div_euclid(range), max.div_euclid(range)]);
+        self.sets.iter().for_each(|set| set.spans(&mut add));
+        self.series.iter().filter_map(|series| series.rows.as_ref()).for_each(|rows| rows.spans(&mut add));
     }
 }
 

@@ -11,14 +11,14 @@ pub struct GroupId(pub u32);
 
 /// Which series the columns of a batch are. Writers keep one `Arc` while the set stays the same, so that
 /// readers can recognise an unchanged layout by its address.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Layout {
     /// Slots, column by column; all in the group's shard, each at most once.
     pub slots: Vec<u32>,
 }
 
 /// One scrape's samples of one group: a clock tick and a value per column.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Columns {
     /// The group, from [`Store::open_group`].
     pub group: GroupId,
@@ -57,7 +57,7 @@ pub struct Appended {
 }
 
 /// A change of a shard, in the order of its append sequence numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct FeedItem {
     /// The shard.
     pub shard: u16,
@@ -68,7 +68,7 @@ pub struct FeedItem {
 }
 
 /// The two shapes of appended data.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum FeedData {
     /// A scrape's batch.
     Columns(Columns),

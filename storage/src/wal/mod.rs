@@ -1,10 +1,20 @@
-//! The write-ahead log. Format: `docs/format/wal.md`.
+//! The write-ahead log: what is acknowledged is in it. Format, byte by byte: `docs/format/wal.md`.
+//!
+//! [`record`] frames, [`samples`] and [`checkpoint`] are payloads, [`group`] the difference coding, [`log`]
+//! what appenders call, [`writer`] its thread, [`segment`] the files, [`replay`] the way back.
 
-use std::sync::Arc;
+mod checkpoint;
+mod group;
+mod log;
+mod record;
+mod replay;
+mod samples;
+mod segment;
+mod writer;
 
-/// What the log knows of a column group: enough to write its next scrape as a difference.
-#[derive(Default)]
-pub struct GroupLog {
-    /// The latest logged row.
-    pub previous: Option<Arc<[f64]>>,
-}
+pub use checkpoint::{Checkpoint, Flushed, GroupRecord, SeriesRecord, add, add_group, add_series};
+pub use group::GroupLog;
+pub use log::{Done, Log, LogOptions};
+pub use record::{Batch, Found, Kind};
+pub use replay::{Outcome, Visitor, replay};
+pub use samples::{Cursor, put_samples, take_layout, take_row, take_samples, take_scrape_head};

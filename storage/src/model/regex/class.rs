@@ -22,8 +22,8 @@ fn perl(letter: u8) -> Option<&'static str> {
 }
 
 const POSIX: [&str; 14] = [
-    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper",
-    "word", "xdigit",
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+    "upper", "word", "xdigit",
 ];
 
 /// A Perl or Unicode class at the start of `s`: printed to `out` as a class, what follows it is returned.

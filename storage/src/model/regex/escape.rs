@@ -64,7 +64,9 @@ fn braced_hex<'a>(s: &str, digits: &'a str) -> Result<(u32, &'a str), RegexError
             return Ok((value, rest.as_str()));
         }
         match c.to_digit(16) {
-            Some(digit) if value * 16 + digit <= 0x10_ffff => (value, count) = (value * 16 + digit, count + 1),
+            Some(digit) if value * 16 + digit <= 0x10_ffff => {
+                (value, count) = (value * 16 + digit, count + 1)
+            }
             _ => break,
         }
     }
@@ -74,7 +76,9 @@ fn braced_hex<'a>(s: &str, digits: &'a str) -> Result<(u32, &'a str), RegexError
 /// Prints one code point so that it stands for itself in and outside of a class.
 pub(super) fn literal(out: &mut String, code: u32) {
     match char::from_u32(code) {
-        Some(c) if c.is_ascii_alphanumeric() || c == '_' || (!c.is_ascii() && !c.is_whitespace()) => out.push(c),
+        Some(c) if c.is_ascii_alphanumeric() || c == '_' || (!c.is_ascii() && !c.is_whitespace()) => {
+            out.push(c)
+        }
         Some(_) => out.push_str(&format!("\\x{{{code:x}}}")),
         None => out.push_str(never()),
     }

@@ -1,0 +1,1 @@
+"""Parts of the benchmark harness. Start reading at `benches/run.py`."""

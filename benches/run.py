@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Runs Perennial, Prometheus and VictoriaMetrics through the same load and prints tables with ratios.
+
+`benches/README.md` says what each experiment measures and where it is unfair. Read next: `harness/experiments.py`.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+from harness import experiments, report, servers
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def find_perennial():
+    """The newest release binary of this checkout, or None."""
+    places = [os.environ.get("CARGO_TARGET_DIR"), os.path.join(ROOT, "target"),
+              os.path.expanduser("~/.cache/perennial/target")]
+    for place in filter(None, places):
+        path = os.path.join(place, "release", "perennial")
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("experiment", choices=[*experiments.ALL, "all"])
+    p.add_argument("--servers", default="perennial,prometheus,victoria", help="comma-separated, in column order")
+    p.add_argument("--perennial", default=find_perennial(), metavar="PATH", help="the binary under test")
+    p.add_argument("--series", type=int, default=20000, help="scraped series, a multiple of 500 (%(default)s)")
+    p.add_argument("--seconds", type=float, help="length of the measured stretch (30; with --long 600)")
+    p.add_argument("--long", action="store_true", help="ten minutes per server, so that windows are full")
+    p.add_argument("--rules", type=int, default=500, help="number of rules (%(default)s)")
+    p.add_argument("--rule-interval", type=int, default=5, metavar="SECONDS",
+                   help="rules: interval of groups and scrapes (%(default)s)")
+    p.add_argument("--prefill", type=float, default=0, metavar="MINUTES",
+                   help="rules: history written before the start, so that windows are full at once")
+    p.add_argument("--scrape-interval", type=int, default=1, metavar="SECONDS", help="scrape (%(default)s)")
+    p.add_argument("--hours", type=float, default=2, help="memory, restart, queries: history at 15 s (%(default)s)")
+    p.add_argument("--settle", type=float, default=15, help="memory, restart, queries: rest after writing (%(default)s s)")
+    p.add_argument("--switches", type=int, default=25, help="notify: number of alerts (%(default)s)")
+    p.add_argument("--group-interval", type=int, default=5, help="notify: the rule group's interval (%(default)s s)")
+    p.add_argument("--json", metavar="FILE", help="also write all figures as JSON")
+    p.add_argument("--keep", action="store_true", help="keep data directories and logs")
+    options = p.parse_args()
+    options.seconds = options.seconds or (600 if options.long else 30)
+    return options
+
+
+def run_one(name, kind, options):
+    """The figures of one server in one experiment, or None and the reason on stderr."""
+    options.directory = tempfile.mkdtemp(prefix=f"bench-{name}-{kind.name}-")
+    print(f"{name}: {kind.label} …", file=sys.stderr, flush=True)
+    failed = True
+    try:
+        figures = experiments.ALL[name](kind, options)
+        failed = False
+        return figures
+    except (RuntimeError, OSError, LookupError) as error:
+        print(f"{name}: {kind.label} failed: {error}\n  its logs: {options.directory}", file=sys.stderr)
+        return None
+    finally:
+        if not failed and not options.keep:
+            shutil.rmtree(options.directory, ignore_errors=True)
+
+
+def main():
+    options = arguments()
+    kinds = [servers.KINDS[n] for n in options.servers.split(",")]
+    names = list(experiments.ALL) if options.experiment == "all" else [options.experiment]
+    labels = {k.name: k.label for k in kinds}
+    everything = {"machine": report.machine(), "series": options.series, "rules": options.rules}
+    print(f"{everything['machine']}; {options.series} series, {options.seconds:g} s measured.\n", flush=True)
+    for name in names:
+        results = {k.name: run_one(name, k, options) for k in kinds}
+        results = {k: v for k, v in results.items() if v is not None}
+        everything[name] = results
+        if results:
+            baseline = "prometheus" if "prometheus" in results else next(iter(results))
+            print(report.table(name, results, labels, baseline) + "\n", flush=True)
+    if options.json:
+        with open(options.json, "w") as f:
+            json.dump(everything, f, indent=1)
+    sys.exit(0 if all(len(everything[n]) == len(kinds) for n in names) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+//! The table as a page: `docs/promql-functions.md` is this function's answer, and a test keeps it so.
+
+use super::{Function, Kernel, Special, table};
+use crate::plan::Type;
+use std::fmt::Write as _;
+
+/// All functions as a markdown page.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# PromQL functions\n\n\
+         Rendered from the engine's function table by `functions::markdown()`; edit the entries, not this page.\n\
+         Square brackets: may be left out. `…`: may be repeated. *experimental*: needs\n\
+         `--enable-feature=promql-experimental-functions`. *not yet*: parses, but no operator computes it.\n\n\
+         | Function | What it answers | Example |\n|---|---|---|\n",
+    );
+    for f in table() {
+        let _ = writeln!(page, "| `{}`{} | {} | `{}` |", signature(f), marks(f), f.doc, f.example);
+    }
+    page
+}
+
+/// Such as `round(vector, [scalar]) → vector`.
+fn signature(f: &Function) -> String {
+    let required = f.min_args();
+    let mut args: Vec<String> = f
+        .args
+        .iter()
+        .enumerate()
+        .map(|(i, t)| if i < required { word(*t).to_owned() } else { format!("[{}]", word(*t)) })
+        .collect();
+    if f.repeat > 0 {
+        args.push("…".to_owned());
+    }
+    format!("{}({}) → {}", f.name, args.join(", "), word(f.returns))
+}
+
+fn word(t: Type) -> &'static str {
+    match t {
+        Type::Scalar => "scalar",
+        Type::Vector => "vector",
+        Type::Matrix => "range",
+        Type::Text => "string",
+    }
+}
+
+fn marks(f: &Function) -> String {
+    let not_yet = matches!(f.kernel, Kernel::Special(Special::NotYet));
+    let marks = [(f.experimental, "experimental"), (f.keeps_name, "keeps the name"), (not_yet, "not yet")];
+    marks.iter().filter(|(on, _)| *on).map(|(_, mark)| format!(" *{mark}*")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `UPDATE_DOCS=1 cargo test -p perennial-engine functions::docs` writes the page.
+    #[test]
+    fn the_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/promql-functions.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"))
+                .expect("docs/ can be made");
+            std::fs::write(path, markdown()).expect("docs/ can be written");
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(page == markdown(), "docs/promql-functions.md is stale; run this test with UPDATE_DOCS=1");
+    }
+
+    #[test]
+    fn signatures_read_as_they_are_written() {
+        let of = |name| signature(super::super::lookup(name).expect("in the table"));
+        assert_eq!(of("round"), "round(vector, [scalar]) → vector");
+        assert_eq!(of("label_join"), "label_join(vector, string, string, [string], …) → vector");
+        assert_eq!(of("time"), "time() → scalar");
+    }
+}

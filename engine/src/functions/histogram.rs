@@ -1,0 +1,417 @@
+//! Classic histograms: quantiles and fractions out of cumulative buckets.
+//!
+//! The kernels take the buckets of one histogram as `(upper bound, cumulative count)` in any order and
+//! rearrange them. Grouping series by their labels without `le`, and parsing `le` ([`parse_bound`]), is the
+//! operator's work. Functions of native histograms stand in the table, but nothing computes them yet.
+
+use super::{Function, Kernel, NAN, Special};
+use crate::plan::Type::{Scalar, Text, Vector};
+
+const fn native(name: &'static str) -> Function {
+    Function::new(name, &[Vector], Vector, Kernel::Special(Special::NotYet))
+}
+
+/// `histogram_quantiles` takes up to ten quantiles.
+const MORE_QUANTILES: usize = 9;
+
+/// The family's entries.
+pub(super) static ENTRIES: &[Function] = &[
+    native("histogram_avg")
+        .doc("Mean of the observations of native histograms.", "histogram_avg(rate(latency_seconds[5m]))"),
+    native("histogram_count")
+        .doc("Number of observations of native histograms.", "histogram_count(rate(latency_seconds[5m]))"),
+    Function::new(
+        "histogram_fraction",
+        &[Scalar, Scalar, Vector],
+        Vector,
+        Kernel::Special(Special::HistogramFraction),
+    )
+    .doc(
+        "Estimated share of the observations between two values.",
+        "histogram_fraction(0, 0.2, sum by (le) (rate(latency_seconds_bucket[5m])))",
+    ),
+    Function::new(
+        "histogram_quantile",
+        &[Scalar, Vector],
+        Vector,
+        Kernel::Special(Special::HistogramQuantile),
+    )
+    .doc(
+        "Estimated quantile of the observations.",
+        "histogram_quantile(0.99, sum by (le) (rate(latency_seconds_bucket[5m])))",
+    ),
+    Function::new(
+        "histogram_quantiles",
+        &[Vector, Text, Scalar],
+        Vector,
+        Kernel::Special(Special::HistogramQuantiles),
+    )
+    .repeat(MORE_QUANTILES)
+    .doc(
+        "Estimated quantiles of the observations, each under its value of a label.",
+        "histogram_quantiles(sum by (le) (rate(latency_seconds_bucket[5m])), \"quantile\", 0.5, 0.9, 0.99)",
+    )
+    .experimental(),
+    native("histogram_stddev").doc(
+        "Estimated standard deviation of the observations of native histograms.",
+        "histogram_stddev(rate(latency_seconds[5m]))",
+    ),
+    native("histogram_stdvar").doc(
+        "Estimated variance of the observations of native histograms.",
+        "histogram_stdvar(rate(latency_seconds[5m]))",
+    ),
+    native("histogram_sum")
+        .doc("Sum of the observations of native histograms.", "histogram_sum(rate(latency_seconds[5m]))"),
+];
+
+/// A bucket: its upper bound (inclusive), and how many observations are at most that.
+pub type Bucket = (f64, f64);
+
+/// A quantile, and what had to be done to the buckets.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Quantile {
+    /// The estimate.
+    pub value: f64,
+    /// Counts fell where they may only rise, and were raised: worth an info annotation.
+    pub fixed: Option<Fixed>,
+}
+
+/// Where counts fell, for the annotation's text.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Fixed {
+    /// Smallest upper bound of a raised bucket.
+    pub from: f64,
+    /// Largest upper bound of a raised bucket.
+    pub to: f64,
+    /// By how much at most a count was too small.
+    pub max_diff: f64,
+}
+
+/// The value of a label `le`; `None` if Go's `ParseFloat` refuses it.
+pub fn parse_bound(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if unsigned.starts_with("0x") || unsigned.starts_with("0X") {
+        let value = parse_hex(&unsigned[2..])?;
+        return Some(if text.starts_with('-') { -value } else { value });
+    }
+    if unsigned.starts_with(['+', '-']) {
+        return None;
+    }
+    let named = unsigned.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+    // Go takes no sign before "nan", and an overflow to infinity is an error.
+    if unsigned.eq_ignore_ascii_case("nan") && unsigned.len() != text.len() {
+        return None;
+    }
+    text.parse::<f64>().ok().filter(|v| named || v.is_finite())
+}
+
+/// A hexadecimal float after its `0x`: digits with at most one point, and the mandatory exponent `p`.
+fn parse_hex(text: &str) -> Option<f64> {
+    let (digits, exponent) = text.split_once(['p', 'P'])?;
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || digits.len() > 13 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None; // beyond 52 bits rounding would matter; nobody writes such a bound
+    }
+    let mantissa = u64::from_str_radix(&digits, 16).ok()?;
+    let scale = exponent.checked_sub(4 * fraction.len() as i32)?;
+    if !(-1022..=1023).contains(&scale) {
+        return None; // nor one whose scale is no normal float
+    }
+    let value = mantissa as f64 * 2f64.powi(scale);
+    value.is_finite().then_some(value)
+}
+
+/// Sorts by bound and adds up buckets of equal bounds; how many remain, or `None` without a bucket at +Inf.
+fn prepare(buckets: &mut [Bucket]) -> Option<usize> {
+    buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    if buckets.last()?.0 != f64::INFINITY {
+        return None;
+    }
+    let mut last = 0;
+    for i in 1..buckets.len() {
+        if buckets[i].0 == buckets[last].0 {
+            buckets[last].1 += buckets[i].1;
+        } else {
+            last += 1;
+            buckets[last] = buckets[i];
+        }
+    }
+    Some(last + 1)
+}
+
+/// Relative difference below which two counts are the same count computed in two ways.
+const SAME_COUNT: f64 = 1e-12;
+
+/// Whether they differ by no more than rounding; `a != b`.
+fn nearly(a: f64, b: f64) -> bool {
+    let (total, diff) = (a.abs() + b.abs(), (a - b).abs());
+    if a.is_nan() && b.is_nan() {
+        true
+    } else if a == 0.0 || b == 0.0 || total < f64::MIN_POSITIVE {
+        diff < SAME_COUNT * f64::MIN_POSITIVE
+    } else {
+        diff / total.min(f64::MAX) < SAME_COUNT
+    }
+}
+
+/// Raises counts that are below an earlier one. Differences within rounding are levelled silently.
+fn make_monotonic(buckets: &mut [Bucket]) -> Option<Fixed> {
+    let mut fixed: Option<Fixed> = None;
+    let mut kept = buckets[0].1;
+    for (bound, count) in &mut buckets[1..] {
+        if *count == kept {
+            continue;
+        }
+        if nearly(kept, *count) {
+            *count = kept;
+        } else if *count < kept {
+            let diff = kept - *count;
+            let so_far = fixed.unwrap_or(Fixed { from: *bound, to: *bound, max_diff: diff });
+            fixed = Some(Fixed { to: *bound, max_diff: so_far.max_diff.max(diff), ..so_far });
+            *count = kept;
+        } else {
+            kept = *count;
+        }
+    }
+    fixed
+}
+
+/// Quantile `q` of the observations in the buckets. NaN without a bucket at +Inf, without another one, or
+/// without observations; infinite for `q` outside [0, 1].
+pub fn bucket_quantile(q: f64, buckets: &mut [Bucket]) -> Quantile {
+    let plain = |value| Quantile { value, fixed: None };
+    if q.is_nan() {
+        return plain(NAN);
+    }
+    if !(0.0..=1.0).contains(&q) {
+        return plain(if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY });
+    }
+    let Some(n) = prepare(buckets) else { return plain(NAN) };
+    let buckets = &mut buckets[..n];
+    let fixed = make_monotonic(buckets);
+    Quantile { value: interpolate(q, buckets), fixed }
+}
+
+/// The quantile in ascending buckets with rising counts, the last at +Inf.
+fn interpolate(q: f64, buckets: &[Bucket]) -> f64 {
+    let last = buckets.len() - 1;
+    let total = buckets[last].1;
+    if last == 0 || total == 0.0 {
+        return NAN;
+    }
+    let mut rank = q * total;
+    let reaches = |(_, count): &Bucket| *count >= rank; // never with NaN: then it is the last bucket
+    let at = buckets[..last].partition_point(|bucket| !reaches(bucket));
+    let (end, mut count) = buckets[at];
+    if at == last {
+        return buckets[last - 1].0;
+    }
+    if at == 0 && end <= 0.0 {
+        return end;
+    }
+    let mut start = 0.0;
+    if at > 0 {
+        start = buckets[at - 1].0;
+        count -= buckets[at - 1].1;
+        rank -= buckets[at - 1].1;
+    }
+    start + (end - start) * (rank / count)
+}
+
+/// Share of the observations in the buckets that lie between `lower` and `upper`. Counts are taken as they
+/// are, rising or not. NaN without a bucket at +Inf, without observations, or for NaN limits.
+pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut [Bucket]) -> f64 {
+    let Some(n) = prepare(buckets) else { return NAN };
+    let buckets = &buckets[..n];
+    let total = buckets[n - 1].1;
+    if total == 0.0 || lower.is_nan() || upper.is_nan() {
+        return NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    (rank_of(upper, buckets, total) - rank_of(lower, buckets, total)) / total
+}
+
+/// How many observations are at most `v`: interpolated inside the bucket, at most `total`.
+fn rank_of(v: f64, buckets: &[Bucket], total: f64) -> f64 {
+    let mut start = if buckets[0].0 > 0.0 { 0.0 } else { f64::NEG_INFINITY };
+    let mut rank = 0.0;
+    for (end, count) in buckets {
+        if start >= v {
+            break;
+        }
+        if *end > v {
+            if start == f64::NEG_INFINITY {
+                rank = *count;
+            } else {
+                rank += (count - rank) * (v - start) / (end - start);
+            }
+            break;
+        }
+        (start, rank) = (*end, *count);
+    }
+    if rank > total { total } else { rank }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::testing::same;
+    use proptest::prelude::*;
+
+    const INF: f64 = f64::INFINITY;
+
+    fn quantile(q: f64, buckets: &[Bucket]) -> f64 {
+        bucket_quantile(q, &mut buckets.to_vec()).value
+    }
+
+    #[test]
+    fn quantiles() {
+        let plain = &[(0.1, 10.0), (0.2, 30.0), (1.0, 40.0), (INF, 50.0)][..];
+        let negative = &[(-0.2, 1.0), (-0.1, 2.0), (INF, 3.0)][..];
+        let split = &[(INF, 4.0), (0.2, 1.0), (0.1, 1.0), (0.2, 1.0)][..]; // two spellings of 0.2
+        for (q, buckets, want) in [
+            (0.5, plain, 0.1 + (0.2 - 0.1) * (15.0 / 20.0)),
+            (0.1, plain, 0.05),
+            (0.2, plain, 0.1),
+            (0.8, plain, 1.0),
+            (0.99, plain, 1.0), // inside the last bucket: its lower bound
+            (0.0, plain, 0.0),
+            (0.1, negative, -0.2), // below the first bound, which is not positive
+            (0.5, negative, -0.2 + 0.1 * 0.5),
+            (0.5, split, 0.2),
+            (-1.0, plain, -INF),
+            (2.0, plain, INF),
+            (f64::NAN, plain, NAN),
+            (0.5, &[(INF, 5.0)], NAN),
+            (0.5, &[(1.0, 5.0)], NAN), // nothing at +Inf
+            (0.5, &[(1.0, 0.0), (INF, 0.0)], NAN),
+            (0.5, &[], NAN),
+            (0.0, &[(1.0, 0.0), (INF, 5.0)], NAN), // 0/0 in an empty first bucket
+        ] {
+            let got = quantile(q, buckets);
+            assert!(same(got, want), "quantile({q}, {buckets:?}) = {got}, want {want}");
+        }
+    }
+
+    #[test]
+    fn falling_counts_are_raised_and_reported() {
+        let falling = [(0.1, 2.0), (1.0, 1.0), (10.0, 5.0), (100.0, 4.0), (1000.0, 9.0), (INF, 8.0)];
+        for (q, want) in [(0.01, 0.0045), (0.5, 8.5), (0.99, 979.75)] {
+            let got = bucket_quantile(q, &mut falling.to_vec());
+            assert!((got.value / want - 1.0).abs() < 1e-12, "{q}: {}", got.value);
+            assert_eq!(got.fixed, Some(Fixed { from: 1.0, to: INF, max_diff: 1.0 }));
+        }
+        // Differences that are rounding are levelled without a word.
+        let mut noisy = [(1.0, 100.0), (2.0, 100.0 - 1e-11), (INF, 200.0)];
+        assert_eq!(bucket_quantile(0.5, &mut noisy).fixed, None);
+        assert_eq!(noisy[1].1, 100.0);
+        assert!(bucket_quantile(0.5, &mut [(1.0, 1e-20), (2.0, 0.0), (INF, 1.0)]).fixed.is_some());
+    }
+
+    #[test]
+    fn fractions() {
+        let positive = &[(1.0, 1.0), (2.0, 3.0), (3.0, 6.0), (INF, 100.0)][..];
+        let negative = &[(-3.0, 10.0), (-2.0, 12.0), (-1.0, 15.0), (INF, 100.0)][..];
+        let zero = &[(-2.0, 5.0), (-1.0, 10.0), (0.0, 15.0), (1.0, 20.0), (INF, 100.0)][..];
+        for (lower, upper, buckets, want) in [
+            (0.0, 1.5, positive, 0.02),
+            (-4.0, -2.0, negative, 0.02),
+            (-INF, -1.5, negative, 0.135),
+            (-INF, INF, positive, 1.0),
+            (-INF, INF, negative, 1.0),
+            (4.0, 5.0, positive, 0.0),
+            (2.0, 5.0, positive, 0.03),
+            (400.0, INF, positive, 0.94),
+            (2.0, 2.0, positive, 0.0),
+            (3.0, 2.0, positive, 0.0),
+            (-1.0, 1.0, zero, 0.1),
+            (NAN, 1.0, zero, NAN),
+            (0.0, NAN, zero, NAN),
+            (0.0, 1.0, &[(1.0, 0.0), (INF, 0.0)], NAN),
+            (0.0, 1.0, &[(1.0, 5.0)], NAN),
+            (0.0, 1.0, &[], NAN),
+        ] {
+            let got = bucket_fraction(lower, upper, &mut buckets.to_vec());
+            assert!(
+                same(got, want) || (got - want).abs() < 1e-15,
+                "fraction({lower}, {upper}, {buckets:?}) = {got}"
+            );
+        }
+    }
+
+    #[test]
+    fn bounds_are_read_as_go_reads_them() {
+        for (text, want) in [
+            ("0.1", Some(0.1)),
+            ("+Inf", Some(INF)),
+            ("inf", Some(INF)),
+            ("Infinity", Some(INF)),
+            ("-iNf", Some(-INF)),
+            ("2e-1", Some(0.2)),
+            ("5.", Some(5.0)),
+            (".5", Some(0.5)),
+            ("0x1.8p1", Some(3.0)),
+            ("-0X10p-4", Some(-1.0)),
+            ("1e400", None),
+            ("0x1p5000", None),
+            ("0x10", None),
+            ("0x+1p0", None),
+            ("", None),
+            ("abc", None),
+            ("1 ", None),
+            ("+-1", None),
+        ] {
+            assert_eq!(parse_bound(text), want, "{text:?}");
+        }
+        assert!(parse_bound("NaN").is_some_and(f64::is_nan));
+        assert_eq!(parse_bound("-NaN"), None);
+    }
+
+    /// Step by step over a sorted copy, looking at every bucket.
+    fn quantile_reference(q: f64, buckets: &[Bucket]) -> f64 {
+        let mut bounds: Vec<f64> = buckets.iter().map(|b| b.0).collect();
+        bounds.sort_by(f64::total_cmp);
+        bounds.dedup();
+        let count_at = |bound: f64| buckets.iter().filter(|b| b.0 == bound).map(|b| b.1).sum::<f64>();
+        let mut highest = 0.0;
+        let counts: Vec<f64> = bounds
+            .iter()
+            .map(|b| {
+                highest = count_at(*b).max(highest);
+                highest
+            })
+            .collect();
+        let total = counts[counts.len() - 1];
+        if bounds.len() < 2 || total == 0.0 {
+            return NAN;
+        }
+        let rank = q * total;
+        match counts.iter().position(|c| *c >= rank) {
+            Some(0) if bounds.len() > 1 && bounds[0] <= 0.0 => bounds[0],
+            Some(0) => 0.0 + bounds[0] * (rank / counts[0]),
+            Some(at) if at + 1 < bounds.len() => {
+                let (low, high) = (bounds[at - 1], bounds[at]);
+                low + (high - low) * ((rank - counts[at - 1]) / (counts[at] - counts[at - 1]))
+            }
+            _ => bounds[bounds.len() - 2],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_equal_the_reference(
+            mut buckets in prop::collection::vec((-3i32..12, 0u32..100), 0..20)
+                .prop_map(|b| b.into_iter().map(|(le, n)| (f64::from(le), f64::from(n))).collect::<Vec<_>>()),
+            at_inf in 0u32..200,
+            q in 0.0..=1.0f64,
+        ) {
+            buckets.push((INF, f64::from(at_inf)));
+            let (got, want) = (quantile(q, &buckets), quantile_reference(q, &buckets));
+            prop_assert!(same(got, want), "{got} {want}");
+        }
+    }
+}

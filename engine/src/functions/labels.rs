@@ -1,0 +1,284 @@
+//! Functions that change labels, and the labels of an absent vector: pure functions over [`Labels`].
+
+use super::{Function, Kernel, Relabel};
+use crate::limits::REPEATED_ARGUMENTS;
+use crate::plan::Type::{Text, Vector};
+use regex::{Captures, Regex};
+use storage::model::labels::METRIC_NAME;
+use storage::model::regex::AnchoredRegex;
+use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher};
+
+/// The family's entries.
+pub(super) static ENTRIES: &[Function] = &[
+    Function::new("label_join", &[Vector, Text, Text, Text], Vector, Kernel::Relabel(Relabel::Join))
+        .optional(1)
+        .repeat(REPEATED_ARGUMENTS)
+        .doc(
+            "Sets a label to the values of others, joined by a separator.",
+            "label_join(up, \"place\", \"/\", \"job\", \"instance\")",
+        )
+        .keeps_name(),
+    Function::new(
+        "label_replace",
+        &[Vector, Text, Text, Text, Text],
+        Vector,
+        Kernel::Relabel(Relabel::Replace),
+    )
+    .doc(
+        "Sets a label to a template filled from the parts of another label that a regular expression matches.",
+        "label_replace(up, \"host\", \"$1\", \"instance\", \"(.*):.*\")",
+    )
+    .keeps_name(),
+];
+
+/// Why labels cannot be changed so, in Prometheus' words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LabelError {
+    /// The pattern is not a regular expression.
+    #[error("invalid regular expression in label_replace(): {0}")]
+    Pattern(String),
+    /// The label to set has no valid name.
+    #[error("invalid destination label name in {function}(): {name}")]
+    Destination {
+        /// Who was asked.
+        function: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A label to read has no valid name.
+    #[error("invalid source label name in {function}(): {name}")]
+    Source {
+        /// Who was asked.
+        function: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+impl Relabel {
+    /// The function's name, for errors.
+    pub fn name(self) -> &'static str {
+        let is_self = |f: &&Function| matches!(f.kernel, Kernel::Relabel(kind) if kind == self);
+        ENTRIES.iter().find(is_self).map_or("", |f| f.name)
+    }
+}
+
+/// The pattern of a replacement, anchored on both sides; once per query.
+pub fn pattern(text: &str) -> Result<AnchoredRegex, LabelError> {
+    AnchoredRegex::new(text).map_err(|error| LabelError::Pattern(error.to_string()))
+}
+
+/// A call with its texts checked and compiled; once per query, then once per series.
+pub enum Relabeling {
+    /// See [`replace`].
+    Replace {
+        /// The label to set.
+        dst: String,
+        /// What to set it to.
+        template: String,
+        /// The label to read.
+        src: String,
+        /// Anchored.
+        regex: AnchoredRegex,
+    },
+    /// See [`join`].
+    Join {
+        /// The label to set.
+        dst: String,
+        /// Between the values.
+        separator: String,
+        /// The labels to read.
+        sources: Vec<String>,
+    },
+}
+
+impl Relabeling {
+    /// The call of a function of this kind with these texts, in the order of its parameters.
+    pub fn new(kind: Relabel, texts: &[String]) -> Result<Relabeling, LabelError> {
+        let text = |i: usize| texts.get(i).cloned().unwrap_or_default();
+        destination(kind, &text(0))?;
+        Ok(match kind {
+            Relabel::Replace => {
+                Relabeling::Replace { dst: text(0), template: text(1), src: text(2), regex: pattern(&text(3))? }
+            }
+            Relabel::Join => Relabeling::Join {
+                dst: text(0),
+                separator: text(1),
+                sources: texts.get(2..).unwrap_or_default().to_vec(),
+            },
+        })
+    }
+
+    /// The new labels of one series.
+    pub fn apply(&self, labels: &Labels) -> Result<Labels, LabelError> {
+        match self {
+            Relabeling::Replace { dst, template, src, regex } => replace(labels, dst, template, src, regex.inner()),
+            Relabeling::Join { dst, separator, sources } => {
+                let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+                join(labels, dst, separator, &sources)
+            }
+        }
+    }
+}
+
+/// Label names may be any text but the empty one.
+fn destination(kind: Relabel, name: &str) -> Result<(), LabelError> {
+    if name.is_empty() {
+        return Err(LabelError::Destination { function: kind.name(), name: name.to_owned() });
+    }
+    Ok(())
+}
+
+/// `labels` with `dst` set to the filled `template` if `regex` matches the whole value of `src` (missing: "");
+/// unchanged otherwise. An empty result removes `dst`. `regex` must be anchored: see [`pattern`].
+pub fn replace(
+    labels: &Labels,
+    dst: &str,
+    template: &str,
+    src: &str,
+    regex: &Regex,
+) -> Result<Labels, LabelError> {
+    destination(Relabel::Replace, dst)?;
+    let Some(captures) = regex.captures(labels.get(src).unwrap_or("")) else {
+        return Ok(labels.clone());
+    };
+    Ok(with(labels, dst, expand(template, &captures)))
+}
+
+/// `labels` with `dst` set to the values of `sources` (missing: ""), joined. An empty result removes `dst`.
+pub fn join(labels: &Labels, dst: &str, separator: &str, sources: &[&str]) -> Result<Labels, LabelError> {
+    if let Some(name) = sources.iter().find(|name| name.is_empty()) {
+        return Err(LabelError::Source { function: Relabel::Join.name(), name: (*name).to_owned() });
+    }
+    destination(Relabel::Join, dst)?;
+    let values: Vec<&str> = sources.iter().map(|name| labels.get(name).unwrap_or("")).collect();
+    Ok(with(labels, dst, values.join(separator)))
+}
+
+fn with(labels: &Labels, name: &str, value: String) -> Labels {
+    let mut builder = LabelsBuilder::default();
+    for (n, v) in labels.iter() {
+        builder.set(n, v);
+    }
+    builder.set(name, value).build()
+}
+
+/// Go's `Regexp.Expand`: `$name`, `${name}`, `$$`; what is none of them stays as it is, an unknown or
+/// unmatched group is empty, and a name takes as many letters, digits and underscores as follow.
+fn expand(template: &str, captures: &Captures) -> String {
+    let (mut out, mut rest) = (String::with_capacity(template.len()), template);
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some((name, after)) = variable(rest) {
+            out.push_str(group(name, captures));
+            rest = after;
+        } else {
+            out.push('$');
+        }
+    }
+    out + rest
+}
+
+/// The name at the start of `text`, bare or in braces, and what follows it.
+fn variable(text: &str) -> Option<(&str, &str)> {
+    let (inner, braced) = text.strip_prefix('{').map_or((text, false), |inner| (inner, true));
+    let end = inner.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(inner.len());
+    let (name, after) = inner.split_at(end);
+    let after = if braced { after.strip_prefix('}')? } else { after };
+    (!name.is_empty()).then_some((name, after))
+}
+
+fn group<'a>(name: &str, captures: &Captures<'a>) -> &'a str {
+    let numeric = name.bytes().all(|b| b.is_ascii_digit()) && (name.len() == 1 || !name.starts_with('0'));
+    let found = match name.parse::<usize>() {
+        Ok(index) if numeric => captures.get(index),
+        _ => captures.name(name),
+    };
+    found.map_or("", |m| m.as_str())
+}
+
+/// The labels of the one sample that stands for an empty vector: those which the selector pins.
+///
+/// In the order of the matchers, the first equality sets its label; any later matcher on the same label
+/// removes it again.
+pub fn absent_labels(matchers: &[Matcher]) -> Labels {
+    let mut builder = LabelsBuilder::default();
+    let mut pinned: Vec<&str> = Vec::new();
+    for matcher in matchers.iter().filter(|m| m.name != METRIC_NAME) {
+        if matcher.op == MatchOp::Equal && !pinned.contains(&matcher.name.as_str()) {
+            builder.set(&matcher.name, &matcher.value);
+            pinned.push(&matcher.name);
+        } else {
+            builder.remove(&matcher.name);
+        }
+    }
+    builder.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replaced(labels: &[(&str, &str)], dst: &str, template: &str, src: &str, regex: &str) -> String {
+        let labels = Labels::from_pairs(labels.iter().copied());
+        let regex = pattern(regex).expect("a pattern");
+        replace(&labels, dst, template, src, regex.inner()).expect("valid names").to_string()
+    }
+
+    #[test]
+    fn replacement() {
+        let up = &[("__name__", "up"), ("src", "source-value-10"), ("n", "a\nb")][..];
+        for (dst, template, src, regex, want) in [
+            ("dst", "$1", "src", "source-value-(.*)", r#"dst="10""#),
+            ("dst", "${1}x", "src", "source-value-(.*)", r#"dst="10x""#),
+            ("dst", "$1x", "src", "source-value-(.*)", ""), // the group named 1x
+            ("dst", "[$w]$$", "src", "(?P<w>.*)", r#"dst="[source-value-10]$""#),
+            ("dst", "$", "src", ".*", r#"dst="$""#),
+            ("dst", "${1", "src", ".*", r#"dst="${1""#),
+            ("dst", "${a b}", "src", ".*", r#"dst="${a b}""#),
+            ("dst", "$7-$01", "src", "(.*)", r#"dst="-""#),
+            ("dst", "x", "src", "value", ""),          // anchored
+            ("dst", "x", "missing", "", r#"dst="x""#), // missing is empty
+            ("dst", "x", "n", "a.b", r#"dst="x""#),    // the dot matches a newline
+        ] {
+            let got = replaced(up, dst, template, src, regex);
+            let rest = r#"n="a\nb", src="source-value-10"}"#;
+            let comma = if want.is_empty() { "" } else { ", " };
+            assert_eq!(got, format!("up{{{want}{comma}{rest}"), "{template} {regex}");
+        }
+        assert_eq!(replaced(&[("a", "1")], "a", "", "b", ".*"), "{}");
+        assert_eq!(replaced(&[("__name__", "up")], "__name__", "rate_$0", "__name__", ".*"), "rate_up");
+    }
+
+    #[test]
+    fn joining() {
+        let labels = Labels::from_pairs([("a", "1"), ("c", "3")]);
+        let joined = |dst, sources: &[&str]| join(&labels, dst, "-", sources).map(|l| l.to_string());
+        assert_eq!(joined("d", &["a", "b", "c"]).as_deref(), Ok(r#"{a="1", c="3", d="1--3"}"#));
+        assert_eq!(joined("a", &["b"]).as_deref(), Ok(r#"{c="3"}"#));
+        assert_eq!(joined("a", &[]).as_deref(), Ok(r#"{c="3"}"#));
+        let error = joined("", &["a"]).expect_err("no name").to_string();
+        assert_eq!(error, "invalid destination label name in label_join(): ");
+        let error = joined("d", &["a", ""]).expect_err("no name").to_string();
+        assert_eq!(error, "invalid source label name in label_join(): ");
+    }
+
+    #[test]
+    fn labels_of_the_absent() {
+        let m = |name: &str, op, value: &str| Matcher::new(name, op, value).expect("a matcher");
+        let (eq, re) = (MatchOp::Equal, MatchOp::Regex);
+        for (matchers, want) in [
+            (vec![m("__name__", eq, "up"), m("a", eq, "x")], r#"{a="x"}"#),
+            (vec![m("a", eq, "x"), m("a", re, "y")], "{}"),
+            (vec![m("a", re, "y"), m("a", eq, "x")], r#"{a="x"}"#),
+            (vec![m("a", eq, "x"), m("a", eq, "y"), m("b", eq, "z")], r#"{b="z"}"#),
+            (vec![m("a", eq, "x"), m("a", eq, "y"), m("a", eq, "z")], "{}"),
+        ] {
+            assert_eq!(absent_labels(&matchers).to_string(), want);
+        }
+    }
+}

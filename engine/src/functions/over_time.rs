@@ -1,0 +1,242 @@
+//! `…_over_time`: one value for a whole window. Order statistics are in [`super::quantile`].
+
+use super::summation::{Mean, Neumaier, reference_step};
+use super::{Function, Kernel, Moves, Window, WindowKernel};
+use crate::plan::Type::{Matrix, Vector};
+use storage::model::TimeMs;
+
+const fn window(name: &'static str, eval: fn(&Window) -> f64, reference: fn(&Window) -> f64) -> Function {
+    let kernel = Kernel::Window(WindowKernel { eval, reference, moves: Moves::OnExpiry });
+    Function::new(name, &[Matrix], Vector, kernel)
+}
+
+/// The family's entries.
+pub(super) static ENTRIES: &[Function] = &[
+    window("avg_over_time", avg, avg_reference)
+        .doc("Mean of the values in the window.", "avg_over_time(cpu_temp_celsius[1h])"),
+    window("count_over_time", count, count_reference)
+        .doc("Number of samples in the window.", "count_over_time(up[1h])"),
+    window("first_over_time", first, first_reference)
+        .doc("Oldest value in the window.", "first_over_time(up[1h])")
+        .keeps_name(),
+    window("last_over_time", last, last_reference)
+        .doc("Newest value in the window, even if the series has ended since.", "last_over_time(up[1h])")
+        .keeps_name(),
+    window("max_over_time", max, max_reference)
+        .doc("Largest value in the window.", "max_over_time(cpu_temp_celsius[1h])"),
+    window("min_over_time", min, min_reference)
+        .doc("Smallest value in the window.", "min_over_time(cpu_temp_celsius[1h])"),
+    window("present_over_time", present, present_reference)
+        .doc("1 if there is any sample in the window.", "present_over_time(up[1h])"),
+    window("stddev_over_time", stddev, stddev_reference).doc(
+        "Population standard deviation of the values in the window.",
+        "stddev_over_time(cpu_temp_celsius[1h])",
+    ),
+    window("stdvar_over_time", stdvar, stdvar_reference)
+        .doc("Population variance of the values in the window.", "stdvar_over_time(cpu_temp_celsius[1h])"),
+    window("sum_over_time", sum, sum_reference)
+        .doc("Sum of the values in the window.", "sum_over_time(batch_items[1h])"),
+    window("ts_of_first_over_time", ts_of_first, ts_of_first_reference)
+        .doc("Time of the oldest sample in the window, in seconds.", "ts_of_first_over_time(up[1h])")
+        .experimental(),
+    window("ts_of_last_over_time", ts_of_last, ts_of_last_reference)
+        .doc("Time of the newest sample in the window, in seconds.", "ts_of_last_over_time(up[1h])")
+        .experimental(),
+    window("ts_of_max_over_time", ts_of_max, ts_of_max_reference)
+        .doc(
+            "Time of the largest value in the window, the last of equals, in seconds.",
+            "ts_of_max_over_time(cpu_temp_celsius[1h])",
+        )
+        .experimental(),
+    window("ts_of_min_over_time", ts_of_min, ts_of_min_reference)
+        .doc(
+            "Time of the smallest value in the window, the last of equals, in seconds.",
+            "ts_of_min_over_time(cpu_temp_celsius[1h])",
+        )
+        .experimental(),
+];
+
+fn seconds(t: TimeMs) -> f64 {
+    t as f64 / 1000.0
+}
+
+fn sum(w: &Window) -> f64 {
+    let mut sum = Neumaier::default();
+    w.vs.iter().for_each(|v| sum.add(*v));
+    sum.value()
+}
+
+fn sum_reference(w: &Window) -> f64 {
+    let (sum, c) = w.vs.iter().fold((0.0, 0.0), |(sum, c), v| reference_step(sum, c, *v));
+    if sum.is_infinite() { sum } else { sum + c }
+}
+
+fn avg(w: &Window) -> f64 {
+    let mut mean = Mean::of(w.vs[0]);
+    w.vs[1..].iter().for_each(|v| mean.add(*v));
+    mean.value()
+}
+
+/// Finds the place where the sum overflows first, then walks on from there with the incremental mean.
+fn avg_reference(w: &Window) -> f64 {
+    let (mut sum, mut c, mut n) = (w.vs[0], 0.0, 1);
+    while n < w.vs.len() {
+        let next = reference_step(sum, c, w.vs[n]);
+        if next.0.is_infinite() {
+            break;
+        }
+        (sum, c) = next;
+        n += 1;
+    }
+    if n == w.vs.len() {
+        return sum / n as f64 + c / n as f64;
+    }
+    let (mut mean, mut c) = (sum / n as f64, c / n as f64);
+    for (i, v) in w.vs.iter().enumerate().skip(n) {
+        let (before, count) = (i as f64, (i + 1) as f64);
+        let share = before / count;
+        (mean, c) = reference_step(share * mean, share * c, v / count);
+    }
+    mean + c
+}
+
+fn count(w: &Window) -> f64 {
+    w.len() as f64
+}
+
+fn count_reference(w: &Window) -> f64 {
+    w.ts.iter().map(|_| 1.0).sum()
+}
+
+fn present(_: &Window) -> f64 {
+    1.0
+}
+
+fn present_reference(w: &Window) -> f64 {
+    w.ts.iter().zip(w.vs).map(|_| 1.0).fold(0.0, f64::max)
+}
+
+fn first(w: &Window) -> f64 {
+    w.vs[0]
+}
+
+fn first_reference(w: &Window) -> f64 {
+    w.vs.iter().rev().fold(0.0, |_, v| *v)
+}
+
+fn last(w: &Window) -> f64 {
+    w.vs[w.len() - 1]
+}
+
+fn last_reference(w: &Window) -> f64 {
+    w.vs.iter().fold(0.0, |_, v| *v)
+}
+
+fn ts_of_first(w: &Window) -> f64 {
+    seconds(w.ts[0])
+}
+
+fn ts_of_first_reference(w: &Window) -> f64 {
+    w.ts.iter().min().map_or(0.0, |t| *t as f64 / 1000.0)
+}
+
+fn ts_of_last(w: &Window) -> f64 {
+    seconds(w.ts[w.len() - 1])
+}
+
+fn ts_of_last_reference(w: &Window) -> f64 {
+    w.ts.iter().max().map_or(0.0, |t| *t as f64 / 1000.0)
+}
+
+/// The first of equals wins (visible for ±0), NaN only if there is nothing else.
+fn max(w: &Window) -> f64 {
+    w.vs[1..].iter().fold(w.vs[0], |best, v| if *v > best || best.is_nan() { *v } else { best })
+}
+
+fn min(w: &Window) -> f64 {
+    w.vs[1..].iter().fold(w.vs[0], |best, v| if *v < best || best.is_nan() { *v } else { best })
+}
+
+/// All values that are numbers, with their times; everything if none is.
+fn numbers(w: &Window) -> Vec<(TimeMs, f64)> {
+    let all = || w.ts.iter().copied().zip(w.vs.iter().copied());
+    let numbers: Vec<_> = all().filter(|(_, v)| !v.is_nan()).collect();
+    if numbers.is_empty() { all().collect() } else { numbers }
+}
+
+/// The value that no other is `better` than, the earliest or the latest of several. Among NaNs the latest.
+fn best(w: &Window, better: fn(f64, f64) -> bool, latest: bool) -> (TimeMs, f64) {
+    let numbers = numbers(w);
+    let unbeaten: Vec<_> =
+        numbers.iter().filter(|(_, v)| !numbers.iter().any(|(_, u)| better(*u, *v))).collect();
+    let nan = unbeaten[0].1.is_nan();
+    *unbeaten[if latest || nan { unbeaten.len() - 1 } else { 0 }]
+}
+
+fn max_reference(w: &Window) -> f64 {
+    best(w, |a, b| a > b, false).1
+}
+
+fn min_reference(w: &Window) -> f64 {
+    best(w, |a, b| a < b, false).1
+}
+
+/// The last of equals wins, and the last sample if all are NaN.
+fn ts_of_max(w: &Window) -> f64 {
+    let mut at = 0;
+    for (i, v) in w.vs.iter().enumerate() {
+        if *v >= w.vs[at] || w.vs[at].is_nan() {
+            at = i;
+        }
+    }
+    seconds(w.ts[at])
+}
+
+fn ts_of_min(w: &Window) -> f64 {
+    let mut at = 0;
+    for (i, v) in w.vs.iter().enumerate() {
+        if *v <= w.vs[at] || w.vs[at].is_nan() {
+            at = i;
+        }
+    }
+    seconds(w.ts[at])
+}
+
+fn ts_of_max_reference(w: &Window) -> f64 {
+    seconds(best(w, |a, b| a > b, true).0)
+}
+
+fn ts_of_min_reference(w: &Window) -> f64 {
+    seconds(best(w, |a, b| a < b, true).0)
+}
+
+/// Welford's recurrence with compensated mean and sum of squares; exactly 0 for a constant.
+fn stdvar(w: &Window) -> f64 {
+    let (mut mean, mut squares, mut n) = (Neumaier::default(), Neumaier::default(), 0.0);
+    for v in w.vs {
+        n += 1.0;
+        let delta = v - (mean.sum + mean.c);
+        mean.add(delta / n);
+        squares.add(delta * (v - (mean.sum + mean.c)));
+    }
+    (squares.sum + squares.c) / n
+}
+
+fn stddev(w: &Window) -> f64 {
+    stdvar(w).sqrt()
+}
+
+fn stdvar_reference(w: &Window) -> f64 {
+    let start = ((0.0, 0.0), (0.0, 0.0));
+    let (_, squares) = (1..).zip(w.vs).fold(start, |(mean, squares), (n, v)| {
+        let before = mean.0 + mean.1;
+        let mean = reference_step(mean.0, mean.1, (v - before) / f64::from(n));
+        let after = mean.0 + mean.1;
+        (mean, reference_step(squares.0, squares.1, (v - before) * (v - after)))
+    });
+    (squares.0 + squares.1) / w.vs.len() as f64
+}
+
+fn stddev_reference(w: &Window) -> f64 {
+    f64::sqrt(stdvar_reference(w))
+}

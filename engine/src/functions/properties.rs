@@ -1,0 +1,304 @@
+//! The contract of window kernels, checked over random windows for the whole table: the kernel equals its slow
+//! reference bit by bit (NaNs without their payload), hints change nothing, and a value stands as long as said.
+
+use super::testing::{Owned, same, window_call, window_eval, windows};
+use super::{Kernel, Moves, Window, WindowKernel, table};
+use proptest::prelude::*;
+
+/// What rounding of `sampled + left + right` may do to an extrapolated value: see `extrapolated_valid_until`.
+const EXTRAPOLATION_TOLERANCE: f64 = 1e-14;
+
+fn kernels() -> impl Iterator<Item = (&'static str, WindowKernel)> {
+    table().iter().filter_map(|f| match f.kernel {
+        Kernel::Window(kernel) => Some((f.name, kernel)),
+        _ => None,
+    })
+}
+
+/// The same samples, seen `later` ms later.
+fn slid<'a>(w: &Window<'a>, later: i64) -> Window<'a> {
+    Window { start: w.start + later, end: w.end + later, t: w.t + later, ..*w }
+}
+
+/// Times in `1..=most`: the ends, and some between.
+fn probes(most: i64) -> impl Iterator<Item = i64> {
+    [1, 2, most / 7, most / 3, most / 2, most - 1, most].into_iter().filter(move |d| (1..=most).contains(d))
+}
+
+/// Equal within the tolerance; subnormal results have too few bits for a relative one.
+fn stands(now: f64, later: f64) -> bool {
+    same(now, later) || (now - later).abs() <= EXTRAPOLATION_TOLERANCE * now.abs() + f64::MIN_POSITIVE
+}
+
+fn sorted(mut owned: Owned) -> Owned {
+    owned.vs.sort_by(super::quantile::order);
+    owned
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn kernels_equal_their_references(owned in windows()) {
+        let w = owned.window();
+        for (name, kernel) in kernels() {
+            let (got, want) = ((kernel.eval)(&w), (kernel.reference)(&w));
+            prop_assert!(same(got, want), "{name}: {got:e}, reference {want:e}");
+        }
+    }
+
+    #[test]
+    fn the_monotone_hint_changes_nothing(owned in windows()) {
+        let owned = sorted(owned);
+        let w = owned.window();
+        let hinted = Window { monotone: true, ..w };
+        for (name, kernel) in kernels() {
+            let (plain, quick) = ((kernel.eval)(&w), (kernel.eval)(&hinted));
+            prop_assert!(same(plain, quick), "{name}: {plain:e}, with the hint {quick:e}");
+        }
+    }
+
+    #[test]
+    fn values_stand_as_long_as_said(owned in windows()) {
+        let w = owned.window();
+        for (name, kernel) in kernels() {
+            let now = (kernel.eval)(&w);
+            let until = kernel.valid_until(&w);
+            prop_assert!((w.t..=w.expiry()).contains(&until), "{name}: {until}");
+            for later in probes(until - w.t) {
+                let then = (kernel.eval)(&slid(&w, later));
+                let holds = if kernel.moves == Moves::OnExpiry { same(now, then) } else { stands(now, then) };
+                prop_assert!(holds, "{name}: {now:e}, {later} ms later {then:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn at_expiry_the_first_sample_is_inside_and_then_it_is_not(owned in windows()) {
+        let w = owned.window();
+        let last = slid(&w, w.expiry() - w.t);
+        prop_assert!(last.start < w.ts[0]);
+        prop_assert_eq!(slid(&w, w.expiry() - w.t + 1).start, w.ts[0]);
+    }
+}
+
+/// A window of samples at `ts` (ms) with values 1, 2, 3, …
+fn rising(ts: &[i64], start: i64, end: i64, check: impl Fn(&Window)) {
+    let vs: Vec<f64> = (0..ts.len()).map(|i| 1e6 + i as f64).collect();
+    check(&Window { ts, vs: &vs, start, end, t: end, args: &[], monotone: true });
+}
+
+#[test]
+fn rates_stand_until_an_edge_changes_regime() {
+    let until = super::rate::extrapolated_valid_until;
+    let ts = [10_000, 20_000, 30_000];
+    // Both gaps below 11 s: until the right one reaches it, or the first sample leaves.
+    rising(&ts, 1_000, 32_000, |w| assert_eq!(until(w), 32_000 + 8_999));
+    rising(&ts, 8_000, 32_000, |w| assert_eq!(until(w), 32_000 + 1_999));
+    // At the threshold itself a gap is clipped: `>=`.
+    rising(&ts, 1_000, 40_999, |w| assert_eq!(until(w), 40_999));
+    // One side clipped: moves now.
+    rising(&ts, -50_000, 32_000, |w| assert_eq!(until(w), 32_000));
+    rising(&ts, 1_000, 45_000, |w| assert_eq!(until(w), 45_000));
+    // Both clipped: until the left gap is below 11 s.
+    rising(&ts, -50_000, 45_000, |w| assert_eq!(until(w), 45_000 + 60_000 - 11_000));
+    // One sample: no value, until it leaves.
+    rising(&[10_000], 0, 15_000, |w| assert_eq!(until(w), 15_000 + 9_999));
+}
+
+#[test]
+fn a_gap_of_eleven_tenths_is_clipped() {
+    let delta = |start: i64, end: i64| {
+        let (ts, vs) = ([0, 10_000, 20_000], [0.0, 10.0, 20.0]);
+        window_eval("delta", &Window { ts: &ts, vs: &vs, start, end, t: end, args: &[], monotone: false })
+    };
+    assert_eq!(delta(-10_999, 20_000), 20.0 * ((20.0 + 10.999 + 0.0) / 20.0));
+    assert_eq!(delta(-11_000, 20_000), 25.0);
+    assert_eq!(delta(-99_000, 99_000), 30.0);
+}
+
+#[test]
+fn counters_are_not_extrapolated_below_zero() {
+    let ts = [0, 10_000, 20_000];
+    let increase = |vs: &[f64]| {
+        let w = Window { ts: &ts, vs, start: -10_000, end: 20_000, t: 20_000, args: &[], monotone: false };
+        window_eval("increase", &w)
+    };
+    // From 2 it took 2 s to rise from zero.
+    assert_eq!(increase(&[2.0, 12.0, 22.0]), 22.0);
+    assert_eq!(increase(&[0.0, 10.0, 20.0]), 20.0);
+    // The increase that counts is the corrected one: (12 - 20) + 20 + … here 8 + 20 = 28 over 20 s, 5 from zero.
+    assert_eq!(increase(&[5.0, 21.0, 12.0]), 28.0 * ((20.0 + 20.0 * (5.0 / 28.0)) / 20.0));
+    // A negative first value says nothing about zero.
+    assert_eq!(increase(&[-5.0, 5.0, 15.0]), 30.0);
+}
+
+#[test]
+fn one_sample_is_enough_for_over_time_only() {
+    use storage::model::value::is_absent;
+    for name in ["rate", "increase", "delta", "irate", "idelta", "deriv"] {
+        assert!(is_absent(window_call(name, &[1.0], &[])), "{name}");
+    }
+    assert!(is_absent(window_call("predict_linear", &[1.0], &[60.0])));
+    assert!(is_absent(window_call("double_exponential_smoothing", &[1.0], &[0.5, 0.5])));
+    for (name, want) in
+        [("avg", 7.0), ("sum", 7.0), ("max", 7.0), ("stddev", 0.0), ("count", 1.0), ("present", 1.0)]
+    {
+        assert_eq!(window_call(&format!("{name}_over_time"), &[7.0], &[]), want, "{name}");
+    }
+    assert_eq!(window_call("changes", &[7.0], &[]), 0.0);
+    assert_eq!(window_call("resets", &[7.0], &[]), 0.0);
+}
+
+#[test]
+fn pairs() {
+    let nan = f64::NAN;
+    for (name, vs, want) in [
+        ("changes", &[1.0, 1.0, 2.0, nan, nan, 2.0][..], 3.0),
+        ("changes", &[0.0, -0.0], 0.0),
+        ("resets", &[3.0, 2.0, nan, 1.0, 0.0], 2.0),
+        ("irate", &[1.0, 100.0, 140.0], 4.0),
+        ("irate", &[1.0, 100.0, 40.0], 4.0), // after a reset: the last value itself
+        ("idelta", &[1.0, 100.0, 40.0], -60.0),
+    ] {
+        assert_eq!(window_call(name, vs, &[]), want, "{name} {vs:?}");
+    }
+}
+
+/// Cases of the upstream suite; `within` relative, 0 for exact.
+#[test]
+fn means_and_sums() {
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let large = 9.98846567431158e307;
+    for (vs, want, within) in [
+        (&[1.0, 2.0, 3.0, 4.0, 5.0][..], 3.0, 0.0),
+        (&[1.0, 2.0, 3.0, 4.0, inf], inf, 0.0),
+        (&[1.0, 2.0, 3.0, inf, -inf], nan, 0.0),
+        (&[inf, 0.0, inf], inf, 0.0),
+        (&[-inf, -inf, -inf, inf], nan, 0.0),
+        (&[large, large], large, 0.0),
+        (&[-large, -large, -large], -large, 0.0),
+        (&[-large, large], 0.0, 0.0),
+        (&[1.0, 2.0, 3.0, nan], nan, 0.0),
+        (&[1.0, 1e100, 1.0, -1e100], 0.5, 0.0),
+        (&[1e10, 1e-6, 1e-6, 1e-6, 1e-6, 1e-6], 1.6666666666666675e+09, 0.0),
+        (&[1.78264e50, 0.76342771, 1.9592258, 7.69805412, 458.90154], 3.56528e49, 1e-12),
+        (
+            &[-1.78264e215, 0.76342771, 1.9592258, 2.258e220, 7.69805412, -458.90154],
+            3.76330362266667e219,
+            1e-12,
+        ),
+        (
+            &[
+                -2.258e220,
+                -1.78264e219,
+                0.76342771,
+                1.9592258,
+                2.3757689e217,
+                -2.3757689e217,
+                2.258e220,
+                7.69805412,
+                1.78264e219,
+                -458.90154,
+            ],
+            0.0, // the truth is -44.8: a better sum would be a different one
+            0.0,
+        ),
+    ] {
+        let got = window_call("avg_over_time", vs, &[]);
+        assert!(same(got, want) || got == want || (got / want - 1.0).abs() < within, "{vs:?}: {got:e}");
+    }
+    assert_eq!(window_call("sum_over_time", &[1.0, 1e100, 1.0, -1e100], &[]), 2.0);
+    assert_eq!(window_call("sum_over_time", &[inf, 1.0], &[]), inf);
+    assert_eq!(window_call("sum_over_time", &[large, large], &[]), inf);
+    for n in 1..=300 {
+        assert_eq!(window_call("avg_over_time", &vec![52.0; n], &[]), 52.0);
+    }
+}
+
+#[test]
+fn the_variance_of_a_constant_is_zero() {
+    for v in [1.5990505637277868, 0.1, 1e300, -7.3e-300, 0.0] {
+        for n in 1..=50 {
+            assert_eq!(window_call("stdvar_over_time", &vec![v; n], &[]), 0.0, "{n} times {v}");
+        }
+    }
+    let values = [0.0, 8.0, 8.0, 2.0, 3.0];
+    assert!((window_call("stdvar_over_time", &values, &[]) - 10.56).abs() < 1e-14);
+    assert!((window_call("stddev_over_time", &values, &[]) - 10.56f64.sqrt()).abs() < 1e-14);
+    assert!(window_call("stddev_over_time", &[1.0, f64::INFINITY], &[]).is_nan());
+}
+
+#[test]
+fn extremes_ties_and_nans() {
+    let nan = f64::NAN;
+    for (name, vs, want) in [
+        ("max_over_time", &[nan, 1.0, 3.0, nan, 3.0][..], 3.0),
+        ("min_over_time", &[nan, 1.0, 3.0, nan, 1.0], 1.0),
+        ("max_over_time", &[-0.0, 0.0], -0.0), // the first of equals
+        ("min_over_time", &[0.0, -0.0], 0.0),
+        ("max_over_time", &[nan, nan], nan),
+        ("ts_of_max_over_time", &[nan, 3.0, 1.0, 3.0, nan], 40.0), // the last of equals
+        ("ts_of_min_over_time", &[1.0, 3.0, 1.0, 3.0, nan], 30.0),
+        ("ts_of_max_over_time", &[nan, nan], 20.0),
+        ("ts_of_first_over_time", &[5.0, 6.0], 10.0),
+        ("ts_of_last_over_time", &[5.0, 6.0], 20.0),
+        ("first_over_time", &[5.0, 6.0], 5.0),
+        ("last_over_time", &[5.0, nan], nan),
+    ] {
+        assert!(same(window_call(name, vs, &[]), want), "{name} {vs:?}");
+    }
+}
+
+#[test]
+fn trends() {
+    let inf = f64::INFINITY;
+    assert_eq!(window_call("deriv", &[7.0; 9], &[]), 0.0);
+    assert!(window_call("deriv", &[inf; 3], &[]).is_nan());
+    assert!(window_call("deriv", &[inf, 1.0], &[]).is_nan());
+    assert_eq!(window_call("deriv", &[10.0, 20.0, 30.0], &[]), 1.0);
+    let (ts, vs): (Vec<i64>, Vec<f64>) =
+        (0..11).map(|i| (i * 300_000, f64::from(i as u8 % 5 * 10 + u8::from(i == 10) * 50))).unzip();
+    let reset = Window {
+        ts: &ts,
+        vs: &vs,
+        start: -1,
+        end: 3_000_000,
+        t: 3_000_000,
+        args: &[3600.0],
+        monotone: false,
+    };
+    assert_eq!(window_eval("deriv", &reset), 0.010606060606060607);
+    // The line is followed from the evaluation time.
+    assert_eq!(window_eval("predict_linear", &reset), 76.81818181818181);
+    assert_eq!(window_eval("predict_linear", &Window { t: 600_000, ..reset }), 51.36363636363637);
+    assert_eq!(window_call("predict_linear", &[10.0, 20.0, 30.0], &[5.0]), 35.0);
+    assert_eq!(window_call("predict_linear", &[7.0, 7.0], &[1e9]), 7.0);
+    let late = |t| {
+        let w = Window {
+            ts: &[0, 10_000],
+            vs: &[0.0, 10.0],
+            start: -1,
+            end: 10_000,
+            t,
+            args: &[0.0],
+            monotone: false,
+        };
+        window_eval("predict_linear", &w)
+    };
+    assert_eq!((late(10_000), late(70_000)), (10.0, 70.0)); // an offset does not shift the reference time
+    let rising: Vec<f64> = (1..=6).map(|i| 7_940.0 + 10.0 * f64::from(i)).collect();
+    assert!((window_call("double_exponential_smoothing", &rising, &[0.01, 0.1]) - 8_000.0).abs() < 1e-9);
+}
+
+#[test]
+fn smoothing_factors_are_checked() {
+    let function = super::lookup("double_exponential_smoothing").expect("in the table");
+    let check = function.check.expect("has a check");
+    assert_eq!(check(&[0.5, 0.1]), Ok(()));
+    assert_eq!(check(&[f64::NAN, 0.1]), Ok(()));
+    let error = check(&[1.0, 0.5]).expect_err("1 is outside");
+    assert_eq!(error, "invalid smoothing factor. Expected: 0 < sf < 1, got: 1.000000");
+    let error = check(&[0.5, f64::NEG_INFINITY]).expect_err("outside");
+    assert_eq!(error, "invalid trend factor. Expected: 0 < tf < 1, got: -Inf");
+}

@@ -1,0 +1,171 @@
+//! Order statistics: Prometheus' quantile formula, shared by the window functions and the `quantile` operator.
+
+use super::{Function, Kernel, Moves, NAN, Window, WindowKernel};
+use crate::plan::Type::{Matrix, Scalar, Vector};
+use std::cmp::Ordering;
+
+/// The family's entries.
+pub(super) static ENTRIES: &[Function] = &[
+    Function::new(
+        "mad_over_time",
+        &[Matrix],
+        Vector,
+        Kernel::Window(WindowKernel { eval: mad, reference: mad_reference, moves: Moves::OnExpiry }),
+    )
+    .doc(
+        "Median absolute deviation of the values in the window from their median.",
+        "mad_over_time(latency_seconds[1h])",
+    )
+    .experimental(),
+    Function::new(
+        "quantile_over_time",
+        &[Scalar, Matrix],
+        Vector,
+        Kernel::Window(WindowKernel {
+            eval: over_time,
+            reference: over_time_reference,
+            moves: Moves::OnExpiry,
+        }),
+    )
+    .doc("The given quantile of the values in the window.", "quantile_over_time(0.9, latency_seconds[1h])"),
+];
+
+/// NaN before everything; `-0` before `+0`, so that the answer does not depend on the order of the values.
+pub fn order(a: &f64, b: &f64) -> Ordering {
+    match (a.is_nan(), b.is_nan()) {
+        (false, false) => a.total_cmp(b),
+        (a, b) => b.cmp(&a),
+    }
+}
+
+/// The answer that does not depend on the values: of nothing, or for `q` outside [0, 1].
+fn degenerate(q: f64, len: usize) -> Option<f64> {
+    if len == 0 || q.is_nan() {
+        Some(NAN)
+    } else if q < 0.0 {
+        Some(f64::NEG_INFINITY)
+    } else if q > 1.0 {
+        Some(f64::INFINITY)
+    } else {
+        None
+    }
+}
+
+/// Indices of the two values between which quantile `q` of `len` values lies, and the weight of the upper.
+fn place(q: f64, len: usize) -> (usize, usize, f64) {
+    let rank = q * (len - 1) as f64;
+    let lower = rank.floor();
+    (lower as usize, (lower as usize + 1).min(len - 1), rank - lower)
+}
+
+/// Between two values. A zero weight still multiplies: next to an infinity it gives NaN, as upstream.
+fn between(lower: f64, upper: f64, weight: f64) -> f64 {
+    lower * (1.0 - weight) + upper * weight
+}
+
+/// Quantile `q` of the values, in any order, which it rearranges. In linear time.
+pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
+    if let Some(answer) = degenerate(q, values.len()) {
+        return answer;
+    }
+    let (lower, upper, weight) = place(q, values.len());
+    let (_, at_lower, above) = values.select_nth_unstable_by(lower, order);
+    let at_lower = *at_lower;
+    let at_upper =
+        if upper == lower { at_lower } else { above.iter().copied().min_by(order).unwrap_or(at_lower) };
+    between(at_lower, at_upper, weight)
+}
+
+/// Quantile `q` of values in [`order`]: for state that is kept sorted.
+pub fn quantile_sorted(q: f64, sorted: &[f64]) -> f64 {
+    degenerate(q, sorted.len()).unwrap_or_else(|| {
+        let (lower, upper, weight) = place(q, sorted.len());
+        between(sorted[lower], sorted[upper], weight)
+    })
+}
+
+fn over_time(w: &Window) -> f64 {
+    quantile(w.args[0], &mut w.vs.to_vec())
+}
+
+fn over_time_reference(w: &Window) -> f64 {
+    sorted_quantile_reference(w.args[0], w.vs.to_vec())
+}
+
+fn sorted_quantile_reference(q: f64, mut values: Vec<f64>) -> f64 {
+    if q.is_nan() {
+        return q;
+    }
+    if !(0.0..=1.0).contains(&q) {
+        return q * f64::INFINITY;
+    }
+    let (mut nans, mut numbers): (Vec<f64>, Vec<f64>) = values.drain(..).partition(|v| v.is_nan());
+    numbers.sort_by(f64::total_cmp);
+    nans.append(&mut numbers);
+    let top = nans.len() as f64 - 1.0;
+    let rank = q * top;
+    let (lower, weight) = (rank.floor(), rank - rank.floor());
+    let upper = if lower + 1.0 > top { top } else { lower + 1.0 };
+    nans[lower as usize] * (1.0 - weight) + nans[upper as usize] * weight
+}
+
+/// Any NaN makes it NaN.
+fn mad(w: &Window) -> f64 {
+    if w.vs.iter().any(|v| v.is_nan()) {
+        return NAN;
+    }
+    let mut values = w.vs.to_vec();
+    let median = quantile(0.5, &mut values);
+    values.iter_mut().for_each(|v| *v = (*v - median).abs());
+    quantile(0.5, &mut values)
+}
+
+fn mad_reference(w: &Window) -> f64 {
+    if w.vs.iter().any(|v| v.is_nan()) {
+        return NAN;
+    }
+    let median = sorted_quantile_reference(0.5, w.vs.to_vec());
+    sorted_quantile_reference(0.5, w.vs.iter().map(|v| (v - median).abs()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::testing::{same, window_call};
+
+    const INF: f64 = f64::INFINITY;
+
+    #[test]
+    fn the_formula() {
+        for (q, values, want) in [
+            (0.5, &[1.0, 3.0, 2.0][..], 2.0),
+            (0.75, &[0.0, 1.0], 0.75),
+            (0.1, &[10.0, 0.0, 5.0], 1.0),
+            (0.0, &[2.0, 1.0], 1.0),
+            (1.0, &[2.0, 1.0], 2.0),
+            (-0.1, &[1.0], -INF),
+            (1.1, &[1.0], INF),
+            (NAN, &[1.0], NAN),
+            (0.5, &[], NAN),
+            (0.0, &[NAN, 1.0], NAN),
+            (1.0, &[NAN, 1.0], 1.0),
+            (0.0, &[1.0, INF], NAN), // 1 * 1 + Inf * 0
+            (0.5, &[-1.0, 0.0, INF], NAN),
+            (1.0, &[1.0, INF], INF * 0.0 + INF),
+        ] {
+            let got = quantile(q, &mut values.to_vec());
+            assert!(same(got, want), "quantile({q}, {values:?}) = {got}, want {want}");
+            let mut sorted = values.to_vec();
+            sorted.sort_by(order);
+            assert!(same(quantile_sorted(q, &sorted), want));
+        }
+    }
+
+    #[test]
+    fn median_absolute_deviation() {
+        let mad = |vs: &[f64]| window_call("mad_over_time", vs, &[]);
+        assert_eq!(mad(&[4.0, 6.0, 2.0, 1.0, 999.0, 1.0, 2.0]), 1.0);
+        assert_eq!(mad(&[7.0]), 0.0);
+        assert!(mad(&[1.0, NAN, 2.0]).is_nan());
+    }
+}

@@ -1,0 +1,144 @@
+//! The driver: decides when to tick.
+//!
+//! It ticks at every slot of a recorded view, soon after samples arrive (gathering those that come close
+//! together), and at least so often while nothing happens. One tick is under way at a time: a slow tick makes
+//! the next one carry more, it never makes a queue. Slots that the process slept through are skipped and
+//! counted, as in Prometheus; each schedule's latest one is made up for.
+
+use super::{Live, LiveOptions};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use storage::clock::Clock;
+use storage::metrics::{Counter, Histogram, Metrics};
+use storage::model::TimeMs;
+
+/// Wakes the driver.
+#[derive(Default)]
+pub struct Alarm {
+    /// Set by the first arrival since the last tick; spares the others the lock.
+    rung: AtomicBool,
+    state: Mutex<bool>,
+    condition: Condvar,
+}
+
+impl Alarm {
+    /// Something came that the next tick should take along.
+    pub fn ring(&self) {
+        if !self.rung.swap(true, SeqCst) {
+            let _state = self.state.lock();
+            self.condition.notify_all();
+        }
+    }
+
+    /// Ends the driver.
+    pub fn stop(&self) {
+        *self.state.lock() = true;
+        self.condition.notify_all();
+    }
+
+    /// Waits at most `ms`, or until something arrives if nothing has yet. `true`: stop.
+    fn wait(&self, ms: i64, until_rung: bool) -> bool {
+        let mut stopped = self.state.lock();
+        let woken = until_rung && self.rung.load(SeqCst);
+        if !*stopped && !woken {
+            self.condition.wait_for(&mut stopped, Duration::from_millis(ms.max(1) as u64));
+        }
+        *stopped
+    }
+}
+
+struct Driver {
+    live: Live,
+    alarm: Arc<Alarm>,
+    clock: Arc<dyn Clock>,
+    options: LiveOptions,
+    last: TimeMs,
+    missed: Arc<Counter>,
+    seconds: Arc<Histogram>,
+}
+
+/// Starts the driver's thread.
+pub fn spawn(
+    live: Live,
+    alarm: Arc<Alarm>,
+    clock: Arc<dyn Clock>,
+    options: LiveOptions,
+    metrics: &Metrics,
+) -> Result<std::thread::JoinHandle<()>, String> {
+    let last = clock.now();
+    let missed = metrics.counter(
+        "prometheus_rule_group_iterations_missed_total",
+        "Slots of recorded views that passed without an evaluation.",
+        &[],
+    );
+    let bounds = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
+    let seconds = metrics.histogram("perennial_tick_duration_seconds", "Duration of ticks.", &[], &bounds);
+    let driver = Driver { live, alarm, clock, options, last, missed, seconds };
+    std::thread::Builder::new().name("ticks".to_owned()).spawn(move || driver.run()).map_err(|e| e.to_string())
+}
+
+impl Driver {
+    fn run(mut self) {
+        let mut arrived: Option<TimeMs> = None;
+        loop {
+            let now = self.clock.now();
+            if arrived.is_none() && self.alarm.rung.load(SeqCst) {
+                arrived = Some(now);
+            }
+            let due = arrived.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
+            let wake = due.min(self.next_slot());
+            if now < wake {
+                if self.alarm.wait(wake - now, arrived.is_none()) {
+                    return;
+                }
+                continue;
+            }
+            for slot in self.slots(now) {
+                self.tick(slot);
+            }
+            if now >= due && now > self.last {
+                self.alarm.rung.store(false, SeqCst);
+                arrived = None;
+                self.tick(now);
+            }
+            if *self.alarm.state.lock() {
+                return;
+            }
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "measures itself; no answer depends on this reading")]
+    fn tick(&mut self, t: TimeMs) {
+        if t <= self.last {
+            return;
+        }
+        let started = Instant::now();
+        self.live.tick(t);
+        self.seconds.observe(started.elapsed().as_secs_f64());
+        self.last = t;
+    }
+
+    /// The first slot after the last tick.
+    fn next_slot(&self) -> TimeMs {
+        let next = |(interval, offset): (i64, i64)| self.last + interval - (self.last - offset).rem_euclid(interval);
+        self.live.schedules().into_iter().map(next).min().unwrap_or(TimeMs::MAX)
+    }
+
+    /// The slots between the last tick and `now`: of each schedule the latest.
+    fn slots(&self, now: TimeMs) -> Vec<TimeMs> {
+        let mut slots = Vec::new();
+        for (interval, offset) in self.live.schedules() {
+            let latest = now - (now - offset).rem_euclid(interval);
+            if latest > self.last {
+                slots.push(latest);
+                let missed = (latest - self.last - 1) / interval;
+                self.missed.add(missed as u64);
+            }
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+}

@@ -1,0 +1,30 @@
+//! `absent(v)` and `absent_over_time(v)`: one row with known labels while a count has no row.
+
+use super::{Changed, EvalError, Input, Operator, Output};
+use storage::model::value::ABSENT;
+use storage::model::{Labels, TimeMs};
+
+/// See the module.
+pub struct Absent {
+    labels: Labels,
+}
+
+impl Absent {
+    /// See [`crate::plan::physical::StepOp::Absent`].
+    pub fn new(labels: Labels) -> Absent {
+        Absent { labels }
+    }
+}
+
+impl Operator for Absent {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        if out.labels.is_empty() {
+            out.add_row(self.labels.clone());
+        }
+        let value = if inputs[0].out.present().next().is_some() { ABSENT } else { 1.0 };
+        let mut touched = Vec::new();
+        out.set(0, value, &mut touched);
+        out.changed = Changed::Rows(touched);
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! Aggregations that can be cut in two: a partial result per shard, merged at the owner.
+//!
+//! Partial results are lanes of the output: `sum` has (sum, compensation), `avg` (sum, compensation, count),
+//! the others one. Only dirty groups are computed again, each from all its members in canonical order: sums
+//! are never maintained by subtraction, which drifts and which an Inf would poison.
+
+use super::grouping::{Groups, group_key};
+use super::{Changed, EvalError, Input, Operator, Output};
+use crate::functions::aggregation::{AvgPartial, SumPartial, max, min};
+use crate::plan::{AggregateOp, Grouping};
+use storage::model::TimeMs;
+use storage::model::value::{ABSENT, is_absent};
+
+/// Number of lanes of a partial result.
+pub fn lanes(op: AggregateOp) -> usize {
+    match op {
+        AggregateOp::Sum => 2,
+        AggregateOp::Avg => 3,
+        _ => 1,
+    }
+}
+
+/// Groups that must be computed again.
+#[derive(Default)]
+struct Dirty {
+    marked: Vec<bool>,
+    list: Vec<u32>,
+}
+
+impl Dirty {
+    fn mark(&mut self, group: u32) {
+        if self.marked.len() <= group as usize {
+            self.marked.resize(group as usize + 1, false);
+        }
+        if !std::mem::replace(&mut self.marked[group as usize], true) {
+            self.list.push(group);
+        }
+    }
+
+    fn take(&mut self) -> Vec<u32> {
+        self.list.iter().for_each(|g| self.marked[*g as usize] = false);
+        std::mem::take(&mut self.list)
+    }
+}
+
+/// What partial and merge have in common: groups, and which of them are dirty.
+#[derive(Default)]
+struct Grouped {
+    groups: Groups,
+    dirty: Dirty,
+}
+
+impl Grouped {
+    /// The groups to compute again at this evaluation.
+    fn dirty_groups(
+        &mut self,
+        input: &Input,
+        out: &mut Output,
+        lanes: usize,
+        key: impl FnMut(&storage::model::Labels) -> storage::model::Labels,
+    ) -> Vec<u32> {
+        out.extra.resize_with(lanes - 1, Vec::new);
+        let known = self.groups.of_row.len();
+        if self.groups.learn(input.out, key) {
+            for group in out.labels.len()..self.groups.len() {
+                out.sorted = false;
+                out.add_row(self.groups.labels[group].clone());
+            }
+            (known..self.groups.of_row.len()).for_each(|row| self.dirty.mark(self.groups.of_row[row]));
+        }
+        match input.delta {
+            Some(Changed::All) => (0..self.groups.len() as u32).for_each(|g| self.dirty.mark(g)),
+            _ => input.rows().for_each(|row| self.dirty.mark(self.groups.of_row[row])),
+        }
+        self.dirty.take()
+    }
+}
+
+/// The part of an aggregate that one shard can compute.
+pub struct Partial {
+    op: AggregateOp,
+    grouping: Grouping,
+    grouped: Grouped,
+}
+
+impl Partial {
+    /// See [`crate::plan::physical::StepOp::Partial`].
+    pub fn new(op: AggregateOp, grouping: Grouping) -> Partial {
+        Partial { op, grouping, grouped: Grouped::default() }
+    }
+}
+
+impl Operator for Partial {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        let grouping = &self.grouping;
+        let dirty = self.grouped.dirty_groups(&inputs[0], out, lanes(self.op), |l| group_key(grouping, l));
+        let mut touched = Vec::new();
+        for group in dirty {
+            let members = self.grouped.groups.members(group as usize);
+            let values = members.iter().map(|r| inputs[0].out.values[*r as usize]).filter(|v| !is_absent(*v));
+            write_lanes(out, group as usize, partial(self.op, values), &mut touched);
+        }
+        out.changed = Changed::Rows(touched);
+        Ok(())
+    }
+}
+
+/// Lanes of the partial aggregate of some values; lane 0 is ABSENT if there are none.
+fn partial(op: AggregateOp, mut values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let Some(first) = values.next() else { return [ABSENT; 3] };
+    match op {
+        AggregateOp::Sum => {
+            let mut sum = SumPartial::of(first);
+            values.for_each(|v| sum.add(v));
+            let [sum, c] = sum.lanes();
+            [sum, c, ABSENT]
+        }
+        AggregateOp::Avg => {
+            let mut avg = AvgPartial::of(first);
+            values.for_each(|v| avg.add(v));
+            avg.lanes()
+        }
+        AggregateOp::Min => [values.fold(first, min), ABSENT, ABSENT],
+        AggregateOp::Max => [values.fold(first, max), ABSENT, ABSENT],
+        AggregateOp::Group => [1.0, ABSENT, ABSENT],
+        _ => [(1 + values.count()) as f64, ABSENT, ABSENT],
+    }
+}
+
+fn write_lanes(out: &mut Output, row: usize, lanes: [f64; 3], touched: &mut Vec<u32>) {
+    let mut changed = out.values[row].to_bits() != lanes[0].to_bits();
+    out.values[row] = lanes[0];
+    for (lane, value) in out.extra.iter_mut().zip(&lanes[1..]) {
+        changed |= lane[row].to_bits() != value.to_bits();
+        lane[row] = *value;
+    }
+    if changed {
+        touched.push(row as u32);
+    }
+}
+
+/// Merges the partial aggregates of all shards, in the order of the shards.
+pub struct Merge {
+    op: AggregateOp,
+    grouped: Grouped,
+}
+
+impl Merge {
+    /// See [`crate::plan::physical::StepOp::Merge`].
+    pub fn new(op: AggregateOp) -> Merge {
+        Merge { op, grouped: Grouped::default() }
+    }
+}
+
+impl Operator for Merge {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        let dirty = self.grouped.dirty_groups(&inputs[0], out, 1, Clone::clone);
+        let mut touched = Vec::new();
+        let input = inputs[0].out;
+        for group in dirty {
+            let members = self.grouped.groups.members(group as usize).iter().map(|r| *r as usize);
+            let value = merge(self.op, input, members.filter(|r| !is_absent(input.values[*r])));
+            out.set(group as usize, value, &mut touched);
+        }
+        out.changed = Changed::Rows(touched);
+        Ok(())
+    }
+}
+
+fn merge(op: AggregateOp, input: &Output, mut rows: impl Iterator<Item = usize>) -> f64 {
+    let lane = |i: usize, row: usize| input.extra.get(i).map_or(ABSENT, |lane| lane[row]);
+    let Some(first) = rows.next() else { return ABSENT };
+    let start = input.values[first];
+    match op {
+        AggregateOp::Sum => {
+            let mut sum = SumPartial::from_lanes([start, lane(0, first)]);
+            rows.for_each(|r| sum.merge(&SumPartial::from_lanes([input.values[r], lane(0, r)])));
+            sum.value()
+        }
+        AggregateOp::Avg => {
+            let at = |r: usize| AvgPartial::from_lanes([input.values[r], lane(0, r), lane(1, r)]);
+            let mut avg = at(first);
+            rows.for_each(|r| avg.merge(&at(r)));
+            avg.value()
+        }
+        AggregateOp::Min => rows.fold(start, |m, r| min(m, input.values[r])),
+        AggregateOp::Max => rows.fold(start, |m, r| max(m, input.values[r])),
+        AggregateOp::Group => 1.0,
+        _ => rows.fold(start, |n, r| n + input.values[r]),
+    }
+}

@@ -1,0 +1,138 @@
+//! Scalars: numbers, the clock, and the bridges between scalars and vectors. A scalar is one row without labels.
+
+use super::{Changed, EvalError, Input, Operator, Output, binary};
+use crate::functions::Kernel;
+use crate::plan::{BinaryOp, FunctionRef};
+use storage::model::value::{ABSENT, is_absent};
+use storage::model::{Labels, TimeMs};
+
+/// Sets the only row of a scalar.
+fn set_scalar(out: &mut Output, value: f64) {
+    if out.labels.is_empty() {
+        out.add_row(Labels::default());
+    }
+    let mut touched = Vec::new();
+    out.set(0, value, &mut touched);
+    out.changed = Changed::Rows(touched);
+}
+
+/// The value of a scalar input.
+pub(super) fn scalar_of(input: &Input) -> f64 {
+    input.out.values.first().copied().unwrap_or(f64::NAN)
+}
+
+/// A literal.
+pub struct Number(pub f64);
+
+impl Operator for Number {
+    fn eval(&mut self, _: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        set_scalar(out, self.0);
+        Ok(())
+    }
+}
+
+/// `time()` and its like.
+pub struct Clock {
+    function: fn(TimeMs) -> f64,
+    shift: i64,
+}
+
+impl Clock {
+    /// The operator of a table entry of kind `Clock`.
+    pub fn new(function: FunctionRef, shift: i64) -> Clock {
+        let function = match function.0.kernel {
+            Kernel::Clock(function) => function,
+            _ => |_| f64::NAN,
+        };
+        Clock { function, shift }
+    }
+}
+
+impl Operator for Clock {
+    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        set_scalar(out, (self.function)(t - self.shift));
+        Ok(())
+    }
+}
+
+/// `hour()` and its like without an argument.
+pub struct MapClock {
+    function: fn(f64) -> f64,
+    shift: i64,
+}
+
+impl MapClock {
+    /// The operator of a table entry of kind `MapOrClock`.
+    pub fn new(function: FunctionRef, shift: i64) -> MapClock {
+        let function = match function.0.kernel {
+            Kernel::MapOrClock(function) => function,
+            _ => |_| f64::NAN,
+        };
+        MapClock { function, shift }
+    }
+}
+
+impl Operator for MapClock {
+    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        set_scalar(out, (self.function)(((t - self.shift) / 1000) as f64));
+        Ok(())
+    }
+}
+
+/// Scalar with scalar; comparisons answer 0 or 1.
+pub struct ScalarBinary(pub BinaryOp);
+
+impl Operator for ScalarBinary {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        let (a, b) = (scalar_of(&inputs[0]), scalar_of(&inputs[1]));
+        let value = if self.0.is_comparison() { f64::from(binary::compare(self.0, a, b)) } else { binary::arithmetic(self.0, a, b) };
+        set_scalar(out, value);
+        Ok(())
+    }
+}
+
+/// A function of scalars only.
+pub struct Scalars(fn(&[f64]) -> f64);
+
+impl Scalars {
+    /// The operator of a table entry of kind `Scalars`.
+    pub fn new(function: FunctionRef) -> Scalars {
+        match function.0.kernel {
+            Kernel::Scalars(kernel) => Scalars(kernel),
+            _ => Scalars(|_| f64::NAN),
+        }
+    }
+}
+
+impl Operator for Scalars {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        let values: Vec<f64> = inputs.iter().map(scalar_of).collect();
+        set_scalar(out, (self.0)(&values));
+        Ok(())
+    }
+}
+
+/// `scalar(v)`: the only row, or NaN.
+pub struct ToScalar;
+
+impl Operator for ToScalar {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        let mut present = inputs[0].out.values.iter().filter(|v| !is_absent(**v));
+        let value = match (present.next(), present.next()) {
+            (Some(only), None) => *only,
+            _ => f64::NAN,
+        };
+        set_scalar(out, value);
+        Ok(())
+    }
+}
+
+/// `vector(s)`.
+pub struct ToVector;
+
+impl Operator for ToVector {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+        set_scalar(out, inputs[0].out.values.first().copied().unwrap_or(ABSENT));
+        Ok(())
+    }
+}

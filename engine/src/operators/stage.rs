@@ -1,0 +1,140 @@
+//! A stage: steps in order of dependency, with their operators and their current rows.
+//!
+//! Both runtimes keep stages: a local one per shard and a gather one per owner. A step is evaluated when one
+//! of its inputs has changed since it last looked, or when its value follows the clock; versions tell.
+
+use super::{Changed, EvalError, Input, Operator, Output, build};
+use crate::plan::physical::{Step, StepId, StepOp};
+use storage::model::TimeMs;
+
+/// One step of a stage at work.
+struct Node {
+    operator: Option<Box<dyn Operator>>,
+    inputs: Vec<StepId>,
+    /// Versions of the inputs at the last evaluation.
+    seen: Vec<u64>,
+    follows_clock: bool,
+    evaluated: bool,
+}
+
+/// Steps at work. Indices are those of the steps; removed steps leave a hole.
+#[derive(Default)]
+pub struct Stage {
+    nodes: Vec<Option<Node>>,
+    outputs: Vec<Output>,
+}
+
+impl Stage {
+    /// A stage with these steps.
+    pub fn of(steps: &[Step]) -> Stage {
+        let mut stage = Stage::default();
+        steps.iter().for_each(|step| stage.add(step));
+        stage
+    }
+
+    /// Adds a step; its inputs must be there already. Its index is the number of steps added before.
+    pub fn add(&mut self, step: &Step) {
+        self.nodes.push(Some(Node {
+            operator: build(&step.op),
+            inputs: step.inputs.clone(),
+            seen: vec![0; step.inputs.len()],
+            follows_clock: step.op.follows_clock(),
+            evaluated: false,
+        }));
+        let leaf = matches!(step.op, StepOp::Leaf(..) | StepOp::Port(_));
+        self.outputs.push(Output { sorted: leaf, ..Output::default() });
+    }
+
+    /// Forgets a step that nobody reads any more, and its state.
+    pub fn remove(&mut self, id: StepId) {
+        self.nodes[id] = None;
+        self.outputs[id] = Output::default();
+    }
+
+    /// Number of steps ever added.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether no step was ever added.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The steps that a step reads.
+    pub fn inputs(&self, id: StepId) -> &[StepId] {
+        self.nodes[id].as_ref().map_or(&[], |node| &node.inputs)
+    }
+
+    /// The rows of a step.
+    pub fn output(&self, id: StepId) -> &Output {
+        &self.outputs[id]
+    }
+
+    /// The rows of a leaf or port, for its runtime to fill.
+    pub fn output_mut(&mut self, id: StepId) -> &mut Output {
+        &mut self.outputs[id]
+    }
+
+    /// Evaluates step `id` at `t`; its inputs must have been evaluated at `t`. Leaves and ports: nothing to do.
+    /// Returns whether it was evaluated at all.
+    pub fn eval(&mut self, id: StepId, t: TimeMs) -> bool {
+        let Some(node) = self.nodes[id].as_mut() else { return false };
+        let Some(operator) = node.operator.as_mut() else { return false };
+        let (before, rest) = self.outputs.split_at_mut(id);
+        let stale = node.inputs.iter().zip(&node.seen).any(|(input, seen)| before[*input].version != *seen);
+        if node.evaluated && !node.follows_clock && !stale {
+            return false;
+        }
+        let out = &mut rest[0];
+        let inputs: Vec<Input> = node
+            .inputs
+            .iter()
+            .zip(&node.seen)
+            .map(|(input, seen)| Input { out: &before[*input], delta: delta(&before[*input], *seen, node.evaluated) })
+            .collect();
+        let failed = inputs.iter().find_map(|input| input.out.error.clone());
+        let result = failed.map_or_else(|| operator.eval(&inputs, t, out), |error| Err(EvalError(error)));
+        for (seen, input) in node.seen.iter_mut().zip(&node.inputs) {
+            *seen = before[*input].version;
+        }
+        node.evaluated = settle(out, result);
+        true
+    }
+}
+
+/// What changed in `input` for a reader that saw version `seen`.
+fn delta(input: &Output, seen: u64, evaluated: bool) -> Option<&Changed> {
+    if !evaluated {
+        return Some(&Changed::All);
+    }
+    match input.version.wrapping_sub(seen) {
+        0 => None,
+        1 => Some(&input.changed),
+        _ => Some(&Changed::All),
+    }
+}
+
+/// Notes the outcome of an evaluation; `false` after an error: the next one starts from scratch.
+fn settle(out: &mut Output, result: Result<(), EvalError>) -> bool {
+    match result {
+        Ok(()) => {
+            let recovered = out.error.take().is_some();
+            if recovered {
+                out.changed = Changed::All;
+            }
+            if out.changed != Changed::Rows(Vec::new()) {
+                out.version += 1;
+            }
+            true
+        }
+        Err(EvalError(error)) => {
+            if out.error.as_ref() != Some(&error) {
+                out.error = Some(error);
+                out.version += 1;
+                out.changed = Changed::All;
+            }
+            false
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A plan for people: one line per node, operands indented below it. Subscriptions show it as `plan`.
+
+use super::{At, Node, Op, Plan, Selector};
+use std::fmt::Write;
+use storage::model::time::format_duration;
+
+/// The plan as an indented tree.
+pub fn explain(plan: &Plan) -> String {
+    let mut out = String::new();
+    node(&mut out, plan, 0);
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// The parser bounds a plan's depth, and with it this recursion.
+fn node(out: &mut String, plan: &Plan, depth: usize) {
+    let _ = writeln!(out, "{:1$}{2}", "", 2 * depth, title(plan));
+    for input in plan.inputs() {
+        node(out, input, depth + 1);
+    }
+}
+
+fn title(plan: &Node) -> String {
+    match &plan.op {
+        Op::Number(number) => format!("number {}", number.0),
+        Op::Text(text) => format!("text {text:?}"),
+        Op::Instant(selector) => format!("select {}", selected(selector)),
+        Op::Range { selector, range } => {
+            format!("window {} of {}", format_duration(*range), selected(selector))
+        }
+        Op::Subquery { range, step, offset, at, .. } => {
+            let step = step.map_or("the default step".to_owned(), format_duration);
+            format!("subquery over {} every {step}{}", format_duration(*range), shifted(*offset, *at))
+        }
+        Op::Call { function, .. } => format!("call {}", function.0.name),
+        Op::Negate(_) => "negate".to_owned(),
+        Op::Binary(b) => {
+            let (with, list) = (if b.matching.on { "on" } else { "ignoring" }, b.matching.labels.join(", "));
+            let matching =
+                if b.matching.on || !list.is_empty() { format!(" {with} ({list})") } else { String::new() };
+            format!("binary {}{}{matching}", b.op.as_str(), if b.return_bool { " bool" } else { "" })
+        }
+        Op::Aggregate(a) => {
+            let how = if a.grouping.without { "without" } else { "by" };
+            format!("aggregate {} {how} ({})", a.op.as_str(), a.grouping.labels.join(", "))
+        }
+    }
+}
+
+fn selected(selector: &Selector) -> String {
+    let matchers: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();
+    format!("{{{}}}{}", matchers.join(", "), shifted(selector.offset, selector.at))
+}
+
+fn shifted(offset: i64, at: Option<At>) -> String {
+    let at = match at {
+        Some(At::Time(t)) => format!(" at {}", t as f64 / 1000.0),
+        Some(At::Start) => " at start()".to_owned(),
+        Some(At::End) => " at end()".to_owned(),
+        None => String::new(),
+    };
+    if offset == 0 { at } else { format!(" offset {}{at}", format_duration(offset)) }
+}

@@ -1,0 +1,415 @@
+//! The physical plan: a plan cut once into a *local stage*, which every shard computes from its own series,
+//! and a *gather stage* at one owner.
+//!
+//! The cut is what makes one node, many workers and many machines the same code. Selections, windows, maps
+//! over one series and partial aggregation are local; matching, final aggregation and whatever sees several
+//! shards is gathered. Pure scalars (numbers, `time()`) are computed wherever they are needed. Equal steps
+//! are one step (hash-consing); [`crate::operators`] says how each is computed.
+
+use super::{Aggregate, AggregateOp, At, Binary, BinaryOp, FunctionRef, Grouping, Matching, Node, Number, Op, Plan, Type};
+use super::Selector;
+use crate::functions::labels::absent_labels;
+use crate::functions::{Kernel, Special};
+use std::collections::HashMap;
+use std::hash::Hash;
+use storage::model::{Labels, Matcher, TimeMs};
+
+/// Index of a step in its stage.
+pub type StepId = usize;
+
+/// One step of a stage: an operation and the steps it reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Step {
+    /// What is computed.
+    pub op: StepOp,
+    /// Its operands: earlier steps of the same stage.
+    pub inputs: Vec<StepId>,
+}
+
+/// Which samples a leaf reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// All must hold.
+    pub matchers: Vec<Matcher>,
+    /// Shift into the past, ms.
+    pub offset: i64,
+    /// Pinned time.
+    pub at: Option<At>,
+}
+
+/// What a leaf makes of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Leaf {
+    /// The newest value within the lookback.
+    Value,
+    /// The time of that sample, seconds.
+    Timestamp,
+    /// A window function over `range` ms; scalar parameters are the step's inputs.
+    Window(FunctionRef, i64),
+    /// 1 for each series with a sample within `range` ms.
+    Present(i64),
+}
+
+/// The operations of both stages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StepOp {
+    /// Samples of the shard's own series.
+    Leaf(Source, Leaf),
+    /// A constant.
+    Number(Number),
+    /// A scalar function of the evaluation time, shifted into the past by so many ms.
+    Clock(FunctionRef, i64),
+    /// A function per sample; inputs: the vector (or scalar), then scalar parameters.
+    Map(FunctionRef),
+    /// A function per sample of the evaluation time itself, as a vector without labels, shifted as `Clock`.
+    MapClock(FunctionRef, i64),
+    /// Unary minus.
+    Negate,
+    /// New labels for each series.
+    Relabel(FunctionRef, Vec<String>),
+    /// Scalar with scalar.
+    ScalarBinary(BinaryOp),
+    /// A function of scalars only.
+    Scalars(FunctionRef),
+    /// Vector (input 0) with scalar (input 1).
+    VectorScalar {
+        /// The operator.
+        op: BinaryOp,
+        /// Comparisons answer 0 or 1.
+        return_bool: bool,
+        /// The scalar is the left operand.
+        scalar_left: bool,
+    },
+    /// Vector with vector.
+    Match(BinaryOp, bool, Matching),
+    /// `and`, `or`, `unless`.
+    Set(BinaryOp, Matching),
+    /// Per group and shard: the part of an aggregate that can be merged.
+    Partial(AggregateOp, Grouping),
+    /// Merges partial aggregates of all shards.
+    Merge(AggregateOp),
+    /// An aggregation that needs all rows; inputs: vector, parameter (if it is a scalar).
+    Group(AggregateOp, Grouping, Option<String>),
+    /// One sample with these labels if the count (input 0) has no row.
+    Absent(Labels),
+    /// The only row, or NaN.
+    ToScalar,
+    /// A scalar as a vector without labels.
+    ToVector,
+    /// Classic quantile; inputs: scalar, vector.
+    HistogramQuantile,
+    /// Identity; the order of presentation (`true`: descending) is the reader's business.
+    Sort(bool),
+    /// Gather stage only: the rows of a local step, of all shards.
+    Port(StepId),
+}
+
+/// A plan cut into two stages.
+#[derive(Clone, Debug, Default)]
+pub struct Physical {
+    /// Steps of the local stage.
+    pub local: Vec<Step>,
+    /// Steps of the gather stage.
+    pub gather: Vec<Step>,
+    /// The step of the gather stage that is the answer.
+    pub root: StepId,
+    /// Type of the answer is a scalar (one row without labels).
+    pub scalar: bool,
+}
+
+/// Where a lowered step may run.
+#[derive(Copy, Clone)]
+enum Place {
+    Local(StepId),
+    Gather(StepId),
+}
+
+/// Why a plan cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LowerError(pub String);
+
+impl Physical {
+    /// Cuts `plan`. Everything is asked `shift` ms in the past (a rule's query offset).
+    pub fn of(plan: &Plan, shift: i64) -> Result<Physical, LowerError> {
+        let mut lowering = Lowering { physical: Physical::default(), local: HashMap::new(), gather: HashMap::new(), shift };
+        let root = lowering.lower(plan, 0)?;
+        let root = lowering.gathered(root);
+        lowering.physical.root = root;
+        lowering.physical.scalar = plan.kind() == Type::Scalar;
+        Ok(lowering.physical)
+    }
+}
+
+struct Lowering {
+    physical: Physical,
+    local: HashMap<Step, StepId>,
+    gather: HashMap<Step, StepId>,
+    shift: i64,
+}
+
+fn unsupported<T>(what: impl Into<String>) -> Result<T, LowerError> {
+    Err(LowerError(what.into()))
+}
+
+impl Lowering {
+    fn local(&mut self, op: StepOp, inputs: Vec<StepId>) -> Place {
+        Place::Local(intern(&mut self.local, &mut self.physical.local, Step { op, inputs }))
+    }
+
+    fn gather(&mut self, op: StepOp, inputs: Vec<StepId>) -> Place {
+        Place::Gather(intern(&mut self.gather, &mut self.physical.gather, Step { op, inputs }))
+    }
+
+    /// The step's id in the gather stage: through a port if it is local.
+    fn gathered(&mut self, place: Place) -> StepId {
+        match place {
+            Place::Gather(id) => id,
+            Place::Local(id) => match self.scalar_of(id) {
+                Some(op_inputs) => self.replicate(op_inputs),
+                None => intern(
+                    &mut self.gather,
+                    &mut self.physical.gather,
+                    Step { op: StepOp::Port(id), inputs: Vec::new() },
+                ),
+            },
+        }
+    }
+
+    /// A pure scalar of the local stage, to be computed again where it is needed.
+    fn scalar_of(&self, id: StepId) -> Option<StepId> {
+        let step = &self.physical.local[id];
+        match step.op {
+            StepOp::Number(_) | StepOp::Clock(..) => Some(id),
+            StepOp::ScalarBinary(_) | StepOp::Scalars(_) | StepOp::Negate | StepOp::Map(_) => {
+                step.inputs.iter().all(|i| self.scalar_of(*i).is_some()).then_some(id)
+            }
+            _ => None,
+        }
+    }
+
+    fn replicate(&mut self, id: StepId) -> StepId {
+        let step = self.physical.local[id].clone();
+        let inputs = step.inputs.iter().map(|i| self.replicate(*i)).collect();
+        intern(&mut self.gather, &mut self.physical.gather, Step { op: step.op, inputs })
+    }
+
+    /// A step that runs locally if all its inputs do.
+    fn place(&mut self, op: StepOp, inputs: &[Place]) -> Place {
+        let local: Option<Vec<StepId>> =
+            inputs.iter().map(|p| if let Place::Local(id) = p { Some(*id) } else { None }).collect();
+        match local {
+            Some(ids) => self.local(op, ids),
+            None => self.collect(op, inputs),
+        }
+    }
+
+    /// A step of the gather stage.
+    fn collect(&mut self, op: StepOp, inputs: &[Place]) -> Place {
+        let ids = inputs.iter().map(|p| self.gathered(*p)).collect();
+        self.gather(op, ids)
+    }
+
+    fn lower(&mut self, node: &Node, depth: usize) -> Result<Place, LowerError> {
+        if depth > crate::limits::PLAN_DEPTH {
+            return unsupported("the expression is nested too deeply");
+        }
+        match &node.op {
+            Op::Number(n) => Ok(self.local(StepOp::Number(*n), Vec::new())),
+            Op::Text(_) => unsupported("a string cannot be evaluated here"),
+            Op::Instant(selector) => {
+                let source = self.source(selector);
+                Ok(self.local(StepOp::Leaf(source, Leaf::Value), Vec::new()))
+            }
+            Op::Range { .. } => unsupported("a range vector cannot be evaluated here"),
+            Op::Subquery { .. } => unsupported("subqueries are not supported yet"),
+            Op::Negate(input) => {
+                let input = self.lower(input, depth + 1)?;
+                Ok(self.place(StepOp::Negate, &[input]))
+            }
+            Op::Binary(binary) => self.lower_binary(binary, depth),
+            Op::Aggregate(aggregate) => self.lower_aggregate(aggregate, depth),
+            Op::Call { function, args } => self.lower_call(*function, args, depth),
+        }
+    }
+
+    fn source(&self, selector: &Selector) -> Source {
+        Source { matchers: selector.matchers.clone(), offset: selector.offset + self.shift, at: selector.at }
+    }
+
+    fn lower_binary(&mut self, b: &Binary, depth: usize) -> Result<Place, LowerError> {
+        let (lhs, rhs) = (self.lower(&b.lhs, depth + 1)?, self.lower(&b.rhs, depth + 1)?);
+        Ok(match (b.lhs.kind(), b.rhs.kind()) {
+            (Type::Scalar, Type::Scalar) => self.place(StepOp::ScalarBinary(b.op), &[lhs, rhs]),
+            (Type::Scalar, _) => {
+                let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: true };
+                self.place(op, &[rhs, lhs])
+            }
+            (_, Type::Scalar) => {
+                let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: false };
+                self.place(op, &[lhs, rhs])
+            }
+            _ if b.op.is_set() => self.collect(StepOp::Set(b.op, b.matching.clone()), &[lhs, rhs]),
+            _ => self.collect(StepOp::Match(b.op, b.return_bool, b.matching.clone()), &[lhs, rhs]),
+        })
+    }
+
+    fn lower_aggregate(&mut self, a: &Aggregate, depth: usize) -> Result<Place, LowerError> {
+        use AggregateOp::*;
+        let input = self.lower(&a.input, depth + 1)?;
+        if matches!(a.op, Sum | Avg | Count | Min | Max | AggregateOp::Group) {
+            let partial = self.place(StepOp::Partial(a.op, a.grouping.clone()), &[input]);
+            return Ok(self.collect(StepOp::Merge(a.op), &[partial]));
+        }
+        let (mut inputs, mut text) = (vec![input], None);
+        match a.param.as_deref() {
+            Some(Node { op: Op::Text(label), .. }) => text = Some(label.clone()),
+            Some(param) => inputs.push(self.lower(param, depth + 1)?),
+            None => {}
+        }
+        Ok(self.collect(StepOp::Group(a.op, a.grouping.clone(), text), &inputs))
+    }
+
+    fn lower_call(&mut self, function: FunctionRef, args: &[Plan], depth: usize) -> Result<Place, LowerError> {
+        match function.0.kernel {
+            Kernel::Window(_) => self.lower_window(function, args, depth),
+            Kernel::Clock(_) => Ok(self.local(StepOp::Clock(function, self.shift), Vec::new())),
+            Kernel::MapOrClock(_) if args.is_empty() => {
+                Ok(self.gather(StepOp::MapClock(function, self.shift), Vec::new()))
+            }
+            Kernel::Scalars(_) => {
+                let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
+                Ok(self.place(StepOp::Scalars(function), &inputs))
+            }
+            Kernel::Map(_) | Kernel::MapOrClock(_) => {
+                let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
+                Ok(self.place(StepOp::Map(function), &inputs))
+            }
+            Kernel::Relabel(_) => {
+                let input = self.lower(&args[0], depth + 1)?;
+                let texts = args[1..].iter().map(|a| text_of(a)).collect::<Result<Vec<_>, _>>()?;
+                Ok(self.place(StepOp::Relabel(function, texts), &[input]))
+            }
+            Kernel::Special(special) => self.lower_special(function, special, args, depth),
+        }
+    }
+
+    fn lower_window(&mut self, function: FunctionRef, args: &[Plan], depth: usize) -> Result<Place, LowerError> {
+        let (mut leaf, mut params) = (None, Vec::new());
+        for arg in args {
+            match &arg.op {
+                Op::Range { selector, range } => leaf = Some((self.source(selector), *range)),
+                Op::Subquery { .. } => return unsupported("subqueries are not supported yet"),
+                _ => match self.lower(arg, depth + 1)? {
+                    Place::Local(id) if self.scalar_of(id).is_some() => params.push(id),
+                    _ => {
+                        let name = function.0.name;
+                        return unsupported(format!("a parameter of {name} that depends on series is not supported yet"));
+                    }
+                },
+            }
+        }
+        let Some((source, range)) = leaf else { return unsupported("a window function needs a range vector") };
+        Ok(self.local(StepOp::Leaf(source, Leaf::Window(function, range)), params))
+    }
+
+    fn lower_special(
+        &mut self,
+        function: FunctionRef,
+        special: Special,
+        args: &[Plan],
+        depth: usize,
+    ) -> Result<Place, LowerError> {
+        match special {
+            Special::Absent => {
+                let input = self.lower(&args[0], depth + 1)?;
+                let labels = if let Op::Instant(s) = &args[0].op { absent_labels(&s.matchers) } else { Labels::default() };
+                Ok(self.absent(labels, input))
+            }
+            Special::AbsentOverTime => {
+                let Op::Range { selector, range } = &args[0].op else {
+                    return unsupported("subqueries are not supported yet");
+                };
+                let source = self.source(selector);
+                let present = self.local(StepOp::Leaf(source, Leaf::Present(*range)), Vec::new());
+                Ok(self.absent(absent_labels(&selector.matchers), present))
+            }
+            Special::Timestamp => {
+                if let Op::Instant(selector) = &args[0].op {
+                    let source = self.source(selector);
+                    return Ok(self.local(StepOp::Leaf(source, Leaf::Timestamp), Vec::new()));
+                }
+                let input = self.lower(&args[0], depth + 1)?;
+                Ok(self.place(StepOp::Map(function), &[input]))
+            }
+            Special::Scalar => self.lower_unary(StepOp::ToScalar, &args[0], depth),
+            Special::Vector => self.lower_unary(StepOp::ToVector, &args[0], depth),
+            Special::Sort => self.lower_unary(StepOp::Sort(false), &args[0], depth),
+            Special::SortDesc => self.lower_unary(StepOp::Sort(true), &args[0], depth),
+            Special::HistogramQuantile => {
+                let (q, v) = (self.lower(&args[0], depth + 1)?, self.lower(&args[1], depth + 1)?);
+                Ok(self.collect(StepOp::HistogramQuantile, &[q, v]))
+            }
+            _ => unsupported(format!("function {:?} is not supported yet", function.0.name)),
+        }
+    }
+
+    fn lower_unary(&mut self, op: StepOp, arg: &Plan, depth: usize) -> Result<Place, LowerError> {
+        let input = self.lower(arg, depth + 1)?;
+        Ok(self.collect(op, &[input]))
+    }
+
+    fn absent(&mut self, labels: Labels, input: Place) -> Place {
+        let partial = self.place(StepOp::Partial(AggregateOp::Count, Grouping::default()), &[input]);
+        let count = self.collect(StepOp::Merge(AggregateOp::Count), &[partial]);
+        self.collect(StepOp::Absent(labels), &[count])
+    }
+}
+
+fn intern<K: Hash + Eq + Clone>(ids: &mut HashMap<K, StepId>, steps: &mut Vec<K>, step: K) -> StepId {
+    *ids.entry(step.clone()).or_insert_with(|| {
+        steps.push(step);
+        steps.len() - 1
+    })
+}
+
+fn text_of(plan: &Plan) -> Result<String, LowerError> {
+    match &plan.op {
+        Op::Text(text) => Ok(text.clone()),
+        _ => unsupported("expected a string"),
+    }
+}
+
+impl StepOp {
+    /// Whether the value moves with time although no input changes. Leaves know that by themselves.
+    pub fn follows_clock(&self) -> bool {
+        match self {
+            StepOp::Clock(..) | StepOp::MapClock(..) => true,
+            StepOp::Map(function) => matches!(function.0.kernel, Kernel::Special(_)),
+            _ => false,
+        }
+    }
+}
+
+impl Source {
+    /// The time that evaluation at `t` of a query over `start..=end` looks at.
+    pub fn time(&self, t: TimeMs, start: TimeMs, end: TimeMs) -> TimeMs {
+        let base = match self.at {
+            None => t,
+            Some(At::Time(at)) => at,
+            Some(At::Start) => start,
+            Some(At::End) => end,
+        };
+        base - self.offset
+    }
+}
+
+impl Leaf {
+    /// How far back from its time the leaf looks, ms.
+    pub fn reach(&self, lookback: i64) -> i64 {
+        match self {
+            Leaf::Value | Leaf::Timestamp => lookback,
+            Leaf::Window(_, range) | Leaf::Present(range) => *range,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! From a request to a handler: method check, CORS, readiness, form and body, counting.
+
+use super::endpoints::{Endpoint, Takes};
+use super::params::Form;
+use super::reply::{ApiError, text, text_error};
+use super::{AppState, limits};
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use std::time::Instant;
+
+/// A request as handlers see it.
+pub struct Call {
+    /// The server.
+    pub state: AppState,
+    /// Values of the body and of the URL.
+    pub form: Form,
+    /// The body of an endpoint that takes one; empty for forms.
+    pub body: Bytes,
+    /// Method, URL, headers, extensions.
+    pub parts: Parts,
+}
+
+impl Call {
+    /// The value of a header, "" if it has none or no text.
+    pub fn header(&self, name: HeaderName) -> &str {
+        self.parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
+    }
+}
+
+/// Runs the endpoint's handler.
+pub async fn dispatch(state: AppState, endpoint: &'static Endpoint, request: Request) -> Response {
+    let began = Instant::now();
+    let cors = cors_headers(&state, request.headers());
+    let mut response = answer(&state, endpoint, request).await;
+    response.headers_mut().extend(cors);
+    state.telemetry.count(endpoint.path, response.status(), began.elapsed());
+    response
+}
+
+async fn answer(state: &AppState, endpoint: &'static Endpoint, request: Request) -> Response {
+    let api = endpoint.path.starts_with("/api/");
+    if api && request.method() == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    if !endpoint.methods.contains(request.method()) {
+        return method_not_allowed(endpoint, api);
+    }
+    if !endpoint.before_ready && !state.is_ready() {
+        return unavailable(state);
+    }
+    match read(state, endpoint, request).await {
+        Ok(call) => (endpoint.handler)(call).await,
+        Err(e) => e,
+    }
+}
+
+/// Reads what the endpoint takes; the response to give if that fails.
+async fn read(state: &AppState, endpoint: &Endpoint, request: Request) -> Result<Call, Response> {
+    let (parts, body) = request.into_parts();
+    let posted = parts.method == Method::POST || parts.method == Method::PUT;
+    let is_form = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|v| v.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let (form_body, body) = match endpoint.takes {
+        Takes::Body(limit) => (
+            None,
+            to_bytes(body, limit).await.map_err(|_| {
+                text_error(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    &format!("the body is larger than {limit} bytes, or was cut"),
+                )
+            })?,
+        ),
+        Takes::Form if posted && is_form => {
+            let form = to_bytes(body, limits::FORM_BYTES).await.map_err(|_| {
+                ApiError::bad_data("error parsing form values: http: request body too large").into_response()
+            })?;
+            (Some(form), Bytes::new())
+        }
+        Takes::Form => (None, Bytes::new()),
+    };
+    let form = Form::parse(form_body.as_deref(), parts.uri.query());
+    Ok(Call { state: state.clone(), form, body, parts })
+}
+
+fn method_not_allowed(endpoint: &Endpoint, api: bool) -> Response {
+    let mut allowed: Vec<&str> = endpoint.methods.iter().map(Method::as_str).collect();
+    if api {
+        allowed.push("OPTIONS");
+    }
+    allowed.sort_unstable();
+    let mut response = if endpoint.path.starts_with("/-/") {
+        text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
+    } else {
+        text_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+    };
+    if let Ok(value) = HeaderValue::from_str(&allowed.join(", ")) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
+}
+
+/// The answer to everything while the server starts or stops.
+pub fn unavailable(state: &AppState) -> Response {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
+    let stopping = HeaderValue::from_static(if state.is_stopping() { "true" } else { "false" });
+    response.headers_mut().insert("x-prometheus-stopping", stopping);
+    response
+}
+
+/// What no endpoint takes.
+pub async fn fallback(state: AppState, request: Request) -> Response {
+    let prefix = state.settings.route_prefix.trim_end_matches('/').to_owned();
+    let path = request.uri().path();
+    let local = path.strip_prefix(prefix.as_str()).unwrap_or(path);
+    if request.method() == Method::OPTIONS && local.starts_with("/api/v1/") {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        response.headers_mut().extend(cors_headers(&state, request.headers()));
+        return response;
+    }
+    let to_root = path == "/" || path == prefix;
+    if to_root && !prefix.is_empty() {
+        let location = format!("{}/", state.settings.external_path);
+        return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
+    }
+    text_error(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// CORS headers for a request that has an origin, if the origin may read.
+fn cors_headers(state: &AppState, headers: &HeaderMap) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    let Some(origin) = headers.get(header::ORIGIN) else { return out };
+    let allowed = match &state.settings.cors_origin {
+        None => HeaderValue::from_static("*"),
+        Some(pattern) if origin.to_str().is_ok_and(|o| pattern.is_match(o)) => origin.clone(),
+        Some(_) => return out,
+    };
+    let fixed = HeaderValue::from_static;
+    out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fixed("Accept, Authorization, Content-Type, Origin"));
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, fixed("GET, POST, OPTIONS"));
+    out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    out.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, fixed("Date"));
+    out.insert(header::VARY, fixed("Origin"));
+    out
+}

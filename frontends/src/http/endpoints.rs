@@ -1,0 +1,131 @@
+//! The endpoints: one table, one entry each. The built-in page lists them from here.
+
+use super::dispatch::Call;
+use super::reply::Reply;
+use super::{federate, lifecycle, limits, names, page, query, rules, status, subscribe, targets, write};
+use axum::http::Method;
+use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
+
+/// One endpoint.
+pub struct Endpoint {
+    /// The path, as axum writes it.
+    pub path: &'static str,
+    /// Methods it takes; the API's also take OPTIONS.
+    pub methods: &'static [Method],
+    /// What it reads besides the URL.
+    pub takes: Takes,
+    /// Whether it answers before the server is ready.
+    pub before_ready: bool,
+    /// What answers.
+    pub handler: fn(Call) -> BoxFuture<'static, Response>,
+    /// One line for people.
+    pub doc: &'static str,
+}
+
+/// What an endpoint reads.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// URL values, and those of a form body.
+    Form,
+    /// A body of at most this many bytes.
+    Body(usize),
+}
+
+const GET: &[Method] = &[Method::GET];
+const GET_POST: &[Method] = &[Method::GET, Method::POST];
+const GET_HEAD: &[Method] = &[Method::GET, Method::HEAD];
+const POST: &[Method] = &[Method::POST];
+const POST_PUT: &[Method] = &[Method::POST, Method::PUT];
+
+type Handler = fn(Call) -> BoxFuture<'static, Response>;
+
+const fn endpoint(
+    path: &'static str,
+    methods: &'static [Method],
+    handler: Handler,
+    doc: &'static str,
+) -> Endpoint {
+    Endpoint { path, methods, takes: Takes::Form, before_ready: false, handler, doc }
+}
+
+/// As [`endpoint`], but it answers while the server still starts.
+const fn early(
+    path: &'static str,
+    methods: &'static [Method],
+    handler: Handler,
+    doc: &'static str,
+) -> Endpoint {
+    Endpoint { before_ready: true, ..endpoint(path, methods, handler, doc) }
+}
+
+/// A handler of the table out of an async function that gives a [`Reply`] or a response.
+macro_rules! call {
+    ($function:path) => {
+        |call| Box::pin(async move { finish($function(call).await) })
+    };
+}
+
+fn finish(reply: impl Into<Finished>) -> Response {
+    reply.into().0
+}
+
+struct Finished(Response);
+
+impl From<Reply> for Finished {
+    fn from(reply: Reply) -> Finished {
+        Finished(reply.unwrap_or_else(IntoResponse::into_response))
+    }
+}
+
+impl From<Response> for Finished {
+    fn from(response: Response) -> Finished {
+        Finished(response)
+    }
+}
+
+/// The table.
+pub static ENDPOINTS: &[Endpoint] = &[
+    endpoint("/api/v1/query", GET_POST, call!(query::instant), "Answer of a PromQL expression at one time"),
+    endpoint(
+        "/api/v1/query_range",
+        GET_POST,
+        call!(query::range),
+        "Answers at every step of a stretch of time",
+    ),
+    endpoint("/api/v1/format_query", GET_POST, call!(query::format), "The expression, printed canonically"),
+    endpoint(
+        "/api/v1/subscribe",
+        GET,
+        call!(subscribe::subscribe),
+        "Live answers: websocket, server-sent events or NDJSON",
+    ),
+    endpoint("/api/v1/series", GET_POST, call!(names::series), "Label sets of the series that match"),
+    endpoint("/api/v1/labels", GET_POST, call!(names::label_names), "Label names"),
+    endpoint("/api/v1/label/{name}/values", GET, call!(names::label_values), "Values of one label"),
+    endpoint("/api/v1/rules", GET, call!(rules::rules), "Rule groups and their state"),
+    endpoint("/api/v1/alerts", GET, call!(rules::alerts), "Pending and firing alerts"),
+    endpoint("/api/v1/targets", GET, call!(targets::targets), "Scrape targets"),
+    endpoint("/api/v1/targets/metadata", GET, call!(targets::target_metadata), "Metric metadata by target"),
+    endpoint("/api/v1/scrape_pools", GET, call!(targets::scrape_pools), "Names of the scrape pools"),
+    endpoint("/api/v1/metadata", GET, call!(targets::metadata), "Metric metadata"),
+    endpoint("/api/v1/alertmanagers", GET, call!(status::alertmanagers), "Where alerts go"),
+    early("/api/v1/status/buildinfo", GET, call!(status::build_info), "Version"),
+    endpoint("/api/v1/status/runtimeinfo", GET, call!(status::runtime_info), "State of the process"),
+    endpoint("/api/v1/status/flags", GET, call!(status::flags), "Command line flags"),
+    endpoint("/api/v1/status/config", GET, call!(status::config), "The configuration in force"),
+    endpoint("/api/v1/status/tsdb", GET, call!(status::tsdb), "What the head holds"),
+    early("/api/v1/status/walreplay", GET, call!(status::wal_replay), "Progress of starting up"),
+    Endpoint {
+        takes: Takes::Body(limits::WRITE_BYTES),
+        ..endpoint("/api/v1/write", POST, call!(write::write), "Remote write receiver")
+    },
+    endpoint("/federate", GET, call!(federate::federate), "Newest samples of the series that match, as text"),
+    early("/metrics", GET, call!(status::metrics), "Metrics of this server"),
+    early("/version", GET, call!(status::version), "Version"),
+    early("/-/ready", GET_HEAD, call!(lifecycle::ready), "200 when requests are served"),
+    early("/-/healthy", GET_HEAD, call!(lifecycle::healthy), "200 while the process lives"),
+    early("/-/reload", POST_PUT, call!(lifecycle::reload), "Reads the configuration again"),
+    early("/-/quit", POST_PUT, call!(lifecycle::quit), "Stops the server"),
+    early("/", GET, call!(page::page), "This page"),
+];

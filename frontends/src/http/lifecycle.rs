@@ -1,0 +1,45 @@
+//! `/-/ready`, `/-/healthy`, `/-/reload` and `/-/quit`.
+
+use super::AppState;
+use super::dispatch::{Call, unavailable};
+use super::reply::{text, text_error};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+/// `/-/ready`
+pub async fn ready(call: Call) -> Response {
+    if call.state.is_ready() {
+        text(StatusCode::OK, "Prometheus Server is Ready.\n")
+    } else {
+        unavailable(&call.state)
+    }
+}
+
+/// `/-/healthy`
+pub async fn healthy(_: Call) -> Response {
+    text(StatusCode::OK, "Prometheus Server is Healthy.\n")
+}
+
+/// `/-/reload`
+pub async fn reload(call: Call) -> Response {
+    if let Some(refusal) = refused(&call.state) {
+        return refusal;
+    }
+    match call.state.sources.admin.reload().await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(e) => text_error(StatusCode::INTERNAL_SERVER_ERROR, &format!("failed to reload config: {e}")),
+    }
+}
+
+/// `/-/quit`
+pub async fn quit(call: Call) -> Response {
+    if let Some(refusal) = refused(&call.state) {
+        return refusal;
+    }
+    call.state.sources.admin.quit();
+    text(StatusCode::OK, "Requesting termination... Goodbye!")
+}
+
+fn refused(state: &AppState) -> Option<Response> {
+    (!state.settings.lifecycle).then(|| text(StatusCode::FORBIDDEN, "Lifecycle API is not enabled."))
+}

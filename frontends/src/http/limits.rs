@@ -1,0 +1,41 @@
+//! Limits of the HTTP front end: number, unit, reason. Nowhere else does this room hold one.
+
+use std::time::Duration;
+
+/// Body of a form POST, bytes: what Go's `ParseForm` reads at most.
+pub const FORM_BYTES: usize = 10 << 20;
+/// Body of a remote write request as sent (compressed), bytes; the receiver bounds the decompressed size.
+pub const WRITE_BYTES: usize = 32 << 20;
+/// Points per series of one range query (Prometheus: 11,000), so that a minute's step still covers a week.
+pub const RANGE_POINTS: i64 = 11_000;
+/// A response body is cut into pieces of about this size, bytes: large answers are never one string.
+pub const CHUNK_BYTES: usize = 64 << 10;
+/// Entries of a `/api/v1/status/tsdb` list, at most.
+pub const TSDB_STATUS_LIMIT: usize = 10_000;
+/// Time given to open requests when the server stops; after it they are cut.
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// Subscriptions of one websocket: a dashboard has tens of panels.
+pub const SUBSCRIPTIONS_PER_SOCKET: usize = 100;
+/// Subscriptions of the whole server: each costs a queue.
+pub const SUBSCRIPTIONS: usize = 10_000;
+/// Views that subscriptions keep standing at one time: each costs work at every tick.
+pub const SUBSCRIBED_VIEWS: usize = 1_000;
+/// How long a view stays after its last subscriber left: a page reload finds it warm.
+pub const VIEW_LINGER: Duration = Duration::from_secs(30);
+/// Length of a subscription's id and of a query text in a websocket message, bytes.
+pub const SUBSCRIPTION_ID_BYTES: usize = 256;
+/// One message of a websocket client, bytes.
+pub const CLIENT_MESSAGE_BYTES: usize = 1 << 20;
+/// Events that `backpressure: buffer` (and `close`) queues if the client names no number.
+pub const BUFFER_EVENTS: usize = 256;
+/// The most it may name.
+pub const BUFFER_EVENTS_MAX: usize = 10_000;
+/// Rows that wait in one subscription's queue: beyond it the client counts as lagging, whatever its policy.
+pub const BUFFER_ROWS: usize = 1_000_000;
+/// Ticks that `backpressure: conflate` merges into one message before a fresh snapshot is the better answer.
+pub const CONFLATE_TICKS: usize = 64;
+/// Time between heartbeats: below the idle timeouts of common proxies (60 s).
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A socket that takes no byte for this long is closed.
+pub const WRITE_STALL: Duration = Duration::from_secs(60);

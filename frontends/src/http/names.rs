@@ -1,0 +1,107 @@
+//! `/api/v1/series`, `labels` and `label/{name}/values`: which series there are.
+
+use super::AppState;
+use super::dispatch::Call;
+use super::model::label_map;
+use super::params::{Form, MAX_TIME, MIN_TIME, unescape_name};
+use super::query::TRUNCATED;
+use super::reply::{ApiError, ErrorType, Reply, success_with};
+use serde::Serialize;
+use storage::model::{Labels, Matcher, TimeMs};
+use storage::store::StoreError;
+
+/// `/api/v1/series`
+pub async fn series(call: Call) -> Reply {
+    let Call { state, form, .. } = call;
+    let limit = form.limit()?;
+    if form.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let (from, to) = bounds(&form)?;
+    let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
+    let found = blocking(state, move |state| state.sources.catalog.series(&sets, from, to)).await?;
+    let found = found.into_iter().map(Set).collect();
+    cut_list(found, limit)
+}
+
+/// `/api/v1/labels`
+pub async fn label_names(call: Call) -> Reply {
+    let Call { state, form, .. } = call;
+    let limit = form.limit()?;
+    let (from, to) = bounds(&form)?;
+    let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
+    let found = blocking(state, move |state| state.sources.catalog.label_names(&sets, from, to)).await?;
+    cut_list(found, limit)
+}
+
+/// `/api/v1/label/{name}/values`
+pub async fn label_values(call: Call) -> Reply {
+    let name = name_in_path(call.parts.uri.path())?;
+    let Call { state, form, .. } = call;
+    let limit = form.limit()?;
+    let (from, to) = bounds(&form)?;
+    let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
+    let ask = move |state: &AppState| state.sources.catalog.label_values(&name, &sets, from, to);
+    cut_list(blocking(state, ask).await?, limit)
+}
+
+/// A label set that serialises as an object.
+#[derive(Serialize)]
+struct Set(#[serde(serialize_with = "label_map")] Labels);
+
+/// The label name of `…/label/{name}/values`, unescaped.
+fn name_in_path(path: &str) -> Result<String, ApiError> {
+    let raw = path.rsplit('/').nth(1).unwrap_or("");
+    // Form decoding is percent decoding once a literal `+` is protected.
+    let query = format!("name={}", raw.replace('+', "%2B"));
+    let name = unescape_name(Form::parse(None, Some(&query)).get("name"));
+    let valid = !name.is_empty() && !name.contains('\u{fffd}');
+    if valid { Ok(name) } else { Err(ApiError::bad_data(format!("invalid label name: {name:?}"))) }
+}
+
+fn bounds(form: &Form) -> Result<(TimeMs, TimeMs), ApiError> {
+    Ok((form.time_or("start", MIN_TIME)?, form.time_or("end", MAX_TIME)?))
+}
+
+/// The `match[]` selectors; each must ask for something that a series without labels has not.
+pub fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+    let language = &state.sources.language;
+    let sets: Vec<_> = form.all("match[]").map(|text| language.selector(text)).collect::<Result<_, _>>()?;
+    if sets.iter().any(|set| set.iter().all(Matcher::matches_empty)) {
+        return Err("match[] must contain at least one non-empty matcher".to_owned());
+    }
+    Ok(sets)
+}
+
+/// Runs a call of the store off the async runtime.
+pub async fn blocking<T: Send + 'static>(
+    state: AppState,
+    ask: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let internal = |e| ApiError::new(ErrorType::Internal, format!("the request stopped unexpectedly: {e}"));
+    Ok(tokio::task::spawn_blocking(move || ask(&state)).await.map_err(internal)??)
+}
+
+fn cut_list<T: Serialize>(mut list: Vec<T>, limit: Option<usize>) -> Reply {
+    let mut warnings = Vec::new();
+    if let Some(limit) = limit
+        && list.len() > limit
+    {
+        list.truncate(limit);
+        warnings.push(TRUNCATED.to_owned());
+    }
+    success_with(&list, &warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_paths_are_decoded() {
+        assert_eq!(name_in_path("/api/v1/label/job/values"), Ok("job".into()));
+        assert_eq!(name_in_path("/x/api/v1/label/U__a_2e_b/values"), Ok("a.b".into()));
+        assert_eq!(name_in_path("/api/v1/label/a%2Eb+c/values"), Ok("a.b+c".into()));
+        assert_eq!(name_in_path("/api/v1/label//values").unwrap_err().message, "invalid label name: \"\"");
+    }
+}

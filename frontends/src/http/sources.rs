@@ -1,0 +1,262 @@
+//! What the API shows and does comes in through these traits; `src/` wires the real things to them.
+//!
+//! The engine's and the store's are implemented here for the real types, so that tests can put fakes in their place.
+//! Methods of [`Answers`], [`Catalog`], [`Views`] and [`Rules`] block: the handlers call them off the async runtime.
+
+use super::model::{DroppedTarget, Metadata, RuleGroup, RuntimeInfo, Target, WalReplay};
+use bytes::Bytes;
+use engine::live::{Live, Sink, TapId, ViewId, ViewSpec};
+use engine::plan::Plan;
+use engine::query::{Answer, Querier, QueryError, QueryOptions};
+use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::metrics::Metrics;
+use storage::model::{Labels, Matcher, SHARDS, TimeMs, value};
+use storage::store::{HeadStats, Store, StoreError};
+
+/// Everything behind the API.
+#[derive(Clone)]
+pub struct Sources {
+    /// PromQL.
+    pub language: Arc<dyn Language>,
+    /// The query runtime.
+    pub answers: Arc<dyn Answers>,
+    /// The store's names and values.
+    pub catalog: Arc<dyn Catalog>,
+    /// The live runtime.
+    pub views: Arc<dyn Views>,
+    /// Scrape targets.
+    pub targets: Arc<dyn Targets>,
+    /// Rule groups and alerts.
+    pub rules: Arc<dyn Rules>,
+    /// Where alerts go.
+    pub alertmanagers: Arc<dyn Alertmanagers>,
+    /// The server itself.
+    pub admin: Arc<dyn Admin>,
+    /// The remote write receiver; `None`: not enabled.
+    pub remote_write: Option<Arc<dyn RemoteWrite>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Self-metrics, for counting and for `/metrics`.
+    pub metrics: Metrics,
+}
+
+/// The query language. Errors are complete texts with their position, such as `1:5: parse error: …`.
+pub trait Language: Send + Sync {
+    /// The plan of an expression.
+    fn compile(&self, text: &str) -> Result<Plan, String>;
+    /// The matchers of a series selector.
+    fn selector(&self, text: &str) -> Result<Vec<Matcher>, String>;
+    /// The expression, printed canonically.
+    fn format(&self, text: &str) -> Result<String, String>;
+    /// The plan, for people.
+    fn explain(&self, plan: &Plan) -> String {
+        engine::plan::explain::explain(plan)
+    }
+}
+
+/// Who answers plans over history.
+pub trait Answers: Send + Sync {
+    /// The answer at time `t`.
+    fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError>;
+    /// The answers at `start, start + step, … ≤ end`.
+    fn range(
+        &self,
+        plan: &Plan,
+        start: TimeMs,
+        end: TimeMs,
+        step: i64,
+        options: &QueryOptions,
+    ) -> Result<Answer, QueryError>;
+}
+
+impl Answers for Querier {
+    fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError> {
+        Querier::instant(self, plan, t, options)
+    }
+
+    fn range(
+        &self,
+        plan: &Plan,
+        start: TimeMs,
+        end: TimeMs,
+        step: i64,
+        options: &QueryOptions,
+    ) -> Result<Answer, QueryError> {
+        Querier::range(self, plan, start, end, step, options)
+    }
+}
+
+/// Which series, names and values there are in a stretch of time.
+pub trait Catalog: Send + Sync {
+    /// Label sets of the series that satisfy any of the matcher sets: sorted, each once.
+    fn series(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Labels>, StoreError>;
+    /// Sorted label names.
+    fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs)
+    -> Result<Vec<String>, StoreError>;
+    /// Sorted values of one label.
+    fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError>;
+    /// The newest sample of each series, unless it has ended: sorted by labels, each once.
+    fn newest(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError>;
+    /// Counts.
+    fn stats(&self, limit: usize) -> HeadStats;
+}
+
+impl Catalog for Store {
+    fn series(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Labels>, StoreError> {
+        let mut found = Vec::new();
+        for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
+            found.append(&mut self.select(shard, set, from, to)?.labels);
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn label_names(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        Store::label_names(self, sets, from, to)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        Store::label_values(self, name, sets, from, to)
+    }
+
+    fn newest(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
+        let (mut found, mut ts, mut vs) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
+            let selection = self.select(shard, set, from, to)?;
+            for (i, labels) in selection.labels.iter().enumerate() {
+                ts.clear();
+                vs.clear();
+                selection.read(i, from, to, &mut ts, &mut vs)?;
+                if let (Some(t), Some(v)) = (ts.last(), vs.last())
+                    && value::is_sample(*v)
+                {
+                    found.insert(labels.clone(), (*t, *v));
+                }
+            }
+        }
+        Ok(found.into_iter().map(|(labels, (t, v))| (labels, t, v)).collect())
+    }
+
+    fn stats(&self, limit: usize) -> HeadStats {
+        Store::stats(self, limit)
+    }
+}
+
+/// Who keeps plans standing.
+pub trait Views: Send + Sync {
+    /// Installs a view.
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String>;
+    /// Removes a view and its taps.
+    fn remove(&self, view: ViewId);
+    /// Attaches a consumer: a snapshot first, then changes.
+    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId;
+    /// Detaches a consumer.
+    fn untap(&self, tap: TapId);
+}
+
+impl Views for Live {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+        Live::install(self, view)
+    }
+    fn remove(&self, view: ViewId) {
+        Live::remove(self, view);
+    }
+    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
+        Live::tap(self, view, sink)
+    }
+    fn untap(&self, tap: TapId) {
+        Live::untap(self, tap);
+    }
+}
+
+/// Scrape targets.
+pub trait Targets: Send + Sync {
+    /// Active targets, ordered by pool.
+    fn active(&self) -> Vec<Target>;
+    /// Targets that relabelling dropped, ordered by pool; the list may be cut, the counts not.
+    fn dropped(&self) -> Vec<DroppedTarget>;
+    /// Number of dropped targets by pool.
+    fn dropped_counts(&self) -> BTreeMap<String, usize>;
+    /// Names of the scrape pools, sorted.
+    fn pools(&self) -> Vec<String>;
+    /// What all targets say about their metrics.
+    fn metadata(&self) -> Vec<Metadata>;
+}
+
+/// Rule groups and, inside them, alerts; [`super::rules`] has the implementation for the real rules.
+pub trait Rules: Send + Sync {
+    /// All groups, ordered by file and name; an error if nobody keeps rules any more.
+    fn groups(&self) -> Result<Vec<RuleGroup>, String>;
+}
+
+/// Alertmanagers that notifications go to.
+pub trait Alertmanagers: Send + Sync {
+    /// URLs of those in use.
+    fn active(&self) -> Vec<String>;
+    /// URLs of those that relabelling dropped.
+    fn dropped(&self) -> Vec<String>;
+}
+
+/// The server itself.
+pub trait Admin: Send + Sync {
+    /// The configuration, normalised, secrets hidden.
+    fn config_yaml(&self) -> String;
+    /// All command line flags with their values, names without dashes.
+    fn flags(&self) -> BTreeMap<String, String>;
+    /// Labels that identify this server towards others.
+    fn external_labels(&self) -> Labels;
+    /// Reads the configuration again.
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>>;
+    /// Asks the server to stop.
+    fn quit(&self);
+    /// Whether the server has started up completely.
+    fn ready(&self) -> bool;
+    /// `/api/v1/status/runtimeinfo`.
+    fn runtime(&self) -> RuntimeInfo;
+    /// `/api/v1/status/walreplay`.
+    fn wal_replay(&self) -> WalReplay;
+    /// Called before `/metrics` is printed: the place to set gauges that nobody keeps current.
+    fn collect(&self) {}
+}
+
+/// The remote write receiver.
+pub trait RemoteWrite: Send + Sync {
+    /// Stores a request's samples and answers when they are safe; otherwise a status code and a text.
+    fn write(
+        &self,
+        content_type: &str,
+        encoding: &str,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<(), (u16, String)>>;
+}

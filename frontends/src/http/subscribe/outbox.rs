@@ -1,0 +1,308 @@
+//! The bounded queue between a view's tap and one client, and what happens when it fills: the back-pressure policy.
+//!
+//! The worker's thread pushes and never waits; the client's task takes. A client that falls too far behind loses the
+//! queue as a whole: the tap is dropped at once, so a stalled client costs nothing, and is made anew when it reads again.
+
+use super::super::limits::{BUFFER_EVENTS, BUFFER_ROWS, CONFLATE_TICKS};
+use super::request::Backpressure;
+use engine::live::{Sink, TapEvent};
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use storage::model::{Labels, TimeMs};
+use tokio::sync::Notify;
+
+/// What the client's task finds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Taken {
+    /// The whole answer.
+    Snapshot(TimeMs, Vec<(Labels, f64)>),
+    /// Changes of one tick, or of several merged.
+    Delta {
+        /// The first of several ticks.
+        since: Option<TimeMs>,
+        /// The tick, or the last of several.
+        t: TimeMs,
+        /// New and changed rows.
+        upsert: Vec<(Labels, f64)>,
+        /// Rows that are gone.
+        remove: Vec<Labels>,
+    },
+    /// Complete as of this tick.
+    Progress(TimeMs),
+    /// The evaluation failed.
+    Failed(TimeMs, String),
+    /// The client fell behind, and nothing more will come.
+    Lagging {
+        /// First tick that is lost.
+        from: TimeMs,
+        /// The tick at which the queue was given up.
+        to: TimeMs,
+    },
+}
+
+/// Several deltas in one: the last word on each row.
+struct Merged {
+    since: TimeMs,
+    t: TimeMs,
+    ticks: usize,
+    rows: HashMap<Labels, Option<f64>>,
+}
+
+enum Item {
+    Event(TapEvent),
+    Merged(Merged),
+}
+
+impl Item {
+    fn rows(&self) -> usize {
+        match self {
+            Item::Event(event) => rows(event),
+            Item::Merged(merged) => merged.rows.len(),
+        }
+    }
+
+    fn first_tick(&self) -> TimeMs {
+        match self {
+            Item::Event(event) => tick(event),
+            Item::Merged(merged) => merged.since,
+        }
+    }
+}
+
+fn rows(event: &TapEvent) -> usize {
+    match event {
+        TapEvent::Snapshot { rows, .. } => rows.len(),
+        TapEvent::Delta { upsert, remove, .. } => upsert.len() + remove.len(),
+        TapEvent::Progress { .. } | TapEvent::Failed { .. } => 0,
+    }
+}
+
+fn tick(event: &TapEvent) -> TimeMs {
+    match event {
+        TapEvent::Snapshot { t, .. }
+        | TapEvent::Delta { t, .. }
+        | TapEvent::Progress { t }
+        | TapEvent::Failed { t, .. } => *t,
+    }
+}
+
+struct Queue {
+    items: VecDeque<Item>,
+    lagging: Option<(TimeMs, TimeMs)>,
+}
+
+/// The queue of one tap.
+pub struct Outbox {
+    policy: Backpressure,
+    capacity: usize,
+    queue: Mutex<Queue>,
+    bell: Arc<Notify>,
+}
+
+impl Outbox {
+    /// An empty queue that rings `bell` when there is something to take.
+    pub fn new(policy: Backpressure, buffer: Option<usize>, bell: Arc<Notify>) -> Arc<Outbox> {
+        let queue = Mutex::new(Queue { items: VecDeque::new(), lagging: None });
+        Arc::new(Outbox { policy, capacity: buffer.unwrap_or(BUFFER_EVENTS), queue, bell })
+    }
+
+    /// The end that a tap gets.
+    pub fn sink(self: &Arc<Outbox>) -> Box<dyn Sink> {
+        Box::new(Inlet(Arc::downgrade(self)))
+    }
+
+    /// The next thing to send.
+    pub fn take(&self) -> Option<Taken> {
+        let mut queue = self.queue.lock();
+        match queue.items.pop_front() {
+            Some(Item::Event(event)) => Some(taken(event)),
+            Some(Item::Merged(merged)) => Some(taken_merged(merged)),
+            None => queue.lagging.map(|(from, to)| Taken::Lagging { from, to }),
+        }
+    }
+
+    /// Queues `event`; `false` if the client has fallen behind.
+    fn push(&self, event: TapEvent) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.lagging.is_some() {
+            return false;
+        }
+        let t = tick(&event);
+        let fits = queue.push(event, self.policy, self.capacity);
+        if !fits {
+            let from = queue.items.front().map_or(t, Item::first_tick);
+            queue.items.clear();
+            queue.lagging = Some((from, t));
+        }
+        drop(queue);
+        self.bell.notify_one();
+        fits
+    }
+}
+
+impl Queue {
+    fn push(&mut self, event: TapEvent, policy: Backpressure, capacity: usize) -> bool {
+        if let TapEvent::Progress { .. } = event {
+            // A later "complete as of" says all that the earlier one said.
+            self.items.pop_back_if(|last| matches!(last, Item::Event(TapEvent::Progress { .. })));
+            self.items.push_back(Item::Event(event));
+            return true;
+        }
+        if policy == Backpressure::Conflate && matches!(event, TapEvent::Delta { .. }) {
+            self.items.retain(|item| !matches!(item, Item::Event(TapEvent::Progress { .. })));
+            if matches!(self.items.back(), Some(Item::Merged(_) | Item::Event(TapEvent::Delta { .. }))) {
+                return self.merge(event) && self.fits(0);
+            }
+        }
+        let full = match policy {
+            Backpressure::Conflate => self.items.len() > CONFLATE_TICKS,
+            Backpressure::Buffer | Backpressure::Close => self.items.len() >= capacity,
+        };
+        if full || !self.fits(rows(&event)) {
+            return false;
+        }
+        self.items.push_back(Item::Event(event));
+        true
+    }
+
+    /// Whether `more` rows may wait too; one item always may.
+    fn fits(&self, more: usize) -> bool {
+        let waiting: usize = self.items.iter().map(Item::rows).sum();
+        waiting + more <= BUFFER_ROWS || (self.items.is_empty() || more == 0 && self.items.len() == 1)
+    }
+
+    /// Merges a delta into the last item, which is one too; `false` if that has taken in enough.
+    fn merge(&mut self, event: TapEvent) -> bool {
+        let mut merged = match self.items.pop_back() {
+            Some(Item::Merged(merged)) => merged,
+            Some(Item::Event(first)) => {
+                let t = tick(&first);
+                let mut merged = Merged { since: t, t, ticks: 0, rows: HashMap::new() };
+                merged.add(first);
+                merged
+            }
+            None => return true,
+        };
+        merged.add(event);
+        let fits = merged.ticks <= CONFLATE_TICKS;
+        self.items.push_back(Item::Merged(merged));
+        fits
+    }
+}
+
+impl Merged {
+    fn add(&mut self, event: TapEvent) {
+        if let TapEvent::Delta { t, upsert, remove } = event {
+            (self.t, self.ticks) = (t, self.ticks + 1);
+            self.rows.extend(remove.into_iter().map(|labels| (labels, None)));
+            self.rows.extend(upsert.into_iter().map(|(labels, v)| (labels, Some(v))));
+        }
+    }
+}
+
+fn taken(event: TapEvent) -> Taken {
+    match event {
+        TapEvent::Snapshot { t, rows } => Taken::Snapshot(t, rows),
+        TapEvent::Delta { t, upsert, remove } => Taken::Delta { since: None, t, upsert, remove },
+        TapEvent::Progress { t } => Taken::Progress(t),
+        TapEvent::Failed { t, error } => Taken::Failed(t, error),
+    }
+}
+
+fn taken_merged(merged: Merged) -> Taken {
+    let (mut upsert, mut remove) = (Vec::new(), Vec::new());
+    for (labels, value) in merged.rows {
+        match value {
+            Some(v) => upsert.push((labels, v)),
+            None => remove.push(labels),
+        }
+    }
+    upsert.sort_by(|(a, _), (b, _)| a.cmp(b));
+    remove.sort();
+    Taken::Delta { since: Some(merged.since), t: merged.t, upsert, remove }
+}
+
+/// The tap's end of an outbox: it ends with the client.
+struct Inlet(std::sync::Weak<Outbox>);
+
+impl Sink for Inlet {
+    fn push(&mut self, event: TapEvent) -> bool {
+        self.0.upgrade().is_some_and(|outbox| outbox.push(event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(name: &str) -> Labels {
+        Labels::from_pairs([("job", name)])
+    }
+
+    fn delta(t: TimeMs, upsert: &[(&str, f64)], remove: &[&str]) -> TapEvent {
+        let upsert = upsert.iter().map(|(name, v)| (job(name), *v)).collect();
+        TapEvent::Delta { t, upsert, remove: remove.iter().map(|name| job(name)).collect() }
+    }
+
+    fn all(outbox: &Outbox) -> Vec<Taken> {
+        std::iter::from_fn(|| outbox.take()).take(10).collect()
+    }
+
+    fn outbox(policy: Backpressure, buffer: Option<usize>) -> (Arc<Outbox>, Box<dyn Sink>) {
+        let outbox = Outbox::new(policy, buffer, Arc::new(Notify::new()));
+        let sink = outbox.sink();
+        (outbox, sink)
+    }
+
+    #[test]
+    fn conflation_keeps_the_last_word_on_each_row() {
+        let (outbox, mut sink) = outbox(Backpressure::Conflate, None);
+        assert!(sink.push(TapEvent::Snapshot { t: 1, rows: vec![(job("a"), 1.0)] }));
+        assert!(sink.push(TapEvent::Progress { t: 1 }));
+        assert!(sink.push(delta(2, &[("a", 2.0), ("b", 1.0)], &[])));
+        assert!(sink.push(TapEvent::Progress { t: 2 }));
+        assert!(sink.push(delta(3, &[("c", 1.0)], &["a"])));
+        assert!(sink.push(TapEvent::Progress { t: 3 }));
+        assert!(sink.push(TapEvent::Progress { t: 4 }));
+        let expected = [
+            Taken::Snapshot(1, vec![(job("a"), 1.0)]),
+            Taken::Delta {
+                since: Some(2),
+                t: 3,
+                upsert: vec![(job("b"), 1.0), (job("c"), 1.0)],
+                remove: vec![job("a")],
+            },
+            Taken::Progress(4),
+        ];
+        assert_eq!(all(&outbox), expected);
+    }
+
+    #[test]
+    fn a_stalled_client_loses_the_queue_not_the_memory() {
+        let (outbox, mut sink) = outbox(Backpressure::Conflate, None);
+        let pushed = (1..1_000).take_while(|t| sink.push(delta(*t, &[("a", *t as f64)], &[]))).count();
+        assert_eq!(pushed, CONFLATE_TICKS);
+        assert_eq!(outbox.take(), Some(Taken::Lagging { from: 1, to: 1 + CONFLATE_TICKS as i64 }));
+        assert!(!sink.push(delta(2_000, &[], &[])));
+    }
+
+    #[test]
+    fn buffers_keep_every_step_until_they_are_full() {
+        let (outbox, mut sink) = outbox(Backpressure::Buffer, Some(2));
+        assert!(sink.push(delta(1, &[("a", 1.0)], &[])));
+        assert!(sink.push(delta(2, &[("a", 2.0)], &[])));
+        assert_eq!(all(&outbox).len(), 2);
+        assert!(
+            sink.push(delta(3, &[], &[])) && sink.push(delta(4, &[], &[])) && !sink.push(delta(5, &[], &[]))
+        );
+        assert_eq!(outbox.take(), Some(Taken::Lagging { from: 3, to: 5 }));
+    }
+
+    #[test]
+    fn the_tap_ends_with_the_client() {
+        let (outbox, mut sink) = outbox(Backpressure::Close, None);
+        drop(outbox);
+        assert!(!sink.push(TapEvent::Progress { t: 1 }));
+    }
+}

@@ -1,0 +1,168 @@
+//! One open subscription: its view, its tap, its outbox, and the messages that come out of them.
+
+use super::super::dispatch::Call;
+use super::super::reply::{ApiError, ErrorType};
+use super::super::telemetry::Counted;
+use super::super::{AppState, limits, query};
+use super::outbox::{Outbox, Taken};
+use super::protocol::{self, Encoder, Message};
+use super::request::{Backpressure, Request};
+use super::too_many;
+use super::views::Lease;
+use engine::live::TapId;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use storage::model::TimeMs;
+use tokio::sync::Notify;
+
+/// One open subscription.
+pub struct Subscription {
+    id: String,
+    policy: Backpressure,
+    buffer: Option<usize>,
+    bell: Arc<Notify>,
+    lease: Arc<Lease>,
+    tap: TapId,
+    outbox: Arc<Outbox>,
+    encoder: Encoder,
+    /// Messages that are ready to be sent.
+    ready: VecDeque<Message>,
+    /// The first tick that a lagging client did not see; told when the fresh snapshot comes.
+    lost_since: Option<TimeMs>,
+    ended: bool,
+    _counted: Counted,
+}
+
+impl Subscription {
+    /// Opens what `request` asks for; `bell` rings when there is something to send. The first message is ready.
+    pub async fn open(
+        state: &AppState,
+        request: Request,
+        bell: Arc<Notify>,
+    ) -> Result<Subscription, ApiError> {
+        if state.telemetry.subscriptions.get() >= limits::SUBSCRIPTIONS as f64 {
+            return Err(too_many("subscriptions", limits::SUBSCRIPTIONS));
+        }
+        let counted = Counted::new(&state.telemetry.subscriptions);
+        let plan = query::compile(state, &request.query)?;
+        if let Some(kind) = query::not_a_series(&plan) {
+            let reason = format!(
+                "invalid expression type {kind:?} for subscription, must be Scalar or instant Vector"
+            );
+            return Err(ApiError::parameter("query", reason));
+        }
+        let explained = state.sources.language.explain(&plan);
+        let first = protocol::subscribed(&request.id, &request.query, &plan, &explained);
+        let outbox = Outbox::new(request.backpressure, request.buffer, bell.clone());
+        let (views, sink, name) = (state.views.clone(), outbox.sink(), request.query.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let lease = views.acquire(&plan, &name)?;
+            let tap = lease.tap(sink);
+            Ok::<_, String>((lease, tap))
+        });
+        let (lease, tap) = match opened.await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(e)) => return Err(ApiError::new(ErrorType::Execution, e)),
+            Err(e) => return Err(ApiError::new(ErrorType::Internal, e.to_string())),
+        };
+        Ok(Subscription {
+            encoder: Encoder::new(&request.id, request.envelope),
+            id: request.id,
+            policy: request.backpressure,
+            buffer: request.buffer,
+            bell,
+            lease: Arc::new(lease),
+            tap,
+            outbox,
+            ready: VecDeque::from([first]),
+            lost_since: None,
+            ended: false,
+            _counted: counted,
+        })
+    }
+
+    /// Opens the subscription of a plain GET.
+    pub async fn of_call(call: &Call) -> Result<Subscription, ApiError> {
+        Subscription::open(&call.state, Request::from_form(&call.form)?, Arc::default()).await
+    }
+
+    /// Rings when there may be something to send.
+    pub fn bell(&self) -> Arc<Notify> {
+        self.bell.clone()
+    }
+
+    /// Whether the last message has been given out.
+    pub fn has_ended(&self) -> bool {
+        self.ended && self.ready.is_empty()
+    }
+
+    /// The next message, if there is one now.
+    pub async fn next(&mut self) -> Option<Message> {
+        if self.ready.is_empty() && !self.ended {
+            match self.outbox.take() {
+                Some(Taken::Lagging { from, to }) => self.lagging(from, to).await,
+                Some(taken) => self.prepare(taken),
+                None => {}
+            }
+        }
+        self.ready.pop_front()
+    }
+
+    fn prepare(&mut self, taken: Taken) {
+        match taken {
+            Taken::Snapshot(t, rows) => {
+                if let Some(from) = self.lost_since.take() {
+                    self.ready.push_back(protocol::lost(&self.id, from, t));
+                }
+                self.ready.push_back(self.encoder.snapshot(t, &rows));
+            }
+            Taken::Delta { since, t, upsert, remove } => {
+                self.ready.push_back(self.encoder.delta(since, t, &upsert, &remove));
+            }
+            Taken::Progress(t) => self.ready.push_back(protocol::progress(&self.id, t)),
+            Taken::Failed(t, text) => {
+                let error = ApiError::new(ErrorType::Execution, text);
+                self.ready.push_back(protocol::error(Some(&self.id), &error, Some(t)));
+            }
+            Taken::Lagging { .. } => {}
+        }
+    }
+
+    /// The client reads again after it fell behind: a fresh tap, or the end.
+    async fn lagging(&mut self, from: TimeMs, to: TimeMs) {
+        if self.policy == Backpressure::Close {
+            let text = format!("the client is too slow: events since {} are lost", from as f64 / 1000.0);
+            let error = ApiError::new(ErrorType::Canceled, text);
+            self.ready.push_back(protocol::error(Some(&self.id), &error, Some(to)));
+            self.ready.push_back(protocol::unsubscribed(&self.id));
+            self.ended = true;
+            return;
+        }
+        self.lost_since.get_or_insert(from);
+        self.outbox = Outbox::new(self.policy, self.buffer, self.bell.clone());
+        let (lease, old, sink) = (self.lease.clone(), self.tap, self.outbox.sink());
+        let again = tokio::task::spawn_blocking(move || {
+            lease.untap(old);
+            lease.tap(sink)
+        });
+        match again.await {
+            Ok(tap) => self.tap = tap,
+            Err(e) => {
+                let error = ApiError::new(ErrorType::Internal, e.to_string());
+                self.ready.push_back(protocol::error(Some(&self.id), &error, None));
+                self.ready.push_back(protocol::unsubscribed(&self.id));
+                self.ended = true;
+            }
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let (lease, tap) = (self.lease.clone(), self.tap);
+        // Detaching may wait for the live runtime; without a runtime the outbox is gone, which ends the tap too.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || lease.untap(tap));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Many subscriptions over one websocket.
+//!
+//! One task per socket reads requests and sends messages, a message of each subscription in turn. While a send waits
+//! for the client, events gather in the outboxes, and their policies decide.
+
+use super::super::reply::ApiError;
+use super::super::{AppState, limits};
+use super::protocol::{self, Message};
+use super::request::{ClientMessage, Request};
+use super::subscription::Subscription;
+use super::too_many;
+use axum::extract::ws::{self, CloseFrame, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, interval, timeout};
+
+/// Messages sent before the socket is read again.
+const BURST: usize = 256;
+
+/// Completes the handshake and serves the socket.
+pub fn accept(state: AppState, upgrade: WebSocketUpgrade, first: Option<Request>) -> Response {
+    upgrade.max_message_size(limits::CLIENT_MESSAGE_BYTES).on_upgrade(move |socket| async move {
+        let mut session = Session { state, socket, bell: Arc::default(), open: BTreeMap::new() };
+        if let Err(end) = session.run(first).await {
+            session.goodbye(end).await;
+        }
+    })
+}
+
+/// Why a session ends.
+enum End {
+    /// The client left, or cannot be reached.
+    Gone,
+    /// The server stops.
+    Stopping,
+}
+
+struct Session {
+    state: AppState,
+    socket: WebSocket,
+    bell: Arc<Notify>,
+    open: BTreeMap<String, Subscription>,
+}
+
+impl Session {
+    async fn run(&mut self, first: Option<Request>) -> Result<(), End> {
+        if let Some(request) = first {
+            self.subscribe(request).await?;
+        }
+        let (state, bell) = (self.state.clone(), self.bell.clone());
+        let stopped = state.stopped();
+        tokio::pin!(stopped);
+        let mut beat = interval(limits::HEARTBEAT);
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                () = &mut stopped => return Err(End::Stopping),
+                received = self.socket.recv() => {
+                    heard = Instant::now();
+                    match received {
+                        Some(Ok(message)) => self.receive(message).await?,
+                        Some(Err(_)) | None => return Err(End::Gone),
+                    }
+                }
+                () = bell.notified() => self.drain().await?,
+                _ = beat.tick() => {
+                    if heard.elapsed() > limits::WRITE_STALL {
+                        return Err(End::Gone);
+                    }
+                    self.write(ws::Message::Ping(bytes::Bytes::new())).await?;
+                }
+            }
+        }
+    }
+
+    async fn receive(&mut self, message: ws::Message) -> Result<(), End> {
+        let text = match message {
+            ws::Message::Text(text) => text,
+            ws::Message::Close(_) => return Err(End::Gone),
+            ws::Message::Binary(_) => {
+                return self.refuse(None, &ApiError::bad_data("messages must be text")).await;
+            }
+            ws::Message::Ping(_) | ws::Message::Pong(_) => return Ok(()),
+        };
+        match serde_json::from_str(&text) {
+            Ok(ClientMessage::Subscribe(request)) => self.subscribe(request).await,
+            Ok(ClientMessage::Unsubscribe(id)) => self.unsubscribe(&id).await,
+            Err(e) => self.refuse(None, &ApiError::bad_data(format!("cannot read the message: {e}"))).await,
+        }
+    }
+
+    async fn subscribe(&mut self, request: Request) -> Result<(), End> {
+        let id = request.id.clone();
+        match self.open(request).await {
+            Ok(subscription) => {
+                self.open.insert(id, subscription);
+                self.bell.notify_one();
+                Ok(())
+            }
+            Err(e) => self.refuse(Some(&id), &e).await,
+        }
+    }
+
+    async fn open(&mut self, request: Request) -> Result<Subscription, ApiError> {
+        let request = request.check()?;
+        if self.open.contains_key(&request.id) {
+            return Err(ApiError::parameter("id", format!("{:?} is already subscribed", request.id)));
+        }
+        if self.open.len() >= limits::SUBSCRIPTIONS_PER_SOCKET {
+            return Err(too_many("subscriptions on this socket", limits::SUBSCRIPTIONS_PER_SOCKET));
+        }
+        Subscription::open(&self.state, request, self.bell.clone()).await
+    }
+
+    async fn unsubscribe(&mut self, id: &str) -> Result<(), End> {
+        match self.open.remove(id) {
+            Some(_) => self.send(protocol::unsubscribed(id)).await,
+            None => {
+                let error = ApiError::parameter("unsubscribe", format!("there is no subscription {id:?}"));
+                self.refuse(Some(id), &error).await
+            }
+        }
+    }
+
+    /// Sends what waits, a message of each subscription in turn.
+    async fn drain(&mut self) -> Result<(), End> {
+        let mut sent = 0;
+        loop {
+            let mut round = Vec::new();
+            for subscription in self.open.values_mut() {
+                round.extend(subscription.next().await);
+            }
+            self.open.retain(|_, subscription| !subscription.has_ended());
+            if round.is_empty() {
+                return Ok(());
+            }
+            sent += round.len();
+            for message in round {
+                self.send(message).await?;
+            }
+            if sent >= BURST {
+                self.bell.notify_one();
+                return Ok(());
+            }
+        }
+    }
+
+    async fn refuse(&mut self, id: Option<&str>, error: &ApiError) -> Result<(), End> {
+        self.send(protocol::error(id, error, None)).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        self.write(ws::Message::Text(message.json.into())).await
+    }
+
+    async fn write(&mut self, message: ws::Message) -> Result<(), End> {
+        match timeout(limits::WRITE_STALL, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
+    }
+
+    async fn goodbye(&mut self, end: End) {
+        if let End::Stopping = end {
+            let frame = CloseFrame { code: ws::close_code::AWAY, reason: "the server stops".into() };
+            let _ = timeout(Duration::from_secs(1), self.socket.send(ws::Message::Close(Some(frame)))).await;
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Single requests: texts and codes as Prometheus 2.42 gave them to the same requests.
+
+use super::super::{AppState, Settings, cors_origin, router};
+use super::fakes::server;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use serde_json::Value;
+use std::sync::atomic::Ordering::SeqCst;
+use tower::ServiceExt;
+
+struct Got {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+    /// Bytes on the wire.
+    size: usize,
+}
+
+impl Got {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+}
+
+async fn send(state: &AppState, request: Request<Body>) -> Got {
+    let response = router(state.clone()).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap();
+    Got {
+        status: parts.status,
+        headers: parts.headers,
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+        size: bytes.len(),
+    }
+}
+
+async fn request(
+    state: &AppState,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &'static str,
+) -> Got {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(state, request.body(Body::from(body)).unwrap()).await
+}
+
+async fn get(path: &str) -> Got {
+    request(&server(Settings::default()).0, "GET", path, &[], "").await
+}
+
+#[tokio::test]
+async fn query_gives_every_type_in_its_notation() {
+    let cases = [
+        ("query=1e-7&time=4.123456", r#"{"resultType":"scalar","result":[4.123,"0.0000001"]}"#),
+        ("query=1", r#"{"resultType":"scalar","result":[1000.123,"1"]}"#),
+        ("query='a'&time=4", r#"{"resultType":"string","result":[4,"a"]}"#),
+        (
+            "query=up&time=4.5",
+            r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[4.500,"1"]},{"metric":{"__name__":"up","job":"b"},"value":[4.500,"NaN"]}]}"#,
+        ),
+        (
+            "query=up[5m]",
+            r#"{"resultType":"matrix","result":[{"metric":{"__name__":"up","job":"a"},"values":[[1.500,"2"]]},{"metric":{"__name__":"up","job":"b"},"values":[[1,"1"]]}]}"#,
+        ),
+    ];
+    for (values, data) in cases {
+        let got = get(&format!("/api/v1/query?{values}")).await;
+        let expected = format!(r#"{{"status":"success","data":{data},"infos":["PromQL info: hm"]}}"#);
+        assert_eq!((got.status, got.text), (StatusCode::OK, expected));
+        assert_eq!(got.headers["content-type"], "application/json");
+    }
+}
+
+#[tokio::test]
+async fn errors_have_their_words_and_codes() {
+    let cases = [
+        ("query?query=sum(", r#"invalid parameter "query": 1:5: parse error: unclosed left parenthesis"#),
+        ("query?query=", r#"invalid parameter "query": 1:1: parse error: no expression found in input"#),
+        (
+            "query?query=1&time=x",
+            r#"invalid parameter "time": Invalid time value for 'time': cannot parse "x" to a valid timestamp"#,
+        ),
+        ("query?query=1&timeout=x", r#"invalid parameter "timeout": cannot parse "x" to a valid duration"#),
+        (
+            "query?query=1&lookback_delta=x",
+            r#"error parsing lookback delta duration: cannot parse "x" to a valid duration"#,
+        ),
+        ("query?query=1&limit=-1", r#"invalid parameter "limit": limit must be non-negative"#),
+        ("query?query=1&limit=x", r#"invalid parameter "limit": strconv.Atoi: parsing "x": invalid syntax"#),
+        (
+            "query_range?query=1&start=x",
+            r#"invalid parameter "start": cannot parse "x" to a valid timestamp"#,
+        ),
+        (
+            "query_range?query=1&start=10&end=1&step=1",
+            r#"invalid parameter "end": end timestamp must not be before start time"#,
+        ),
+        (
+            "query_range?query=1&start=1&end=10&step=0",
+            r#"invalid parameter "step": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
+        ),
+        (
+            "query_range?query=1&start=1&end=10",
+            r#"invalid parameter "step": cannot parse "" to a valid duration"#,
+        ),
+        (
+            "query_range?query=1&start=1&end=100000&step=1",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ),
+        (
+            "query_range?query=up%5B5m%5D&start=1&end=10&step=1",
+            r#"invalid parameter "query": invalid expression type "range vector" for range query, must be Scalar or instant Vector"#,
+        ),
+        (
+            "format_query?query=sum(",
+            r#"invalid parameter "query": 1:5: parse error: unclosed left parenthesis"#,
+        ),
+        ("series", "no match[] parameter provided"),
+        ("series?match[]=sum(", r#"invalid parameter "match[]": 1:4: parse error: unexpected "(""#),
+        (
+            "series?match[]=up&start=x",
+            r#"invalid parameter "start": Invalid time value for 'start': cannot parse "x" to a valid timestamp"#,
+        ),
+        (
+            "series?match[]=%7B%7D",
+            r#"invalid parameter "match[]": match[] must contain at least one non-empty matcher"#,
+        ),
+        ("labels?match[]=sum(", r#"1:4: parse error: unexpected "(""#),
+        ("rules?type=x", r#"invalid parameter "type": not supported value "x""#),
+        ("metadata?limit=x", "limit must be a number"),
+        (
+            "targets/metadata?match_target=sum(",
+            r#"invalid parameter "match_target": 1:4: parse error: unexpected "(""#,
+        ),
+        ("status/tsdb?limit=0", "limit must be a positive number"),
+        ("subscribe?query=sum(", r#"invalid parameter "query": 1:5: parse error: unclosed left parenthesis"#),
+    ];
+    for (path, error) in cases {
+        let got = get(&format!("/api/v1/{path}")).await;
+        let expected =
+            serde_json::json!({"status": "error", "errorType": "bad_data", "error": error}).to_string();
+        assert_eq!((got.status, got.text), (StatusCode::BAD_REQUEST, expected), "{path}");
+    }
+    let got = get("/api/v1/query?query=hungry").await;
+    assert_eq!((got.status.as_u16(), got.json()["errorType"].as_str()), (422, Some("execution")));
+    let got = get("/api/v1/query?query=slow&timeout=20ms").await;
+    assert_eq!((got.status.as_u16(), got.json()["errorType"].as_str()), (503, Some("timeout")));
+    let got = get("/api/v1/query?query=1&timeout=0").await;
+    assert_eq!(
+        (got.status.as_u16(), got.json()["error"].as_str()),
+        (503, Some("query timed out in query queue"))
+    );
+}
+
+#[tokio::test]
+async fn forms_limits_and_stats() {
+    let (state, _) = server(Settings::default());
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let got = request(&state, "POST", "/api/v1/query?query=2&time=3", &form, "query=1").await;
+    assert_eq!(got.json()["data"]["result"], serde_json::json!([3, "1"]));
+    let got = get("/api/v1/query?query=up&limit=1&stats=all").await.json();
+    assert_eq!(got["data"]["result"].as_array().unwrap().len(), 1);
+    assert_eq!(got["warnings"], serde_json::json!(["results truncated due to limit"]));
+    assert_eq!(got["data"]["stats"]["samples"]["totalQueryableSamples"], 7);
+    assert!(got["data"]["stats"]["timings"]["execTotalTime"].as_f64().unwrap() > 0.0);
+    let got = get("/api/v1/query_range?query=up&start=1&end=3&step=1").await.json();
+    assert_eq!(got["data"]["result"][0]["metric"]["job"], "a", "matrices come by label set");
+    assert_eq!(got["data"]["result"][1]["values"], serde_json::json!([[1, "0"], [2, "1"], [3, "2"]]));
+}
+
+#[tokio::test]
+async fn large_ranges_stream_and_compress() {
+    let path = "/api/v1/query_range?query=up&start=0&end=10999&step=1";
+    let plain = get(path).await;
+    assert_eq!(plain.json()["data"]["result"][1]["values"].as_array().unwrap().len(), 11_000);
+    let zipped =
+        request(&server(Settings::default()).0, "GET", path, &[("accept-encoding", "gzip")], "").await;
+    assert_eq!(zipped.header("content-encoding"), "gzip");
+    assert!(zipped.size * 2 < plain.size);
+}
+
+#[tokio::test]
+async fn names_and_series() {
+    assert_eq!(
+        get("/api/v1/series?match[]=up&match[]=nix").await.text,
+        r#"{"status":"success","data":[{"__name__":"up","job":"a"},{"__name__":"up","job":"b"}]}"#
+    );
+    assert_eq!(get("/api/v1/series?match[]=nix").await.text, r#"{"status":"success","data":[]}"#);
+    assert_eq!(
+        get("/api/v1/labels?limit=1").await.text,
+        r#"{"status":"success","data":["__name__"],"warnings":["results truncated due to limit"]}"#
+    );
+    let got = get("/api/v1/label/U__a_2e_b/values?start=1&end=2").await;
+    assert_eq!(got.text, r#"{"status":"success","data":["a.b","1000","2000"]}"#);
+    let got = get("/federate?match[]=up").await;
+    assert!(got.text.starts_with("# TYPE up untyped\nup{job=\"a\",dc=\"x\",instance=\"\"} 1 1000123\n"));
+}
+
+#[tokio::test]
+async fn rules_alerts_and_targets() {
+    let got = get("/api/v1/rules").await;
+    assert!(got.text.starts_with(
+        r#"{"status":"success","data":{"groups":[{"name":"g","file":"r.yml","rules":[{"name":"a:b","query":"up","health":"ok","#
+    ));
+    assert!(got.text.contains(r#""activeAt":"1970-01-01T00:00:01Z","value":"9.3e+01"}"#));
+    let names = |got: &Got| -> Vec<String> {
+        let groups = got.json()["data"]["groups"].clone();
+        let rules = groups.as_array().unwrap().iter().flat_map(|g| g["rules"].as_array().unwrap().clone());
+        rules.map(|r| r["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&get("/api/v1/rules?type=alert").await), ["Foo"]);
+    assert_eq!(names(&get("/api/v1/rules?type=record").await), ["a:b"]);
+    assert_eq!(names(&get("/api/v1/rules?rule_name[]=Foo&file[]=r.yml").await), ["Foo"]);
+    assert!(names(&get("/api/v1/rules?rule_group[]=other").await).is_empty());
+    let quiet = get("/api/v1/rules?type=alert&exclude_alerts=true").await.json();
+    assert_eq!(quiet["data"]["groups"][0]["rules"][0]["alerts"], serde_json::json!([]));
+    assert_eq!(get("/api/v1/alerts").await.json()["data"]["alerts"][0]["state"], "firing");
+
+    let got = get("/api/v1/targets?state=active").await.json();
+    assert_eq!(got["data"]["activeTargets"][0]["lastScrape"], "0001-01-01T00:00:00Z");
+    assert_eq!(got["data"]["droppedTargets"], serde_json::json!([]));
+    assert_eq!(
+        get("/api/v1/targets?scrapePool=b").await.json()["data"]["activeTargets"],
+        serde_json::json!([])
+    );
+    let got = get("/api/v1/metadata?metric=up&limit_per_metric=1").await;
+    assert_eq!(got.text, r#"{"status":"success","data":{"up":[{"type":"gauge","help":"Up.","unit":""}]}}"#);
+    let got = get("/api/v1/targets/metadata?metric=x").await;
+    assert_eq!(
+        got.text,
+        r#"{"status":"success","data":[{"target":{"__name__":"up","job":"b"},"type":"gauge","help":"X.","unit":""}]}"#
+    );
+    let got = get("/api/v1/alertmanagers").await.json();
+    assert_eq!(got["data"]["activeAlertmanagers"][0]["url"], "http://am:9093/api/v2/alerts");
+}
+
+#[tokio::test]
+async fn status_pages() {
+    let build = get("/api/v1/status/buildinfo").await.json();
+    assert!(build["data"]["version"].as_str().unwrap().starts_with("3."));
+    assert_eq!(build["data"].get("features"), None, "Grafana would take the server for Mimir");
+    assert_eq!(get("/api/v1/status/tsdb?limit=1").await.json()["data"]["headStats"]["numSeries"], 2);
+    assert_eq!(get("/api/v1/status/flags").await.json()["data"]["query.timeout"], "2m");
+    assert_eq!(get("/api/v1/status/runtimeinfo").await.json()["data"]["GOMAXPROCS"], 2);
+    assert_eq!(get("/api/v1/status/config").await.json()["data"]["yaml"], "global: {}\n");
+    let (state, _) = server(Settings::default());
+    request(&state, "GET", "/api/v1/label/job/values", &[], "").await;
+    let metrics = request(&state, "GET", "/metrics", &[], "").await.text;
+    for line in [
+        "prometheus_http_requests_total{handler=\"/api/v1/label/:name/values\",code=\"200\"} 1\n",
+        "prometheus_engine_queries_concurrent_max 20\n",
+        "prometheus_ready 1\n",
+        "perennial_subscriptions 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in {metrics}");
+    }
+    let page = get("/").await;
+    assert!(page.text.contains("/api/v1/subscribe") && page.header("content-type").starts_with("text/html"));
+}
+
+#[tokio::test]
+async fn methods_origins_and_unknown_paths() {
+    let (state, _) = server(Settings::default());
+    let got = request(&state, "PUT", "/api/v1/query", &[], "").await;
+    assert_eq!((got.status.as_u16(), got.header("allow")), (405, "GET, OPTIONS, POST"));
+    assert_eq!(got.text, "Method Not Allowed\n");
+    let got = request(&state, "POST", "/api/v1/label/job/values", &[], "").await;
+    assert_eq!((got.status.as_u16(), got.header("allow")), (405, "GET, OPTIONS"));
+    assert_eq!(request(&state, "HEAD", "/api/v1/query", &[], "").await.status, 405);
+    let origin = [("origin", "http://x")];
+    for path in ["/api/v1/query", "/api/v1/no/such"] {
+        let got = request(&state, "OPTIONS", path, &origin, "").await;
+        assert_eq!((got.status.as_u16(), got.header("access-control-allow-origin")), (204, "*"), "{path}");
+    }
+    let got = get("/api/v1/nix").await;
+    assert_eq!((got.status.as_u16(), got.text.as_str()), (404, "404 page not found\n"));
+    let settings =
+        Settings { cors_origin: cors_origin("https?://(a|b)\\.example").unwrap(), ..Settings::default() };
+    let (state, _) = server(settings);
+    let of = |origin| request(&state, "GET", "/api/v1/query?query=1", origin, "");
+    let got = of(&[("origin", "http://a.example")]).await;
+    assert_eq!(
+        (got.header("access-control-allow-origin"), got.header("vary").contains("Origin")),
+        ("http://a.example", true)
+    );
+    assert_eq!(of(&[("origin", "http://a.example.evil")]).await.header("access-control-allow-origin"), "");
+}
+
+#[tokio::test]
+async fn life_and_death() {
+    let (state, fakes) = server(Settings::default());
+    assert_eq!(get("/-/ready").await.text, "Prometheus Server is Ready.\n");
+    assert_eq!(get("/-/healthy").await.text, "Prometheus Server is Healthy.\n");
+    let got = request(&state, "POST", "/-/reload", &[], "").await;
+    assert_eq!((got.status.as_u16(), got.text.as_str()), (403, "Lifecycle API is not enabled."));
+    assert_eq!(get("/-/quit").await.text, "Only POST or PUT requests allowed");
+    let got = request(&state, "POST", "/api/v1/write", &[], "").await;
+    let off = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n";
+    assert_eq!((got.status.as_u16(), got.text.as_str()), (404, off));
+
+    fakes.ready.store(false, SeqCst);
+    for path in ["/-/ready", "/api/v1/query?query=1"] {
+        let got = request(&state, "GET", path, &[], "").await;
+        assert_eq!((got.status.as_u16(), got.text.as_str()), (503, "Service Unavailable"));
+        assert_eq!(got.header("x-prometheus-stopping"), "false");
+    }
+    let got = request(&state, "GET", "/api/v1/status/walreplay", &[], "").await;
+    assert_eq!(got.text, r#"{"status":"success","data":{"min":0,"max":3,"current":2}}"#);
+    state.stop();
+    assert_eq!(request(&state, "GET", "/-/ready", &[], "").await.header("x-prometheus-stopping"), "true");
+
+    let (state, fakes) = server(Settings { lifecycle: true, ..Settings::default() });
+    let got = request(&state, "PUT", "/-/reload", &[], "").await;
+    assert_eq!((got.status.as_u16(), got.text.as_str()), (500, "failed to reload config: line 3 is odd\n"));
+    assert_eq!(request(&state, "POST", "/-/quit", &[], "").await.status, 200);
+    assert!(fakes.quit.load(SeqCst));
+    let headers = [("content-type", "application/x-protobuf"), ("content-encoding", "snappy")];
+    assert_eq!(request(&state, "POST", "/api/v1/write", &headers, "abc").await.status, 204);
+    let got = request(&state, "POST", "/api/v1/write", &headers, "abcd").await;
+    assert_eq!((got.status.as_u16(), got.text.as_str()), (400, "application/x-protobuf snappy 4\n"));
+}
+
+#[tokio::test]
+async fn a_prefix_moves_everything() {
+    let settings =
+        Settings { route_prefix: "/prom".into(), external_path: "/prom".into(), ..Settings::default() };
+    let (state, _) = server(settings);
+    assert_eq!(request(&state, "GET", "/prom/api/v1/query?query=1", &[], "").await.status, 200);
+    assert_eq!(
+        request(&state, "GET", "/prom/api/v1/label/job/values", &[], "").await.json()["data"][0],
+        "job"
+    );
+    assert_eq!(request(&state, "GET", "/api/v1/query?query=1", &[], "").await.status, 404);
+    let got = request(&state, "GET", "/", &[], "").await;
+    assert_eq!((got.status.as_u16(), got.header("location")), (302, "/prom/"));
+    let page = request(&state, "GET", "/prom/", &[], "").await;
+    assert!(page.text.contains("href=\"/prom/api/v1/query\""));
+}
+
+#[tokio::test]
+async fn bodies_are_bounded() {
+    let (state, _) = server(Settings::default());
+    let body = format!("query={}", "x".repeat(super::super::limits::FORM_BYTES));
+    let request = Request::builder()
+        .method("POST")
+        .uri("/api/v1/query")
+        .header("content-type", "application/x-www-form-urlencoded");
+    let got = send(&state, request.body(Body::from(body)).unwrap()).await;
+    assert_eq!(got.status, StatusCode::BAD_REQUEST);
+    assert!(got.json()["error"].as_str().unwrap().contains("request body too large"));
+    let (state, _) = server(Settings { lifecycle: true, ..Settings::default() });
+    let body = Body::from(vec![0; super::super::limits::WRITE_BYTES + 1]);
+    let got = send(&state, Request::post("/api/v1/write").body(body).unwrap()).await;
+    assert_eq!(got.status, StatusCode::PAYLOAD_TOO_LARGE);
+}

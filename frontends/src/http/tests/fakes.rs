@@ -1,0 +1,352 @@
+//! Fakes for everything behind the API.
+
+use super::super::model::*;
+use super::super::sources::*;
+use super::super::{AppState, Settings};
+use bytes::Bytes;
+use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
+use engine::plan::{Node, Number, Op, Plan, Selector, Span};
+use engine::query::{Answer, QueryError, QueryOptions, Series, Value, VectorSample};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use storage::clock::ManualClock;
+use storage::metrics::Metrics;
+use storage::model::{Labels, Matcher, TimeMs};
+use storage::store::{HeadStats, StoreError};
+
+/// The fakes that tests look into.
+#[derive(Default)]
+pub struct Fakes {
+    pub ready: AtomicBool,
+    pub quit: AtomicBool,
+    pub cancelled: AtomicBool,
+    pub views: FakeViews,
+}
+
+/// Understands the few words that the tests use.
+struct Words;
+
+impl Language for Words {
+    fn compile(&self, text: &str) -> Result<Plan, String> {
+        let selector =
+            |name: &str| Selector { matchers: vec![Matcher::equal("__name__", name)], offset: 0, at: None };
+        let op = match text {
+            "" => return Err("1:1: parse error: no expression found in input".into()),
+            "sum(" => return Err("1:5: parse error: unclosed left parenthesis".into()),
+            "'a'" => Op::Text("a".into()),
+            "up[5m]" => Op::Range { selector: selector("up"), range: 300_000 },
+            number if number.parse::<f64>().is_ok() => Op::Number(Number(number.parse().unwrap())),
+            name => Op::Instant(selector(name)),
+        };
+        Ok(Arc::new(Node { op, span: Span::default() }))
+    }
+
+    fn selector(&self, text: &str) -> Result<Vec<Matcher>, String> {
+        match text {
+            "{}" => Ok(vec![]),
+            "sum(" => Err("1:4: parse error: unexpected \"(\"".into()),
+            name => Ok(vec![Matcher::equal("__name__", name)]),
+        }
+    }
+
+    fn format(&self, text: &str) -> Result<String, String> {
+        self.compile(text).map(|_| format!("<{text}>"))
+    }
+
+    fn explain(&self, _: &Plan) -> String {
+        "select".into()
+    }
+}
+
+struct Oracle(Arc<Fakes>);
+
+impl Oracle {
+    fn answer(value: Value) -> Result<Answer, QueryError> {
+        Ok(Answer { value, warnings: vec![], infos: vec!["PromQL info: hm".into()], samples: 7 })
+    }
+}
+
+pub fn job(name: &str) -> Labels {
+    Labels::from_pairs([("__name__", "up"), ("job", name)])
+}
+
+impl Answers for Oracle {
+    fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError> {
+        match &plan.op {
+            Op::Number(v) => Self::answer(Value::Scalar(t, v.0)),
+            Op::Text(text) => Self::answer(Value::Text(t, text.clone())),
+            Op::Instant(selector) if selector.matchers[0].value == "slow" => {
+                let until = Instant::now() + options.timeout;
+                while Instant::now() < until {
+                    if options.cancel.load(SeqCst) {
+                        self.0.cancelled.store(true, SeqCst);
+                        return Err(QueryError::Canceled(
+                            "query was canceled in expression evaluation".into(),
+                        ));
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(QueryError::Timeout("query timed out in expression evaluation".into()))
+            }
+            Op::Instant(selector) if selector.matchers[0].value == "hungry" => {
+                Err(QueryError::Execution("query processing would load too many samples".into()))
+            }
+            Op::Range { .. } => Self::answer(Value::Matrix(vec![
+                Series { labels: job("b"), points: vec![(1_000, 1.0)] },
+                Series { labels: job("a"), points: vec![(1_500, 2.0)] },
+            ])),
+            _ => Self::answer(Value::Vector(vec![
+                VectorSample { labels: job("a"), t, v: 1.0 },
+                VectorSample { labels: job("b"), t, v: f64::NAN },
+            ])),
+        }
+    }
+
+    fn range(
+        &self,
+        _: &Plan,
+        start: i64,
+        end: i64,
+        step: i64,
+        _: &QueryOptions,
+    ) -> Result<Answer, QueryError> {
+        let points: Vec<_> = (0..=(end - start) / step).map(|i| (start + i * step, i as f64)).collect();
+        let series = |name| Series { labels: job(name), points: points.clone() };
+        Self::answer(Value::Matrix(vec![series("b"), series("a")]))
+    }
+}
+
+struct Shelf;
+
+impl Catalog for Shelf {
+    fn series(&self, sets: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<Labels>, StoreError> {
+        let all = [job("a"), job("b")];
+        let matching = |labels: &&Labels| sets.iter().any(|set| set.iter().all(|m| m.matches_labels(labels)));
+        Ok(all.iter().filter(matching).cloned().collect())
+    }
+    fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, StoreError> {
+        Ok(vec!["__name__".into(), "job".into()])
+    }
+    fn label_values(
+        &self,
+        name: &str,
+        _: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(vec![name.into(), from.to_string(), to.to_string()])
+    }
+    fn newest(
+        &self,
+        sets: &[Vec<Matcher>],
+        _: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
+        Ok(self.series(sets, 0, to)?.into_iter().map(|labels| (labels, to, 1.0)).collect())
+    }
+    fn stats(&self, limit: usize) -> HeadStats {
+        let by_metric = vec![("up".to_owned(), 2); limit.min(3)];
+        HeadStats { series: 2, min_time: 1, max_time: 2, by_metric, ..HeadStats::default() }
+    }
+}
+
+/// Views that a test feeds by hand.
+#[derive(Default)]
+pub struct FakeViews {
+    next: AtomicU64,
+    pub installed: Mutex<Vec<String>>,
+    taps: Mutex<HashMap<TapId, Box<dyn Sink>>>,
+}
+
+impl FakeViews {
+    /// Pushes to all taps; how many took it.
+    pub fn push(&self, event: &TapEvent) -> usize {
+        let mut taps = self.taps.lock();
+        taps.retain(|_, sink| sink.push(event.clone()));
+        taps.len()
+    }
+
+    pub fn taps(&self) -> usize {
+        self.taps.lock().len()
+    }
+}
+
+struct SharedFakeViews(Arc<Fakes>);
+
+impl Views for SharedFakeViews {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+        if view.name == "never" {
+            return Err("this cannot stand".into());
+        }
+        self.0.views.installed.lock().push(view.name);
+        Ok(ViewId(self.0.views.next.fetch_add(1, SeqCst)))
+    }
+    fn remove(&self, _: ViewId) {}
+    fn tap(&self, _: ViewId, sink: Box<dyn Sink>) -> TapId {
+        let id = TapId(self.0.views.next.fetch_add(1, SeqCst));
+        self.0.views.taps.lock().insert(id, sink);
+        id
+    }
+    fn untap(&self, tap: TapId) {
+        self.0.views.taps.lock().remove(&tap);
+    }
+}
+
+struct Rest(Arc<Fakes>);
+
+impl Targets for Rest {
+    fn active(&self) -> Vec<Target> {
+        vec![Target {
+            discovered_labels: BTreeMap::from([("__address__".into(), "a:1".into())]),
+            labels: BTreeMap::from([("job".into(), "a".into())]),
+            scrape_pool: "a".into(),
+            scrape_url: "http://a:1/metrics".into(),
+            global_url: "http://a:1/metrics".into(),
+            last_error: String::new(),
+            last_scrape: None,
+            last_scrape_duration: 0.25,
+            health: TargetHealth::Up,
+            scrape_interval: "15s".into(),
+            scrape_timeout: "10s".into(),
+        }]
+    }
+    fn dropped(&self) -> Vec<DroppedTarget> {
+        vec![DroppedTarget { discovered_labels: BTreeMap::new(), scrape_pool: "b".into() }]
+    }
+    fn dropped_counts(&self) -> BTreeMap<String, usize> {
+        BTreeMap::from([("b".into(), 1)])
+    }
+    fn pools(&self) -> Vec<String> {
+        vec!["a".into(), "b".into()]
+    }
+    fn metadata(&self) -> Vec<Metadata> {
+        let of = |target: &str, metric: &str, help: &str| Metadata {
+            target: Labels::from_pairs([("__name__", "up"), ("job", target)]),
+            metric: metric.into(),
+            kind: "gauge".into(),
+            help: help.into(),
+            unit: String::new(),
+        };
+        vec![of("a", "up", "Up."), of("b", "up", "Up."), of("b", "up", "Up!"), of("b", "x", "X.")]
+    }
+}
+
+impl Rules for Rest {
+    fn groups(&self) -> Result<Vec<RuleGroup>, String> {
+        let alert = Alert {
+            labels: Labels::from_pairs([("alertname", "Foo")]),
+            annotations: BTreeMap::new(),
+            state: AlertState::Firing,
+            active_at: Some(1_000),
+            keep_firing_since: None,
+            value: 93.0,
+        };
+        let alerting = AlertingRule {
+            state: AlertState::Firing,
+            name: "Foo".into(),
+            query: "up == 1".into(),
+            duration: 1.0,
+            keep_firing_for: 0.0,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            alerts: vec![alert],
+            health: Health::Good,
+            last_error: String::new(),
+            evaluation_time: 0.5,
+            last_evaluation: Some(1_000),
+            kind: AlertingKind::Alerting,
+        };
+        let recording = RecordingRule {
+            name: "a:b".into(),
+            query: "up".into(),
+            labels: BTreeMap::new(),
+            health: Health::Good,
+            last_error: String::new(),
+            evaluation_time: 0.0,
+            last_evaluation: None,
+            kind: RecordingKind::Recording,
+        };
+        Ok(vec![RuleGroup {
+            name: "g".into(),
+            file: "r.yml".into(),
+            rules: vec![Rule::Recording(recording), Rule::Alerting(alerting)],
+            interval: 1.0,
+            limit: 0,
+            evaluation_time: 0.0,
+            last_evaluation: None,
+        }])
+    }
+}
+
+impl Alertmanagers for Rest {
+    fn active(&self) -> Vec<String> {
+        vec!["http://am:9093/api/v2/alerts".into()]
+    }
+    fn dropped(&self) -> Vec<String> {
+        vec![]
+    }
+}
+
+impl Admin for Rest {
+    fn config_yaml(&self) -> String {
+        "global: {}\n".into()
+    }
+    fn flags(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("query.timeout".into(), "2m".into())])
+    }
+    fn external_labels(&self) -> Labels {
+        Labels::from_pairs([("dc", "x")])
+    }
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async { Err("line 3 is odd".to_owned()) })
+    }
+    fn quit(&self) {
+        self.0.quit.store(true, SeqCst);
+    }
+    fn ready(&self) -> bool {
+        self.0.ready.load(SeqCst)
+    }
+    fn runtime(&self) -> RuntimeInfo {
+        RuntimeInfo { max_procs: 2, storage_retention: "15d".into(), ..RuntimeInfo::default() }
+    }
+    fn wal_replay(&self) -> WalReplay {
+        WalReplay { min: 0, max: 3, current: 2 }
+    }
+}
+
+impl RemoteWrite for Rest {
+    fn write(
+        &self,
+        content_type: &str,
+        encoding: &str,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<(), (u16, String)>> {
+        let refused = (400, format!("{content_type} {encoding} {}", body.len()));
+        Box::pin(async move { if body.len() == 3 { Ok(()) } else { Err(refused) } })
+    }
+}
+
+/// A ready server with these settings.
+pub fn server(settings: Settings) -> (AppState, Arc<Fakes>) {
+    let fakes = Arc::new(Fakes::default());
+    fakes.ready.store(true, SeqCst);
+    let rest = Arc::new(Rest(fakes.clone()));
+    let sources = Sources {
+        language: Arc::new(Words),
+        answers: Arc::new(Oracle(fakes.clone())),
+        catalog: Arc::new(Shelf),
+        views: Arc::new(SharedFakeViews(fakes.clone())),
+        targets: rest.clone(),
+        rules: rest.clone(),
+        alertmanagers: rest.clone(),
+        admin: rest.clone(),
+        remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWrite>),
+        clock: Arc::new(ManualClock::at(1_000_123)),
+        metrics: Metrics::default(),
+    };
+    (AppState::new(settings, sources), fakes)
+}

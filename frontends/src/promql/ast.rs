@@ -1,0 +1,317 @@
+//! The syntax tree of PromQL, with byte spans on every node.
+//!
+//! It keeps what the printer needs (parentheses, `1h` against `3600`, the order of `group_left` labels);
+//! [`super::bind`] drops that on the way to a plan. Its depth is bounded by [`super::limits::DEPTH`], so
+//! recursion over it is safe, dropping it included.
+
+use engine::plan::{AggregateOp, BinaryOp, Cardinality, Span};
+use storage::model::{Matcher, TimeMs};
+
+/// An expression.
+#[derive(Clone, Debug)]
+pub struct Expr {
+    /// What it is. Boxed, so that moving an expression is cheap.
+    pub kind: Box<Kind>,
+    /// Where it stands.
+    pub span: Span,
+    /// Levels of nesting below it, itself included.
+    pub(crate) depth: u16,
+}
+
+/// The kinds of expressions.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// A number; `duration`: written as one (`1h` is 3600).
+    Number {
+        /// Its value; of a duration in seconds.
+        value: f64,
+        /// Written as a duration.
+        duration: bool,
+    },
+    /// A string.
+    Text(String),
+    /// An instant selector.
+    Vector(VectorSelector),
+    /// A range selector.
+    Matrix {
+        /// What is selected.
+        selector: VectorSelector,
+        /// Where the selector without its range stands.
+        selector_span: Span,
+        /// Length of the window.
+        range: Duration,
+    },
+    /// `inner[range:step]`
+    Subquery {
+        /// The inner expression.
+        inner: Expr,
+        /// Length of the window.
+        range: Duration,
+        /// Distance of evaluations, if given.
+        step: Option<Duration>,
+        /// Offset and `@`.
+        when: When,
+    },
+    /// A function call.
+    Call {
+        /// The function's name, which the function table knows.
+        function: String,
+        /// Its arguments.
+        args: Vec<Expr>,
+    },
+    /// An aggregation.
+    Aggregate(Aggregate),
+    /// Two operands.
+    Binary(Binary),
+    /// `+` or `-` in front of an operand that is no number.
+    Unary {
+        /// It is a minus.
+        minus: bool,
+        /// The operand.
+        inner: Expr,
+    },
+    /// An expression in parentheses.
+    Paren(Expr),
+}
+
+/// A selector of series.
+#[derive(Clone, Debug)]
+pub struct VectorSelector {
+    /// The metric name in front of the braces.
+    pub name: Option<String>,
+    /// The conditions inside the braces, in order.
+    pub matchers: Vec<Matcher>,
+    /// Offset and `@`.
+    pub when: When,
+    /// `anchored` or `smoothed`.
+    pub extended: Option<Extended>,
+}
+
+/// Modifiers of range selectors.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// `anchored`
+    Anchored,
+    /// `smoothed`
+    Smoothed,
+}
+
+impl Extended {
+    /// As written in PromQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Extended::Anchored => "anchored",
+            Extended::Smoothed => "smoothed",
+        }
+    }
+}
+
+/// Modifiers of the evaluation time.
+#[derive(Clone, Debug, Default)]
+pub struct When {
+    /// `offset …`
+    pub offset: Option<Duration>,
+    /// `@ …`
+    pub at: Option<At>,
+}
+
+/// What `@` names.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// `@ 1234.5`
+    Time(TimeMs),
+    /// `@ start()`
+    Start,
+    /// `@ end()`
+    End,
+}
+
+/// A duration that a selector or subquery uses.
+#[derive(Clone, Debug)]
+pub enum Duration {
+    /// A literal, ns.
+    Fixed(i64),
+    /// An expression to be computed, see [`super::duration`].
+    Computed(Box<DurationExpr>),
+}
+
+/// A duration expression; its value is in seconds.
+#[derive(Clone, Debug)]
+pub struct DurationExpr {
+    /// What it is.
+    pub kind: DurationKind,
+    /// Where it stands.
+    pub span: Span,
+    /// It stands in parentheses.
+    pub parens: bool,
+    /// Levels of nesting below it, itself included.
+    pub(crate) depth: u16,
+}
+
+/// The kinds of duration expressions.
+#[derive(Clone, Debug)]
+pub enum DurationKind {
+    /// A number of seconds; `duration`: written as a duration.
+    Number {
+        /// Seconds.
+        value: f64,
+        /// Written as a duration.
+        duration: bool,
+    },
+    /// `step()`: the query's step.
+    Step,
+    /// `range()`: the query's length.
+    Range,
+    /// `-…`
+    Negate(Box<DurationExpr>),
+    /// `+ - * / % ^`
+    Binary(Operator, Box<DurationExpr>, Box<DurationExpr>),
+    /// `min_of(…, …)`
+    MinOf(Box<DurationExpr>, Box<DurationExpr>),
+    /// `max_of(…, …)`
+    MaxOf(Box<DurationExpr>, Box<DurationExpr>),
+}
+
+/// An aggregation.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// The operator.
+    pub op: AggregateOp,
+    /// `without` instead of `by`.
+    pub without: bool,
+    /// The labels of `by` or `without`, in order.
+    pub grouping: Vec<String>,
+    /// `k`, `φ` or a label name.
+    pub param: Option<Expr>,
+    /// The operand.
+    pub inner: Expr,
+}
+
+/// Two operands and how they meet.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    /// The operator.
+    pub op: Operator,
+    /// Its modifiers.
+    pub modifiers: Modifiers,
+    /// The left operand.
+    pub lhs: Expr,
+    /// The right operand.
+    pub rhs: Expr,
+}
+
+/// Modifiers of a binary operator.
+#[derive(Clone, Debug, Default)]
+pub struct Modifiers {
+    /// `bool`
+    pub return_bool: bool,
+    /// `on (…)`; otherwise `ignoring (…)` or nothing.
+    pub on: bool,
+    /// The labels of `on` or `ignoring`, in order.
+    pub labels: Vec<String>,
+    /// `group_left` and `group_right`.
+    pub cardinality: Cardinality,
+    /// The labels of `group_left` or `group_right`, in order.
+    pub include: Vec<String>,
+    /// `fill_left (…)`
+    pub fill_left: Option<f64>,
+    /// `fill_right (…)`
+    pub fill_right: Option<f64>,
+}
+
+/// Binary operators.
+#[allow(missing_docs, reason = "the variants are the operators themselves")]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    Pow,
+    Atan2,
+    Eq,
+    Ne,
+    Gt,
+    Lt,
+    Ge,
+    Le,
+    TrimUpper,
+    TrimLower,
+    And,
+    Or,
+    Unless,
+}
+
+impl Operator {
+    /// How strongly it binds; the unary operators stand between [`Operator::Mul`] and [`Operator::Pow`].
+    pub(crate) fn precedence(self) -> u8 {
+        use Operator::*;
+        match self {
+            Or => 1,
+            And | Unless => 2,
+            Eq | Ne | Gt | Lt | Ge | Le | TrimUpper | TrimLower => 3,
+            Add | Sub => 4,
+            Mul | Div | Mod | Atan2 => 5,
+            Pow => 7,
+        }
+    }
+
+    /// Whether it compares.
+    pub fn is_comparison(self) -> bool {
+        self.plan().is_some_and(BinaryOp::is_comparison)
+    }
+
+    /// Whether it works on sets of series.
+    pub fn is_set(self) -> bool {
+        matches!(self, Operator::And | Operator::Or | Operator::Unless)
+    }
+
+    /// As written in PromQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operator::TrimUpper => "</",
+            Operator::TrimLower => ">/",
+            other => other.plan().map_or("", BinaryOp::as_str),
+        }
+    }
+
+    /// The plan's operator; `None` for the trim operators, which it has not.
+    pub fn plan(self) -> Option<BinaryOp> {
+        Some(match self {
+            Operator::Add => BinaryOp::Add,
+            Operator::Sub => BinaryOp::Sub,
+            Operator::Mul => BinaryOp::Mul,
+            Operator::Div => BinaryOp::Div,
+            Operator::Mod => BinaryOp::Mod,
+            Operator::Pow => BinaryOp::Pow,
+            Operator::Atan2 => BinaryOp::Atan2,
+            Operator::Eq => BinaryOp::Eq,
+            Operator::Ne => BinaryOp::Ne,
+            Operator::Gt => BinaryOp::Gt,
+            Operator::Lt => BinaryOp::Lt,
+            Operator::Ge => BinaryOp::Ge,
+            Operator::Le => BinaryOp::Le,
+            Operator::And => BinaryOp::And,
+            Operator::Or => BinaryOp::Or,
+            Operator::Unless => BinaryOp::Unless,
+            Operator::TrimUpper | Operator::TrimLower => return None,
+        })
+    }
+}
+
+impl Expr {
+    /// The expressions it works on, in the order in which they are printed.
+    pub(crate) fn operands(&self) -> impl Iterator<Item = &Expr> {
+        let (first, second, list): (Option<&Expr>, Option<&Expr>, &[Expr]) = match &*self.kind {
+            Kind::Paren(inner) | Kind::Unary { inner, .. } | Kind::Subquery { inner, .. } => {
+                (Some(inner), None, &[])
+            }
+            Kind::Binary(binary) => (Some(&binary.lhs), Some(&binary.rhs), &[]),
+            Kind::Aggregate(aggregate) => (aggregate.param.as_ref(), Some(&aggregate.inner), &[]),
+            Kind::Call { args, .. } => (None, None, args),
+            Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => (None, None, &[]),
+        };
+        first.into_iter().chain(second).chain(list)
+    }
+}

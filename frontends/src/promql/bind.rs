@@ -1,0 +1,182 @@
+//! Binding: the checked syntax tree into the plan that both runtimes run.
+//!
+//! Parentheses and plus signs go, durations become milliseconds, names become matchers and table entries.
+//! What the plan cannot express yet is refused by name.
+
+use super::ast::{Aggregate, At, Binary, Duration, Expr, Kind, VectorSelector, When};
+use super::duration::{Known, milliseconds};
+use super::errors::Fault;
+use super::quoting::quote;
+use super::{Options, QueryRange};
+use engine::functions::lookup;
+use engine::plan::{
+    self, Cardinality, FunctionRef, Grouping, Matching, Node, Number, Op, Plan, Selector, Span,
+};
+use std::sync::Arc;
+use storage::model::labels::METRIC_NAME;
+use storage::model::{Matcher, TimeMs};
+
+/// The plan of `expr`.
+pub(crate) fn bind(expr: &Expr, options: &Options) -> Result<Plan, Fault> {
+    Binder { range: options.range }.expr(expr)
+}
+
+/// The matchers of a selector: the metric's name, then the others in order.
+pub(crate) fn matchers(selector: &VectorSelector) -> Vec<Matcher> {
+    let name = selector.name.iter().map(|name| Matcher::equal(METRIC_NAME, name));
+    name.chain(selector.matchers.iter().cloned()).collect()
+}
+
+struct Binder {
+    range: Option<QueryRange>,
+}
+
+impl Binder {
+    // The recursive ways are functions of their own, so that their frames on the stack stay small.
+    fn expr(&self, expr: &Expr) -> Result<Plan, Fault> {
+        let op = match &*expr.kind {
+            Kind::Paren(inner) | Kind::Unary { minus: false, inner } => return self.expr(inner),
+            Kind::Unary { minus: true, inner } => self.negate(inner),
+            Kind::Subquery { inner, .. } => self.subquery(inner, &expr.kind),
+            Kind::Call { function, args } => self.call(function, args, expr.span),
+            Kind::Aggregate(aggregate) => self.aggregate(aggregate),
+            Kind::Binary(binary) => self.binary(binary, expr.span),
+            Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => self.leaf(expr),
+        };
+        node(op?, expr.span)
+    }
+
+    fn leaf(&self, expr: &Expr) -> Result<Op, Fault> {
+        Ok(match &*expr.kind {
+            Kind::Number { value, .. } => Op::Number(Number(*value)),
+            Kind::Text(text) => self.text(text, expr.span)?,
+            Kind::Matrix { selector, range, .. } => {
+                Op::Range { selector: self.selector(selector, expr.span)?, range: self.length(range)? }
+            }
+            Kind::Vector(selector) => Op::Instant(self.selector(selector, expr.span)?),
+            _ => return Err(Fault::new(expr.span, "unexpected error")),
+        })
+    }
+
+    /// Minus `inner`; a number is negated on the spot.
+    fn negate(&self, inner: &Expr) -> Result<Op, Fault> {
+        let inner = self.expr(inner)?;
+        Ok(match &inner.op {
+            Op::Number(Number(value)) => Op::Number(Number(-value)),
+            _ => Op::Negate(inner),
+        })
+    }
+
+    fn text(&self, text: &str, span: Span) -> Result<Op, Fault> {
+        // Escapes can spell bytes that are not UTF-8. To go on with another text would be a wrong answer.
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(Fault::new(span, "strings that are not valid UTF-8 are not supported yet"));
+        }
+        Ok(Op::Text(text.to_owned()))
+    }
+
+    fn subquery(&self, inner: &Expr, kind: &Kind) -> Result<Op, Fault> {
+        let input = self.expr(inner)?;
+        self.windowed(input, kind)
+    }
+
+    /// The subquery `kind` over `input`.
+    fn windowed(&self, input: Plan, kind: &Kind) -> Result<Op, Fault> {
+        let Kind::Subquery { range, step, when, .. } = kind else {
+            return Err(Fault::new(input.span, "unexpected error"));
+        };
+        let (offset, at) = self.when(when)?;
+        let step = step.as_ref().map(|step| self.length(step)).transpose()?;
+        Ok(Op::Subquery { input, range: self.length(range)?, step, offset, at })
+    }
+
+    fn selector(&self, selector: &VectorSelector, span: Span) -> Result<Selector, Fault> {
+        if let Some(extended) = selector.extended {
+            return Err(Fault::new(span, format!("{} modifier is not supported yet", extended.as_str())));
+        }
+        let (offset, at) = self.when(&selector.when)?;
+        Ok(Selector { matchers: matchers(selector), offset, at })
+    }
+
+    fn when(&self, when: &When) -> Result<(TimeMs, Option<plan::At>), Fault> {
+        let offset = match &when.offset {
+            Some(offset) => milliseconds(offset, false, self.known())?,
+            None => 0,
+        };
+        let at = when.at.map(|at| match at {
+            At::Time(t) => plan::At::Time(t),
+            At::Start => plan::At::Start,
+            At::End => plan::At::End,
+        });
+        Ok((offset, at))
+    }
+
+    fn length(&self, duration: &Duration) -> Result<i64, Fault> {
+        milliseconds(duration, true, self.known())
+    }
+
+    fn known(&self) -> Option<Known> {
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        self.range.map(|r| Known { step: seconds(r.step), range: seconds(r.end - r.start) })
+    }
+
+    fn call(&self, function: &str, args: &[Expr], span: Span) -> Result<Op, Fault> {
+        if let (Some(range), true) = (self.range, args.is_empty())
+            && let Some(ms) = range.value_of(function)
+        {
+            return Ok(Op::Number(Number(ms as f64 / 1000.0)));
+        }
+        let Some(entry) = lookup(function) else {
+            return Err(Fault::new(span, format!("function {} is not supported yet", quote(function))));
+        };
+        let args = args.iter().map(|arg| self.expr(arg)).collect::<Result<_, _>>()?;
+        Ok(Op::Call { function: FunctionRef(entry), args })
+    }
+
+    fn aggregate(&self, aggregate: &Aggregate) -> Result<Op, Fault> {
+        let input = self.expr(&aggregate.inner)?;
+        let param = aggregate.param.as_ref().map(|param| self.expr(param)).transpose()?;
+        Ok(grouped(aggregate, input, param))
+    }
+
+    fn binary(&self, binary: &Binary, span: Span) -> Result<Op, Fault> {
+        let (lhs, rhs) = (self.expr(&binary.lhs)?, self.expr(&binary.rhs)?);
+        joined(binary, span, lhs, rhs)
+    }
+}
+
+fn node(op: Op, span: Span) -> Result<Plan, Fault> {
+    Ok(Arc::new(Node { op, span }))
+}
+
+fn grouped(aggregate: &Aggregate, input: Plan, param: Option<Plan>) -> Op {
+    let mut labels = aggregate.grouping.clone();
+    labels.sort_unstable();
+    labels.dedup();
+    let grouping = Grouping { without: aggregate.without, labels };
+    Op::Aggregate(Box::new(plan::Aggregate { op: aggregate.op, grouping, param, input }))
+}
+
+fn joined(binary: &Binary, span: Span, lhs: Plan, rhs: Plan) -> Result<Op, Fault> {
+    let Binary { op, modifiers, .. } = binary;
+    if modifiers.fill_left.is_some() || modifiers.fill_right.is_some() {
+        return Err(Fault::new(span, "fill modifiers are not supported yet"));
+    }
+    let Some(plan_op) = op.plan() else {
+        return Err(Fault::new(span, format!("operator {} is not supported yet", op.as_str())));
+    };
+    let vectors = lhs.kind() == plan::Type::Vector && rhs.kind() == plan::Type::Vector;
+    let matching = Matching {
+        on: modifiers.on,
+        labels: modifiers.labels.clone(),
+        cardinality: if op.is_set() { Cardinality::ManyToMany } else { modifiers.cardinality },
+        include: modifiers.include.clone(),
+    };
+    Ok(Op::Binary(Box::new(plan::Binary {
+        op: plan_op,
+        return_bool: modifiers.return_bool,
+        matching: if vectors { matching } else { Matching::default() },
+        lhs,
+        rhs,
+    })))
+}

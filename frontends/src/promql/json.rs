@@ -1,0 +1,187 @@
+//! The syntax tree as JSON, in the shape of Prometheus' `/api/v1/parse_query`.
+
+use super::Options;
+use super::ast::{Aggregate, At, Binary, Duration, Expr, Extended, Kind, VectorSelector, When};
+use super::bind::matchers;
+use super::duration::milliseconds;
+use super::printer::number;
+use engine::plan::{Cardinality, Type};
+use serde_json::{Map, Value, json};
+use storage::model::MatchOp;
+use storage::model::labels::METRIC_NAME;
+
+/// `expr` as JSON. Durations that depend on the query's step or range are 0.
+pub fn to_json(expr: &Expr, options: &Options) -> Value {
+    // The recursive ways are functions of their own, so that their frames on the stack stay small.
+    match &*expr.kind {
+        Kind::Paren(inner) => around("parenExpr", None, inner, options),
+        Kind::Unary { minus, inner } => {
+            around("unaryExpr", Some(if *minus { "-" } else { "+" }), inner, options)
+        }
+        Kind::Binary(binary) => binary_json(binary, options),
+        Kind::Aggregate(aggregate) => aggregate_json(aggregate, options),
+        Kind::Call { function, args } => call_json(function, args, options),
+        Kind::Subquery { inner, .. } => with_subquery(to_json(inner, options), &expr.kind),
+        Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => leaf(&expr.kind),
+    }
+}
+
+fn leaf(kind: &Kind) -> Value {
+    match kind {
+        Kind::Number { value, .. } => json!({"type": "numberLiteral", "val": number(*value, false)}),
+        Kind::Text(text) => json!({"type": "stringLiteral", "val": text}),
+        Kind::Vector(selector) => with_selector(json!({"type": "vectorSelector"}), selector),
+        Kind::Matrix { selector, range, .. } => {
+            with_selector(json!({"type": "matrixSelector", "range": ms(range)}), selector)
+        }
+        _ => Value::Null,
+    }
+}
+
+fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn around(kind: &str, op: Option<&str>, inner: &Expr, options: &Options) -> Value {
+    let mut value = object([("type", kind.into()), ("expr", to_json(inner, options))]);
+    if let Some(op) = op {
+        put(&mut value, "op", op.into());
+    }
+    value
+}
+
+fn binary_json(binary: &Binary, options: &Options) -> Value {
+    let (lhs, rhs) = (to_json(&binary.lhs, options), to_json(&binary.rhs, options));
+    object([
+        ("type", "binaryExpr".into()),
+        ("op", binary.op.as_str().into()),
+        ("lhs", lhs),
+        ("rhs", rhs),
+        ("matching", matching(binary, options)),
+        ("bool", binary.modifiers.return_bool.into()),
+    ])
+}
+
+fn aggregate_json(aggregate: &Aggregate, options: &Options) -> Value {
+    let inner = to_json(&aggregate.inner, options);
+    let param = aggregate.param.as_ref().map_or(Value::Null, |param| to_json(param, options));
+    object([
+        ("type", "aggregation".into()),
+        ("op", aggregate.op.as_str().into()),
+        ("expr", inner),
+        ("param", param),
+        ("grouping", json!(aggregate.grouping)),
+        ("without", aggregate.without.into()),
+    ])
+}
+
+fn call_json(function: &str, args: &[Expr], options: &Options) -> Value {
+    let args: Vec<Value> = args.iter().map(|arg| to_json(arg, options)).collect();
+    object([("type", "call".into()), ("func", function_json(function, options)), ("args", args.into())])
+}
+
+fn with_subquery(inner: Value, kind: &Kind) -> Value {
+    let Kind::Subquery { range, step, when, .. } = kind else { return inner };
+    let step = step.as_ref().map_or(0, ms);
+    let fields =
+        [("type", "subquery".into()), ("expr", inner), ("range", ms(range).into()), ("step", step.into())];
+    with_when(object(fields), when)
+}
+
+fn function_json(function: &str, options: &Options) -> Value {
+    let Some(s) = (options.functions)(function) else { return json!({"name": function}) };
+    // Upstream's "variadic": how many may follow the required ones; below zero: any number.
+    let variadic = match (s.optional, s.repeat) {
+        (_, usize::MAX) => -1,
+        (optional, repeat) => i64::try_from(optional.saturating_add(repeat)).unwrap_or(-1),
+    };
+    let args: Vec<&str> = s.args.iter().map(|kind| type_name(*kind)).collect();
+    json!({"name": function, "argTypes": args, "variadic": variadic, "returnType": type_name(s.returns)})
+}
+
+fn type_name(kind: Type) -> &'static str {
+    match kind {
+        Type::Scalar => "scalar",
+        Type::Vector => "vector",
+        Type::Matrix => "matrix",
+        Type::Text => "string",
+    }
+}
+
+/// `null` unless both operands are vectors.
+fn matching(binary: &Binary, options: &Options) -> Value {
+    if [&binary.lhs, &binary.rhs].iter().any(|side| is_scalar(side, options)) {
+        return Value::Null;
+    }
+    let m = &binary.modifiers;
+    let card = match m.cardinality {
+        _ if binary.op.is_set() => "many-to-many",
+        Cardinality::OneToOne => "one-to-one",
+        Cardinality::ManyToOne => "many-to-one",
+        Cardinality::OneToMany => "one-to-many",
+        Cardinality::ManyToMany => "many-to-many",
+    };
+    json!({
+        "card": card,
+        "labels": m.labels,
+        "on": m.on,
+        "include": m.include,
+        "fillValues": {"lhs": m.fill_left, "rhs": m.fill_right},
+    })
+}
+
+fn is_scalar(expr: &Expr, options: &Options) -> bool {
+    match &*expr.kind {
+        Kind::Number { .. } => true,
+        Kind::Paren(inner) | Kind::Unary { inner, .. } => is_scalar(inner, options),
+        Kind::Binary(b) => is_scalar(&b.lhs, options) && is_scalar(&b.rhs, options),
+        Kind::Call { function, .. } => {
+            (options.functions)(function).is_some_and(|s| s.returns == Type::Scalar)
+        }
+        _ => false,
+    }
+}
+
+fn with_selector(value: Value, selector: &VectorSelector) -> Value {
+    let mut value = with_when(value, &selector.when);
+    let inside = |name: &str| {
+        let mut all = matchers(selector);
+        // Upstream keeps the name's matcher behind the others.
+        if !name.is_empty() {
+            all.rotate_left(1);
+        }
+        all
+    };
+    let own = selector.matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal);
+    let name = selector.name.clone().or(own.map(|m| m.value.clone())).unwrap_or_default();
+    let list: Vec<Value> = inside(selector.name.as_deref().unwrap_or(""))
+        .iter()
+        .map(|m| json!({"name": m.name, "value": m.value, "type": m.op.as_str()}))
+        .collect();
+    put(&mut value, "name", json!(name));
+    put(&mut value, "matchers", json!(list));
+    put(&mut value, "anchored", json!(selector.extended == Some(Extended::Anchored)));
+    put(&mut value, "smoothed", json!(selector.extended == Some(Extended::Smoothed)));
+    value
+}
+
+fn with_when(mut value: Value, when: &When) -> Value {
+    let (timestamp, start_or_end) = match when.at {
+        Some(At::Time(t)) => (json!(t), Value::Null),
+        Some(At::Start) => (Value::Null, json!("start")),
+        Some(At::End) => (Value::Null, json!("end")),
+        None => (Value::Null, Value::Null),
+    };
+    put(&mut value, "offset", json!(when.offset.as_ref().map_or(0, ms)));
+    put(&mut value, "timestamp", timestamp);
+    put(&mut value, "startOrEnd", start_or_end);
+    value
+}
+
+fn put(value: &mut Value, key: &str, item: Value) {
+    value.as_object_mut().map(|object: &mut Map<String, Value>| object.insert(key.to_owned(), item));
+}
+
+fn ms(duration: &Duration) -> i64 {
+    milliseconds(duration, false, None).unwrap_or(0)
+}

@@ -1,0 +1,430 @@
+//! The lexer: query text into tokens, one at a time.
+//!
+//! It knows three surroundings: statements, the inside of braces (where no word is a keyword) and the inside
+//! of brackets (where durations and their arithmetic live). An error ends the text: it is kept in
+//! [`Lexer::fault`] and raised by the parser when it gets there. Next: [`super::parser`].
+
+use super::ast::Operator;
+use super::errors::Fault;
+use super::quoting::{code_point, quote, quote_char};
+use super::token::{Tok, Token, Word, keyword};
+use engine::plan::Span;
+
+/// Gives the tokens of a text.
+pub(crate) struct Lexer<'a> {
+    text: &'a str,
+    start: usize,
+    at: usize,
+    in_braces: bool,
+    in_brackets: bool,
+    seen_colon: bool,
+    seen_duration: bool,
+    open_parens: i32,
+    fault: Option<Fault>,
+}
+
+/// A token, or `None` if only space or a comment was passed.
+type Scan = Result<Option<Tok>, String>;
+
+impl<'a> Lexer<'a> {
+    pub(crate) fn new(text: &'a str) -> Lexer<'a> {
+        Lexer {
+            text,
+            start: 0,
+            at: 0,
+            in_braces: false,
+            in_brackets: false,
+            seen_colon: false,
+            seen_duration: false,
+            open_parens: 0,
+            fault: None,
+        }
+    }
+
+    /// Why the last token is [`Tok::Error`].
+    pub(crate) fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// The next token; after the end or an error the same again.
+    pub(crate) fn next(&mut self) -> Token {
+        if let Some(fault) = &self.fault {
+            return Token { kind: Tok::Error, span: fault.span };
+        }
+        loop {
+            self.start = self.at;
+            let scan = match (self.in_braces, self.in_brackets) {
+                (true, _) => self.in_braces(),
+                (_, true) => self.in_brackets(),
+                _ => self.statement(),
+            };
+            match scan {
+                Ok(Some(kind)) => return Token { kind, span: self.span(self.at) },
+                Ok(None) => {}
+                Err(text) => {
+                    let span = self.span(self.text.len());
+                    self.fault = Some(Fault { span, text });
+                    return Token { kind: Tok::Error, span };
+                }
+            }
+        }
+    }
+
+    fn span(&self, end: usize) -> Span {
+        Span { start: self.start as u32, end: end as u32 }
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text[self.at..].chars().next()
+    }
+
+    fn bump(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    fn accept(&mut self, wanted: impl Fn(char) -> bool) -> bool {
+        let hit = self.peek().is_some_and(wanted);
+        if hit {
+            self.bump();
+        }
+        hit
+    }
+
+    fn skip_while(&mut self, wanted: impl Fn(char) -> bool) {
+        while self.accept(&wanted) {}
+    }
+
+    fn statement(&mut self) -> Scan {
+        let Some(c) = self.bump() else {
+            return if self.open_parens != 0 {
+                Err("unclosed left parenthesis".to_owned())
+            } else {
+                Ok(Some(Tok::Eof))
+            };
+        };
+        let token = match c {
+            '#' => return self.comment(),
+            c if is_space(c) => return self.space(),
+            '(' | ')' => return self.paren(c),
+            ',' => Tok::Comma,
+            '@' => Tok::At,
+            '=' | '!' | '<' | '>' => return self.comparison(c),
+            '"' | '\'' => return self.quoted(c),
+            '`' => return self.raw(),
+            '{' => {
+                self.in_braces = true;
+                Tok::LeftBrace
+            }
+            '[' => {
+                (self.in_brackets, self.seen_colon, self.seen_duration) = (true, false, false);
+                Tok::LeftBracket
+            }
+            ']' => return Err("unexpected right bracket ']'".to_owned()),
+            c if c.is_ascii_digit() || (c == '.' && self.peek().is_some_and(|d| d.is_ascii_digit())) => {
+                return self.number();
+            }
+            c if is_alpha(c) || c == ':' => return self.word(),
+            c => match arithmetic(c) {
+                Some(op) => Tok::Op(op),
+                None => return Err(format!("unexpected character: {}", quote_char(c))),
+            },
+        };
+        Ok(Some(token))
+    }
+
+    fn in_braces(&mut self) -> Scan {
+        let Some(c) = self.bump() else {
+            return Err("unexpected end of input inside braces".to_owned());
+        };
+        Ok(Some(match c {
+            '#' => return self.comment(),
+            c if is_space(c) => return self.space(),
+            c if is_alpha(c) => {
+                self.skip_while(is_alphanumeric);
+                Tok::Identifier
+            }
+            ',' => Tok::Comma,
+            '"' | '\'' => return self.quoted(c),
+            '`' => return self.raw(),
+            '=' if self.accept(|c| c == '~') => Tok::RegexEqual,
+            '=' => Tok::Equal,
+            '!' => match self.bump() {
+                Some('~') => Tok::RegexNotEqual,
+                Some('=') => Tok::Op(Operator::Ne),
+                other => {
+                    return Err(format!("unexpected character after '!' inside braces: {}", end_or(other)));
+                }
+            },
+            '{' => return Err("unexpected left brace '{'".to_owned()),
+            '}' => {
+                self.in_braces = false;
+                Tok::RightBrace
+            }
+            c => return Err(format!("unexpected character inside braces: {}", quote_char(c))),
+        }))
+    }
+
+    fn in_brackets(&mut self) -> Scan {
+        let Some(c) = self.bump() else {
+            return Err("unexpected end of input in duration expression".to_owned());
+        };
+        let token = match c {
+            c if is_space(c) => return self.space(),
+            '(' | ')' => return self.paren(c),
+            ']' => {
+                self.in_brackets = false;
+                Tok::RightBracket
+            }
+            ':' => return self.colon(),
+            ',' => Tok::Comma,
+            c if c.is_ascii_digit() || (c == '.' && self.peek().is_some_and(|d| d.is_ascii_digit())) => {
+                self.seen_duration = true;
+                return self.number();
+            }
+            's' | 'S' | 'm' | 'M' | 'r' | 'R' => return self.duration_word(c),
+            c => match arithmetic(c) {
+                Some(op) => Tok::Op(op),
+                None => {
+                    return Err(format!("unexpected character in duration expression: {}", quote_char(c)));
+                }
+            },
+        };
+        Ok(Some(token))
+    }
+
+    fn colon(&mut self) -> Scan {
+        let problem = match (self.seen_duration, self.seen_colon) {
+            (false, _) => "unexpected colon before duration in duration expression",
+            (_, true) => "unexpected repeated colon in duration expression",
+            _ => {
+                self.seen_colon = true;
+                return Ok(Some(Tok::Colon));
+            }
+        };
+        self.start = self.at;
+        Err(problem.to_owned())
+    }
+
+    fn paren(&mut self, c: char) -> Scan {
+        if c == '(' {
+            self.open_parens += 1;
+            return Ok(Some(Tok::LeftParen));
+        }
+        self.open_parens -= 1;
+        if self.open_parens < 0 {
+            self.start = self.at;
+            return Err("unexpected right parenthesis ')'".to_owned());
+        }
+        Ok(Some(Tok::RightParen))
+    }
+
+    fn comparison(&mut self, c: char) -> Scan {
+        let then = self.peek();
+        let (token, long) = match (c, then) {
+            ('=', Some('=')) => (Tok::Op(Operator::Eq), true),
+            ('=', Some('~')) => return Err("unexpected character after '=': '~'".to_owned()),
+            ('=', _) => (Tok::Equal, false),
+            ('!', Some('=')) => (Tok::Op(Operator::Ne), true),
+            ('!', other) => return Err(format!("unexpected character after '!': {}", end_or(other))),
+            ('<', Some('=')) => (Tok::Op(Operator::Le), true),
+            ('<', Some('/')) => (Tok::Op(Operator::TrimUpper), true),
+            ('<', _) => (Tok::Op(Operator::Lt), false),
+            (_, Some('=')) => (Tok::Op(Operator::Ge), true),
+            (_, Some('/')) => (Tok::Op(Operator::TrimLower), true),
+            _ => (Tok::Op(Operator::Gt), false),
+        };
+        self.at += usize::from(long);
+        Ok(Some(token))
+    }
+
+    fn space(&mut self) -> Scan {
+        self.skip_while(is_space);
+        Ok(None)
+    }
+
+    fn comment(&mut self) -> Scan {
+        self.skip_while(|c| c != '\n' && c != '\r');
+        Ok(None)
+    }
+
+    fn word(&mut self) -> Scan {
+        self.skip_while(|c| is_alphanumeric(c) || c == ':');
+        let word = &self.text[self.start..self.at];
+        Ok(Some(match keyword(word) {
+            // `fill` is a keyword only in front of its value.
+            Some(Tok::Word(Word::Fill | Word::FillLeft | Word::FillRight)) if !self.paren_follows() => {
+                Tok::Identifier
+            }
+            Some(token) => token,
+            None if word.contains(':') => Tok::MetricIdentifier,
+            None => Tok::Identifier,
+        }))
+    }
+
+    fn paren_follows(&self) -> bool {
+        self.text[self.at..].trim_start_matches(is_space).starts_with('(')
+    }
+
+    fn duration_word(&mut self, first: char) -> Scan {
+        self.skip_while(is_alpha);
+        match keyword(&self.text[self.start..self.at]) {
+            Some(token @ Tok::Word(Word::Step | Word::Range | Word::MinOf | Word::MaxOf)) => Ok(Some(token)),
+            _ => Err(format!("unexpected character: {}, expected ':'", quote_char(first))),
+        }
+    }
+
+    fn number(&mut self) -> Scan {
+        self.at = self.start;
+        if self.scan_number() {
+            return Ok(Some(Tok::Number));
+        }
+        if self.scan_duration() {
+            return Ok(Some(Tok::Duration));
+        }
+        Err(format!("bad number or duration syntax: {}", quote(&self.text[self.start..self.at])))
+    }
+
+    /// Passes a number; on failure what was passed so far is what the error shows.
+    fn scan_number(&mut self) -> bool {
+        let hex = self.text[self.at..].starts_with("0x") || self.text[self.at..].starts_with("0X");
+        if hex {
+            self.at += 2;
+            self.accept(|c| c == '_');
+        }
+        let never_after = |c: char| matches!(c, '.' | '_' | 'e' | 'E');
+        let (mut dot, mut exponent) = (false, false);
+        while let Some(c) = self.peek() {
+            match c {
+                '.' => {
+                    self.bump();
+                    if std::mem::replace(&mut dot, true) || hex || self.accept(|c| c == '_' || c == '.') {
+                        return false;
+                    }
+                }
+                'e' | 'E' if !hex => {
+                    self.bump();
+                    if std::mem::replace(&mut exponent, true) {
+                        return false;
+                    }
+                    self.accept(|c| c == '+' || c == '-');
+                    if self.accept(never_after) || self.peek().is_none() {
+                        return false;
+                    }
+                }
+                '_' => {
+                    self.bump();
+                    if self.accept(|c| never_after(c) && !(hex && c.is_ascii_hexdigit()))
+                        || self.peek().is_none()
+                    {
+                        return false;
+                    }
+                }
+                c if c.is_ascii_digit() || (hex && c.is_ascii_hexdigit()) => {
+                    self.bump();
+                }
+                _ => break,
+            }
+        }
+        !self.peek().is_some_and(is_alphanumeric)
+    }
+
+    /// Passes the rest of a duration whose first number has been passed.
+    fn scan_duration(&mut self) -> bool {
+        if !self.accept(|c| "smhdwy".contains(c)) {
+            return false;
+        }
+        // Of `ms`; wrong units such as `hs` are found when the duration is read.
+        self.accept(|c| c == 's');
+        while self.accept(|c| c.is_ascii_digit()) {
+            self.skip_while(|c| c.is_ascii_digit());
+            if !self.accept(|c| "smhdw".contains(c)) {
+                return false;
+            }
+            self.accept(|c| c == 's');
+        }
+        !self.accept(is_alphanumeric)
+    }
+
+    fn quoted(&mut self, delimiter: char) -> Scan {
+        loop {
+            match self.bump() {
+                Some('\\') => self.escape(delimiter)?,
+                Some(char::REPLACEMENT_CHARACTER) => return Err("invalid UTF-8 rune".to_owned()),
+                None | Some('\n') => return Err("unterminated quoted string".to_owned()),
+                Some(c) if c == delimiter => return Ok(Some(Tok::Text)),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn raw(&mut self) -> Scan {
+        loop {
+            match self.bump() {
+                Some(char::REPLACEMENT_CHARACTER) => return Err("invalid UTF-8 rune".to_owned()),
+                None => return Err("unterminated raw string".to_owned()),
+                Some('`') => return Ok(Some(Tok::Text)),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn escape(&mut self, delimiter: char) -> Result<(), String> {
+        let unterminated = || "escape sequence not terminated".to_owned();
+        let c = self.bump().ok_or_else(unterminated)?;
+        let (digits, base, max) = match c {
+            'a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\' => return Ok(()),
+            c if c == delimiter => return Ok(()),
+            '0'..='7' => (3, 8, 255),
+            'x' => (2, 16, 255),
+            'u' => (4, 16, 0x10_ffff),
+            'U' => (8, 16, 0x10_ffff),
+            c => return Err(format!("unknown escape sequence {}", code_point(c))),
+        };
+        if base == 8 {
+            self.at -= 1;
+        }
+        let mut value = 0u64;
+        for _ in 0..digits {
+            let d = self.bump().ok_or_else(unterminated)?;
+            let Some(digit) = d.to_digit(base) else {
+                return Err(format!("illegal character {} in escape sequence", code_point(d)));
+            };
+            value = value * u64::from(base) + u64::from(digit);
+        }
+        if value > max || (0xd800..0xe000).contains(&value) {
+            return Err("escape sequence is an invalid Unicode code point".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn arithmetic(c: char) -> Option<Operator> {
+    Some(match c {
+        '+' => Operator::Add,
+        '-' => Operator::Sub,
+        '*' => Operator::Mul,
+        '/' => Operator::Div,
+        '%' => Operator::Mod,
+        '^' => Operator::Pow,
+        _ => return None,
+    })
+}
+
+/// A character as error texts show it; at the end of the text Go shows its end-of-file rune -1.
+fn end_or(c: Option<char>) -> String {
+    c.map_or_else(|| quote_char(char::REPLACEMENT_CHARACTER), quote_char)
+}
+
+pub(crate) fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r')
+}
+
+pub(crate) fn is_alpha(c: char) -> bool {
+    c == '_' || c.is_ascii_alphabetic()
+}
+
+pub(crate) fn is_alphanumeric(c: char) -> bool {
+    is_alpha(c) || c.is_ascii_digit()
+}

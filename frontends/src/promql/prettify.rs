@@ -1,0 +1,125 @@
+//! Pretty printing: what does not fit on a line is spread over several, two spaces per level.
+//!
+//! One pass measures every node, a second one prints: the work stays linear however deep the nesting is.
+
+use super::ast::{Expr, Kind};
+use super::printer::{aggregate_head, operator, print, subquery_suffix};
+
+/// Bytes of an expression beyond which it is split (upstream's).
+pub const WIDTH: usize = 100;
+
+/// `expr`, split where it is longer than `width` bytes.
+pub fn pretty(expr: &Expr, width: usize) -> String {
+    let mut sizes = Vec::new();
+    measure(expr, &mut sizes);
+    let mut pretty = Pretty { width, sizes, at: 0, out: String::new() };
+    pretty.expr(expr, 0);
+    pretty.out
+}
+
+/// Of one node: its length on one line, and where its right neighbour's measure stands.
+struct Size {
+    length: usize,
+    next: usize,
+}
+
+/// Measures `expr` and all below it, a node before its operands; the length of `expr`.
+fn measure(expr: &Expr, sizes: &mut Vec<Size>) -> usize {
+    let at = sizes.len();
+    sizes.push(Size { length: 0, next: 0 });
+    let operands: usize = expr.operands().map(|operand| measure(operand, sizes)).sum();
+    let length = operands + own_length(expr);
+    sizes[at] = Size { length, next: sizes.len() };
+    length
+}
+
+/// What a node adds to its operands when it is printed on one line.
+fn own_length(expr: &Expr) -> usize {
+    match &*expr.kind {
+        Kind::Paren(_) => "()".len(),
+        Kind::Unary { .. } => "-".len(),
+        Kind::Binary(binary) => operator(binary).len() + "  ".len(),
+        Kind::Subquery { .. } => subquery_suffix(&expr.kind).len(),
+        Kind::Call { function, args } => {
+            function.len() + "()".len() + ", ".len() * args.len().saturating_sub(1)
+        }
+        Kind::Aggregate(a) => {
+            aggregate_head(a).len() + "()".len() + if a.param.is_some() { ", ".len() } else { 0 }
+        }
+        Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => print(expr).len(),
+    }
+}
+
+struct Pretty {
+    width: usize,
+    sizes: Vec<Size>,
+    /// The measure of the node that is printed next.
+    at: usize,
+    out: String,
+}
+
+impl Pretty {
+    /// Prints `expr` on lines that start with `level` indents.
+    fn expr(&mut self, expr: &Expr, level: usize) {
+        self.indent(level);
+        self.after_indent(expr, level);
+    }
+
+    fn indent(&mut self, level: usize) {
+        self.out.extend(std::iter::repeat_n("  ", level));
+    }
+
+    fn after_indent(&mut self, expr: &Expr, level: usize) {
+        let &Size { length, next } = &self.sizes[self.at];
+        let leaf = expr.operands().next().is_none();
+        if length <= self.width || leaf {
+            self.at = next;
+            self.out.push_str(&print(expr));
+            return;
+        }
+        self.at += 1;
+        match &*expr.kind {
+            Kind::Unary { minus, inner } => {
+                self.out.push(if *minus { '-' } else { '+' });
+                self.after_indent(inner, level);
+            }
+            Kind::Subquery { inner, .. } => {
+                self.after_indent(inner, level);
+                self.out.push_str(&subquery_suffix(&expr.kind));
+            }
+            Kind::Binary(binary) => {
+                // The left operand is one level deeper than the indent that has been printed.
+                self.out.push_str("  ");
+                self.after_indent(&binary.lhs, level + 1);
+                self.out.push('\n');
+                self.indent(level);
+                self.out.push_str(&operator(binary));
+                self.out.push('\n');
+                self.expr(&binary.rhs, level + 1);
+            }
+            kind => {
+                let head = match kind {
+                    Kind::Aggregate(aggregate) => aggregate_head(aggregate),
+                    Kind::Call { function, .. } => function.clone(),
+                    _ => String::new(),
+                };
+                self.out.push_str(&head);
+                self.block(expr, level);
+            }
+        }
+    }
+
+    /// The operands of `expr` between parentheses, one below the other.
+    fn block(&mut self, expr: &Expr, level: usize) {
+        self.out.push_str("(\n");
+        for (i, operand) in expr.operands().enumerate() {
+            if i > 0 {
+                self.out.push_str(",\n");
+            }
+            self.expr(operand, level + 1);
+        }
+        self.out.push('\n');
+        self.indent(level);
+        self.out.push(')');
+    }
+}

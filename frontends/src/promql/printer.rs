@@ -1,0 +1,214 @@
+//! Printing a syntax tree as one line of PromQL: upstream's `String()`.
+//!
+//! Matchers are sorted, spaces are uniform, everything else stays as it was written. [`super::prettify`]
+//! spreads long expressions over lines.
+
+use super::ast::{
+    Aggregate, At, Binary, Duration, DurationExpr, DurationKind, Expr, Extended, Kind, Modifiers,
+    VectorSelector, When,
+};
+use super::lexer::{is_alpha, is_alphanumeric};
+use super::quoting::quote;
+use engine::plan::Cardinality;
+use storage::model::labels::METRIC_NAME;
+use storage::model::time::format_duration;
+use storage::model::{MatchOp, Matcher};
+
+/// `expr` on one line.
+pub fn print(expr: &Expr) -> String {
+    let mut out = String::new();
+    write(&mut out, expr);
+    out
+}
+
+fn write(out: &mut String, expr: &Expr) {
+    match &*expr.kind {
+        Kind::Number { value, duration } => out.push_str(&number(*value, *duration)),
+        Kind::Text(text) => out.push_str(&quote(text)),
+        Kind::Paren(inner) => {
+            out.push('(');
+            write(out, inner);
+            out.push(')');
+        }
+        Kind::Unary { minus, inner } => {
+            out.push(if *minus { '-' } else { '+' });
+            write(out, inner);
+        }
+        Kind::Vector(selector) => {
+            out.push_str(&series(selector));
+            out.push_str(&modifiers(selector.extended, &selector.when));
+        }
+        Kind::Matrix { selector, range, .. } => {
+            out.push_str(&series(selector));
+            out.push_str(&format!("[{}]", duration(range)));
+            out.push_str(&modifiers(selector.extended, &selector.when));
+        }
+        Kind::Subquery { inner, .. } => {
+            write(out, inner);
+            out.push_str(&subquery_suffix(&expr.kind));
+        }
+        Kind::Call { function, args } => {
+            out.push_str(function);
+            write_list(out, args);
+        }
+        Kind::Aggregate(aggregate) => {
+            out.push_str(&aggregate_head(aggregate));
+            out.push('(');
+            if let Some(param) = &aggregate.param {
+                write(out, param);
+                out.push_str(", ");
+            }
+            write(out, &aggregate.inner);
+            out.push(')');
+        }
+        Kind::Binary(binary) => {
+            write(out, &binary.lhs);
+            out.push_str(&format!(" {} ", operator(binary)));
+            write(out, &binary.rhs);
+        }
+    }
+}
+
+fn write_list(out: &mut String, args: &[Expr]) {
+    out.push('(');
+    for (i, arg) in args.iter().enumerate() {
+        if i > 0 {
+            out.push_str(", ");
+        }
+        write(out, arg);
+    }
+    out.push(')');
+}
+
+/// A number, of a duration as one.
+pub(crate) fn number(value: f64, duration: bool) -> String {
+    match value {
+        v if duration => signed_duration((v * 1000.0) as i64),
+        v if v.is_nan() => "NaN".to_owned(),
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        v => v.to_string(),
+    }
+}
+
+fn signed_duration(ms: i64) -> String {
+    format!("{}{}", if ms < 0 { "-" } else { "" }, format_duration(ms.saturating_abs()))
+}
+
+/// `[range:step]` and what follows it, of a subquery.
+pub(crate) fn subquery_suffix(kind: &Kind) -> String {
+    let Kind::Subquery { range, step, when, .. } = kind else { return String::new() };
+    let step = step.as_ref().map(duration).unwrap_or_default();
+    format!("[{}:{step}]{}", duration(range), modifiers(None, when))
+}
+
+/// `sum by (a, b) `: the head of an aggregation in front of its parentheses.
+pub(crate) fn aggregate_head(aggregate: &Aggregate) -> String {
+    let op = aggregate.op.as_str();
+    match (aggregate.without, aggregate.grouping.is_empty()) {
+        (true, _) => format!("{op} without ({}) ", names(&aggregate.grouping)),
+        (false, false) => format!("{op} by ({}) ", names(&aggregate.grouping)),
+        (false, true) => op.to_owned(),
+    }
+}
+
+/// A binary operator with its modifiers.
+pub(crate) fn operator(binary: &Binary) -> String {
+    let Modifiers { return_bool, on, labels, cardinality, include, fill_left, fill_right } =
+        &binary.modifiers;
+    let mut out = binary.op.as_str().to_owned();
+    if *return_bool {
+        out.push_str(" bool");
+    }
+    let group = match cardinality {
+        Cardinality::ManyToOne => Some("group_left"),
+        Cardinality::OneToMany => Some("group_right"),
+        Cardinality::OneToOne | Cardinality::ManyToMany => None,
+    };
+    if *on || !labels.is_empty() || group.is_some() {
+        out.push_str(&format!(" {} ({})", if *on { "on" } else { "ignoring" }, names(labels)));
+    }
+    if let Some(group) = group {
+        out.push_str(&format!(" {group} ({})", names(include)));
+    }
+    let mut fill = |word: &str, value: f64| out.push_str(&format!(" {word} ({})", number(value, false)));
+    match (fill_left, fill_right) {
+        (Some(left), Some(right)) if left.to_bits() == right.to_bits() => fill("fill", *left),
+        (left, right) => {
+            left.iter().for_each(|value| fill("fill_left", *value));
+            right.iter().for_each(|value| fill("fill_right", *value));
+        }
+    }
+    out
+}
+
+/// Label names in a list, those that need it in quotes.
+fn names(labels: &[String]) -> String {
+    labels.iter().map(|label| label_name(label)).collect::<Vec<_>>().join(", ")
+}
+
+fn label_name(name: &str) -> String {
+    let plain = name.starts_with(is_alpha) && name.chars().all(is_alphanumeric);
+    if plain { name.to_owned() } else { quote(name) }
+}
+
+/// The name and matchers of a selector.
+fn series(selector: &VectorSelector) -> String {
+    let name = selector.name.as_deref().unwrap_or("");
+    let repeats_name = |m: &&Matcher| {
+        m.name == METRIC_NAME && m.op == MatchOp::Equal && m.value == name && !m.value.is_empty()
+    };
+    let mut matchers: Vec<String> = selector
+        .matchers
+        .iter()
+        .filter(|m| !repeats_name(m))
+        .map(|m| format!("{}{}{}", label_name(&m.name), m.op.as_str(), quote(&m.value)))
+        .collect();
+    matchers.sort_unstable();
+    match matchers.is_empty() {
+        true if name.is_empty() => "{}".to_owned(),
+        true => name.to_owned(),
+        false => format!("{name}{{{}}}", matchers.join(",")),
+    }
+}
+
+fn modifiers(extended: Option<Extended>, when: &When) -> String {
+    let mut out = extended.map(|e| format!(" {}", e.as_str())).unwrap_or_default();
+    match when.at {
+        Some(At::Time(ms)) => {
+            let sign = if ms < 0 { "-" } else { "" };
+            out.push_str(&format!(" @ {sign}{}.{:03}", ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000));
+        }
+        Some(At::Start) => out.push_str(" @ start()"),
+        Some(At::End) => out.push_str(" @ end()"),
+        None => {}
+    }
+    if let Some(offset) = &when.offset
+        && when.has_offset()
+    {
+        out.push_str(&format!(" offset {}", duration(offset)));
+    }
+    out
+}
+
+fn duration(duration: &Duration) -> String {
+    match duration {
+        Duration::Fixed(nanos) => signed_duration(nanos / 1_000_000),
+        Duration::Computed(expr) => duration_expr(expr),
+    }
+}
+
+fn duration_expr(expr: &DurationExpr) -> String {
+    let text = match &expr.kind {
+        DurationKind::Number { value, duration } => number(*value, *duration),
+        DurationKind::Step => "step()".to_owned(),
+        DurationKind::Range => "range()".to_owned(),
+        DurationKind::Negate(inner) => format!("-{}", duration_expr(inner)),
+        DurationKind::Binary(op, a, b) => {
+            format!("{} {} {}", duration_expr(a), op.as_str(), duration_expr(b))
+        }
+        DurationKind::MinOf(a, b) => format!("min_of({}, {})", duration_expr(a), duration_expr(b)),
+        DurationKind::MaxOf(a, b) => format!("max_of({}, {})", duration_expr(a), duration_expr(b)),
+    };
+    if expr.parens { format!("({text})") } else { text }
+}

@@ -1,0 +1,238 @@
+//! The type checker: the rules that the grammar cannot say, in upstream's order, with its texts.
+//!
+//! It runs only over texts that parse, and stops at the first error.
+
+use super::Options;
+use super::ast::{Aggregate, Binary, Expr, Kind, VectorSelector};
+use super::errors::Fault;
+use super::lexer::is_space;
+use super::quoting::quote;
+use engine::plan::{AggregateOp, Cardinality, Span, Type};
+use storage::model::labels::METRIC_NAME;
+
+/// What a function takes and gives.
+#[derive(Copy, Clone, Debug)]
+pub struct Signature {
+    /// Types of the parameters.
+    pub args: &'static [Type],
+    /// How many of the last parameters may be left out.
+    pub optional: usize,
+    /// How often the last parameter may be repeated beyond `args`.
+    pub repeat: usize,
+    /// Type of the answer.
+    pub returns: Type,
+    /// Needs [`Options::experimental_functions`].
+    pub experimental: bool,
+}
+
+/// Checks `expr`, which came out of `text`; its type.
+pub(crate) fn check(expr: &Expr, text: &str, options: &Options) -> Result<Type, Fault> {
+    Checker { text, options }.expr(expr)
+}
+
+struct Checker<'a> {
+    text: &'a str,
+    options: &'a Options,
+}
+
+impl Checker<'_> {
+    fn expr(&self, expr: &Expr) -> Result<Type, Fault> {
+        let fault = |text: String| Err(Fault::new(expr.span, text));
+        match &*expr.kind {
+            Kind::Number { .. } => Ok(Type::Scalar),
+            Kind::Text(_) => Ok(Type::Text),
+            Kind::Paren(inner) => self.expr(inner),
+            Kind::Vector(selector) => {
+                check_selector(selector, expr.span, false)?;
+                Ok(Type::Vector)
+            }
+            Kind::Matrix { selector, selector_span, .. } => {
+                check_selector(selector, *selector_span, false)?;
+                Ok(Type::Matrix)
+            }
+            Kind::Subquery { inner, .. } => match self.expr(inner)? {
+                Type::Vector => Ok(Type::Matrix),
+                other => {
+                    let got = short_name(other);
+                    fault(format!("subquery is only allowed on instant vector, got {got} instead"))
+                }
+            },
+            Kind::Unary { inner, .. } => match self.expr(inner)? {
+                kind @ (Type::Scalar | Type::Vector) => Ok(kind),
+                other => fault(format!(
+                    "unary expression only allowed on expressions of type scalar or instant vector, got \"{}\"",
+                    long_name(other)
+                )),
+            },
+            Kind::Aggregate(aggregate) => self.aggregate(aggregate),
+            Kind::Call { function, args } => self.call(function, args, expr.span),
+            Kind::Binary(binary) => self.binary(binary, expr.span),
+        }
+    }
+
+    fn expect(&self, expr: &Expr, wanted: Type, context: &str) -> Result<(), Fault> {
+        let got = self.expr(expr)?;
+        if got == wanted {
+            return Ok(());
+        }
+        let (wanted, got) = (long_name(wanted), long_name(got));
+        Err(Fault::new(expr.span, format!("expected type {wanted} in {context}, got {got}")))
+    }
+
+    fn aggregate(&self, aggregate: &Aggregate) -> Result<Type, Fault> {
+        self.expect(&aggregate.inner, Type::Vector, "aggregation expression")?;
+        if let Some(param) = &aggregate.param {
+            let wanted = if aggregate.op == AggregateOp::CountValues { Type::Text } else { Type::Scalar };
+            self.expect(param, wanted, "aggregation parameter")?;
+        }
+        Ok(Type::Vector)
+    }
+
+    fn call(&self, function: &str, args: &[Expr], span: Span) -> Result<Type, Fault> {
+        let name = quote(function);
+        let Some(signature) = (self.options.functions)(function) else {
+            return Err(Fault::new(span, format!("unknown function with name {name}")));
+        };
+        check_count(&signature, &name, args.len(), span)?;
+        let label_selectors = function == "info";
+        if label_selectors && args.len() > 1 {
+            check_label_selectors(&args[1])?;
+        }
+        for (i, arg) in args.iter().enumerate() {
+            let Some(wanted) = signature.args.get(i).or(signature.args.last()) else { break };
+            match (&*arg.kind, label_selectors && i == 1) {
+                (Kind::Vector(selector), true) => check_selector(selector, arg.span, true)?,
+                _ => self.expect(arg, *wanted, &format!("call to function {name}"))?,
+            }
+        }
+        Ok(signature.returns)
+    }
+
+    fn binary(&self, binary: &Binary, span: Span) -> Result<Type, Fault> {
+        let Binary { op, modifiers, lhs, rhs } = binary;
+        let (left, right) = (self.expr(lhs)?, self.expr(rhs)?);
+        let at_operator = |text: String| Err(Fault::new(self.operator_span(lhs, rhs), text));
+        let fault = |text: String| Err(Fault::new(span, text));
+        let scalars = left == Type::Scalar && right == Type::Scalar;
+        if modifiers.return_bool && !op.is_comparison() {
+            return at_operator("bool modifier can only be used on comparison operators".to_owned());
+        }
+        if op.is_comparison() && !modifiers.return_bool && scalars {
+            return at_operator("comparisons between scalars must use BOOL modifier".to_owned());
+        }
+        if modifiers.on
+            && let Some(label) = modifiers.labels.iter().find(|label| modifiers.include.contains(label))
+        {
+            return at_operator(format!(
+                "label {} must not occur in ON and GROUP clause at once",
+                quote(label)
+            ));
+        }
+        for (kind, operand) in [(left, lhs), (right, rhs)] {
+            if !matches!(kind, Type::Scalar | Type::Vector) {
+                let text = "binary expression must contain only scalar and instant vector types";
+                return Err(Fault::new(operand.span, text));
+            }
+        }
+        let vectors = left == Type::Vector && right == Type::Vector;
+        let filled = modifiers.fill_left.is_some() || modifiers.fill_right.is_some();
+        if !vectors && !modifiers.labels.is_empty() {
+            return fault("vector matching only allowed between instant vectors".to_owned());
+        }
+        if !vectors && filled {
+            return fault("filling in missing series only allowed between instant vectors".to_owned());
+        }
+        if vectors && op.is_set() && modifiers.cardinality != Cardinality::OneToOne {
+            return fault(format!("no grouping allowed for \"{}\" operation", op.as_str()));
+        }
+        if vectors && op.is_set() && filled {
+            return fault("filling in missing series not allowed for set operators".to_owned());
+        }
+        if !vectors && op.is_set() {
+            return fault(format!(
+                "set operator \"{}\" not allowed in binary scalar expression",
+                op.as_str()
+            ));
+        }
+        Ok(if scalars { Type::Scalar } else { Type::Vector })
+    }
+
+    /// The operator with its modifiers, as upstream marks it: without the space around it.
+    fn operator_span(&self, lhs: &Expr, rhs: &Expr) -> Span {
+        let bytes = self.text.as_bytes();
+        let space = |at: u32| bytes.get(at as usize).is_some_and(|b| is_space(char::from(*b)));
+        let (mut start, mut end) = (lhs.span.end, rhs.span.start.saturating_sub(1));
+        while space(start) {
+            start += 1;
+        }
+        while end > start && space(end) {
+            end -= 1;
+        }
+        Span { start, end }
+    }
+}
+
+fn check_count(signature: &Signature, name: &str, given: usize, span: Span) -> Result<(), Fault> {
+    let params = signature.args.len();
+    let least = params.saturating_sub(signature.optional);
+    let most = params.saturating_add(signature.repeat);
+    let wanted = match (least == most, given) {
+        (true, given) if given != least => format!("{least}"),
+        (false, given) if given < least => format!("at least {least}"),
+        (false, given) if given > most => format!("at most {most}"),
+        _ => return Ok(()),
+    };
+    Err(Fault::new(span, format!("expected {wanted} argument(s) in call to {name}, got {given}")))
+}
+
+/// The second parameter of `info` is a bare `{…}`, which may match everything.
+fn check_label_selectors(arg: &Expr) -> Result<(), Fault> {
+    match &*arg.kind {
+        Kind::Vector(VectorSelector { name: None, .. }) => Ok(()),
+        Kind::Vector(_) => {
+            Err(Fault::new(arg.span, "expected label selectors only, got vector selector instead"))
+        }
+        _ => Err(Fault::new(arg.span, "expected label selectors only")),
+    }
+}
+
+/// A selector names its metric once, and must not select everything by mistake unless `may_match_all`.
+pub(crate) fn check_selector(
+    selector: &VectorSelector,
+    span: Span,
+    may_match_all: bool,
+) -> Result<(), Fault> {
+    if let Some(name) = &selector.name {
+        return match selector.matchers.iter().find(|m| m.name == METRIC_NAME) {
+            Some(other) => Err(Fault::new(
+                span,
+                format!("metric name must not be set twice: {} or {}", quote(name), quote(&other.value)),
+            )),
+            None => Ok(()),
+        };
+    }
+    if !may_match_all && selector.matchers.iter().all(|m| m.matches_empty()) {
+        return Err(Fault::new(span, "vector selector must contain at least one non-empty matcher"));
+    }
+    Ok(())
+}
+
+/// The name of a type in documentation.
+fn long_name(kind: Type) -> &'static str {
+    match kind {
+        Type::Scalar => "scalar",
+        Type::Vector => "instant vector",
+        Type::Matrix => "range vector",
+        Type::Text => "string",
+    }
+}
+
+/// The name of a type in the API.
+fn short_name(kind: Type) -> &'static str {
+    match kind {
+        Type::Scalar => "scalar",
+        Type::Vector => "vector",
+        Type::Matrix => "matrix",
+        Type::Text => "string",
+    }
+}

@@ -1,0 +1,382 @@
+//! Rule files: Prometheus' YAML, read strictly, checked as a whole, compiled.
+//!
+//! [`parse`] turns the text of one file into [`Group`]s whose expressions are plans and whose templates are
+//! known to parse; [`load`] does so for all files. A fault names file, line, column and remedy.
+
+use super::lint;
+use super::template;
+use super::yaml::{self, Fault};
+use engine::plan::{Plan, Type};
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+/// A compiled expression.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expression {
+    /// What it asks.
+    pub plan: Plan,
+    /// As PromQL prints it.
+    pub text: String,
+}
+
+/// Turns PromQL text into a plan; an error starts with `line:column:` where it has a place.
+pub type Compile<'a> = &'a dyn Fn(&str) -> Result<Expression, String>;
+
+/// When the alerts of a group are looked at.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rhythm {
+    /// At the tick at which the condition changes.
+    #[default]
+    Continuous,
+    /// At the group's interval slots, as Prometheus does.
+    Interval,
+}
+
+/// The compiler of PromQL, for [`load`].
+pub fn promql_compiler(options: crate::promql::Options) -> impl Fn(&str) -> Result<Expression, String> {
+    move |text| {
+        let syntax = crate::promql::parse(text, &options).map_err(|e| e.message())?;
+        let plan = crate::promql::compile(text, &options).map_err(|e| e.message())?;
+        Ok(Expression { plan, text: crate::promql::printer::print(&syntax) })
+    }
+}
+
+/// A group of rules, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The file it stands in, as it was named.
+    pub file: String,
+    /// Its name; unique in its file.
+    pub name: String,
+    /// Distance of its slots, ms.
+    pub interval: i64,
+    /// How far in the past recorded rules are evaluated, ms.
+    pub query_offset: i64,
+    /// Most series or alerts of one rule; 0: no limit.
+    pub limit: usize,
+    /// When its alerts are looked at.
+    pub rhythm: Rhythm,
+    /// Its rules, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// The name of the recorded metric or of the alert.
+    pub name: String,
+    /// The condition or the recorded question.
+    pub expr: Expression,
+    /// Labels set by the rule (and by its group), sorted by name; of an alert: templates.
+    pub labels: Vec<(String, String)>,
+    /// What an alerting rule has besides; `None`: a recording rule.
+    pub alert: Option<AlertOptions>,
+}
+
+/// What an alerting rule has besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertOptions {
+    /// `for`, ms.
+    pub hold: i64,
+    /// `keep_firing_for`, ms.
+    pub keep_firing_for: i64,
+    /// Templates, sorted by name.
+    pub annotations: Vec<(String, String)>,
+}
+
+/// What groups that say nothing get.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// `global.evaluation_interval`, ms.
+    pub interval: i64,
+    /// `global.rule_query_offset`, ms.
+    pub query_offset: i64,
+}
+
+/// Groups and what is questionable about them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// In order of files and of their text.
+    pub groups: Vec<Group>,
+    /// Not wrong, but probably not meant.
+    pub warnings: Vec<Fault>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    groups: Option<Vec<RawGroup>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGroup {
+    name: Spanned<String>,
+    #[serde(default)]
+    interval: Option<Spanned<String>>,
+    #[serde(default)]
+    query_offset: Option<Spanned<String>>,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    evaluation: Rhythm,
+    #[serde(default)]
+    labels: Texts,
+    #[serde(default)]
+    rules: Option<Vec<Spanned<RawRule>>>,
+}
+
+type Texts = BTreeMap<String, Spanned<String>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    #[serde(default)]
+    record: Option<Spanned<String>>,
+    #[serde(default)]
+    alert: Option<Spanned<String>>,
+    #[serde(default)]
+    expr: Option<Spanned<String>>,
+    #[serde(default, rename = "for")]
+    hold: Option<Spanned<String>>,
+    #[serde(default)]
+    keep_firing_for: Option<Spanned<String>>,
+    #[serde(default)]
+    labels: Texts,
+    #[serde(default)]
+    annotations: Texts,
+}
+
+/// Reads all files; the first fault ends it.
+pub fn load<P: AsRef<Path>>(files: &[P], defaults: Defaults, compile: Compile) -> Result<Loaded, Fault> {
+    let mut all = Loaded::default();
+    for path in files {
+        let text = yaml::read_text(path.as_ref())?;
+        let loaded = parse(&path.as_ref().display().to_string(), &text, defaults, compile)?;
+        all.groups.extend(loaded.groups);
+        all.warnings.extend(loaded.warnings);
+    }
+    Ok(all)
+}
+
+/// Reads the text of one rule file.
+pub fn parse(file: &str, text: &str, defaults: Defaults, compile: Compile) -> Result<Loaded, Fault> {
+    let raw: RawFile = yaml::parse(file, text)?;
+    let mut reader = Reader { file, text, defaults, compile, warnings: Vec::new() };
+    let mut names = HashSet::new();
+    let mut groups = Vec::new();
+    for group in raw.groups.unwrap_or_default() {
+        if group.name.value.is_empty() {
+            return Err(reader.fault(group.name.referenced, "a group's name must not be empty", "give it a name"));
+        }
+        if !names.insert(group.name.value.clone()) {
+            let what = format!("groupname: {:?} is repeated in the same file", group.name.value);
+            return Err(reader.fault(group.name.referenced, what, "rename one of the two groups, or join them"));
+        }
+        groups.push(reader.group(group)?);
+    }
+    Ok(Loaded { groups, warnings: reader.warnings })
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+    defaults: Defaults,
+    compile: Compile<'a>,
+    warnings: Vec<Fault>,
+}
+
+impl Reader<'_> {
+    fn fault(&self, place: Location, what: impl Into<String>, fix: impl Into<String>) -> Fault {
+        Fault::at(self.file, place, what, fix)
+    }
+
+    fn duration(&self, text: &Option<Spanned<String>>, default: i64) -> Result<i64, Fault> {
+        text.as_ref().map_or(Ok(default), |t| yaml::duration(self.file, t))
+    }
+
+    fn group(&mut self, raw: RawGroup) -> Result<Group, Fault> {
+        let mut interval = self.duration(&raw.interval, self.defaults.interval)?;
+        if interval == 0 {
+            interval = self.defaults.interval;
+        }
+        let query_offset = self.duration(&raw.query_offset, self.defaults.query_offset)?;
+        self.check_labels(&raw.labels)?;
+        let mut rules = Vec::new();
+        for rule in raw.rules.unwrap_or_default() {
+            rules.push(self.rule(&raw.labels, rule)?);
+        }
+        Ok(Group {
+            file: self.file.to_owned(),
+            name: raw.name.value,
+            interval,
+            query_offset,
+            limit: raw.limit.unwrap_or(0),
+            rhythm: raw.evaluation,
+            rules,
+        })
+    }
+
+    fn rule(&mut self, group_labels: &Texts, raw: Spanned<RawRule>) -> Result<Rule, Fault> {
+        let (place, raw) = (raw.referenced, raw.value);
+        self.check_labels(&raw.labels)?;
+        let labels = merged(group_labels, &raw.labels);
+        match (&raw.record, &raw.alert) {
+            (Some(_), Some(alert)) => Err(self.fault(
+                alert.referenced,
+                "only one of 'record' and 'alert' must be set",
+                "remove one of them, or make two rules",
+            )),
+            (None, None) => Err(self.fault(
+                place,
+                "one of 'record' or 'alert' must be set",
+                "add `alert: Name` (to be notified) or `record: level:metric:operation` (to keep a series)",
+            )),
+            (Some(record), None) => self.recording(place, record, &raw, labels),
+            (None, Some(alert)) => self.alerting(place, alert, &raw, labels),
+        }
+    }
+
+    fn recording(
+        &mut self,
+        place: Location,
+        record: &Spanned<String>,
+        raw: &RawRule,
+        labels: Vec<(String, String)>,
+    ) -> Result<Rule, Fault> {
+        let for_alerts = [("for", &raw.hold), ("keep_firing_for", &raw.keep_firing_for)];
+        for (field, value) in for_alerts {
+            if let Some(value) = value {
+                let what = format!("invalid field '{field}' in recording rule");
+                return Err(self.fault(value.referenced, what, "only alerts have it: remove it"));
+            }
+        }
+        if let Some(annotation) = raw.annotations.values().next() {
+            let what = "invalid field 'annotations' in recording rule";
+            return Err(self.fault(annotation.referenced, what, "only alerts have it: remove it"));
+        }
+        let name = &record.value;
+        if name.contains(['{', '}']) {
+            let what = format!("braces present in the recording rule name; should it be in expr?: {name}");
+            return Err(self.fault(record.referenced, what, "a name only; set labels under `labels`"));
+        }
+        if name.is_empty() {
+            return Err(self.fault(record.referenced, "invalid recording rule name: \"\"", "give it a name"));
+        }
+        let expr = self.expression(place, &raw.expr)?;
+        Ok(Rule { name: name.clone(), expr, labels, alert: None })
+    }
+
+    fn alerting(
+        &mut self,
+        place: Location,
+        alert: &Spanned<String>,
+        raw: &RawRule,
+        labels: Vec<(String, String)>,
+    ) -> Result<Rule, Fault> {
+        if alert.value.is_empty() {
+            return Err(self.fault(alert.referenced, "an alert's name must not be empty", "give it a name"));
+        }
+        let expr = self.expression(place, &raw.expr)?;
+        let hold = self.duration(&raw.hold, 0)?;
+        let keep_firing_for = self.duration(&raw.keep_firing_for, 0)?;
+        if let Some(empty) = raw.annotations.keys().find(|k| k.is_empty()) {
+            return Err(self.fault(place, format!("invalid annotation name: {empty:?}"), "give it a name"));
+        }
+        for text in raw.labels.values().chain(raw.annotations.values()) {
+            self.template(&alert.value, &expr, text)?;
+        }
+        let annotations = raw.annotations.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect();
+        let options = AlertOptions { hold, keep_firing_for, annotations };
+        Ok(Rule { name: alert.value.clone(), expr, labels, alert: Some(options) })
+    }
+
+    fn expression(&self, place: Location, expr: &Option<Spanned<String>>) -> Result<Expression, Fault> {
+        let missing = "field 'expr' must be set in rule";
+        let expr = expr.as_ref().ok_or_else(|| self.fault(place, missing, "add `expr: <PromQL>`"))?;
+        if expr.value.trim().is_empty() {
+            return Err(self.fault(expr.referenced, missing, "write a PromQL expression"));
+        }
+        let compiled = (self.compile)(&expr.value).map_err(|e| self.inside(expr, "could not parse expression: ", &e))?;
+        match compiled.plan.kind() {
+            Type::Scalar | Type::Vector => Ok(compiled),
+            Type::Matrix => Err(self.fault(
+                expr.referenced,
+                "a rule's expression must be an instant vector or a scalar, not a range vector",
+                "wrap it, e.g. in rate(…) or max_over_time(…)",
+            )),
+            Type::Text => {
+                Err(self.fault(expr.referenced, "a rule's expression must not be a string", "write an expression"))
+            }
+        }
+    }
+
+    fn template(&mut self, alert: &str, expr: &Expression, text: &Spanned<String>) -> Result<(), Fault> {
+        template::check(alert, &text.value).map_err(|e| {
+            let (line, column) = yaml::inside_scalar(self.text, text.referenced, e.line, e.column);
+            let mut fault = self.fault(text.referenced, format!("bad template: {}", e.what), e.fix);
+            (fault.line, fault.column) = (line, column);
+            fault
+        })?;
+        let missing = lint::labels_that_cannot_be(&expr.plan, &text.value);
+        for label in missing {
+            let what = format!("alert {alert:?}: $labels.{label} is always empty: the expression drops this label");
+            let fix = format!("keep it in the aggregation (e.g. `by ({label})`), or take it out of the text");
+            self.warnings.push(self.fault(text.referenced, what, fix));
+        }
+        Ok(())
+    }
+
+    /// A fault whose text may begin with `line:column:` inside the scalar.
+    fn inside(&self, scalar: &Spanned<String>, prefix: &str, error: &str) -> Fault {
+        let mut fault = self.fault(scalar.referenced, format!("{prefix}{error}"), "correct the expression");
+        if let Some((line, column)) = leading_place(error) {
+            (fault.line, fault.column) = yaml::inside_scalar(self.text, scalar.referenced, line, column);
+        }
+        fault
+    }
+
+    fn check_labels(&self, labels: &Texts) -> Result<(), Fault> {
+        for (name, value) in labels {
+            if name.is_empty() || name == "__name__" {
+                let fix = "use a non-empty name other than __name__";
+                return Err(self.fault(value.referenced, format!("invalid label name: {name}"), fix));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn merged(group: &Texts, rule: &Texts) -> Vec<(String, String)> {
+    let mut labels: BTreeMap<&String, &String> = group.iter().map(|(k, v)| (k, &v.value)).collect();
+    labels.extend(rule.iter().map(|(k, v)| (k, &v.value)));
+    labels.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// The `line:column` that PromQL's errors start with.
+fn leading_place(error: &str) -> Option<(u64, u64)> {
+    let mut parts = error.splitn(3, ':');
+    let line = parts.next()?.trim().parse().ok()?;
+    let column = parts.next()?.trim().parse().ok()?;
+    (line > 0 && column > 0).then_some((line, column))
+}
+
+/// A stand-in for PromQL in tests: any text is a selector of the metric with that name; text that starts
+/// with `!` is wrong at its second line or column.
+#[cfg(test)]
+pub(crate) fn fake_compile(text: &str) -> Result<Expression, String> {
+    use engine::plan::{Node, Op, Selector, Span};
+    if let Some(at) = text.find('!') {
+        let line = text[..at].matches('\n').count() + 1;
+        let column = at - text[..at].rfind('\n').map_or(0, |n| n + 1) + 1;
+        return Err(format!("{line}:{column}: parse error: unexpected character: '!'"));
+    }
+    let matchers = vec![storage::model::Matcher::equal("__name__", text.trim())];
+    let op = Op::Instant(Selector { matchers, offset: 0, at: None });
+    Ok(Expression { plan: std::sync::Arc::new(Node { op, span: Span::default() }), text: text.trim().to_owned() })
+}
+

@@ -1,0 +1,21 @@
+//! Limits of the rules room: number, unit, reason.
+
+/// Size of one rule or configuration file, bytes: a mistaken path must not fill the memory.
+pub const FILE_BYTES: u64 = 16 << 20;
+/// Iterations of all `range`s of one template: labels and query results are short.
+pub const TEMPLATE_ITERATIONS: u64 = 100_000;
+/// Length of one expanded label or annotation, bytes: Alertmanager refuses larger bodies anyway.
+pub const TEMPLATE_BYTES: usize = 64 << 10;
+/// Rows that a `query` in a template may see: a template is text for people.
+pub const TEMPLATE_QUERY_ROWS: usize = 10_000;
+/// Events of the live runtime waiting for the rules thread; beyond it a rule starts afresh from a snapshot.
+pub const INBOX_EVENTS: usize = 100_000;
+/// How long the thread waits for events of the live runtime that are older than a timer, ms: a tick that
+/// takes back the condition must be heard before the timer fires. Several times the coalescing of ticks.
+pub const TIMER_SLACK_MS: i64 = 100;
+/// The longest sleep of the rules thread, ms: clocks jump.
+pub const MAX_SLEEP_MS: i64 = 1_000;
+/// How long a resolved alert is kept and sent again, ms (Prometheus: 15 minutes).
+pub const RESOLVED_RETENTION_MS: i64 = 15 * 60_000;
+/// Largest edit distance of a "did you mean": beyond it the guess is noise.
+pub const HINT_DISTANCE: usize = 3;

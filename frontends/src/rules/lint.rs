@@ -1,0 +1,117 @@
+//! What a rule asks for and cannot get: labels in a text that the expression has aggregated away.
+//!
+//! The set of labels that a plan's answer may carry is computed bottom-up; where it cannot be known (a plain
+//! selector), every label is possible and nothing is reported.
+
+use engine::plan::{Cardinality, Node, Op, Plan};
+use std::collections::BTreeSet;
+
+/// Labels an answer may carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Carried {
+    /// Anything but these.
+    AllBut(BTreeSet<String>),
+    /// These at most.
+    Only(BTreeSet<String>),
+}
+
+/// The labels that `template` reads as `$labels.x` or `.Labels.x` and that `plan` cannot give.
+pub fn labels_that_cannot_be(plan: &Plan, template: &str) -> Vec<String> {
+    let carried = carried(plan);
+    let mut missing = BTreeSet::new();
+    for prefix in ["$labels.", ".Labels."] {
+        for (at, _) in template.match_indices(prefix) {
+            let rest = &template[at + prefix.len()..];
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let possible = match &carried {
+                Carried::AllBut(gone) => !gone.contains(&name),
+                Carried::Only(kept) => kept.contains(&name),
+            };
+            if !possible && !name.is_empty() {
+                missing.insert(name);
+            }
+        }
+    }
+    // A template that runs queries of its own reads their labels.
+    if template.contains("query ") { Vec::new() } else { missing.into_iter().collect() }
+}
+
+fn anything() -> Carried {
+    Carried::AllBut(BTreeSet::new())
+}
+
+fn carried(plan: &Node) -> Carried {
+    match &plan.op {
+        Op::Number(_) | Op::Text(_) => Carried::Only(BTreeSet::new()),
+        Op::Instant(_) | Op::Range { .. } | Op::Call { .. } => anything(),
+        Op::Subquery { input, .. } | Op::Negate(input) => carried(input),
+        Op::Aggregate(aggregate) => {
+            use engine::plan::AggregateOp as A;
+            match aggregate.op {
+                A::Topk | A::Bottomk | A::Limitk | A::LimitRatio => carried(&aggregate.input),
+                A::CountValues => anything(),
+                _ => grouped(carried(&aggregate.input), &aggregate.grouping),
+            }
+        }
+        Op::Binary(binary) => {
+            use engine::plan::{BinaryOp, Type};
+            let (l, r) = (carried(&binary.lhs), carried(&binary.rhs));
+            match (binary.lhs.kind(), binary.rhs.kind()) {
+                (Type::Scalar, _) => return r,
+                (_, Type::Scalar) => return l,
+                _ => {}
+            }
+            match (binary.op, binary.matching.cardinality) {
+                (BinaryOp::And | BinaryOp::Unless, _) => l,
+                (BinaryOp::Or, _) | (_, Cardinality::ManyToOne | Cardinality::OneToMany) => anything(),
+                _ => l,
+            }
+        }
+    }
+}
+
+fn grouped(input: Carried, grouping: &engine::plan::Grouping) -> Carried {
+    let listed: BTreeSet<String> = grouping.labels.iter().cloned().collect();
+    match (grouping.without, input) {
+        (false, Carried::AllBut(gone)) => Carried::Only(&listed - &gone),
+        (false, Carried::Only(kept)) => Carried::Only(&listed & &kept),
+        (true, Carried::AllBut(gone)) => Carried::AllBut(&gone | &listed),
+        (true, Carried::Only(kept)) => Carried::Only(&kept - &listed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::plan::{Aggregate, AggregateOp, Binary, BinaryOp, Grouping, Matching, Number, Span};
+    use std::sync::Arc;
+
+    fn node(op: Op) -> Plan {
+        Arc::new(Node { op, span: Span::default() })
+    }
+
+    fn aggregate(labels: &[&str], without: bool) -> Plan {
+        let input = super::super::file::fake_compile("up").unwrap().plan;
+        let grouping = Grouping { without, labels: labels.iter().map(|l| (*l).to_owned()).collect() };
+        node(Op::Aggregate(Box::new(Aggregate { op: AggregateOp::Avg, grouping, param: None, input })))
+    }
+
+    #[test]
+    fn aggregated_labels_are_reported() {
+        let text = "{{ $labels.instance }} {{ $labels.job }}";
+        assert_eq!(labels_that_cannot_be(&aggregate(&[], false), text), ["instance", "job"]);
+        assert_eq!(labels_that_cannot_be(&aggregate(&["job"], false), text), ["instance"]);
+        assert_eq!(labels_that_cannot_be(&aggregate(&["job"], true), text), ["job"]);
+        let selector = super::super::file::fake_compile("up").unwrap().plan;
+        assert!(labels_that_cannot_be(&selector, text).is_empty());
+    }
+
+    #[test]
+    fn arithmetic_with_numbers_keeps_the_answer() {
+        let rhs = node(Op::Number(Number(80.0)));
+        let matching = Matching::default();
+        let binary = Binary { op: BinaryOp::Gt, return_bool: false, matching, lhs: aggregate(&[], false), rhs };
+        let text = "{{ $labels.instance }}";
+        assert_eq!(labels_that_cannot_be(&node(Op::Binary(Box::new(binary))), text), ["instance"]);
+    }
+}

@@ -1,0 +1,137 @@
+//! The rules manager: one thread that owns all running rules, and the handle that the rest of the house holds.
+//!
+//! No lock is held while a rule works: calls travel to the thread and their answers back. They block until the
+//! thread has a moment; call them off the async runtime.
+
+use super::core::Core;
+use super::file::Group;
+use super::inbox::Inbox;
+use super::ports::{Notify, StateStore, Views};
+use super::snapshot::GroupSnapshot;
+use super::template::QueryFn;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use storage::clock::Clock;
+use storage::metrics::Metrics;
+use storage::model::Labels;
+
+/// What the manager needs of the house.
+#[derive(Clone)]
+pub struct Ports {
+    /// Standing plans.
+    pub views: Arc<dyn Views>,
+    /// Where `ALERTS` is written and read back.
+    pub store: Arc<dyn StateStore>,
+    /// Where alerts go.
+    pub notify: Arc<dyn Notify>,
+    /// `query` in templates.
+    pub query: Arc<dyn QueryFn>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Self-metrics.
+    pub metrics: Metrics,
+}
+
+/// Settings of the manager.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `global.external_labels`, for templates.
+    pub external_labels: Labels,
+    /// `--web.external-url`.
+    pub external_url: String,
+    /// `--rules.alert.resend-delay`, ms.
+    pub resend_delay: i64,
+    /// `--rules.alert.for-outage-tolerance`, ms.
+    pub outage_tolerance: i64,
+    /// `--rules.alert.for-grace-period`, ms.
+    pub for_grace_period: i64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            external_labels: Labels::default(),
+            external_url: String::new(),
+            resend_delay: 60_000,
+            outage_tolerance: 3_600_000,
+            for_grace_period: 600_000,
+        }
+    }
+}
+
+type Job = Box<dyn FnOnce(&mut Core) + Send>;
+
+/// The handle of the running manager. Dropping it ends the thread.
+pub struct Manager {
+    inbox: Arc<Inbox>,
+    jobs: SyncSender<Job>,
+    clock: Arc<dyn Clock>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Manager {
+    /// Starts the thread, with no rules yet.
+    pub fn start(ports: Ports, options: Options) -> std::io::Result<Manager> {
+        let inbox = Arc::new(Inbox::default());
+        let (jobs, queue) = sync_channel(16);
+        let clock = ports.clock.clone();
+        let core = Core::new(ports, options, inbox.clone());
+        let (thread_inbox, thread_clock) = (inbox.clone(), clock.clone());
+        let thread = std::thread::Builder::new()
+            .name("rules".to_owned())
+            .spawn(move || run(core, &thread_inbox, &queue, &*thread_clock))?;
+        Ok(Manager { inbox, jobs, clock, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Replaces the set of rules, all or nothing: see [`Core::apply`].
+    pub fn apply(&self, groups: Vec<Group>, external_labels: Labels) -> Result<(), String> {
+        let now = self.clock.now();
+        self.call(move |core| core.apply(groups, &external_labels, now)).unwrap_or_else(Err)
+    }
+
+    /// What `/api/v1/rules` and `/api/v1/alerts` show; an error after [`Manager::stop`].
+    pub fn snapshot(&self) -> Result<Vec<GroupSnapshot>, String> {
+        let now = self.clock.now();
+        self.call(move |core| core.snapshot(now))
+    }
+
+    /// Finishes what has arrived and ends the thread.
+    pub fn stop(&self) {
+        self.inbox.close();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+
+    fn call<T: Send + 'static>(&self, work: impl FnOnce(&mut Core) -> T + Send + 'static) -> Result<T, String> {
+        let gone = || "the rules thread has ended".to_owned();
+        let (answer, question) = sync_channel(1);
+        let job: Job = Box::new(move |core| drop(answer.send(work(core))));
+        self.jobs.send(job).map_err(|_| gone())?;
+        self.inbox.wake();
+        question.recv().map_err(|_| gone())
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn run(mut core: Core, inbox: &Inbox, jobs: &Receiver<Job>, clock: &dyn Clock) {
+    loop {
+        while let Ok(job) = jobs.try_recv() {
+            job(&mut core);
+        }
+        let wake = core.step(clock.now());
+        if inbox.is_closed() {
+            return;
+        }
+        let sleep = (wake - clock.now()).max(1) as u64;
+        inbox.wait(Duration::from_millis(sleep));
+    }
+}

@@ -1,0 +1,104 @@
+//! What the rules manager needs of the house, as traits: tests put small fakes behind them.
+
+use engine::live::{Live, Sink, TapId, ViewId, ViewSpec};
+use storage::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs};
+use storage::store::{Appended, Columns, GroupId, Store, StoreError, Tell};
+
+/// Standing plans: implemented by the live runtime.
+pub trait Views: Send + Sync {
+    /// Installs a view.
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String>;
+    /// Removes a view and its taps.
+    fn remove(&self, view: ViewId);
+    /// Attaches a consumer.
+    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId;
+    /// Detaches a consumer.
+    fn untap(&self, tap: TapId);
+}
+
+impl Views for Live {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+        Live::install(self, view)
+    }
+    fn remove(&self, view: ViewId) {
+        Live::remove(self, view);
+    }
+    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
+        Live::tap(self, view, sink)
+    }
+    fn untap(&self, tap: TapId) {
+        Live::untap(self, tap);
+    }
+}
+
+/// Where the samples of alerts are written and read back: implemented by the store.
+pub trait StateStore: Send + Sync {
+    /// The column group of a key in a shard.
+    fn open_group(&self, key: &str, shard: u16) -> GroupId;
+    /// Where a series lives.
+    fn resolve(&self, labels: &Labels) -> SeriesRef;
+    /// Appends one batch.
+    fn append(&self, batch: &Columns) -> Result<Appended, StoreError>;
+    /// The newest sample of each matching series in `from..=to`, stale markers included.
+    fn newest(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError>;
+}
+
+impl StateStore for Store {
+    fn open_group(&self, key: &str, shard: u16) -> GroupId {
+        Store::open_group(self, key, shard)
+    }
+    fn resolve(&self, labels: &Labels) -> SeriesRef {
+        Store::resolve(self, labels)
+    }
+    fn append(&self, batch: &Columns) -> Result<Appended, StoreError> {
+        self.append_columns(batch, Tell::Feed)
+    }
+    fn newest(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
+        let (mut out, mut ts, mut vs) = (Vec::new(), Vec::new(), Vec::new());
+        for shard in 0..SHARDS {
+            let selection = self.select(shard, matchers, from, to)?;
+            for (i, labels) in selection.labels.iter().enumerate() {
+                ts.clear();
+                vs.clear();
+                selection.read(i, from, to, &mut ts, &mut vs)?;
+                if let (Some(t), Some(v)) = (ts.last(), vs.last()) {
+                    out.push((labels.clone(), *t, *v));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// An alert on its way to Alertmanager; external labels and relabelling come after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutgoingAlert {
+    /// Its labels.
+    pub labels: Labels,
+    /// Expanded annotations, sorted by name.
+    pub annotations: Vec<(String, String)>,
+    /// When it began to fire, ms.
+    pub starts_at: TimeMs,
+    /// When it ended, or when it may be forgotten, ms.
+    pub ends_at: TimeMs,
+    /// It has ended.
+    pub resolved: bool,
+    /// A page that shows its expression.
+    pub generator_url: String,
+}
+
+/// Carries alerts out. Called on the rules thread: must queue and return.
+pub trait Notify: Send + Sync {
+    /// Takes alerts that are due.
+    fn send(&self, alerts: Vec<OutgoingAlert>);
+}

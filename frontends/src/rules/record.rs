@@ -1,0 +1,79 @@
+//! Writes the `ALERTS` and `ALERTS_FOR_STATE` samples of one rule: one column group per shard, stale markers
+//! where a series ends, the same layout as long as the set of series stays the same.
+
+use super::ports::StateStore;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::value::STALE;
+use storage::model::{Labels, SeriesRef, TimeMs};
+use storage::store::{Columns, GroupId, Layout, StoreError};
+
+/// The writer of one alerting rule.
+#[derive(Debug)]
+pub struct Writer {
+    key: String,
+    shards: BTreeMap<u16, Share>,
+    known: BTreeMap<Labels, SeriesRef>,
+    last: TimeMs,
+}
+
+/// The part of one shard.
+#[derive(Debug)]
+struct Share {
+    group: GroupId,
+    layout: Arc<Layout>,
+}
+
+impl Writer {
+    /// A writer whose column groups have this key.
+    pub fn new(key: impl Into<String>) -> Writer {
+        Writer { key: key.into(), shards: BTreeMap::new(), known: BTreeMap::new(), last: TimeMs::MIN }
+    }
+
+    /// Takes over series of before a restart, so that they end with a stale marker if they are gone.
+    pub fn adopt(&mut self, store: &dyn StateStore, series: impl IntoIterator<Item = Labels>) {
+        self.known.extend(series.into_iter().map(|labels| (labels.clone(), store.resolve(&labels))));
+    }
+
+    /// Writes the samples at `t`, which must grow from call to call (else nothing happens); series of the last
+    /// call that are missing now end. Returns the highest log position.
+    pub fn write(
+        &mut self,
+        store: &dyn StateStore,
+        t: TimeMs,
+        samples: &[(Labels, f64)],
+    ) -> Result<Option<u64>, StoreError> {
+        if t <= self.last || (samples.is_empty() && self.known.is_empty()) {
+            return Ok(None);
+        }
+        self.last = t;
+        let mut values: BTreeMap<Labels, f64> = self.known.keys().map(|labels| (labels.clone(), STALE)).collect();
+        values.extend(samples.iter().cloned());
+        let mut columns: BTreeMap<u16, Vec<(u32, f64)>> = BTreeMap::new();
+        for (labels, value) in &values {
+            let series = *self.known.entry(labels.clone()).or_insert_with(|| store.resolve(labels));
+            columns.entry(series.shard).or_default().push((series.slot, *value));
+        }
+        let mut lsn = None;
+        for (shard, columns) in columns {
+            let batch = self.batch(store, shard, t, &columns);
+            lsn = lsn.max(Some(store.append(&batch)?.lsn));
+        }
+        self.known.retain(|labels, _| values.get(labels).is_some_and(|v| v.to_bits() != STALE.to_bits()));
+        Ok(lsn)
+    }
+
+    fn batch(&mut self, store: &dyn StateStore, shard: u16, t: TimeMs, columns: &[(u32, f64)]) -> Columns {
+        let slots: Vec<u32> = columns.iter().map(|(slot, _)| *slot).collect();
+        let key = &self.key;
+        let share = self.shards.entry(shard).or_insert_with(|| Share {
+            group: store.open_group(key, shard),
+            layout: Arc::new(Layout { slots: Vec::new() }),
+        });
+        if share.layout.slots != slots {
+            share.layout = Arc::new(Layout { slots });
+        }
+        let values = columns.iter().map(|(_, v)| *v).collect();
+        Columns { group: share.group, layout: share.layout.clone(), t, values }
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the room as a whole: the state machine against Prometheus' cases, rule files against golden
+//! faults, the manager over fakes.
+
+mod alerts;
+mod files;
+mod managed;

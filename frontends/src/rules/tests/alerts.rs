@@ -1,0 +1,228 @@
+//! The state machine: what Prometheus' `alerting_test.go` asks of it, and exact time.
+
+use crate::rules::alert::{Alert, Alerts, Restored, Row, SAME_LABELS, State, Timing};
+use storage::model::{Labels, TimeMs};
+
+const MINUTE: i64 = 60_000;
+
+fn timing(hold: i64, keep_firing_for: i64) -> Timing {
+    Timing { hold, keep_firing_for, resend_delay: MINUTE, interval: 15_000, limit: 0, continuous: true }
+}
+
+fn row(name: &str, value: f64) -> Row {
+    let row = Labels::from_pairs([("__name__", "m"), ("i", name)]);
+    Row { row, alert: key(name), value }
+}
+
+fn key(name: &str) -> Labels {
+    Labels::from_pairs([("alertname", "A"), ("i", name)])
+}
+
+fn holds(alerts: &mut Alerts, t: TimeMs) {
+    alerts.apply(t, vec![row("a", 1.0)], &[]).unwrap();
+}
+
+fn ends(alerts: &mut Alerts, t: TimeMs) {
+    alerts.apply(t, vec![], &[row("a", 1.0).row]).unwrap();
+}
+
+fn only(alerts: &Alerts) -> &Alert {
+    alerts.iter().next().unwrap().1
+}
+
+#[test]
+fn without_for_an_alert_fires_at_once() {
+    let mut alerts = Alerts::new(timing(0, 0));
+    holds(&mut alerts, 1_000);
+    assert_eq!((only(&alerts).state, only(&alerts).fired_at), (State::Firing, Some(1_000)));
+    assert_eq!(alerts.take_due(1_000).len(), 1);
+}
+
+#[test]
+fn for_ends_at_its_exact_millisecond() {
+    let mut alerts = Alerts::new(timing(MINUTE, 0));
+    holds(&mut alerts, 1_234);
+    assert_eq!(alerts.next_wake(), Some(61_234));
+    alerts.advance(61_233);
+    assert_eq!(alerts.state(), State::Pending);
+    assert!(alerts.take_due(61_233).is_empty());
+    alerts.advance(70_000);
+    assert_eq!((alerts.state(), only(&alerts).fired_at, only(&alerts).active_at), (State::Firing, Some(61_234), 1_234));
+}
+
+#[test]
+fn a_condition_that_ends_in_time_never_fires() {
+    let mut alerts = Alerts::new(timing(MINUTE, 0));
+    holds(&mut alerts, 0);
+    ends(&mut alerts, MINUTE);
+    assert_eq!(alerts.iter().count(), 0);
+    assert_eq!(alerts.next_wake(), None);
+    holds(&mut alerts, 2 * MINUTE);
+    assert_eq!(only(&alerts).active_at, 2 * MINUTE);
+}
+
+#[test]
+fn a_late_removal_resolves_what_had_fired() {
+    let mut alerts = Alerts::new(timing(MINUTE, 0));
+    holds(&mut alerts, 0);
+    ends(&mut alerts, MINUTE + 1);
+    let alert = only(&alerts);
+    assert_eq!((alert.state, alert.fired_at, alert.resolved_at), (State::Inactive, Some(MINUTE), Some(MINUTE + 1)));
+}
+
+#[test]
+fn at_slots_only_nothing_happens_between_them() {
+    let mut alerts = Alerts::new(Timing { continuous: false, ..timing(MINUTE, 0) });
+    holds(&mut alerts, 0);
+    ends(&mut alerts, MINUTE + 15_000);
+    assert_eq!(alerts.iter().count(), 0, "the slot at which it would have fired saw it end");
+}
+
+#[test]
+fn keep_firing_for_runs_on_a_timer_and_is_reset_by_the_condition() {
+    let mut alerts = Alerts::new(timing(0, 5 * MINUTE));
+    holds(&mut alerts, 0);
+    ends(&mut alerts, MINUTE);
+    assert_eq!((alerts.state(), only(&alerts).keep_firing_since), (State::Firing, Some(MINUTE)));
+    holds(&mut alerts, 2 * MINUTE);
+    assert_eq!((only(&alerts).keep_firing_since, alerts.next_wake()), (None, None));
+    ends(&mut alerts, 3 * MINUTE);
+    alerts.advance(8 * MINUTE - 1);
+    assert_eq!(alerts.state(), State::Firing);
+    alerts.advance(8 * MINUTE);
+    assert_eq!((alerts.state(), only(&alerts).resolved_at), (State::Inactive, Some(8 * MINUTE)));
+}
+
+#[test]
+fn firing_alerts_are_sent_again_and_resolved_ones_for_15_minutes() {
+    let mut alerts = Alerts::new(timing(0, 0));
+    holds(&mut alerts, 0);
+    let first = alerts.take_due(0);
+    assert_eq!(first[0].ends_at, 4 * MINUTE, "four times the larger of interval and resend delay");
+    assert!(alerts.take_due(MINUTE - 1).is_empty());
+    assert_eq!(alerts.next_send(), Some(MINUTE));
+    assert_eq!(alerts.take_due(MINUTE).len(), 1);
+    ends(&mut alerts, MINUTE + 5);
+    let resolved = alerts.take_due(MINUTE + 5);
+    assert_eq!((resolved[0].ends_at, resolved[0].alert.state), (MINUTE + 5, State::Inactive));
+    assert!(alerts.take_due(MINUTE + 6).is_empty());
+    assert_eq!(alerts.take_due(2 * MINUTE + 5).len(), 1, "sent again while it is kept");
+    alerts.advance(16 * MINUTE + 5);
+    assert_eq!(alerts.iter().count(), 1);
+    alerts.advance(16 * MINUTE + 6);
+    assert_eq!(alerts.iter().count(), 0);
+}
+
+#[test]
+fn an_alert_that_comes_back_starts_anew() {
+    let mut alerts = Alerts::new(timing(0, 0));
+    holds(&mut alerts, 0);
+    alerts.take_due(0);
+    ends(&mut alerts, 10);
+    holds(&mut alerts, 20);
+    let alert = only(&alerts);
+    assert_eq!((alert.active_at, alert.resolved_at, alert.last_sent_at), (20, None, None));
+    assert_eq!(alerts.next_wake(), None, "the old alert's retention timer is gone");
+}
+
+#[test]
+fn rows_that_become_one_alert_are_an_error_until_one_goes() {
+    let mut alerts = Alerts::new(timing(0, 0));
+    let twin = Row { row: Labels::from_pairs([("__name__", "n"), ("i", "a")]), ..row("a", 2.0) };
+    holds(&mut alerts, 0);
+    assert_eq!(alerts.apply(10, vec![twin.clone()], &[]), Err(SAME_LABELS));
+    assert!(alerts.in_error());
+    assert_eq!(alerts.apply(20, vec![row("b", 1.0)], &[]), Err(SAME_LABELS));
+    assert_eq!(alerts.iter().count(), 1, "states stand still");
+    assert_eq!(alerts.apply(30, vec![], &[row("a", 1.0).row]), Ok(()));
+    let states: Vec<_> = alerts.iter().map(|(l, a)| (l.get("i").unwrap().to_owned(), a.active_at, a.value)).collect();
+    assert_eq!(states, [("a".to_owned(), 0, 2.0), ("b".to_owned(), 30, 1.0)]);
+}
+
+#[test]
+fn a_row_whose_templated_labels_change_becomes_another_alert() {
+    let mut alerts = Alerts::new(timing(0, 0));
+    holds(&mut alerts, 0);
+    alerts.apply(10, vec![Row { alert: key("z"), ..row("a", 2.0) }], &[]).unwrap();
+    let states: Vec<_> = alerts.iter().map(|(l, a)| (l.get("i").unwrap().to_owned(), a.state)).collect();
+    assert_eq!(states, [("a".to_owned(), State::Inactive), ("z".to_owned(), State::Firing)]);
+}
+
+#[test]
+fn a_longer_for_takes_firing_back_to_pending() {
+    let mut alerts = Alerts::new(timing(0, 0));
+    holds(&mut alerts, 0);
+    alerts.retime(timing(5 * MINUTE, 0), MINUTE);
+    assert_eq!((alerts.state(), alerts.next_wake()), (State::Pending, Some(5 * MINUTE)));
+    alerts.retime(timing(MINUTE, 0), 2 * MINUTE);
+    assert_eq!(alerts.state(), State::Firing);
+}
+
+#[test]
+fn limits_are_reported() {
+    let mut alerts = Alerts::new(Timing { limit: 1, ..timing(0, 0) });
+    alerts.apply(0, vec![row("a", 1.0), row("b", 1.0)], &[]).unwrap();
+    assert_eq!(alerts.over_limit().as_deref(), Some("exceeded limit of 1 with 2 alerts"));
+    alerts.clear();
+    alerts.apply(10, vec![], &[row("b", 1.0).row]).unwrap();
+    assert_eq!((alerts.over_limit(), only(&alerts).active_at), (None, 10));
+}
+
+#[test]
+fn samples_show_state_and_start() {
+    let mut alerts = Alerts::new(timing(MINUTE, 0));
+    holds(&mut alerts, 1_500);
+    let samples: Vec<String> = alerts.samples("A").iter().map(|(l, v)| format!("{l} {v}")).collect();
+    assert_eq!(samples, [
+        r#"ALERTS_FOR_STATE{alertname="A", i="a"} 1.5"#,
+        r#"ALERTS{alertname="A", alertstate="pending", i="a"} 1"#,
+    ]);
+}
+
+fn old(active_at: TimeMs, seen_at: TimeMs, firing: bool) -> Restored {
+    Restored { alert: key("a"), active_at, seen_at, firing, shared: false }
+}
+
+#[test]
+fn a_restart_keeps_what_was_firing() {
+    let mut alerts = Alerts::new(timing(MINUTE, 0));
+    alerts.restore(vec![old(0, 2 * MINUTE, true)], 3 * MINUTE, 10 * MINUTE);
+    assert!(alerts.take_due(3 * MINUTE).is_empty(), "not before its row was seen");
+    holds(&mut alerts, 3 * MINUTE + 1);
+    let alert = only(&alerts);
+    assert_eq!((alert.state, alert.active_at, alert.fired_at), (State::Firing, 0, Some(MINUTE)));
+    assert_eq!(alerts.take_due(3 * MINUTE + 1).len(), 1);
+    alerts.settle(4 * MINUTE);
+    assert_eq!(alerts.state(), State::Firing);
+}
+
+#[test]
+fn a_restart_keeps_how_long_a_condition_held() {
+    // 20 of 60 minutes held, 5 minutes down: 40 minutes remain.
+    let mut alerts = Alerts::new(timing(60 * MINUTE, 0));
+    alerts.restore(vec![old(0, 20 * MINUTE, false)], 25 * MINUTE, 10 * MINUTE);
+    holds(&mut alerts, 26 * MINUTE);
+    assert_eq!(alerts.next_wake(), Some(65 * MINUTE));
+    // 55 of 60 minutes held: at least the grace period remains.
+    let mut alerts = Alerts::new(timing(60 * MINUTE, 0));
+    alerts.restore(vec![old(0, 55 * MINUTE, false)], 58 * MINUTE, 10 * MINUTE);
+    holds(&mut alerts, 58 * MINUTE);
+    assert_eq!(alerts.next_wake(), Some(68 * MINUTE));
+    // A `for` shorter than the grace period goes on where it was.
+    let mut alerts = Alerts::new(timing(5 * MINUTE, 0));
+    alerts.restore(vec![old(0, 2 * MINUTE, false)], 3 * MINUTE, 10 * MINUTE);
+    holds(&mut alerts, 3 * MINUTE);
+    assert_eq!(alerts.next_wake(), Some(6 * MINUTE));
+}
+
+#[test]
+fn restored_alerts_whose_row_does_not_come_end() {
+    let mut alerts = Alerts::new(timing(0, 0));
+    alerts.restore(vec![old(0, MINUTE, true)], 2 * MINUTE, 0);
+    alerts.settle(3 * MINUTE);
+    assert_eq!(alerts.take_due(3 * MINUTE)[0].ends_at, 3 * MINUTE);
+    let mut shared = Alerts::new(timing(0, 0));
+    shared.restore(vec![Restored { shared: true, ..old(0, MINUTE, true) }], 2 * MINUTE, 0);
+    shared.settle(3 * MINUTE);
+    assert!(shared.take_due(3 * MINUTE).is_empty());
+}

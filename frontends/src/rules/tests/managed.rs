@@ -1,0 +1,373 @@
+//! The manager over fakes: views that a test drives by hand, a store that remembers, alerts that pile up.
+
+use crate::rules::core::Core;
+use crate::rules::file::{AlertOptions, Group, Rhythm, Rule, fake_compile};
+use crate::rules::inbox::Inbox;
+use crate::rules::manager::{Manager, Options, Ports};
+use crate::rules::ports::{Notify, OutgoingAlert, StateStore, Views};
+use crate::rules::template::QueryFn;
+use engine::live::{Sink, TapEvent, TapId, ViewId, ViewKind, ViewSpec};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::clock::ManualClock;
+use storage::metrics::Metrics;
+use storage::model::value::is_stale;
+use storage::model::{Labels, Matcher, SeriesRef, TimeMs, shard_of};
+use storage::store::{Appended, Columns, GroupId, StoreError};
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+
+#[derive(Default)]
+struct FakeViews {
+    state: Mutex<BTreeMap<u64, (ViewSpec, Vec<Box<dyn Sink>>)>>,
+    next: Mutex<u64>,
+}
+
+impl Views for FakeViews {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+        if view.name == "Refused" {
+            return Err("the plan cannot stand".to_owned());
+        }
+        let mut next = self.next.lock();
+        *next += 1;
+        self.state.lock().insert(*next, (view, Vec::new()));
+        Ok(ViewId(*next))
+    }
+    fn remove(&self, view: ViewId) {
+        self.state.lock().remove(&view.0);
+    }
+    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
+        self.state.lock().get_mut(&view.0).unwrap().1.push(sink);
+        TapId(view.0)
+    }
+    fn untap(&self, tap: TapId) {
+        self.state.lock().get_mut(&tap.0).unwrap().1.clear();
+    }
+}
+
+impl FakeViews {
+    fn push(&self, name: &str, event: TapEvent) {
+        let mut state = self.state.lock();
+        let (_, sinks) = state.values_mut().find(|(spec, _)| spec.name == name).unwrap();
+        sinks.retain_mut(|sink| sink.push(event.clone()));
+    }
+    fn names(&self) -> Vec<(u64, String)> {
+        self.state.lock().iter().map(|(id, (spec, _))| (*id, spec.name.clone())).collect()
+    }
+}
+
+#[derive(Default)]
+struct FakeStore {
+    slots: Mutex<BTreeMap<(u16, u32), Labels>>,
+    samples: Mutex<Vec<(Labels, TimeMs, f64)>>,
+}
+
+impl StateStore for FakeStore {
+    fn open_group(&self, _: &str, shard: u16) -> GroupId {
+        GroupId(u32::from(shard))
+    }
+    fn resolve(&self, labels: &Labels) -> SeriesRef {
+        let mut slots = self.slots.lock();
+        if let Some(((shard, slot), _)) = slots.iter().find(|(_, l)| *l == labels) {
+            return SeriesRef { shard: *shard, slot: *slot };
+        }
+        let series = SeriesRef { shard: shard_of(labels), slot: slots.len() as u32 };
+        slots.insert((series.shard, series.slot), labels.clone());
+        series
+    }
+    fn append(&self, batch: &Columns) -> Result<Appended, StoreError> {
+        assert_eq!(batch.layout.slots.len(), batch.values.len());
+        let slots = self.slots.lock();
+        for (slot, value) in batch.layout.slots.iter().zip(batch.values.iter()) {
+            let labels = slots[&(batch.group.0 as u16, *slot)].clone();
+            self.samples.lock().push((labels, batch.t, *value));
+        }
+        Ok(Appended::default())
+    }
+    fn newest(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
+        let mut newest: BTreeMap<Labels, (TimeMs, f64)> = BTreeMap::new();
+        for (labels, t, v) in self.samples.lock().iter() {
+            if (from..=to).contains(t) && matchers.iter().all(|m| m.matches_labels(labels)) {
+                newest.insert(labels.clone(), (*t, *v));
+            }
+        }
+        Ok(newest.into_iter().map(|(l, (t, v))| (l, t, v)).collect())
+    }
+}
+
+impl FakeStore {
+    fn take(&self) -> Vec<String> {
+        let print = |(labels, t, v): (Labels, TimeMs, f64)| {
+            let value = if is_stale(v) { "stale".to_owned() } else { v.to_string() };
+            format!("{t} {labels} {value}")
+        };
+        let mut lines: Vec<String> = std::mem::take(&mut *self.samples.lock()).into_iter().map(print).collect();
+        lines.sort();
+        lines
+    }
+}
+
+#[derive(Default)]
+struct Sent(Mutex<Vec<OutgoingAlert>>);
+impl Notify for Sent {
+    fn send(&self, alerts: Vec<OutgoingAlert>) {
+        self.0.lock().extend(alerts);
+    }
+}
+
+struct NoQuery;
+impl QueryFn for NoQuery {
+    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+        Err("no data".to_owned())
+    }
+}
+
+#[derive(Default)]
+struct House {
+    views: Arc<FakeViews>,
+    store: Arc<FakeStore>,
+    sent: Arc<Sent>,
+    clock: Arc<ManualClock>,
+    metrics: Metrics,
+}
+
+impl House {
+    fn ports(&self) -> Ports {
+        Ports {
+            views: self.views.clone(),
+            store: self.store.clone(),
+            notify: self.sent.clone(),
+            query: Arc::new(NoQuery),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+    fn core(&self) -> Core {
+        let options = Options { external_url: "http://p:9090/".into(), ..Options::default() };
+        Core::new(self.ports(), options, Arc::new(Inbox::default()))
+    }
+    fn take_sent(&self) -> Vec<OutgoingAlert> {
+        std::mem::take(&mut *self.sent.0.lock())
+    }
+}
+
+fn alert(name: &str, expr: &str, hold: i64) -> Rule {
+    let annotations = vec![("text".to_owned(), "{{ $labels.instance }} at {{ $value }}".to_owned())];
+    Rule {
+        name: name.to_owned(),
+        expr: fake_compile(expr).unwrap(),
+        labels: vec![("severity".to_owned(), "page".to_owned())],
+        alert: Some(AlertOptions { hold, keep_firing_for: 0, annotations }),
+    }
+}
+
+fn group(rules: Vec<Rule>) -> Group {
+    Group {
+        file: "f.yml".into(),
+        name: "g".into(),
+        interval: MINUTE,
+        query_offset: 0,
+        limit: 0,
+        rhythm: Rhythm::Continuous,
+        rules,
+    }
+}
+
+fn row(instance: &str) -> Labels {
+    Labels::from_pairs([("__name__", "up"), ("instance", instance)])
+}
+
+fn delta(t: TimeMs, up: &[(&str, f64)], gone: &[&str]) -> TapEvent {
+    TapEvent::Delta {
+        t,
+        upsert: up.iter().map(|(i, v)| (row(i), *v)).collect(),
+        remove: gone.iter().map(|i| row(i)).collect(),
+    }
+}
+
+/// Steps from wake to wake until something was sent; the time of that step.
+fn until_sent(house: &House, core: &mut Core, from: TimeMs) -> TimeMs {
+    let mut now = from;
+    while now < from + 5 * MINUTE {
+        let wake = core.step(now);
+        if !house.sent.0.lock().is_empty() {
+            return now;
+        }
+        now = wake;
+    }
+    panic!("nothing was sent")
+}
+
+#[test]
+fn an_alert_is_sent_at_the_step_in_which_its_row_arrives() {
+    let house = House::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 1_000).unwrap();
+    house.views.push("Down", delta(1_500, &[("a:1", 0.0)], &[]));
+    core.step(1_510);
+    let sent = house.take_sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].labels.to_string(), r#"{alertname="Down", instance="a:1", severity="page"}"#);
+    assert_eq!(sent[0].annotations, [("text".to_owned(), "a:1 at 0".to_owned())]);
+    assert_eq!((sent[0].starts_at, sent[0].ends_at), (1_500, 1_510 + 4 * MINUTE));
+    assert_eq!(sent[0].generator_url, "http://p:9090/graph?g0.expr=up&g0.tab=1");
+    assert_eq!(house.store.take(), [
+        r#"1500 ALERTS_FOR_STATE{alertname="Down", instance="a:1", severity="page"} 1.5"#,
+        r#"1500 ALERTS{alertname="Down", alertstate="firing", instance="a:1", severity="page"} 1"#,
+    ]);
+    house.views.push("Down", delta(2_000, &[], &["a:1"]));
+    core.step(2_010);
+    let sent = house.take_sent();
+    assert!(sent[0].resolved && sent[0].ends_at == 2_000);
+    assert!(house.store.take().iter().all(|line| line.starts_with("2000 ") && line.ends_with(" stale")));
+}
+
+#[test]
+fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
+    let house = House::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Down", "up", 10 * SECOND)])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
+    core.step(1_000);
+    assert!(house.take_sent().is_empty());
+    house.store.take();
+    let now = until_sent(&house, &mut core, 1_000);
+    let sent = house.take_sent();
+    assert_eq!((sent[0].starts_at, now), (11_000, 11_100), "fires at the exact time, once late events are ruled out");
+    let written = house.store.take();
+    assert!(written.iter().any(|l| l.contains("pending") && l.ends_with("stale")), "{written:?}");
+    assert!(written.iter().any(|l| l.contains("firing") && l.ends_with(" 1")), "{written:?}");
+}
+
+#[test]
+fn alerts_are_written_in_the_slots_of_their_group() {
+    let house = House::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    let mut now = 600;
+    while now < 5 * MINUTE {
+        now = core.step(now);
+    }
+    let mut times: Vec<TimeMs> = house
+        .store
+        .take()
+        .iter()
+        .filter(|l| l.contains("ALERTS{"))
+        .map(|l| l.split(' ').next().unwrap().parse().unwrap())
+        .collect();
+    times.sort_unstable();
+    let slots = &times[1..];
+    assert_eq!(times[0], 500, "at the change");
+    assert!(slots.len() >= 4 && slots.windows(2).all(|w| w[1] - w[0] == MINUTE), "{times:?}");
+}
+
+#[test]
+fn a_reload_is_all_or_nothing_and_keeps_state() {
+    let house = House::default();
+    let mut core = house.core();
+    let labels = Labels::default();
+    core.apply(vec![group(vec![alert("Down", "up", 0), alert("Gone", "x", 0)])], &labels, 0).unwrap();
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(600);
+    house.take_sent();
+    let bad = group(vec![alert("Other", "z", 0), alert("Refused", "y", 0)]);
+    let error = core.apply(vec![bad], &labels, 700).unwrap_err();
+    assert_eq!(error, r#"f.yml: group "g", rule "Refused": the plan cannot stand"#);
+    assert_eq!(house.views.names(), [(1, "Down".to_owned()), (2, "Gone".to_owned())]);
+    // Another order, another annotation, a new rule, one rule less.
+    let mut changed = alert("Down", "up", 0);
+    changed.alert.as_mut().unwrap().annotations.clear();
+    core.apply(vec![group(vec![alert("New", "n", 0), changed])], &labels, 800).unwrap();
+    assert_eq!(house.views.names().iter().map(|(i, n)| (*i, n.as_str())).collect::<Vec<_>>(), [(1, "Down"), (4, "New")]);
+    core.step(900);
+    assert!(house.take_sent().is_empty(), "the alert is known and not due again");
+    let rules = &core.snapshot(900)[0].rules;
+    let down = rules[1].alerting.as_ref().unwrap();
+    assert_eq!((down.alerts[0].active_at, down.alerts[0].annotations.len()), (500, 0));
+}
+
+#[test]
+fn a_restart_finds_its_alerts_again() {
+    let house = House::default();
+    let rules = || vec![group(vec![alert("Down", "up", 5 * MINUTE)])];
+    let mut core = house.core();
+    core.apply(rules(), &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
+    core.step(1_300);
+    core.step(6 * MINUTE);
+    assert_eq!(house.take_sent().len(), 1);
+    // The process dies; another one opens the same store five minutes later.
+    let second = House { store: house.store.clone(), ..House::default() };
+    let mut core = second.core();
+    let start = 11 * MINUTE;
+    core.apply(rules(), &Labels::default(), start).unwrap();
+    second.views.push("Down", TapEvent::Snapshot { t: start + 10, rows: vec![(row("a:1"), 0.0)] });
+    core.step(start + 20);
+    let sent = second.take_sent();
+    assert_eq!(sent.len(), 1, "it fires on without waiting again");
+    assert_eq!(sent[0].starts_at, 1_234 + 5 * MINUTE);
+    let snapshot = core.snapshot(start + 20);
+    assert_eq!(snapshot[0].rules[0].alerting.as_ref().unwrap().alerts[0].active_at, 1_234);
+}
+
+#[test]
+fn recording_rules_become_recorded_views_and_report_their_health() {
+    let house = House::default();
+    let mut core = house.core();
+    let record = Rule { name: "a:b".into(), alert: None, ..alert("", "up", 0) };
+    core.apply(vec![group(vec![record])], &Labels::default(), 0).unwrap();
+    let spec = house.views.state.lock().values().next().unwrap().0.clone();
+    match spec.kind {
+        ViewKind::Recorded { record, interval, offset, .. } => {
+            assert_eq!((record.as_str(), interval), ("a:b", MINUTE));
+            assert!((0..MINUTE).contains(&offset));
+        }
+        ViewKind::Continuous => panic!("a recording rule must be recorded"),
+    }
+    house.views.push("a:b", TapEvent::Progress { t: 100 });
+    core.step(200);
+    let rule = &core.snapshot(200)[0].rules[0];
+    assert_eq!((rule.health.as_str(), rule.last_evaluation), ("ok", Some(100)));
+    house.views.push("a:b", TapEvent::Failed { t: 300, error: "too many".into() });
+    core.step(400);
+    let rule = &core.snapshot(400)[0].rules[0];
+    assert_eq!((rule.health.as_str(), rule.health.last_error()), ("err", "too many"));
+    let metrics = house.metrics.render();
+    assert!(metrics.contains("prometheus_rule_evaluations_total{rule_group=\"f.yml;g\"} 2"), "{metrics}");
+    assert!(metrics.contains("prometheus_rule_evaluation_failures_total{rule_group=\"f.yml;g\"} 1"), "{metrics}");
+    assert!(metrics.contains("prometheus_rule_group_rules{rule_group=\"f.yml;g\"} 1"), "{metrics}");
+}
+
+#[test]
+fn with_evaluation_interval_alerts_wait_for_their_slot() {
+    let house = House::default();
+    let mut core = house.core();
+    let group = Group { rhythm: Rhythm::Interval, ..group(vec![alert("Down", "up", 0)]) };
+    core.apply(vec![group], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
+    core.step(20);
+    assert!(house.take_sent().is_empty());
+    let now = until_sent(&house, &mut core, 20);
+    let starts_at = house.take_sent()[0].starts_at;
+    assert!(starts_at > 10 && now - starts_at <= 200, "started at {starts_at}, seen at {now}");
+}
+
+#[test]
+fn the_thread_answers_and_ends() {
+    let house = House::default();
+    let manager = Manager::start(house.ports(), Options::default()).unwrap();
+    manager.apply(vec![group(vec![alert("Down", "up", 0)])], Labels::default()).unwrap();
+    house.views.push("Down", delta(0, &[("a:1", 1.0)], &[]));
+    let firing = |m: &Manager| m.snapshot().unwrap()[0].rules[0].alerting.as_ref().unwrap().alerts.len();
+    let began = std::time::Instant::now();
+    while firing(&manager) == 0 {
+        assert!(began.elapsed().as_secs() < 10, "the event never arrived");
+        std::thread::yield_now();
+    }
+    assert_eq!(house.take_sent().len(), 1);
+    manager.stop();
+    assert!(manager.snapshot().is_err());
+}

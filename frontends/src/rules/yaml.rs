@@ -1,0 +1,253 @@
+//! What is wrong with a YAML file: file, line, column, the fault and its remedy.
+//!
+//! Rule files and the main configuration share this vocabulary. Text inside a scalar (an expression, a
+//! template) is mapped back to the file by [`inside_scalar`], so that an editor can jump to it.
+
+use super::limits::{FILE_BYTES, HINT_DISTANCE};
+use serde::de::DeserializeOwned;
+use serde_saphyr::{Location, Spanned};
+use std::io::Read;
+use std::path::Path;
+
+/// A fault in a file. Prints `file:line:column: what; fix`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The file, as it was named.
+    pub file: String,
+    /// Line, from 1; 0: the file as a whole.
+    pub line: u64,
+    /// Column in characters, from 1.
+    pub column: u64,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it; may be empty.
+    pub fix: String,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        write!(f, ": {}", self.what)?;
+        if self.fix.is_empty() { Ok(()) } else { write!(f, "; {}", self.fix) }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl Fault {
+    /// A fault at a place of a file.
+    pub fn at(file: &str, place: Location, what: impl Into<String>, fix: impl Into<String>) -> Fault {
+        Fault {
+            file: file.to_owned(),
+            line: place.line(),
+            column: place.column(),
+            what: what.into(),
+            fix: fix.into(),
+        }
+    }
+
+    /// A fault of the file as a whole.
+    pub fn whole(file: &str, what: impl Into<String>, fix: impl Into<String>) -> Fault {
+        Fault::at(file, Location::UNKNOWN, what, fix)
+    }
+}
+
+/// Reads a text file of at most [`FILE_BYTES`].
+pub fn read_text(path: &Path) -> Result<String, Fault> {
+    let name = path.display().to_string();
+    let open = std::fs::File::open(path)
+        .map_err(|e| Fault::whole(&name, format!("cannot be opened: {e}"), "check the path and its permissions"))?;
+    let mut text = String::new();
+    let mut limited = open.take(FILE_BYTES + 1);
+    limited
+        .read_to_string(&mut text)
+        .map_err(|e| Fault::whole(&name, format!("cannot be read as UTF-8 text: {e}"), "save it as UTF-8"))?;
+    if text.len() as u64 > FILE_BYTES {
+        return Err(Fault::whole(&name, format!("larger than {FILE_BYTES} bytes"), "split it"));
+    }
+    Ok(text)
+}
+
+/// Parses YAML strictly; an empty document counts as `{}`.
+pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Fault> {
+    parse_with(file, text, &|_| Vec::new())
+}
+
+/// As [`parse`]; `known` lists the fields of a type that reports unknown ones in Prometheus' words
+/// (`field x not found in type config.ScrapeConfig`).
+pub fn parse_with<T: DeserializeOwned>(
+    file: &str,
+    text: &str,
+    known: &dyn Fn(&str) -> Vec<&'static str>,
+) -> Result<T, Fault> {
+    let mut options = serde_saphyr::Options::default();
+    options.with_snippet = false;
+    let empty = text.lines().all(|l| {
+        let l = l.trim();
+        l.is_empty() || l.starts_with('#') || l == "---"
+    });
+    let text = if empty { "{}" } else { text };
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| explain(file, &e, known))
+}
+
+/// A parser's error as a fault.
+fn explain(file: &str, error: &serde_saphyr::Error, known: &dyn Fn(&str) -> Vec<&'static str>) -> Fault {
+    use serde_saphyr::Error as E;
+    let error = error.without_snippet();
+    let place = error.location().unwrap_or(Location::UNKNOWN);
+    let (what, fix) = match error {
+        E::SerdeUnknownField { field, expected, .. } => {
+            (format!("unknown field {field:?}"), suggestion(field, expected))
+        }
+        E::SerdeUnknownVariant { variant, expected, .. } => {
+            (format!("unknown value {variant:?}"), suggestion(variant, expected))
+        }
+        E::SerdeMissingField { field, .. } => (format!("the field {field:?} is missing"), format!("add `{field}: …`")),
+        E::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().unwrap_or("?");
+            (format!("the key {key:?} appears twice"), "keep one of them".to_owned())
+        }
+        E::SerdeInvalidType { unexpected, expected, .. } => {
+            (format!("found {unexpected}, expected {expected}"), String::new())
+        }
+        E::NullIntoString { .. } => ("a value is missing".to_owned(), "write one, or \"\" for empty".to_owned()),
+        E::Message { msg, .. } => match not_found(msg) {
+            Some((field, kind)) => (format!("unknown field {field:?}"), suggestion(field, &known(kind))),
+            None => (msg.clone(), String::new()),
+        },
+        E::Unexpected { expected, .. } => (format!("expected {expected}"), "check the indentation".to_owned()),
+        other => (strip_place(&other.to_string()), String::new()),
+    };
+    Fault::at(file, place, what, fix)
+}
+
+/// Field and type of `field x not found in type y`.
+fn not_found(message: &str) -> Option<(&str, &str)> {
+    message.strip_prefix("field ")?.split_once(" not found in type ")
+}
+
+/// The parser repeats the place in its text: once is enough.
+fn strip_place(text: &str) -> String {
+    let first = text.lines().next().unwrap_or("not valid YAML");
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    match first.rfind(" at line ") {
+        Some(at) => first[..at].to_owned(),
+        None => first.to_owned(),
+    }
+}
+
+/// "did you mean …", or the list of what is possible.
+pub fn suggestion<S: AsRef<str>>(word: &str, known: &[S]) -> String {
+    let best = known.iter().map(|k| (distance(word, k.as_ref()), k.as_ref())).min();
+    match best {
+        Some((d, name)) if d <= HINT_DISTANCE.min(word.len().div_ceil(2)) => format!("did you mean {name:?}?"),
+        Some(_) => {
+            let mut names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+            names.sort_unstable();
+            format!("possible here: {}", names.join(", "))
+        }
+        None => "remove it".to_owned(),
+    }
+}
+
+/// Edits (insert, delete, replace a character) from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replace = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Line and column of a place inside a scalar's text (`line`, `column` from 1), in the file.
+/// Falls back to the scalar itself where its lines are folded.
+pub fn inside_scalar(source: &str, scalar: Location, line: u64, column: u64) -> (u64, u64) {
+    let here = (scalar.line(), scalar.column());
+    let lines: Vec<&str> = source.lines().take(scalar.line() as usize).collect();
+    let Some((own, before)) = lines.split_last() else { return here };
+    match block_indicator(before) {
+        // The scalar begins at its first line of text.
+        Some('|') => return (here.0 + line - 1, here.1 + column - 1),
+        Some(_) => return here,
+        None => {}
+    }
+    let head = own.chars().nth(scalar.column().saturating_sub(1) as usize);
+    let quoted = matches!(head, Some('"' | '\''));
+    if line == 1 { (here.0, here.1 + column - 1 + u64::from(quoted)) } else { here }
+}
+
+/// `|` or `>` if the last line of text before a scalar opens a block with it.
+fn block_indicator(before: &[&str]) -> Option<char> {
+    let line = before.iter().rev().find(|l| !l.trim().is_empty())?;
+    let last = line.split_whitespace().next_back()?;
+    let mut chars = last.chars();
+    let first = chars.next().filter(|c| matches!(c, '|' | '>'))?;
+    chars.all(|c| c.is_ascii_digit() || matches!(c, '+' | '-')).then_some(first)
+}
+
+/// A Prometheus duration in a YAML scalar, ms.
+pub fn duration(file: &str, text: &Spanned<String>) -> Result<i64, Fault> {
+    storage::model::time::parse_duration(&text.value)
+        .map_err(|e| Fault::at(file, text.referenced, e, "write a number and a unit: 15s, 5m, 1h30m, 2d"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Doc {
+        #[serde(default)]
+        interval: Option<Spanned<String>>,
+        #[serde(default)]
+        flag: bool,
+    }
+
+    #[test]
+    fn faults_name_place_and_remedy() {
+        let cases = [
+            ("interval: 1m\nintervall: 2m\n", r#"f.yml:2:1: unknown field "intervall"; did you mean "interval"?"#),
+            ("colour: red\n", r#"f.yml:1:1: unknown field "colour"; possible here: flag, interval"#),
+            ("flag: true\nflag: true\n", r#"f.yml:2:1: the key "flag" appears twice; keep one of them"#),
+        ];
+        for (text, want) in cases {
+            let got = parse::<Doc>("f.yml", text).unwrap_err().to_string();
+            assert_eq!(got, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn yaml_1_1_booleans_and_empty_files_are_accepted() {
+        assert!(parse::<Doc>("f.yml", "flag: yes\n").unwrap().flag);
+        let empty = parse::<Doc>("f.yml", "# nothing\n").unwrap();
+        assert!(empty.interval.is_none() && !empty.flag);
+    }
+
+    #[test]
+    fn durations_are_checked_at_their_place() {
+        let doc = parse::<Doc>("f.yml", "interval: 5 minutes\n").unwrap();
+        let fault = duration("f.yml", &doc.interval.unwrap()).unwrap_err();
+        assert_eq!((fault.line, fault.column), (1, 11));
+        assert!(fault.to_string().contains("not a valid duration string"), "{fault}");
+    }
+
+    #[test]
+    fn places_inside_scalars() {
+        let source = "a: foo bar\nb: |\n  one\n  two x\nc: 'q r'\n";
+        let doc: std::collections::BTreeMap<String, Spanned<String>> = parse("f.yml", source).unwrap();
+        assert_eq!(inside_scalar(source, doc["a"].referenced, 1, 5), (1, 8));
+        assert_eq!(inside_scalar(source, doc["b"].referenced, 2, 5), (4, 7));
+        assert_eq!(inside_scalar(source, doc["c"].referenced, 1, 3), (5, 7));
+    }
+}

@@ -1,0 +1,68 @@
+//! From the rules to the Alertmanagers: the rules' words become the connector's.
+
+use crate::config::Config;
+use crate::flags::Flags;
+use connectors::alertmanager::{Alert, Notifier};
+use frontends::http::sources::Alertmanagers;
+use frontends::rules::ports::{Notify, OutgoingAlert};
+use std::time::Duration;
+use storage::metrics::Metrics;
+
+/// Longest wait for queued alerts when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Alerts {
+    notifier: Notifier,
+    runtime: tokio::runtime::Handle,
+    drain: bool,
+}
+
+impl Alerts {
+    /// Without Alertmanagers yet. Must be called on the async runtime.
+    pub fn new(flags: &Flags, metrics: &Metrics) -> Alerts {
+        Alerts {
+            notifier: Notifier::new(metrics, flags.notification_queue()),
+            runtime: tokio::runtime::Handle::current(),
+            drain: flags.drain_notifications(),
+        }
+    }
+
+    /// Makes the `alerting` block of `config` the one in force.
+    pub fn apply(&self, config: &Config) -> Result<(), String> {
+        let external = config.external_labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+        self.notifier.apply(&config.alerting, &external)
+    }
+
+    /// Gives queued alerts a moment to leave.
+    pub fn close(&self) {
+        if self.drain && !self.runtime.block_on(self.notifier.drain(DRAIN)) {
+            tracing::warn!("alerts were still queued at the end and were not sent");
+        }
+    }
+}
+
+impl Notify for Alerts {
+    fn send(&self, alerts: Vec<OutgoingAlert>) {
+        let alert = |a: OutgoingAlert| Alert {
+            labels: a.labels,
+            annotations: a.annotations.into_iter().collect(),
+            starts_at: a.starts_at,
+            ends_at: a.ends_at,
+            generator_url: a.generator_url,
+        };
+        // The queues' senders are started on demand: the rules thread must find the runtime.
+        let _guard = self.runtime.enter();
+        self.notifier.send(alerts.into_iter().map(alert).collect());
+    }
+}
+
+impl Alertmanagers for Alerts {
+    fn active(&self) -> Vec<String> {
+        self.notifier.active()
+    }
+
+    fn dropped(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,56 @@
+//! `prometheus.yml`: read strictly, checked as a whole, handed out in the words of the rooms.
+//!
+//! [`load`] reads the file and everything it names; [`print`] writes it back for `/api/v1/status/config`, in
+//! one normal form and without secrets. Faults are [`frontends::rules::yaml::Fault`]s.
+
+mod alerting;
+mod load;
+mod print;
+mod storage_block;
+
+pub use alerting::{Alerting, AlertmanagerConfig};
+pub use load::{load, parse};
+pub use storage_block::StorageBlock;
+
+use connectors::scrape::config::{GlobalScrape, Job};
+use frontends::rules::yaml::Fault;
+use std::path::PathBuf;
+use storage::model::Labels;
+
+/// What is wrong with a configuration: prints `file:line:column: what; fix`.
+pub type ConfigError = Fault;
+
+/// Something that loads but probably does not do what was meant.
+pub type Warning = Fault;
+
+/// A checked configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// `global`, with `external_labels` as written.
+    pub global: GlobalScrape,
+    /// `global.external_labels`, with `${VAR}` filled in.
+    pub external_labels: Labels,
+    /// The files that `rule_files` matches, sorted per pattern.
+    pub rule_files: Vec<PathBuf>,
+    /// All files that were read for it besides the rule files: what auto-reload watches.
+    pub sources: Vec<PathBuf>,
+    /// The scrape jobs, of `scrape_configs` and of `scrape_config_files`.
+    pub jobs: Vec<Job>,
+    /// `alerting`.
+    pub alerting: Alerting,
+    /// `storage`.
+    pub storage: StorageBlock,
+    /// `remote_write`, kept as written.
+    pub remote_write: Vec<serde_json::Value>,
+    /// `remote_read`, kept as written.
+    pub remote_read: Vec<serde_json::Value>,
+    /// The normal form, without secrets.
+    pub text: String,
+}
+
+impl Config {
+    /// `global.evaluation_interval`, ms.
+    pub fn evaluation_interval(&self) -> i64 {
+        self.global.keys.evaluation_interval.0
+    }
+}

@@ -1,0 +1,202 @@
+//! The normal form of a configuration, for `/api/v1/status/config`: defaults written out, blocks in Prometheus'
+//! order, secrets hidden. It is written from the document itself, so that nothing the file says is lost.
+
+use super::Config;
+use connectors::secret::HIDDEN;
+use frontends::rules::yaml::{self, Fault};
+use serde_json::{Map, Value};
+
+/// The blocks in the order in which Prometheus prints them.
+const ORDER: [&str; 11] = [
+    "global", "runtime", "alerting", "rule_files", "scrape_config_files", "scrape_configs", "storage", "tracing",
+    "remote_write", "remote_read", "otlp",
+];
+
+/// Keys whose values nobody may see.
+const SECRETS: [&str; 12] = [
+    "password", "credentials", "bearer_token", "client_secret", "client_certificate_key", "secret_key", "secrets",
+    "key", "token", "account_key", "application_credential_secret", "consumer_key",
+];
+
+/// The text of `source` in normal form.
+pub(super) fn normal_form(file: &str, source: &str, config: &Config) -> Result<String, Fault> {
+    let mut document: Map<String, Value> = yaml::parse(file, source)?;
+    document.insert("global".to_owned(), global(document.get("global"), config));
+    if let Some(Value::Array(jobs)) = document.get_mut("scrape_configs") {
+        for (written, job) in jobs.iter_mut().zip(&config.jobs) {
+            *written = scrape(written, job);
+        }
+    }
+    let mut out = String::new();
+    for key in ORDER {
+        if let Some(value) = document.get(key).filter(|v| !v.is_null()) {
+            entry(&mut out, 0, key, &hidden(key, value));
+        }
+    }
+    Ok(out)
+}
+
+fn over(defaults: Vec<(&str, Value)>, written: Option<&Value>) -> Value {
+    let mut map: Map<String, Value> = defaults.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    if let Some(Value::Object(written)) = written {
+        let said = written.iter().filter(|(_, v)| !v.is_null());
+        map.extend(said.map(|(k, v)| (k.clone(), v.clone())));
+    }
+    Value::Object(map)
+}
+
+fn global(written: Option<&Value>, config: &Config) -> Value {
+    let keys = &config.global.keys;
+    let timeout = keys.scrape_timeout.map_or_else(
+        || storage::model::time::format_duration(keys.scrape_interval.0.min(10_000)),
+        |timeout| timeout.to_string(),
+    );
+    let mut value = over(
+        vec![
+            ("scrape_interval", keys.scrape_interval.to_string().into()),
+            ("scrape_timeout", timeout.into()),
+            ("scrape_protocols", protocols()),
+            ("evaluation_interval", keys.evaluation_interval.to_string().into()),
+        ],
+        written,
+    );
+    if !config.external_labels.is_empty() {
+        let labels: Map<String, Value> =
+            config.external_labels.iter().map(|(n, v)| (n.to_owned(), v.into())).collect();
+        value["external_labels"] = Value::Object(labels);
+    }
+    value
+}
+
+fn protocols() -> Value {
+    ["OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText1.0.0", "PrometheusText0.0.4"].as_slice().into()
+}
+
+fn scrape(written: &Value, job: &connectors::scrape::config::Job) -> Value {
+    let keys = &job.config.keys;
+    over(
+        vec![
+            ("job_name", job.name().into()),
+            ("honor_timestamps", keys.honor_timestamps.into()),
+            ("track_timestamps_staleness", keys.track_timestamps_staleness.into()),
+            ("scrape_interval", job.interval.to_string().into()),
+            ("scrape_timeout", job.timeout.to_string().into()),
+            ("metrics_path", keys.metrics_path.as_str().into()),
+            ("scheme", keys.scheme.as_str().into()),
+            ("enable_compression", keys.enable_compression.into()),
+            ("follow_redirects", job.config.http.follow_redirects.into()),
+            ("enable_http2", job.config.http.enable_http2.into()),
+        ],
+        Some(written),
+    )
+}
+
+/// A value without its secrets; `key` is what it stands under.
+fn hidden(key: &str, value: &Value) -> Value {
+    match value {
+        Value::Array(items) if key == "secrets" => Value::Array(items.iter().map(|_| HIDDEN.into()).collect()),
+        Value::Array(items) => Value::Array(items.iter().map(|item| hidden(key, item)).collect()),
+        Value::Object(map) => Value::Object(map.iter().map(|(k, v)| (k.clone(), hidden(k, v))).collect()),
+        Value::Null => Value::Null,
+        _ if SECRETS.contains(&key) => HIDDEN.into(),
+        Value::String(text) if text.contains("://") => without_password(text).into(),
+        other => other.clone(),
+    }
+}
+
+/// A URL whose password is hidden, as Prometheus prints it.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(authority_end);
+    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
+        Some((user, host)) => format!("{scheme}://{user}:{HIDDEN}@{host}{tail}"),
+        None => url.to_owned(),
+    }
+}
+
+fn entry(out: &mut String, depth: usize, key: &str, value: &Value) {
+    out.push_str(&"  ".repeat(depth));
+    out.push_str(&scalar(key));
+    out.push(':');
+    node(out, depth, value);
+}
+
+/// A value after its key: on the same line, or below it.
+fn node(out: &mut String, depth: usize, value: &Value) {
+    match value {
+        Value::Object(map) if map.is_empty() => out.push_str(" {}\n"),
+        Value::Array(items) if items.is_empty() => out.push_str(" []\n"),
+        Value::Object(map) => {
+            out.push('\n');
+            map.iter().for_each(|(k, v)| entry(out, depth + 1, k, v));
+        }
+        Value::Array(items) => {
+            out.push('\n');
+            items.iter().for_each(|item| list_item(out, depth, item));
+        }
+        leaf => {
+            out.push(' ');
+            out.push_str(&leaf_text(leaf));
+            out.push('\n');
+        }
+    }
+}
+
+/// An item of a list, which stands at the depth of its key.
+fn list_item(out: &mut String, depth: usize, item: &Value) {
+    let indent = "  ".repeat(depth);
+    match item {
+        Value::Object(map) if !map.is_empty() => {
+            let mut inner = String::new();
+            map.iter().for_each(|(k, v)| entry(&mut inner, depth + 1, k, v));
+            // The dash takes the place of the first key's last two columns.
+            out.push_str(&format!("{indent}- {}", inner.trim_start_matches(' ')));
+        }
+        other => {
+            out.push_str(&format!("{indent}-"));
+            node(out, depth + 1, other);
+        }
+    }
+}
+
+fn leaf_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => scalar(text),
+        other => other.to_string(),
+    }
+}
+
+/// A string as a YAML scalar: plain where it cannot be taken for something else.
+fn scalar(text: &str) -> String {
+    let special = ["true", "false", "yes", "no", "on", "off", "null", "~", "y", "n", ""];
+    let first = text.chars().next().unwrap_or(' ');
+    let plain = (first.is_ascii_alphabetic() || first == '/' || first == '_' || first == '<' || first == '(')
+        && !special.contains(&text.to_ascii_lowercase().as_str())
+        && !text.contains(": ")
+        && !text.contains(" #")
+        && !text.ends_with([':', ' '])
+        && !text.chars().any(char::is_control);
+    let duration = storage::model::time::parse_duration(text).is_ok() && text != "0";
+    if plain || duration { text.to_owned() } else { Value::String(text.to_owned()).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lose_their_passwords() {
+        assert_eq!(without_password("http://u:p@h:1/x?a=b"), "http://u:<secret>@h:1/x?a=b");
+        assert_eq!(without_password("http://h:1/x@y:z"), "http://h:1/x@y:z");
+    }
+
+    #[test]
+    fn scalars_are_quoted_where_they_must_be() {
+        let cases = [("a b", "a b"), ("true", "\"true\""), ("15s", "15s"), ("10", "\"10\""), ("a: b", "\"a: b\""),
+            ("", "\"\""), ("<secret>", "<secret>"), ("(.+)", "(.+)"), ("{a}", "\"{a}\""), ("1.0", "\"1.0\"")];
+        for (text, want) in cases {
+            assert_eq!(scalar(text), want);
+        }
+    }
+}

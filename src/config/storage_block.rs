@@ -1,0 +1,116 @@
+//! The `storage` block: Prometheus 3's keys, and the five old spellings that people write into the file although
+//! Prometheus knows them as flags only. Those are accepted with a warning; real keys and flags win.
+
+use super::Warning;
+use connectors::units::{Bytes, Millis};
+use frontends::rules::yaml::Fault;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use std::path::PathBuf;
+
+/// What the file says about storage; `None`: nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StorageBlock {
+    /// The data directory.
+    pub path: Option<PathBuf>,
+    /// Samples older than this may go, ms.
+    pub retention_time: Option<i64>,
+    /// The oldest blocks go when all are larger than this, bytes.
+    pub retention_size: Option<u64>,
+    /// How late a sample may come, ms.
+    pub out_of_order_ms: Option<i64>,
+    /// Shortest block, ms.
+    pub min_block: Option<i64>,
+    /// Longest block, ms.
+    pub max_block: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStorage {
+    tsdb: Option<RawTsdb>,
+    exemplars: Option<RawExemplars>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawExemplars {
+    max_exemplars: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawTsdb {
+    out_of_order_time_window: Option<Millis>,
+    stale_series_compaction_threshold: Option<Spanned<f64>>,
+    chunk_encoding: Option<Spanned<serde_json::Value>>,
+    retention: Option<RawRetention>,
+    path: Option<Spanned<String>>,
+    #[serde(rename = "retention.time")]
+    retention_time: Option<Spanned<Millis>>,
+    #[serde(rename = "retention.size")]
+    retention_size: Option<Spanned<Bytes>>,
+    #[serde(rename = "min-block-duration")]
+    min_block: Option<Spanned<Millis>>,
+    #[serde(rename = "max-block-duration")]
+    max_block: Option<Spanned<Millis>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawRetention {
+    time: Option<Millis>,
+    size: Option<Bytes>,
+    percentage: Option<Spanned<f64>>,
+}
+
+/// An old spelling: its value, with a warning.
+fn alias<T>(
+    file: &str,
+    key: &str,
+    instead: &str,
+    value: Option<Spanned<T>>,
+    warnings: &mut Vec<Warning>,
+) -> Option<T> {
+    let value = value?;
+    let what = format!("storage.tsdb.{key} is not a key of Prometheus' file: accepted here, refused there");
+    warnings.push(Fault::at(file, value.referenced, what, format!("write {instead}")));
+    Some(value.value)
+}
+
+impl RawStorage {
+    pub(super) fn check(self, file: &str, warnings: &mut Vec<Warning>) -> StorageBlock {
+        let tsdb = self.tsdb.unwrap_or_default();
+        let retention = tsdb.retention.unwrap_or_default();
+        let mut unused = |place, key: &str| {
+            let what = format!("storage.{key} has no effect in this build");
+            warnings.push(Fault::at(file, place, what, "leave it for Prometheus, or remove it"));
+        };
+        if let Some(v) = &tsdb.stale_series_compaction_threshold {
+            unused(v.referenced, "tsdb.stale_series_compaction_threshold");
+        }
+        if let Some(v) = &tsdb.chunk_encoding {
+            unused(v.referenced, "tsdb.chunk_encoding");
+        }
+        if let Some(v) = &retention.percentage {
+            unused(v.referenced, "tsdb.retention.percentage");
+        }
+        if self.exemplars.is_some_and(|e| e.max_exemplars.is_some()) {
+            unused(serde_saphyr::Location::UNKNOWN, "exemplars");
+        }
+        let path = alias(file, "path", "the flag --storage.tsdb.path", tsdb.path, warnings);
+        let time = alias(file, "retention.time", "storage.tsdb.retention.time as nested keys", tsdb.retention_time, warnings);
+        let size = alias(file, "retention.size", "storage.tsdb.retention.size as nested keys", tsdb.retention_size, warnings);
+        let flag = "the flag --storage.tsdb.";
+        let min = alias(file, "min-block-duration", &format!("{flag}min-block-duration"), tsdb.min_block, warnings);
+        let max = alias(file, "max-block-duration", &format!("{flag}max-block-duration"), tsdb.max_block, warnings);
+        StorageBlock {
+            path: path.map(PathBuf::from),
+            retention_time: retention.time.or(time).map(|v| v.0),
+            retention_size: retention.size.or(size).map(|v| v.0),
+            out_of_order_ms: tsdb.out_of_order_time_window.map(|v| v.0),
+            min_block: min.map(|v| v.0),
+            max_block: max.map(|v| v.0),
+        }
+    }
+}

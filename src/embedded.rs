@@ -1,0 +1,50 @@
+//! The embedded default: what runs when no configuration file is given, and what to try with it.
+
+use crate::config;
+use crate::flags::Flags;
+use crate::server::{Loaded, defaults};
+use frontends::promql::Options;
+use std::path::Path;
+
+const CONFIG: &str = include_str!("default/prometheus.yml");
+const RULES: &str = include_str!("default/rules.yml");
+
+/// The embedded configuration; `${LISTEN}` is where this server listens.
+pub fn load(flags: &Flags, language: &Options) -> Result<Loaded, String> {
+    let address = flags.listen_addresses().into_iter().next().unwrap_or_default();
+    let text = CONFIG.replace("${LISTEN}", &reachable(&address));
+    let path = Path::new("embedded/prometheus.yml");
+    let (config, warnings) = config::parse(path, &text, &|_| None).map_err(|e| e.to_string())?;
+    let compile = |text: &str| crate::language::expression(text, language);
+    let rules = frontends::rules::file::parse("embedded/rules.yml", RULES, defaults(&config), &compile);
+    let rules = rules.map_err(|e| e.to_string())?;
+    Ok(Loaded { config, groups: rules.groups, warnings })
+}
+
+/// An address to reach a listener by: wildcards are this machine.
+fn reachable(address: &str) -> String {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "9090"));
+    match host {
+        "" | "0.0.0.0" | "[::]" => format!("127.0.0.1:{port}"),
+        host => format!("{host}:{port}"),
+    }
+}
+
+/// What to try next, printed at start.
+pub fn welcome(address: &str) -> String {
+    let url = format!("http://{}", reachable(address));
+    format!(
+        "
+Perennial is running on its embedded default: it scrapes itself and this host every 5 s and keeps {} standing.
+
+  ask        curl '{url}/api/v1/query' --data-urlencode 'query=instance:cpu_busy:ratio'
+  watch      curl -N -G '{url}/api/v1/subscribe' --data-urlencode 'query=rate(node_cpu_seconds_total{{mode=\"user\"}}[1m])'
+  rules      curl '{url}/api/v1/rules'
+  alerts     curl '{url}/api/v1/alerts'
+  look       {url}/
+  your own   perennial --config.file=prometheus.yml      (perennial --help explains every flag)
+
+",
+        "a handful of rules"
+    )
+}

@@ -1,0 +1,377 @@
+//! The command line: Prometheus 3's flags and our own, from one table.
+//!
+//! The table says of each flag what it takes, its default and what it does; clap parses it, `--help` prints it,
+//! `/api/v1/status/flags` shows it ([`Flags::as_map`]). Both spellings (`--a=b`, `--a b`) work, booleans are
+//! `--x`, `--no-x` and `--x=false`. Flags of Prometheus without an effect here are accepted and say so.
+
+#[path = "flags_table.rs"]
+mod table;
+
+use clap::{Arg, ArgAction, Command};
+use connectors::units::Bytes;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use storage::model::time::{format_duration, parse_duration};
+use table::{FLAGS, Flag, Kind};
+
+/// The parsed command line.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    values: BTreeMap<&'static str, Vec<String>>,
+    given: Vec<&'static str>,
+}
+
+/// Why the process ends before it begins: `--help`, `--version` or a wrong flag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// 0, or 2 for wrong flags.
+    pub code: i32,
+    /// What to print: to stdout with code 0, else to stderr.
+    pub text: String,
+}
+
+/// Parses the arguments (without the program's name).
+pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags, Exit> {
+    let args = args.into_iter().map(|a| positive(a.into()));
+    let all = std::iter::once("perennial".to_owned()).chain(args);
+    let matches = command().try_get_matches_from(all).map_err(|e| refuse(&e))?;
+    let mut flags = Flags::default();
+    for flag in FLAGS {
+        let given = matches.value_source(flag.name) == Some(clap::parser::ValueSource::CommandLine);
+        let values: Vec<String> =
+            matches.get_many::<String>(flag.name).map(|v| v.cloned().collect()).unwrap_or_default();
+        for value in &values {
+            check(flag, value).map_err(|why| Exit {
+                code: 2,
+                text: format!("error: --{}={value}: {why}\n\n  {}\n\nSee perennial --help.\n", flag.name, flag.help),
+            })?;
+        }
+        if given {
+            flags.given.push(flag.name);
+        }
+        flags.values.insert(flag.name, values);
+    }
+    Ok(flags)
+}
+
+/// `--no-x` of a boolean flag is `--x=false`.
+fn positive(arg: String) -> String {
+    let named = |name: &str| FLAGS.iter().any(|f| f.name == name && matches!(f.kind, Kind::Switch));
+    match arg.strip_prefix("--no-") {
+        Some(name) if named(name) => format!("--{name}=false"),
+        _ => arg,
+    }
+}
+
+fn command() -> Command {
+    let mut command = Command::new("perennial")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A Prometheus-compatible monitoring server in which every rule is a live dataflow.")
+        .long_about(table::ABOUT)
+        .after_help(table::AFTER)
+        .disable_help_subcommand(true);
+    for (at, flag) in FLAGS.iter().enumerate() {
+        command = command.arg(argument(flag).display_order(at));
+    }
+    command
+}
+
+fn argument(flag: &'static Flag) -> Arg {
+    let mut arg = Arg::new(flag.name)
+        .long(flag.name)
+        .help(help(flag))
+        .help_heading(flag.group)
+        .hide_default_value(true)
+        .hide(flag.hidden)
+        .value_name(flag.kind.value_name());
+    arg = match flag.repeats {
+        true => arg.action(ArgAction::Append),
+        // Of a flag that is given twice the last counts, as in Prometheus' scripts.
+        false => arg.action(ArgAction::Set).overrides_with(flag.name),
+    };
+    if matches!(flag.kind, Kind::Switch) {
+        arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+    }
+    if flag.default.is_empty() { arg } else { arg.default_value(flag.default) }
+}
+
+fn help(flag: &Flag) -> String {
+    match flag.default {
+        "" | "false" => flag.help.to_owned(),
+        default => format!("{} [default: {default}]", flag.help),
+    }
+}
+
+fn check(flag: &Flag, value: &str) -> Result<(), String> {
+    match flag.kind {
+        Kind::Text => Ok(()),
+        Kind::Switch => match value {
+            "true" | "false" => Ok(()),
+            _ => Err("write true or false, or leave the value out".to_owned()),
+        },
+        Kind::Number => value.parse::<u64>().map(|_| ()).map_err(|_| "not a whole number".to_owned()),
+        Kind::Ratio => value.parse::<f64>().map(|_| ()).map_err(|_| "not a number".to_owned()),
+        Kind::Duration => {
+            parse_duration(value).map(|_| ()).map_err(|e| format!("{e}; write a number and a unit: 30s, 5m, 15d"))
+        }
+        Kind::Size => Bytes::parse(value).map(|_| ()),
+        Kind::OneOf(words) if words.contains(&value) => Ok(()),
+        Kind::OneOf(words) => Err(format!("possible here: {}", words.join(", "))),
+        Kind::SyncInterval if value == "batch" => Ok(()),
+        Kind::SyncInterval => parse_duration(value).map(|_| ()).map_err(|e| format!("{e}; write e.g. 100ms, or batch")),
+    }
+}
+
+fn refuse(error: &clap::Error) -> Exit {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
+    match error.kind() {
+        DisplayHelp | DisplayVersion => Exit { code: 0, text: error.to_string() },
+        _ => Exit { code: 2, text: format!("{}\nperennial --help lists every flag with what it does.\n", error.to_string().trim_end()) },
+    }
+}
+
+impl Flags {
+    fn text(&self, name: &str) -> &str {
+        self.values.get(name).and_then(|v| v.last()).map_or("", String::as_str)
+    }
+
+    fn switch(&self, name: &str) -> bool {
+        self.text(name) == "true"
+    }
+
+    fn millis(&self, name: &str) -> i64 {
+        parse_duration(self.text(name)).unwrap_or(0)
+    }
+
+    fn number(&self, name: &str) -> usize {
+        self.text(name).parse().unwrap_or(0)
+    }
+
+    /// Whether the flag stands on the command line.
+    pub fn given(&self, name: &str) -> bool {
+        self.given.contains(&name)
+    }
+
+    /// Flags on the command line that have no effect in this build: one info line each.
+    pub fn without_effect(&self) -> Vec<String> {
+        let idle = |f: &&Flag| f.no_effect && self.given(f.name);
+        FLAGS.iter().filter(idle).map(|f| format!("--{} is accepted, but has no effect in this build", f.name)).collect()
+    }
+
+    /// Every flag with its value, as `/api/v1/status/flags` shows it.
+    pub fn as_map(&self) -> BTreeMap<String, String> {
+        let shown = |flag: &Flag| match flag.kind {
+            _ if flag.name == "web.listen-address" => self.listen_addresses().join(","),
+            Kind::Duration if !self.text(flag.name).is_empty() => format_duration(self.millis(flag.name)),
+            Kind::Switch if self.text(flag.name).is_empty() => "false".to_owned(),
+            _ => self.values.get(flag.name).map(|v| v.join(",")).unwrap_or_default(),
+        };
+        FLAGS.iter().map(|flag| (flag.name.to_owned(), shown(flag))).collect()
+    }
+
+    /// The configuration file; `None`: the built-in configuration.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        Some(self.text("config.file")).filter(|f| !f.is_empty()).map(PathBuf::from)
+    }
+
+    /// Whether changed files are loaded by themselves; and how often they are looked at, ms.
+    pub fn auto_reload(&self) -> Option<i64> {
+        let on = self.switch("config.auto-reload") || self.feature("auto-reload-config");
+        on.then(|| self.millis("config.auto-reload-interval"))
+    }
+
+    /// Where the server listens. Without a configuration file it is reachable from this machine only.
+    pub fn listen_addresses(&self) -> Vec<String> {
+        let given = self.values.get("web.listen-address").cloned().unwrap_or_default();
+        match (given.is_empty(), self.config_file()) {
+            (false, _) => given.iter().flat_map(|a| a.split(',')).map(str::to_owned).collect(),
+            (true, Some(_)) => vec!["0.0.0.0:9090".to_owned()],
+            (true, None) => vec!["127.0.0.1:9090".to_owned()],
+        }
+    }
+
+    /// `--web.config.file`.
+    pub fn web_config_file(&self) -> Option<PathBuf> {
+        Some(self.text("web.config.file")).filter(|f| !f.is_empty()).map(PathBuf::from)
+    }
+
+    /// The URL under which people reach the server, without a slash at its end; made of `hostname` and the port
+    /// if it is not given.
+    pub fn external_url(&self, hostname: &str) -> String {
+        let given = self.text("web.external-url").trim_end_matches('/');
+        if given.is_empty() {
+            let address = self.listen_addresses().into_iter().next().unwrap_or_default();
+            let port = address.rsplit(':').next().unwrap_or("9090").to_owned();
+            return format!("http://{hostname}:{port}");
+        }
+        match given.contains("://") {
+            true => given.to_owned(),
+            false => format!("http://{given}"),
+        }
+    }
+
+    /// The path before all others: `/` or `/a/b`; by default the path of the external URL.
+    pub fn route_prefix(&self) -> String {
+        let given = self.text("web.route-prefix");
+        let external = self.text("web.external-url");
+        let after_scheme = external.split_once("://").map_or(external, |(_, rest)| rest);
+        let prefix = if given.is_empty() { after_scheme.split_once('/').map_or("", |(_, path)| path) } else { given };
+        format!("/{}", prefix.trim_matches('/'))
+    }
+
+    /// `--web.enable-lifecycle`.
+    pub fn enable_lifecycle(&self) -> bool {
+        self.switch("web.enable-lifecycle")
+    }
+
+    /// `--web.enable-admin-api`.
+    pub fn enable_admin_api(&self) -> bool {
+        self.switch("web.enable-admin-api")
+    }
+
+    /// `--web.enable-remote-write-receiver`.
+    pub fn enable_remote_write_receiver(&self) -> bool {
+        self.switch("web.enable-remote-write-receiver")
+    }
+
+    /// Most connections at a time.
+    pub fn max_connections(&self) -> usize {
+        self.number("web.max-connections")
+    }
+
+    /// Longest time a request may take to arrive, ms.
+    pub fn read_timeout(&self) -> i64 {
+        self.millis("web.read-timeout")
+    }
+
+    /// Title of the page.
+    pub fn page_title(&self) -> &str {
+        self.text("web.page-title")
+    }
+
+    /// Regex of origins that may ask across sites.
+    pub fn cors_origin(&self) -> &str {
+        self.text("web.cors.origin")
+    }
+
+    /// The data directory; a `storage.tsdb.path` of the configuration counts if the flag is not given.
+    pub fn data_path(&self, configured: Option<&PathBuf>) -> PathBuf {
+        match configured {
+            Some(path) if !self.given("storage.tsdb.path") => path.clone(),
+            _ => PathBuf::from(self.text("storage.tsdb.path")),
+        }
+    }
+
+    /// How long samples are kept, ms; `None`: not said on the command line.
+    pub fn retention_time(&self) -> Option<i64> {
+        self.given("storage.tsdb.retention.time").then(|| self.millis("storage.tsdb.retention.time"))
+    }
+
+    /// How large all blocks may be, bytes; `None`: not said on the command line.
+    pub fn retention_size(&self) -> Option<u64> {
+        let size = Bytes::parse(self.text("storage.tsdb.retention.size")).ok()?;
+        self.given("storage.tsdb.retention.size").then_some(size.0)
+    }
+
+    /// Length of a block, ms.
+    pub fn block_range(&self) -> i64 {
+        self.millis("storage.tsdb.min-block-duration").max(60_000)
+    }
+
+    /// Time between fdatasyncs of the log, ms; 0: before every acknowledgement (`batch`).
+    pub fn wal_sync_interval(&self) -> u64 {
+        self.millis("storage.wal-sync-interval").max(0) as u64
+    }
+
+    /// Worker threads of the live runtime; `cores` if not said.
+    pub fn live_workers(&self, cores: usize) -> usize {
+        if self.given("live.workers") { self.number("live.workers").max(1) } else { cores.max(1) }
+    }
+
+    /// How far back an instant selector looks, ms.
+    pub fn lookback(&self) -> i64 {
+        self.millis("query.lookback-delta")
+    }
+
+    /// Longest query, ms.
+    pub fn query_timeout(&self) -> i64 {
+        self.millis("query.timeout")
+    }
+
+    /// Queries at a time.
+    pub fn query_concurrency(&self) -> usize {
+        self.number("query.max-concurrency").max(1)
+    }
+
+    /// Samples a query may hold in memory.
+    pub fn query_max_samples(&self) -> usize {
+        self.number("query.max-samples")
+    }
+
+    /// How old a known alert may be to be taken up again, ms.
+    pub fn for_outage_tolerance(&self) -> i64 {
+        self.millis("rules.alert.for-outage-tolerance")
+    }
+
+    /// Least time from a restart to a restored alert that fires, ms.
+    pub fn for_grace_period(&self) -> i64 {
+        self.millis("rules.alert.for-grace-period")
+    }
+
+    /// Time after which a firing alert is sent again, ms.
+    pub fn resend_delay(&self) -> i64 {
+        self.millis("rules.alert.resend-delay")
+    }
+
+    /// Alerts that may wait for an Alertmanager.
+    pub fn notification_queue(&self) -> usize {
+        self.number("alertmanager.notification-queue-capacity")
+    }
+
+    /// Alerts in one request.
+    pub fn notification_batch(&self) -> usize {
+        self.number("alertmanager.notification-batch-size").max(1)
+    }
+
+    /// Whether waiting alerts are sent before the process ends.
+    pub fn drain_notifications(&self) -> bool {
+        self.switch("alertmanager.drain-notification-queue-on-shutdown")
+    }
+
+    /// Whether only known content types are scraped, as in Prometheus 3.
+    pub fn strict_content_type(&self) -> bool {
+        self.switch("scrape.strict-content-type")
+    }
+
+    /// `debug`, `info`, `warn` or `error`.
+    pub fn log_level(&self) -> &str {
+        self.text("log.level")
+    }
+
+    /// Whether log lines are JSON.
+    pub fn log_json(&self) -> bool {
+        self.text("log.format") == "json"
+    }
+
+    /// Whether a feature was enabled.
+    pub fn feature(&self, name: &str) -> bool {
+        self.features().any(|f| f == name)
+    }
+
+    /// The features that were enabled, known or not.
+    pub fn features(&self) -> impl Iterator<Item = &str> {
+        let given = self.values.get("enable-feature").into_iter().flatten();
+        given.flat_map(|list| list.split(',')).map(str::trim).filter(|f| !f.is_empty())
+    }
+
+    /// One warning per feature that nobody knows.
+    pub fn unknown_features(&self) -> Vec<String> {
+        let unknown = self.features().filter(|f| !table::FEATURES.contains(f));
+        unknown
+            .map(|f| {
+                let hint = frontends::rules::yaml::suggestion(f, table::FEATURES);
+                format!("--enable-feature={f}: no such feature; {hint}")
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,199 @@
+//! The table of all flags: name, what it takes, default, help. Order is the order of `--help`.
+
+/// What a flag takes.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Kind {
+    Text,
+    Switch,
+    Number,
+    Ratio,
+    Duration,
+    Size,
+    OneOf(&'static [&'static str]),
+    SyncInterval,
+}
+
+impl Kind {
+    pub(super) fn value_name(self) -> &'static str {
+        match self {
+            Kind::Text => "TEXT",
+            Kind::Switch => "BOOL",
+            Kind::Number => "N",
+            Kind::Ratio => "RATIO",
+            Kind::Duration => "DURATION",
+            Kind::Size => "SIZE",
+            Kind::OneOf(_) => "WORD",
+            Kind::SyncInterval => "DURATION|batch",
+        }
+    }
+}
+
+/// One flag.
+#[derive(Debug)]
+pub(super) struct Flag {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: &'static str,
+    pub(super) help: &'static str,
+    pub(super) group: &'static str,
+    /// May be given several times.
+    pub(super) repeats: bool,
+    /// Accepted for Prometheus' sake.
+    pub(super) no_effect: bool,
+    /// Not in `--help`.
+    pub(super) hidden: bool,
+}
+
+impl Flag {
+    const fn repeated(self) -> Flag {
+        Flag { repeats: true, ..self }
+    }
+}
+
+const fn works(
+    group: &'static str,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag { name, kind, default, help, group, repeats: false, no_effect: false, hidden: false }
+}
+
+/// A flag of Prometheus that is accepted and shown, and does nothing here.
+const fn idle(name: &'static str, kind: Kind, default: &'static str) -> Flag {
+    let help = "Accepted as Prometheus does; no effect in this build.";
+    Flag { name, kind, default, help, group: "Accepted without effect", repeats: false, no_effect: true, hidden: true }
+}
+
+const CONFIG: &str = "Configuration";
+const WEB: &str = "Web";
+const STORAGE: &str = "Storage";
+const QUERY: &str = "Queries";
+const RULES: &str = "Rules and alerts";
+const LIVE: &str = "Live runtime and scraping";
+const LOG: &str = "Logging and features";
+
+use Kind::{Duration, Number, OneOf, Ratio, Size, Switch, SyncInterval, Text};
+
+/// All flags.
+pub(super) const FLAGS: &[Flag] = &[
+    works(CONFIG, "config.file", Text, "", "The configuration file (prometheus.yml). Without it the server watches itself and this machine, and is reachable from this machine only."),
+    works(CONFIG, "config.auto-reload", Switch, "false", "Load the configuration again when one of its files changes. SIGHUP always does."),
+    works(CONFIG, "config.auto-reload-interval", Duration, "30s", "How often the files are looked at."),
+    works(WEB, "web.listen-address", Text, "", "Address and port to listen on; may be repeated. [default: 0.0.0.0:9090 with --config.file, 127.0.0.1:9090 without]").repeated(),
+    works(WEB, "web.external-url", Text, "", "The URL under which people reach this server: links in alerts begin with it. A path in it is the route prefix too."),
+    works(WEB, "web.route-prefix", Text, "", "Path before all routes, if a proxy keeps it. [default: the path of --web.external-url]"),
+    works(WEB, "web.enable-lifecycle", Switch, "false", "Allow POST /-/reload and /-/quit."),
+    works(WEB, "web.enable-admin-api", Switch, "false", "Allow the calls that delete or copy data."),
+    works(WEB, "web.enable-remote-write-receiver", Switch, "false", "Accept samples by push at /api/v1/write."),
+    works(WEB, "web.max-connections", Number, "512", "Most connections at a time."),
+    works(WEB, "web.read-timeout", Duration, "5m", "Longest time for a request to arrive."),
+    works(WEB, "web.page-title", Text, "Perennial Time Series Collection and Processing Server", "Title of the page."),
+    works(WEB, "web.cors.origin", Text, ".*", "Regex of the origins that may ask from another site; anchored."),
+    works(STORAGE, "storage.tsdb.path", Text, "data/", "The data directory."),
+    works(STORAGE, "storage.tsdb.retention.time", Duration, "15d", "How long samples are kept. The key storage.tsdb.retention.time in the file is the same."),
+    works(STORAGE, "storage.tsdb.retention.size", Size, "0B", "The oldest blocks go when all are larger than this; 0: no limit."),
+    works(STORAGE, "storage.tsdb.min-block-duration", Duration, "2h", "Length of a block."),
+    works(STORAGE, "storage.wal-sync-interval", SyncInterval, "100ms", "What a power failure may cost at most (a killed process costs nothing). `batch`: sync before every acknowledgement."),
+    works(QUERY, "query.lookback-delta", Duration, "5m", "How far back an instant selector looks for its sample."),
+    works(QUERY, "query.timeout", Duration, "2m", "Longest query."),
+    works(QUERY, "query.max-concurrency", Number, "20", "Queries at a time."),
+    works(QUERY, "query.max-samples", Number, "50000000", "Samples one query may hold in memory."),
+    works(RULES, "rules.alert.for-outage-tolerance", Duration, "1h", "How long the server may be down and still remember how long an alert's condition has held."),
+    works(RULES, "rules.alert.for-grace-period", Duration, "10m", "Least time from a restart until a restored pending alert fires; only for alerts whose `for` is longer."),
+    works(RULES, "rules.alert.resend-delay", Duration, "1m", "A firing alert is sent again after this time."),
+    works(RULES, "alertmanager.notification-queue-capacity", Number, "10000", "Alerts that may wait for an Alertmanager."),
+    works(RULES, "alertmanager.notification-batch-size", Number, "256", "Alerts in one request."),
+    works(RULES, "alertmanager.drain-notification-queue-on-shutdown", Switch, "true", "Send waiting alerts before the process ends."),
+    works(LIVE, "live.workers", Number, "", "Worker threads of the live runtime. [default: number of cores]"),
+    works(LIVE, "scrape.strict-content-type", Switch, "false", "Refuse a scrape whose content type is not a metrics format (Prometheus 3). Otherwise text that reads as metrics is taken, with a warning."),
+    works(LOG, "log.level", OneOf(&["debug", "info", "warn", "error"]), "info", "What is logged: debug, info, warn or error."),
+    works(LOG, "log.format", OneOf(&["logfmt", "json"]), "logfmt", "How it is logged: logfmt or json."),
+    works(LOG, "enable-feature", Text, "", "Features, separated by commas; may be repeated. Known ones: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, auto-reload-config.").repeated(),
+    idle("web.config.file", Text, ""),
+    idle("web.max-notifications-subscribers", Number, "16"),
+    idle("web.user-assets", Text, ""),
+    idle("web.remote-write-receiver.accepted-protobuf-messages", Text, "").repeated(),
+    idle("web.enable-otlp-receiver", Switch, "false"),
+    idle("web.console.templates", Text, "consoles"),
+    idle("web.console.libraries", Text, "console_libraries"),
+    idle("web.search.max-limit", Number, "10000"),
+    idle("storage.tsdb.no-lockfile", Switch, "false"),
+    idle("storage.tsdb.max-block-duration", Duration, "2h"),
+    idle("storage.tsdb.wal-segment-size", Size, "0B"),
+    idle("storage.tsdb.max-block-chunk-segment-size", Size, "0B"),
+    idle("storage.tsdb.allow-overlapping-blocks", Switch, "true"),
+    idle("storage.tsdb.allow-overlapping-compaction", Switch, "true"),
+    idle("storage.tsdb.wal-compression", Switch, "true"),
+    idle("storage.tsdb.wal-compression-type", Text, "snappy"),
+    idle("storage.tsdb.head-chunks-write-queue-size", Number, "0"),
+    idle("storage.tsdb.samples-per-chunk", Number, "120"),
+    idle("storage.tsdb.delayed-compaction.max-percent", Number, "10"),
+    idle("storage.tsdb.delay-compact-file.path", Text, ""),
+    idle("storage.tsdb.block-reload-interval", Duration, "1m"),
+    idle("storage.tsdb.retention", Duration, ""),
+    idle("storage.remote.flush-deadline", Duration, "1m"),
+    idle("storage.remote.read-sample-limit", Number, "50000000"),
+    idle("storage.remote.read-concurrent-limit", Number, "10"),
+    idle("storage.remote.read-max-bytes-in-frame", Number, "1048576"),
+    idle("storage.agent.path", Text, "data-agent/"),
+    idle("storage.agent.wal-segment-size", Size, "0B"),
+    idle("storage.agent.wal-compression", Switch, "true"),
+    idle("storage.agent.wal-compression-type", Text, "snappy"),
+    idle("storage.agent.wal-truncate-frequency", Duration, ""),
+    idle("storage.agent.retention.min-time", Duration, ""),
+    idle("storage.agent.retention.max-time", Duration, ""),
+    idle("storage.agent.no-lockfile", Switch, "false"),
+    idle("rules.max-concurrent-evals", Number, "4"),
+    idle("scrape.adjust-timestamps", Switch, "true"),
+    idle("scrape.timestamp-tolerance", Duration, "2ms"),
+    idle("scrape.discovery-reload-interval", Duration, "5s"),
+    idle("scrape.name-escaping-scheme", Text, "values"),
+    idle("auto-gomaxprocs", Switch, "true"),
+    idle("auto-gomemlimit", Switch, "true"),
+    idle("auto-gomemlimit.ratio", Ratio, "0.9"),
+    idle("auto-gomemlimit.refresh-interval", Duration, "0s"),
+    idle("agent", Switch, "false"),
+];
+
+/// Features that Prometheus or this server knows.
+pub(super) const FEATURES: &[&str] = &[
+    "auto-reload-config",
+    "concurrent-rule-eval",
+    "created-timestamp-zero-ingestion",
+    "delayed-compaction",
+    "exemplar-storage",
+    "extra-scrape-metrics",
+    "histograms-st-encoding",
+    "memory-snapshot-on-shutdown",
+    "metadata-wal-records",
+    "old-ui",
+    "otlp-deltatocumulative",
+    "otlp-native-delta-ingestion",
+    "promql-binop-fill-modifiers",
+    "promql-delayed-name-removal",
+    "promql-experimental-functions",
+    "promql-extended-range-selectors",
+    "promql-per-step-stats",
+    "search-api",
+    "st-storage",
+    "st-synthesis",
+    "type-and-unit-labels",
+    "use-start-timestamps",
+    "use-uncached-io",
+    "xor2-encoding",
+];
+
+pub(super) const ABOUT: &str = "\
+A Prometheus-compatible monitoring server in which every rule is a live dataflow.
+
+Start it without any flag: it watches itself and this machine, and shows both at http://127.0.0.1:9090.
+Start it as Prometheus:    perennial --config.file=prometheus.yml --storage.tsdb.path=data/
+
+Flags are those of Prometheus 3, and a few of our own. Both `--flag=value` and `--flag value` work; switches are
+`--switch`, `--no-switch` and `--switch=false`.";
+
+pub(super) const AFTER: &str = "\
+Signals: SIGHUP loads the configuration again (all of it or nothing), SIGTERM ends the server in order.
+Flags of Prometheus that are not listed are accepted and have no effect; /api/v1/status/flags shows all of them.";

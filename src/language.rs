@@ -1,0 +1,47 @@
+//! PromQL as the rules and their templates see it.
+
+use engine::query::{Querier, QueryOptions, Value};
+use frontends::promql::{self, Options};
+use frontends::rules::file::Expression;
+use frontends::rules::template::QueryFn;
+use std::sync::Arc;
+use storage::model::{Labels, TimeMs};
+
+/// The language with the features of `--enable-feature`.
+pub fn options(feature: impl Fn(&str) -> bool) -> Options {
+    Options {
+        experimental_functions: feature("promql-experimental-functions"),
+        extended_range_selectors: feature("promql-extended-range-selectors"),
+        fill_modifiers: feature("promql-binop-fill-modifiers"),
+        ..Options::default()
+    }
+}
+
+/// A rule's expression; an error begins with its place, `line:column:`.
+pub fn expression(text: &str, options: &Options) -> Result<Expression, String> {
+    let expr = promql::parse(text, options).map_err(|e| e.message())?;
+    let plan = promql::compile(text, options).map_err(|e| e.message())?;
+    Ok(Expression { plan, text: promql::printer::print(&expr) })
+}
+
+/// `query` in templates: an instant query beside the live runtime.
+pub struct TemplateQueries {
+    /// Who answers.
+    pub querier: Arc<Querier>,
+    /// The language.
+    pub language: Options,
+    /// `--query.lookback-delta` and its kin.
+    pub options: QueryOptions,
+}
+
+impl QueryFn for TemplateQueries {
+    fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+        let plan = promql::compile(expr, &self.language).map_err(|e| e.message())?;
+        let answer = self.querier.instant(&plan, t, &self.options).map_err(|e| e.to_string())?;
+        match answer.value {
+            Value::Vector(rows) => Ok(rows.into_iter().map(|row| (row.labels, row.v)).collect()),
+            Value::Scalar(_, v) => Ok(vec![(Labels::default(), v)]),
+            _ => Err("a template's query must give a vector or a scalar".to_owned()),
+        }
+    }
+}

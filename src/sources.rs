@@ -1,0 +1,154 @@
+//! What the HTTP API shows of the other rooms: their snapshots in its words.
+
+use connectors::scrape::manager::Manager as ScrapeManager;
+use connectors::scrape::target::Health as ScrapeHealth;
+use frontends::http::model as api;
+use frontends::http::sources;
+use frontends::rules::alert::State;
+use frontends::rules::manager::Manager as RuleManager;
+use frontends::rules::snapshot::{AlertingSnapshot, GroupSnapshot, Health, RuleSnapshot};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::{Labels, time::format_duration};
+
+/// Scrape targets.
+pub struct Targets(pub Arc<ScrapeManager>);
+
+impl sources::Targets for Targets {
+    fn active(&self) -> Vec<api::Target> {
+        let target = |t: connectors::scrape::manager::TargetInfo| api::Target {
+            discovered_labels: t.discovered_labels,
+            labels: map(&t.labels),
+            scrape_pool: t.scrape_pool,
+            scrape_url: t.scrape_url,
+            global_url: t.global_url,
+            last_error: t.last_error,
+            last_scrape: t.last_scrape,
+            last_scrape_duration: t.last_scrape_duration,
+            health: match t.health {
+                ScrapeHealth::Unknown => api::TargetHealth::Unknown,
+                ScrapeHealth::Up => api::TargetHealth::Up,
+                ScrapeHealth::Down => api::TargetHealth::Down,
+            },
+            scrape_interval: format_duration(t.scrape_interval.0),
+            scrape_timeout: format_duration(t.scrape_timeout.0),
+        };
+        self.0.targets().active.into_iter().map(target).collect()
+    }
+
+    fn dropped(&self) -> Vec<api::DroppedTarget> {
+        let dropped = |t: connectors::scrape::manager::DroppedTarget| api::DroppedTarget {
+            discovered_labels: t.discovered_labels,
+            scrape_pool: t.scrape_pool,
+        };
+        self.0.targets().dropped.into_iter().map(dropped).collect()
+    }
+
+    fn dropped_counts(&self) -> BTreeMap<String, usize> {
+        self.0.targets().dropped_counts
+    }
+
+    fn pools(&self) -> Vec<String> {
+        self.0.pools()
+    }
+
+    fn metadata(&self) -> Vec<api::Metadata> {
+        let metadata = |m: connectors::scrape::manager::TargetMetadata| api::Metadata {
+            target: m.target,
+            metric: m.metric,
+            kind: m.metadata.kind.as_str().to_owned(),
+            help: m.metadata.help,
+            unit: m.metadata.unit,
+        };
+        self.0.metadata(|_| true).into_iter().map(metadata).collect()
+    }
+}
+
+/// Rule groups.
+pub struct Rules(pub Arc<RuleManager>);
+
+impl sources::Rules for Rules {
+    fn groups(&self) -> Vec<api::RuleGroup> {
+        match self.0.snapshot() {
+            Ok(groups) => groups.into_iter().map(group).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the rules manager does not answer");
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn map(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+}
+
+fn group(g: GroupSnapshot) -> api::RuleGroup {
+    api::RuleGroup {
+        name: g.name,
+        file: g.file,
+        rules: g.rules.into_iter().map(rule).collect(),
+        interval: g.interval as f64 / 1000.0,
+        limit: g.limit,
+        evaluation_time: g.evaluation_time,
+        last_evaluation: g.last_evaluation,
+    }
+}
+
+fn health(health: &Health) -> api::Health {
+    match health {
+        Health::Unknown => api::Health::Unknown,
+        Health::Ok => api::Health::Good,
+        Health::Err(_) => api::Health::Bad,
+    }
+}
+
+fn state(state: State) -> api::AlertState {
+    match state {
+        State::Inactive => api::AlertState::Inactive,
+        State::Pending => api::AlertState::Pending,
+        State::Firing => api::AlertState::Firing,
+    }
+}
+
+fn rule(mut r: RuleSnapshot) -> api::Rule {
+    match r.alerting.take() {
+        Some(alerting) => api::Rule::Alerting(alerting_rule(r, alerting)),
+        None => api::Rule::Recording(api::RecordingRule {
+            last_error: r.health.last_error().to_owned(),
+            health: health(&r.health),
+            name: r.name,
+            query: r.query,
+            labels: r.labels.into_iter().collect(),
+            evaluation_time: r.evaluation_time,
+            last_evaluation: r.last_evaluation,
+            kind: api::RecordingKind::Recording,
+        }),
+    }
+}
+
+fn alerting_rule(r: RuleSnapshot, a: AlertingSnapshot) -> api::AlertingRule {
+    let alert = |alert: frontends::rules::snapshot::AlertSnapshot| api::Alert {
+        labels: alert.labels,
+        annotations: alert.annotations.into_iter().collect(),
+        state: state(alert.state),
+        active_at: Some(alert.active_at),
+        keep_firing_since: alert.keep_firing_since,
+        value: alert.value,
+    };
+    api::AlertingRule {
+        state: state(a.state),
+        last_error: r.health.last_error().to_owned(),
+        health: health(&r.health),
+        name: r.name,
+        query: r.query,
+        duration: a.duration as f64 / 1000.0,
+        keep_firing_for: a.keep_firing_for as f64 / 1000.0,
+        labels: r.labels.into_iter().collect(),
+        annotations: a.annotations.into_iter().collect(),
+        alerts: a.alerts.into_iter().map(alert).collect(),
+        evaluation_time: r.evaluation_time,
+        last_evaluation: r.last_evaluation,
+        kind: api::AlertingKind::Alerting,
+    }
+}

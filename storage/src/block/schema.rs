@@ -1,0 +1,116 @@
+//! The Parquet schemas of a block's files and how they are written (`docs/format/block.md`).
+
+use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_PAGE_ROWS};
+use arrow::array::{ArrayRef, ListBuilder, PrimitiveBuilder};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Schema};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+use std::sync::Arc;
+
+pub(super) const SAMPLES: &str = "samples.parquet";
+pub(super) const CHECKSUMS: &str = "samples.crc";
+pub(super) const CLOCKS: &str = "clocks.parquet";
+pub(super) const SERIES: &str = "series.parquet";
+
+fn list(name: &str, of: DataType, nullable: bool, elements_nullable: bool) -> Field {
+    let element = Field::new("element", of, elements_nullable);
+    Field::new(name, DataType::List(Arc::new(element)), nullable)
+}
+
+/// A builder of the list columns made by [`list`].
+pub(super) fn list_builder<T: ArrowPrimitiveType>(
+    elements_nullable: bool,
+) -> ListBuilder<PrimitiveBuilder<T>> {
+    ListBuilder::new(PrimitiveBuilder::new()).with_field(Field::new(
+        "element",
+        T::DATA_TYPE,
+        elements_nullable,
+    ))
+}
+
+pub(super) fn samples() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![
+        Field::new("series_id", DataType::UInt32, false),
+        Field::new("clock_id", DataType::UInt32, false),
+        Field::new("exp", DataType::Int8, false),
+        Field::new("n", DataType::UInt32, false),
+        Field::new("vmin", DataType::Float64, true),
+        Field::new("vmax", DataType::Float64, true),
+        list("gaps", DataType::UInt32, false, false),
+        list("m", DataType::Int64, true, true),
+        list("raw", DataType::Float64, true, true),
+    ]))
+}
+
+pub(super) fn clocks() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![
+        Field::new("clock_id", DataType::UInt32, false),
+        list("ts", DataType::Int64, false, false),
+    ]))
+}
+
+/// The fields of an entry of the `labels` map.
+pub(super) fn label_fields() -> Fields {
+    Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, false)])
+}
+
+pub(super) fn series() -> Arc<Schema> {
+    let entries = Field::new("key_value", DataType::Struct(label_fields()), false);
+    Arc::new(Schema::new(vec![
+        Field::new("series_id", DataType::UInt32, false),
+        Field::new("hash", DataType::UInt64, false),
+        Field::new("__name__", DataType::Utf8, false),
+        Field::new("labels", DataType::Map(Arc::new(entries), false), false),
+    ]))
+}
+
+fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
+    Ok(WriterProperties::builder()
+        .set_created_by("perennial".to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_max_row_group_row_count(Some(BLOCK_GROUP_ROWS))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_dictionary_enabled(false))
+}
+
+/// Delta packing for columns given by their paths.
+fn packed(properties: WriterPropertiesBuilder, columns: &[&[&str]]) -> WriterPropertiesBuilder {
+    columns.iter().fold(properties, |properties, path| {
+        let path = ColumnPath::new(path.iter().map(|p| (*p).to_owned()).collect());
+        properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+    })
+}
+
+pub(super) fn samples_properties() -> Result<WriterProperties, ParquetError> {
+    let lists: [&[&str]; 2] = [&["gaps", "list", "element"], &["m", "list", "element"]];
+    let plain: [&[&str]; 4] = [&["series_id"], &["clock_id"], &["exp"], &["n"]];
+    let page = |name: &str| ColumnPath::new(vec![name.to_owned()]);
+    let properties = packed(packed(properties()?, &lists), &plain)
+        .set_data_page_row_count_limit(BLOCK_PAGE_ROWS)
+        // The writer looks for a page's end once per batch, and a batch is at least a row.
+        .set_write_batch_size(BLOCK_PAGE_ROWS)
+        .set_column_statistics_enabled(page("series_id"), EnabledStatistics::Page)
+        .set_column_statistics_enabled(page("vmin"), EnabledStatistics::Page)
+        .set_column_statistics_enabled(page("vmax"), EnabledStatistics::Page);
+    Ok(properties.build())
+}
+
+pub(super) fn clocks_properties() -> Result<WriterProperties, ParquetError> {
+    Ok(packed(properties()?, &[&["clock_id"], &["ts", "list", "element"]]).build())
+}
+
+pub(super) fn series_properties() -> Result<WriterProperties, ParquetError> {
+    let dictionary = |names: &[&str]| ColumnPath::new(names.iter().map(|n| (*n).to_owned()).collect());
+    let properties = packed(properties()?, &[&["series_id"]])
+        .set_column_dictionary_enabled(dictionary(&["__name__"]), true)
+        .set_column_dictionary_enabled(dictionary(&["labels", "key_value", "key"]), true)
+        .set_column_dictionary_enabled(dictionary(&["labels", "key_value", "value"]), true);
+    Ok(properties.build())
+}
+
+/// A finished column.
+pub(super) fn column(array: impl arrow::array::Array + 'static) -> ArrayRef {
+    Arc::new(array)
+}

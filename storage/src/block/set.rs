@@ -1,0 +1,138 @@
+//! The blocks of a data directory.
+
+use super::cache::PageCache;
+use super::reader::{Block, BlockSeriesHandle};
+use super::{BlockMeta, io_error};
+use crate::model::{Matcher, TimeMs};
+use crate::store::StoreError;
+use parking_lot::RwLock;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A set of blocks. Readers work on the blocks that were there when they asked; no lock is held while they read.
+pub struct Blocks {
+    /// Sorted by time range, then by directory.
+    blocks: RwLock<Arc<Vec<Block>>>,
+    cache: PageCache,
+}
+
+impl Blocks {
+    /// Opens all blocks in `blocks_dir` (made if missing), and removes what an interrupted writer left. A damaged
+    /// block is left out, left on disk, and named in the second result: one line each.
+    pub fn open(blocks_dir: &Path) -> Result<(Blocks, Vec<String>), StoreError> {
+        let bad = io_error(blocks_dir);
+        std::fs::create_dir_all(blocks_dir).map_err(&bad)?;
+        let (cache, mut blocks, mut damage) = (PageCache::default(), Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(blocks_dir).map_err(&bad)? {
+            let path = entry.map_err(&bad)?.path();
+            if path.extension().is_some_and(|e| e == "tmp") {
+                std::fs::remove_dir_all(&path).map_err(io_error(&path))?;
+            } else if path.is_dir() {
+                match Block::open_with(&path, &cache) {
+                    Ok(block) => blocks.push(block),
+                    Err(error) => damage.push(format!("block left out: {error}")),
+                }
+            }
+        }
+        damage.sort();
+        sort(&mut blocks);
+        Ok((Blocks { blocks: RwLock::new(Arc::new(blocks)), cache }, damage))
+    }
+
+    /// Opens the block in `dir` for [`Blocks::add`], with the set's page cache.
+    pub fn load(&self, dir: &Path) -> Result<Block, StoreError> {
+        Block::open_with(dir, &self.cache)
+    }
+
+    /// From now on `block` is a part of the set.
+    pub fn add(&self, block: Block) {
+        let mut blocks = self.blocks.write();
+        let mut new: Vec<Block> =
+            blocks.iter().filter(|b| b.meta().dir != block.meta().dir).cloned().collect();
+        new.push(block);
+        sort(&mut new);
+        *blocks = Arc::new(new);
+    }
+
+    /// Takes the blocks for which `keep` does not hold out of the set, and returns their directories, which the
+    /// caller may remove: readers that have them open go on reading.
+    pub fn retain(&self, keep: impl Fn(&BlockMeta) -> bool) -> Vec<PathBuf> {
+        let mut blocks = self.blocks.write();
+        let (stay, go): (Vec<Block>, Vec<Block>) = blocks.iter().cloned().partition(|b| keep(b.meta()));
+        *blocks = Arc::new(stay);
+        go.iter().map(|b| b.meta().dir.clone()).collect()
+    }
+
+    /// What the blocks hold, in time order.
+    pub fn metas(&self) -> Vec<BlockMeta> {
+        self.blocks.read().iter().map(|b| b.meta().clone()).collect()
+    }
+
+    fn within(&self, from: TimeMs, to: TimeMs) -> impl Iterator<Item = Block> {
+        let blocks = self.blocks.read().clone();
+        (0..blocks.len()).map(move |i| blocks[i].clone()).filter(move |b| b.meta().overlaps(from, to))
+    }
+
+    /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`: sorted by labels and,
+    /// as one label set may be in several blocks, by time. Blocks may overlap: of samples with one time, those
+    /// of any block will do.
+    pub fn select(
+        &self,
+        shard: u16,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Vec<BlockSeriesHandle> {
+        let mut all: Vec<BlockSeriesHandle> =
+            self.within(from, to).flat_map(|block| block.select_shard(shard, matchers, from, to)).collect();
+        // Stable: blocks come in time order.
+        all.sort_by(|a, b| a.labels().cmp(b.labels()));
+        all
+    }
+
+    /// Sorted label names of the blocks that overlap `from..=to`, of series that satisfy any of the matcher sets (none: all).
+    pub fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String> {
+        self.collect(sets, from, to, |block, set, out| {
+            block.each_label_name(set, |name| insert(out, name));
+        })
+    }
+
+    /// Sorted values of label `name`, as [`Blocks::label_names`].
+    pub fn label_values(&self, name: &str, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String> {
+        self.collect(sets, from, to, |block, set, out| {
+            block.each_label_value(name, set, |value| insert(out, value));
+        })
+    }
+
+    fn collect(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        visit: impl Fn(&Block, &[Matcher], &mut BTreeSet<String>),
+    ) -> Vec<String> {
+        let mut out = BTreeSet::new();
+        for block in self.within(from, to) {
+            match sets {
+                [] => visit(&block, &[], &mut out),
+                _ => sets.iter().for_each(|set| visit(&block, set, &mut out)),
+            }
+        }
+        out.into_iter().collect()
+    }
+}
+
+/// Allocates for new texts only.
+fn insert(out: &mut BTreeSet<String>, text: &str) {
+    if !out.contains(text) {
+        out.insert(text.to_owned());
+    }
+}
+
+fn sort(blocks: &mut [Block]) {
+    blocks.sort_by(|a, b| {
+        let key = |b: &Block| (b.meta().from, b.meta().to);
+        key(a).cmp(&key(b)).then_with(|| a.meta().dir.cmp(&b.meta().dir))
+    });
+}

@@ -1,0 +1,300 @@
+//! The head between log and blocks: what it tells the log, how replay fills it, and how it lets go of what is
+//! in blocks.
+
+use super::columns::ColumnSet;
+use super::group::Group;
+use super::series::Home;
+use super::shard::Head;
+use crate::limits::SHARD_SLOTS;
+use crate::model::value::is_absent;
+use crate::model::{Labels, SHARDS, TimeMs};
+use crate::wal::{self, Batch};
+use roaring::RoaringBitmap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The id of group `group` of `shard`, as the log and the store's callers know it.
+pub fn group_id(shard: u16, group: u32) -> u32 {
+    group * u32::from(SHARDS) + u32::from(shard % SHARDS)
+}
+
+/// Shard and index of a group's id.
+pub fn group_of(id: u32) -> (u16, u32) {
+    ((id % u32::from(SHARDS)) as u16, id / u32::from(SHARDS))
+}
+
+impl Head {
+    /// Adds records of the series that the log does not know yet.
+    pub fn encode_series(&self, shard: u16, batch: &mut Batch) {
+        for slot in &self.unlogged {
+            wal::add_series(batch, shard, *slot, &self.series[*slot as usize].labels);
+        }
+    }
+
+    /// The records of [`Head::encode_series`] got in.
+    pub fn series_logged(&mut self) {
+        for slot in self.unlogged.drain(..) {
+            self.series[slot as usize].logged = true;
+        }
+    }
+
+    /// Adds the records of a scrape.
+    pub fn encode_row(&self, shard: u16, group: u32, t: TimeMs, row: &[f64], epoch: u64, batch: &mut Batch) {
+        let known = &self.groups[group as usize];
+        if !known.log.named {
+            wal::add_group(batch, group_id(shard, group), &known.key);
+        }
+        if let Some(set) = known.set.and_then(|set| self.sets.get(&set)) {
+            known.log.encode(batch, epoch, group_id(shard, group), &set.columns, t, row);
+        }
+    }
+
+    /// The records of [`Head::encode_row`] got in; `lsn` is the last one's.
+    pub fn row_logged(&mut self, group: u32, epoch: u64, row: Arc<[f64]>, lsn: u64) {
+        let columns = row.len();
+        self.groups[group as usize].log.logged(epoch, columns, row, lsn);
+    }
+
+    /// Adds records of all series and groups, for a checkpoint; their number.
+    pub fn encode_all(&self, shard: u16, batch: &mut Batch) -> u64 {
+        let mut records = 0;
+        for (slot, series) in self.series.iter().enumerate().filter(|(_, series)| series.listed) {
+            wal::add_series(batch, shard, slot as u32, &series.labels);
+            records += 1;
+        }
+        for (group, known) in self.groups.iter().enumerate() {
+            wal::add_group(batch, group_id(shard, group as u32), &known.key);
+            records += 1;
+        }
+        records
+    }
+
+    /// A series record.
+    pub fn restore_series(&mut self, slot: u32, labels: Labels) -> Result<(), String> {
+        if slot >= SHARD_SLOTS {
+            return Err(format!("slot {slot} is beyond {SHARD_SLOTS}"));
+        }
+        if self.labels(slot).is_some_and(|known| !known.is_empty() && *known != labels) {
+            return Err(format!("slot {slot} belongs to another series"));
+        }
+        if self.registry.get(&labels).is_some_and(|known| *known != slot) {
+            return Err(format!("the series of slot {slot} has another slot"));
+        }
+        self.place(slot, labels);
+        self.series[slot as usize].logged = true;
+        self.list(slot);
+        Ok(())
+    }
+
+    /// A group record; also makes room for a group whose record is lost.
+    pub fn restore_group(&mut self, group: u32, key: Option<&str>) -> Result<(), String> {
+        if group >= SHARD_SLOTS {
+            return Err(format!("group {group} is beyond {SHARD_SLOTS}"));
+        }
+        while self.groups.len() <= group as usize {
+            let lost: Arc<str> = format!("\0lost group {}", self.groups.len()).into();
+            self.groups.push(Group::new(lost));
+        }
+        if let Some(key) = key {
+            let (key, known): (Arc<str>, _) = (key.into(), &mut self.groups[group as usize]);
+            known.key = key.clone();
+            known.log.named = true;
+            self.group_keys.insert(key, group);
+        }
+        Ok(())
+    }
+
+    /// A layout record: columns from `from` on are `slots`.
+    pub fn restore_layout(&mut self, group: u32, from: u32, slots: &[u32]) -> Result<(), String> {
+        self.restore_group(group, None)?;
+        if let Some(slot) = slots.iter().find(|slot| **slot >= SHARD_SLOTS) {
+            return Err(format!("slot {slot} is beyond {SHARD_SLOTS}"));
+        }
+        let at = group as usize;
+        let current =
+            self.groups[at].set.and_then(|set| self.sets.get(&set)).map_or(&[][..], |set| &set.columns);
+        let known = current.get(from as usize..);
+        let set = match (known.is_some_and(|known| slots.starts_with(known)), self.groups[at].set) {
+            (true, Some(set)) => set,
+            _ if from == 0 => self.new_set(at),
+            _ => {
+                self.groups[at].set = None;
+                return Err("the layout that it extends is missing".to_owned());
+            }
+        };
+        for slot in slots {
+            self.reach(*slot);
+            self.column(set, *slot);
+        }
+        Ok(())
+    }
+
+    /// A scrape; the number of its samples.
+    pub fn restore_row(&mut self, group: u32, t: TimeMs, row: Arc<[f64]>) -> Result<u64, String> {
+        let known = self.groups.get(group as usize).and_then(|g| Some((g.newest, self.sets.get(&g.set?)?)));
+        let Some((newest, set)) = known else { return Err("the layout of its group is missing".to_owned()) };
+        if row.len() > set.columns.len() {
+            return Err(format!("{} values for {} columns", row.len(), set.columns.len()));
+        }
+        let samples = row.iter().filter(|v| !is_absent(**v)).count() as u64;
+        if newest.is_none_or(|newest| t > newest) {
+            self.push_row(group as usize, t, row);
+            return Ok(samples);
+        }
+        let single: Vec<(u32, f64)> = set.columns.iter().copied().zip(row.iter().copied()).collect();
+        for (slot, v) in single.into_iter().filter(|(_, v)| !is_absent(*v)) {
+            self.restore_sample(slot, t, v)?;
+        }
+        Ok(samples)
+    }
+
+    /// A single sample.
+    pub fn restore_sample(&mut self, slot: u32, t: TimeMs, v: f64) -> Result<(), String> {
+        if slot >= SHARD_SLOTS {
+            return Err(format!("slot {slot} is beyond {SHARD_SLOTS}"));
+        }
+        self.reach(slot);
+        if self.at(slot, t).is_none() {
+            self.add_row(slot, t, v);
+        }
+        Ok(())
+    }
+
+    /// Time of the oldest and the newest sample.
+    pub fn span(&self) -> Option<(TimeMs, TimeMs)> {
+        let sets = self.sets.values().filter_map(|set| set.oldest());
+        let rows = self.series.iter().filter_map(|series| series.rows.as_ref()?.oldest());
+        Some((sets.chain(rows).min()?, self.newest?))
+    }
+
+    /// From now until [`Head::drop_before`], samples before `end` are noted: the flush does not see them.
+    pub fn begin_flush(&mut self, end: TimeMs) {
+        self.flushing = Some((end, Vec::new()));
+    }
+
+    /// The flush failed.
+    pub fn abandon_flush(&mut self) {
+        self.flushing = None;
+    }
+
+    /// Forgets all samples before `end`, but for those that came since [`Head::begin_flush`], and the series
+    /// that nothing is left of.
+    pub fn drop_before(&mut self, end: TimeMs) {
+        for set in self.sets.values_mut() {
+            set.drop_before(end);
+        }
+        for series in &mut self.series {
+            if let Some(rows) = &mut series.rows {
+                rows.drop_before(end);
+                if rows.is_empty() {
+                    series.rows = None;
+                }
+            }
+        }
+        self.drop_sets();
+        for (_, late) in self.flushing.take().into_iter() {
+            for (slot, t, v) in late {
+                if self.at(slot, t).is_none() {
+                    self.add_row(slot, t, v);
+                }
+            }
+        }
+        self.refresh_mixed();
+        self.unlist_empty();
+    }
+
+    /// Removes column sets without samples, and starts anew those that consist mostly of dead columns.
+    fn drop_sets(&mut self) {
+        let empty: Vec<u32> =
+            self.sets.iter().filter(|(_, set)| set.is_empty()).map(|(key, _)| *key).collect();
+        for key in empty {
+            let Some(set) = self.sets.remove(&key) else { continue };
+            for slot in set.columns {
+                self.series[slot as usize].homes.remove(key);
+            }
+            let group = &mut self.groups[set.group as usize];
+            if group.set == Some(key) {
+                (group.set, group.layout, group.map) = (None, None, None);
+                group.log.forget_layout();
+            }
+        }
+        for group in 0..self.groups.len() {
+            let set = self.groups[group].set.and_then(|set| self.sets.get(&set));
+            if set.is_some_and(|set| set.columns.len() > set.alive().len() as usize * 4 / 3 + 16) {
+                self.new_set(group);
+            }
+        }
+    }
+
+    /// Series that now live in one place need no check of their samples any more.
+    fn refresh_mixed(&mut self) {
+        let mixed = |slot: u32, group: u32| {
+            let series = &self.series[slot as usize];
+            let foreign = |set: u32| self.sets.get(&set).is_some_and(|set| set.group != group);
+            series.rows.is_some() || series.homes.as_slice().iter().any(|home| foreign(home.set))
+        };
+        let fresh: Vec<(u32, RoaringBitmap)> = self
+            .sets
+            .iter()
+            .filter(|(_, set)| !set.mixed.is_empty())
+            .map(|(key, set)| {
+                let still =
+                    |c: &u32| set.columns.get(*c as usize).is_some_and(|slot| mixed(*slot, set.group));
+                (*key, set.mixed.iter().filter(still).collect())
+            })
+            .collect();
+        for (key, columns) in fresh {
+            if let Some(set) = self.sets.get_mut(&key) {
+                set.mixed = columns;
+            }
+        }
+    }
+
+    /// Takes series out of the postings that have no samples and that no current layout names. Their slots stay
+    /// theirs: a writer may come back.
+    fn unlist_empty(&mut self) {
+        let held: HashMap<u32, RoaringBitmap> =
+            self.sets.iter().map(|(key, set)| (*key, self.held(*key, set))).collect();
+        for (slot, series) in self.series.iter_mut().enumerate() {
+            let mut homes = series.homes.as_slice().iter();
+            let in_use =
+                |home: &Home| held.get(&home.set).is_some_and(|columns| columns.contains(home.column));
+            if series.listed && series.rows.is_none() && !homes.any(in_use) {
+                self.postings.remove(slot as u32, &series.labels);
+                (series.listed, series.logged) = (false, false);
+            }
+        }
+        let series = &self.series;
+        self.unlogged.retain(|slot| series[*slot as usize].listed);
+    }
+
+    /// The columns of a set that have samples or may get some without another word.
+    fn held(&self, key: u32, set: &ColumnSet) -> RoaringBitmap {
+        let (group, mut columns) = (&self.groups[set.group as usize], set.alive());
+        match (&group.layout, &group.map) {
+            (Some(_), Some(map)) if group.set == Some(key) => columns.extend(map.iter().copied()),
+            (Some(layout), None) if group.set == Some(key) => {
+                columns.insert_range(0..layout.slots.len() as u32);
+            }
+            _ => (),
+        }
+        columns
+    }
+
+    /// Chunks, open ones included.
+    pub fn chunks(&self) -> u64 {
+        let rows =
+            self.series.iter().filter_map(|series| series.rows.as_ref()).map(|rows| rows.chunks() as u64);
+        self.sets.values().map(|set| set.chunks()).sum::<u64>() + rows.sum::<u64>()
+    }
+
+    /// Number of visible series.
+    pub fn active(&self) -> u64 {
+        self.postings.all().len()
+    }
+
+    /// Calls `visit(name, value, series)` for every label pair.
+    pub fn for_each_pair(&self, visit: impl FnMut(&str, &str, u64)) {
+        self.postings.for_each_pair(visit);
+    }
+}

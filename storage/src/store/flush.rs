@@ -1,0 +1,150 @@
+//! Housekeeping: complete ranges of the head become blocks, and the log behind them goes.
+//!
+//! The order keeps everything readable and durable at every moment: block on disk and listed, then dropped
+//! from the head, then a checkpoint that says so, then the segments removed. A crash in between leaves
+//! samples in two places, never in none, and readers take each time once.
+
+use super::Store;
+use super::options::StoreError;
+use super::selection::{Part, Runs};
+use crate::head::{HeadSnapshot, compare_labels};
+use crate::model::{Labels, Matcher, SHARDS, TimeMs};
+use crate::wal::{Batch, Checkpoint, Flushed, Kind, add};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// All samples of one series in one range.
+pub struct SeriesSamples {
+    /// Its labels.
+    pub labels: Labels,
+    /// Times, strictly ascending.
+    pub ts: Vec<TimeMs>,
+    /// Values, parallel to `ts`.
+    pub vs: Vec<f64>,
+}
+
+/// Samples of a series outside the head, and its labels.
+pub type LabelledPart = (Labels, Arc<dyn Part>);
+
+/// The immutable past: where the head hands its complete ranges, and where readers find them.
+pub trait History: Send + Sync {
+    /// Writes the range `from ≤ t < to`, out of series sorted by labels; durable and listed on return.
+    fn write(
+        &self,
+        from: TimeMs,
+        to: TimeMs,
+        series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
+    ) -> Result<(), StoreError>;
+
+    /// The matching series of a shard with samples in `from..=to`; equal labels in time order.
+    fn select(
+        &self,
+        shard: u16,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<LabelledPart>, StoreError>;
+
+    /// See [`Store::label_names`].
+    fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String>;
+
+    /// See [`Store::label_values`].
+    fn label_values(&self, name: &str, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String>;
+}
+
+/// What a shard hands over: (labels, shard, index in its snapshot).
+type Entry = (Labels, u16, u32);
+
+impl Store {
+    /// End of the newest range that is complete as of `now` and has half a range behind it; `None`: nothing is.
+    fn complete_until(&self, now: TimeMs) -> Option<(TimeMs, TimeMs)> {
+        let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
+        let (min, max) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        let range = self.options.block_range_ms.max(1);
+        let settled = now.saturating_sub(self.options.out_of_order_ms).min(max.saturating_sub(range / 2));
+        let end = settled.div_euclid(range).saturating_mul(range);
+        (min < end).then_some((min, end))
+    }
+
+    pub(super) fn flush(&self, now: TimeMs) -> Result<usize, StoreError> {
+        let _one_at_a_time = self.flush_lock.lock();
+        let (Some(history), Some((min, end))) = (&self.history, self.complete_until(now)) else {
+            return Ok(0);
+        };
+        let lsn = self.log.last_lsn();
+        let (entries, snapshots) = self.snapshot_before(min, end);
+        let outcome = self.write_ranges(history.as_ref(), &entries, &snapshots);
+        if outcome.is_err() {
+            self.metrics.flush_failures.inc();
+            self.shards.iter().for_each(|shard| shard.write().head.abandon_flush());
+            return outcome;
+        }
+        self.shards.iter().for_each(|shard| shard.write().head.drop_before(end));
+        self.checkpoint(Flushed { end, lsn })?;
+        for path in self.log.forget_before(lsn, end) {
+            self.disk.remove(&path).map_err(|source| StoreError::Io { path, source })?;
+        }
+        outcome
+    }
+
+    /// Snapshots of all shards, and all their series in the order of labels.
+    fn snapshot_before(&self, min: TimeMs, end: TimeMs) -> (Vec<Entry>, Vec<HeadSnapshot>) {
+        let (mut entries, mut snapshots) = (Vec::new(), Vec::new());
+        for shard in 0..SHARDS {
+            let mut locked = self.shard(shard).write();
+            locked.head.begin_flush(end);
+            let mut at = 0;
+            snapshots.push(locked.head.snapshot(&[], min, end - 1, |_, labels| {
+                entries.push((labels.clone(), shard, at));
+                at += 1;
+            }));
+        }
+        entries.sort_unstable_by(|a, b| compare_labels(&a.0, &b.0));
+        (entries, snapshots)
+    }
+
+    /// One block per aligned range; the number of blocks.
+    fn write_ranges(
+        &self,
+        history: &dyn History,
+        entries: &[Entry],
+        snapshots: &[HeadSnapshot],
+    ) -> Result<usize, StoreError> {
+        let range = self.options.block_range_ms.max(1);
+        let (mut ranges, mut written) = (BTreeSet::new(), 0);
+        snapshots.iter().for_each(|snapshot| snapshot.ranges(range, &mut ranges));
+        for from in ranges.into_iter().map(|k| k.saturating_mul(range)) {
+            let to = from.saturating_add(range);
+            let series = entries.iter().filter_map(|(labels, shard, at)| {
+                let (mut ts, mut vs) = (Vec::new(), Vec::new());
+                let mut runs = Runs::start(&ts);
+                snapshots[usize::from(*shard)].read(*at, from, to - 1, &mut ts, &mut vs, &mut runs);
+                runs.merge(&mut ts, &mut vs);
+                (!ts.is_empty()).then(|| Ok(SeriesSamples { labels: labels.clone(), ts, vs }))
+            });
+            let mut series = series.peekable();
+            if series.peek().is_some() {
+                history.write(from, to, &mut series)?;
+                self.metrics.blocks_written.inc();
+                written += 1;
+            }
+        }
+        Ok(written)
+    }
+
+    fn checkpoint(&self, flushed: Flushed) -> Result<(), StoreError> {
+        let number = self.log.segments().last().map_or(1, |s| s.number);
+        let dir = self.options.dir.join("wal");
+        let mut checkpoint = Checkpoint::begin(self.disk.as_ref(), &dir, number)?;
+        let mut batch = Batch::default();
+        for shard in 0..SHARDS {
+            batch.clear();
+            let records = self.shard(shard).read().head.encode_all(shard, &mut batch);
+            checkpoint.append(&mut batch, records)?;
+        }
+        batch.clear();
+        add(&mut batch, Kind::Flushed, &flushed);
+        checkpoint.append(&mut batch, 1)?;
+        checkpoint.finish()
+    }
+}

@@ -1,0 +1,121 @@
+//! Opening: the log's records become heads again, in the shapes they had.
+
+use super::options::StoreError;
+use crate::codec;
+use crate::disk::Disk;
+use crate::head::{Head, group_of};
+use crate::model::{SHARDS, TimeMs, shard_of};
+use crate::wal::{
+    Cursor, Flushed, Found, GroupRecord, Kind, Outcome, SeriesRecord, Visitor, replay, take_layout, take_row,
+    take_samples, take_scrape_head,
+};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What comes out of the log.
+pub struct Recovered {
+    /// The shards' heads.
+    pub heads: Vec<Head>,
+    /// Samples restored.
+    pub samples: u64,
+    /// Files, damage, numbers.
+    pub outcome: Outcome,
+}
+
+/// Replays the log in `dir`.
+pub fn recover(disk: &dyn Disk, dir: &Path, make: impl Fn() -> Head) -> Result<Recovered, StoreError> {
+    let heads = (0..SHARDS).map(|_| make()).collect();
+    let mut restorer = Restorer { heads, flushed: None, samples: 0, rows: HashMap::new() };
+    let mut outcome = replay(disk, dir, &mut restorer)?;
+    outcome.last_lsn = outcome.last_lsn.max(restorer.flushed.map_or(0, |f| f.lsn));
+    Ok(Recovered { heads: restorer.heads, samples: restorer.samples, outcome })
+}
+
+struct Restorer {
+    heads: Vec<Head>,
+    flushed: Option<Flushed>,
+    samples: u64,
+    /// Each group's latest row, and its LSN.
+    rows: HashMap<u32, (Arc<[f64]>, u64)>,
+}
+
+impl Visitor for Restorer {
+    fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+        match found.kind {
+            Kind::Series => self.series(found.payload).map(|()| None),
+            Kind::Group => self.group(found.payload).map(|()| None),
+            Kind::Layout => self.layout(found.payload).map(|()| None),
+            Kind::Keyframe | Kind::Delta => self.scrape(found).map(Some),
+            Kind::Samples => self.single(found),
+            Kind::Flushed => {
+                self.flushed = Some(codec::decode(found.payload).map_err(|e| e.to_string())?);
+                Ok(None)
+            }
+            Kind::Close | Kind::End => Ok(None),
+        }
+    }
+}
+
+impl Restorer {
+    fn series(&mut self, payload: &[u8]) -> Result<(), String> {
+        let SeriesRecord { shard, slot, labels } = codec::decode(payload).map_err(|e| e.to_string())?;
+        if shard >= SHARDS || shard != shard_of(&labels) {
+            return Err(format!("series {labels} does not belong to shard {shard}"));
+        }
+        self.heads[usize::from(shard)].restore_series(slot, labels)
+    }
+
+    fn group(&mut self, payload: &[u8]) -> Result<(), String> {
+        let GroupRecord { group, key } = codec::decode(payload).map_err(|e| e.to_string())?;
+        let (shard, group) = group_of(group);
+        self.heads[usize::from(shard)].restore_group(group, Some(&key))
+    }
+
+    fn layout(&mut self, payload: &[u8]) -> Result<(), String> {
+        let layout = take_layout(payload).ok_or("malformed layout")?;
+        let (shard, group) = group_of(layout.group);
+        self.heads[usize::from(shard)].restore_layout(group, layout.from, &layout.slots)
+    }
+
+    fn in_blocks(&self, lsn: u64, t: TimeMs) -> bool {
+        self.flushed.is_some_and(|flushed| t < flushed.end && lsn <= flushed.lsn)
+    }
+
+    fn scrape(&mut self, found: &Found) -> Result<TimeMs, String> {
+        let mut cursor = Cursor::new(found.payload);
+        let head = take_scrape_head(&mut cursor).ok_or("malformed scrape")?;
+        let row: Arc<[f64]> = match found.kind {
+            Kind::Delta => match self.rows.get(&head.group).filter(|(_, lsn)| *lsn == head.base) {
+                Some((before, _)) => take_row(&mut cursor, before),
+                None => return Err(format!("a scrape rests on record {}, which is missing", head.base)),
+            },
+            _ => take_row(&mut cursor, &[]),
+        }
+        .ok_or("malformed scrape")?
+        .into();
+        self.rows.insert(head.group, (row.clone(), found.lsn));
+        if !self.in_blocks(found.lsn, head.t) {
+            let (shard, group) = group_of(head.group);
+            self.samples += self.heads[usize::from(shard)].restore_row(group, head.t, row)?;
+        }
+        Ok(head.t)
+    }
+
+    fn single(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_samples(found.payload, |shard, slot, t, v| all.push((shard, slot, t, v)))
+            .ok_or("malformed samples")?;
+        for (shard, slot, t, v) in all {
+            newest = newest.max(Some(t));
+            if self.in_blocks(found.lsn, t) {
+                continue;
+            }
+            let head =
+                self.heads.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))?;
+            head.restore_sample(slot, t, v)?;
+            self.samples += 1;
+        }
+        Ok(newest)
+    }
+}

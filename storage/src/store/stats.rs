@@ -1,0 +1,126 @@
+//! What can be counted: `/api/v1/status/tsdb` and the self-metrics of the store.
+
+use super::options::HeadStats;
+use crate::head::{Counts, Head};
+use crate::metrics::{Counter, Gauge, Metrics};
+use crate::model::TimeMs;
+use crate::model::labels::METRIC_NAME;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The store's own counters.
+pub struct StoreMetrics {
+    pub series: Arc<Gauge>,
+    pub chunks: Arc<Gauge>,
+    pub blocks_written: Arc<Counter>,
+    pub flush_failures: Arc<Counter>,
+    pub corruptions: Arc<Counter>,
+    pub clean_start: Arc<Gauge>,
+    appended: Arc<Counter>,
+    out_of_order: Arc<Counter>,
+    too_old: Arc<Counter>,
+    duplicates: Arc<Counter>,
+}
+
+impl StoreMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> StoreMetrics {
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        StoreMetrics {
+            series: metrics.gauge("prometheus_tsdb_head_series", "Series in the head.", &[]),
+            chunks: metrics.gauge(
+                "prometheus_tsdb_head_chunks",
+                "Chunks in the head, as of the last housekeeping.",
+                &[],
+            ),
+            blocks_written: counter("prometheus_tsdb_compactions_total", "Blocks written from the head."),
+            flush_failures: counter(
+                "prometheus_tsdb_compactions_failed_total",
+                "Flushes of the head that failed.",
+            ),
+            corruptions: counter("prometheus_tsdb_wal_corruptions_total", "Damaged places found in the log."),
+            clean_start: metrics.gauge(
+                "prometheus_tsdb_clean_start",
+                "1: the log ended in order at the start.",
+                &[],
+            ),
+            appended: counter("prometheus_tsdb_head_samples_appended_total", "Samples stored."),
+            out_of_order: counter(
+                "prometheus_tsdb_out_of_order_samples_total",
+                "Samples that came behind their series' newest one, stored nevertheless.",
+            ),
+            too_old: counter(
+                "prometheus_tsdb_too_old_samples_total",
+                "Samples refused: behind the out-of-order window.",
+            ),
+            duplicates: counter(
+                "perennial_tsdb_duplicate_samples_total",
+                "Samples refused: another value is stored at the same time.",
+            ),
+        }
+    }
+
+    /// Counts an append.
+    pub fn count(&self, counts: &Counts) {
+        let add = |counter: &Counter, n: usize| {
+            if n > 0 {
+                counter.add(n as u64);
+            }
+        };
+        add(&self.appended, counts.stored);
+        add(&self.out_of_order, counts.late);
+        add(&self.too_old, counts.too_old);
+        add(&self.duplicates, counts.duplicate);
+    }
+}
+
+/// Gathers [`HeadStats`] over the shards.
+#[derive(Default)]
+pub struct Gathered {
+    stats: HeadStats,
+    span: Option<(TimeMs, TimeMs)>,
+    pairs: HashMap<String, HashMap<String, u64>>,
+}
+
+impl Gathered {
+    /// Adds one shard.
+    pub fn add(&mut self, head: &Head) {
+        self.stats.series += head.active();
+        self.stats.chunks += head.chunks();
+        if let Some((min, max)) = head.span() {
+            self.span = Some(self.span.map_or((min, max), |(a, b)| (a.min(min), b.max(max))));
+        }
+        head.for_each_pair(|name, value, series| {
+            if !self.pairs.contains_key(name) {
+                self.pairs.insert(name.to_owned(), HashMap::new());
+            }
+            let Some(values) = self.pairs.get_mut(name) else { return };
+            match values.get_mut(value) {
+                Some(n) => *n += series,
+                None => drop(values.insert(value.to_owned(), series)),
+            }
+        });
+    }
+
+    /// The counts, lists cut to `limit`.
+    pub fn finish(mut self, limit: usize) -> HeadStats {
+        (self.stats.min_time, self.stats.max_time) = self.span.unwrap_or((TimeMs::MAX, TimeMs::MIN));
+        for (name, values) in &self.pairs {
+            self.stats.label_pairs += values.len() as u64;
+            self.stats.values_by_label.push((name.clone(), values.len() as u64));
+            let bytes = values.iter().map(|(value, n)| value.len() as u64 * n).sum();
+            self.stats.bytes_by_label.push((name.clone(), bytes));
+            self.stats.by_pair.extend(values.iter().map(|(value, n)| (format!("{name}={value}"), *n)));
+        }
+        let names = self.pairs.remove(METRIC_NAME).unwrap_or_default();
+        self.stats.by_metric = names.into_iter().collect();
+        let stats = &mut self.stats;
+        for list in
+            [&mut stats.by_metric, &mut stats.values_by_label, &mut stats.bytes_by_label, &mut stats.by_pair]
+        {
+            list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            list.truncate(limit);
+        }
+        self.stats
+    }
+}

@@ -1,0 +1,110 @@
+//! A checkpoint: what segments that are dropped knew of series and groups, and what is in blocks already.
+//!
+//! Written under another name, synced and renamed; only then are old segments and checkpoints removed.
+
+use super::record::{Batch, Kind};
+use super::segment::{CHECKPOINT, Header, checkpoint_number, checkpoint_path};
+use crate::codec;
+use crate::disk::Disk;
+use crate::model::{Labels, TimeMs};
+use crate::store::StoreError;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Payload of a series record.
+#[derive(Serialize, Deserialize)]
+pub struct SeriesRecord {
+    /// The shard.
+    pub shard: u16,
+    /// The slot.
+    pub slot: u32,
+    /// The labels.
+    pub labels: Labels,
+}
+
+/// Payload of a group record.
+#[derive(Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// The group's id.
+    pub group: u32,
+    /// Its key.
+    pub key: String,
+}
+
+/// Payload of a flushed record: samples before `end` in records up to `lsn` are in blocks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// End of the flushed time, exclusive.
+    pub end: TimeMs,
+    /// LSN of the last record that the flush saw.
+    pub lsn: u64,
+}
+
+/// Adds a series record.
+pub fn add_series(batch: &mut Batch, shard: u16, slot: u32, labels: &Labels) {
+    add(batch, Kind::Series, &SeriesRecord { shard, slot, labels: labels.clone() });
+}
+
+/// Adds a group record.
+pub fn add_group(batch: &mut Batch, group: u32, key: &str) {
+    add(batch, Kind::Group, &GroupRecord { group, key: key.to_owned() });
+}
+
+/// Adds a record whose payload comes out of the codec.
+pub fn add<T: Serialize>(batch: &mut Batch, kind: Kind, value: &T) {
+    match codec::encode(value) {
+        Ok(payload) => batch.add(kind, |out| out.extend_from_slice(&payload)),
+        Err(error) => tracing::error!(%error, ?kind, "a control record is too large to be logged"),
+    }
+}
+
+/// A checkpoint being written.
+pub struct Checkpoint<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    number: u32,
+    file: Box<dyn crate::disk::DiskFile>,
+    temporary: PathBuf,
+    records: u64,
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Begins checkpoint `number`.
+    pub fn begin(disk: &'a dyn Disk, dir: &'a Path, number: u32) -> Result<Checkpoint<'a>, StoreError> {
+        let temporary = dir.join("checkpoint.tmp");
+        let io = |source| StoreError::Io { path: temporary.clone(), source };
+        let mut file = disk.create(&temporary).map_err(io)?;
+        let header = Header { number, continues: false, first_lsn: 0 };
+        file.append(&header.encode(CHECKPOINT)).map_err(io)?;
+        Ok(Checkpoint { disk, dir, number, file, temporary, records: 0 })
+    }
+
+    /// Appends `records` records.
+    pub fn append(&mut self, batch: &mut Batch, records: u64) -> Result<(), StoreError> {
+        batch.seal(self.records + 1);
+        self.records += records;
+        self.file.append(batch.bytes()).map_err(|source| self.error(source))
+    }
+
+    /// Makes it durable and removes the ones before.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        let mut end = Batch::default();
+        add(&mut end, Kind::End, &self.records);
+        end.seal(self.records + 1);
+        let path = checkpoint_path(self.dir, self.number);
+        let durable = self.file.append(end.bytes()).and_then(|()| self.file.sync());
+        durable
+            .and_then(|()| self.disk.rename(&self.temporary, &path))
+            .map_err(|source| self.error(source))?;
+        let names = self.disk.list(self.dir).map_err(|source| self.error(source))?;
+        for old in names.iter().filter(|path| checkpoint_number(path).is_some_and(|n| n < self.number)) {
+            self.disk.remove(old).map_err(|source| self.error(source))?;
+        }
+        Ok(())
+    }
+
+    fn error(&self, source: io::Error) -> StoreError {
+        StoreError::Io { path: self.temporary.clone(), source }
+    }
+}

@@ -1,0 +1,54 @@
+//! What the log knows of one column group, so that a scrape is written as a difference from the one before.
+
+use super::record::{Batch, Kind};
+use super::samples::{put_layout, put_scrape};
+use crate::limits::WAL_KEYFRAME_SCRAPES;
+use crate::model::TimeMs;
+use std::sync::Arc;
+
+/// One group's state in the log.
+#[derive(Default)]
+pub struct GroupLog {
+    /// Whether the log has its name.
+    pub named: bool,
+    /// The segment of its latest record.
+    epoch: u64,
+    /// Columns that the segment knows.
+    columns: usize,
+    since_keyframe: u32,
+    previous: Option<(Arc<[f64]>, u64)>,
+}
+
+impl GroupLog {
+    /// The group's columns are others now: the next scrape begins with a layout.
+    pub fn forget_layout(&mut self) {
+        self.columns = 0;
+        self.previous = None;
+    }
+
+    /// Adds the records of one scrape, for segment `epoch`; `slots` are the columns of the row.
+    pub fn encode(&self, batch: &mut Batch, epoch: u64, group: u32, slots: &[u32], t: TimeMs, row: &[f64]) {
+        let known = if self.epoch == epoch { self.columns } else { 0 };
+        if slots.len() > known || known == 0 {
+            batch.add(Kind::Layout, |out| put_layout(out, group, known as u32, &slots[known..]));
+        }
+        let base = self
+            .previous
+            .as_ref()
+            .filter(|_| self.epoch == epoch && self.since_keyframe < WAL_KEYFRAME_SCRAPES);
+        match base {
+            Some((previous, lsn)) => {
+                batch.add(Kind::Delta, |out| put_scrape(out, group, t, row, Some((previous, *lsn))));
+            }
+            None => batch.add(Kind::Keyframe, |out| put_scrape(out, group, t, row, None)),
+        }
+    }
+
+    /// The records of [`GroupLog::encode`] got in; `lsn` is that of the scrape.
+    pub fn logged(&mut self, epoch: u64, columns: usize, row: Arc<[f64]>, lsn: u64) {
+        let delta =
+            self.epoch == epoch && self.previous.is_some() && self.since_keyframe < WAL_KEYFRAME_SCRAPES;
+        self.since_keyframe = if delta { self.since_keyframe + 1 } else { 1 };
+        (self.named, self.epoch, self.columns, self.previous) = (true, epoch, columns, Some((row, lsn)));
+    }
+}

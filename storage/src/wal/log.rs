@@ -1,0 +1,283 @@
+//! The log as appenders see it: records go into a buffer under a short lock and get their LSN there; one
+//! thread ([`super::writer`]) writes whole buffers, syncs them and says what is committed.
+//!
+//! Group commit comes by itself: what arrives while the writer writes or syncs goes out together next time.
+
+use super::record::{Batch, Kind};
+use super::segment::SegmentInfo;
+use super::writer::Writer;
+use crate::disk::Disk;
+use crate::limits::{WAL_BUFFER_BYTES, WAL_RETRY_MS, WAL_SEGMENT_BYTES, WAL_WAIT_MS};
+use crate::metrics::{Counter, Gauge, Metrics};
+use crate::model::TimeMs;
+use crate::store::StoreError;
+use parking_lot::{Condvar, Mutex};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Called once with the fate of an append.
+pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// Consecutive records of one segment.
+#[derive(Default)]
+pub struct Piece {
+    /// The records.
+    pub bytes: Vec<u8>,
+    /// Whether a new segment begins with them.
+    pub begins: bool,
+    /// LSN of the first.
+    pub first_lsn: u64,
+    /// LSN of the last.
+    pub last_lsn: u64,
+    /// Time of the newest sample in them.
+    pub newest: Option<TimeMs>,
+}
+
+/// What appenders, the writer and the ticker share.
+pub struct Shared {
+    pub(super) state: Mutex<State>,
+    /// Something for the writer to do.
+    pub(super) work: Condvar,
+    /// Room in the buffer.
+    pub(super) room: Condvar,
+    /// Something for the ticker to count.
+    pub(super) dirt: Condvar,
+    /// All segments, the one being written last.
+    pub(super) segments: Mutex<Vec<SegmentInfo>>,
+    epoch: AtomicU64,
+    pub(super) unsynced_seconds: Arc<Gauge>,
+    pub(super) bytes_total: Arc<Counter>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub queue: Vec<Piece>,
+    pub queued: usize,
+    /// Written, not yet synced.
+    pub unsynced: usize,
+    next_lsn: u64,
+    epoch_bytes: u64,
+    /// Everything up to here is acknowledged.
+    pub committed: u64,
+    waiters: Vec<(u64, Done)>,
+    pub failed: Option<String>,
+    pub sync_due: bool,
+    pub closing: bool,
+    pub closed: bool,
+}
+
+impl State {
+    /// Waiters whose LSN is committed, or all of them.
+    pub fn take_waiters(&mut self, all: bool) -> Vec<Done> {
+        let committed = self.committed;
+        self.waiters.extract_if(.., |(lsn, _)| all || *lsn <= committed).map(|(_, done)| done).collect()
+    }
+}
+
+/// The log's directory and habits.
+#[derive(Clone)]
+pub struct LogOptions {
+    /// Where segments are.
+    pub dir: PathBuf,
+    /// Time between syncs, ms; 0: before each acknowledgement.
+    pub sync_interval_ms: u64,
+    /// LSN of the first record.
+    pub next_lsn: u64,
+    /// Number of the first segment to be written.
+    pub next_segment: u32,
+    /// The segments already there.
+    pub segments: Vec<SegmentInfo>,
+}
+
+/// The write-ahead log.
+pub struct Log {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Log {
+    /// Starts the log's threads. Nothing is written before the first record.
+    pub fn start(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
+        let state = State {
+            next_lsn: options.next_lsn.max(1),
+            committed: options.next_lsn.max(1) - 1,
+            queue: vec![Piece { begins: true, first_lsn: options.next_lsn.max(1), ..Piece::default() }],
+            ..State::default()
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            dirt: Condvar::new(),
+            segments: Mutex::new(options.segments.clone()),
+            epoch: AtomicU64::new(1),
+            unsynced_seconds: metrics.gauge(
+                "perennial_wal_unsynced_seconds",
+                "Age of the oldest record that power loss would take, in seconds.",
+                &[],
+            ),
+            bytes_total: metrics.counter("perennial_wal_bytes_total", "Bytes written to the log.", &[]),
+        });
+        let log = Log { shared: shared.clone(), threads: Mutex::default() };
+        let period = match options.sync_interval_ms {
+            0 => WAL_RETRY_MS,
+            interval => interval,
+        };
+        let writer = Writer::new(shared.clone(), disk, options);
+        log.spawn("wal-writer", move || writer.run())?;
+        log.spawn("wal-ticker", move || tick(&shared, Duration::from_millis(period)))?;
+        Ok(log)
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = thread.map_err(|source| StoreError::Io { path: PathBuf::from(name), source })?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Waits for room in the buffer; to be called without any lock. An admitted append may push.
+    pub fn admit(&self) -> Result<(), StoreError> {
+        let mut state = self.shared.state.lock();
+        while state.queued + state.unsynced > WAL_BUFFER_BYTES && state.failed.is_none() && !state.closing {
+            if self.shared.room.wait_for(&mut state, Duration::from_millis(WAL_WAIT_MS)).timed_out() {
+                return Err(StoreError::Refused("the disk does not keep up".to_owned()));
+            }
+        }
+        if state.closing {
+            return Err(StoreError::Refused("the store is closed".to_owned()));
+        }
+        state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
+    }
+
+    /// The segment being filled, as a number that only grows.
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch.load(Relaxed)
+    }
+
+    /// Queues records that were encoded for segment `epoch`; the LSN of the last. `Err`: another segment has
+    /// begun, encode anew for this epoch.
+    pub fn push(&self, batch: &mut Batch, epoch: u64, newest: Option<TimeMs>) -> Result<u64, u64> {
+        let mut state = self.shared.state.lock();
+        let current = self.epoch();
+        if epoch != current {
+            return Err(current);
+        }
+        let len = batch.len() as u64;
+        if state.epoch_bytes > 0 && state.epoch_bytes + len > WAL_SEGMENT_BYTES {
+            self.shared.epoch.store(current + 1, Relaxed);
+            state.epoch_bytes = 0;
+            let piece = Piece { begins: true, first_lsn: state.next_lsn, ..Piece::default() };
+            state.queue.push(piece);
+            return Err(current + 1);
+        }
+        let first = state.next_lsn;
+        state.next_lsn = batch.seal(first);
+        state.epoch_bytes += len;
+        state.queued += batch.len();
+        let last = state.next_lsn - 1;
+        if state.queue.is_empty() {
+            state.queue.push(Piece { first_lsn: first, ..Piece::default() });
+        }
+        if let Some(piece) = state.queue.last_mut() {
+            piece.bytes.extend_from_slice(batch.bytes());
+            piece.last_lsn = last;
+            piece.newest = piece.newest.max(newest);
+        }
+        drop(state);
+        self.shared.work.notify_one();
+        Ok(last)
+    }
+
+    /// LSN of the latest record.
+    pub fn last_lsn(&self) -> u64 {
+        self.shared.state.lock().next_lsn - 1
+    }
+
+    /// See [`crate::store::Store::on_committed`].
+    pub fn on_committed(&self, lsn: u64, done: Done) {
+        let mut state = self.shared.state.lock();
+        let failed = state.failed.clone().or(state.closed.then(|| "the store is closed".to_owned()));
+        if lsn > state.committed && failed.is_none() {
+            state.waiters.push((lsn, done));
+            return;
+        }
+        let committed = lsn <= state.committed;
+        drop(state);
+        done(match failed {
+            Some(reason) if !committed => Err(StoreError::Refused(reason)),
+            _ => Ok(()),
+        });
+    }
+
+    /// The segments, the one being written last.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.shared.segments.lock().clone()
+    }
+
+    /// Forgets the segments that lie before LSN `lsn` and hold only samples before `end`; their paths, to be
+    /// removed by the caller.
+    pub fn forget_before(&self, lsn: u64, end: TimeMs) -> Vec<PathBuf> {
+        let mut segments = self.shared.segments.lock();
+        let keep_last = segments.len().saturating_sub(1);
+        let useless = |s: &SegmentInfo| s.last_lsn <= lsn && s.newest.is_none_or(|t| t < end);
+        let mut n = segments.iter().take(keep_last).take_while(|s| useless(s)).count();
+        // A segment that goes on where a failed one stopped needs it for its differences.
+        while n > 0 && segments.get(n).is_some_and(|s| s.continues) {
+            n -= 1;
+        }
+        segments.drain(..n).map(|s| s.path).collect()
+    }
+
+    /// Writes and syncs everything, with a record that says so, and stops the threads.
+    pub fn close(&self) -> Result<(), StoreError> {
+        if !self.shared.state.lock().closing {
+            let mut batch = Batch::default();
+            batch.add(Kind::Close, |_| ());
+            while self.push(&mut batch, self.epoch(), None).is_err() {}
+        }
+        self.shared.state.lock().closing = true;
+        self.shared.work.notify_all();
+        self.shared.room.notify_all();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            self.shared.dirt.notify_all();
+            if thread.join().is_err() {
+                return Err(StoreError::Refused("the log's thread panicked".to_owned()));
+            }
+        }
+        let state = self.shared.state.lock();
+        state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the write-ahead log was not closed in order");
+        }
+    }
+}
+
+/// Tells the writer when a sync, or another attempt after a failure, is due. Sleeps while all is synced.
+fn tick(shared: &Shared, period: Duration) {
+    let mut state = shared.state.lock();
+    loop {
+        if state.closed {
+            return;
+        }
+        if state.unsynced == 0 && state.failed.is_none() {
+            shared.dirt.wait(&mut state);
+            continue;
+        }
+        shared.dirt.wait_for(&mut state, period);
+        if !state.sync_due && state.unsynced > 0 {
+            shared.unsynced_seconds.add(period.as_secs_f64());
+        }
+        state.sync_due = true;
+        shared.work.notify_one();
+    }
+}

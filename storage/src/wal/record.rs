@@ -1,0 +1,186 @@
+//! A record: header, checksum, payload; building several at once and finding them again in damaged bytes.
+//!
+//! Layout in `docs/format/wal.md`. LSN and checksum are filled in by [`super::log::Log::push`], under the
+//! lock that orders records; everything else is encoded before.
+
+use crate::limits::WAL_RECORD_BYTES;
+
+/// First two bytes of every record.
+pub const MAGIC: u16 = 0x5752;
+/// Bytes of a record's header.
+pub const HEADER: usize = 20;
+
+/// What a record's payload is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A series: shard, slot, labels (codec).
+    Series = 1,
+    /// A group: id, key (codec).
+    Group = 2,
+    /// Slots of a group's columns.
+    Layout = 3,
+    /// A scrape by itself.
+    Keyframe = 4,
+    /// A scrape as a difference from the group's previous one.
+    Delta = 5,
+    /// Single samples of one shard.
+    Samples = 6,
+    /// The store was closed in order.
+    Close = 7,
+    /// What is in blocks already (codec); checkpoints only.
+    Flushed = 8,
+    /// End of a checkpoint: its number of records (codec).
+    End = 9,
+}
+
+impl Kind {
+    fn of(byte: u8) -> Option<Kind> {
+        use Kind::*;
+        [Series, Group, Layout, Keyframe, Delta, Samples, Close, Flushed, End]
+            .into_iter()
+            .find(|k| *k as u8 == byte)
+    }
+}
+
+/// Records in the making; they get consecutive LSNs.
+#[derive(Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+impl Batch {
+    /// Forgets all records, keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds a record; `write` appends its payload.
+    pub fn add(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        self.starts.push(start);
+        self.bytes.extend_from_slice(&MAGIC.to_le_bytes());
+        self.bytes.extend_from_slice(&[kind as u8, 0]);
+        self.bytes.extend_from_slice(&[0; HEADER - 4]);
+        write(&mut self.bytes);
+        let len = (self.bytes.len() - start - HEADER) as u32;
+        self.bytes[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
+    }
+
+    /// Numbers the records from `lsn` on and seals them with their checksums; the LSN after the last.
+    pub fn seal(&mut self, mut lsn: u64) -> u64 {
+        for (i, &start) in self.starts.iter().enumerate() {
+            let end = self.starts.get(i + 1).copied().unwrap_or(self.bytes.len());
+            let record = &mut self.bytes[start..end];
+            record[8..16].copy_from_slice(&lsn.to_le_bytes());
+            let crc = checksum(record);
+            record[16..20].copy_from_slice(&crc.to_le_bytes());
+            lsn += 1;
+        }
+        lsn
+    }
+
+    /// The sealed records.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// CRC32C over the header (its checksum field taken as zero) and the payload.
+fn checksum(record: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&record[..16]);
+    let crc = crc32c::crc32c_append(crc, &[0; 4]);
+    crc32c::crc32c_append(crc, &record[HEADER..])
+}
+
+/// A record whose checksum was right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// Its number.
+    pub lsn: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// Offset behind it.
+    pub end: usize,
+}
+
+/// The record at `at`, or why there is none. `at` must lie inside `bytes`.
+pub fn read(bytes: &[u8], at: usize) -> Result<Found<'_>, String> {
+    let rest = &bytes[at..];
+    let Some(header) = rest.first_chunk::<HEADER>() else {
+        return Err(format!("{} bytes where a record header needs {HEADER}", rest.len()));
+    };
+    let magic = u16::from_le_bytes([header[0], header[1]]);
+    let kind = Kind::of(header[2]).filter(|_| magic == MAGIC && header[3] == 0);
+    let Some(kind) = kind else {
+        return Err(format!("no record begins here (bytes {:02x?})", &header[..4]));
+    };
+    let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+    if len > WAL_RECORD_BYTES {
+        return Err(format!("record length {len} is beyond {WAL_RECORD_BYTES}"));
+    }
+    let Some(record) = rest.get(..HEADER + len) else {
+        return Err(format!("record of {len} bytes is cut off after {}", rest.len() - HEADER));
+    };
+    let crc = u32::from_le_bytes([header[16], header[17], header[18], header[19]]);
+    if checksum(record) != crc {
+        return Err(format!("checksum of a record of {len} bytes is wrong"));
+    }
+    let lsn = header[8..16].first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
+    Ok(Found { lsn, kind, payload: &record[HEADER..], end: at + HEADER + len })
+}
+
+/// Offset of the next good record behind `at` that is newer than `lsn`.
+pub fn resync(bytes: &[u8], at: usize, lsn: u64) -> Option<usize> {
+    let magic = MAGIC.to_le_bytes();
+    let starts = (at + 1..bytes.len().saturating_sub(HEADER - 1)).filter(|i| bytes[*i..*i + 2] == magic);
+    starts.into_iter().find(|i| read(bytes, *i).is_ok_and(|found| found.lsn > lsn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn records_are_found_again_behind_damage() {
+        let mut batch = Batch::default();
+        for i in 0..3u8 {
+            batch.add(Kind::Samples, |out| out.extend_from_slice(&[i; 10]));
+        }
+        assert_eq!(batch.seal(7), 10);
+        let mut bytes = batch.bytes().to_vec();
+        let first = read(&bytes, 0).unwrap();
+        assert_eq!((first.lsn, first.kind, first.end), (7, Kind::Samples, 30));
+        bytes[31] ^= 1;
+        assert!(read(&bytes, 30).unwrap_err().contains("no record begins here"));
+        assert_eq!(resync(&bytes, 30, 7), Some(60));
+        assert_eq!(resync(&bytes, 30, 9), None, "only newer records count");
+    }
+
+    proptest! {
+        #[test]
+        fn every_flipped_bit_is_noticed(bit in 0usize..30 * 8) {
+            let mut batch = Batch::default();
+            batch.add(Kind::Delta, |out| out.extend_from_slice(&[3; 10]));
+            batch.seal(1);
+            let mut bytes = batch.bytes().to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(read(&bytes, 0).is_err());
+        }
+    }
+}

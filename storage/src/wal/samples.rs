@@ -1,0 +1,258 @@
+//! Payloads of sample records: layouts, scrapes (keyframe or difference), single samples.
+//!
+//! Hand-specified little-endian layouts (`docs/format/wal.md`), so that the format outlives every crate. A
+//! scrape costs a bit per column and, for each changed value, one byte plus the bytes that differ.
+
+use crate::head::rows::{put_varint, unzigzag, zigzag};
+use crate::limits::GROUP_COLUMNS;
+use crate::model::TimeMs;
+use crate::model::value::ABSENT_BITS;
+
+/// Writes a layout payload: columns `from..` of a group are `slots`.
+pub fn put_layout(out: &mut Vec<u8>, group: u32, from: u32, slots: &[u32]) {
+    [group, from, slots.len() as u32]
+        .iter()
+        .chain(slots)
+        .for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+}
+
+/// Writes a scrape payload. `base` is the row (and its LSN) that it differs from; a keyframe has none.
+pub fn put_scrape(out: &mut Vec<u8>, group: u32, t: TimeMs, row: &[f64], base: Option<(&[f64], u64)>) {
+    out.extend_from_slice(&group.to_le_bytes());
+    out.extend_from_slice(&t.to_le_bytes());
+    out.extend_from_slice(&base.map_or(0, |b| b.1).to_le_bytes());
+    out.extend_from_slice(&(row.len() as u32).to_le_bytes());
+    let bitmap = out.len();
+    out.resize(bitmap + row.len().div_ceil(8), 0);
+    out.reserve(row.len() * 3);
+    let before = base.map_or(&[][..], |b| b.0);
+    for (byte, values) in row.chunks(8).enumerate() {
+        let mut changed = 0u8;
+        for (bit, v) in values.iter().enumerate() {
+            let old = before.get(byte * 8 + bit).map_or(ABSENT_BITS, |v| v.to_bits());
+            if v.to_bits() != old {
+                changed |= 1 << bit;
+                put_bits(out, v.to_bits() ^ reference(old));
+            }
+        }
+        out[bitmap + byte] = changed;
+    }
+}
+
+/// What a value is XORed with: its predecessor, or nothing if there was no sample.
+fn reference(old: u64) -> u64 {
+    if old == ABSENT_BITS { 0 } else { old }
+}
+
+/// A byte `leading zero bytes << 4 | n`, then the n bytes that matter, lowest first.
+#[inline]
+fn put_bits(out: &mut Vec<u8>, x: u64) {
+    let lead = x.leading_zeros() / 8;
+    let trail = (x.trailing_zeros() / 8).min(8 - lead);
+    let len = 8 - lead - trail;
+    let bytes = x.checked_shr(trail * 8).unwrap_or(0).to_le_bytes();
+    out.push((lead << 4 | len) as u8);
+    out.extend_from_slice(&bytes[..len as usize]);
+}
+
+/// Reads a payload front to back; every take may fail.
+pub struct Cursor<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// At the begin of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Cursor<'a> {
+        Cursor { bytes }
+    }
+
+    /// The next `n` bytes.
+    pub fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.bytes.split_at_checked(n)?;
+        self.bytes = tail;
+        Some(head)
+    }
+
+    /// A little-endian u32.
+    pub fn u32(&mut self) -> Option<u32> {
+        self.take(4)?.first_chunk().map(|b| u32::from_le_bytes(*b))
+    }
+
+    /// A little-endian u64.
+    pub fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.first_chunk().map(|b| u64::from_le_bytes(*b))
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|b| b[0])
+    }
+
+    fn bits(&mut self) -> Option<u64> {
+        let control = self.byte()?;
+        let (lead, len) = (u32::from(control >> 4), u32::from(control & 15));
+        if lead + len > 8 {
+            return None;
+        }
+        let mut word = [0; 8];
+        word[..len as usize].copy_from_slice(self.take(len as usize)?);
+        Some(u64::from_le_bytes(word).checked_shl((8 - lead - len) * 8).unwrap_or(0))
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let (mut v, mut shift) = (0u64, 0);
+        loop {
+            let byte = self.byte()?;
+            v |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return Some(v);
+            }
+        }
+    }
+
+    /// Whether all is read.
+    pub fn is_done(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// A decoded layout payload.
+pub struct LayoutRecord {
+    /// The group's id.
+    pub group: u32,
+    /// First column.
+    pub from: u32,
+    /// Slots of the columns from there on.
+    pub slots: Vec<u32>,
+}
+
+/// Reads a layout payload.
+pub fn take_layout(payload: &[u8]) -> Option<LayoutRecord> {
+    let mut cursor = Cursor::new(payload);
+    let (group, from, count) = (cursor.u32()?, cursor.u32()?, cursor.u32()? as usize);
+    let slots = cursor.take(count.checked_mul(4)?)?;
+    let slots =
+        slots.chunks_exact(4).filter_map(|b| b.first_chunk().map(|b| u32::from_le_bytes(*b))).collect();
+    cursor.is_done().then_some(LayoutRecord { group, from, slots })
+}
+
+/// The fixed part of a scrape payload.
+pub struct ScrapeHead {
+    /// The group's id.
+    pub group: u32,
+    /// The scrape's time.
+    pub t: TimeMs,
+    /// LSN of the row it differs from; 0 for a keyframe.
+    pub base: u64,
+}
+
+/// Reads the fixed part; the cursor then stands at the values.
+pub fn take_scrape_head(cursor: &mut Cursor) -> Option<ScrapeHead> {
+    Some(ScrapeHead { group: cursor.u32()?, t: cursor.u64()? as i64, base: cursor.u64()? })
+}
+
+/// Reads the values of a scrape that differs from `before` (empty for a keyframe).
+pub fn take_row(cursor: &mut Cursor, before: &[f64]) -> Option<Vec<f64>> {
+    let columns = cursor.u32().map(|n| n as usize).filter(|n| *n <= GROUP_COLUMNS)?;
+    let bitmap = cursor.take(columns.div_ceil(8))?;
+    let mut row = Vec::with_capacity(columns);
+    for i in 0..columns {
+        let old = before.get(i).map_or(ABSENT_BITS, |v| v.to_bits());
+        let changed = bitmap[i / 8] >> (i % 8) & 1 == 1;
+        row.push(f64::from_bits(if changed { cursor.bits()? ^ reference(old) } else { old }));
+    }
+    cursor.is_done().then_some(row)
+}
+
+/// Writes a samples payload: (slot, time, value) of one shard.
+pub fn put_samples(out: &mut Vec<u8>, shard: u16, samples: &[(u32, TimeMs, f64)]) {
+    out.extend_from_slice(&u32::from(shard).to_le_bytes());
+    out.extend_from_slice(&(samples.len() as u32).to_le_bytes());
+    let (mut slot, mut time) = (0i64, 0i64);
+    for (s, t, v) in samples {
+        put_varint(out, zigzag(i64::from(*s) - slot));
+        put_varint(out, zigzag(t.wrapping_sub(time)));
+        put_bits(out, v.to_bits());
+        (slot, time) = (i64::from(*s), *t);
+    }
+}
+
+/// Reads a samples payload: the shard, then each sample to `take`.
+pub fn take_samples(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, f64)) -> Option<()> {
+    let mut cursor = Cursor::new(payload);
+    let (shard, count) = (cursor.u32()?, cursor.u32()?);
+    let (mut slot, mut time) = (0i64, 0i64);
+    for _ in 0..count {
+        slot = slot.wrapping_add(unzigzag(cursor.varint()?));
+        time = time.wrapping_add(unzigzag(cursor.varint()?));
+        take(shard, u32::try_from(slot).ok()?, time, f64::from_bits(cursor.bits()?));
+    }
+    cursor.is_done().then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::value::{ABSENT, STALE};
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            Just(ABSENT),
+            Just(STALE),
+            Just(0.0),
+            Just(-0.0),
+            Just(f64::INFINITY),
+            Just(1.0),
+            (0i32..1000).prop_map(f64::from),
+            any::<u64>().prop_map(f64::from_bits),
+        ]
+    }
+
+    fn bits(row: &[f64]) -> Vec<u64> {
+        row.iter().map(|v| v.to_bits()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn scrapes_round_trip(
+            before in proptest::collection::vec(value(), 0..40),
+            row in proptest::collection::vec(value(), 0..40),
+            t in any::<i64>(),
+        ) {
+            let mut out = Vec::new();
+            put_scrape(&mut out, 3, t, &row, Some((&before, 9)));
+            let mut cursor = Cursor::new(&out);
+            let head = take_scrape_head(&mut cursor).unwrap();
+            prop_assert_eq!((head.group, head.t, head.base), (3, t, 9));
+            prop_assert_eq!(bits(&take_row(&mut cursor, &before).unwrap()), bits(&row));
+        }
+
+        #[test]
+        fn samples_round_trip(
+            samples in proptest::collection::vec((any::<u32>(), any::<i64>(), value()), 0..40),
+            flip in any::<(usize, u8)>(),
+        ) {
+            let mut out = Vec::new();
+            put_samples(&mut out, 5, &samples);
+            let mut back = Vec::new();
+            take_samples(&out, |shard, slot, t, v| back.push((shard, slot, t, v.to_bits()))).unwrap();
+            let wanted: Vec<_> = samples.iter().map(|(s, t, v)| (5, *s, *t, v.to_bits())).collect();
+            prop_assert_eq!(back, wanted);
+            let at = flip.0 % out.len();
+            out[at] ^= flip.1;
+            let _ = take_samples(&out, |_, _, _, _| ());
+            let _ = take_layout(&out);
+            let mut cursor = Cursor::new(&out);
+            let _ = take_scrape_head(&mut cursor).and_then(|_| take_row(&mut cursor, &[]));
+        }
+    }
+
+    #[test]
+    fn a_still_scrape_costs_a_bit_per_column() {
+        let row = vec![12.5; 800];
+        let mut out = Vec::new();
+        put_scrape(&mut out, 1, 1, &row, Some((&row, 1)));
+        assert_eq!(out.len(), 4 + 8 + 8 + 4 + 100);
+    }
+}

@@ -1,0 +1,98 @@
+//! Segment files: names, headers, and what is known of each.
+
+use super::record::HEADER as RECORD_HEADER;
+use crate::model::TimeMs;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a file's header.
+pub const HEADER: usize = 32;
+/// First bytes of a segment.
+pub const SEGMENT: &[u8; 8] = b"PERENWAL";
+/// First bytes of a checkpoint.
+pub const CHECKPOINT: &[u8; 8] = b"PERENCKP";
+const VERSION: u16 = 1;
+const CONTINUES: u16 = 1;
+
+/// What is known of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// The file.
+    pub path: PathBuf,
+    /// Its number.
+    pub number: u32,
+    /// LSN of its last record.
+    pub last_lsn: u64,
+    /// Time of its newest sample.
+    pub newest: Option<TimeMs>,
+    /// Whether its differences may rest on the segment before: that one failed while being written.
+    pub continues: bool,
+}
+
+/// A file's header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The file's number.
+    pub number: u32,
+    /// See [`SegmentInfo::continues`].
+    pub continues: bool,
+    /// LSN of its first record.
+    pub first_lsn: u64,
+}
+
+impl Header {
+    /// The header's bytes.
+    pub fn encode(&self, magic: &[u8; 8]) -> [u8; HEADER] {
+        let mut out = [0; HEADER];
+        out[..8].copy_from_slice(magic);
+        out[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        out[10..12].copy_from_slice(&(u16::from(self.continues) * CONTINUES).to_le_bytes());
+        out[12..16].copy_from_slice(&self.number.to_le_bytes());
+        out[16..24].copy_from_slice(&self.first_lsn.to_le_bytes());
+        out[24..28].copy_from_slice(&(RECORD_HEADER as u32).to_le_bytes());
+        let crc = crc32c::crc32c(&out[..28]);
+        out[28..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// The header at the begin of `bytes`, or what is wrong with it.
+    pub fn decode(bytes: &[u8], magic: &[u8; 8]) -> Result<Header, String> {
+        let Some(bytes) = bytes.first_chunk::<HEADER>() else {
+            return Err(format!("{} bytes where the file header needs {HEADER}", bytes.len()));
+        };
+        if &bytes[..8] != magic {
+            return Err("the file header has a wrong magic".to_owned());
+        }
+        let version = u16::from_le_bytes([bytes[8], bytes[9]]);
+        let crc = u32::from_le_bytes([bytes[28], bytes[29], bytes[30], bytes[31]]);
+        if crc32c::crc32c(&bytes[..28]) != crc {
+            return Err("checksum of the file header is wrong".to_owned());
+        }
+        if version != VERSION {
+            return Err(format!("format version {version}, this program knows {VERSION}"));
+        }
+        let first_lsn = bytes[16..24].first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
+        let number = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
+        let continues = u16::from_le_bytes([bytes[10], bytes[11]]) & CONTINUES != 0;
+        Ok(Header { number, continues, first_lsn })
+    }
+}
+
+/// Path of segment `number`.
+pub fn segment_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:08}.wal"))
+}
+
+/// Path of checkpoint `number`.
+pub fn checkpoint_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("checkpoint.{number:08}"))
+}
+
+/// The number of a segment's path, if it is one.
+pub fn segment_number(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.strip_suffix(".wal").filter(|n| n.len() >= 8)?.parse().ok()
+}
+
+/// The number of a checkpoint's path, if it is one.
+pub fn checkpoint_number(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.strip_prefix("checkpoint.").filter(|n| n.len() >= 8)?.parse().ok()
+}

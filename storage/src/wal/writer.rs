@@ -1,0 +1,186 @@
+//! The log's one writer: takes whole buffers, writes each with one write(2), syncs, and fires acknowledgements.
+//!
+//! Nothing is locked while it writes or syncs. What is written but not synced stays in memory: a failed write
+//! or sync ends the segment (its pages may be gone, whatever a second fsync says), and all of it is written
+//! anew into the next one.
+
+use super::log::{LogOptions, Piece, Shared};
+use super::segment::{Header, SEGMENT, SegmentInfo, segment_path};
+use crate::disk::{Disk, DiskFile};
+use crate::limits::WAL_BUFFER_BYTES;
+use crate::store::StoreError;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// The writer's own state.
+pub struct Writer {
+    shared: Arc<Shared>,
+    disk: Arc<dyn Disk>,
+    options: LogOptions,
+    file: Option<Box<dyn DiskFile>>,
+    next_number: u32,
+    /// To be written, oldest first.
+    todo: VecDeque<Piece>,
+    /// Written into the current segment, not synced.
+    unsynced: VecDeque<Piece>,
+    /// A failed segment came before: the next one goes on where it stopped.
+    continues: bool,
+}
+
+impl Writer {
+    /// A writer that has not begun.
+    pub fn new(shared: Arc<Shared>, disk: Arc<dyn Disk>, options: LogOptions) -> Writer {
+        let next_number = options.next_segment;
+        let (todo, unsynced) = (VecDeque::new(), VecDeque::new());
+        Writer { shared, disk, options, file: None, next_number, todo, unsynced, continues: false }
+    }
+
+    /// Works until the log is closed.
+    pub fn run(mut self) {
+        while let Some(sync_due) = self.wait() {
+            let closing = self.shared.state.lock().closing;
+            let sync_now = sync_due || closing || self.options.sync_interval_ms == 0;
+            let mut outcome = self.write_all(sync_now);
+            if outcome.is_err() {
+                // Once more, into a new segment; then wait for the next tick.
+                outcome = self.write_all(sync_now);
+            }
+            self.report(outcome);
+        }
+        let waiters = {
+            let mut state = self.shared.state.lock();
+            state.closed = true;
+            state.take_waiters(true)
+        };
+        self.shared.dirt.notify_all();
+        waiters.into_iter().for_each(|done| done(Err(StoreError::Refused("the store is closed".to_owned()))));
+    }
+
+    /// Waits for pieces or a due sync; whether a sync is due. `None`: closed, and nothing left to do.
+    fn wait(&mut self) -> Option<bool> {
+        let mut state = self.shared.state.lock();
+        loop {
+            let due = std::mem::take(&mut state.sync_due);
+            let queued = state.queued > 0 && (state.failed.is_none() || due || state.closing);
+            if queued || (due && (!self.unsynced.is_empty() || !self.todo.is_empty())) {
+                self.todo.extend(std::mem::take(&mut state.queue));
+                state.unsynced += std::mem::take(&mut state.queued);
+                self.shared.room.notify_all();
+                return Some(due || state.unsynced > WAL_BUFFER_BYTES / 2);
+            }
+            if state.closing {
+                let unfinished = !self.unsynced.is_empty() || !self.todo.is_empty();
+                return (unfinished && state.failed.is_none()).then_some(true);
+            }
+            self.shared.work.wait(&mut state);
+        }
+    }
+
+    /// Writes what is to do and syncs if asked to. On failure everything unsynced is to do again.
+    fn write_all(&mut self, sync: bool) -> io::Result<()> {
+        let mut outcome = Ok(());
+        while let Some(piece) = self.todo.pop_front() {
+            outcome = self.write(&piece);
+            if piece.bytes.is_empty() && outcome.is_ok() {
+                continue;
+            }
+            self.unsynced.push_back(piece);
+            if outcome.is_err() {
+                break;
+            }
+        }
+        if outcome.is_ok() && sync {
+            outcome = self.sync();
+        }
+        if outcome.is_err() {
+            self.file = None;
+            self.continues = true;
+            while let Some(piece) = self.unsynced.pop_back() {
+                self.todo.push_front(piece);
+            }
+        }
+        outcome
+    }
+
+    fn write(&mut self, piece: &Piece) -> io::Result<()> {
+        if piece.begins && self.file.is_some() {
+            self.sync()?;
+            self.file = None;
+        }
+        if piece.bytes.is_empty() {
+            return Ok(());
+        }
+        if self.file.is_none() {
+            self.open(piece.first_lsn)?;
+        }
+        if let Some(file) = &mut self.file {
+            file.append(&piece.bytes)?;
+        }
+        self.shared.bytes_total.add(piece.bytes.len() as u64);
+        if let Some(current) = self.shared.segments.lock().last_mut() {
+            current.last_lsn = piece.last_lsn;
+            current.newest = current.newest.max(piece.newest);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, first_lsn: u64) -> io::Result<()> {
+        let header = Header { number: self.next_number, continues: self.continues, first_lsn };
+        let path = segment_path(&self.options.dir, header.number);
+        let mut file = self.disk.create(&path)?;
+        self.next_number += 1;
+        file.append(&header.encode(SEGMENT))?;
+        self.disk.sync_dir(&self.options.dir)?;
+        self.file = Some(file);
+        self.continues = false;
+        let info = SegmentInfo {
+            path,
+            number: header.number,
+            last_lsn: first_lsn.saturating_sub(1),
+            newest: None,
+            continues: header.continues,
+        };
+        self.shared.segments.lock().push(info);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            file.sync()?;
+        }
+        let bytes: usize = self.unsynced.drain(..).map(|piece| piece.bytes.len()).sum();
+        self.shared.unsynced_seconds.set(0.0);
+        let mut state = self.shared.state.lock();
+        state.unsynced = state.unsynced.saturating_sub(bytes);
+        self.shared.room.notify_all();
+        Ok(())
+    }
+
+    /// Tells who waits what became of it.
+    fn report(&mut self, outcome: io::Result<()>) {
+        let last = self.unsynced.back().map(|piece| piece.last_lsn);
+        let written = last.or(self.shared.segments.lock().last().map(|s| s.last_lsn));
+        let mut state = self.shared.state.lock();
+        let failed = outcome.err().map(|e| format!("{}: {e}", self.options.dir.display()));
+        if failed.is_none() {
+            state.committed = state.committed.max(written.unwrap_or(0));
+        }
+        if state.failed != failed {
+            match &failed {
+                Some(reason) => {
+                    tracing::error!(reason, "the write-ahead log cannot be written; appends are refused")
+                }
+                None => tracing::info!("the write-ahead log can be written again"),
+            }
+        }
+        state.failed = failed;
+        let fate = state.failed.clone();
+        let waiters = state.take_waiters(fate.is_some());
+        drop(state);
+        self.shared.dirt.notify_one();
+        for done in waiters {
+            done(fate.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason))));
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! What the store promises when it is killed, when its log is damaged, and when the disk fails.
+
+use parking_lot::Mutex;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::metrics::Metrics;
+use storage::model::{Labels, Matcher, SHARDS, shard_of};
+use storage::store::{
+    Appended, Columns, Feed, FeedData, FeedItem, GroupId, Layout, Options, Replay, Row, Store, StoreError,
+    Tell,
+};
+
+fn options(dir: &Path, sync: u64) -> Options {
+    Options {
+        dir: dir.into(),
+        wal_sync_interval_ms: sync,
+        block_range_ms: 7_200_000,
+        out_of_order_ms: 60_000,
+    }
+}
+
+fn open(dir: &Path) -> (Arc<Store>, Replay) {
+    Store::open(options(dir, 0), Arc::new(OsDisk), &Metrics::default()).unwrap()
+}
+
+fn labels(i: usize) -> Labels {
+    Labels::from_pairs([("__name__", "m".to_owned()), ("instance", "a".to_owned()), ("i", i.to_string())])
+}
+
+fn layout(store: &Store, n: usize) -> (GroupId, Arc<Layout>) {
+    let group = store.open_group("target", shard_of(&labels(0)));
+    (group, Arc::new(Layout { slots: (0..n).map(|i| store.resolve(&labels(i)).slot).collect() }))
+}
+
+fn scrape(store: &Store, (group, layout): &(GroupId, Arc<Layout>), t: i64) -> Result<Appended, StoreError> {
+    let values = (0..layout.slots.len()).map(|i| (t * i as i64) as f64).collect();
+    store.append_columns(&Columns { group: *group, layout: layout.clone(), t, values }, Tell::Feed)
+}
+
+fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
+    let (send, receive) = channel();
+    store.on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
+    receive.recv_timeout(Duration::from_secs(10)).expect("told of the fate")
+}
+
+/// (series, time, bits) of everything.
+fn contents(store: &Store) -> Vec<(String, i64, u64)> {
+    let mut all = Vec::new();
+    for shard in 0..SHARDS {
+        let selection = store.select(shard, &[Matcher::equal("__name__", "m")], i64::MIN, i64::MAX).unwrap();
+        for i in 0..selection.labels.len() {
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            selection.read(i, i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
+            let name = selection.labels[i].to_string();
+            all.extend(ts.iter().zip(&vs).map(|(t, v)| (name.clone(), *t, v.to_bits())));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// A small log: scrapes, rows, a changed layout. Returns its contents.
+fn small_log(dir: &Path) -> Vec<(String, i64, u64)> {
+    let (store, _) = open(dir);
+    let three = layout(&store, 3);
+    for t in 1..5 {
+        scrape(&store, &three, t).unwrap();
+    }
+    let series = store.resolve(&labels(9));
+    store.append_rows(&[Row { series, t: 5, v: 1.5 }, Row { series, t: 3, v: f64::NAN }]).unwrap();
+    let four = layout(&store, 4);
+    let last = scrape(&store, &four, 6).unwrap();
+    committed(&store, last.lsn).unwrap();
+    contents(&store)
+}
+
+fn only_segment(dir: &Path) -> PathBuf {
+    let mut segments = OsDisk.list(&dir.join("wal")).unwrap();
+    assert_eq!(segments.len(), 1, "{segments:?}");
+    segments.remove(0)
+}
+
+fn reopened(bytes: &[u8]) -> (Vec<(String, i64, u64)>, Replay) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("wal")).unwrap();
+    std::fs::write(dir.path().join("wal/00000001.wal"), bytes).unwrap();
+    let (store, replay) = open(dir.path());
+    let contents_ = contents(&store);
+    let fresh = layout(&store, 2);
+    let appended = scrape(&store, &fresh, 100).unwrap();
+    committed(&store, appended.lsn).unwrap();
+    (contents_, replay)
+}
+
+#[test]
+fn a_log_cut_anywhere_gives_a_prefix_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = small_log(dir.path());
+    let bytes = std::fs::read(only_segment(dir.path())).unwrap();
+    let (whole, replay) = reopened(&bytes);
+    assert_eq!((whole.len(), replay.damage.len()), (all.len(), 0));
+    assert_eq!(whole, all);
+    let mut sizes = Vec::new();
+    for cut in 0..bytes.len() {
+        let (some, replay) = reopened(&bytes[..cut]);
+        assert!(some.iter().all(|sample| all.contains(sample)), "cut at {cut}: nothing that was not sent");
+        assert!(replay.damage.len() <= 1, "{:?}", replay.damage);
+        if let [line] = replay.damage.as_slice() {
+            assert!(line.contains("00000001.wal: offset "), "{line}");
+        }
+        sizes.push(some.len());
+    }
+    assert!(sizes.is_sorted(), "a longer log never gives less");
+    assert!(sizes.contains(&3) && sizes.contains(&14), "sample records count one by one: {sizes:?}");
+}
+
+#[test]
+fn a_flipped_bit_costs_its_record_only_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = small_log(dir.path());
+    let bytes = std::fs::read(only_segment(dir.path())).unwrap();
+    let mut most = 0;
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1 << (at % 8);
+        let (some, replay) = reopened(&bad);
+        assert!(!replay.damage.is_empty(), "flip at {at} unnoticed");
+        assert!(some.iter().all(|sample| all.contains(sample)), "flip at {at}: nothing that was not sent");
+        most = most.max(some.len());
+    }
+    assert_eq!(most, all.len(), "the header's flips cost nothing");
+}
+
+#[test]
+fn damage_before_a_keyframe_does_not_reach_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let columns = layout(&store, 3);
+    for t in 1..=100 {
+        scrape(&store, &columns, t).unwrap();
+    }
+    store.close().unwrap();
+    let mut bytes = std::fs::read(only_segment(dir.path())).unwrap();
+    let middle = bytes.len() * 3 / 10;
+    bytes[middle] ^= 16;
+    let (some, replay) = reopened(&bytes);
+    assert!(replay.damage[0].contains("skipped"), "{:?}", replay.damage);
+    assert!(replay.damage.iter().any(|line| line.contains("rests on record")), "{:?}", replay.damage);
+    let has = |t: i64| some.iter().filter(|sample| sample.1 == t).count();
+    assert_eq!((has(1), has(40), has(61), has(100)), (3, 0, 3, 3));
+}
+
+#[test]
+fn what_is_committed_survives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let columns = layout(&store, 50);
+    for t in 1..200 {
+        let appended = scrape(&store, &columns, t).unwrap();
+        committed(&store, appended.lsn).unwrap();
+        if t % 40 == 0 {
+            // The files as a kill would leave them now.
+            let copy = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(copy.path().join("wal")).unwrap();
+            for path in OsDisk.list(&dir.path().join("wal")).unwrap() {
+                std::fs::copy(&path, copy.path().join("wal").join(path.file_name().unwrap())).unwrap();
+            }
+            let (copy, replay) = open(copy.path());
+            assert_eq!(replay.damage, Vec::<String>::new());
+            assert_eq!((replay.samples, contents(&copy)), (t as u64 * 50, contents(&store)));
+        }
+    }
+}
+
+/// A disk that fails on demand.
+#[derive(Default)]
+struct Moody {
+    full: AtomicBool,
+    torn: AtomicBool,
+    sync_fails: AtomicBool,
+}
+
+struct MoodyFile(Box<dyn DiskFile>, Arc<Moody>);
+
+impl DiskFile for MoodyFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.1.full.load(SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if self.1.torn.swap(false, SeqCst) {
+            self.0.append(&bytes[..bytes.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.append(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        if self.1.sync_fails.swap(false, SeqCst) {
+            Err(io::Error::other("bad sector"))
+        } else {
+            self.0.sync()
+        }
+    }
+}
+
+struct MoodyDisk(Arc<Moody>);
+
+impl Disk for MoodyDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(MoodyFile(OsDisk.create(path)?, self.0.clone())))
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        OsDisk.read(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        OsDisk.list(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_dir(path)
+    }
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        OsDisk.truncate(path, len)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(path)
+    }
+}
+
+fn moody(dir: &Path, sync: u64) -> (Arc<Store>, Arc<Moody>) {
+    let mood = Arc::new(Moody::default());
+    let disk = Arc::new(MoodyDisk(mood.clone()));
+    (Store::open(options(dir, sync), disk, &Metrics::default()).unwrap().0, mood)
+}
+
+#[test]
+fn failed_writes_and_syncs_lose_nothing_and_repeat_nothing() {
+    for sync in [0, 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mood) = moody(dir.path(), sync);
+        let columns = layout(&store, 5);
+        for t in 1..=60 {
+            mood.torn.store(t % 20 == 7, SeqCst);
+            mood.sync_fails.store(t % 20 == 14, SeqCst);
+            let appended = scrape(&store, &columns, t).unwrap();
+            committed(&store, appended.lsn).unwrap();
+        }
+        store.close().unwrap();
+        let (again, replay) = open(dir.path());
+        assert_eq!(replay.damage, Vec::<String>::new(), "rewritten records are no damage");
+        assert_eq!(replay.samples, 300);
+        assert_eq!(contents(&again), contents(&store));
+        assert!(OsDisk.list(&dir.path().join("wal")).unwrap().len() >= 4, "failed segments were ended");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_answers_reads_and_resumes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mood) = moody(dir.path(), 0);
+    let columns = layout(&store, 5);
+    committed(&store, scrape(&store, &columns, 1).unwrap().lsn).unwrap();
+    mood.full.store(true, SeqCst);
+    let appended = scrape(&store, &columns, 2).unwrap();
+    let fate = committed(&store, appended.lsn);
+    assert!(matches!(fate, Err(StoreError::Refused(_))), "{fate:?}");
+    let refused = scrape(&store, &columns, 3).unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    assert!(contents(&store).len() >= 5, "reads go on");
+    mood.full.store(false, SeqCst);
+    let resumed = (0..200).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        scrape(&store, &columns, 4).ok()
+    });
+    committed(&store, resumed.expect("resumes by itself").lsn).unwrap();
+    store.close().unwrap();
+    let (again, replay) = open(dir.path());
+    assert_eq!(replay.damage, Vec::<String>::new());
+    assert_eq!(contents(&again), contents(&store));
+}
+
+#[derive(Default)]
+struct Ear(Mutex<Vec<FeedItem>>);
+
+impl Feed for Ear {
+    fn push(&self, item: FeedItem) {
+        self.0.lock().push(item);
+    }
+}
+
+#[test]
+fn the_feed_hears_every_append_once_in_order_and_selections_know_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let ear = Arc::new(Ear::default());
+    store.set_feed(ear.clone());
+    let columns = layout(&store, 3);
+    let shard = shard_of(&labels(0));
+    assert_eq!(scrape(&store, &columns, 10).unwrap().seq, 1);
+    let batch =
+        Columns { group: columns.0, layout: columns.1.clone(), t: 20, values: [1.0, 2.0, 3.0].into() };
+    assert_eq!(store.append_columns(&batch, Tell::Nobody).unwrap().seq, 2);
+    let series = store.resolve(&labels(0));
+    let rows = [Row { series, t: 20, v: 9.0 }, Row { series, t: 15, v: 4.0 }];
+    let appended = store.append_rows(&rows).unwrap();
+    assert_eq!((appended.seq, appended.stored, appended.duplicate), (3, 1, 1));
+    let late = scrape(&store, &columns, 15).unwrap();
+    assert_eq!((late.seq, late.stored, late.duplicate), (4, 2, 1));
+    assert_eq!(store.select(shard, &[], 0, 100).unwrap().seq, 4);
+    let heard = ear.0.lock();
+    assert_eq!(
+        heard.iter().map(|item| (item.shard, item.seq)).collect::<Vec<_>>(),
+        [(shard, 1), (shard, 3), (shard, 4)]
+    );
+    assert!(
+        matches!(&heard[0].data, FeedData::Columns(c) if c.t == 10 && Arc::ptr_eq(&c.layout, &columns.1))
+    );
+    assert!(matches!(&heard[1].data, FeedData::Rows(r) if *r == [(series.slot, 15, 4.0)]));
+    assert!(matches!(&heard[2].data, FeedData::Rows(r) if r.len() == 2));
+}
+
+#[test]
+fn malformed_batches_are_refused_with_a_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (group, _) = layout(&store, 3);
+    let batch = |group, slots: &[u32], values: &[f64]| {
+        let layout = Arc::new(Layout { slots: slots.to_vec() });
+        let batch = Columns { group, layout, t: 1, values: values.into() };
+        store.append_columns(&batch, Tell::Feed).unwrap_err().to_string()
+    };
+    assert!(batch(group, &[0, 1], &[1.0]).contains("2 columns but 1 values"));
+    assert!(batch(group, &[0, 7], &[1.0, 2.0]).contains("no slot 7"));
+    assert!(batch(group, &[1, 1], &[1.0, 2.0]).contains("slot 1 has two columns"));
+    assert!(batch(GroupId(99_999), &[1], &[1.0]).contains("no group"));
+    assert!(contents(&store).is_empty());
+}
+
+#[test]
+fn the_ends_of_time_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let series: Vec<_> = (0..2).map(|i| store.resolve(&labels(i))).collect();
+    let row = |i: usize, t: i64| Row { series: series[i], t, v: t as f64 };
+    let rows =
+        [row(0, i64::MIN), row(0, 0), row(0, i64::MAX), row(0, i64::MAX - 1), row(1, i64::MAX), row(1, 5)];
+    let appended = store.append_rows(&rows).unwrap();
+    assert_eq!((appended.stored, appended.too_old), (5, 1));
+    let before = contents(&store);
+    store.maintain(i64::MAX).unwrap();
+    assert_eq!(contents(&store), before);
+    store.close().unwrap();
+    let (again, replay) = open(dir.path());
+    assert_eq!((contents(&again), replay.damage), (before, Vec::new()));
+}
+
+#[test]
+fn readers_never_miss_what_moves_from_head_to_block() {
+    use std::sync::atomic::AtomicI64;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { block_range_ms: 10_000, out_of_order_ms: 1_000, ..options(dir.path(), 5) };
+    let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+    let columns = layout(&store, 4);
+    let (done, running) = (AtomicI64::new(0), AtomicBool::new(true));
+    let blocks = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for i in 1..=600 {
+                scrape(&store, &columns, i * 250).unwrap();
+                done.store(i, SeqCst);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            running.store(false, SeqCst);
+        });
+        let keeper = scope.spawn(|| {
+            let mut blocks = 0;
+            while running.load(SeqCst) {
+                blocks += store.maintain(done.load(SeqCst) * 250).unwrap();
+            }
+            blocks
+        });
+        while running.load(SeqCst) {
+            let sure = done.load(SeqCst) as usize;
+            let all = contents(&store);
+            for series in all.chunk_by(|a, b| a.0 == b.0) {
+                assert!(series.len() >= sure, "{} of {sure}", series.len());
+                assert!(series.iter().zip(1..).all(|(sample, i)| sample.1 == i * 250));
+            }
+        }
+        writer.join().unwrap();
+        keeper.join().unwrap()
+    });
+    assert!(blocks > 5, "{blocks}");
+}

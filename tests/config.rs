@@ -1,0 +1,135 @@
+//! The configuration file and the command line, as a user meets them: golden files and tables.
+#![allow(dead_code, reason = "the binary uses the rest")]
+
+#[path = "../src/config/mod.rs"]
+mod config;
+#[path = "../src/flags.rs"]
+mod flags;
+
+use std::path::Path;
+
+fn env(name: &str) -> Option<String> {
+    (name == "REGION").then(|| "eu-1".to_owned())
+}
+
+fn load(text: &str) -> Result<(config::Config, Vec<String>), String> {
+    let (config, warnings) = config::parse(Path::new("p.yml"), text, &env).map_err(|e| e.to_string())?;
+    Ok((config, warnings.iter().map(ToString::to_string).collect()))
+}
+
+#[test]
+fn faults_name_place_and_remedy() {
+    let mut count = 0;
+    for case in include_str!("data/config_faults.txt").split("=== ").skip(1) {
+        let (want, text) = case.split_once('\n').unwrap();
+        let got = load(text).map(|_| "no fault".to_owned()).unwrap_or_else(|fault| fault);
+        assert_eq!(got, want, "\n{text}");
+        count += 1;
+    }
+    assert!(count > 8, "only {count} cases found");
+}
+
+#[test]
+fn a_whole_file_loads_and_prints_in_normal_form() {
+    let (config, warnings) = load(include_str!("data/whole.yml")).unwrap();
+    assert_eq!(config.text, include_str!("data/whole.normal.yml"));
+    assert_eq!(load(&config.text).unwrap().0.text, config.text, "the normal form is its own normal form");
+    let jobs: Vec<(&str, i64)> = config.jobs.iter().map(|j| (j.name(), j.interval.0)).collect();
+    assert_eq!(jobs, [("prometheus", 5_000), ("web-app", 15_000), ("kubernetes-pods", 15_000)]);
+    assert_eq!(config.external_labels.to_string(), r#"{cluster="production", region="eu-1"}"#);
+    assert_eq!(config.alerting.alertmanagers[0].discovery.static_configs[0].targets, ["alertmanager:9093"]);
+    assert_eq!(config.storage.retention_time, Some(15 * 86_400_000));
+    assert_eq!(config.storage.retention_size, Some(10 << 30));
+    assert_eq!(config.jobs[2].config.keys.relabel_configs[0].regex.as_deref(), Some("true"));
+    let warned = warnings.join("\n");
+    for part in ["storage.tsdb.retention.time is not a key", "remote_write: not sent by this build yet",
+        "remote_read: not read", "kubernetes_sd_configs is not supported"] {
+        assert!(warned.contains(part), "{part} is missing in\n{warned}");
+    }
+    assert!(!format!("{config:?}{}", config.text).contains("hunter2"), "a secret is shown");
+}
+
+#[test]
+fn rule_files_are_relative_to_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("rules")).unwrap();
+    for name in ["b.yml", "a.yml", "c.txt"] {
+        std::fs::write(dir.path().join("rules").join(name), "groups: []\n").unwrap();
+    }
+    let jobs = "scrape_configs:\n- job_name: from-file\n";
+    std::fs::write(dir.path().join("jobs.yml"), jobs).unwrap();
+    let file = dir.path().join("prometheus.yml");
+    std::fs::write(&file, "rule_files: ['rules/*.yml', none/*.yml]\nscrape_config_files: [jobs.yml]\n").unwrap();
+    let (config, warnings) = config::load(&file).unwrap();
+    let names: Vec<_> = config.rule_files.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!((names, warnings.len()), (vec!["a.yml", "b.yml"], 0));
+    assert_eq!(config.jobs[0].name(), "from-file");
+    assert_eq!(config.sources.len(), 2);
+    let missing = config::load(&dir.path().join("none.yml")).unwrap_err().to_string();
+    assert!(missing.contains("none.yml: cannot be opened") && missing.ends_with("permissions"), "{missing}");
+}
+
+#[test]
+fn flags_in_every_spelling() {
+    let flags = flags::parse([
+        "--config.file", "/etc/p.yml", "--storage.tsdb.path=/prometheus", "--web.enable-lifecycle",
+        "--no-alertmanager.drain-notification-queue-on-shutdown", "--storage.tsdb.retention.time=30d",
+        "--web.enable-admin-api=false", "--web.listen-address=:9090", "--web.listen-address=[::1]:9091",
+        "--no-storage.tsdb.wal-compression", "--query.timeout", "30s", "--storage.wal-sync-interval=batch",
+        "--enable-feature=promql-experimental-functions,old-ui", "--enable-feature=promql-experimental-function",
+        "--web.console.libraries=/etc/prometheus/console_libraries",
+    ])
+    .unwrap();
+    assert_eq!(flags.config_file().unwrap(), Path::new("/etc/p.yml"));
+    assert!(flags.enable_lifecycle() && !flags.enable_admin_api() && !flags.drain_notifications());
+    assert_eq!(flags.listen_addresses(), [":9090", "[::1]:9091"]);
+    assert_eq!((flags.retention_time(), flags.query_timeout()), (Some(30 * 86_400_000), 30_000));
+    assert_eq!(flags.wal_sync_interval(), 0);
+    assert!(flags.feature("promql-experimental-functions"));
+    assert_eq!(flags.unknown_features().len(), 1);
+    assert!(flags.unknown_features()[0].contains("did you mean \"promql-experimental-functions\"?"));
+    assert_eq!(flags.without_effect().len(), 2);
+    let map = flags.as_map();
+    assert_eq!((map["query.timeout"].as_str(), map["storage.tsdb.path"].as_str()), ("30s", "/prometheus"));
+    assert_eq!((map["web.enable-admin-api"].as_str(), map["storage.tsdb.wal-compression"].as_str()), ("false", "false"));
+}
+
+#[test]
+fn defaults_depend_on_the_configuration_file() {
+    let none: [&str; 0] = [];
+    let flags = flags::parse(none).unwrap();
+    assert_eq!((flags.config_file(), flags.listen_addresses()), (None, vec!["127.0.0.1:9090".to_owned()]));
+    assert_eq!((flags.wal_sync_interval(), flags.live_workers(3), flags.lookback()), (100, 3, 300_000));
+    assert_eq!(flags.data_path(None), Path::new("data/"));
+    assert_eq!(flags.data_path(Some(&"/from/file".into())), Path::new("/from/file"));
+    assert_eq!((flags.resend_delay(), flags.for_outage_tolerance(), flags.for_grace_period()), (60_000, 3_600_000, 600_000));
+    assert_eq!(flags.external_url("host"), "http://host:9090");
+    assert_eq!(flags::parse(["--config.file=x"]).unwrap().listen_addresses(), ["0.0.0.0:9090"]);
+    let proxied = flags::parse(["--web.external-url=https://h/prom/"]).unwrap();
+    assert_eq!((proxied.external_url("x").as_str(), proxied.route_prefix().as_str()), ("https://h/prom", "/prom"));
+    let rooted = flags::parse(["--web.external-url=https://h/prom/", "--web.route-prefix=/"]).unwrap();
+    assert_eq!(rooted.route_prefix(), "/");
+}
+
+#[test]
+fn wrong_flags_say_what_to_do() {
+    let cases: [(&[&str], &str); 6] = [
+        (&["--storage.tsdb.pth=x"], "--storage.tsdb.path"),
+        (&["--query.timeout=5 minutes"], "write a number and a unit"),
+        (&["--log.level=loud"], "possible here: debug, info, warn, error"),
+        (&["--web.enable-lifecycle=perhaps"], "write true or false"),
+        (&["--query.max-samples=many"], "not a whole number"),
+        (&["stray"], "stray"),
+    ];
+    for (args, part) in cases {
+        let exit = flags::parse(args.iter().copied()).unwrap_err();
+        assert_eq!(exit.code, 2, "{args:?}");
+        assert!(exit.text.contains(part) && exit.text.contains("perennial --help"), "{args:?}: {}", exit.text);
+    }
+    let help = flags::parse(["--help"]).unwrap_err();
+    assert_eq!(help.code, 0);
+    for part in ["--config.file", "127.0.0.1:9090", "Rules and alerts", "SIGHUP", "--storage.wal-sync-interval"] {
+        assert!(help.text.contains(part), "{part} is missing in\n{}", help.text);
+    }
+    assert!(flags::parse(["--version"]).unwrap_err().text.contains(env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,112 @@
+//! What is wrong is refused with a precise word, and costs nobody else anything.
+
+use crate::support::eventually;
+use crate::support::exporter::Exporter;
+use crate::support::http;
+use crate::support::server::Server;
+
+#[test]
+fn a_bad_configuration_names_its_place() {
+    let (code, output) = Server::fail("global:\n  scrape_interval: 5s\n  scrap_timeout: 1s\n", &[]);
+    assert_eq!(code, Some(2), "{output}");
+    assert!(output.contains("prometheus.yml:3:3"), "{output}");
+    assert!(output.contains("scrap_timeout"), "{output}");
+}
+
+#[test]
+fn a_bad_rule_names_its_place() {
+    let rules = "groups:\n- name: g\n  rules:\n  - record: x\n    expr: sum(rate(x[5m])\n";
+    let (code, output) = Server::fail("rule_files: [bad.yml]\n", &[("bad.yml", rules)]);
+    assert!(code.is_some_and(|c| c != 0), "{code:?} {output}");
+    assert!(output.contains("bad.yml:5:"), "{output}");
+    assert!(output.contains("parse error"), "{output}");
+}
+
+#[test]
+fn a_bad_reload_keeps_the_old_configuration() {
+    let server = Server::start("global: {scrape_interval: 7s}\n", &[]);
+    std::fs::write(server.file("prometheus.yml"), "global: {scrape_interval: seven}\n").expect("a file");
+    let answer = http::post(server.port, "/-/reload").expect("an answer");
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    let config = server.api("/api/v1/status/config");
+    assert!(config["yaml"].as_str().expect("text").contains("scrape_interval: 7s"), "{config}");
+    let failed = "prometheus_config_last_reload_successful 0";
+    assert!(server.get("/metrics").text().lines().any(|l| l == failed), "no line {failed}");
+
+    std::fs::write(server.file("prometheus.yml"), "global: {scrape_interval: 8s}\n").expect("a file");
+    let answer = http::post(server.port, "/-/reload").expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let config = server.api("/api/v1/status/config");
+    assert!(config["yaml"].as_str().expect("text").contains("scrape_interval: 8s"), "{config}");
+}
+
+#[test]
+fn a_garbage_exporter_harms_only_itself() {
+    let (good, bad) = (Exporter::start("fine 1\n"), Exporter::start("first 1\nthis is not { a metric\n"));
+    let job =
+        |name, port| format!("- job_name: {name}\n  static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n");
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n{}{}",
+        job("good", good.port),
+        job("bad", bad.port)
+    );
+    let server = Server::start(&config, &[]);
+    server.wait_health(&[("good", "up"), ("bad", "down")]);
+    let error = server.targets().into_iter().find(|t| t.0 == "bad").expect("the target").2;
+    assert!(!error.is_empty(), "a target that is down says why");
+    server.wait_rows("fine", 1);
+    server.wait_rows("up{job=\"bad\"} == 0", 1);
+    server.wait_rows("first", 0);
+    bad.set("first 2\n");
+    server.wait_health(&[("good", "up"), ("bad", "up")]);
+    server.wait_rows("first == 2", 1);
+}
+
+#[test]
+fn a_target_that_vanishes_is_stale_at_once() {
+    let exporter = Exporter::start("present 1\nabsent_soon 1\n");
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: x\n  \
+         static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+        exporter.port
+    );
+    let server = Server::start(&config, &[]);
+    server.wait_rows("absent_soon", 1);
+    exporter.set("present 1\n");
+    server.wait_rows("absent_soon", 0);
+    server.wait_rows("present", 1);
+    exporter.set("not a metric at all {{{\n");
+    server.wait_rows("present", 0);
+}
+
+#[test]
+fn a_bad_query_names_its_place() {
+    let server = Server::start("", &[]);
+    for (query, place) in
+        [("sum(", "1:5: parse error"), ("foo bar", "1:5: parse error"), ("rate(foo)", "1:6: parse error")]
+    {
+        let answer = server.get(&format!("/api/v1/query?query={}", http::encode(query)));
+        let json = answer.json();
+        assert_eq!(answer.status, 400, "{query}: {json}");
+        assert_eq!((&json["status"], &json["errorType"]), (&"error".into(), &"bad_data".into()), "{json}");
+        assert!(json["error"].as_str().expect("text").contains(place), "{query}: {json}");
+    }
+    let too_many = server.get("/api/v1/query_range?query=up&start=0&end=100000&step=1");
+    assert_eq!(too_many.status, 400, "{}", too_many.text());
+    let missing = server.get("/api/v1/nothing");
+    assert_eq!(missing.status, 404, "{}", missing.text());
+}
+
+#[test]
+fn a_bad_remote_write_is_refused() {
+    let server = Server::start("", &[]);
+    let head = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    for body in [&b"not snappy"[..], b"\x05\x10hello", b"\xff\xff\xff\xff\x0f\x00"] {
+        let answer = http::send(server.port, "POST", "/api/v1/write", &head, body).expect("an answer");
+        assert_eq!(answer.status, 400, "{body:?}: {}", answer.text());
+    }
+    eventually("still ready", 5, || match server.get("/-/ready").status {
+        200 => Ok(()),
+        status => Err(status.to_string()),
+    });
+}

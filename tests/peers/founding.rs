@@ -1,0 +1,139 @@
+//! Every expression of the founding documents (`tests/data/founding.promql`) against the real Prometheus.
+//!
+//! Both servers receive the same samples by remote write: the series that the Python exporter and the node
+//! exporter really expose, with two and a quarter hours of made-up history, counter resets and a gap. Questions
+//! are asked 7.217 s after a sample, so that no window edge falls on one: Prometheus 2.42 includes a sample on
+//! the left edge, Prometheus 3 (and we) do not.
+
+use super::seeds::{node_exporter, python_exporter};
+use crate::support::remote_write::{Series, write};
+use crate::support::server::Server;
+use crate::support::{compare, data, http, now_ms};
+
+const STEP_MS: i64 = 15_000;
+const STEPS: i64 = 540;
+/// Samples 200..230 of the application are missing, as after an outage.
+const GAP: std::ops::Range<i64> = 200..230;
+/// Counters start anew here.
+const RESET: i64 = 410;
+
+/// The expressions, one per line.
+fn expressions() -> Vec<String> {
+    let all: Vec<String> = data("founding.promql").lines().map(String::from).collect();
+    assert_eq!(all.len(), 57, "every distinct expression of the founding documents");
+    all
+}
+
+/// A line of an exporter's answer.
+struct Line {
+    name: String,
+    labels: Vec<(String, String)>,
+    value: f64,
+}
+
+/// Reads `name{a="b"} 1`; None for comments. Values of labels here contain neither `",` nor escapes.
+fn parse_line(line: &str) -> Option<Line> {
+    let (series, value) = line.rsplit_once(' ').filter(|_| !line.starts_with('#'))?;
+    let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+    let labels = labels.trim_end_matches('}').split("\",").filter(|pair| !pair.is_empty());
+    let labels = labels.filter_map(|pair| {
+        let (key, value) = pair.split_once("=\"")?;
+        Some((key.to_string(), value.trim_end_matches('"').to_string()))
+    });
+    Some(Line { name: name.to_string(), labels: labels.collect(), value: value.parse().ok()? })
+}
+
+/// The value `k` steps into the history of a series whose exporter shows `seen`. `weight` sets series apart, so that
+/// no two are equal and `topk` has one answer; all buckets of a histogram share theirs and stay cumulative.
+fn history(name: &str, seen: f64, k: i64, weight: f64) -> f64 {
+    if name == "up" {
+        return seen;
+    }
+    let gauge = ["pg_stat_activity_count", "pg_locks_count"].contains(&name);
+    let grows = ["_total", "_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end));
+    if grows && !gauge {
+        let k = if k < RESET { k } else { k - RESET };
+        return (1000.0 * seen * (1.0 + k as f64 * weight / 100.0)).floor();
+    }
+    seen * (1.0 + 0.2 * weight * (k as f64 / 37.0).sin())
+}
+
+/// A number between 1 and 2 from the labels that tell one histogram or counter from another.
+fn weight(labels: &[(String, String)]) -> f64 {
+    let bytes = labels.iter().filter(|(k, _)| k != "le").flat_map(|(k, v)| k.bytes().chain(v.bytes()));
+    1.0 + bytes.fold(7u64, |h, b| (h * 31 + u64::from(b)) % 9973) as f64 / 9973.0
+}
+
+/// All series of an exporter that some founding expression names, with history from `start`.
+fn series_of(port: u16, job: &str, start: i64, expressions: &str) -> Vec<Series> {
+    let text = http::get(port, "/metrics").expect("an exporter").text();
+    let up = [Line { name: "up".to_string(), labels: vec![], value: 1.0 }];
+    let named = text.lines().filter_map(parse_line).filter(|l| expressions.contains(l.name.as_str()));
+    named
+        .chain(up)
+        .map(|Line { name, labels, value: seen }| {
+            let mut pairs: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            pairs.extend([("job", job), ("instance", "localhost:8000")]);
+            let kept = (0..STEPS).filter(|k| job == "node" || !GAP.contains(k));
+            let weight = weight(&labels);
+            let sample = |k| (start + k * STEP_MS, history(&name, seen, k, weight));
+            Series::new(&name, &pairs, kept.map(sample).collect())
+        })
+        .collect()
+}
+
+/// Both servers with the same history, and the time of its last sample.
+fn two_servers_with_history() -> (Server, Server, i64) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_app, app) = python_exporter(directory.path());
+    let (_node, node) = node_exporter(directory.path());
+    let start = (now_ms() - 60_000) / STEP_MS * STEP_MS - STEPS * STEP_MS;
+    let expressions = data("founding.promql");
+    let mut series = series_of(app, "web-app", start, &expressions);
+    series.extend(series_of(node, "node", start, &expressions));
+    assert!(series.len() > 100, "only {} series", series.len());
+    let (ours, theirs) = (Server::start("", &[]), Server::prometheus(""));
+    // A quarter of an hour at a time: Prometheus refuses samples an hour older than the newest.
+    for hour_quarter in (0..STEPS).step_by(60) {
+        let window = start + hour_quarter * STEP_MS..start + (hour_quarter + 60) * STEP_MS;
+        let part: Vec<Series> = series.iter().map(|s| s.between(&window)).collect();
+        for server in [&ours, &theirs] {
+            let answer = write(server.port, &part).expect("an answer");
+            assert_eq!(answer.status / 100, 2, "{}", answer.text());
+        }
+    }
+    (ours, theirs, start + (STEPS - 1) * STEP_MS)
+}
+
+#[test]
+fn founding_expressions_answer_as_prometheus() {
+    let (ours, theirs, last) = two_servers_with_history();
+    let mut wrong = Vec::new();
+    let mut rows = 0;
+    for query in expressions() {
+        let ends = [last, last - 40 * STEP_MS, last - (STEPS - RESET - 3) * STEP_MS, last - 325 * STEP_MS];
+        for t in ends.map(|t| t + 7_217) {
+            let (a, b) = (ours.query_at(&query, t), theirs.query_at(&query, t));
+            rows += b["result"].as_array().map_or(0, Vec::len);
+            wrong.extend(compare::difference(&a, &b).map(|d| format!("{query} at {t}: {d}")));
+        }
+    }
+    assert!(rows > 2000, "too few rows to mean anything: {rows}");
+    assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn founding_expressions_range_as_prometheus() {
+    let (ours, theirs, last) = two_servers_with_history();
+    let mut wrong = Vec::new();
+    let mut rows = 0;
+    let (start, end) = (last - 500 * STEP_MS + 7_217, last + 7_217);
+    for query in expressions().into_iter().filter(|q| !q.ends_with(']')) {
+        let (a, b) =
+            (ours.query_range(&query, start, end, 90_000), theirs.query_range(&query, start, end, 90_000));
+        rows += b["result"].as_array().map_or(0, Vec::len);
+        wrong.extend(compare::difference(&a, &b).map(|d| format!("{query}: {d}")));
+    }
+    assert!(rows > 500, "too few rows to mean anything: {rows}");
+    assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
+}

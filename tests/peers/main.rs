@@ -1,0 +1,18 @@
+//! Our binary among the programs it will live with: Debian's Prometheus, Alertmanager, Pushgateway and node
+//! exporter, and Python's prometheus_client. Each test starts its own processes on free ports and kills them.
+//!
+//! `.ci/install` installs what is needed; a missing program fails its test with the package's name. To check the
+//! tests themselves: `PERENNIAL_UNDER_TEST=/usr/bin/prometheus cargo test --test peers`, where only those may
+//! fail that ask for more than Debian's Prometheus has: subscriptions, columns in configuration errors, Kubernetes.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod alerting;
+mod bad_input;
+mod durability;
+mod founding;
+mod ingest;
+mod pushgateway;
+mod seeds;
+mod subscribe;

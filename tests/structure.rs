@@ -1,0 +1,179 @@
+//! The house's rules that a program can check: which crate may know which, where every file says what it is, how
+//! long a function may be. The reasons are in `docs/`.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Most lines of a function; a longer one does more than one thing. Tables are not functions.
+const FUNCTION_LINES_MAX: usize = 100;
+
+/// For each crate: the crates of ours that it may know.
+const MAY_KNOW: &[(&str, &[&str])] = &[
+    ("perennial-storage", &[]),
+    ("perennial-engine", &["perennial-storage"]),
+    ("perennial-frontends", &["perennial-engine", "perennial-storage"]),
+    ("perennial-connectors", &["perennial-storage"]),
+    ("perennial", &["perennial-storage", "perennial-engine", "perennial-frontends", "perennial-connectors"]),
+];
+
+/// For each crate: foreign crates that would bring in what it must not know.
+const MUST_NOT_USE: &[(&str, &[&str])] = &[
+    ("perennial-storage", &["axum", "reqwest", "tokio", "serde-saphyr", "timely", "sqlparser", "datafusion"]),
+    ("perennial-engine", &["axum", "reqwest", "tokio", "serde-saphyr", "sqlparser", "datafusion"]),
+    ("perennial-connectors", &["timely", "differential-dataflow", "datafusion"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Each of our packages with the names of everything it depends on, dev and build dependencies included.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let out = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline", "--locked"])
+        .current_dir(root())
+        .output()
+        .expect("cargo metadata");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let metadata: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let text = |v: &Value| v["name"].as_str().expect("a name").to_string();
+    let packages = metadata["packages"].as_array().expect("packages");
+    packages
+        .iter()
+        .map(|p| (text(p), p["dependencies"].as_array().expect("dependencies").iter().map(text).collect()))
+        .collect()
+}
+
+#[test]
+fn dependencies_run_one_way() {
+    let packages = dependencies();
+    let known: BTreeSet<&str> = MAY_KNOW.iter().map(|(name, _)| *name).collect();
+    let found: BTreeSet<&str> = packages.keys().map(String::as_str).collect();
+    assert_eq!(found, known, "a new crate needs a line in MAY_KNOW");
+    for (name, allowed) in MAY_KNOW {
+        for other in packages[*name].iter().filter(|d| known.contains(d.as_str())) {
+            assert!(allowed.contains(&other.as_str()), "{name} must not know {other}");
+        }
+    }
+}
+
+#[test]
+fn rooms_do_not_use_what_belongs_elsewhere() {
+    let packages = dependencies();
+    for (name, forbidden) in MUST_NOT_USE {
+        let used: Vec<&&str> = forbidden.iter().filter(|f| packages[*name].contains(**f)).collect();
+        assert!(used.is_empty(), "{name} must not use {used:?}");
+    }
+}
+
+#[test]
+fn one_version_of_the_formats() {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
+    let names: Vec<&str> =
+        lock.lines().filter_map(|l| l.strip_prefix("name = \"")?.strip_suffix('"')).collect();
+    for name in names.iter().filter(|n| n.starts_with("arrow") || **n == "parquet") {
+        let versions = names.iter().filter(|n| *n == name).count();
+        assert_eq!(versions, 1, "{versions} versions of {name} in Cargo.lock");
+    }
+    assert!(names.contains(&"arrow"), "this test reads Cargo.lock wrongly");
+}
+
+/// All files below `directory` for which `wanted` holds; build output and hidden directories left out.
+fn files(directory: &Path, wanted: &dyn Fn(&Path) -> bool, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let skipped = ["target", "node_modules", "__pycache__", ".git"].contains(&name.as_str());
+        if path.is_dir() && !path.is_symlink() && !skipped {
+            files(&path, wanted, into);
+        } else if path.is_file() && wanted(&path) {
+            into.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    files(root(), &|p| p.extension().is_some_and(|e| e == "rs"), &mut found);
+    assert!(found.len() > 10, "this test looks in the wrong place");
+    found.into_iter().map(|p| (p.clone(), std::fs::read_to_string(&p).expect("UTF-8"))).collect()
+}
+
+#[test]
+fn every_source_says_what_it_is() {
+    let silent: Vec<PathBuf> =
+        sources().into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(p, _)| p).collect();
+    assert!(silent.is_empty(), "no `//!` on the first line: {silent:#?}");
+}
+
+#[test]
+fn functions_are_short() {
+    let long: Vec<String> = sources()
+        .iter()
+        .flat_map(|(path, text)| {
+            let too_long = functions(text).into_iter().filter(|f| f.2 > FUNCTION_LINES_MAX);
+            too_long
+                .map(move |(name, line, lines)| format!("{}:{line}: {name}: {lines} lines", path.display()))
+        })
+        .collect();
+    assert!(long.is_empty(), "over {FUNCTION_LINES_MAX} lines:\n{}", long.join("\n"));
+}
+
+/// (name, first line, number of lines) of each function in formatted source: from its `fn` to the closing brace at
+/// the same depth. Macro definitions are tables of code and left out.
+fn functions(text: &str) -> Vec<(String, usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    let mut macro_end = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let close = format!("{indent}}}");
+        let end = |from: usize| lines[from..].iter().position(|l| *l == close).map(|n| from + n);
+        if line.trim_start().starts_with("macro_rules!") {
+            macro_end = end(at).unwrap_or(lines.len());
+        }
+        let Some(name) = function_name(line).filter(|_| at >= macro_end) else { continue };
+        let body = lines[at..].iter().position(|l| l.contains('{') || l.trim_end().ends_with(';'));
+        let opening = body.map_or("", |n| lines[at + n].trim_end());
+        if opening.ends_with('{') {
+            let last = end(at + 1).unwrap_or(lines.len() - 1);
+            found.push((name, at + 1, last - at + 1));
+        }
+    }
+    found
+}
+
+fn function_name(line: &str) -> Option<String> {
+    let (before, after) = line.split_once("fn ")?;
+    let qualifier = |w: &str| {
+        w.starts_with("pub")
+            || matches!(w, "const" | "async" | "unsafe" | "extern" | "\"C\"" | "crate)" | "super)")
+    };
+    if !before.split_whitespace().all(qualifier) {
+        return None;
+    }
+    let name: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    (!name.is_empty()).then_some(name)
+}
+
+#[test]
+fn functions_are_measured_rightly() {
+    let text = "fn one() {}\n\npub(crate) async fn two(\n    a: u8,\n) -> u8 {\n    a\n}\n\nimpl X {\n    fn three();\n    \
+                pub fn four() {\n        if x {\n        }\n    }\n}\nmacro_rules! m {\n    () => {\n        fn five() {\n        }\n    };\n}\n";
+    let found = functions(text);
+    assert_eq!(found, [("two".to_string(), 3, 5), ("four".to_string(), 11, 4)]);
+}
+
+#[test]
+fn nothing_outside_the_repository_is_needed() {
+    let mut found = Vec::new();
+    files(root(), &|p| !p.starts_with(root().join("tests")), &mut found);
+    let needle = ["..", "/shared"].concat();
+    let guilty: Vec<PathBuf> = found
+        .into_iter()
+        .filter(|p| std::fs::read(p).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&needle)))
+        .collect();
+    assert!(guilty.is_empty(), "mentions {needle}: {guilty:#?}");
+}

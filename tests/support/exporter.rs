@@ -1,0 +1,47 @@
+//! A scrape target that the test writes by hand: a thread that answers every GET with the current body.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// Serves `body` as text 0.0.4 until the process ends.
+pub struct Exporter {
+    pub port: u16,
+    body: Arc<Mutex<String>>,
+}
+
+impl Exporter {
+    /// An exporter that answers with `body`.
+    pub fn start(body: &str) -> Exporter {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let body = Arc::new(Mutex::new(body.to_string()));
+        let shared = body.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = shared.clone();
+                std::thread::spawn(move || serve(stream, &shared));
+            }
+        });
+        Exporter { port, body }
+    }
+
+    /// Changes what the next scrape sees.
+    pub fn set(&self, body: &str) {
+        *self.body.lock().expect("not poisoned") = body.to_string();
+    }
+}
+
+fn serve(stream: TcpStream, body: &Mutex<String>) -> Option<()> {
+    let mut writer = stream.try_clone().ok()?;
+    let mut lines = BufReader::new(stream).lines();
+    loop {
+        while !lines.next()?.ok()?.is_empty() {}
+        let body = body.lock().expect("not poisoned").clone();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        writer.write_all((head + &body).as_bytes()).ok()?;
+    }
+}

@@ -1,0 +1,146 @@
+//! A server that speaks Prometheus' HTTP API: ours, or the real Prometheus beside it.
+
+use super::daemon::{Daemon, free_port, program};
+use super::{eventually, http};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A server with its directory; killed and removed on drop.
+pub struct Server {
+    pub port: u16,
+    binary: PathBuf,
+    daemon: Option<Daemon>,
+    directory: TempDir,
+}
+
+/// Our binary, or what `PERENNIAL_UNDER_TEST` names.
+pub fn binary_under_test() -> PathBuf {
+    std::env::var("PERENNIAL_UNDER_TEST")
+        .map_or_else(|_| PathBuf::from(env!("CARGO_BIN_EXE_perennial")), PathBuf::from)
+}
+
+impl Server {
+    /// Our server with this configuration (`{self}` becomes its port) and these further files beside it, ready.
+    pub fn start(config: &str, files: &[(&str, &str)]) -> Server {
+        Server::start_binary(binary_under_test(), config, files)
+    }
+
+    /// Debian's Prometheus, ready.
+    pub fn prometheus(config: &str) -> Server {
+        Server::start_binary(program("prometheus", "prometheus"), config, &[])
+    }
+
+    fn start_binary(binary: PathBuf, config: &str, files: &[(&str, &str)]) -> Server {
+        let mut server = Server::prepare(binary, config, files);
+        server.run();
+        server
+    }
+
+    fn prepare(binary: PathBuf, config: &str, files: &[(&str, &str)]) -> Server {
+        let directory = tempfile::tempdir().expect("a directory");
+        let port = free_port();
+        let config = config.replace("{self}", &port.to_string());
+        for (name, text) in files.iter().chain(&[("prometheus.yml", config.as_str())]) {
+            std::fs::write(directory.path().join(name), text).expect("a file");
+        }
+        Server { port, binary, daemon: None, directory }
+    }
+
+    /// Starts our server and expects it to end by itself: exit code and output.
+    pub fn fail(config: &str, files: &[(&str, &str)]) -> (Option<i32>, String) {
+        let server = Server::prepare(binary_under_test(), config, files);
+        Daemon::start(&server.binary, &server.flags(), server.directory.path()).wait()
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let dir = self.directory.path();
+        vec![
+            format!("--config.file={}", dir.join("prometheus.yml").display()),
+            format!("--storage.tsdb.path={}", dir.join("data").display()),
+            format!("--web.listen-address=127.0.0.1:{}", self.port),
+            "--web.enable-remote-write-receiver".into(),
+            "--web.enable-lifecycle".into(),
+        ]
+    }
+
+    /// Starts (again) on the same directory and waits until it is ready.
+    pub fn run(&mut self) {
+        let mut daemon = Daemon::start(&self.binary, &self.flags(), self.directory.path());
+        daemon.wait_ready(self.port, "/-/ready");
+        self.daemon = Some(daemon);
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.daemon.take().expect("a running server").kill();
+    }
+
+    /// A file of the server's directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        Path::new(self.directory.path()).join(name)
+    }
+
+    /// `GET path`, which must work on the level of HTTP.
+    pub fn get(&self, path: &str) -> http::Answer {
+        http::get(self.port, path).unwrap_or_else(|e| panic!("GET {path}: {e}"))
+    }
+
+    /// `GET path` of the JSON API: its `data`; panics on an error answer.
+    pub fn api(&self, path: &str) -> Value {
+        let answer = self.get(path);
+        let json = answer.json();
+        assert_eq!(json["status"], "success", "GET {path}: {} {json}", answer.status);
+        json["data"].clone()
+    }
+
+    /// An instant query at `t` ms: its `data` (resultType, result).
+    pub fn query_at(&self, query: &str, t: i64) -> Value {
+        self.api(&format!("/api/v1/query?query={}&time={}", http::encode(query), seconds(t)))
+    }
+
+    /// The result list of an instant query now.
+    pub fn query(&self, query: &str) -> Vec<Value> {
+        let data = self.api(&format!("/api/v1/query?query={}", http::encode(query)));
+        data["result"].as_array().expect("a list").clone()
+    }
+
+    /// A range query from `start` to `end` by `step`, all in ms.
+    pub fn query_range(&self, query: &str, start: i64, end: i64, step: i64) -> Value {
+        let (start, end, step) = (seconds(start), seconds(end), seconds(step));
+        self.api(&format!(
+            "/api/v1/query_range?query={}&start={start}&end={end}&step={step}",
+            http::encode(query)
+        ))
+    }
+
+    /// Waits until the query has `rows` rows; returns them.
+    pub fn wait_rows(&self, query: &str, rows: usize) -> Vec<Value> {
+        eventually(&format!("{query} has {rows} rows"), 60, || {
+            let found = self.query(query);
+            if found.len() == rows { Ok(found) } else { Err(format!("{} rows: {found:?}", found.len())) }
+        })
+    }
+
+    /// Active targets as (job, health, last error).
+    pub fn targets(&self) -> Vec<(String, String, String)> {
+        let data = self.api("/api/v1/targets?state=active");
+        let list = data["activeTargets"].as_array().expect("a list");
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+        list.iter().map(|t| (text(&t["labels"]["job"]), text(&t["health"]), text(&t["lastError"]))).collect()
+    }
+
+    /// Waits until each job has a target of the given health.
+    pub fn wait_health(&self, expected: &[(&str, &str)]) {
+        eventually(&format!("targets {expected:?}"), 60, || {
+            let targets = self.targets();
+            let found = |(job, health): &(&str, &str)| targets.iter().any(|t| t.0 == *job && t.1 == *health);
+            if expected.iter().all(found) { Ok(()) } else { Err(format!("{targets:?}")) }
+        });
+    }
+}
+
+/// Milliseconds as the API's decimal seconds.
+fn seconds(t: i64) -> String {
+    format!("{}.{:03}", t.div_euclid(1000), t.rem_euclid(1000))
+}
