@@ -215,7 +215,14 @@ impl ScrapeLoop {
     }
 }
 
-/// Resolves when the ingest is to be handed over (`true`), or nobody commands any more (`false`).
+/// Resolves when the ingest is to be handed over (`true`), or when nobody commands any more (`false`). A target that
+/// vanishes together with its pool still gets its markers.
 async fn hand_over(commands: &mut watch::Receiver<Command>) -> bool {
-    commands.wait_for(|command| *command == Command::HandOver).await.is_ok()
+    if commands.wait_for(|command| *command == Command::HandOver).await.is_ok() {
+        return true;
+    }
+    if *commands.borrow() == Command::Vanish {
+        std::future::pending::<()>().await;
+    }
+    false
 }
