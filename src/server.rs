@@ -165,7 +165,7 @@ impl Server {
             catalog: self.store.clone(),
             views: Arc::new(self.live.clone()),
             targets: Arc::new(sources::Targets(self.scrape.clone())),
-            rules: self.rules.clone(),
+            rules: Arc::new(sources::Rules(self.rules.clone())),
             alertmanagers: self.alerts.clone(),
             admin: control,
             remote_write: self
