@@ -1,8 +1,8 @@
 //! Reads the configuration and the files it names, and checks everything before anything is used.
 
-use super::alerting::{self, Alerting};
 use super::storage_block::RawStorage;
 use super::{Config, ConfigError, Warning, print};
+use connectors::alertmanager::AlertingConfig;
 use connectors::discovery::OTHER_MECHANISMS;
 use connectors::scrape::config::{GlobalScrape, Job, ScrapeConfig};
 use frontends::rules::yaml::{self, Fault};
@@ -20,7 +20,7 @@ const MATCHED_FILES: usize = 10_000;
 struct Raw {
     global: Option<GlobalScrape>,
     runtime: Option<RawRuntime>,
-    alerting: Option<Spanned<Alerting>>,
+    alerting: Option<Spanned<AlertingConfig>>,
     rule_files: Option<Vec<Spanned<String>>>,
     scrape_config_files: Option<Vec<Spanned<String>>>,
     scrape_configs: Option<Vec<Spanned<ScrapeConfig>>>,
@@ -202,7 +202,7 @@ impl Loader {
         }
         let verb = if key == "remote_write" { "not sent by this build yet" } else { "not read by this build yet" };
         self.warn(value.referenced, &format!("{key}: {verb}"));
-        *place(&mut self.config) = value.value;
+        *place(&mut self.config) = value.value.iter().map(|entry| print::hidden(key, entry)).collect();
         Ok(())
     }
 }
@@ -238,6 +238,8 @@ const HTTP: &[&str] = &[
     "authorization", "basic_auth", "bearer_token", "bearer_token_file", "enable_http2", "follow_redirects",
     "http_headers", "no_proxy", "oauth2", "proxy_connect_header", "proxy_from_environment", "proxy_url", "tls_config",
 ];
+const ALERTMANAGER: &[&str] =
+    &["scheme", "path_prefix", "timeout", "api_version", "relabel_configs", "alert_relabel_configs"];
 const GLOBAL: &[&str] = &[
     "always_scrape_classic_histograms", "body_size_limit", "convert_classic_histograms_to_nhcb",
     "evaluation_interval", "external_labels", "extra_scrape_metrics", "keep_dropped_targets", "label_limit",
@@ -261,7 +263,7 @@ fn known_fields(kind: &str) -> Vec<&'static str> {
     match kind {
         "config.GlobalConfig" => GLOBAL.to_vec(),
         "config.ScrapeConfig" => SCRAPE.iter().chain(HTTP).chain(OTHER_MECHANISMS).copied().collect(),
-        "config.AlertmanagerConfig" => alerting::KEYS.iter().chain(HTTP).chain(discovery).copied().collect(),
+        "config.AlertmanagerConfig" => ALERTMANAGER.iter().chain(HTTP).chain(discovery).copied().collect(),
         _ => Vec::new(),
     }
 }

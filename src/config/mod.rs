@@ -3,15 +3,14 @@
 //! [`load`] reads the file and everything it names; [`print`] writes it back for `/api/v1/status/config`, in
 //! one normal form and without secrets. Faults are [`frontends::rules::yaml::Fault`]s.
 
-mod alerting;
 mod load;
 mod print;
 mod storage_block;
 
-pub use alerting::{Alerting, AlertmanagerConfig};
 pub use load::{load, parse};
 pub use storage_block::StorageBlock;
 
+use connectors::alertmanager::AlertingConfig;
 use connectors::scrape::config::{GlobalScrape, Job};
 use frontends::rules::yaml::Fault;
 use std::path::PathBuf;
@@ -37,12 +36,12 @@ pub struct Config {
     /// The scrape jobs, of `scrape_configs` and of `scrape_config_files`.
     pub jobs: Vec<Job>,
     /// `alerting`.
-    pub alerting: Alerting,
+    pub alerting: AlertingConfig,
     /// `storage`.
     pub storage: StorageBlock,
-    /// `remote_write`, kept as written.
+    /// `remote_write`, as written but for its secrets.
     pub remote_write: Vec<serde_json::Value>,
-    /// `remote_read`, kept as written.
+    /// `remote_read`, as written but for its secrets.
     pub remote_read: Vec<serde_json::Value>,
     /// The normal form, without secrets.
     pub text: String,
