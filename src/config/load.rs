@@ -214,7 +214,7 @@ impl Loader {
         let verb =
             if key == "remote_write" { "not sent by this build yet" } else { "not read by this build yet" };
         self.warn(value.referenced, &format!("{key}: {verb}"));
-        *place(&mut self.config) = value.value;
+        *place(&mut self.config) = value.value.iter().map(|entry| print::hidden(key, entry)).collect();
         Ok(())
     }
 }
@@ -261,6 +261,8 @@ const HTTP: &[&str] = &[
     "proxy_url",
     "tls_config",
 ];
+const ALERTMANAGER: &[&str] =
+    &["scheme", "path_prefix", "timeout", "api_version", "relabel_configs", "alert_relabel_configs"];
 const GLOBAL: &[&str] = &[
     "always_scrape_classic_histograms",
     "body_size_limit",
@@ -313,9 +315,6 @@ const SCRAPE: &[&str] = &[
     "target_limit",
     "track_timestamps_staleness",
 ];
-
-const ALERTMANAGER: &[&str] =
-    &["scheme", "path_prefix", "timeout", "api_version", "relabel_configs", "alert_relabel_configs"];
 
 /// What is possible in the blocks that report unknown fields in Prometheus' words.
 fn known_fields(kind: &str) -> Vec<&'static str> {

@@ -113,7 +113,7 @@ fn scrape(written: &Value, job: &connectors::scrape::config::Job) -> Value {
 }
 
 /// A value without its secrets; `key` is what it stands under.
-fn hidden(key: &str, value: &Value) -> Value {
+pub(super) fn hidden(key: &str, value: &Value) -> Value {
     match value {
         Value::Array(items) if key == "secrets" => {
             Value::Array(items.iter().map(|_| HIDDEN.into()).collect())
