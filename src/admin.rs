@@ -114,7 +114,10 @@ impl Control {
 
     fn read(&self) -> Result<Loaded, String> {
         let Some(path) = self.server.flags.config_file() else {
-            return Err("there is no configuration file: the embedded default is in force; start with --config.file".to_owned());
+            return Err(
+                "there is no configuration file: the embedded default is in force; start with --config.file"
+                    .to_owned(),
+            );
         };
         let (config, warnings) = crate::config::load(&path).map_err(|e| e.to_string())?;
         load_rules(config, warnings, &self.server.language).map_err(|e| e.to_string())

@@ -43,7 +43,10 @@ pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags
         for value in &values {
             check(flag, value).map_err(|why| Exit {
                 code: 2,
-                text: format!("error: --{}={value}: {why}\n\n  {}\n\nSee perennial --help.\n", flag.name, flag.help),
+                text: format!(
+                    "error: --{}={value}: {why}\n\n  {}\n\nSee perennial --help.\n",
+                    flag.name, flag.help
+                ),
             })?;
         }
         if given {
@@ -111,14 +114,16 @@ fn check(flag: &Flag, value: &str) -> Result<(), String> {
         },
         Kind::Number => value.parse::<u64>().map(|_| ()).map_err(|_| "not a whole number".to_owned()),
         Kind::Ratio => value.parse::<f64>().map(|_| ()).map_err(|_| "not a number".to_owned()),
-        Kind::Duration => {
-            parse_duration(value).map(|_| ()).map_err(|e| format!("{e}; write a number and a unit: 30s, 5m, 15d"))
-        }
+        Kind::Duration => parse_duration(value)
+            .map(|_| ())
+            .map_err(|e| format!("{e}; write a number and a unit: 30s, 5m, 15d")),
         Kind::Size => Bytes::parse(value).map(|_| ()),
         Kind::OneOf(words) if words.contains(&value) => Ok(()),
         Kind::OneOf(words) => Err(format!("possible here: {}", words.join(", "))),
         Kind::SyncInterval if value == "batch" => Ok(()),
-        Kind::SyncInterval => parse_duration(value).map(|_| ()).map_err(|e| format!("{e}; write e.g. 100ms, or batch")),
+        Kind::SyncInterval => {
+            parse_duration(value).map(|_| ()).map_err(|e| format!("{e}; write e.g. 100ms, or batch"))
+        }
     }
 }
 
@@ -126,7 +131,13 @@ fn refuse(error: &clap::Error) -> Exit {
     use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
     match error.kind() {
         DisplayHelp | DisplayVersion => Exit { code: 0, text: error.to_string() },
-        _ => Exit { code: 2, text: format!("{}\nperennial --help lists every flag with what it does.\n", error.to_string().trim_end()) },
+        _ => Exit {
+            code: 2,
+            text: format!(
+                "{}\nperennial --help lists every flag with what it does.\n",
+                error.to_string().trim_end()
+            ),
+        },
     }
 }
 
@@ -155,7 +166,11 @@ impl Flags {
     /// Flags on the command line that have no effect in this build: one info line each.
     pub fn without_effect(&self) -> Vec<String> {
         let idle = |f: &&Flag| f.no_effect && self.given(f.name);
-        FLAGS.iter().filter(idle).map(|f| format!("--{} is accepted, but has no effect in this build", f.name)).collect()
+        FLAGS
+            .iter()
+            .filter(idle)
+            .map(|f| format!("--{} is accepted, but has no effect in this build", f.name))
+            .collect()
     }
 
     /// Every flag with its value, as `/api/v1/status/flags` shows it.
@@ -215,7 +230,8 @@ impl Flags {
         let given = self.text("web.route-prefix");
         let external = self.text("web.external-url");
         let after_scheme = external.split_once("://").map_or(external, |(_, rest)| rest);
-        let prefix = if given.is_empty() { after_scheme.split_once('/').map_or("", |(_, path)| path) } else { given };
+        let prefix =
+            if given.is_empty() { after_scheme.split_once('/').map_or("", |(_, path)| path) } else { given };
         format!("/{}", prefix.trim_matches('/'))
     }
 

@@ -63,7 +63,16 @@ const fn works(
 /// A flag of Prometheus that is accepted and shown, and does nothing here.
 const fn idle(name: &'static str, kind: Kind, default: &'static str) -> Flag {
     let help = "Accepted as Prometheus does; no effect in this build.";
-    Flag { name, kind, default, help, group: "Accepted without effect", repeats: false, no_effect: true, hidden: true }
+    Flag {
+        name,
+        kind,
+        default,
+        help,
+        group: "Accepted without effect",
+        repeats: false,
+        no_effect: true,
+        hidden: true,
+    }
 }
 
 const CONFIG: &str = "Configuration";

@@ -34,7 +34,9 @@ fn main() -> ExitCode {
     let flags = match flags::parse(std::env::args().skip(1)) {
         Ok(flags) => flags,
         Err(Exit { code: 0, text }) => return say(&mut std::io::stdout(), &text, 0),
-        Err(Exit { code, text }) => return say(&mut std::io::stderr(), &text, u8::try_from(code).unwrap_or(UNUSABLE)),
+        Err(Exit { code, text }) => {
+            return say(&mut std::io::stderr(), &text, u8::try_from(code).unwrap_or(UNUSABLE));
+        }
     };
     log::start(flags.log_level(), if flags.log_json() { "json" } else { "logfmt" });
     // Two providers of cryptography could be linked; this one is the one we mean. Only the first call counts.
@@ -106,14 +108,19 @@ async fn listen(addresses: &[String]) -> Result<Vec<TcpListener>, String> {
         // Prometheus also takes ":9090".
         let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.clone() };
         let listener = TcpListener::bind(&full).await;
-        listeners.push(listener.map_err(|e| format!("cannot listen on {address}: {e}; choose another --web.listen-address"))?);
+        listeners.push(
+            listener.map_err(|e| {
+                format!("cannot listen on {address}: {e}; choose another --web.listen-address")
+            })?,
+        );
     }
     Ok(listeners)
 }
 
 /// Resolves when the server should stop; SIGHUP reloads meanwhile.
 async fn wait_for_end(control: Arc<Control>) {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let signals =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {
         tracing::error!("cannot listen for signals; stop the server with /-/quit");
         return control.quit.notified().await;

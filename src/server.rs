@@ -65,8 +65,11 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = open_store(&flags, config, &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let live_options =
-            LiveOptions { workers: flags.live_workers(cores), lookback: flags.lookback(), ..LiveOptions::default() };
+        let live_options = LiveOptions {
+            workers: flags.live_workers(cores),
+            lookback: flags.lookback(),
+            ..LiveOptions::default()
+        };
         let live = Live::start(store.clone(), clock.clone(), live_options, &metrics)?;
         let querier = Arc::new(Querier::new(store.clone(), cores));
         let language = language::options(|name| flags.feature(name));
@@ -111,7 +114,8 @@ impl Server {
         default_step: i64,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), String> {
-        let state = AppState::new(self.settings(default_step)?, self.sources(Arc::new(AdminOf(control.0.clone()))));
+        let state =
+            AppState::new(self.settings(default_step)?, self.sources(Arc::new(AdminOf(control.0.clone()))));
         let mut router = http::router(state.clone());
         if self.flags.config_file().is_none() {
             let page = || async { connectors::host::render() };
@@ -161,7 +165,7 @@ impl Server {
             catalog: self.store.clone(),
             views: Arc::new(self.live.clone()),
             targets: Arc::new(sources::Targets(self.scrape.clone())),
-            rules: self.rules.clone(),
+            rules: Arc::new(sources::Rules(self.rules.clone())),
             alertmanagers: self.alerts.clone(),
             admin: control,
             remote_write: self
@@ -175,7 +179,11 @@ impl Server {
 }
 
 /// Reads the rule files that `config` names.
-pub fn load_rules(config: Config, mut warnings: Vec<Fault>, language: &PromqlOptions) -> Result<Loaded, Fault> {
+pub fn load_rules(
+    config: Config,
+    mut warnings: Vec<Fault>,
+    language: &PromqlOptions,
+) -> Result<Loaded, Fault> {
     let defaults = defaults(&config);
     let loaded = frontends::rules::file::load(&config.rule_files, defaults, &|text| {
         language::expression(text, language)
@@ -186,10 +194,7 @@ pub fn load_rules(config: Config, mut warnings: Vec<Fault>, language: &PromqlOpt
 
 /// What rule groups that say nothing get.
 pub fn defaults(config: &Config) -> Defaults {
-    Defaults {
-        interval: config.evaluation_interval(),
-        query_offset: config.global.keys.rule_query_offset.0,
-    }
+    Defaults { interval: config.evaluation_interval(), query_offset: config.global.keys.rule_query_offset.0 }
 }
 
 fn open_store(flags: &Flags, config: &Config, metrics: &Metrics) -> Result<Arc<Store>, String> {
@@ -202,7 +207,8 @@ fn open_store(flags: &Flags, config: &Config, metrics: &Metrics) -> Result<Arc<S
         out_of_order_ms: out_of_order,
     };
     let opened = Store::open(options, Arc::new(OsDisk), metrics);
-    let (store, replay) = opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
+    let (store, replay) =
+        opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
     replay.damage.iter().for_each(|line| tracing::warn!("damage in the data directory: {line}"));
     tracing::info!(dir = %dir.display(), records = replay.records, samples = replay.samples, "store open, log replayed");
     Ok(store)
@@ -227,7 +233,9 @@ async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
         match tokio::task::spawn_blocking(move || store.maintain(now)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(blocks)) => tracing::info!(blocks, "blocks written"),
-            Ok(Err(error)) => tracing::error!(%error, "housekeeping failed; the data stays in the head and the log"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "housekeeping failed; the data stays in the head and the log")
+            }
             Err(error) => tracing::error!(%error, "housekeeping ended badly"),
         }
     }

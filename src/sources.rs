@@ -4,6 +4,9 @@ use connectors::scrape::manager::Manager as ScrapeManager;
 use connectors::scrape::target::Health as ScrapeHealth;
 use frontends::http::model as api;
 use frontends::http::sources;
+use frontends::rules::alert::State;
+use frontends::rules::manager::Manager as RuleManager;
+use frontends::rules::snapshot::{AlertingSnapshot, GroupSnapshot, Health, RuleSnapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::{Labels, time::format_duration};
@@ -61,6 +64,91 @@ impl sources::Targets for Targets {
     }
 }
 
+/// Rule groups.
+pub struct Rules(pub Arc<RuleManager>);
+
+impl sources::Rules for Rules {
+    fn groups(&self) -> Vec<api::RuleGroup> {
+        match self.0.snapshot() {
+            Ok(groups) => groups.into_iter().map(group).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the rules manager does not answer");
+                Vec::new()
+            }
+        }
+    }
+}
+
 fn map(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+}
+
+fn group(g: GroupSnapshot) -> api::RuleGroup {
+    api::RuleGroup {
+        name: g.name,
+        file: g.file,
+        rules: g.rules.into_iter().map(rule).collect(),
+        interval: g.interval as f64 / 1000.0,
+        limit: g.limit,
+        evaluation_time: g.evaluation_time,
+        last_evaluation: g.last_evaluation,
+    }
+}
+
+fn health(health: &Health) -> api::Health {
+    match health {
+        Health::Unknown => api::Health::Unknown,
+        Health::Ok => api::Health::Good,
+        Health::Err(_) => api::Health::Bad,
+    }
+}
+
+fn state(state: State) -> api::AlertState {
+    match state {
+        State::Inactive => api::AlertState::Inactive,
+        State::Pending => api::AlertState::Pending,
+        State::Firing => api::AlertState::Firing,
+    }
+}
+
+fn rule(mut r: RuleSnapshot) -> api::Rule {
+    match r.alerting.take() {
+        Some(alerting) => api::Rule::Alerting(alerting_rule(r, alerting)),
+        None => api::Rule::Recording(api::RecordingRule {
+            last_error: r.health.last_error().to_owned(),
+            health: health(&r.health),
+            name: r.name,
+            query: r.query,
+            labels: r.labels.into_iter().collect(),
+            evaluation_time: r.evaluation_time,
+            last_evaluation: r.last_evaluation,
+            kind: api::RecordingKind::Recording,
+        }),
+    }
+}
+
+fn alerting_rule(r: RuleSnapshot, a: AlertingSnapshot) -> api::AlertingRule {
+    let alert = |alert: frontends::rules::snapshot::AlertSnapshot| api::Alert {
+        labels: alert.labels,
+        annotations: alert.annotations.into_iter().collect(),
+        state: state(alert.state),
+        active_at: Some(alert.active_at),
+        keep_firing_since: alert.keep_firing_since,
+        value: alert.value,
+    };
+    api::AlertingRule {
+        state: state(a.state),
+        last_error: r.health.last_error().to_owned(),
+        health: health(&r.health),
+        name: r.name,
+        query: r.query,
+        duration: a.duration as f64 / 1000.0,
+        keep_firing_for: a.keep_firing_for as f64 / 1000.0,
+        labels: r.labels.into_iter().collect(),
+        annotations: a.annotations.into_iter().collect(),
+        alerts: a.alerts.into_iter().map(alert).collect(),
+        evaluation_time: r.evaluation_time,
+        last_evaluation: r.last_evaluation,
+        kind: api::AlertingKind::Alerting,
+    }
 }

@@ -25,7 +25,12 @@ impl Writes {
 }
 
 impl RemoteWrite for Writes {
-    fn write(&self, content_type: &str, encoding: &str, body: Bytes) -> BoxFuture<'static, Result<(), (u16, String)>> {
+    fn write(
+        &self,
+        content_type: &str,
+        encoding: &str,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<(), (u16, String)>> {
         let headers = check_headers(Some(content_type), Some(encoding));
         let (store, writer, now) = (self.store.clone(), self.writer.clone(), self.clock.now());
         Box::pin(async move {

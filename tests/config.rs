@@ -42,8 +42,12 @@ fn a_whole_file_loads_and_prints_in_normal_form() {
     assert_eq!(config.storage.retention_size, Some(10 << 30));
     assert_eq!(config.jobs[2].config.keys.relabel_configs[0].regex.as_deref(), Some("true"));
     let warned = warnings.join("\n");
-    for part in ["storage.tsdb.retention.time is not a key", "remote_write: not sent by this build yet",
-        "remote_read: not read", "kubernetes_sd_configs is not supported"] {
+    for part in [
+        "storage.tsdb.retention.time is not a key",
+        "remote_write: not sent by this build yet",
+        "remote_read: not read",
+        "kubernetes_sd_configs is not supported",
+    ] {
         assert!(warned.contains(part), "{part} is missing in\n{warned}");
     }
     assert!(!format!("{config:?}{}", config.text).contains("hunter2"), "a secret is shown");
@@ -59,7 +63,8 @@ fn rule_files_are_relative_to_the_file() {
     let jobs = "scrape_configs:\n- job_name: from-file\n";
     std::fs::write(dir.path().join("jobs.yml"), jobs).unwrap();
     let file = dir.path().join("prometheus.yml");
-    std::fs::write(&file, "rule_files: ['rules/*.yml', none/*.yml]\nscrape_config_files: [jobs.yml]\n").unwrap();
+    std::fs::write(&file, "rule_files: ['rules/*.yml', none/*.yml]\nscrape_config_files: [jobs.yml]\n")
+        .unwrap();
     let (config, warnings) = config::load(&file).unwrap();
     let names: Vec<_> = config.rule_files.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!((names, warnings.len()), (vec!["a.yml", "b.yml"], 0));
@@ -72,11 +77,21 @@ fn rule_files_are_relative_to_the_file() {
 #[test]
 fn flags_in_every_spelling() {
     let flags = flags::parse([
-        "--config.file", "/etc/p.yml", "--storage.tsdb.path=/prometheus", "--web.enable-lifecycle",
-        "--no-alertmanager.drain-notification-queue-on-shutdown", "--storage.tsdb.retention.time=30d",
-        "--web.enable-admin-api=false", "--web.listen-address=:9090", "--web.listen-address=[::1]:9091",
-        "--no-storage.tsdb.wal-compression", "--query.timeout", "30s", "--storage.wal-sync-interval=batch",
-        "--enable-feature=promql-experimental-functions,old-ui", "--enable-feature=promql-experimental-function",
+        "--config.file",
+        "/etc/p.yml",
+        "--storage.tsdb.path=/prometheus",
+        "--web.enable-lifecycle",
+        "--no-alertmanager.drain-notification-queue-on-shutdown",
+        "--storage.tsdb.retention.time=30d",
+        "--web.enable-admin-api=false",
+        "--web.listen-address=:9090",
+        "--web.listen-address=[::1]:9091",
+        "--no-storage.tsdb.wal-compression",
+        "--query.timeout",
+        "30s",
+        "--storage.wal-sync-interval=batch",
+        "--enable-feature=promql-experimental-functions,old-ui",
+        "--enable-feature=promql-experimental-function",
         "--web.console.libraries=/etc/prometheus/console_libraries",
     ])
     .unwrap();
@@ -91,7 +106,10 @@ fn flags_in_every_spelling() {
     assert_eq!(flags.without_effect().len(), 2);
     let map = flags.as_map();
     assert_eq!((map["query.timeout"].as_str(), map["storage.tsdb.path"].as_str()), ("30s", "/prometheus"));
-    assert_eq!((map["web.enable-admin-api"].as_str(), map["storage.tsdb.wal-compression"].as_str()), ("false", "false"));
+    assert_eq!(
+        (map["web.enable-admin-api"].as_str(), map["storage.tsdb.wal-compression"].as_str()),
+        ("false", "false")
+    );
 }
 
 #[test]
@@ -102,11 +120,17 @@ fn defaults_depend_on_the_configuration_file() {
     assert_eq!((flags.wal_sync_interval(), flags.live_workers(3), flags.lookback()), (100, 3, 300_000));
     assert_eq!(flags.data_path(None), Path::new("data/"));
     assert_eq!(flags.data_path(Some(&"/from/file".into())), Path::new("/from/file"));
-    assert_eq!((flags.resend_delay(), flags.for_outage_tolerance(), flags.for_grace_period()), (60_000, 3_600_000, 600_000));
+    assert_eq!(
+        (flags.resend_delay(), flags.for_outage_tolerance(), flags.for_grace_period()),
+        (60_000, 3_600_000, 600_000)
+    );
     assert_eq!(flags.external_url("host"), "http://host:9090");
     assert_eq!(flags::parse(["--config.file=x"]).unwrap().listen_addresses(), ["0.0.0.0:9090"]);
     let proxied = flags::parse(["--web.external-url=https://h/prom/"]).unwrap();
-    assert_eq!((proxied.external_url("x").as_str(), proxied.route_prefix().as_str()), ("https://h/prom", "/prom"));
+    assert_eq!(
+        (proxied.external_url("x").as_str(), proxied.route_prefix().as_str()),
+        ("https://h/prom", "/prom")
+    );
     let rooted = flags::parse(["--web.external-url=https://h/prom/", "--web.route-prefix=/"]).unwrap();
     assert_eq!(rooted.route_prefix(), "/");
 }
@@ -124,11 +148,17 @@ fn wrong_flags_say_what_to_do() {
     for (args, part) in cases {
         let exit = flags::parse(args.iter().copied()).unwrap_err();
         assert_eq!(exit.code, 2, "{args:?}");
-        assert!(exit.text.contains(part) && exit.text.contains("perennial --help"), "{args:?}: {}", exit.text);
+        assert!(
+            exit.text.contains(part) && exit.text.contains("perennial --help"),
+            "{args:?}: {}",
+            exit.text
+        );
     }
     let help = flags::parse(["--help"]).unwrap_err();
     assert_eq!(help.code, 0);
-    for part in ["--config.file", "127.0.0.1:9090", "Rules and alerts", "SIGHUP", "--storage.wal-sync-interval"] {
+    for part in
+        ["--config.file", "127.0.0.1:9090", "Rules and alerts", "SIGHUP", "--storage.wal-sync-interval"]
+    {
         assert!(help.text.contains(part), "{part} is missing in\n{}", help.text);
     }
     assert!(flags::parse(["--version"]).unwrap_err().text.contains(env!("CARGO_PKG_VERSION")));

@@ -32,8 +32,8 @@ section! {
         follow_redirects: bool = true,
         /// Whether HTTP/2 may be negotiated.
         enable_http2: bool = true,
-        /// Proxy for all requests.
-        proxy_url: Option<String> = None,
+        /// Proxy for all requests; its URL may hold a password.
+        proxy_url: Option<Secret> = None,
         /// Hosts that the proxy is not for, separated by commas.
         no_proxy: Option<String> = None,
         /// Whether `HTTP_PROXY` and friends count.
@@ -185,10 +185,10 @@ impl HttpConfig {
     }
 
     fn proxies(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {
-        let Some(url) = self.proxy_url.as_ref().filter(|u| !u.is_empty()) else {
+        let Some(url) = self.proxy_url.as_ref().map(Secret::expose).filter(|u| !u.is_empty()) else {
             return Ok(if self.proxy_from_environment { builder } else { builder.no_proxy() });
         };
-        let proxy = reqwest::Proxy::all(url).map_err(|e| format!("proxy_url: {}", error_chain(&e)))?;
+        let proxy = reqwest::Proxy::all(url).map_err(|_| "proxy_url is not a URL")?;
         let except = self.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
         Ok(builder.proxy(proxy.no_proxy(except)))
     }

@@ -10,6 +10,6 @@ pub mod limits;
 pub mod remote;
 pub mod scrape;
 pub mod secret;
-pub mod section;
+mod section;
 pub mod units;
 pub mod wall_clock;

@@ -15,6 +15,9 @@ pub const LABEL_VALUE_BYTES: usize = 64 << 10;
 pub const FUTURE_MS: i64 = storage::limits::FUTURE_MS;
 /// Difference between the schedule and the clock that a scrape's timestamp hides, ms (Prometheus: 2 ms).
 pub const TIMESTAMP_TOLERANCE_MS: i64 = 2;
+/// How much before its tick a loop wakes, ms: timers are late by up to this, and a scrape that starts
+/// within the tolerance gets the tick as its timestamp.
+pub const WAKE_EARLY_MS: i64 = 1;
 /// Metadata entries kept per target: one per metric name; a target that invents more keeps the first.
 pub const METADATA_PER_TARGET: usize = 10_000;
 /// Dropped targets kept per job for display (all are counted).

@@ -3,11 +3,11 @@
 use engine::plan::explain::explain;
 use frontends::promql;
 
-    #[test]
-    fn a_tree_with_its_selectors() {
-        let text = r#"sum by (job) (rate(x{a=~"b.*"}[5m] offset 1m)) / on (job) -up @ 3 > bool 2"#;
-        let plan = promql::compile(text, &promql::Options::default()).unwrap();
-        let expected = "\
+#[test]
+fn a_tree_with_its_selectors() {
+    let text = r#"sum by (job) (rate(x{a=~"b.*"}[5m] offset 1m)) / on (job) -up @ 3 > bool 2"#;
+    let plan = promql::compile(text, &promql::Options::default()).unwrap();
+    let expected = "\
 binary > bool
   binary / on (job)
     aggregate sum by (job)
@@ -16,5 +16,5 @@ binary > bool
     negate
       select {__name__=\"up\"} at 3
   number 2";
-        assert_eq!(explain(&plan), expected);
-    }
+    assert_eq!(explain(&plan), expected);
+}

@@ -3,7 +3,7 @@
 //!
 //! Histories are generated: scrapes of several targets at phases of their own, gaps, counter resets, stale
 //! markers, churn, late and duplicate samples, samples that come alone, views installed in the middle, the
-//! live runtime restarted in the middle; one, two and four workers. Answers must be equal bit by bit; `rate`,
+//! server restarted in the middle (store closed and replayed from its log); one, two and four workers. Answers must be equal bit by bit; `rate`,
 //! `increase` and `delta` may differ by 1e-13: between samples their value is constant in mathematics, but
 //! Prometheus' formula rounds differently at each time, and the live runtime does not ask it again.
 
@@ -89,7 +89,7 @@ enum Step {
     Alone { target: usize, series: usize, late: i64, value: u8 },
     /// Time passes, and a tick happens.
     Tick { after: i64 },
-    /// The live runtime is stopped and started.
+    /// Everything is stopped, opened again from the data directory and started.
     Restart,
     /// The views are removed and installed again.
     Reinstall,
@@ -123,7 +123,9 @@ impl Sink for Collector {
         match event {
             TapEvent::Snapshot { rows, .. } => shown.rows = rows.into_iter().collect(),
             TapEvent::Delta { upsert, remove, .. } => {
-                remove.iter().for_each(|labels| assert!(shown.rows.remove(labels).is_some(), "removed twice"));
+                remove
+                    .iter()
+                    .for_each(|labels| assert!(shown.rows.remove(labels).is_some(), "removed twice"));
                 shown.rows.extend(upsert);
             }
             TapEvent::Failed { .. } => shown.failed = true,
@@ -147,7 +149,26 @@ struct World {
     present: Vec<Vec<bool>>,
     views: Vec<(String, engine::plan::Plan, engine::live::ViewId, Arc<Mutex<Shown>>)>,
     expressions: Vec<&'static str>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
+}
+
+fn open(dir: &std::path::Path) -> Arc<Store> {
+    let options = storage::store::Options {
+        dir: dir.to_owned(),
+        wal_sync_interval_ms: 100,
+        block_range_ms: 7_200_000,
+        out_of_order_ms: 1_800_000,
+    };
+    Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap().0
+}
+
+/// Where the series of all targets live.
+fn resolve(store: &Store) -> Vec<Vec<(Labels, SeriesRef)>> {
+    let one = |labels: Labels| {
+        let series = store.resolve(&labels);
+        (labels, series)
+    };
+    (0..TARGETS).map(|t| (0..SERIES * 3).map(|i| one(labels(t, i))).collect()).collect()
 }
 
 fn labels(target: usize, i: usize) -> Labels {
@@ -159,30 +180,21 @@ fn labels(target: usize, i: usize) -> Labels {
             let le = ["0.1", "1", "5", "+Inf"][series];
             Labels::from_pairs([("__name__", metric), ("instance", &instance), ("job", "j"), ("le", le)])
         }
-        _ => Labels::from_pairs([("__name__", metric), ("instance", &instance), ("job", "j"), ("series", &name)]),
+        _ => Labels::from_pairs([
+            ("__name__", metric),
+            ("instance", &instance),
+            ("job", "j"),
+            ("series", &name),
+        ]),
     }
 }
 
 impl World {
     fn new(workers: usize, expressions: Vec<&'static str>) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let options = storage::store::Options {
-            dir: dir.path().to_owned(),
-            wal_sync_interval_ms: 100,
-            block_range_ms: 7_200_000,
-            out_of_order_ms: 1_800_000,
-        };
-        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+        let store = open(dir.path());
         let live = start(&store, workers);
-        let series = (0..TARGETS).map(|t| {
-            let one = |i| {
-                let labels = labels(t, i);
-                let series = store.resolve(&labels);
-                (labels, series)
-            };
-            (0..SERIES * 3).map(one).collect()
-        });
-        let series = series.collect();
+        let series = resolve(&store);
         let mut world = World {
             querier: Querier::new(store.clone(), 2),
             store,
@@ -196,7 +208,7 @@ impl World {
             present: vec![vec![false; SERIES * 3]; TARGETS],
             views: Vec::new(),
             expressions,
-            _dir: dir,
+            dir,
         };
         world.install();
         world
@@ -229,6 +241,11 @@ impl World {
             Step::Restart => {
                 self.live.stop();
                 self.views.clear();
+                self.store.close().unwrap();
+                self.store = open(self.dir.path());
+                self.querier = Querier::new(self.store.clone(), 2);
+                self.series = resolve(&self.store);
+                self.layouts.clear();
                 self.live = start(&self.store, self.workers);
                 self.install();
             }

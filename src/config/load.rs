@@ -1,8 +1,8 @@
 //! Reads the configuration and the files it names, and checks everything before anything is used.
 
-use connectors::alertmanager::AlertingConfig;
 use super::storage_block::RawStorage;
 use super::{Config, ConfigError, Warning, print};
+use connectors::alertmanager::AlertingConfig;
 use connectors::discovery::OTHER_MECHANISMS;
 use connectors::scrape::config::{GlobalScrape, Job, ScrapeConfig};
 use frontends::rules::yaml::{self, Fault};
@@ -83,11 +83,17 @@ impl Loader {
         self.external_labels(env)?;
         self.check_global()?;
         if raw.runtime.is_some_and(|r| r.gogc.is_some()) {
-            self.warn(serde_saphyr::Location::UNKNOWN, "runtime.gogc has no effect: there is no garbage collector");
+            self.warn(
+                serde_saphyr::Location::UNKNOWN,
+                "runtime.gogc has no effect: there is no garbage collector",
+            );
         }
         if let Some(alerting) = raw.alerting {
             let place = alerting.referenced;
-            alerting.value.validate().map_err(|e| Fault::at(&self.file, place, format!("alerting: {e}"), ""))?;
+            alerting
+                .value
+                .validate()
+                .map_err(|e| Fault::at(&self.file, place, format!("alerting: {e}"), ""))?;
             alerting.value.warnings().into_iter().for_each(|w| self.warn(place, &w));
             self.config.alerting = alerting.value;
         }
@@ -134,7 +140,8 @@ impl Loader {
 
     fn check_global(&self) -> Result<(), Fault> {
         let keys = &self.config.global.keys;
-        let positive = [("scrape_interval", keys.scrape_interval), ("evaluation_interval", keys.evaluation_interval)];
+        let positive =
+            [("scrape_interval", keys.scrape_interval), ("evaluation_interval", keys.evaluation_interval)];
         for (name, value) in positive {
             if value.0 <= 0 {
                 let what = format!("global.{name} must be greater than 0");
@@ -155,11 +162,13 @@ impl Loader {
         for config in configs.unwrap_or_default() {
             let place = config.referenced;
             let fault = |what: String, fix: &str| Fault::at(file, place, what, fix);
-            let job = Job::new(config.value, &self.config.global).map_err(|e| fault(e, "correct this scrape config"))?;
+            let job = Job::new(config.value, &self.config.global)
+                .map_err(|e| fault(e, "correct this scrape config"))?;
             let name = job.name().to_owned();
             let here = format!("{file}:{}", place.line());
             if let Some(there) = self.names.insert(name.clone(), here) {
-                let what = format!("found multiple scrape configs with job name {name:?} (the other: {there})");
+                let what =
+                    format!("found multiple scrape configs with job name {name:?} (the other: {there})");
                 return Err(fault(what, "rename one of them"));
             }
             let warnings = job.warnings();
@@ -181,7 +190,8 @@ impl Loader {
         let fault = |what: String| Fault::at(&self.file, pattern.referenced, what, "correct the pattern");
         let full = self.directory.join(&pattern.value);
         let text = full.to_str().ok_or_else(|| fault("the pattern is not UTF-8".to_owned()))?;
-        let paths = glob::glob(text).map_err(|e| fault(format!("bad file pattern {:?}: {}", pattern.value, e.msg)))?;
+        let paths = glob::glob(text)
+            .map_err(|e| fault(format!("bad file pattern {:?}: {}", pattern.value, e.msg)))?;
         let files: Vec<PathBuf> = paths.filter_map(Result::ok).take(MATCHED_FILES + 1).collect();
         if files.len() > MATCHED_FILES {
             return Err(fault(format!("{:?} matches more than {MATCHED_FILES} files", pattern.value)));
@@ -196,13 +206,15 @@ impl Loader {
         place: fn(&mut Config) -> &mut Vec<serde_json::Value>,
     ) -> Result<(), Fault> {
         let Some(value) = value.filter(|v| !v.value.is_empty()) else { return Ok(()) };
-        if value.value.iter().any(|entry| entry.get("url").and_then(|u| u.as_str()).is_none_or(str::is_empty)) {
+        if value.value.iter().any(|entry| entry.get("url").and_then(|u| u.as_str()).is_none_or(str::is_empty))
+        {
             let what = format!("url for {key} is empty");
             return Err(Fault::at(&self.file, value.referenced, what, "add `url: http://…`"));
         }
-        let verb = if key == "remote_write" { "not sent by this build yet" } else { "not read by this build yet" };
+        let verb =
+            if key == "remote_write" { "not sent by this build yet" } else { "not read by this build yet" };
         self.warn(value.referenced, &format!("{key}: {verb}"));
-        *place(&mut self.config) = value.value;
+        *place(&mut self.config) = value.value.iter().map(|entry| print::hidden(key, entry)).collect();
         Ok(())
     }
 }
@@ -235,28 +247,74 @@ fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> String {
 }
 
 const HTTP: &[&str] = &[
-    "authorization", "basic_auth", "bearer_token", "bearer_token_file", "enable_http2", "follow_redirects",
-    "http_headers", "no_proxy", "oauth2", "proxy_connect_header", "proxy_from_environment", "proxy_url", "tls_config",
+    "authorization",
+    "basic_auth",
+    "bearer_token",
+    "bearer_token_file",
+    "enable_http2",
+    "follow_redirects",
+    "http_headers",
+    "no_proxy",
+    "oauth2",
+    "proxy_connect_header",
+    "proxy_from_environment",
+    "proxy_url",
+    "tls_config",
 ];
+const ALERTMANAGER: &[&str] =
+    &["scheme", "path_prefix", "timeout", "api_version", "relabel_configs", "alert_relabel_configs"];
 const GLOBAL: &[&str] = &[
-    "always_scrape_classic_histograms", "body_size_limit", "convert_classic_histograms_to_nhcb",
-    "evaluation_interval", "external_labels", "extra_scrape_metrics", "keep_dropped_targets", "label_limit",
-    "label_name_length_limit", "label_value_length_limit", "metric_name_escaping_scheme",
-    "metric_name_validation_scheme", "query_log_file", "rule_query_offset", "sample_limit",
-    "scrape_failure_log_file", "scrape_interval", "scrape_native_histograms", "scrape_protocols", "scrape_timeout",
+    "always_scrape_classic_histograms",
+    "body_size_limit",
+    "convert_classic_histograms_to_nhcb",
+    "evaluation_interval",
+    "external_labels",
+    "extra_scrape_metrics",
+    "keep_dropped_targets",
+    "label_limit",
+    "label_name_length_limit",
+    "label_value_length_limit",
+    "metric_name_escaping_scheme",
+    "metric_name_validation_scheme",
+    "query_log_file",
+    "rule_query_offset",
+    "sample_limit",
+    "scrape_failure_log_file",
+    "scrape_interval",
+    "scrape_native_histograms",
+    "scrape_protocols",
+    "scrape_timeout",
     "target_limit",
 ];
 const SCRAPE: &[&str] = &[
-    "always_scrape_classic_histograms", "body_size_limit", "convert_classic_histograms_to_nhcb",
-    "enable_compression", "extra_scrape_metrics", "fallback_scrape_protocol", "file_sd_configs", "honor_labels",
-    "honor_timestamps", "job_name", "keep_dropped_targets", "label_limit", "label_name_length_limit",
-    "label_value_length_limit", "metric_relabel_configs", "metrics_path", "params", "relabel_configs", "sample_limit",
-    "scheme", "scrape_interval", "scrape_native_histograms", "scrape_protocols", "scrape_timeout", "static_configs",
-    "target_limit", "track_timestamps_staleness",
+    "always_scrape_classic_histograms",
+    "body_size_limit",
+    "convert_classic_histograms_to_nhcb",
+    "enable_compression",
+    "extra_scrape_metrics",
+    "fallback_scrape_protocol",
+    "file_sd_configs",
+    "honor_labels",
+    "honor_timestamps",
+    "job_name",
+    "keep_dropped_targets",
+    "label_limit",
+    "label_name_length_limit",
+    "label_value_length_limit",
+    "metric_relabel_configs",
+    "metrics_path",
+    "params",
+    "relabel_configs",
+    "sample_limit",
+    "scheme",
+    "scrape_interval",
+    "scrape_native_histograms",
+    "scrape_protocols",
+    "scrape_timeout",
+    "static_configs",
+    "target_limit",
+    "track_timestamps_staleness",
 ];
-
-const ALERTMANAGER: &[&str] =
-    &["scheme", "path_prefix", "timeout", "api_version", "relabel_configs", "alert_relabel_configs"];
 
 /// What is possible in the blocks that report unknown fields in Prometheus' words.
 fn known_fields(kind: &str) -> Vec<&'static str> {
@@ -276,8 +334,15 @@ mod tests {
     #[test]
     fn variables_are_filled_in() {
         let env = |name: &str| (name == "REGION").then(|| "eu-1".to_owned());
-        let cases = [("a-${REGION}", "a-eu-1"), ("$REGION/x", "eu-1/x"), ("$$5", "$5"), ("${NONE}.", "."), ("5$", "5$"),
-            ("$-", "$-"), ("plain", "plain")];
+        let cases = [
+            ("a-${REGION}", "a-eu-1"),
+            ("$REGION/x", "eu-1/x"),
+            ("$$5", "$5"),
+            ("${NONE}.", "."),
+            ("5$", "5$"),
+            ("$-", "$-"),
+            ("plain", "plain"),
+        ];
         for (text, want) in cases {
             assert_eq!(expand(text, &env), want, "{text}");
         }

@@ -10,6 +10,7 @@ mod storage_block;
 pub use load::{load, parse};
 pub use storage_block::StorageBlock;
 
+use connectors::alertmanager::AlertingConfig;
 use connectors::scrape::config::{GlobalScrape, Job};
 use frontends::rules::yaml::Fault;
 use std::path::PathBuf;
@@ -35,12 +36,12 @@ pub struct Config {
     /// The scrape jobs, of `scrape_configs` and of `scrape_config_files`.
     pub jobs: Vec<Job>,
     /// `alerting`.
-    pub alerting: connectors::alertmanager::AlertingConfig,
+    pub alerting: AlertingConfig,
     /// `storage`.
     pub storage: StorageBlock,
-    /// `remote_write`, kept as written.
+    /// `remote_write`, as written but for its secrets.
     pub remote_write: Vec<serde_json::Value>,
-    /// `remote_read`, kept as written.
+    /// `remote_read`, as written but for its secrets.
     pub remote_read: Vec<serde_json::Value>,
     /// The normal form, without secrets.
     pub text: String,

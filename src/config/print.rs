@@ -8,14 +8,33 @@ use serde_json::{Map, Value};
 
 /// The blocks in the order in which Prometheus prints them.
 const ORDER: [&str; 11] = [
-    "global", "runtime", "alerting", "rule_files", "scrape_config_files", "scrape_configs", "storage", "tracing",
-    "remote_write", "remote_read", "otlp",
+    "global",
+    "runtime",
+    "alerting",
+    "rule_files",
+    "scrape_config_files",
+    "scrape_configs",
+    "storage",
+    "tracing",
+    "remote_write",
+    "remote_read",
+    "otlp",
 ];
 
 /// Keys whose values nobody may see.
 const SECRETS: [&str; 12] = [
-    "password", "credentials", "bearer_token", "client_secret", "client_certificate_key", "secret_key", "secrets",
-    "key", "token", "account_key", "application_credential_secret", "consumer_key",
+    "password",
+    "credentials",
+    "bearer_token",
+    "client_secret",
+    "client_certificate_key",
+    "secret_key",
+    "secrets",
+    "key",
+    "token",
+    "account_key",
+    "application_credential_secret",
+    "consumer_key",
 ];
 
 /// The text of `source` in normal form.
@@ -69,7 +88,9 @@ fn global(written: Option<&Value>, config: &Config) -> Value {
 }
 
 fn protocols() -> Value {
-    ["OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText1.0.0", "PrometheusText0.0.4"].as_slice().into()
+    ["OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText1.0.0", "PrometheusText0.0.4"]
+        .as_slice()
+        .into()
 }
 
 fn scrape(written: &Value, job: &connectors::scrape::config::Job) -> Value {
@@ -92,9 +113,11 @@ fn scrape(written: &Value, job: &connectors::scrape::config::Job) -> Value {
 }
 
 /// A value without its secrets; `key` is what it stands under.
-fn hidden(key: &str, value: &Value) -> Value {
+pub(super) fn hidden(key: &str, value: &Value) -> Value {
     match value {
-        Value::Array(items) if key == "secrets" => Value::Array(items.iter().map(|_| HIDDEN.into()).collect()),
+        Value::Array(items) if key == "secrets" => {
+            Value::Array(items.iter().map(|_| HIDDEN.into()).collect())
+        }
         Value::Array(items) => Value::Array(items.iter().map(|item| hidden(key, item)).collect()),
         Value::Object(map) => Value::Object(map.iter().map(|(k, v)| (k.clone(), hidden(k, v))).collect()),
         Value::Null => Value::Null,
@@ -194,8 +217,18 @@ mod tests {
 
     #[test]
     fn scalars_are_quoted_where_they_must_be() {
-        let cases = [("a b", "a b"), ("true", "\"true\""), ("15s", "15s"), ("10", "\"10\""), ("a: b", "\"a: b\""),
-            ("", "\"\""), ("<secret>", "<secret>"), ("(.+)", "(.+)"), ("{a}", "\"{a}\""), ("1.0", "\"1.0\"")];
+        let cases = [
+            ("a b", "a b"),
+            ("true", "\"true\""),
+            ("15s", "15s"),
+            ("10", "\"10\""),
+            ("a: b", "\"a: b\""),
+            ("", "\"\""),
+            ("<secret>", "<secret>"),
+            ("(.+)", "(.+)"),
+            ("{a}", "\"{a}\""),
+            ("1.0", "\"1.0\""),
+        ];
         for (text, want) in cases {
             assert_eq!(scalar(text), want);
         }

@@ -99,11 +99,25 @@ impl RawStorage {
             unused(serde_saphyr::Location::UNKNOWN, "exemplars");
         }
         let path = alias(file, "path", "the flag --storage.tsdb.path", tsdb.path, warnings);
-        let time = alias(file, "retention.time", "storage.tsdb.retention.time as nested keys", tsdb.retention_time, warnings);
-        let size = alias(file, "retention.size", "storage.tsdb.retention.size as nested keys", tsdb.retention_size, warnings);
+        let time = alias(
+            file,
+            "retention.time",
+            "storage.tsdb.retention.time as nested keys",
+            tsdb.retention_time,
+            warnings,
+        );
+        let size = alias(
+            file,
+            "retention.size",
+            "storage.tsdb.retention.size as nested keys",
+            tsdb.retention_size,
+            warnings,
+        );
         let flag = "the flag --storage.tsdb.";
-        let min = alias(file, "min-block-duration", &format!("{flag}min-block-duration"), tsdb.min_block, warnings);
-        let max = alias(file, "max-block-duration", &format!("{flag}max-block-duration"), tsdb.max_block, warnings);
+        let min =
+            alias(file, "min-block-duration", &format!("{flag}min-block-duration"), tsdb.min_block, warnings);
+        let max =
+            alias(file, "max-block-duration", &format!("{flag}max-block-duration"), tsdb.max_block, warnings);
         StorageBlock {
             path: path.map(PathBuf::from),
             retention_time: retention.time.or(time).map(|v| v.0),

@@ -18,11 +18,14 @@ use storage::metrics::{Gauge, Metrics};
 use storage::model::Labels;
 use tokio::task::JoinHandle;
 
+/// Queues by URL, each with the task that empties it.
+type Queues = BTreeMap<String, (Arc<Queue>, JoinHandle<()>)>;
+
 /// The Alertmanagers of one configuration entry.
 struct Set {
     config: AlertmanagerConfig,
     relabel: Relabeler,
-    queues: Mutex<BTreeMap<String, (Arc<Queue>, JoinHandle<()>)>>,
+    queues: Mutex<Queues>,
 }
 
 struct Running {

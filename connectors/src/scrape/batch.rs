@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use storage::model::value::{ABSENT, STALE, is_absent, is_sample};
 use storage::model::{SeriesRef, TimeMs};
-use storage::store::{Columns, GroupId, Layout, Store, StoreError, Tell};
+use storage::store::{Appended, Columns, GroupId, Layout, Store, StoreError, Tell};
 
 /// Empty columns are taken out when they are more than half of the live ones and these.
 const COMPACT_SLACK: usize = 256;
@@ -45,6 +45,18 @@ pub struct Column {
 /// Finds columns by series while new series come in; made for one scrape.
 #[derive(Default)]
 pub struct Finder(HashMap<SeriesRef, Column>);
+
+impl Finder {
+    /// Columns known.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no column is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl Batches {
     /// Batches whose groups have `key`, unique to the target and the same after a restart.
@@ -127,9 +139,16 @@ impl Batches {
         self.parts.iter().map(risen).sum()
     }
 
-    /// Appends what was entered, with stale markers for columns that fell silent, all at time `t`.
-    pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
-        self.parts.iter_mut().try_for_each(|part| part.commit(t, store))
+    /// Appends what was entered, with stale markers for columns that fell silent, all at time `t`. How many
+    /// samples were too old, and how many had another value at their time.
+    pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<(usize, usize), StoreError> {
+        let (mut too_old, mut duplicate) = (0, 0);
+        for part in &mut self.parts {
+            let appended = part.commit(t, store)?;
+            too_old += appended.too_old;
+            duplicate += appended.duplicate;
+        }
+        Ok((too_old, duplicate))
     }
 
     /// Takes long-empty columns out if they are many; tells `moved(part, new column by old)`.
@@ -144,7 +163,7 @@ impl Batches {
 }
 
 impl Part {
-    fn commit(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
+    fn commit(&mut self, t: TimeMs, store: &Store) -> Result<Appended, StoreError> {
         let mut anything = false;
         for (value, live) in self.values.iter_mut().zip(&self.live) {
             if *live && is_absent(*value) {
@@ -153,7 +172,7 @@ impl Part {
             anything |= !is_absent(*value);
         }
         if !anything {
-            return Ok(());
+            return Ok(Appended::default());
         }
         if self.layout.slots.len() != self.slots.len() {
             self.layout = Arc::new(Layout { slots: self.slots.clone() });
@@ -165,7 +184,7 @@ impl Part {
             self.live.iter_mut().zip(&self.values).for_each(|(live, v)| *live = is_sample(*v));
         }
         self.values.fill(ABSENT);
-        result.map(drop)
+        result
     }
 
     /// Keeps live columns only; returns the new column by old.

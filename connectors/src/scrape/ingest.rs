@@ -5,7 +5,7 @@
 
 use crate::limits;
 use crate::scrape::admit::{Admission, Refusal};
-use crate::scrape::batch::{Batches, Column};
+use crate::scrape::batch::{Batches, Column, Finder};
 use crate::scrape::cache::{Id, NO_COLUMN, Place, SeriesCache};
 use crate::scrape::exposition::{Entry, Format, ParseError, Parser, Sample};
 use crate::scrape::metadata::{MetadataMap, MetadataWatch};
@@ -67,6 +67,8 @@ pub struct Ingest {
     /// Series that came with timestamps last time; kept only if they are tracked.
     tracked: Vec<SeriesRef>,
     reports: Vec<Column>,
+    /// Whether the last commit was that of a failure: series that come back are not new then.
+    failed: bool,
 }
 
 /// A sample whose bytes were not known, until the body is known to be good.
@@ -87,6 +89,7 @@ impl Ingest {
             rows: Vec::new(),
             tracked: Vec::new(),
             reports: Vec::new(),
+            failed: false,
         };
         ingest.set_reports(target, reports);
         ingest
@@ -121,10 +124,12 @@ impl Ingest {
     ) -> Result<(), IngestError> {
         let result = self.try_read(body, format, now, rules, counts);
         match result {
-            Ok(()) => counts.added += self.batches.risen(),
+            // After a failure all series rise again, but only the new ones are new.
+            Ok(columns) if !self.failed => counts.added += self.batches.risen().saturating_sub(columns),
+            Ok(_) => {}
             Err(_) => self.discard(),
         }
-        result
+        result.map(drop)
     }
 
     /// What the last body said about its metrics, if that has changed.
@@ -137,7 +142,10 @@ impl Ingest {
         for (column, value) in self.reports.iter().zip(reports) {
             self.batches.force(*column, *value);
         }
-        self.batches.commit(t, &self.store)?;
+        let (too_old, duplicate) = self.batches.commit(t, &self.store)?;
+        self.failed = false;
+        counts.too_old += too_old;
+        counts.duplicates += duplicate;
         let mut rows = std::mem::take(&mut self.rows);
         if !rows.is_empty() {
             let appended = self.store.append_rows(&rows)?;
@@ -162,7 +170,8 @@ impl Ingest {
         if !rows.is_empty() {
             self.store.append_rows(&rows)?;
         }
-        self.batches.commit(t, &self.store)
+        self.failed = true;
+        self.batches.commit(t, &self.store).map(drop)
     }
 
     fn discard(&mut self) {
@@ -172,6 +181,7 @@ impl Ingest {
         self.rows.clear();
     }
 
+    /// Reads the whole body; the number of columns that were made for new series.
     fn try_read(
         &mut self,
         body: &[u8],
@@ -179,7 +189,7 @@ impl Ingest {
         now: TimeMs,
         rules: &Rules<'_>,
         counts: &mut Counts,
-    ) -> Result<(), IngestError> {
+    ) -> Result<usize, IngestError> {
         let limit = rules.admission.limits.samples;
         let mut parser = Parser::new(body, format);
         let mut fresh: Vec<Fresh<'_>> = Vec::new();
@@ -211,10 +221,10 @@ impl Ingest {
         if counts.kept > limit {
             return Err(Refusal::SampleLimit.into());
         }
-        let admitted = self.admit(&fresh, now, rules, counts);
+        let (admitted, columns) = self.admit(&fresh, now, rules, counts);
         self.series.accept(&admitted);
         self.track(now, rules);
-        Ok(())
+        Ok(columns)
     }
 
     #[inline]
@@ -244,29 +254,28 @@ impl Ingest {
         counts.duplicates += usize::from(!self.batches.put(at, sample.value));
     }
 
-    /// Gives the new series their place, and enters their samples.
-    fn admit(&mut self, fresh: &[Fresh<'_>], now: TimeMs, rules: &Rules<'_>, counts: &mut Counts) -> Vec<Id> {
+    /// Gives the new series their place, and enters their samples. Their ids, and how many columns were made.
+    fn admit(
+        &mut self,
+        fresh: &[Fresh<'_>],
+        now: TimeMs,
+        rules: &Rules<'_>,
+        counts: &mut Counts,
+    ) -> (Vec<Id>, usize) {
         if fresh.is_empty() {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
         let mut finder = self.batches.finder();
+        let before = finder.len();
         let mut ids = Vec::with_capacity(fresh.len());
         for Fresh { sample, labels } in fresh {
             let id = match self.series.lookup(sample.series) {
                 Some(id) => id,
                 None => {
                     let with_time = rules.honor_timestamps && sample.t.is_some();
-                    let place = labels.as_ref().map_or(Place::Dropped, |labels| {
-                        let series = self.store.resolve(labels);
-                        let part = self.batches.part(series.shard, &self.store);
-                        let column = match with_time {
-                            true => NO_COLUMN,
-                            false => self.batches.column(series, &mut finder, &self.store).column,
-                        };
-                        Place::Series { part, slot: series.slot, column }
-                    });
                     counts.added += usize::from(with_time && labels.is_some());
-                    self.series.admit(sample.series, place)
+                    let place = labels.as_ref().map(|labels| self.settle(labels, with_time, &mut finder));
+                    self.series.admit(sample.series, place.unwrap_or(Place::Dropped))
                 }
             };
             ids.push(id);
@@ -275,7 +284,20 @@ impl Ingest {
             // It was counted when it was read.
             counts.kept = kept;
         }
-        ids
+        let columns = finder.len() - before;
+        counts.added += columns;
+        (ids, columns)
+    }
+
+    /// The place of a series; without a column if it comes with timestamps of its own.
+    fn settle(&mut self, labels: &Labels, with_time: bool, finder: &mut Finder) -> Place {
+        let series = self.store.resolve(labels);
+        let part = self.batches.part(series.shard, &self.store);
+        let column = match with_time {
+            true => NO_COLUMN,
+            false => self.batches.column(series, finder, &self.store).column,
+        };
+        Place::Series { part, slot: series.slot, column }
     }
 
     /// Stale markers for series with timestamps of their own that are gone, where the job asks for them.

@@ -81,8 +81,11 @@ impl ScrapeMetrics {
         self.out_of_bounds.add(counts.future as u64);
     }
 
-    /// A pool has looked at its targets: how many it has, may have and had to refuse.
-    pub fn synced(&self, job: &str, targets: usize, limit: usize, failed: usize) {
+    /// A pool has looked at its targets: how many were discovered, how many it has, may have and had to refuse.
+    pub fn synced(&self, job: &str, discovered: usize, targets: usize, limit: usize, failed: usize) {
+        let discovery = [("config", job), ("name", "scrape")];
+        let help = "Current number of discovered targets.";
+        self.registry.gauge("prometheus_sd_discovered_targets", help, &discovery).set(discovered as f64);
         let labels = [("scrape_job", job)];
         let gauge = |name, help| self.registry.gauge(name, help, &labels);
         let counter = |name, help| self.registry.counter(name, help, &labels);

@@ -129,6 +129,7 @@ impl Pool {
         found: Vec<Discovered>,
     ) -> HashMap<TargetKey, (Target, BTreeMap<String, String>)> {
         let mut wanted = HashMap::new();
+        let discovered_count = found.len();
         let (mut dropped, mut dropped_count, mut failed) = (Vec::new(), 0, 0);
         for discovered in found {
             let labels = discovered_labels(&discovered, job);
@@ -153,7 +154,7 @@ impl Pool {
             self.shared.metrics.exceeded_target_limit.inc();
         }
         self.refused.store(refused);
-        self.shared.metrics.synced(job.name(), count, limit, failed);
+        self.shared.metrics.synced(job.name(), discovered_count, count, limit, failed);
         let mut view = self.view.lock();
         view.dropped = dropped;
         view.dropped_count = dropped_count;

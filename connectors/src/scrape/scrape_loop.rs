@@ -77,7 +77,8 @@ impl ScrapeLoop {
     pub async fn run(mut self, mut commands: watch::Receiver<Command>) -> Option<Box<Ingest>> {
         let mut tick = self.next_tick(self.clock.now());
         loop {
-            let wait = Duration::from_millis((tick - self.clock.now()).max(0) as u64);
+            let wait = tick - self.clock.now() - limits::WAKE_EARLY_MS;
+            let wait = Duration::from_millis(wait.max(0) as u64);
             tokio::select! {
                 biased;
                 command = hand_over(&mut commands) => return command.then_some(self.ingest),
@@ -95,7 +96,7 @@ impl ScrapeLoop {
             }
             let now = self.clock.now();
             // A scrape that took all its interval does not cost the next one.
-            tick = if now - tick < 2 * self.target.interval.0 && now >= tick {
+            tick = if (now - tick).abs() < 2 * self.target.interval.0 {
                 tick + self.target.interval.0
             } else {
                 self.next_tick(now)
@@ -214,7 +215,14 @@ impl ScrapeLoop {
     }
 }
 
-/// Resolves when the ingest is to be handed over (`true`), or nobody commands any more (`false`).
+/// Resolves when the ingest is to be handed over (`true`), or when nobody commands any more (`false`). A target that
+/// vanishes together with its pool still gets its markers.
 async fn hand_over(commands: &mut watch::Receiver<Command>) -> bool {
-    commands.wait_for(|command| *command == Command::HandOver).await.is_ok()
+    if commands.wait_for(|command| *command == Command::HandOver).await.is_ok() {
+        return true;
+    }
+    if *commands.borrow() == Command::Vanish {
+        std::future::pending::<()>().await;
+    }
+    false
 }

@@ -98,9 +98,12 @@ impl Relabeling {
         let text = |i: usize| texts.get(i).cloned().unwrap_or_default();
         destination(kind, &text(0))?;
         Ok(match kind {
-            Relabel::Replace => {
-                Relabeling::Replace { dst: text(0), template: text(1), src: text(2), regex: pattern(&text(3))? }
-            }
+            Relabel::Replace => Relabeling::Replace {
+                dst: text(0),
+                template: text(1),
+                src: text(2),
+                regex: pattern(&text(3))?,
+            },
             Relabel::Join => Relabeling::Join {
                 dst: text(0),
                 separator: text(1),
@@ -112,7 +115,9 @@ impl Relabeling {
     /// The new labels of one series.
     pub fn apply(&self, labels: &Labels) -> Result<Labels, LabelError> {
         match self {
-            Relabeling::Replace { dst, template, src, regex } => replace(labels, dst, template, src, regex.inner()),
+            Relabeling::Replace { dst, template, src, regex } => {
+                replace(labels, dst, template, src, regex.inner())
+            }
             Relabeling::Join { dst, separator, sources } => {
                 let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
                 join(labels, dst, separator, &sources)

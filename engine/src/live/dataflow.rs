@@ -33,7 +33,12 @@ pub struct Inputs {
 }
 
 /// Builds the dataflow. `done(t)` is called when this worker has finished the tick at `t`.
-pub fn build(worker: &mut Worker, local: LocalHost, gather: GatherHost, done: impl Fn(TimeMs) + 'static) -> Inputs {
+pub fn build(
+    worker: &mut Worker,
+    local: LocalHost,
+    gather: GatherHost,
+    done: impl Fn(TimeMs) + 'static,
+) -> Inputs {
     let peers = worker.peers();
     worker.dataflow::<LiveTime, _, _>(|scope| {
         let (samples, sample_stream) = scope.new_input::<Samples>();

@@ -76,7 +76,10 @@ pub fn spawn(
     let bounds = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
     let seconds = metrics.histogram("perennial_tick_duration_seconds", "Duration of ticks.", &[], &bounds);
     let driver = Driver { live, alarm, clock, options, last, missed, seconds };
-    std::thread::Builder::new().name("ticks".to_owned()).spawn(move || driver.run()).map_err(|e| e.to_string())
+    std::thread::Builder::new()
+        .name("ticks".to_owned())
+        .spawn(move || driver.run())
+        .map_err(|e| e.to_string())
 }
 
 impl Driver {
@@ -122,7 +125,8 @@ impl Driver {
 
     /// The first slot after the last tick.
     fn next_slot(&self) -> TimeMs {
-        let next = |(interval, offset): (i64, i64)| self.last + interval - (self.last - offset).rem_euclid(interval);
+        let next =
+            |(interval, offset): (i64, i64)| self.last + interval - (self.last - offset).rem_euclid(interval);
         self.live.schedules().into_iter().map(next).min().unwrap_or(TimeMs::MAX)
     }
 

@@ -53,7 +53,13 @@ struct State {
 
 impl GatherHost {
     /// The host of worker `worker` of `peers`.
-    pub fn new(worker: usize, peers: usize, store: Arc<Store>, waiting: Waiting, counters: [Arc<Counter>; 2]) -> GatherHost {
+    pub fn new(
+        worker: usize,
+        peers: usize,
+        store: Arc<Store>,
+        waiting: Waiting,
+        counters: [Arc<Counter>; 2],
+    ) -> GatherHost {
         let [evaluations, failures] = counters;
         GatherHost {
             worker,

@@ -261,7 +261,9 @@ struct FailStop;
 impl Drop for FailStop {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("a worker of the live runtime panicked; aborting, the log will be replayed at restart");
+            tracing::error!(
+                "a worker of the live runtime panicked; aborting, the log will be replayed at restart"
+            );
             std::process::abort();
         }
     }

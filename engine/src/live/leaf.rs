@@ -121,7 +121,8 @@ impl LeafState {
             until = until.min(t + (block.clock[lo] - start) - 1);
         }
         for column in &block.columns {
-            let (value, holds) = if lo < hi { self.column(block, column, view) } else { (ABSENT, TimeMs::MAX) };
+            let (value, holds) =
+                if lo < hi { self.column(block, column, view) } else { (ABSENT, TimeMs::MAX) };
             until = until.min(holds);
             out.set(column.row as usize, value, touched);
         }

@@ -68,7 +68,13 @@ struct Sent {
 
 impl LocalHost {
     /// The host of worker `worker` of `peers`.
-    pub fn new(worker: usize, peers: usize, store: Arc<Store>, lookback: i64, rows_touched: Arc<Counter>) -> LocalHost {
+    pub fn new(
+        worker: usize,
+        peers: usize,
+        store: Arc<Store>,
+        lookback: i64,
+        rows_touched: Arc<Counter>,
+    ) -> LocalHost {
         let shards = (0..SHARDS).filter(|s| owner(*s, peers) == worker).map(Shard::new).collect();
         LocalHost {
             store,
@@ -154,7 +160,8 @@ impl LocalHost {
         }
         let mut touched = 0;
         let mut deltas = Vec::new();
-        let owners: Vec<(StepId, Vec<usize>)> = ports.into_iter().map(|port| (port, self.views.port_owners(port).to_vec())).collect();
+        let owners: Vec<(StepId, Vec<usize>)> =
+            ports.into_iter().map(|port| (port, self.views.port_owners(port).to_vec())).collect();
         for shard in &mut self.shards {
             touched += shard.eval(&steps, t);
             for (port, owners) in &owners {
@@ -308,11 +315,14 @@ impl Shard {
                 Some(leaf) => {
                     let Some(ring) = self.rings[leaf.ring].as_ref() else { continue };
                     let params = self.stage.inputs(*id).iter();
-                    let params = params.map(|p| self.stage.output(*p).values.first().copied().unwrap_or(f64::NAN));
+                    let params =
+                        params.map(|p| self.stage.output(*p).values.first().copied().unwrap_or(f64::NAN));
                     let params = params.collect();
                     rows += leaf.eval(ring, t, params, self.stage.output_mut(*id));
                 }
-                None => drop(self.stage.eval(*id, t)),
+                None => {
+                    self.stage.eval(*id, t);
+                }
             }
         }
         rows

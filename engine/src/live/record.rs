@@ -38,7 +38,9 @@ struct Part {
 impl Recorder {
     /// The recorder of a view; `None` for views that are not recorded.
     pub fn new(name: &str, kind: &ViewKind) -> Option<Recorder> {
-        let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else { return None };
+        let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
+            return None;
+        };
         Some(Recorder {
             key: format!("rule/{name}/{record}/{interval}/{offset}/{labels:?}"),
             record: record.clone(),
@@ -65,7 +67,9 @@ impl Recorder {
             let (shard, column) = self.places[row];
             let Some(value) = values.get_mut(&shard).and_then(|v| v.get_mut(column)) else { continue };
             if !is_absent(*value) {
-                return Err("vector contains metrics with the same labelset after applying rule labels".to_owned());
+                return Err(
+                    "vector contains metrics with the same labelset after applying rule labels".to_owned()
+                );
             }
             *value = out.values[row];
         }
@@ -74,11 +78,17 @@ impl Recorder {
 
     /// Ends all series: the rule is gone.
     pub fn end(&mut self, t: TimeMs, store: &Store) -> Vec<FeedItem> {
-        let absent = self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
+        let absent =
+            self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
         self.store(t - self.query_offset, absent, store).unwrap_or_default()
     }
 
-    fn store(&mut self, t: TimeMs, values: BTreeMap<u16, Vec<f64>>, store: &Store) -> Result<Vec<FeedItem>, String> {
+    fn store(
+        &mut self,
+        t: TimeMs,
+        values: BTreeMap<u16, Vec<f64>>,
+        store: &Store,
+    ) -> Result<Vec<FeedItem>, String> {
         let mut items = Vec::new();
         for (shard, mut values) in values {
             let Some(part) = self.parts.get_mut(&shard) else { continue };

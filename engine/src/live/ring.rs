@@ -260,7 +260,11 @@ impl Ring {
     }
 
     /// How batches of `group` with these series (slot, labels) reach the ring; `None` if none is picked.
-    pub fn route<'a>(&mut self, group: GroupId, series: impl Iterator<Item = (u32, &'a Labels)>) -> Option<Route> {
+    pub fn route<'a>(
+        &mut self,
+        group: GroupId,
+        series: impl Iterator<Item = (u32, &'a Labels)>,
+    ) -> Option<Route> {
         let mut parts: HashMap<u32, Vec<(u32, u32)>> = HashMap::new();
         for (source, (slot, labels)) in series.enumerate() {
             let Some(row) = self.member(slot, labels) else { continue };

@@ -213,8 +213,11 @@ fn levels(views: &BTreeMap<ViewId, View>) -> HashMap<ViewId, u64> {
             by_record.entry(record.as_str()).or_default().push(*id);
         }
     }
-    let reads: HashMap<ViewId, Vec<ViewId>> =
-        if by_record.is_empty() { HashMap::new() } else { views.iter().map(|(id, v)| (*id, reads(v, &by_record))).collect() };
+    let reads: HashMap<ViewId, Vec<ViewId>> = if by_record.is_empty() {
+        HashMap::new()
+    } else {
+        views.iter().map(|(id, v)| (*id, reads(v, &by_record))).collect()
+    };
     let mut levels = HashMap::new();
     for id in views.keys() {
         level(*id, &reads, &mut levels);
@@ -237,7 +240,10 @@ fn reads(view: &View, by_record: &HashMap<&str, Vec<ViewId>>) -> Vec<ViewId> {
         match pinned {
             Some(m) => found.extend(by_record.get(m.value.as_str()).into_iter().flatten()),
             None => found.extend(
-                by_record.iter().filter(|(name, _)| names.iter().all(|m| m.matches(name))).flat_map(|(_, ids)| ids),
+                by_record
+                    .iter()
+                    .filter(|(name, _)| names.iter().all(|m| m.matches(name)))
+                    .flat_map(|(_, ids)| ids),
             ),
         }
     }

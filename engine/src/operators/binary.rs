@@ -80,13 +80,18 @@ impl VectorScalar {
 impl Operator for VectorScalar {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let keep = !drops_name(self.op, self.return_bool);
-        map::add_rows(&inputs[0], out, |labels| Ok(if keep { labels.clone() } else { labels.without_name() }))?;
+        map::add_rows(&inputs[0], out, |labels| {
+            Ok(if keep { labels.clone() } else { labels.without_name() })
+        })?;
         let scalar = scalar_of(&inputs[1]);
         let mut touched = Vec::new();
         if inputs[1].delta.is_some() {
-            (0..out.values.len()).for_each(|r| out.set(r, self.apply(inputs[0].out.values[r], scalar), &mut touched));
+            (0..out.values.len())
+                .for_each(|r| out.set(r, self.apply(inputs[0].out.values[r], scalar), &mut touched));
         } else {
-            inputs[0].rows().for_each(|r| out.set(r, self.apply(inputs[0].out.values[r], scalar), &mut touched));
+            inputs[0]
+                .rows()
+                .for_each(|r| out.set(r, self.apply(inputs[0].out.values[r], scalar), &mut touched));
         }
         map::finish(out, touched, &mut self.twins, keep)
     }

@@ -42,7 +42,14 @@ impl Group {
     }
 
     /// `topk`, `bottomk`, `limitk`, `limit_ratio`: some of the input rows.
-    fn pick(&mut self, group: usize, param: f64, input: &Output, out: &mut Output, values: &mut Vec<(u32, f64)>) -> Result<(), EvalError> {
+    fn pick(
+        &mut self,
+        group: usize,
+        param: f64,
+        input: &Output,
+        out: &mut Output,
+        values: &mut Vec<(u32, f64)>,
+    ) -> Result<(), EvalError> {
         let present = |r: &u32| !storage::model::value::is_absent(input.values[*r as usize]);
         let mut rows: Vec<u32> = self.groups.members(group).iter().copied().filter(present).collect();
         match self.op {
@@ -51,7 +58,9 @@ impl Group {
                 let k = whole(param)?;
                 if self.op != AggregateOp::Limitk {
                     let descending = self.op == AggregateOp::Topk;
-                    rows.sort_by(|a, b| rank(input.values[*a as usize], input.values[*b as usize], descending));
+                    rows.sort_by(|a, b| {
+                        rank(input.values[*a as usize], input.values[*b as usize], descending)
+                    });
                 }
                 rows.truncate(k);
             }
@@ -68,7 +77,14 @@ impl Group {
     }
 
     /// `quantile`, `stddev`, `stdvar`: one row per group.
-    fn reduce(&mut self, group: usize, param: f64, input: &Output, out: &mut Output, values: &mut Vec<(u32, f64)>) {
+    fn reduce(
+        &mut self,
+        group: usize,
+        param: f64,
+        input: &Output,
+        out: &mut Output,
+        values: &mut Vec<(u32, f64)>,
+    ) {
         let members = self.groups.members(group).iter().map(|r| input.values[*r as usize]);
         let mut present: Vec<f64> = members.filter(|v| !storage::model::value::is_absent(*v)).collect();
         let Some(first) = present.first().copied() else { return };
@@ -117,7 +133,11 @@ fn format_value(v: f64) -> String {
 
 /// `without (label)` removes the label that `count_values` has just set.
 fn group_key_of_count(grouping: &Grouping, label: &str, labels: Labels) -> Labels {
-    if grouping.without && grouping.labels.iter().any(|l| l == label) { labels.filter(|n| n != label) } else { labels }
+    if grouping.without && grouping.labels.iter().any(|l| l == label) {
+        labels.filter(|n| n != label)
+    } else {
+        labels
+    }
 }
 
 /// Order of presentation: best first, NaN last.

@@ -39,7 +39,8 @@ impl Operator for HistogramQuantile {
             }
         }
         let filled = buckets.iter_mut().enumerate().filter(|(_, buckets)| !buckets.is_empty());
-        let values = filled.map(|(group, buckets)| (group as u32, bucket_quantile(q, buckets).value)).collect();
+        let values =
+            filled.map(|(group, buckets)| (group as u32, bucket_quantile(q, buckets).value)).collect();
         replace_rows(out, values, &mut self.previous);
         self.twins.learn(out);
         self.twins.check(out)

@@ -31,12 +31,24 @@ impl Map {
 
     /// Unary minus.
     pub fn negate() -> Map {
-        Map { kernel: |v, _, _| -v, plain: None, keeps_name: false, params: Vec::new(), twins: Twins::default() }
+        Map {
+            kernel: |v, _, _| -v,
+            plain: None,
+            keeps_name: false,
+            params: Vec::new(),
+            twins: Twins::default(),
+        }
     }
 
     /// What comes in goes out.
     pub fn identity() -> Map {
-        Map { kernel: |v, _, _| v, plain: None, keeps_name: true, params: Vec::new(), twins: Twins::default() }
+        Map {
+            kernel: |v, _, _| v,
+            plain: None,
+            keeps_name: true,
+            params: Vec::new(),
+            twins: Twins::default(),
+        }
     }
 
     fn apply(&self, v: f64, t: TimeMs) -> f64 {
@@ -59,9 +71,12 @@ impl Operator for Map {
         // A value that follows the clock (timestamp of an expression) has no delta to go by.
         let all = params_changed || inputs[0].delta.is_none();
         if all {
-            (0..out.values.len()).for_each(|row| out.set(row, self.apply(inputs[0].out.values[row], t), &mut touched));
+            (0..out.values.len())
+                .for_each(|row| out.set(row, self.apply(inputs[0].out.values[row], t), &mut touched));
         } else {
-            inputs[0].rows().for_each(|row| out.set(row, self.apply(inputs[0].out.values[row], t), &mut touched));
+            inputs[0]
+                .rows()
+                .for_each(|row| out.set(row, self.apply(inputs[0].out.values[row], t), &mut touched));
         }
         finish(out, touched, &mut self.twins, keep)
     }

@@ -8,9 +8,9 @@ use super::grouping::match_key;
 use super::{Changed, EvalError, Input, Operator, Output, Twins, binary};
 use crate::plan::{BinaryOp, Cardinality, Matching};
 use std::collections::HashMap;
+use storage::model::labels::METRIC_NAME;
 use storage::model::value::{ABSENT, is_absent};
 use storage::model::{Labels, LabelsBuilder, TimeMs};
-use storage::model::labels::METRIC_NAME;
 
 const NOBODY: u32 = u32::MAX;
 
@@ -107,7 +107,14 @@ impl Match {
     }
 
     /// The output row of a pair, made when first seen.
-    fn row_of(&mut self, many_row: usize, one_row: u32, many: &Output, one: &Output, out: &mut Output) -> usize {
+    fn row_of(
+        &mut self,
+        many_row: usize,
+        one_row: u32,
+        many: &Output,
+        one: &Output,
+        out: &mut Output,
+    ) -> usize {
         if self.latest.len() < many.labels.len() {
             self.latest.resize(many.labels.len(), (NOBODY, NOBODY));
         }
@@ -117,14 +124,26 @@ impl Match {
         }
         let pair = (many_row as u32, if self.matching.include.is_empty() { 0 } else { one_row });
         let row = *self.pairs.entry(pair).or_insert_with(|| {
-            let labels = result_labels(self.op, self.return_bool, &self.matching, &many.labels[many_row], &one.labels[one_row as usize]);
+            let labels = result_labels(
+                self.op,
+                self.return_bool,
+                &self.matching,
+                &many.labels[many_row],
+                &one.labels[one_row as usize],
+            );
             out.add_row(labels) as u32
         });
         self.latest[many_row] = (one_row, row);
         row as usize
     }
 
-    fn walk(&mut self, many: &Output, one: &Output, out: &mut Output, values: &mut Vec<(u32, f64)>) -> Result<(), EvalError> {
+    fn walk(
+        &mut self,
+        many: &Output,
+        one: &Output,
+        out: &mut Output,
+        values: &mut Vec<(u32, f64)>,
+    ) -> Result<(), EvalError> {
         let mut taken = if self.one_to_one() { vec![false; self.table.len()] } else { Vec::new() };
         for row in many.present() {
             let key = self.many[row] as usize;
@@ -149,7 +168,8 @@ impl Match {
 
 impl Operator for Match {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
-        let (many, one) = if self.swapped() { (inputs[1].out, inputs[0].out) } else { (inputs[0].out, inputs[1].out) };
+        let (many, one) =
+            if self.swapped() { (inputs[1].out, inputs[0].out) } else { (inputs[0].out, inputs[1].out) };
         self.keys.learn(many, &self.matching, &mut self.many);
         self.keys.learn(one, &self.matching, &mut self.one);
         let mut values = Vec::new();
@@ -159,9 +179,9 @@ impl Operator for Match {
         }
         replace_rows(out, values, &mut self.previous);
         self.twins.learn(out);
-        self.twins.check(out).map_err(|_| EvalError(
-            "multiple matches for labels: grouping labels must ensure unique matches".to_owned(),
-        ))
+        self.twins.check(out).map_err(|_| {
+            EvalError("multiple matches for labels: grouping labels must ensure unique matches".to_owned())
+        })
     }
 }
 
@@ -183,7 +203,13 @@ pub(super) fn replace_rows(out: &mut Output, values: Vec<(u32, f64)>, previous: 
     out.changed = Changed::Rows(touched);
 }
 
-fn result_labels(op: BinaryOp, return_bool: bool, matching: &Matching, many: &Labels, one: &Labels) -> Labels {
+fn result_labels(
+    op: BinaryOp,
+    return_bool: bool,
+    matching: &Matching,
+    many: &Labels,
+    one: &Labels,
+) -> Labels {
     let drop_name = binary::drops_name(op, return_bool);
     if matching.cardinality == Cardinality::OneToOne {
         return if matching.on {

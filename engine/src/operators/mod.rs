@@ -106,7 +106,9 @@ impl Output {
         if !self.sorted || !self.shards.is_empty() {
             let shard = |r: u32| self.shards.get(r as usize).copied().unwrap_or(0);
             rows.sort_by(|a, b| {
-                self.labels[*a as usize].cmp(&self.labels[*b as usize]).then_with(|| shard(*a).cmp(&shard(*b)))
+                self.labels[*a as usize]
+                    .cmp(&self.labels[*b as usize])
+                    .then_with(|| shard(*a).cmp(&shard(*b)))
             });
         }
         rows
@@ -161,7 +163,9 @@ impl Twins {
     pub fn learn(&mut self, out: &Output) {
         for row in self.seen..out.labels.len() {
             match self.first.entry(out.labels[row].clone()) {
-                std::collections::hash_map::Entry::Occupied(first) => self.pairs.push((*first.get(), row as u32)),
+                std::collections::hash_map::Entry::Occupied(first) => {
+                    self.pairs.push((*first.get(), row as u32))
+                }
                 std::collections::hash_map::Entry::Vacant(place) => drop(place.insert(row as u32)),
             }
         }
@@ -203,7 +207,9 @@ pub fn build(op: &StepOp) -> Option<Box<dyn Operator>> {
         StepOp::VectorScalar { op, return_bool, scalar_left } => {
             Box::new(binary::VectorScalar::new(*op, *return_bool, *scalar_left))
         }
-        StepOp::Match(op, return_bool, matching) => Box::new(matching::Match::new(*op, *return_bool, matching.clone())),
+        StepOp::Match(op, return_bool, matching) => {
+            Box::new(matching::Match::new(*op, *return_bool, matching.clone()))
+        }
         StepOp::Set(op, matching) => Box::new(sets::Set::new(*op, matching.clone())),
         StepOp::Partial(op, grouping) => Box::new(aggregate::Partial::new(*op, grouping.clone())),
         StepOp::Merge(op) => Box::new(aggregate::Merge::new(*op)),

@@ -85,7 +85,11 @@ pub struct ScalarBinary(pub BinaryOp);
 impl Operator for ScalarBinary {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let (a, b) = (scalar_of(&inputs[0]), scalar_of(&inputs[1]));
-        let value = if self.0.is_comparison() { f64::from(binary::compare(self.0, a, b)) } else { binary::arithmetic(self.0, a, b) };
+        let value = if self.0.is_comparison() {
+            f64::from(binary::compare(self.0, a, b))
+        } else {
+            binary::arithmetic(self.0, a, b)
+        };
         set_scalar(out, value);
         Ok(())
     }

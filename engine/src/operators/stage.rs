@@ -91,7 +91,10 @@ impl Stage {
             .inputs
             .iter()
             .zip(&node.seen)
-            .map(|(input, seen)| Input { out: &before[*input], delta: delta(&before[*input], *seen, node.evaluated) })
+            .map(|(input, seen)| Input {
+                out: &before[*input],
+                delta: delta(&before[*input], *seen, node.evaluated),
+            })
             .collect();
         let failed = inputs.iter().find_map(|input| input.out.error.clone());
         let result = failed.map_or_else(|| operator.eval(&inputs, t, out), |error| Err(EvalError(error)));

@@ -6,8 +6,11 @@
 //! shards is gathered. Pure scalars (numbers, `time()`) are computed wherever they are needed. Equal steps
 //! are one step (hash-consing); [`crate::operators`] says how each is computed.
 
-use super::{Aggregate, AggregateOp, At, Binary, BinaryOp, FunctionRef, Grouping, Matching, Node, Number, Op, Plan, Type};
 use super::Selector;
+use super::{
+    Aggregate, AggregateOp, At, Binary, BinaryOp, FunctionRef, Grouping, Matching, Node, Number, Op, Plan,
+    Type,
+};
 use crate::functions::labels::absent_labels;
 use crate::functions::{Kernel, Special};
 use std::collections::HashMap;
@@ -132,7 +135,8 @@ pub struct LowerError(pub String);
 impl Physical {
     /// Cuts `plan`. Everything is asked `shift` ms in the past (a rule's query offset).
     pub fn of(plan: &Plan, shift: i64) -> Result<Physical, LowerError> {
-        let mut lowering = Lowering { physical: Physical::default(), local: HashMap::new(), gather: HashMap::new(), shift };
+        let mut lowering =
+            Lowering { physical: Physical::default(), local: HashMap::new(), gather: HashMap::new(), shift };
         let root = lowering.lower(plan, 0)?;
         let root = lowering.gathered(root);
         lowering.physical.root = root;
@@ -270,7 +274,12 @@ impl Lowering {
         Ok(self.collect(StepOp::Group(a.op, a.grouping.clone(), text), &inputs))
     }
 
-    fn lower_call(&mut self, function: FunctionRef, args: &[Plan], depth: usize) -> Result<Place, LowerError> {
+    fn lower_call(
+        &mut self,
+        function: FunctionRef,
+        args: &[Plan],
+        depth: usize,
+    ) -> Result<Place, LowerError> {
         match function.0.kernel {
             Kernel::Window(_) => self.lower_window(function, args, depth),
             Kernel::Clock(_) => Ok(self.local(StepOp::Clock(function, self.shift), Vec::new())),
@@ -294,7 +303,12 @@ impl Lowering {
         }
     }
 
-    fn lower_window(&mut self, function: FunctionRef, args: &[Plan], depth: usize) -> Result<Place, LowerError> {
+    fn lower_window(
+        &mut self,
+        function: FunctionRef,
+        args: &[Plan],
+        depth: usize,
+    ) -> Result<Place, LowerError> {
         let (mut leaf, mut params) = (None, Vec::new());
         for arg in args {
             match &arg.op {
@@ -304,12 +318,16 @@ impl Lowering {
                     Place::Local(id) if self.scalar_of(id).is_some() => params.push(id),
                     _ => {
                         let name = function.0.name;
-                        return unsupported(format!("a parameter of {name} that depends on series is not supported yet"));
+                        return unsupported(format!(
+                            "a parameter of {name} that depends on series is not supported yet"
+                        ));
                     }
                 },
             }
         }
-        let Some((source, range)) = leaf else { return unsupported("a window function needs a range vector") };
+        let Some((source, range)) = leaf else {
+            return unsupported("a window function needs a range vector");
+        };
         Ok(self.local(StepOp::Leaf(source, Leaf::Window(function, range)), params))
     }
 
@@ -323,7 +341,11 @@ impl Lowering {
         match special {
             Special::Absent => {
                 let input = self.lower(&args[0], depth + 1)?;
-                let labels = if let Op::Instant(s) = &args[0].op { absent_labels(&s.matchers) } else { Labels::default() };
+                let labels = if let Op::Instant(s) = &args[0].op {
+                    absent_labels(&s.matchers)
+                } else {
+                    Labels::default()
+                };
                 Ok(self.absent(labels, input))
             }
             Special::AbsentOverTime => {

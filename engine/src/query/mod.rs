@@ -142,7 +142,8 @@ impl Querier {
             Type::Text => Some("string"),
             Type::Scalar | Type::Vector => None,
         } {
-            let text = format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
+            let text =
+                format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
             return Err(QueryError::BadData(text));
         }
         self.run(plan, start, end, step.max(1), options)?.execute(&self.pool)?.range()

@@ -94,7 +94,9 @@ impl Run {
             let job = move || -> Result<Vec<(u16, ShardRun)>, QueryError> {
                 let mut runs = Vec::new();
                 for shard in shards {
-                    runs.extend(ShardRun::new(&store, shard, &physical, grid, &options)?.map(|run| (shard, run)));
+                    runs.extend(
+                        ShardRun::new(&store, shard, &physical, grid, &options)?.map(|run| (shard, run)),
+                    );
                 }
                 Ok(runs)
             };
@@ -150,7 +152,8 @@ struct Gather {
 
 impl Gather {
     fn new(physical: &Physical) -> Gather {
-        let ports = (0..physical.gather.len()).filter(|id| matches!(physical.gather[*id].op, StepOp::Port(_)));
+        let ports =
+            (0..physical.gather.len()).filter(|id| matches!(physical.gather[*id].op, StepOp::Port(_)));
         Gather {
             ports: ports.collect(),
             stage: Stage::of(&physical.gather),

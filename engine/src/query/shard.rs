@@ -64,7 +64,16 @@ impl ShardRun {
         let mut leaves = Vec::new();
         for (id, step) in physical.local.iter().enumerate() {
             if let StepOp::Leaf(source, leaf) = &step.op {
-                leaves.push(LeafRun::new(store, shard, id, source, leaf, step.inputs.clone(), grid, options)?);
+                leaves.push(LeafRun::new(
+                    store,
+                    shard,
+                    id,
+                    source,
+                    leaf,
+                    step.inputs.clone(),
+                    grid,
+                    options,
+                )?);
             }
         }
         if leaves.iter().all(|leaf| leaf.selection.labels.is_empty()) {
@@ -76,7 +85,15 @@ impl ShardRun {
         }
         let order = (0..physical.local.len()).collect();
         let ports = ports_of(physical);
-        Ok(Some(ShardRun { stage, leaves, order, ports, lookback: options.lookback, grid, scratch: Scratch::default() }))
+        Ok(Some(ShardRun {
+            stage,
+            leaves,
+            order,
+            ports,
+            lookback: options.lookback,
+            grid,
+            scratch: Scratch::default(),
+        }))
     }
 
     /// Evaluates steps `from..to` of the grid.
@@ -116,7 +133,11 @@ impl ShardRun {
 
 /// The local steps that the gather stage reads, in order of their first mention.
 pub fn ports_of(physical: &Physical) -> Vec<StepId> {
-    physical.gather.iter().filter_map(|step| if let StepOp::Port(id) = step.op { Some(id) } else { None }).collect()
+    physical
+        .gather
+        .iter()
+        .filter_map(|step| if let StepOp::Port(id) = step.op { Some(id) } else { None })
+        .collect()
 }
 
 /// The labels that a leaf gives to a series.
@@ -222,7 +243,9 @@ impl LeafRun {
         }
         let mut at = |t: TimeMs| {
             // Parameters are pure scalars: evaluating every earlier step in order reaches them all.
-            (0..self.id).for_each(|id| drop(stage.eval(id, t)));
+            (0..self.id).for_each(|id| {
+                stage.eval(id, t);
+            });
             self.params.iter().map(|p| stage.output(*p).values.first().copied().unwrap_or(f64::NAN)).collect()
         };
         times.iter().map(|t| at(*t)).collect()
@@ -239,7 +262,9 @@ impl LeafRun {
     ) {
         match &self.leaf {
             Leaf::Value => latest(scratch, ends, lookback, |i, _, v| self.block[i][row] = v),
-            Leaf::Timestamp => latest(scratch, ends, lookback, |i, t, _| self.block[i][row] = t as f64 / 1000.0),
+            Leaf::Timestamp => {
+                latest(scratch, ends, lookback, |i, t, _| self.block[i][row] = t as f64 / 1000.0)
+            }
             Leaf::Present(range) => {
                 drop_stale(scratch);
                 windows(scratch, ends, *range, |i, _, _, _| self.block[i][row] = 1.0);

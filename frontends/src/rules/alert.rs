@@ -197,7 +197,8 @@ impl Alerts {
     /// Restored alerts whose row has not come by now are over (or fire on by `keep_firing_for`). Those that
     /// another rule may own as well are dropped without a word.
     pub fn settle(&mut self, t: TimeMs) {
-        let awaited: Vec<Labels> = self.active.iter().filter(|(_, a)| a.awaited).map(|(l, _)| l.clone()).collect();
+        let awaited: Vec<Labels> =
+            self.active.iter().filter(|(_, a)| a.awaited).map(|(l, _)| l.clone()).collect();
         for labels in awaited {
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.awaited = false;
@@ -354,7 +355,9 @@ impl Alerts {
                     alert.state = State::Firing;
                     alert.fired_at = Some(if timing.continuous { due } else { t });
                 }
-                State::Firing if alert.keep_firing_since.is_some_and(|s| due >= s + timing.keep_firing_for) => {
+                State::Firing
+                    if alert.keep_firing_since.is_some_and(|s| due >= s + timing.keep_firing_for) =>
+                {
                     resolve(alert, if timing.continuous { due } else { t });
                 }
                 State::Inactive if alert.resolved_at.is_some_and(|r| due > r + RESOLVED_RETENTION_MS) => {

@@ -53,7 +53,10 @@ impl Counters {
         let gauge = |name, help| metrics.gauge(name, help, &labels);
         Counters {
             evaluations: counter("prometheus_rule_evaluations_total", "Evaluations of rules."),
-            failures: counter("prometheus_rule_evaluation_failures_total", "Evaluations of rules that failed."),
+            failures: counter(
+                "prometheus_rule_evaluation_failures_total",
+                "Evaluations of rules that failed.",
+            ),
             missed: counter(
                 "prometheus_rule_group_iterations_missed_total",
                 "Interval slots or snapshots of a rule group that were missed.",
@@ -125,7 +128,10 @@ impl Core {
                     }
                     Err(error) => {
                         installed.into_iter().for_each(|view| self.ports.views.remove(view));
-                        return Err(format!("{}: group {:?}, rule {:?}: {error}", group.file, group.name, rule.name));
+                        return Err(format!(
+                            "{}: group {:?}, rule {:?}: {error}",
+                            group.file, group.name, rule.name
+                        ));
                     }
                 }
             }
@@ -139,7 +145,8 @@ impl Core {
         rule: &Rule,
         used: &std::collections::HashSet<(usize, usize)>,
     ) -> Option<(usize, usize)> {
-        let g = self.groups.iter().position(|g| (&g.group.file, &g.group.name) == (&group.file, &group.name))?;
+        let g =
+            self.groups.iter().position(|g| (&g.group.file, &g.group.name) == (&group.file, &group.name))?;
         let old = &self.groups[g];
         let same_grid = (old.group.interval, old.group.query_offset, old.group.limit)
             == (group.interval, group.query_offset, group.limit);
@@ -269,7 +276,10 @@ impl Core {
         let mut claims: HashMap<&Labels, usize> = HashMap::new();
         for (g, r) in &wanted {
             let rule = &self.groups[*g].rules[*r].rule;
-            found.iter().filter(|f| owns(rule, &f.alert)).for_each(|f| *claims.entry(&f.alert).or_default() += 1);
+            found
+                .iter()
+                .filter(|f| owns(rule, &f.alert))
+                .for_each(|f| *claims.entry(&f.alert).or_default() += 1);
         }
         let grace = self.options.for_grace_period;
         for (g, r) in wanted {
@@ -345,8 +355,7 @@ impl Core {
         let running = &mut group.rules[r];
         tracing::warn!(rule = %running.rule.name, "the rules thread lags behind: starting again from a snapshot");
         self.ports.views.untap(running.tap);
-        let sink =
-            RuleSink { inbox: self.inbox.clone(), rule: id, outcome_only: running.alerting.is_none() };
+        let sink = RuleSink { inbox: self.inbox.clone(), rule: id, outcome_only: running.alerting.is_none() };
         running.tap = self.ports.views.tap(running.view, Box::new(sink));
     }
 

@@ -171,11 +171,19 @@ pub fn parse(file: &str, text: &str, defaults: Defaults, compile: Compile) -> Re
     let mut groups = Vec::new();
     for group in raw.groups.unwrap_or_default() {
         if group.name.value.is_empty() {
-            return Err(reader.fault(group.name.referenced, "a group's name must not be empty", "give it a name"));
+            return Err(reader.fault(
+                group.name.referenced,
+                "a group's name must not be empty",
+                "give it a name",
+            ));
         }
         if !names.insert(group.name.value.clone()) {
             let what = format!("groupname: {:?} is repeated in the same file", group.name.value);
-            return Err(reader.fault(group.name.referenced, what, "rename one of the two groups, or join them"));
+            return Err(reader.fault(
+                group.name.referenced,
+                what,
+                "rename one of the two groups, or join them",
+            ));
         }
         groups.push(reader.group(group)?);
     }
@@ -301,7 +309,8 @@ impl Reader<'_> {
         if expr.value.trim().is_empty() {
             return Err(self.fault(expr.referenced, missing, "write a PromQL expression"));
         }
-        let compiled = (self.compile)(&expr.value).map_err(|e| self.inside(expr, "could not parse expression: ", &e))?;
+        let compiled =
+            (self.compile)(&expr.value).map_err(|e| self.inside(expr, "could not parse expression: ", &e))?;
         match compiled.plan.kind() {
             Type::Scalar | Type::Vector => Ok(compiled),
             Type::Matrix => Err(self.fault(
@@ -309,9 +318,11 @@ impl Reader<'_> {
                 "a rule's expression must be an instant vector or a scalar, not a range vector",
                 "wrap it, e.g. in rate(…) or max_over_time(…)",
             )),
-            Type::Text => {
-                Err(self.fault(expr.referenced, "a rule's expression must not be a string", "write an expression"))
-            }
+            Type::Text => Err(self.fault(
+                expr.referenced,
+                "a rule's expression must not be a string",
+                "write an expression",
+            )),
         }
     }
 
@@ -324,7 +335,8 @@ impl Reader<'_> {
         })?;
         let missing = lint::labels_that_cannot_be(&expr.plan, &text.value);
         for label in missing {
-            let what = format!("alert {alert:?}: $labels.{label} is always empty: the expression drops this label");
+            let what =
+                format!("alert {alert:?}: $labels.{label} is always empty: the expression drops this label");
             let fix = format!("keep it in the aggregation (e.g. `by ({label})`), or take it out of the text");
             self.warnings.push(self.fault(text.referenced, what, fix));
         }
@@ -377,6 +389,8 @@ pub(crate) fn fake_compile(text: &str) -> Result<Expression, String> {
     }
     let matchers = vec![storage::model::Matcher::equal("__name__", text.trim())];
     let op = Op::Instant(Selector { matchers, offset: 0, at: None });
-    Ok(Expression { plan: std::sync::Arc::new(Node { op, span: Span::default() }), text: text.trim().to_owned() })
+    Ok(Expression {
+        plan: std::sync::Arc::new(Node { op, span: Span::default() }),
+        text: text.trim().to_owned(),
+    })
 }
-

@@ -17,7 +17,9 @@ pub fn table() -> Vec<(&'static str, Function)> {
         ("humanize", |a| numeric("humanize", a, humanize)),
         ("humanize1024", |a| numeric("humanize1024", a, humanize1024)),
         ("humanizeDuration", |a| numeric("humanizeDuration", a, humanize_duration)),
-        ("humanizePercentage", |a| numeric("humanizePercentage", a, |v| format!("{}%", general(v * 100.0, 4)))),
+        ("humanizePercentage", |a| {
+            numeric("humanizePercentage", a, |v| format!("{}%", general(v * 100.0, 4)))
+        }),
         ("humanizeTimestamp", |a| numeric("humanizeTimestamp", a, humanize_timestamp)),
         ("title", |a| textual("title", a, title)),
         ("toUpper", |a| textual("toUpper", a, |s| s.to_uppercase())),
@@ -76,7 +78,9 @@ fn number(value: &Value) -> Result<f64, TemplateError> {
         Value::Float(v) => Ok(*v),
         Value::Int(v) => Ok(*v as f64),
         Value::Uint(v) => Ok(*v as f64),
-        Value::String(s) => parse_float(s).ok_or_else(|| fail(format!("strconv.ParseFloat: parsing {s:?}: invalid syntax"))),
+        Value::String(s) => {
+            parse_float(s).ok_or_else(|| fail(format!("strconv.ParseFloat: parsing {s:?}: invalid syntax")))
+        }
         other => Err(fail(format!("can't convert {} to float", other.type_name()))),
     }
 }
@@ -354,14 +358,28 @@ mod tests {
 
     #[test]
     fn numbers_print_as_in_go() {
-        let shortest_cases =
-            [(1.0, "1"), (0.1, "0.1"), (1e20, "100000000000000000000"), (1e21, "1e+21"), (1e-5, "1e-05"), (-2.5, "-2.5")];
+        let shortest_cases = [
+            (1.0, "1"),
+            (0.1, "0.1"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (1e-5, "1e-05"),
+            (-2.5, "-2.5"),
+        ];
         for (v, want) in shortest_cases {
             assert_eq!(shortest(v), want);
         }
         assert_eq!(shortest(f64::INFINITY), "+Inf");
-        let general_cases = [(1234567.0, "1.235e+06"), (100000.0, "1e+05"), (1000.0, "1000"), (0.12345, "0.1235"),
-            (0.000012, "1.2e-05"), (1.5, "1.5"), (99999.0, "1e+05"), (0.0, "0")];
+        let general_cases = [
+            (1234567.0, "1.235e+06"),
+            (100000.0, "1e+05"),
+            (1000.0, "1000"),
+            (0.12345, "0.1235"),
+            (0.000012, "1.2e-05"),
+            (1.5, "1.5"),
+            (99999.0, "1e+05"),
+            (0.0, "0"),
+        ];
         for (v, want) in general_cases {
             assert_eq!(general(v, 4), want, "{v}");
         }
@@ -369,7 +387,14 @@ mod tests {
 
     #[test]
     fn humanized_numbers() {
-        let cases = [(0.0, "0"), (1.0, "1"), (1234567.0, "1.235M"), (0.12, "120m"), (-1500.0, "-1.5k"), (1e-20, "10z")];
+        let cases = [
+            (0.0, "0"),
+            (1.0, "1"),
+            (1234567.0, "1.235M"),
+            (0.12, "120m"),
+            (-1500.0, "-1.5k"),
+            (1e-20, "10z"),
+        ];
         for (v, want) in cases {
             assert_eq!(humanize(v), want, "{v}");
         }
@@ -380,9 +405,19 @@ mod tests {
 
     #[test]
     fn humanized_times() {
-        let cases = [(0.0, "0s"), (1.0, "1s"), (60.0, "1m 0s"), (3600.0, "1h 0m 0s"), (86400.0, "1d 0h 0m 0s"),
-            (86400.0 + 3661.0, "1d 1h 1m 1s"), (-3661.0, "-1h 1m 1s"), (0.1, "100ms"), (0.0001, "100us"),
-            (899.99, "14m 59s"), (12.345678, "12.35s")];
+        let cases = [
+            (0.0, "0s"),
+            (1.0, "1s"),
+            (60.0, "1m 0s"),
+            (3600.0, "1h 0m 0s"),
+            (86400.0, "1d 0h 0m 0s"),
+            (86400.0 + 3661.0, "1d 1h 1m 1s"),
+            (-3661.0, "-1h 1m 1s"),
+            (0.1, "100ms"),
+            (0.0001, "100us"),
+            (899.99, "14m 59s"),
+            (12.345678, "12.35s"),
+        ];
         for (v, want) in cases {
             assert_eq!(humanize_duration(v), want, "{v}");
         }

@@ -104,7 +104,9 @@ pub struct RuleSink {
 impl Sink for RuleSink {
     fn push(&mut self, event: TapEvent) -> bool {
         let event = match event {
-            TapEvent::Snapshot { t, .. } | TapEvent::Delta { t, .. } if self.outcome_only => TapEvent::Progress { t },
+            TapEvent::Snapshot { t, .. } | TapEvent::Delta { t, .. } if self.outcome_only => {
+                TapEvent::Progress { t }
+            }
             other => other,
         };
         self.inbox.push(self.rule, event)

@@ -106,7 +106,10 @@ impl Manager {
         }
     }
 
-    fn call<T: Send + 'static>(&self, work: impl FnOnce(&mut Core) -> T + Send + 'static) -> Result<T, String> {
+    fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, String> {
         let gone = || "the rules thread has ended".to_owned();
         let (answer, question) = sync_channel(1);
         let job: Job = Box::new(move |core| drop(answer.send(work(core))));

@@ -47,7 +47,8 @@ impl Writer {
             return Ok(None);
         }
         self.last = t;
-        let mut values: BTreeMap<Labels, f64> = self.known.keys().map(|labels| (labels.clone(), STALE)).collect();
+        let mut values: BTreeMap<Labels, f64> =
+            self.known.keys().map(|labels| (labels.clone(), STALE)).collect();
         values.extend(samples.iter().cloned());
         let mut columns: BTreeMap<u16, Vec<(u32, f64)>> = BTreeMap::new();
         for (labels, value) in &values {

@@ -107,7 +107,11 @@ pub(super) fn timing(group: &Group, options: &AlertOptions, resend_delay: i64) -
     }
 }
 
-fn compile(expander: &Expander, rule: &Rule, texts: &[(String, String)]) -> Result<Vec<(String, Template)>, String> {
+fn compile(
+    expander: &Expander,
+    rule: &Rule,
+    texts: &[(String, String)],
+) -> Result<Vec<(String, Template)>, String> {
     let one = |(name, text): &(String, String)| match expander.compile(&rule.name, text) {
         Ok(template) => Ok((name.clone(), template)),
         Err(fault) => Err(format!("alert {:?}: bad template: {}", rule.name, fault.what)),
@@ -196,7 +200,13 @@ impl Alerting {
     }
 
     /// The whole condition at `t`: rows that are not in it are gone.
-    fn replace(&mut self, name: &str, tools: &Tools, t: TimeMs, rows: Vec<(Labels, f64)>) -> Result<(), String> {
+    fn replace(
+        &mut self,
+        name: &str,
+        tools: &Tools,
+        t: TimeMs,
+        rows: Vec<(Labels, f64)>,
+    ) -> Result<(), String> {
         let now: std::collections::HashSet<&Labels> = rows.iter().map(|(row, _)| row).collect();
         let gone: Vec<Labels> = self.alerts.rows().filter(|row| !now.contains(row)).cloned().collect();
         self.take(name, tools, t, rows, &gone)
@@ -218,7 +228,9 @@ impl Alerting {
                 }
                 mirror.extend(upsert);
             }
-            (TapEvent::Delta { t, upsert, remove }, None) => return self.take(name, tools, t, upsert, &remove),
+            (TapEvent::Delta { t, upsert, remove }, None) => {
+                return self.take(name, tools, t, upsert, &remove);
+            }
             (TapEvent::Progress { .. } | TapEvent::Failed { .. }, _) => {}
         }
         Ok(())
@@ -235,7 +247,12 @@ impl Alerting {
         if let Some((slot, _)) = slot {
             match self.mirror.take() {
                 Some(mirror) => {
-                    outcome = self.replace(name, tools, slot, mirror.iter().map(|(l, v)| (l.clone(), *v)).collect());
+                    outcome = self.replace(
+                        name,
+                        tools,
+                        slot,
+                        mirror.iter().map(|(l, v)| (l.clone(), *v)).collect(),
+                    );
                     self.mirror = Some(mirror);
                 }
                 None => self.alerts.advance(slot),
@@ -276,7 +293,9 @@ impl Running {
         let outcome = match (&mut self.alerting, failed) {
             (_, Some(error)) => Err(error),
             (None, None) => Ok(()),
-            (Some(alerting), None) => alerting.on_event(&self.rule.name, tools, t, event).map(|m| tally.missed += m),
+            (Some(alerting), None) => {
+                alerting.on_event(&self.rule.name, tools, t, event).map(|m| tally.missed += m)
+            }
         };
         tally.failures += u64::from(outcome.is_err());
         self.note(outcome, counts);
@@ -304,7 +323,8 @@ impl Running {
         let mut tally = Tally::default();
         let Some(alerting) = &mut self.alerting else { return tally };
         let outcome = alerting.pass(&self.rule.name, tools, now - TIMER_SLACK_MS);
-        match outcome.and_then(|missed| alerting.write_changes(&self.rule.name, tools, now).map(|()| missed)) {
+        match outcome.and_then(|missed| alerting.write_changes(&self.rule.name, tools, now).map(|()| missed))
+        {
             Ok(missed) => tally.missed = missed,
             Err(error) => {
                 tally.failures += 1;

@@ -16,8 +16,8 @@ use storage::model::{Labels, TimeMs};
 /// Declares the variables that every text may use.
 const PRELUDE: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}";
 const BUILTINS: [&str; 18] = [
-    "and", "or", "not", "len", "index", "slice", "call", "print", "printf", "println", "html", "js", "urlquery", "eq",
-    "ne", "lt", "le", "gt",
+    "and", "or", "not", "len", "index", "slice", "call", "print", "printf", "println", "html", "js",
+    "urlquery", "eq", "ne", "lt", "le", "gt",
 ];
 const MAIN: &str = "main";
 
@@ -163,7 +163,8 @@ fn run_query(query: &dyn QueryFn, args: &[Value], t: TimeMs) -> Result<Value, Te
 
 fn build(source: &str, functions: gotmpl::FuncMap) -> Result<gotmpl::Template, TemplateFault> {
     let whole = format!("{PRELUDE}{source}");
-    let known: Vec<String> = functions.keys().cloned().chain(BUILTINS.map(str::to_owned)).chain(["ge".into()]).collect();
+    let known: Vec<String> =
+        functions.keys().cloned().chain(BUILTINS.map(str::to_owned)).chain(["ge".into()]).collect();
     let empty = gotmpl::Template::new(MAIN).max_range_iters(TEMPLATE_ITERATIONS).funcs(functions);
     let template = empty.parse(&whole).map_err(|e| parse_fault(&e))?;
     let trees: Vec<(String, ListNode)> = template
@@ -260,7 +261,8 @@ impl Rewriter<'_> {
         let column = (before.len() - start).saturating_sub(shift) as u64 + 1;
         let offered: Vec<&String> = self.known.iter().filter(|k| !k.starts_with("__")).collect();
         let fix = super::yaml::suggestion(name, &offered);
-        self.fault = Some(TemplateFault { line, column, what: format!("function {name:?} not defined"), fix });
+        self.fault =
+            Some(TemplateFault { line, column, what: format!("function {name:?} not defined"), fix });
     }
 }
 
@@ -293,7 +295,8 @@ mod tests {
     fn render(source: &str) -> String {
         let external = Labels::from_pairs([("cluster", "production")]);
         let expander = Expander::new(&external, "http://host:9090/base/", Arc::new(Rows));
-        let labels = Labels::from_pairs([("instance", "web.example:9100"), ("job", "web-app"), ("empty_ish", " ")]);
+        let labels =
+            Labels::from_pairs([("instance", "web.example:9100"), ("job", "web-app"), ("empty_ish", " ")]);
         match expander.compile("Test", source) {
             Ok(template) => expander.expand(&template, &expander.scope(&labels, 0.0012345, 1_500_000)),
             Err(fault) => format!("{}:{}: {}; {}", fault.line, fault.column, fault.what, fault.fix),
@@ -304,30 +307,48 @@ mod tests {
     fn golden_texts() {
         let cases = [
             ("plain {text}", "plain {text}"),
-            ("{{ $labels.job }} on {{ $labels.instance }} has been down", "web-app on web.example:9100 has been down"),
+            (
+                "{{ $labels.job }} on {{ $labels.instance }} has been down",
+                "web-app on web.example:9100 has been down",
+            ),
             ("on {{ $labels.nothing }}.", "on ."),
-            ("{{ .Labels.nothing | toUpper }}|{{ printf \"%s|%q\" $labels.nothing .Labels.job }}", "||\"web-app\""),
+            (
+                "{{ .Labels.nothing | toUpper }}|{{ printf \"%s|%q\" $labels.nothing .Labels.job }}",
+                "||\"web-app\"",
+            ),
             ("{{ if eq $labels.nothing \"\" }}none{{ end }}", "none"),
             ("{{ if $labels.nothing }}x{{ else }}y{{ end }}", "y"),
             ("{{ with $labels.job }}{{ . }}{{ end }}", "web-app"),
             ("{{ $value }} {{ .Value }} {{ $value | humanize }}", "0.0012345 0.0012345 1.234m"),
             ("{{ $value | humanizePercentage }} {{ printf \"%.2f\" $value }}", "0.1234% 0.00"),
-            ("{{ $externalLabels.cluster }} {{ $externalURL }} {{ externalURL }}{{ pathPrefix }}",
-                "production http://host:9090/base http://host:9090/base/base"),
-            ("{{ range $k, $v := $labels }}{{ $k }}={{ $v }};{{ end }}",
-                "empty_ish= ;instance=web.example:9100;job=web-app;"),
+            (
+                "{{ $externalLabels.cluster }} {{ $externalURL }} {{ externalURL }}{{ pathPrefix }}",
+                "production http://host:9090/base http://host:9090/base/base",
+            ),
+            (
+                "{{ range $k, $v := $labels }}{{ $k }}={{ $v }};{{ end }}",
+                "empty_ish= ;instance=web.example:9100;job=web-app;",
+            ),
             ("{{ query \"metric\" | first | value }}", "21"),
-            ("{{ range query \"metric\" | sortByLabel \"instance\" }}{{ .Labels.instance }}:{{ .Value }}:{{ .Labels.x }} {{ end }}",
-                "a:11: b:21: "),
+            (
+                "{{ range query \"metric\" | sortByLabel \"instance\" }}{{ .Labels.instance }}:{{ .Value }}:{{ .Labels.x }} {{ end }}",
+                "a:11: b:21: ",
+            ),
             ("{{ query \"now\" | first | value | humanizeTimestamp }}", "1970-01-01 00:25:00 +0000 UTC"),
             ("{{ with query \"metric\" }}{{ . | first | label \"instance\" }}{{ end }}", "b"),
             ("{{ (query \"metric\" | first).Labels.instance }}", "b"),
             ("{{ reReplaceAll \"(.*)\\\\.example.*\" \"$1\" $labels.instance }}", "web"),
             ("{{ if match \"^web\" $labels.job }}yes{{ end }}", "yes"),
-            ("{{ $labels.instance | stripPort }} {{ $labels.instance | stripDomain }}", "web.example web:9100"),
+            (
+                "{{ $labels.instance | stripPort }} {{ $labels.instance | stripDomain }}",
+                "web.example web:9100",
+            ),
             ("{{ \"up == 0\" | graphLink }}", "/graph?g0.expr=up+%3D%3D+0&g0.tab=0"),
             ("{{ parseDuration \"1h2m10ms\" }}", "3720.01"),
-            ("{{ define \"t\" }}{{ .arg0 }}+{{ .arg1 }}{{ end }}{{ template \"t\" (args 1 $value) }}", "1+0.0012345"),
+            (
+                "{{ define \"t\" }}{{ .arg0 }}+{{ .arg1 }}{{ end }}{{ template \"t\" (args 1 $value) }}",
+                "1+0.0012345",
+            ),
             ("{{ 1e300 }} {{ 1.0 }} {{ 3 }} {{ true }}", "1e+300 1 3 true"),
             ("{{ title \"a b\" }} {{ toLower \"AB\" }} {{ urlQueryEscape \"a b&c\" }}", "A B ab a+b%26c"),
         ];
@@ -339,14 +360,23 @@ mod tests {
     #[test]
     fn failures_become_text() {
         let text = render("{{ query \"missing\" }}");
-        assert!(text.starts_with("<error expanding template: error executing template __alert_Test: "), "{text}");
+        assert!(
+            text.starts_with("<error expanding template: error executing template __alert_Test: "),
+            "{text}"
+        );
         assert!(text.contains("no such metric"), "{text}");
-        assert!(render("{{ range query \"metric\" }}{{ printf \"%70000s\" \"x\" }}{{ end }}").starts_with("<error"));
+        assert!(
+            render("{{ range query \"metric\" }}{{ printf \"%70000s\" \"x\" }}{{ end }}")
+                .starts_with("<error")
+        );
     }
 
     #[test]
     fn wrong_texts_are_refused_with_place_and_remedy() {
-        assert_eq!(render("a\nb {{ humanise $value }}"), "2:6: function \"humanise\" not defined; did you mean \"humanize\"?");
+        assert_eq!(
+            render("a\nb {{ humanise $value }}"),
+            "2:6: function \"humanise\" not defined; did you mean \"humanize\"?"
+        );
         let text = render("x {{ $labels.job");
         assert!(text.contains("unclosed action") && text.starts_with("1:"), "{text}");
         let text = render("{{ $nothing }}");

@@ -58,8 +58,9 @@ impl Fault {
 /// Reads a text file of at most [`FILE_BYTES`].
 pub fn read_text(path: &Path) -> Result<String, Fault> {
     let name = path.display().to_string();
-    let open = std::fs::File::open(path)
-        .map_err(|e| Fault::whole(&name, format!("cannot be opened: {e}"), "check the path and its permissions"))?;
+    let open = std::fs::File::open(path).map_err(|e| {
+        Fault::whole(&name, format!("cannot be opened: {e}"), "check the path and its permissions")
+    })?;
     let mut text = String::new();
     let mut limited = open.take(FILE_BYTES + 1);
     limited
@@ -125,7 +126,9 @@ fn explain(file: &str, error: &serde_saphyr::Error, known: &dyn Fn(&str) -> Vec<
         E::SerdeUnknownVariant { variant, expected, .. } => {
             (format!("unknown value {variant:?}"), suggestion(variant, expected))
         }
-        E::SerdeMissingField { field, .. } => (format!("the field {field:?} is missing"), format!("add `{field}: …`")),
+        E::SerdeMissingField { field, .. } => {
+            (format!("the field {field:?} is missing"), format!("add `{field}: …`"))
+        }
         E::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().unwrap_or("?");
             (format!("the key {key:?} appears twice"), "keep one of them".to_owned())
@@ -133,12 +136,16 @@ fn explain(file: &str, error: &serde_saphyr::Error, known: &dyn Fn(&str) -> Vec<
         E::SerdeInvalidType { unexpected, expected, .. } => {
             (format!("found {unexpected}, expected {expected}"), String::new())
         }
-        E::NullIntoString { .. } => ("a value is missing".to_owned(), "write one, or \"\" for empty".to_owned()),
+        E::NullIntoString { .. } => {
+            ("a value is missing".to_owned(), "write one, or \"\" for empty".to_owned())
+        }
         E::Message { msg, .. } => match not_found(msg) {
             Some((field, kind)) => (format!("unknown field {field:?}"), suggestion(field, &known(kind))),
             None => (msg.clone(), String::new()),
         },
-        E::Unexpected { expected, .. } => (format!("expected {expected}"), "check the indentation".to_owned()),
+        E::Unexpected { expected, .. } => {
+            (format!("expected {expected}"), "check the indentation".to_owned())
+        }
         other => (strip_place(&other.to_string()), String::new()),
     };
     Fault::at(file, place, what, fix)
@@ -163,7 +170,9 @@ fn strip_place(text: &str) -> String {
 pub fn suggestion<S: AsRef<str>>(word: &str, known: &[S]) -> String {
     let best = known.iter().map(|k| (distance(word, k.as_ref()), k.as_ref())).min();
     match best {
-        Some((d, name)) if d <= HINT_DISTANCE.min(word.len().div_ceil(2)) => format!("did you mean {name:?}?"),
+        Some((d, name)) if d <= HINT_DISTANCE.min(word.len().div_ceil(2)) => {
+            format!("did you mean {name:?}?")
+        }
         Some(_) => {
             let mut names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
             names.sort_unstable();
@@ -237,7 +246,10 @@ mod tests {
     #[test]
     fn faults_name_place_and_remedy() {
         let cases = [
-            ("interval: 1m\nintervall: 2m\n", r#"f.yml:2:1: unknown field "intervall"; did you mean "interval"?"#),
+            (
+                "interval: 1m\nintervall: 2m\n",
+                r#"f.yml:2:1: unknown field "intervall"; did you mean "interval"?"#,
+            ),
             ("colour: red\n", r#"f.yml:1:1: unknown field "colour"; possible here: flag, interval"#),
             ("flag: true\nflag: true\n", r#"f.yml:2:1: the key "flag" appears twice; keep one of them"#),
         ];

@@ -63,7 +63,11 @@ impl From<Matcher> for Unchecked {
 
 impl Matcher {
     /// A matcher; fails if `value` must be a regex and is none.
-    pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Matcher, RegexError> {
+    pub fn new(
+        name: impl Into<String>,
+        op: MatchOp,
+        value: impl Into<String>,
+    ) -> Result<Matcher, RegexError> {
         let (name, value) = (name.into(), value.into());
         let regex = match op {
             MatchOp::Regex | MatchOp::NotRegex => Some(AnchoredRegex::new(&value)?),

@@ -34,7 +34,10 @@ pub fn shard_of(labels: &Labels) -> u16 {
         place("job", job.unwrap_or(""));
         place("instance", instance.unwrap_or(""));
     } else {
-        labels.iter().filter(|(n, _)| !matches!(*n, "__name__" | "le" | "quantile")).for_each(|(n, v)| place(n, v));
+        labels
+            .iter()
+            .filter(|(n, _)| !matches!(*n, "__name__" | "le" | "quantile"))
+            .for_each(|(n, v)| place(n, v));
     }
     (hasher.digest() % u64::from(SHARDS)) as u16
 }

@@ -35,7 +35,10 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
         }
         next_unit = at + 1;
         rest = &rest[letters..];
-        total = number.checked_mul(UNITS[at].1).and_then(|ms| total.checked_add(ms)).ok_or("duration out of range")?;
+        total = number
+            .checked_mul(UNITS[at].1)
+            .and_then(|ms| total.checked_add(ms))
+            .ok_or("duration out of range")?;
     }
     Ok(total)
 }
@@ -68,7 +71,9 @@ mod tests {
 
     #[test]
     fn durations_round_trip() {
-        for (text, ms) in [("15s", 15_000), ("1h30m", 5_400_000), ("2w", 1_209_600_000), ("7ms", 7), ("1d", 86_400_000)] {
+        for (text, ms) in
+            [("15s", 15_000), ("1h30m", 5_400_000), ("2w", 1_209_600_000), ("7ms", 7), ("1d", 86_400_000)]
+        {
             assert_eq!(parse_duration(text), Ok(ms), "{text}");
             assert_eq!(format_duration(ms), text);
         }

@@ -258,7 +258,7 @@ impl<'a> Parser<'a> {
     fn open_metrics_timestamp(&mut self) -> Fallible<i64> {
         let start = self.at;
         let seconds = self.number().unwrap_or(f64::NAN);
-        if !(seconds.abs() < i64::MAX as f64 / 1000.0) {
+        if seconds.is_nan() || seconds.abs() >= i64::MAX as f64 / 1000.0 {
             self.at = start;
             return Err(format!("expected a timestamp in seconds, got {}", quote(self.token())));
         }

@@ -13,111 +13,108 @@ fn run(input: Pairs, yaml: &str) -> Option<Labels> {
     relabeler.apply(&mut labels).then(|| labels.build())
 }
 
+const ACTIONS: &[(Pairs, &str, Option<Pairs>)] = &[
+    (
+        AB,
+        "[{source_labels: [a], regex: 'f(.*)', target_label: d, replacement: 'ch${1}-ch${1}'}]",
+        Some(&[("a", "foo"), ("b", "bar"), ("c", "baz"), ("d", "choo-choo")]),
+    ),
+    (
+        AB,
+        "[{source_labels: [a, b], regex: 'f(.*);(.*)r', target_label: a, replacement: 'b$1${2}m'}]",
+        Some(&[("a", "boobam"), ("b", "bar"), ("c", "baz")]),
+    ),
+    // The `$1m` of Go and of Rust name a group called `1m`, which there is none of.
+    (
+        AB,
+        "[{source_labels: [a], regex: 'f(.*)', target_label: a, replacement: 'x$1m'}]",
+        Some(&[("a", "x"), ("b", "bar"), ("c", "baz")]),
+    ),
+    (AB, "[{source_labels: [a], regex: '.*o.*', action: drop}, {source_labels: [b], target_label: d}]", None),
+    (AB, "[{source_labels: [a], regex: 'no-match', action: drop}]", Some(AB)),
+    (AB, "[{source_labels: [a], regex: 'fo', action: drop}]", Some(AB)),
+    (AB, "[{source_labels: [a], regex: 'f|o', action: drop}]", Some(AB)),
+    (AB, "[{source_labels: [a], regex: 'no-match', action: keep}]", None),
+    (AB, "[{source_labels: [a], regex: 'f.*', action: KEEP}]", Some(AB)),
+    (AB, "[{source_labels: [missing], regex: '', action: keep}]", Some(AB)),
+    (&[("k", "true")], "[{source_labels: [k], action: keep, regex: true}]", Some(&[("k", "true")])),
+    (&[("p", "8080")], "[{source_labels: [p], action: keep, regex: 8080}]", Some(&[("p", "8080")])),
+    (
+        AB,
+        "[{target_label: d, replacement: static}]",
+        Some(&[("a", "foo"), ("b", "bar"), ("c", "baz"), ("d", "static")]),
+    ),
+    (AB, "[{target_label: a, replacement: ''}]", Some(&[("b", "bar"), ("c", "baz")])),
+    (
+        AB,
+        "[{source_labels: [a], regex: 'foo', target_label: b, replacement: ''}]",
+        Some(&[("a", "foo"), ("c", "baz")]),
+    ),
+    (
+        &[("a", "some-name-value")],
+        "[{source_labels: [a], regex: 'some-([^-]+)-([^,]+)', target_label: '${1}', replacement: '${2}'}]",
+        Some(&[("a", "some-name-value"), ("name", "value")]),
+    ),
+    (
+        &[("a", "foo"), ("b", "bar")],
+        "[{source_labels: [a, b], separator: '-', target_label: c}]",
+        Some(&[("a", "foo"), ("b", "bar"), ("c", "foo-bar")]),
+    ),
+    (
+        AB,
+        "[{source_labels: [c], target_label: d, action: hashmod, modulus: 1000}]",
+        Some(&[("a", "foo"), ("b", "bar"), ("c", "baz"), ("d", "976")]),
+    ),
+    (
+        &[("a", "foo\nbar")],
+        "[{source_labels: [a], target_label: b, action: hashmod, modulus: 1000}]",
+        Some(&[("a", "foo\nbar"), ("b", "734")]),
+    ),
+    (
+        &[("a", "line\nbreak")],
+        "[{source_labels: [a], regex: 'line.*k', action: keep}]",
+        Some(&[("a", "line\nbreak")]),
+    ),
+    (
+        &[("a1", "foo"), ("b2", "bar")],
+        "[{regex: '(b.*)', replacement: 'bar_${1}', action: labelmap}]",
+        Some(&[("a1", "foo"), ("b2", "bar"), ("bar_b2", "bar")]),
+    ),
+    (
+        &[("__meta_my_bar", "aaa"), ("__meta_other", "x")],
+        "[{regex: '__meta_(my.*)', action: labelmap}]",
+        Some(&[("__meta_my_bar", "aaa"), ("__meta_other", "x"), ("my_bar", "aaa")]),
+    ),
+    (&[("a1", "1"), ("b1", "2")], "[{regex: 'b.*', action: labeldrop}]", Some(&[("a1", "1")])),
+    (&[("a1", "1"), ("b1", "2")], "[{regex: 'b.*', action: labelkeep}]", Some(&[("b1", "2")])),
+    (
+        &[("a", "FoO")],
+        "[{source_labels: [a], target_label: l, action: lowercase}, {source_labels: [a], target_label: u, action: uppercase}]",
+        Some(&[("a", "FoO"), ("l", "foo"), ("u", "FOO")]),
+    ),
+    (
+        &[("p", "1"), ("q", "1")],
+        "[{source_labels: [p], target_label: q, action: keepequal}]",
+        Some(&[("p", "1"), ("q", "1")]),
+    ),
+    (&[("p", "1"), ("q", "1")], "[{source_labels: [p], target_label: q, action: dropequal}]", None),
+    (&[("p", "1"), ("q", "2")], "[{source_labels: [p], target_label: q, action: keepequal}]", None),
+    // The rule of the user's file: its source lacks the port annotation's `;`, so it never fires.
+    (
+        &[("__address__", "h:1"), ("__meta_port", "9")],
+        r"[{source_labels: [__meta_port], target_label: __address__, regex: '([^:]+)(?::\d+)?;(\d+)', replacement: '$1:$2'}]",
+        Some(&[("__address__", "h:1"), ("__meta_port", "9")]),
+    ),
+    (
+        &[("__address__", "h:1"), ("__meta_port", "9")],
+        r"[{source_labels: [__address__, __meta_port], target_label: __address__, regex: '([^:]+)(?::\d+)?;(\d+)', replacement: '$1:$2'}]",
+        Some(&[("__address__", "h:9"), ("__meta_port", "9")]),
+    ),
+];
+
 #[test]
 fn actions() {
-    let table: &[(Pairs, &str, Option<Pairs>)] = &[
-        (
-            AB,
-            "[{source_labels: [a], regex: 'f(.*)', target_label: d, replacement: 'ch${1}-ch${1}'}]",
-            Some(&[("a", "foo"), ("b", "bar"), ("c", "baz"), ("d", "choo-choo")]),
-        ),
-        (
-            AB,
-            "[{source_labels: [a, b], regex: 'f(.*);(.*)r', target_label: a, replacement: 'b$1${2}m'}]",
-            Some(&[("a", "boobam"), ("b", "bar"), ("c", "baz")]),
-        ),
-        // The `$1m` of Go and of Rust name a group called `1m`, which there is none of.
-        (
-            AB,
-            "[{source_labels: [a], regex: 'f(.*)', target_label: a, replacement: 'x$1m'}]",
-            Some(&[("a", "x"), ("b", "bar"), ("c", "baz")]),
-        ),
-        (
-            AB,
-            "[{source_labels: [a], regex: '.*o.*', action: drop}, {source_labels: [b], target_label: d}]",
-            None,
-        ),
-        (AB, "[{source_labels: [a], regex: 'no-match', action: drop}]", Some(AB)),
-        (AB, "[{source_labels: [a], regex: 'fo', action: drop}]", Some(AB)),
-        (AB, "[{source_labels: [a], regex: 'f|o', action: drop}]", Some(AB)),
-        (AB, "[{source_labels: [a], regex: 'no-match', action: keep}]", None),
-        (AB, "[{source_labels: [a], regex: 'f.*', action: KEEP}]", Some(AB)),
-        (AB, "[{source_labels: [missing], regex: '', action: keep}]", Some(AB)),
-        (&[("k", "true")], "[{source_labels: [k], action: keep, regex: true}]", Some(&[("k", "true")])),
-        (&[("p", "8080")], "[{source_labels: [p], action: keep, regex: 8080}]", Some(&[("p", "8080")])),
-        (
-            AB,
-            "[{target_label: d, replacement: static}]",
-            Some(&[("a", "foo"), ("b", "bar"), ("c", "baz"), ("d", "static")]),
-        ),
-        (AB, "[{target_label: a, replacement: ''}]", Some(&[("b", "bar"), ("c", "baz")])),
-        (
-            AB,
-            "[{source_labels: [a], regex: 'foo', target_label: b, replacement: ''}]",
-            Some(&[("a", "foo"), ("c", "baz")]),
-        ),
-        (
-            &[("a", "some-name-value")],
-            "[{source_labels: [a], regex: 'some-([^-]+)-([^,]+)', target_label: '${1}', replacement: '${2}'}]",
-            Some(&[("a", "some-name-value"), ("name", "value")]),
-        ),
-        (
-            &[("a", "foo"), ("b", "bar")],
-            "[{source_labels: [a, b], separator: '-', target_label: c}]",
-            Some(&[("a", "foo"), ("b", "bar"), ("c", "foo-bar")]),
-        ),
-        (
-            AB,
-            "[{source_labels: [c], target_label: d, action: hashmod, modulus: 1000}]",
-            Some(&[("a", "foo"), ("b", "bar"), ("c", "baz"), ("d", "976")]),
-        ),
-        (
-            &[("a", "foo\nbar")],
-            "[{source_labels: [a], target_label: b, action: hashmod, modulus: 1000}]",
-            Some(&[("a", "foo\nbar"), ("b", "734")]),
-        ),
-        (
-            &[("a", "line\nbreak")],
-            "[{source_labels: [a], regex: 'line.*k', action: keep}]",
-            Some(&[("a", "line\nbreak")]),
-        ),
-        (
-            &[("a1", "foo"), ("b2", "bar")],
-            "[{regex: '(b.*)', replacement: 'bar_${1}', action: labelmap}]",
-            Some(&[("a1", "foo"), ("b2", "bar"), ("bar_b2", "bar")]),
-        ),
-        (
-            &[("__meta_my_bar", "aaa"), ("__meta_other", "x")],
-            "[{regex: '__meta_(my.*)', action: labelmap}]",
-            Some(&[("__meta_my_bar", "aaa"), ("__meta_other", "x"), ("my_bar", "aaa")]),
-        ),
-        (&[("a1", "1"), ("b1", "2")], "[{regex: 'b.*', action: labeldrop}]", Some(&[("a1", "1")])),
-        (&[("a1", "1"), ("b1", "2")], "[{regex: 'b.*', action: labelkeep}]", Some(&[("b1", "2")])),
-        (
-            &[("a", "FoO")],
-            "[{source_labels: [a], target_label: l, action: lowercase}, {source_labels: [a], target_label: u, action: uppercase}]",
-            Some(&[("a", "FoO"), ("l", "foo"), ("u", "FOO")]),
-        ),
-        (
-            &[("p", "1"), ("q", "1")],
-            "[{source_labels: [p], target_label: q, action: keepequal}]",
-            Some(&[("p", "1"), ("q", "1")]),
-        ),
-        (&[("p", "1"), ("q", "1")], "[{source_labels: [p], target_label: q, action: dropequal}]", None),
-        (&[("p", "1"), ("q", "2")], "[{source_labels: [p], target_label: q, action: keepequal}]", None),
-        // The rule of the user's file: its source lacks the port annotation's `;`, so it never fires.
-        (
-            &[("__address__", "h:1"), ("__meta_port", "9")],
-            r"[{source_labels: [__meta_port], target_label: __address__, regex: '([^:]+)(?::\d+)?;(\d+)', replacement: '$1:$2'}]",
-            Some(&[("__address__", "h:1"), ("__meta_port", "9")]),
-        ),
-        (
-            &[("__address__", "h:1"), ("__meta_port", "9")],
-            r"[{source_labels: [__address__, __meta_port], target_label: __address__, regex: '([^:]+)(?::\d+)?;(\d+)', replacement: '$1:$2'}]",
-            Some(&[("__address__", "h:9"), ("__meta_port", "9")]),
-        ),
-    ];
-    for (input, yaml, expected) in table {
+    for (input, yaml, expected) in ACTIONS {
         assert_eq!(run(input, yaml), expected.map(|e| Labels::from_pairs(e.iter().copied())), "{yaml}");
     }
 }

@@ -47,7 +47,10 @@ fn for_ends_at_its_exact_millisecond() {
     assert_eq!(alerts.state(), State::Pending);
     assert!(alerts.take_due(61_233).is_empty());
     alerts.advance(70_000);
-    assert_eq!((alerts.state(), only(&alerts).fired_at, only(&alerts).active_at), (State::Firing, Some(61_234), 1_234));
+    assert_eq!(
+        (alerts.state(), only(&alerts).fired_at, only(&alerts).active_at),
+        (State::Firing, Some(61_234), 1_234)
+    );
 }
 
 #[test]
@@ -67,7 +70,10 @@ fn a_late_removal_resolves_what_had_fired() {
     holds(&mut alerts, 0);
     ends(&mut alerts, MINUTE + 1);
     let alert = only(&alerts);
-    assert_eq!((alert.state, alert.fired_at, alert.resolved_at), (State::Inactive, Some(MINUTE), Some(MINUTE + 1)));
+    assert_eq!(
+        (alert.state, alert.fired_at, alert.resolved_at),
+        (State::Inactive, Some(MINUTE), Some(MINUTE + 1))
+    );
 }
 
 #[test]
@@ -135,7 +141,8 @@ fn rows_that_become_one_alert_are_an_error_until_one_goes() {
     assert_eq!(alerts.apply(20, vec![row("b", 1.0)], &[]), Err(SAME_LABELS));
     assert_eq!(alerts.iter().count(), 1, "states stand still");
     assert_eq!(alerts.apply(30, vec![], &[row("a", 1.0).row]), Ok(()));
-    let states: Vec<_> = alerts.iter().map(|(l, a)| (l.get("i").unwrap().to_owned(), a.active_at, a.value)).collect();
+    let states: Vec<_> =
+        alerts.iter().map(|(l, a)| (l.get("i").unwrap().to_owned(), a.active_at, a.value)).collect();
     assert_eq!(states, [("a".to_owned(), 0, 2.0), ("b".to_owned(), 30, 1.0)]);
 }
 
@@ -173,10 +180,13 @@ fn samples_show_state_and_start() {
     let mut alerts = Alerts::new(timing(MINUTE, 0));
     holds(&mut alerts, 1_500);
     let samples: Vec<String> = alerts.samples("A").iter().map(|(l, v)| format!("{l} {v}")).collect();
-    assert_eq!(samples, [
-        r#"ALERTS_FOR_STATE{alertname="A", i="a"} 1.5"#,
-        r#"ALERTS{alertname="A", alertstate="pending", i="a"} 1"#,
-    ]);
+    assert_eq!(
+        samples,
+        [
+            r#"ALERTS_FOR_STATE{alertname="A", i="a"} 1.5"#,
+            r#"ALERTS{alertname="A", alertstate="pending", i="a"} 1"#,
+        ]
+    );
 }
 
 fn old(active_at: TimeMs, seen_at: TimeMs, firing: bool) -> Restored {

@@ -15,14 +15,17 @@ fn the_founding_kind_of_file_loads() {
     let loaded = load(text).unwrap();
     let names: Vec<Vec<&str>> =
         loaded.groups.iter().map(|g| g.rules.iter().map(|r| r.name.as_str()).collect()).collect();
-    assert_eq!(names, [
-        vec!["CpuBusy", "MemoryShort", "DiskFilling"],
-        vec!["ManyErrors", "SlowAnswers", "InstanceGone"],
-    ]);
+    assert_eq!(
+        names,
+        [vec!["CpuBusy", "MemoryShort", "DiskFilling"], vec!["ManyErrors", "SlowAnswers", "InstanceGone"],]
+    );
     let rule = &loaded.groups[0].rules[0];
     let alert = rule.alert.as_ref().unwrap();
     assert_eq!((alert.hold, alert.keep_firing_for), (300_000, 0));
-    assert_eq!(rule.labels, [("severity".into(), "warning".into()), ("team".into(), "infrastructure".into())]);
+    assert_eq!(
+        rule.labels,
+        [("severity".into(), "warning".into()), ("team".into(), "infrastructure".into())]
+    );
     assert_eq!(alert.annotations[1], ("summary".to_owned(), "CPU is busy".to_owned()));
     assert_eq!((loaded.groups[0].interval, loaded.groups[0].rhythm), (60_000, Rhythm::Continuous));
 }
@@ -31,7 +34,10 @@ fn the_founding_kind_of_file_loads() {
 fn groups_carry_their_settings_and_labels() {
     let text = "groups:\n- name: g\n  interval: 5s\n  query_offset: 1s\n  limit: 7\n  evaluation: interval\n  labels: {a: '1', b: '2'}\n  rules:\n  - record: x:y\n    expr: up\n    labels: {b: '3'}\n";
     let group = load(text).unwrap().groups.remove(0);
-    assert_eq!((group.interval, group.query_offset, group.limit, group.rhythm), (5_000, 1_000, 7, Rhythm::Interval));
+    assert_eq!(
+        (group.interval, group.query_offset, group.limit, group.rhythm),
+        (5_000, 1_000, 7, Rhythm::Interval)
+    );
     assert_eq!(group.rules[0].labels, [("a".into(), "1".into()), ("b".into(), "3".into())]);
     assert!(load("groups: []\n").unwrap().groups.is_empty());
     assert!(load("# nothing yet\n").unwrap().groups.is_empty());
@@ -59,13 +65,17 @@ fn with_promql_the_file_compiles_and_is_linted() {
     let want = "(sum(rate(http_requests_total{status=~\"5..\"}[5m])) / sum(rate(http_requests_total[5m]))) * 100 > 5";
     assert_eq!(printed, want);
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(warnings, [
-        "alerts.yml:13:24: alert \"CpuBusy\": $labels.instance is always empty: the expression drops this label; \
+    assert_eq!(
+        warnings,
+        [
+            "alerts.yml:13:24: alert \"CpuBusy\": $labels.instance is always empty: the expression drops this label; \
          keep it in the aggregation (e.g. `by (instance)`), or take it out of the text"
-    ]);
+        ]
+    );
     let bad = "groups:\n- name: a\n  rules:\n  - record: x\n    expr: |\n      sum by (job) (\n        rate(up[5m]\n      )\n";
     let fault = parse("f.yml", bad, DEFAULTS, &compile).unwrap_err();
     assert!(fault.what.contains("parse error") && (6..=9).contains(&fault.line), "{fault}");
-    let matrix = parse("f.yml", "groups:\n- name: a\n  rules: [{record: x, expr: 'up[5m]'}]\n", DEFAULTS, &compile);
+    let matrix =
+        parse("f.yml", "groups:\n- name: a\n  rules: [{record: x, expr: 'up[5m]'}]\n", DEFAULTS, &compile);
     assert!(matrix.unwrap_err().what.contains("not a range vector"));
 }

@@ -86,7 +86,12 @@ impl StateStore for FakeStore {
         }
         Ok(Appended::default())
     }
-    fn newest(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
+    fn newest(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
         let mut newest: BTreeMap<Labels, (TimeMs, f64)> = BTreeMap::new();
         for (labels, t, v) in self.samples.lock().iter() {
             if (from..=to).contains(t) && matchers.iter().all(|m| m.matches_labels(labels)) {
@@ -103,7 +108,8 @@ impl FakeStore {
             let value = if is_stale(v) { "stale".to_owned() } else { v.to_string() };
             format!("{t} {labels} {value}")
         };
-        let mut lines: Vec<String> = std::mem::take(&mut *self.samples.lock()).into_iter().map(print).collect();
+        let mut lines: Vec<String> =
+            std::mem::take(&mut *self.samples.lock()).into_iter().map(print).collect();
         lines.sort();
         lines
     }
@@ -213,10 +219,13 @@ fn an_alert_is_sent_at_the_step_in_which_its_row_arrives() {
     assert_eq!(sent[0].annotations, [("text".to_owned(), "a:1 at 0".to_owned())]);
     assert_eq!((sent[0].starts_at, sent[0].ends_at), (1_500, 1_510 + 4 * MINUTE));
     assert_eq!(sent[0].generator_url, "http://p:9090/graph?g0.expr=up&g0.tab=1");
-    assert_eq!(house.store.take(), [
-        r#"1500 ALERTS_FOR_STATE{alertname="Down", instance="a:1", severity="page"} 1.5"#,
-        r#"1500 ALERTS{alertname="Down", alertstate="firing", instance="a:1", severity="page"} 1"#,
-    ]);
+    assert_eq!(
+        house.store.take(),
+        [
+            r#"1500 ALERTS_FOR_STATE{alertname="Down", instance="a:1", severity="page"} 1.5"#,
+            r#"1500 ALERTS{alertname="Down", alertstate="firing", instance="a:1", severity="page"} 1"#,
+        ]
+    );
     house.views.push("Down", delta(2_000, &[], &["a:1"]));
     core.step(2_010);
     let sent = house.take_sent();
@@ -235,7 +244,11 @@ fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
     house.store.take();
     let now = until_sent(&house, &mut core, 1_000);
     let sent = house.take_sent();
-    assert_eq!((sent[0].starts_at, now), (11_000, 11_100), "fires at the exact time, once late events are ruled out");
+    assert_eq!(
+        (sent[0].starts_at, now),
+        (11_000, 11_100),
+        "fires at the exact time, once late events are ruled out"
+    );
     let written = house.store.take();
     assert!(written.iter().any(|l| l.contains("pending") && l.ends_with("stale")), "{written:?}");
     assert!(written.iter().any(|l| l.contains("firing") && l.ends_with(" 1")), "{written:?}");
@@ -281,7 +294,10 @@ fn a_reload_is_all_or_nothing_and_keeps_state() {
     let mut changed = alert("Down", "up", 0);
     changed.alert.as_mut().unwrap().annotations.clear();
     core.apply(vec![group(vec![alert("New", "n", 0), changed])], &labels, 800).unwrap();
-    assert_eq!(house.views.names().iter().map(|(i, n)| (*i, n.as_str())).collect::<Vec<_>>(), [(1, "Down"), (4, "New")]);
+    assert_eq!(
+        house.views.names().iter().map(|(i, n)| (*i, n.as_str())).collect::<Vec<_>>(),
+        [(1, "Down"), (4, "New")]
+    );
     core.step(900);
     assert!(house.take_sent().is_empty(), "the alert is known and not due again");
     let rules = &core.snapshot(900)[0].rules;
@@ -337,7 +353,10 @@ fn recording_rules_become_recorded_views_and_report_their_health() {
     assert_eq!((rule.health.as_str(), rule.health.last_error()), ("err", "too many"));
     let metrics = house.metrics.render();
     assert!(metrics.contains("prometheus_rule_evaluations_total{rule_group=\"f.yml;g\"} 2"), "{metrics}");
-    assert!(metrics.contains("prometheus_rule_evaluation_failures_total{rule_group=\"f.yml;g\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("prometheus_rule_evaluation_failures_total{rule_group=\"f.yml;g\"} 1"),
+        "{metrics}"
+    );
     assert!(metrics.contains("prometheus_rule_group_rules{rule_group=\"f.yml;g\"} 1"), "{metrics}");
 }
 

@@ -1,0 +1,141 @@
+//! Rules in the real house: a rule file, PromQL, the live runtime and the store on disk, over a restart.
+
+use engine::live::{Live, LiveOptions};
+use frontends::promql::Options as PromqlOptions;
+use frontends::rules::core::Core;
+use frontends::rules::file::{Defaults, Group, parse, promql_compiler};
+use frontends::rules::inbox::Inbox;
+use frontends::rules::manager::{Options, Ports};
+use frontends::rules::ports::{Notify, OutgoingAlert};
+use frontends::rules::template::QueryFn;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::clock::ManualClock;
+use storage::disk::OsDisk;
+use storage::metrics::Metrics;
+use storage::model::{Labels, TimeMs};
+use storage::store::{Row, Store};
+
+const START: TimeMs = 1_700_000_000_000;
+const RULES: &str = r#"
+groups:
+- name: g
+  interval: 15s
+  rules:
+  - alert: Gone
+    expr: up == 0
+    for: 1m
+    labels: {severity: page}
+    annotations: {text: "{{ $labels.job }} on {{ $labels.instance }} is gone"}
+"#;
+
+#[derive(Default)]
+struct Sent(Mutex<Vec<OutgoingAlert>>);
+impl Notify for Sent {
+    fn send(&self, alerts: Vec<OutgoingAlert>) {
+        self.0.lock().extend(alerts);
+    }
+}
+
+struct NoQuery;
+impl QueryFn for NoQuery {
+    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+        Err("not asked for".to_owned())
+    }
+}
+
+struct House {
+    store: Arc<Store>,
+    live: Live,
+    sent: Arc<Sent>,
+    core: Core,
+}
+
+fn groups() -> Vec<Group> {
+    let compile = promql_compiler(PromqlOptions::default());
+    parse("r.yml", RULES, Defaults { interval: 15_000, query_offset: 0 }, &compile).unwrap().groups
+}
+
+impl House {
+    fn open(dir: &Path, now: TimeMs) -> House {
+        let options = storage::store::Options {
+            dir: dir.to_owned(),
+            wal_sync_interval_ms: 100,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 1_800_000,
+        };
+        let metrics = Metrics::default();
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
+        let live = Live::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
+        let sent = Arc::new(Sent::default());
+        let ports = Ports {
+            views: Arc::new(live.clone()),
+            store: store.clone(),
+            notify: sent.clone(),
+            query: Arc::new(NoQuery),
+            clock: Arc::new(ManualClock::at(now)),
+            metrics,
+        };
+        let mut core = Core::new(ports, Options::default(), Arc::new(Inbox::default()));
+        core.apply(groups(), &Labels::default(), now).unwrap();
+        House { store, live, sent, core }
+    }
+
+    /// A sample of `up` arrives, then a tick, then a step of the rules.
+    fn up(&mut self, t: TimeMs, value: f64) {
+        let labels = Labels::from_pairs([("__name__", "up"), ("instance", "a:1"), ("job", "web")]);
+        let series = self.store.resolve(&labels);
+        self.store.append_rows(&[Row { series, t, v: value }]).unwrap();
+        self.live.tick(t);
+        self.settle(t);
+    }
+
+    /// The state the API shows after the tick at `t` has reached the rules.
+    fn settle(&mut self, t: TimeMs) {
+        let began = Instant::now();
+        while self.core.snapshot(t)[0].rules[0].last_evaluation < Some(t) {
+            assert!(began.elapsed() < Duration::from_secs(20), "the tick never reached the rules");
+            std::thread::sleep(Duration::from_millis(1));
+            self.core.step(t);
+        }
+    }
+
+    fn states(&self, t: TimeMs) -> Vec<(&'static str, TimeMs)> {
+        let rules = self.core.snapshot(t).remove(0).rules;
+        let alerts = &rules[0].alerting.as_ref().unwrap().alerts;
+        alerts.iter().map(|a| (a.state.as_str(), a.active_at - START)).collect()
+    }
+
+    fn close(self) {
+        self.live.stop();
+        self.store.close().unwrap();
+    }
+}
+
+#[test]
+fn an_alert_lives_through_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut house = House::open(dir.path(), START);
+    house.up(START + 1_000, 1.0);
+    assert_eq!(house.states(START + 1_000), []);
+    for s in [16, 31, 46, 61, 76] {
+        house.up(START + s * 1_000, 0.0);
+    }
+    assert_eq!(house.states(START + 76_000), [("firing", 16_000)]);
+    let sent = std::mem::take(&mut *house.sent.0.lock());
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].starts_at, START + 76_000, "`for` ended with this sample");
+    assert_eq!(sent[0].annotations[0].1, "web on a:1 is gone");
+    house.close();
+
+    let mut house = House::open(dir.path(), START + 90_000);
+    house.up(START + 91_000, 0.0);
+    assert_eq!(house.states(START + 91_000), [("firing", 16_000)], "known again, with its own start");
+    house.up(START + 106_000, 1.0);
+    assert_eq!(house.states(START + 106_000), []);
+    let sent = std::mem::take(&mut *house.sent.0.lock());
+    assert_eq!(sent.iter().map(|a| a.resolved).collect::<Vec<_>>(), [false, true]);
+    house.close();
+}
