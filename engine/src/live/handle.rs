@@ -14,7 +14,7 @@ use crate::plan::Type;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::Thread;
 use storage::clock::Clock;
@@ -48,6 +48,8 @@ struct Inner {
     finished: Mutex<Vec<TimeMs>>,
     changed: Condvar,
     alarm: Arc<Alarm>,
+    /// Number of views, ahead of the workers: counted before a view is installed, and until it is removed.
+    standing: AtomicUsize,
     views: Arc<Gauge>,
     ticks: Arc<Counter>,
 }
@@ -82,6 +84,7 @@ impl Live {
             finished: Mutex::new(vec![TimeMs::MIN; count]),
             changed: Condvar::new(),
             alarm: Arc::new(Alarm::default()),
+            standing: AtomicUsize::new(0),
             views: metrics.gauge("perennial_views", "Plans that stand.", &[]),
             ticks: metrics.counter("perennial_ticks_total", "Ticks of the live runtime.", &[]),
         });
@@ -105,6 +108,7 @@ impl Live {
             ViewKind::Recorded { interval, offset, .. } => Slots::Every(interval.max(1), offset),
         };
         self.0.slots.lock().insert(id, slots);
+        self.0.standing.fetch_add(1, SeqCst);
         self.0.views.add(1.0);
         self.enqueue(Control::Install(id, view));
         Ok(id)
@@ -113,6 +117,7 @@ impl Live {
     /// Removes a view and its taps. A recorded view's series end with stale markers.
     pub fn remove(&self, view: ViewId) {
         if self.0.slots.lock().remove(&view).is_some() {
+            self.0.standing.fetch_sub(1, SeqCst);
             self.0.views.add(-1.0);
             self.enqueue(Control::Remove(view));
         }
@@ -134,6 +139,11 @@ impl Live {
     fn enqueue(&self, control: Control) {
         self.0.queue.lock().push(control);
         self.0.alarm.ring();
+    }
+
+    /// Whether there is nothing to keep current: no view, and no word of one.
+    pub fn is_idle(&self) -> bool {
+        self.0.standing.load(SeqCst) == 0 && self.0.queue.lock().is_empty()
     }
 
     /// The distinct schedules of all views.
@@ -187,6 +197,10 @@ struct Inlet(Arc<Inner>);
 
 impl Feed for Inlet {
     fn push(&self, item: FeedItem) {
+        // Without views nobody reads it; a view that comes later is filled from the store, where it is already.
+        if self.0.standing.load(SeqCst) == 0 {
+            return;
+        }
         let worker = owner(item.shard, self.0.workers.len());
         let _ = self.0.workers[worker].send(ToWorker::Samples(item));
         self.0.alarm.ring();
