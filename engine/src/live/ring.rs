@@ -5,6 +5,7 @@
 //! columns of a block. Series that come alone have a block of their own. Two windows over one selector
 //! share its ring; it is as long as the longest of them.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use storage::model::value::{ABSENT, is_absent, is_sample};
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
@@ -59,8 +60,8 @@ impl Column {
             self.last_gap = t;
             return;
         }
-        // Not "<": a NaN on either side makes the kernels look for themselves.
-        if !(v >= self.last) {
+        // A NaN on either side makes the kernels look for themselves.
+        if v.partial_cmp(&self.last).is_none_or(Ordering::is_lt) {
             self.last_reset = t;
         }
         self.last = v;
