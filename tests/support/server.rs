@@ -55,13 +55,16 @@ impl Server {
 
     fn flags(&self) -> Vec<String> {
         let dir = self.directory.path();
-        vec![
+        let mut flags = vec![
             format!("--config.file={}", dir.join("prometheus.yml").display()),
             format!("--storage.tsdb.path={}", dir.join("data").display()),
             format!("--web.listen-address=127.0.0.1:{}", self.port),
             "--web.enable-remote-write-receiver".into(),
             "--web.enable-lifecycle".into(),
-        ]
+        ];
+        // `./test` runs these tests with the default number of workers, with one and with four.
+        flags.extend(std::env::var("PERENNIAL_TEST_WORKERS").map(|n| format!("--live.workers={n}")));
+        flags
     }
 
     /// Starts (again) on the same directory and waits until it is ready.
