@@ -75,6 +75,36 @@ fn rule_files_are_relative_to_the_file() {
 }
 
 #[test]
+fn paths_are_relative_to_the_file_they_stand_in() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("more")).unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let job = "scrape_configs:\n- job_name: {name}\n  file_sd_configs: [{files: [t/*.json, /abs/t.yml]}]\n  \
+               tls_config: {ca_file: ca, cert_file: cert, key_file: key}\n  basic_auth: {username_file: u, \
+               password_file: p}\n  http_headers: {X-Key: {files: [h]}}\n";
+    std::fs::write(at("more/jobs.yml"), job.replace("{name}", "there")).unwrap();
+    let alerting = "alerting: {alertmanagers: [{authorization: {credentials_file: token}, file_sd_configs: \
+                    [{files: [am.yml]}]}, {bearer_token_file: /abs/token}]}\n";
+    let text = format!("scrape_config_files: [more/*.yml]\n{alerting}{}", job.replace("{name}", "here"));
+    std::fs::write(at("p.yml"), text).unwrap();
+    let (config, _) = config::load(Path::new(&at("p.yml"))).unwrap();
+    for (job, prefix) in config.jobs.iter().zip(["", "more/"]) {
+        let (http, own) = (&job.config.http, |name: &str| Some(at(&format!("{prefix}{name}"))));
+        let tls = &http.tls_config;
+        assert_eq!((&tls.ca_file, &tls.cert_file, &tls.key_file), (&own("ca"), &own("cert"), &own("key")));
+        let basic = http.basic_auth.as_ref().unwrap();
+        assert_eq!((&basic.username_file, &basic.password_file), (&own("u"), &own("p")));
+        assert_eq!(http.http_headers["X-Key"].files, [own("h").unwrap()]);
+        let files = &job.config.discovery.file_sd_configs[0].files;
+        assert_eq!(*files, [own("t/*.json").unwrap(), "/abs/t.yml".to_owned()]);
+    }
+    let [first, second] = &config.alerting.alertmanagers[..] else { panic!("two Alertmanagers") };
+    assert_eq!(first.http.authorization.as_ref().unwrap().credentials_file, Some(at("token")));
+    assert_eq!(first.discovery.file_sd_configs[0].files, [at("am.yml")]);
+    assert_eq!(second.http.bearer_token_file.as_deref(), Some("/abs/token"));
+}
+
+#[test]
 fn flags_in_every_spelling() {
     let flags = flags::parse([
         "--config.file",
