@@ -105,6 +105,26 @@ fn paths_are_relative_to_the_file_they_stand_in() {
 }
 
 #[test]
+fn a_web_file_that_says_anything_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.yml");
+    for empty in ["", "# later\n", "{}\n", "---\n"] {
+        std::fs::write(&file, empty).unwrap();
+        config::check_web_file(&file).unwrap();
+    }
+    for (text, part) in [
+        ("tls_server_config: {cert_file: a, key_file: b}\n", "tls_server_config is not supported"),
+        ("basic_auth_users: {admin: x}\n", "basic_auth_users is not supported"),
+        ("- a list\n", "web.yml:1:1: "),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let fault = config::check_web_file(&file).unwrap_err().to_string();
+        assert!(fault.contains(part), "{text}: {fault}");
+    }
+    assert!(config::check_web_file(&dir.path().join("none.yml")).is_err());
+}
+
+#[test]
 fn flags_in_every_spelling() {
     let flags = flags::parse([
         "--config.file",
@@ -126,14 +146,14 @@ fn flags_in_every_spelling() {
     ])
     .unwrap();
     assert_eq!(flags.config_file().unwrap(), Path::new("/etc/p.yml"));
-    assert!(flags.enable_lifecycle() && !flags.enable_admin_api() && !flags.drain_notifications());
+    assert!(flags.enable_lifecycle() && !flags.drain_notifications());
     assert_eq!(flags.listen_addresses(), [":9090", "[::1]:9091"]);
     assert_eq!((flags.retention_time(), flags.query_timeout()), (Some(30 * 86_400_000), 30_000));
     assert_eq!(flags.wal_sync_interval(), 0);
     assert!(flags.feature("promql-experimental-functions"));
     assert_eq!(flags.unknown_features().len(), 1);
     assert!(flags.unknown_features()[0].contains("did you mean \"promql-experimental-functions\"?"));
-    assert_eq!(flags.without_effect().len(), 2);
+    assert_eq!(flags.without_effect().len(), 4);
     let map = flags.as_map();
     assert_eq!((map["query.timeout"].as_str(), map["storage.tsdb.path"].as_str()), ("30s", "/prometheus"));
     assert_eq!(
@@ -150,6 +170,13 @@ fn defaults_depend_on_the_configuration_file() {
     assert_eq!((flags.wal_sync_interval(), flags.live_workers(3), flags.lookback()), (100, 3, 300_000));
     assert_eq!(flags.data_path(None), Path::new("data/"));
     assert_eq!(flags.data_path(Some(&"/from/file".into())), Path::new("/from/file"));
+    assert_eq!((flags.block_range(None), flags.block_range(Some(3_600_000))), (7_200_000, 3_600_000));
+    let short = flags::parse(["--storage.tsdb.min-block-duration=5m"]).unwrap();
+    assert_eq!(short.block_range(Some(3_600_000)), 300_000);
+    assert_eq!((flags.auto_reload(), flags.lock_data()), (None, true));
+    let watched = ["--enable-feature=auto-reload-config", "--config.auto-reload-interval=10ms"];
+    assert_eq!(flags::parse(watched).unwrap().auto_reload(), Some(1_000));
+    assert!(!flags::parse(["--storage.tsdb.no-lockfile"]).unwrap().lock_data());
     assert_eq!(
         (flags.resend_delay(), flags.for_outage_tolerance(), flags.for_grace_period()),
         (60_000, 3_600_000, 600_000)

@@ -41,6 +41,37 @@ fn a_bad_reload_keeps_the_old_configuration() {
 }
 
 #[test]
+fn a_changed_file_is_loaded_by_itself() {
+    let flags = ["--config.auto-reload", "--config.auto-reload-interval=1s"];
+    let server = Server::start_with("rule_files: [r.yml]\n", &[("r.yml", "groups: []\n")], &flags);
+    let groups = || server.api("/api/v1/rules")["groups"].as_array().expect("a list").len();
+    assert_eq!(groups(), 0);
+    let one = "groups: [{name: g, rules: [{record: one, expr: vector(1)}]}]\n";
+    std::fs::write(server.file("r.yml"), one).expect("a file");
+    eventually("the rule stands", 20, || if groups() == 1 { Ok(()) } else { Err("not yet".to_owned()) });
+    std::fs::write(server.file("r.yml"), "groups: [{nam: g}]\n").expect("a file");
+    let failed = "prometheus_config_last_reload_successful 0";
+    eventually("the fault is seen", 20, || {
+        let metrics = server.get("/metrics").text();
+        if metrics.lines().any(|l| l == failed) { Ok(()) } else { Err("no such line".to_owned()) }
+    });
+    assert_eq!(groups(), 1, "the old rules stay");
+}
+
+#[test]
+fn who_expects_passwords_gets_no_open_server() {
+    let server = Server::start("", &[("web.yml", "basic_auth_users: {admin: x}\n"), ("empty.yml", "{}\n")]);
+    let web_file = |name: &str| format!("--web.config.file={}", server.file(name).display());
+    let (code, output) = server.fail_beside(&[&web_file("web.yml")]);
+    assert_eq!(code, Some(2), "{output}");
+    assert!(output.contains("web.yml") && output.contains("basic_auth_users"), "{output}");
+    // An empty one is as none: this server gets as far as the data directory.
+    let (code, output) = server.fail_beside(&[&web_file("empty.yml")]);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("is in use by another server (process "), "{output}");
+}
+
+#[test]
 fn a_garbage_exporter_harms_only_itself() {
     let (good, bad) = (Exporter::start("fine 1\n"), Exporter::start("first 1\nthis is not { a metric\n"));
     let job =
