@@ -11,7 +11,7 @@ use engine::live::{Live, LiveOptions};
 use engine::query::{Querier, QueryOptions};
 use frontends::http::{self, AppState, Settings, Sources};
 use frontends::promql::Options as PromqlOptions;
-use frontends::rules::file::{Defaults, Group};
+use frontends::rules::file::{self, Defaults, Group};
 use frontends::rules::manager::{Manager as RuleManager, Options as RuleOptions, Ports};
 use frontends::rules::yaml::Fault;
 use std::path::PathBuf;
@@ -204,9 +204,7 @@ pub fn load_rules(
     language: &PromqlOptions,
 ) -> Result<Loaded, Fault> {
     let defaults = defaults(&config);
-    let loaded = frontends::rules::file::load(&config.rule_files, defaults, &|text| {
-        language::expression(text, language)
-    })?;
+    let loaded = file::load(&config.rule_files, defaults, &file::promql_compiler(*language))?;
     warnings.extend(loaded.warnings);
     Ok(Loaded { config, groups: loaded.groups, warnings })
 }
