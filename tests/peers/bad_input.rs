@@ -23,6 +23,32 @@ fn a_bad_rule_names_its_place() {
 }
 
 #[test]
+fn a_rule_that_cannot_stand_names_its_place() {
+    let rules = |expr: &str| {
+        format!(
+            "groups:\n- name: g\n  rules:\n  - alert: fine\n    expr: up == 0\n  - record: x\n    expr: {expr}\n"
+        )
+    };
+    for (expr, why) in [
+        ("max_over_time(up[5m:1m])", "subqueries are not supported yet"),
+        ("up @ 1700000000", "a fixed time (@) cannot stand"),
+        ("up offset -5m", "a negative offset cannot stand"),
+        ("histogram_fraction(0, 1, up)", "function \"histogram_fraction\" is not supported yet"),
+    ] {
+        let (code, output) = Server::fail("rule_files: [bad.yml]\n", &[("bad.yml", &rules(expr))]);
+        assert_eq!(code, Some(2), "{expr}: {output}");
+        assert!(output.contains(&format!("bad.yml:7:11: the expression cannot stand: {why}")), "{output}");
+    }
+    let server = Server::start("rule_files: [r.yml]\n", &[("r.yml", &rules("up + 1"))]);
+    std::fs::write(server.file("r.yml"), rules("up @ 1")).expect("a file");
+    let answer = http::post(server.port, "/-/reload").expect("an answer");
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    assert!(answer.text().contains("r.yml:7:11: "), "{}", answer.text());
+    let groups = server.api("/api/v1/rules");
+    assert_eq!(groups["groups"][0]["rules"][1]["query"], "up + 1", "{groups}");
+}
+
+#[test]
 fn a_bad_reload_keeps_the_old_configuration() {
     let server = Server::start("global: {scrape_interval: 7s}\n", &[]);
     std::fs::write(server.file("prometheus.yml"), "global: {scrape_interval: seven}\n").expect("a file");
