@@ -4,6 +4,7 @@ use crate::config;
 use crate::flags::Flags;
 use crate::server::{Loaded, defaults};
 use frontends::promql::Options;
+use frontends::rules::file;
 use std::path::Path;
 
 const CONFIG: &str = include_str!("default/prometheus.yml");
@@ -15,8 +16,8 @@ pub fn load(flags: &Flags, language: &Options) -> Result<Loaded, String> {
     let text = CONFIG.replace("${LISTEN}", &reachable(&address));
     let path = Path::new("embedded/prometheus.yml");
     let (config, warnings) = config::parse(path, &text, &|_| None).map_err(|e| e.to_string())?;
-    let compile = |text: &str| crate::language::expression(text, language);
-    let rules = frontends::rules::file::parse("embedded/rules.yml", RULES, defaults(&config), &compile);
+    let compile = file::promql_compiler(*language);
+    let rules = file::parse("embedded/rules.yml", RULES, defaults(&config), &compile);
     let rules = rules.map_err(|e| e.to_string())?;
     Ok(Loaded { config, groups: rules.groups, warnings })
 }

@@ -14,6 +14,12 @@ use std::path::PathBuf;
 use storage::model::time::{format_duration, parse_duration};
 use table::{FLAGS, Flag, Kind};
 
+/// Shortest block, ms: shorter ones are files without use.
+const SHORTEST_BLOCK_MS: i64 = 60_000;
+
+/// Shortest time between two looks at the configuration's files, ms.
+const SHORTEST_RELOAD_MS: i64 = 1_000;
+
 /// The parsed command line.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -192,7 +198,7 @@ impl Flags {
     /// Whether changed files are loaded by themselves; and how often they are looked at, ms.
     pub fn auto_reload(&self) -> Option<i64> {
         let on = self.switch("config.auto-reload") || self.feature("auto-reload-config");
-        on.then(|| self.millis("config.auto-reload-interval"))
+        on.then(|| self.millis("config.auto-reload-interval").max(SHORTEST_RELOAD_MS))
     }
 
     /// Where the server listens. Without a configuration file it is reachable from this machine only.
@@ -240,11 +246,6 @@ impl Flags {
         self.switch("web.enable-lifecycle")
     }
 
-    /// `--web.enable-admin-api`.
-    pub fn enable_admin_api(&self) -> bool {
-        self.switch("web.enable-admin-api")
-    }
-
     /// `--web.enable-remote-write-receiver`.
     pub fn enable_remote_write_receiver(&self) -> bool {
         self.switch("web.enable-remote-write-receiver")
@@ -253,11 +254,6 @@ impl Flags {
     /// Most connections at a time.
     pub fn max_connections(&self) -> usize {
         self.number("web.max-connections")
-    }
-
-    /// Longest time a request may take to arrive, ms.
-    pub fn read_timeout(&self) -> i64 {
-        self.millis("web.read-timeout")
     }
 
     /// Title of the page.
@@ -283,15 +279,16 @@ impl Flags {
         self.given("storage.tsdb.retention.time").then(|| self.millis("storage.tsdb.retention.time"))
     }
 
-    /// How large all blocks may be, bytes; `None`: not said on the command line.
-    pub fn retention_size(&self) -> Option<u64> {
-        let size = Bytes::parse(self.text("storage.tsdb.retention.size")).ok()?;
-        self.given("storage.tsdb.retention.size").then_some(size.0)
+    /// Length of a block, ms; a length of the configuration file counts if the flag is not given.
+    pub fn block_range(&self, configured: Option<i64>) -> i64 {
+        let flag = "storage.tsdb.min-block-duration";
+        let length = configured.filter(|_| !self.given(flag)).unwrap_or_else(|| self.millis(flag));
+        length.max(SHORTEST_BLOCK_MS)
     }
 
-    /// Length of a block, ms.
-    pub fn block_range(&self) -> i64 {
-        self.millis("storage.tsdb.min-block-duration").max(60_000)
+    /// Whether the data directory is locked while the server runs.
+    pub fn lock_data(&self) -> bool {
+        !self.switch("storage.tsdb.no-lockfile")
     }
 
     /// Time between fdatasyncs of the log, ms; 0: before every acknowledgement (`batch`).
@@ -342,11 +339,6 @@ impl Flags {
     /// Alerts that may wait for an Alertmanager.
     pub fn notification_queue(&self) -> usize {
         self.number("alertmanager.notification-queue-capacity")
-    }
-
-    /// Alerts in one request.
-    pub fn notification_batch(&self) -> usize {
-        self.number("alertmanager.notification-batch-size").max(1)
     }
 
     /// Whether waiting alerts are sent before the process ends.

@@ -2,7 +2,6 @@
 
 use engine::query::{Querier, QueryOptions, Value};
 use frontends::promql::{self, Options};
-use frontends::rules::file::Expression;
 use frontends::rules::template::QueryFn;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
@@ -15,13 +14,6 @@ pub fn options(feature: impl Fn(&str) -> bool) -> Options {
         fill_modifiers: feature("promql-binop-fill-modifiers"),
         ..Options::default()
     }
-}
-
-/// A rule's expression; an error begins with its place, `line:column:`.
-pub fn expression(text: &str, options: &Options) -> Result<Expression, String> {
-    let expr = promql::parse(text, options).map_err(|e| e.message())?;
-    let plan = promql::compile(text, options).map_err(|e| e.message())?;
-    Ok(Expression { plan, text: promql::printer::print(&expr) })
 }
 
 /// `query` in templates: an instant query beside the live runtime.

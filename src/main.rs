@@ -5,7 +5,9 @@
 
 mod admin;
 mod alerts;
+mod auto_reload;
 mod config;
+mod data_lock;
 mod embedded;
 mod flags;
 mod language;
@@ -18,8 +20,10 @@ use admin::{AdminOf, Control};
 use flags::{Exit, Flags};
 use server::{Loaded, Server};
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,6 +47,9 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     flags.without_effect().iter().for_each(|line| tracing::info!("{line}"));
     flags.unknown_features().iter().for_each(|line| tracing::warn!("{line}"));
+    // Before the files are read: a change in between is then loaded once too often rather than never.
+    let watch = flags.auto_reload().zip(flags.config_file());
+    let watch = watch.map(|(every, path)| (every, auto_reload::checksum(&path), path));
     let loaded = match load(&flags) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -54,7 +61,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return say(&mut std::io::stderr(), &format!("cannot start threads: {error}\n"), 1),
     };
-    match run(&runtime, flags, loaded) {
+    match run(&runtime, flags, loaded, watch) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -71,6 +78,9 @@ fn say(to: &mut dyn Write, text: &str, code: u8) -> ExitCode {
 
 /// The configuration that the flags name, or the embedded one.
 fn load(flags: &Flags) -> Result<Loaded, String> {
+    if let Some(path) = flags.web_config_file() {
+        config::check_web_file(&path).map_err(|e| e.to_string())?;
+    }
     let language = language::options(|name| flags.feature(name));
     match flags.config_file() {
         None => embedded::load(flags, &language),
@@ -81,7 +91,15 @@ fn load(flags: &Flags) -> Result<Loaded, String> {
     }
 }
 
-fn run(runtime: &tokio::runtime::Runtime, flags: Flags, loaded: Loaded) -> Result<(), String> {
+/// What auto-reload looks at: how often (ms), the checksum of what was loaded, the file.
+type Watch = (i64, u64, PathBuf);
+
+fn run(
+    runtime: &tokio::runtime::Runtime,
+    flags: Flags,
+    loaded: Loaded,
+    watch: Option<Watch>,
+) -> Result<(), String> {
     let addresses = flags.listen_addresses();
     let default = flags.config_file().is_none();
     let _guard = runtime.enter();
@@ -93,10 +111,15 @@ fn run(runtime: &tokio::runtime::Runtime, flags: Flags, loaded: Loaded) -> Resul
     if default {
         say(&mut std::io::stderr(), &embedded::welcome(&addresses[0]), 0);
     }
+    let watch = watch.map(|(every, known, path)| {
+        let every = Duration::from_millis(every.unsigned_abs());
+        runtime.spawn(auto_reload::watch(control.clone(), path, known, every))
+    });
     let shutdown = wait_for_end(control.clone());
     let step = loaded.config.evaluation_interval();
     let served = runtime.block_on(server.serve(listeners, AdminOf(control), step, shutdown));
     tracing::info!("stopping");
+    watch.inspect(tokio::task::JoinHandle::abort);
     let closed = server.close();
     tracing::info!("stopped");
     served.and(closed)

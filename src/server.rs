@@ -2,6 +2,7 @@
 
 use crate::admin::AdminOf;
 use crate::config::Config;
+use crate::data_lock::DataLock;
 use crate::flags::Flags;
 use crate::{alerts, language, sources, writes};
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions};
@@ -10,9 +11,10 @@ use engine::live::{Live, LiveOptions};
 use engine::query::{Querier, QueryOptions};
 use frontends::http::{self, AppState, Settings, Sources};
 use frontends::promql::Options as PromqlOptions;
-use frontends::rules::file::{Defaults, Group};
+use frontends::rules::file::{self, Defaults, Group};
 use frontends::rules::manager::{Manager as RuleManager, Options as RuleOptions, Ports};
 use frontends::rules::yaml::Fault;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::clock::Clock;
@@ -46,6 +48,8 @@ pub struct Server {
     pub alerts: Arc<alerts::Alerts>,
     /// PromQL, with the features that are on.
     pub language: PromqlOptions,
+    /// Last, so that it goes when all others are gone; `None`: switched off.
+    _lock: Option<DataLock>,
 }
 
 /// A configuration that was read and checked as a whole, rule files included.
@@ -63,7 +67,9 @@ impl Server {
     pub fn open(flags: Flags, config: &Config) -> Result<Server, String> {
         let metrics = Metrics::default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = open_store(&flags, config, &metrics)?;
+        let dir = flags.data_path(config.storage.path.as_ref());
+        let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
+        let store = open_store(&flags, config, dir, &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let live_options = LiveOptions {
             workers: flags.live_workers(cores),
@@ -95,7 +101,20 @@ impl Server {
         let rules = RuleManager::start(ports, rule_options(&flags, config)).map_err(|e| e.to_string())?;
         let started = clock.now();
         let rules = Arc::new(rules);
-        Ok(Server { flags, metrics, clock, started, store, live, querier, scrape, rules, alerts, language })
+        Ok(Server {
+            flags,
+            metrics,
+            clock,
+            started,
+            store,
+            live,
+            querier,
+            scrape,
+            rules,
+            alerts,
+            language,
+            _lock: lock,
+        })
     }
 
     /// Makes a configuration the one in force. All-or-nothing as far as a checked one can still fail.
@@ -185,9 +204,7 @@ pub fn load_rules(
     language: &PromqlOptions,
 ) -> Result<Loaded, Fault> {
     let defaults = defaults(&config);
-    let loaded = frontends::rules::file::load(&config.rule_files, defaults, &|text| {
-        language::expression(text, language)
-    })?;
+    let loaded = file::load(&config.rule_files, defaults, &file::promql_compiler(*language))?;
     warnings.extend(loaded.warnings);
     Ok(Loaded { config, groups: loaded.groups, warnings })
 }
@@ -197,13 +214,12 @@ pub fn defaults(config: &Config) -> Defaults {
     Defaults { interval: config.evaluation_interval(), query_offset: config.global.keys.rule_query_offset.0 }
 }
 
-fn open_store(flags: &Flags, config: &Config, metrics: &Metrics) -> Result<Arc<Store>, String> {
-    let dir = flags.data_path(config.storage.path.as_ref());
+fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -> Result<Arc<Store>, String> {
     let out_of_order = config.storage.out_of_order_ms.unwrap_or(storage::limits::OUT_OF_ORDER_WINDOW_MS);
     let options = StoreOptions {
         dir: dir.clone(),
         wal_sync_interval_ms: flags.wal_sync_interval(),
-        block_range_ms: config.storage.min_block.unwrap_or_else(|| flags.block_range()),
+        block_range_ms: flags.block_range(config.storage.min_block),
         out_of_order_ms: out_of_order,
     };
     let opened = Store::open(options, Arc::new(OsDisk), metrics);

@@ -75,6 +75,56 @@ fn rule_files_are_relative_to_the_file() {
 }
 
 #[test]
+fn paths_are_relative_to_the_file_they_stand_in() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("more")).unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let job = "scrape_configs:\n- job_name: {name}\n  file_sd_configs: [{files: [t/*.json, /abs/t.yml]}]\n  \
+               tls_config: {ca_file: ca, cert_file: cert, key_file: key}\n  basic_auth: {username_file: u, \
+               password_file: p}\n  http_headers: {X-Key: {files: [h]}}\n";
+    std::fs::write(at("more/jobs.yml"), job.replace("{name}", "there")).unwrap();
+    let alerting = "alerting: {alertmanagers: [{authorization: {credentials_file: token}, file_sd_configs: \
+                    [{files: [am.yml]}]}, {bearer_token_file: /abs/token}]}\n";
+    let text = format!("scrape_config_files: [more/*.yml]\n{alerting}{}", job.replace("{name}", "here"));
+    std::fs::write(at("p.yml"), text).unwrap();
+    let (config, _) = config::load(Path::new(&at("p.yml"))).unwrap();
+    for (job, prefix) in config.jobs.iter().zip(["", "more/"]) {
+        let (http, own) = (&job.config.http, |name: &str| Some(at(&format!("{prefix}{name}"))));
+        let tls = &http.tls_config;
+        assert_eq!((&tls.ca_file, &tls.cert_file, &tls.key_file), (&own("ca"), &own("cert"), &own("key")));
+        let basic = http.basic_auth.as_ref().unwrap();
+        assert_eq!((&basic.username_file, &basic.password_file), (&own("u"), &own("p")));
+        assert_eq!(http.http_headers["X-Key"].files, [own("h").unwrap()]);
+        let files = &job.config.discovery.file_sd_configs[0].files;
+        assert_eq!(*files, [own("t/*.json").unwrap(), "/abs/t.yml".to_owned()]);
+    }
+    let [first, second] = &config.alerting.alertmanagers[..] else { panic!("two Alertmanagers") };
+    assert_eq!(first.http.authorization.as_ref().unwrap().credentials_file, Some(at("token")));
+    assert_eq!(first.discovery.file_sd_configs[0].files, [at("am.yml")]);
+    assert_eq!(second.http.bearer_token_file.as_deref(), Some("/abs/token"));
+}
+
+#[test]
+fn a_web_file_that_says_anything_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.yml");
+    for empty in ["", "# later\n", "{}\n", "---\n"] {
+        std::fs::write(&file, empty).unwrap();
+        config::check_web_file(&file).unwrap();
+    }
+    for (text, part) in [
+        ("tls_server_config: {cert_file: a, key_file: b}\n", "tls_server_config is not supported"),
+        ("basic_auth_users: {admin: x}\n", "basic_auth_users is not supported"),
+        ("- a list\n", "web.yml:1:1: "),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let fault = config::check_web_file(&file).unwrap_err().to_string();
+        assert!(fault.contains(part), "{text}: {fault}");
+    }
+    assert!(config::check_web_file(&dir.path().join("none.yml")).is_err());
+}
+
+#[test]
 fn flags_in_every_spelling() {
     let flags = flags::parse([
         "--config.file",
@@ -96,14 +146,14 @@ fn flags_in_every_spelling() {
     ])
     .unwrap();
     assert_eq!(flags.config_file().unwrap(), Path::new("/etc/p.yml"));
-    assert!(flags.enable_lifecycle() && !flags.enable_admin_api() && !flags.drain_notifications());
+    assert!(flags.enable_lifecycle() && !flags.drain_notifications());
     assert_eq!(flags.listen_addresses(), [":9090", "[::1]:9091"]);
     assert_eq!((flags.retention_time(), flags.query_timeout()), (Some(30 * 86_400_000), 30_000));
     assert_eq!(flags.wal_sync_interval(), 0);
     assert!(flags.feature("promql-experimental-functions"));
     assert_eq!(flags.unknown_features().len(), 1);
     assert!(flags.unknown_features()[0].contains("did you mean \"promql-experimental-functions\"?"));
-    assert_eq!(flags.without_effect().len(), 2);
+    assert_eq!(flags.without_effect().len(), 4);
     let map = flags.as_map();
     assert_eq!((map["query.timeout"].as_str(), map["storage.tsdb.path"].as_str()), ("30s", "/prometheus"));
     assert_eq!(
@@ -120,6 +170,13 @@ fn defaults_depend_on_the_configuration_file() {
     assert_eq!((flags.wal_sync_interval(), flags.live_workers(3), flags.lookback()), (100, 3, 300_000));
     assert_eq!(flags.data_path(None), Path::new("data/"));
     assert_eq!(flags.data_path(Some(&"/from/file".into())), Path::new("/from/file"));
+    assert_eq!((flags.block_range(None), flags.block_range(Some(3_600_000))), (7_200_000, 3_600_000));
+    let short = flags::parse(["--storage.tsdb.min-block-duration=5m"]).unwrap();
+    assert_eq!(short.block_range(Some(3_600_000)), 300_000);
+    assert_eq!((flags.auto_reload(), flags.lock_data()), (None, true));
+    let watched = ["--enable-feature=auto-reload-config", "--config.auto-reload-interval=10ms"];
+    assert_eq!(flags::parse(watched).unwrap().auto_reload(), Some(1_000));
+    assert!(!flags::parse(["--storage.tsdb.no-lockfile"]).unwrap().lock_data());
     assert_eq!(
         (flags.resend_delay(), flags.for_outage_tolerance(), flags.for_grace_period()),
         (60_000, 3_600_000, 600_000)

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 section! {
@@ -155,6 +156,17 @@ impl HttpConfig {
         Ok(())
     }
 
+    /// Relative paths count from `dir` from now on.
+    pub fn resolve_paths(&mut self, dir: &Path) {
+        let basic = self.basic_auth.iter_mut().flat_map(|b| [&mut b.username_file, &mut b.password_file]);
+        let token = self.authorization.iter_mut().map(|a| &mut a.credentials_file);
+        let tls = &mut self.tls_config;
+        let tls = [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file];
+        let single = basic.chain(token).chain(tls).chain([&mut self.bearer_token_file]).flatten();
+        let headers = self.http_headers.values_mut().flat_map(|header| &mut header.files);
+        single.chain(headers).for_each(|path| resolve(path, dir));
+    }
+
     fn has_bearer(&self) -> bool {
         self.bearer_token.is_some() || self.bearer_token_file.is_some()
     }
@@ -286,6 +298,14 @@ impl HttpClient {
             request = request.header(reqwest::header::AUTHORIZATION, value);
         }
         Ok(request)
+    }
+}
+
+/// Makes a relative path count from `dir`; an empty one stays, it stands for none.
+pub fn resolve(path: &mut String, dir: &Path) {
+    if !path.is_empty() {
+        // Both were text of the configuration or of the command line, so nothing is lost here.
+        *path = dir.join(&*path).to_string_lossy().into_owned();
     }
 }
 

@@ -88,7 +88,11 @@ impl Loader {
                 "runtime.gogc has no effect: there is no garbage collector",
             );
         }
-        if let Some(alerting) = raw.alerting {
+        if let Some(mut alerting) = raw.alerting {
+            for one in &mut alerting.value.alertmanagers {
+                one.http.resolve_paths(&self.directory);
+                one.discovery.resolve_paths(&self.directory);
+            }
             let place = alerting.referenced;
             alerting
                 .value
@@ -159,7 +163,10 @@ impl Loader {
     }
 
     fn jobs(&mut self, file: &str, configs: Option<Vec<Spanned<ScrapeConfig>>>) -> Result<(), Fault> {
-        for config in configs.unwrap_or_default() {
+        let directory = Path::new(file).parent().unwrap_or(Path::new(""));
+        for mut config in configs.unwrap_or_default() {
+            config.value.http.resolve_paths(directory);
+            config.value.discovery.resolve_paths(directory);
             let place = config.referenced;
             let fault = |what: String, fix: &str| Fault::at(file, place, what, fix);
             let job = Job::new(config.value, &self.config.global)

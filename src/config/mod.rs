@@ -6,9 +6,11 @@
 mod load;
 mod print;
 mod storage_block;
+mod web_file;
 
 pub use load::{load, parse};
 pub use storage_block::StorageBlock;
+pub use web_file::check_web_file;
 
 use connectors::alertmanager::AlertingConfig;
 use connectors::scrape::config::{GlobalScrape, Job};

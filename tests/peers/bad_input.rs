@@ -23,6 +23,32 @@ fn a_bad_rule_names_its_place() {
 }
 
 #[test]
+fn a_rule_that_cannot_stand_names_its_place() {
+    let rules = |expr: &str| {
+        format!(
+            "groups:\n- name: g\n  rules:\n  - alert: fine\n    expr: up == 0\n  - record: x\n    expr: {expr}\n"
+        )
+    };
+    for (expr, why) in [
+        ("max_over_time(up[5m:1m])", "subqueries are not supported yet"),
+        ("up @ 1700000000", "a fixed time (@) cannot stand"),
+        ("up offset -5m", "a negative offset cannot stand"),
+        ("histogram_fraction(0, 1, up)", "function \"histogram_fraction\" is not supported yet"),
+    ] {
+        let (code, output) = Server::fail("rule_files: [bad.yml]\n", &[("bad.yml", &rules(expr))]);
+        assert_eq!(code, Some(2), "{expr}: {output}");
+        assert!(output.contains(&format!("bad.yml:7:11: the expression cannot stand: {why}")), "{output}");
+    }
+    let server = Server::start("rule_files: [r.yml]\n", &[("r.yml", &rules("up + 1"))]);
+    std::fs::write(server.file("r.yml"), rules("up @ 1")).expect("a file");
+    let answer = http::post(server.port, "/-/reload").expect("an answer");
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    assert!(answer.text().contains("r.yml:7:11: "), "{}", answer.text());
+    let groups = server.api("/api/v1/rules");
+    assert_eq!(groups["groups"][0]["rules"][1]["query"], "up + 1", "{groups}");
+}
+
+#[test]
 fn a_bad_reload_keeps_the_old_configuration() {
     let server = Server::start("global: {scrape_interval: 7s}\n", &[]);
     std::fs::write(server.file("prometheus.yml"), "global: {scrape_interval: seven}\n").expect("a file");
@@ -38,6 +64,37 @@ fn a_bad_reload_keeps_the_old_configuration() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let config = server.api("/api/v1/status/config");
     assert!(config["yaml"].as_str().expect("text").contains("scrape_interval: 8s"), "{config}");
+}
+
+#[test]
+fn a_changed_file_is_loaded_by_itself() {
+    let flags = ["--config.auto-reload", "--config.auto-reload-interval=1s"];
+    let server = Server::start_with("rule_files: [r.yml]\n", &[("r.yml", "groups: []\n")], &flags);
+    let groups = || server.api("/api/v1/rules")["groups"].as_array().expect("a list").len();
+    assert_eq!(groups(), 0);
+    let one = "groups: [{name: g, rules: [{record: one, expr: vector(1)}]}]\n";
+    std::fs::write(server.file("r.yml"), one).expect("a file");
+    eventually("the rule stands", 20, || if groups() == 1 { Ok(()) } else { Err("not yet".to_owned()) });
+    std::fs::write(server.file("r.yml"), "groups: [{nam: g}]\n").expect("a file");
+    let failed = "prometheus_config_last_reload_successful 0";
+    eventually("the fault is seen", 20, || {
+        let metrics = server.get("/metrics").text();
+        if metrics.lines().any(|l| l == failed) { Ok(()) } else { Err("no such line".to_owned()) }
+    });
+    assert_eq!(groups(), 1, "the old rules stay");
+}
+
+#[test]
+fn who_expects_passwords_gets_no_open_server() {
+    let server = Server::start("", &[("web.yml", "basic_auth_users: {admin: x}\n"), ("empty.yml", "{}\n")]);
+    let web_file = |name: &str| format!("--web.config.file={}", server.file(name).display());
+    let (code, output) = server.fail_beside(&[&web_file("web.yml")]);
+    assert_eq!(code, Some(2), "{output}");
+    assert!(output.contains("web.yml") && output.contains("basic_auth_users"), "{output}");
+    // An empty one is as none: this server gets as far as the data directory.
+    let (code, output) = server.fail_beside(&[&web_file("empty.yml")]);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("is in use by another server (process "), "{output}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!
 //! `.ci/install` installs what is needed; a missing program fails its test with the package's name. To check the
 //! tests themselves: `PERENNIAL_UNDER_TEST=/usr/bin/prometheus cargo test --test peers`, where only those may
-//! fail that ask for more than Debian's Prometheus has: subscriptions, columns in configuration errors, Kubernetes.
+//! fail that ask for more than Debian's Prometheus has: subscriptions, columns in configuration errors, Kubernetes,
+//! auto-reload by a flag, the refusal of passwords that we do not have.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,6 +12,7 @@ pub struct Server {
     binary: PathBuf,
     daemon: Option<Daemon>,
     directory: TempDir,
+    flags: Vec<String>,
 }
 
 /// Our binary, or what `PERENNIAL_UNDER_TEST` names.
@@ -24,6 +25,14 @@ impl Server {
     /// Our server with this configuration (`{self}` becomes its port) and these further files beside it, ready.
     pub fn start(config: &str, files: &[(&str, &str)]) -> Server {
         Server::start_binary(binary_under_test(), config, files)
+    }
+
+    /// As [`Server::start`], with further flags.
+    pub fn start_with(config: &str, files: &[(&str, &str)], flags: &[&str]) -> Server {
+        let mut server = Server::prepare(binary_under_test(), config, files);
+        server.flags.extend(flags.iter().map(ToString::to_string));
+        server.run();
+        server
     }
 
     /// Debian's Prometheus, ready.
@@ -44,7 +53,18 @@ impl Server {
         for (name, text) in files.iter().chain(&[("prometheus.yml", config.as_str())]) {
             std::fs::write(directory.path().join(name), text).expect("a file");
         }
-        Server { port, binary, daemon: None, directory }
+        Server { port, binary, daemon: None, directory, flags: Vec::new() }
+    }
+
+    /// Starts a second server beside this one, with these flags after the usual ones, and expects it to end by
+    /// itself: exit code and output.
+    pub fn fail_beside(&self, flags: &[&str]) -> (Option<i32>, String) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = |port: u16| format!("--web.listen-address=127.0.0.1:{port}");
+        let mut all: Vec<String> = self.flags().into_iter().filter(|f| *f != address(self.port)).collect();
+        all.push(address(free_port()));
+        all.extend(flags.iter().map(ToString::to_string));
+        Daemon::start(&self.binary, &all, directory.path()).wait()
     }
 
     /// Starts our server and expects it to end by itself: exit code and output.
@@ -64,6 +84,7 @@ impl Server {
         ];
         // `./test` runs these tests with the default number of workers, with one and with four.
         flags.extend(std::env::var("PERENNIAL_TEST_WORKERS").map(|n| format!("--live.workers={n}")));
+        flags.extend(self.flags.iter().cloned());
         flags
     }
 

@@ -7,10 +7,12 @@
 pub mod file;
 pub mod fixed;
 
+use crate::http_client::resolve;
 use crate::section::Section;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use storage::metrics::Metrics;
 use tokio::sync::watch;
@@ -96,6 +98,12 @@ impl DiscoveryConfig {
             format!("{key} is not supported by this build; job {job} will have no targets from it")
         };
         self.unsupported.iter().map(warn).collect()
+    }
+
+    /// Relative paths count from `dir` from now on.
+    pub fn resolve_paths(&mut self, dir: &Path) {
+        let files = self.file_sd_configs.iter_mut().flat_map(|config| &mut config.files);
+        files.for_each(|file| resolve(file, dir));
     }
 
     /// Checks what a mechanism can check without running; the text of the first problem.

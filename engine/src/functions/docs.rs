@@ -1,6 +1,6 @@
 //! The table as a page: `docs/promql-functions.md` is this function's answer, and a test keeps it so.
 
-use super::{Function, Kernel, Special, table};
+use super::{Function, Kernel, table};
 use crate::plan::Type;
 use std::fmt::Write as _;
 
@@ -44,7 +44,7 @@ fn word(t: Type) -> &'static str {
 }
 
 fn marks(f: &Function) -> String {
-    let not_yet = matches!(f.kernel, Kernel::Special(Special::NotYet));
+    let not_yet = matches!(f.kernel, Kernel::Special(special) if !special.has_operator());
     let marks = [(f.experimental, "experimental"), (f.keeps_name, "keeps the name"), (not_yet, "not yet")];
     marks.iter().filter(|(on, _)| *on).map(|(_, mark)| format!(" *{mark}*")).collect()
 }

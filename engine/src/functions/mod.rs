@@ -197,6 +197,19 @@ pub enum Special {
     NotYet,
 }
 
+impl Special {
+    /// Whether an operator computes it; the others parse, and are refused when a plan is cut into steps.
+    pub fn has_operator(self) -> bool {
+        use Special::*;
+        match self {
+            Absent | AbsentOverTime | Scalar | Vector | Sort | SortDesc | Timestamp | HistogramQuantile => {
+                true
+            }
+            HistogramQuantiles | HistogramFraction | SortByLabel | SortByLabelDesc | Info | NotYet => false,
+        }
+    }
+}
+
 /// A window function.
 #[derive(Copy, Clone, Debug)]
 pub struct WindowKernel {

@@ -8,10 +8,9 @@ use super::gather::GatherHost;
 use super::local::{LocalHost, owner};
 use super::message::Control;
 use super::tap::Waiting;
-use super::views::{Slots, physical_of};
+use super::views::Slots;
 use super::{LiveOptions, Sink, TapId, ViewId, ViewKind, ViewSpec, dataflow, time};
 use crate::limits::FEED_ITEMS;
-use crate::plan::Type;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -111,10 +110,7 @@ impl Live {
     /// Installs a view; it is full and current from the next tick on.
     /// Fails if the plan cannot stand (a matrix, a string).
     pub fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        if !matches!(view.plan.kind(), Type::Scalar | Type::Vector) {
-            return Err("only an instant vector or a scalar can stand".to_owned());
-        }
-        physical_of(&view).map_err(|e| e.0)?;
+        super::check(&view)?;
         let id = ViewId(self.0.next_id.fetch_add(1, Relaxed));
         let slots = match view.kind {
             ViewKind::Continuous => Slots::Always,

@@ -21,7 +21,7 @@ pub mod views;
 
 pub use handle::Live;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Type};
 use storage::model::{Labels, TimeMs};
 
 /// Identity of a standing plan.
@@ -60,6 +60,14 @@ pub struct ViewSpec {
     pub plan: Plan,
     /// When it is answered and where the answer goes.
     pub kind: ViewKind,
+}
+
+/// Whether a view can stand; the error says why not. [`Live::install`] refuses the same.
+pub fn check(view: &ViewSpec) -> Result<(), String> {
+    if !matches!(view.plan.kind(), Type::Scalar | Type::Vector) {
+        return Err("only an instant vector or a scalar can stand".to_owned());
+    }
+    views::physical_of(view).map(drop).map_err(|e| e.0)
 }
 
 /// When a view is answered and where its answer goes.

@@ -338,6 +338,9 @@ impl Lowering {
         args: &[Plan],
         depth: usize,
     ) -> Result<Place, LowerError> {
+        if !special.has_operator() {
+            return unsupported(format!("function {:?} is not supported yet", function.0.name));
+        }
         match special {
             Special::Absent => {
                 let input = self.lower(&args[0], depth + 1)?;
@@ -372,7 +375,7 @@ impl Lowering {
                 let (q, v) = (self.lower(&args[0], depth + 1)?, self.lower(&args[1], depth + 1)?);
                 Ok(self.collect(StepOp::HistogramQuantile, &[q, v]))
             }
-            _ => unsupported(format!("function {:?} is not supported yet", function.0.name)),
+            _ => unsupported(format!("function {:?} has no operator", function.0.name)),
         }
     }
 

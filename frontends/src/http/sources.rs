@@ -4,8 +4,8 @@
 //! Methods of [`Answers`], [`Catalog`], [`Views`] and [`Rules`] block: the handlers call them off the async runtime.
 
 use super::model::{DroppedTarget, Metadata, RuleGroup, RuntimeInfo, Target, WalReplay};
+use crate::views::Views;
 use bytes::Bytes;
-use engine::live::{Live, Sink, TapId, ViewId, ViewSpec};
 use engine::plan::Plan;
 use engine::query::{Answer, Querier, QueryError, QueryOptions};
 use futures::future::BoxFuture;
@@ -170,33 +170,6 @@ impl Catalog for Store {
 
     fn stats(&self, limit: usize) -> HeadStats {
         Store::stats(self, limit)
-    }
-}
-
-/// Who keeps plans standing.
-pub trait Views: Send + Sync {
-    /// Installs a view.
-    fn install(&self, view: ViewSpec) -> Result<ViewId, String>;
-    /// Removes a view and its taps.
-    fn remove(&self, view: ViewId);
-    /// Attaches a consumer: a snapshot first, then changes.
-    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId;
-    /// Detaches a consumer.
-    fn untap(&self, tap: TapId);
-}
-
-impl Views for Live {
-    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        Live::install(self, view)
-    }
-    fn remove(&self, view: ViewId) {
-        Live::remove(self, view);
-    }
-    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
-        Live::tap(self, view, sink)
-    }
-    fn untap(&self, tap: TapId) {
-        Live::untap(self, tap);
     }
 }
 

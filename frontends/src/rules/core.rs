@@ -381,7 +381,8 @@ fn owns(rule: &Rule, alert: &Labels) -> bool {
         && fixed.into_iter().all(|(name, value)| alert.get(name).unwrap_or("") == value)
 }
 
-fn view_of(group: &Group, rule: &Rule) -> ViewSpec {
+/// The standing plan of a rule.
+pub(super) fn view_of(group: &Group, rule: &Rule) -> ViewSpec {
     let kind = match rule.alert {
         Some(_) => ViewKind::Continuous,
         None => ViewKind::Recorded {

@@ -3,6 +3,7 @@
 //! [`parse`] turns the text of one file into [`Group`]s whose expressions are plans and whose templates are
 //! known to parse; [`load`] does so for all files. A fault names file, line, column and remedy.
 
+use super::core::view_of;
 use super::lint;
 use super::template;
 use super::yaml::{self, Fault};
@@ -214,19 +215,25 @@ impl Reader<'_> {
         }
         let query_offset = self.duration(&raw.query_offset, self.defaults.query_offset)?;
         self.check_labels(&raw.labels)?;
-        let mut rules = Vec::new();
-        for rule in raw.rules.unwrap_or_default() {
-            rules.push(self.rule(&raw.labels, rule)?);
-        }
-        Ok(Group {
+        let mut group = Group {
             file: self.file.to_owned(),
             name: raw.name.value,
             interval,
             query_offset,
             limit: raw.limit.unwrap_or(0),
             rhythm: raw.evaluation,
-            rules,
-        })
+            rules: Vec::new(),
+        };
+        for rule in raw.rules.unwrap_or_default() {
+            let place = rule.value.expr.as_ref().map_or(rule.referenced, |expr| expr.referenced);
+            let rule = self.rule(&raw.labels, rule)?;
+            engine::live::check(&view_of(&group, &rule)).map_err(|why| {
+                let what = format!("the expression cannot stand: {why}");
+                self.fault(place, what, "write it without that, or take the rule out")
+            })?;
+            group.rules.push(rule);
+        }
+        Ok(group)
     }
 
     fn rule(&mut self, group_labels: &Texts, raw: Spanned<RawRule>) -> Result<Rule, Fault> {

@@ -6,9 +6,10 @@
 use super::core::Core;
 use super::file::Group;
 use super::inbox::Inbox;
-use super::ports::{Notify, StateStore, Views};
+use super::ports::{Notify, StateStore};
 use super::snapshot::GroupSnapshot;
 use super::template::QueryFn;
+use crate::views::Views;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

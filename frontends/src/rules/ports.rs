@@ -1,35 +1,8 @@
 //! What the rules manager needs of the house, as traits: tests put small fakes behind them.
+//! Standing plans are [`crate::views`].
 
-use engine::live::{Live, Sink, TapId, ViewId, ViewSpec};
 use storage::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs};
 use storage::store::{Appended, Columns, GroupId, Store, StoreError, Tell};
-
-/// Standing plans: implemented by the live runtime.
-pub trait Views: Send + Sync {
-    /// Installs a view.
-    fn install(&self, view: ViewSpec) -> Result<ViewId, String>;
-    /// Removes a view and its taps.
-    fn remove(&self, view: ViewId);
-    /// Attaches a consumer.
-    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId;
-    /// Detaches a consumer.
-    fn untap(&self, tap: TapId);
-}
-
-impl Views for Live {
-    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        Live::install(self, view)
-    }
-    fn remove(&self, view: ViewId) {
-        Live::remove(self, view);
-    }
-    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
-        Live::tap(self, view, sink)
-    }
-    fn untap(&self, tap: TapId) {
-        Live::untap(self, tap);
-    }
-}
 
 /// Where the samples of alerts are written and read back: implemented by the store.
 pub trait StateStore: Send + Sync {

@@ -4,7 +4,7 @@
 //! finds it warm, and is then removed.
 
 use super::super::limits::{SUBSCRIBED_VIEWS, VIEW_LINGER};
-use super::super::sources::Views;
+use crate::views::Views;
 use engine::live::{Sink, TapId, ViewId, ViewKind, ViewSpec};
 use engine::plan::Plan;
 use parking_lot::Mutex;

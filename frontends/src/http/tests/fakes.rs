@@ -3,6 +3,7 @@
 use super::super::model::*;
 use super::super::sources::*;
 use super::super::{AppState, Settings};
+use crate::views::Views;
 use bytes::Bytes;
 use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
 use engine::plan::{Node, Number, Op, Plan, Selector, Span};

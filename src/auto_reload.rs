@@ -1,0 +1,75 @@
+//! `--config.auto-reload`: looks at the configuration's files now and then, and loads them when they have changed.
+//!
+//! What counts is what the files say, not when they were written. A configuration that cannot be used is tried again
+//! at every look, so the log keeps saying so until somebody mends it.
+
+use crate::admin::Control;
+use crate::config;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A number that changes when the configuration at `path`, or a rule file or scrape config file it names, does.
+pub fn checksum(path: &Path) -> u64 {
+    let mut hash = DefaultHasher::new();
+    let mut files = vec![path.to_path_buf()];
+    match config::load(path) {
+        Ok((config, _)) => {
+            files.extend(config.sources.into_iter().skip(1));
+            files.extend(config.rule_files);
+        }
+        // It names nothing then, and a change of the fault is a change.
+        Err(fault) => fault.to_string().hash(&mut hash),
+    }
+    for file in files {
+        std::fs::read(&file).map_err(|e| e.to_string()).hash(&mut hash);
+        file.hash(&mut hash);
+    }
+    hash.finish()
+}
+
+/// Looks every `interval`, for ever; `known` is the [`checksum`] of what was loaded last.
+pub async fn watch(control: Arc<Control>, path: PathBuf, mut known: u64, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let file = path.clone();
+        let Ok(current) = tokio::task::spawn_blocking(move || checksum(&file)).await else { continue };
+        if current != known {
+            tracing::info!("the configuration's files have changed");
+            // A failure is in the log and in the metrics.
+            if control.clone().reload().await.is_ok() {
+                known = current;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_is_named_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+        write("p.yml", "rule_files: ['r*.yml']\nscrape_config_files: [jobs.yml]\n");
+        write("r1.yml", "groups: []\n");
+        write("jobs.yml", "scrape_configs: []\n");
+        let mut seen = vec![checksum(&at("p.yml"))];
+        for (name, text) in [
+            ("r1.yml", "groups: []\n# more\n"),
+            ("r2.yml", "groups: []\n"),
+            ("jobs.yml", "scrape_configs: [{job_name: a}]\n"),
+            ("p.yml", "rule_files: [r1.yml]\n"),
+            ("p.yml", "rule_files: [r1.yml\n"),
+        ] {
+            write(name, text);
+            let sum = checksum(&at("p.yml"));
+            assert!(!seen.contains(&sum), "a change of {name} is not seen");
+            assert_eq!(sum, checksum(&at("p.yml")), "nothing changed");
+            seen.push(sum);
+        }
+    }
+}

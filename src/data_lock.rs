@@ -1,0 +1,69 @@
+//! The lock on the data directory: two servers that write one log damage it.
+//!
+//! An advisory lock of the operating system on `<data>/lock`. It goes with the process, also with a killed one; the
+//! file stays and means nothing by itself. It holds the process id, for people.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+/// Most that is read of another server's lock file, bytes: a process id is short.
+const PID_BYTES: u64 = 20;
+
+/// Holds the lock until it is dropped.
+pub struct DataLock {
+    _file: File,
+}
+
+impl DataLock {
+    /// Takes the lock of data directory `dir`, which is made if it is missing.
+    pub fn take(dir: &Path) -> Result<DataLock, String> {
+        let path = dir.join("lock");
+        let bad = |e: std::io::Error| {
+            format!(
+                "cannot lock the data directory: {}: {e}; choose another --storage.tsdb.path, or switch the lock off with --storage.tsdb.no-lockfile",
+                path.display()
+            )
+        };
+        std::fs::create_dir_all(dir).map_err(bad)?;
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(bad)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(dir, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(bad(error)),
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(bad)?;
+        Ok(DataLock { _file: file })
+    }
+}
+
+fn in_use(dir: &Path, file: &mut File) -> String {
+    let mut pid = String::new();
+    // Only the message is poorer without it.
+    let _ = file.take(PID_BYTES).read_to_string(&mut pid);
+    let by = match pid.trim() {
+        "" => "another server".to_owned(),
+        pid => format!("another server (process {pid})"),
+    };
+    format!(
+        "the data directory {} is in use by {by}; stop it, or choose another --storage.tsdb.path",
+        dir.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("not/yet/there");
+        let first = DataLock::take(&data).unwrap();
+        let refused = DataLock::take(&data).err().unwrap();
+        assert!(refused.contains(&format!("(process {})", std::process::id())), "{refused}");
+        drop(first);
+        assert!(DataLock::take(&data).is_ok());
+    }
+}
