@@ -1,5 +1,6 @@
 //! The server as its API administers it: configuration in force, reload, stop, what it says of itself.
 
+use crate::process::ProcessMetrics;
 use crate::server::{Loaded, Server, load_rules};
 use frontends::http::model::{RuntimeInfo, WalReplay};
 use frontends::http::sources::Admin;
@@ -22,6 +23,7 @@ pub struct Control {
     pub quit: Notify,
     reload_ok: Arc<Gauge>,
     reload_time: Arc<Gauge>,
+    process: ProcessMetrics,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -54,6 +56,7 @@ impl Control {
                 ok: true,
                 since: 0,
             }),
+            process: ProcessMetrics::new(&server.metrics, server.started),
             server,
             ready: AtomicBool::new(false),
             quit: Notify::new(),
@@ -171,6 +174,10 @@ impl Admin for AdminOf {
             godebug: env("GODEBUG"),
             storage_retention: server.flags.retention_time().map_or("15d".to_owned(), format_duration),
         }
+    }
+
+    fn collect(&self) {
+        self.0.process.collect();
     }
 
     fn wal_replay(&self) -> WalReplay {

@@ -12,6 +12,7 @@ mod embedded;
 mod flags;
 mod language;
 mod log;
+mod process;
 mod server;
 mod sources;
 mod writes;

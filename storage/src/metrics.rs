@@ -68,6 +68,8 @@ impl Histogram {
 enum Metric {
     Counter(Arc<Counter>),
     Gauge(Arc<Gauge>),
+    /// A counter of something measured elsewhere, with fractions.
+    Total(Arc<Gauge>),
     Histogram(Arc<Histogram>),
 }
 
@@ -93,6 +95,14 @@ impl Metrics {
     pub fn gauge(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Gauge> {
         match self.entry(name, help, labels, || Metric::Gauge(Arc::default())) {
             Metric::Gauge(g) => g,
+            _ => Arc::default(),
+        }
+    }
+
+    /// The counter `name` with these labels, of something that is counted elsewhere and may have fractions.
+    pub fn total(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Gauge> {
+        match self.entry(name, help, labels, || Metric::Total(Arc::default())) {
+            Metric::Total(g) => g,
             _ => Arc::default(),
         }
     }
@@ -133,7 +143,7 @@ impl Metrics {
         let mut out = String::new();
         for (name, family) in self.0.lock().iter() {
             let kind = match family.series.values().next() {
-                Some(Metric::Counter(_)) => "counter",
+                Some(Metric::Counter(_) | Metric::Total(_)) => "counter",
                 Some(Metric::Gauge(_)) => "gauge",
                 Some(Metric::Histogram(_)) => "histogram",
                 None => continue,
@@ -149,7 +159,7 @@ fn render_series(out: &mut String, name: &str, labels: &str, metric: &Metric) {
     let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
     match metric {
         Metric::Counter(c) => drop(writeln!(out, "{name}{braces} {}", c.get())),
-        Metric::Gauge(g) => drop(writeln!(out, "{name}{braces} {}", g.get())),
+        Metric::Gauge(g) | Metric::Total(g) => drop(writeln!(out, "{name}{braces} {}", g.get())),
         Metric::Histogram(h) => render_histogram(out, name, labels, &braces, h),
     }
 }

@@ -1,0 +1,59 @@
+//! The process as its own metrics describe it: `process_*` and `prometheus_build_info`, as Prometheus names them.
+
+use std::sync::Arc;
+use storage::metrics::{Gauge, Metrics};
+
+/// Gauges that are set when `/metrics` is asked for.
+pub struct ProcessMetrics {
+    cpu: Arc<Gauge>,
+    resident: Arc<Gauge>,
+    virtual_memory: Arc<Gauge>,
+    open_fds: Arc<Gauge>,
+    max_fds: Arc<Gauge>,
+    threads: Arc<Gauge>,
+}
+
+impl ProcessMetrics {
+    /// Registers the metrics; the process began at `started` (ms).
+    pub fn new(metrics: &Metrics, started: i64) -> ProcessMetrics {
+        let gauge = |name, help| metrics.gauge(name, help, &[]);
+        let start =
+            gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.");
+        start.set(started as f64 / 1000.0);
+        let version =
+            [("branch", "main"), ("goversion", ""), ("revision", ""), ("version", env!("CARGO_PKG_VERSION"))];
+        let help = "A metric with a constant '1' value labeled by version, revision, branch and goversion.";
+        metrics.gauge("prometheus_build_info", help, &version).set(1.0);
+        ProcessMetrics {
+            cpu: metrics.total(
+                "process_cpu_seconds_total",
+                "Total user and system CPU time spent in seconds.",
+                &[],
+            ),
+            resident: gauge("process_resident_memory_bytes", "Resident memory size in bytes."),
+            virtual_memory: gauge("process_virtual_memory_bytes", "Virtual memory size in bytes."),
+            open_fds: gauge("process_open_fds", "Number of open file descriptors."),
+            max_fds: gauge("process_max_fds", "Maximum number of open file descriptors."),
+            threads: gauge("process_threads", "Number of threads."),
+        }
+    }
+
+    /// Reads the operating system's figures. What cannot be read keeps its old value.
+    pub fn collect(&self) {
+        let Ok(process) = procfs::process::Process::myself() else { return };
+        if let Ok(stat) = process.stat() {
+            self.cpu.set((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64);
+            self.resident.set((stat.rss * procfs::page_size()) as f64);
+            self.virtual_memory.set(stat.vsize as f64);
+            self.threads.set(stat.num_threads as f64);
+        }
+        if let Ok(fds) = process.fd_count() {
+            self.open_fds.set(fds as f64);
+        }
+        if let Ok(limits) = process.limits()
+            && let procfs::process::LimitValue::Value(max) = limits.max_open_files.soft_limit
+        {
+            self.max_fds.set(max as f64);
+        }
+    }
+}
