@@ -6,6 +6,12 @@ pub const PLAN_DEPTH: usize = 1_000;
 pub const QUERY_SAMPLES: usize = 50_000_000;
 /// Steps that a value block of the query runtime holds: bounds memory, stays in cache.
 pub const BLOCK_STEPS: usize = 256;
+/// Batches that may wait for a worker between two ticks: beyond it the worker catches up from the store instead.
+pub const FEED_ITEMS: usize = 1 << 18;
+/// Rows of ended series that a window may keep beside as many living ones before everything is built anew.
+pub const DEAD_ROWS: usize = 4_096;
+/// How often dead rows are counted, ms of ticks.
+pub const SWEEP_MS: i64 = 60_000;
 /// Rounds of rules reading recorded rules inside one tick; a longer chain goes on in the next tick.
 pub const TICK_ROUNDS: u64 = 64;
 /// How often the last argument of a variadic function may be repeated beyond its signature: bounds the work

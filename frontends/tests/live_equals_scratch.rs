@@ -93,6 +93,8 @@ enum Step {
     Restart,
     /// The views are removed and installed again.
     Reinstall,
+    /// The live state is built anew at the next tick, as after much churn.
+    Rebuild,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -105,6 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (250_000..400_000i64).prop_map(|after| Step::Tick { after }),
         1 => Just(Step::Restart),
         1 => Just(Step::Reinstall),
+        1 => Just(Step::Rebuild),
     ]
 }
 
@@ -249,6 +252,7 @@ impl World {
                 self.live = start(&self.store, self.workers);
                 self.install();
             }
+            Step::Rebuild => self.live.rebuild(),
             Step::Reinstall => {
                 std::mem::take(&mut self.views).iter().for_each(|(_, _, id, _)| self.live.remove(*id));
                 self.install();

@@ -2,7 +2,8 @@
 //! that the test writes by hand, a remote-write client, and waiting with a deadline.
 //!
 //! The server under test is this package's binary. `PERENNIAL_UNDER_TEST=/usr/bin/prometheus` puts another
-//! server in its place: the way to check the tests themselves. Read next: [`daemon`], [`server`].
+//! server in its place: the way to check the tests themselves. `PERENNIAL_TEST_WORKERS=4` sets the number of
+//! workers of its live runtime. Read next: [`daemon`], [`server`].
 
 pub mod compare;
 pub mod daemon;

@@ -82,6 +82,8 @@ impl Server {
             "--web.enable-remote-write-receiver".into(),
             "--web.enable-lifecycle".into(),
         ];
+        // `./test` runs these tests with the default number of workers, with one and with four.
+        flags.extend(std::env::var("PERENNIAL_TEST_WORKERS").map(|n| format!("--live.workers={n}")));
         flags.extend(self.flags.iter().cloned());
         flags
     }

@@ -32,20 +32,25 @@ pub struct Inputs {
     pub control: Handle<LiveTime, Control>,
 }
 
-/// Builds the dataflow. `done(t)` is called when this worker has finished the tick at `t`.
-pub fn build(
-    worker: &mut Worker,
-    local: LocalHost,
-    gather: GatherHost,
-    done: impl Fn(TimeMs) + 'static,
-) -> Inputs {
+/// What the dataflow tells the handle.
+pub struct Reports {
+    /// This worker has finished the tick at that time.
+    pub done: Box<dyn Fn(TimeMs)>,
+    /// Ended series have piled up: a rebuild is due.
+    pub garbage: Box<dyn Fn()>,
+}
+
+/// Builds the dataflow.
+pub fn build(worker: &mut Worker, local: LocalHost, gather: GatherHost, reports: Reports) -> Inputs {
+    let Reports { done, garbage } = reports;
     let peers = worker.peers();
     worker.dataflow::<LiveTime, _, _>(|scope| {
         let (samples, sample_stream) = scope.new_input::<Samples>();
         let (control, control_stream) = scope.new_input::<Control>();
         let control_stream = control_stream.broadcast();
         let (handle, feedback) = scope.feedback::<Vec<Samples>>(1);
-        let deltas = local_operator(scope, local, peers, sample_stream, control_stream.clone(), feedback);
+        let deltas =
+            local_operator(scope, (local, garbage), peers, sample_stream, control_stream.clone(), feedback);
         gather_operator(scope, gather, deltas, control_stream, done).connect_loop(handle);
         Inputs { samples, control }
     })
@@ -96,7 +101,7 @@ fn upper(frontier: &MutableAntichain<LiveTime>) -> LiveTime {
 
 fn local_operator<'scope>(
     scope: Scope<'scope, LiveTime>,
-    mut host: LocalHost,
+    (mut host, garbage): (LocalHost, Box<dyn Fn()>),
     peers: usize,
     samples: StreamVec<'scope, LiveTime, Samples>,
     control: StreamVec<'scope, LiveTime, Control>,
@@ -135,7 +140,9 @@ fn local_operator<'scope>(
                 let mut deltas = host.round(t, round);
                 cap.downgrade(&now);
                 handle.session(&*cap).give_container(&mut deltas);
-                ticks.round_done();
+                if ticks.round_done().is_some_and(|t| host.is_garbage(t)) {
+                    garbage();
+                }
             }
             cap.downgrade(&ticks.next(inputs));
         }
@@ -153,6 +160,7 @@ fn begin(ticks: &mut Ticks, host: &mut LocalHost) -> bool {
         match message {
             Control::Install(id, spec) => host.install(id, spec, t),
             Control::Remove(id) => host.remove(id),
+            Control::Rebuild => host.rebuild(t),
             Control::Tap(..) | Control::Untap(_) | Control::Tick(_) => {}
         }
     }
@@ -225,6 +233,7 @@ fn gather_round(
             match message {
                 Control::Install(id, spec) => host.install(id, spec),
                 Control::Remove(id) => recorded.extend(host.remove(id, t)),
+                Control::Rebuild => host.rebuild(),
                 Control::Tap(view, tap) => host.tap(view, tap),
                 Control::Untap(tap) => host.untap(tap),
                 Control::Tick(_) => {}

@@ -84,9 +84,21 @@ pub fn spawn(
 
 impl Driver {
     fn run(mut self) {
-        let mut arrived: Option<TimeMs> = None;
+        let (mut arrived, mut idle): (Option<TimeMs>, bool) = (None, false);
         loop {
+            if self.live.is_idle() {
+                // Cost follows change: nothing stands, nothing ticks.
+                idle = true;
+                if self.alarm.wait(self.options.idle_tick, true) {
+                    return;
+                }
+                self.alarm.rung.store(false, SeqCst);
+                continue;
+            }
             let now = self.clock.now();
+            if std::mem::take(&mut idle) {
+                arrived = Some(now);
+            }
             if arrived.is_none() && self.alarm.rung.load(SeqCst) {
                 arrived = Some(now);
             }

@@ -78,7 +78,15 @@ impl GatherHost {
     /// Installs a view.
     pub fn install(&mut self, id: ViewId, spec: ViewSpec) {
         let recorder = Recorder::new(&spec.name, &spec.kind);
-        let Ok(added) = self.views.install(id, spec) else { return };
+        if self.add_steps(id, spec) {
+            let twins = self.twins(id);
+            self.states.insert(id, State { taps: Taps::default(), recorder, twins });
+        }
+    }
+
+    /// Adds a view's steps; whether this worker owns it.
+    fn add_steps(&mut self, id: ViewId, spec: ViewSpec) -> bool {
+        let Ok(added) = self.views.install(id, spec) else { return false };
         for step in added.gather {
             let Some(step_ref) = self.views.gather.step(step) else { continue };
             self.stage.add(step_ref);
@@ -86,10 +94,30 @@ impl GatherHost {
                 self.ports.insert(local, Port::new(step));
             }
         }
-        let Some(view) = self.views.all.get(&id).filter(|view| view.owner == self.worker) else { return };
-        let root = self.views.gather.step(view.root);
-        let twins = root.is_some_and(|step| matches!(step.op, StepOp::Port(_))).then(Twins::default);
-        self.states.insert(id, State { taps: Taps::default(), recorder, twins });
+        self.views.all.get(&id).is_some_and(|view| view.owner == self.worker)
+    }
+
+    /// A check for equal labels, for a view whose answer comes straight out of a port.
+    fn twins(&self, id: ViewId) -> Option<Twins> {
+        let root = self.views.all.get(&id).and_then(|view| self.views.gather.step(view.root));
+        root.is_some_and(|step| matches!(step.op, StepOp::Port(_))).then(Twins::default)
+    }
+
+    /// Builds everything anew; see [`super::local::LocalHost::rebuild`]. Consumers get a fresh snapshot.
+    pub fn rebuild(&mut self) {
+        let (views, specs) = self.views.restart();
+        self.views = views;
+        self.stage = Stage::default();
+        self.ports.clear();
+        for (id, spec) in specs {
+            self.add_steps(id, spec);
+            let twins = self.twins(id);
+            if let Some(state) = self.states.get_mut(&id) {
+                state.taps.restart();
+                state.recorder.iter_mut().for_each(Recorder::restart);
+                state.twins = twins;
+            }
+        }
     }
 
     /// Removes a view; returns the stale markers of its recorded series.

@@ -10,10 +10,11 @@ use super::message::Control;
 use super::tap::Waiting;
 use super::views::Slots;
 use super::{LiveOptions, Sink, TapId, ViewId, ViewKind, ViewSpec, dataflow, time};
+use crate::limits::FEED_ITEMS;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::Thread;
 use storage::clock::Clock;
@@ -47,6 +48,13 @@ struct Inner {
     finished: Mutex<Vec<TimeMs>>,
     changed: Condvar,
     alarm: Arc<Alarm>,
+    /// Batches on their way to each worker.
+    queued: Vec<AtomicUsize>,
+    /// The next tick begins with a rebuild.
+    rebuild: AtomicBool,
+    rebuilds: Arc<Counter>,
+    /// Number of views, ahead of the workers: counted before a view is installed, and until it is removed.
+    standing: AtomicUsize,
     views: Arc<Gauge>,
     ticks: Arc<Counter>,
 }
@@ -81,6 +89,14 @@ impl Live {
             finished: Mutex::new(vec![TimeMs::MIN; count]),
             changed: Condvar::new(),
             alarm: Arc::new(Alarm::default()),
+            queued: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+            rebuild: AtomicBool::new(false),
+            rebuilds: metrics.counter(
+                "perennial_rebuilds_total",
+                "Times the state of all views was built anew from the store.",
+                &[],
+            ),
+            standing: AtomicUsize::new(0),
             views: metrics.gauge("perennial_views", "Plans that stand.", &[]),
             ticks: metrics.counter("perennial_ticks_total", "Ticks of the live runtime.", &[]),
         });
@@ -101,6 +117,7 @@ impl Live {
             ViewKind::Recorded { interval, offset, .. } => Slots::Every(interval.max(1), offset),
         };
         self.0.slots.lock().insert(id, slots);
+        self.0.standing.fetch_add(1, SeqCst);
         self.0.views.add(1.0);
         self.enqueue(Control::Install(id, view));
         Ok(id)
@@ -109,6 +126,7 @@ impl Live {
     /// Removes a view and its taps. A recorded view's series end with stale markers.
     pub fn remove(&self, view: ViewId) {
         if self.0.slots.lock().remove(&view).is_some() {
+            self.0.standing.fetch_sub(1, SeqCst);
             self.0.views.add(-1.0);
             self.enqueue(Control::Remove(view));
         }
@@ -132,6 +150,17 @@ impl Live {
         self.0.alarm.ring();
     }
 
+    /// Makes the next tick build the state of all views anew from the store.
+    pub fn rebuild(&self) {
+        self.0.rebuild.store(true, SeqCst);
+        self.0.alarm.ring();
+    }
+
+    /// Whether there is nothing to keep current: no view, and no word of one.
+    pub fn is_idle(&self) -> bool {
+        self.0.standing.load(SeqCst) == 0 && self.0.queue.lock().is_empty()
+    }
+
     /// The distinct schedules of all views.
     pub fn schedules(&self) -> Vec<(i64, i64)> {
         let mut schedules: Vec<(i64, i64)> = Vec::new();
@@ -148,6 +177,10 @@ impl Live {
     /// Runs the tick at `t` and waits until all workers have finished it. Ticks must ascend.
     pub fn tick(&self, t: TimeMs) {
         let mut control = std::mem::take(&mut *self.0.queue.lock());
+        if self.0.rebuild.swap(false, SeqCst) {
+            self.0.rebuilds.inc();
+            control.insert(0, Control::Rebuild);
+        }
         control.push(Control::Tick(t));
         self.0.ticks.inc();
         for (i, worker) in self.0.workers.iter().enumerate() {
@@ -183,8 +216,18 @@ struct Inlet(Arc<Inner>);
 
 impl Feed for Inlet {
     fn push(&self, item: FeedItem) {
+        // Without views nobody reads it; a view that comes later is filled from the store, where it is already.
+        if self.0.standing.load(SeqCst) == 0 {
+            return;
+        }
         let worker = owner(item.shard, self.0.workers.len());
-        let _ = self.0.workers[worker].send(ToWorker::Samples(item));
+        if self.0.queued[worker].fetch_add(1, Relaxed) < FEED_ITEMS {
+            let _ = self.0.workers[worker].send(ToWorker::Samples(item));
+        } else {
+            // The queue is bounded and the caller must not wait: what is not queued is read from the store.
+            self.0.queued[worker].fetch_sub(1, Relaxed);
+            self.0.rebuild.store(true, SeqCst);
+        }
         self.0.alarm.ring();
     }
 }
@@ -223,21 +266,34 @@ fn start_workers(
         let Some(receiver) = receivers.lock()[index].take() else { return };
         let local = LocalHost::new(index, count, store.clone(), lookback, local_counters.clone());
         let gather = GatherHost::new(index, count, store.clone(), inner.waiting.clone(), counters.clone());
-        let done = {
-            let inner = Arc::downgrade(&inner);
-            move |t: TimeMs| {
-                let Some(inner) = inner.upgrade() else { return };
-                inner.finished.lock()[index] = t;
-                inner.changed.notify_all();
-            }
-        };
-        let inputs = dataflow::build(worker, local, gather, done);
-        work(worker, inputs, &receiver);
+        let inputs = dataflow::build(worker, local, gather, reports(&inner, index));
+        work(worker, inputs, &receiver, &inner.queued[index]);
     })
 }
 
+fn reports(inner: &Arc<Inner>, index: usize) -> dataflow::Reports {
+    let (finished, garbage) = (Arc::downgrade(inner), Arc::downgrade(inner));
+    dataflow::Reports {
+        done: Box::new(move |t| {
+            let Some(inner) = finished.upgrade() else { return };
+            inner.finished.lock()[index] = t;
+            inner.changed.notify_all();
+        }),
+        garbage: Box::new(move || {
+            if let Some(inner) = garbage.upgrade() {
+                inner.rebuild.store(true, SeqCst);
+            }
+        }),
+    }
+}
+
 /// Feeds a worker's dataflow until it is told to stop. Samples belong to the tick that follows them.
-fn work(worker: &mut Worker, mut inputs: dataflow::Inputs, receiver: &Receiver<ToWorker>) {
+fn work(
+    worker: &mut Worker,
+    mut inputs: dataflow::Inputs,
+    receiver: &Receiver<ToWorker>,
+    queued: &AtomicUsize,
+) {
     let mut samples = Vec::new();
     loop {
         match receiver.try_recv() {
@@ -245,6 +301,7 @@ fn work(worker: &mut Worker, mut inputs: dataflow::Inputs, receiver: &Receiver<T
             Ok(ToWorker::Tick(t, control)) => {
                 inputs.samples.advance_to(time::at(t, 0));
                 inputs.control.advance_to(time::at(t, 0));
+                queued.fetch_sub(samples.len(), Relaxed);
                 samples.drain(..).for_each(|item| inputs.samples.send(item));
                 control.into_iter().for_each(|message| inputs.control.send(message));
                 inputs.samples.advance_to(time::at(t + 1, 0));

@@ -8,6 +8,7 @@ use super::message::PortDelta;
 use super::ring::{Ring, Route, series_of};
 use super::views::Views;
 use super::{ViewId, ViewSpec};
+use crate::limits::SWEEP_MS;
 use crate::operators::stage::Stage;
 use crate::operators::{Changed, Output};
 use crate::plan::physical::{Leaf, Source, StepId, StepOp};
@@ -29,6 +30,8 @@ pub struct LocalHost {
     rings: RingTable,
     rows_touched: Arc<Counter>,
     without_past: Arc<Counter>,
+    /// When dead rows were last counted.
+    swept: TimeMs,
 }
 
 /// Which selector has which ring number, the same in every shard.
@@ -86,6 +89,7 @@ impl LocalHost {
             rings: RingTable::default(),
             rows_touched,
             without_past,
+            swept: 0,
         }
     }
 
@@ -133,6 +137,26 @@ impl LocalHost {
                 self.shards.iter_mut().for_each(|shard| shard.drop_ring(freed));
             }
         }
+    }
+
+    /// Builds everything anew from the store, without what has ended. Step numbers begin again, on all workers alike.
+    pub fn rebuild(&mut self, t: TimeMs) {
+        let (views, specs) = self.views.restart();
+        self.views = views;
+        self.rings = RingTable::default();
+        self.shards.iter_mut().for_each(|shard| *shard = Shard::new(shard.shard));
+        for (id, spec) in specs {
+            self.install(id, spec, t);
+        }
+    }
+
+    /// Whether ended series have piled up. Looks about once a minute of ticks.
+    pub fn is_garbage(&mut self, t: TimeMs) -> bool {
+        if t - self.swept < SWEEP_MS {
+            return false;
+        }
+        self.swept = t;
+        self.shards.iter().flat_map(|shard| shard.rings.iter().flatten()).any(|ring| ring.is_garbage(t))
     }
 
     /// Takes samples of a shard this worker owns. `t`: the tick they belong to.

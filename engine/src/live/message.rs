@@ -16,6 +16,8 @@ pub enum Control {
     Tap(ViewId, TapId),
     /// No consumer any more.
     Untap(TapId),
+    /// Build the state of all views anew, from the store: ended series have piled up, or samples were not queued.
+    Rebuild,
     /// Evaluate at this time. `due` views are those whose slot it is, continuous ones always.
     Tick(TimeMs),
 }

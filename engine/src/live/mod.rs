@@ -95,7 +95,7 @@ pub enum ViewKind {
 /// What a tap is told. Per key and time: in order, once, no gap; one event per tick.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TapEvent {
-    /// The whole answer at `t`; always first.
+    /// The whole answer at `t`: always first, and again where the runtime had to start anew.
     Snapshot {
         /// The tick.
         t: TimeMs,

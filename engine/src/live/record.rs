@@ -76,6 +76,12 @@ impl Recorder {
         self.store(t - self.query_offset, values, store)
     }
 
+    /// Rows have new numbers; the series keep their columns.
+    pub fn restart(&mut self) {
+        self.rows = 0;
+        self.places.clear();
+    }
+
     /// Ends all series: the rule is gone.
     pub fn end(&mut self, t: TimeMs, store: &Store) -> Vec<FeedItem> {
         let absent =

@@ -5,6 +5,7 @@
 //! columns of a block. Series that come alone have a block of their own. Two windows over one selector
 //! share its ring; it is as long as the longest of them.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use storage::model::value::{ABSENT, is_absent, is_sample};
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
@@ -32,8 +33,9 @@ pub struct Column {
     pub last_gap: TimeMs,
     /// Time of the newest sample that is below its predecessor: windows that begin there have no reset.
     pub last_reset: TimeMs,
-    /// The newest sample's value; NaN before the first.
+    /// The newest sample's value, and its time.
     last: f64,
+    newest: TimeMs,
 }
 
 impl Column {
@@ -44,6 +46,7 @@ impl Column {
             last_gap: clock.last().copied().unwrap_or(TimeMs::MIN),
             last_reset: TimeMs::MIN,
             last: f64::NEG_INFINITY,
+            newest: TimeMs::MIN,
         }
     }
 
@@ -59,11 +62,12 @@ impl Column {
             self.last_gap = t;
             return;
         }
-        // Not "<": a NaN on either side makes the kernels look for themselves.
-        if !(v >= self.last) {
+        // A NaN on either side makes the kernels look for themselves.
+        if v.partial_cmp(&self.last).is_none_or(Ordering::is_lt) {
             self.last_reset = t;
         }
         self.last = v;
+        self.newest = t;
     }
 }
 
@@ -185,6 +189,13 @@ impl Ring {
     /// Whether an item is in already because the fill saw it.
     pub fn has(&self, seq: u64) -> bool {
         seq <= self.filled
+    }
+
+    /// Whether ended series outnumber the living ones by far.
+    pub fn is_garbage(&self, t: TimeMs) -> bool {
+        let columns = self.blocks.iter().flat_map(|block| &block.columns);
+        let living = columns.filter(|column| column.newest >= t - self.retention).count();
+        self.labels.len() > 2 * living + crate::limits::DEAD_ROWS
     }
 
     /// Bytes held.

@@ -32,6 +32,13 @@ impl Taps {
         self.taps.retain(|(tap, ..)| *tap != id);
     }
 
+    /// Rows have new numbers: everyone is greeted again.
+    pub fn restart(&mut self) {
+        self.shown.clear();
+        self.version = 0;
+        self.taps.iter_mut().for_each(|(.., greeted)| *greeted = false);
+    }
+
     /// Whether anyone listens.
     pub fn is_empty(&self) -> bool {
         self.taps.is_empty()

@@ -104,6 +104,12 @@ impl Views {
         }
     }
 
+    /// An empty table of the same worker, and what stood in this one, in order.
+    pub fn restart(&self) -> (Views, Vec<(ViewId, ViewSpec)>) {
+        let specs = self.all.iter().map(|(id, view)| (*id, view.spec.clone())).collect();
+        (Views::new(self.worker, self.peers), specs)
+    }
+
     /// Installs a view.
     pub fn install(&mut self, id: ViewId, spec: ViewSpec) -> Result<Added, LowerError> {
         let physical = physical_of(&spec)?;

@@ -156,7 +156,8 @@ fn whole(param: f64) -> Result<usize, EvalError> {
     if param.is_nan() {
         return Err(EvalError("Parameter value is NaN".to_owned()));
     }
-    if param >= 9.223_372_036_854_775_8e18 || param <= -9.223_372_036_854_776e18 {
+    const INT64: f64 = (1u64 << 63) as f64;
+    if param >= INT64 || param <= -INT64 {
         let side = if param > 0.0 { "over" } else { "under" };
         return Err(EvalError(format!("Scalar value {param} {side}flows int64")));
     }

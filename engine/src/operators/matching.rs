@@ -215,7 +215,7 @@ fn result_labels(
         return if matching.on {
             many.filter(|n| matching.labels.iter().any(|l| l == n))
         } else {
-            many.filter(|n| !(drop_name && n == METRIC_NAME) && !matching.labels.iter().any(|l| l == n))
+            many.filter(|n| (!drop_name || n != METRIC_NAME) && !matching.labels.iter().any(|l| l == n))
         };
     }
     let mut builder: LabelsBuilder = many.to_builder();

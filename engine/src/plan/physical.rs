@@ -296,7 +296,7 @@ impl Lowering {
             }
             Kernel::Relabel(_) => {
                 let input = self.lower(&args[0], depth + 1)?;
-                let texts = args[1..].iter().map(|a| text_of(a)).collect::<Result<Vec<_>, _>>()?;
+                let texts = args[1..].iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
                 Ok(self.place(StepOp::Relabel(function, texts), &[input]))
             }
             Kernel::Special(special) => self.lower_special(function, special, args, depth),

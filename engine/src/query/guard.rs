@@ -29,6 +29,7 @@ impl Guard {
     }
 
     /// Fails when the query must stop.
+    #[allow(clippy::disallowed_methods, reason = "as above")]
     pub fn check(&self) -> Result<(), QueryError> {
         if self.cancel.load(Relaxed) {
             return Err(QueryError::Canceled("query was canceled in expression evaluation".to_owned()));
