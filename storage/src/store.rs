@@ -58,10 +58,8 @@ impl Store {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
-        let (history, bad_blocks) = blocks::BlockHistory::open(&options.dir, disk.clone())?;
-        let (store, mut replay) = Store::open_with(options, disk, metrics, Some(Arc::new(history)))?;
-        replay.damage.extend(bad_blocks);
-        Ok((store, replay))
+        let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
+        Store::open_with(options, disk, metrics, Some(Arc::new(history)))
     }
 
     /// As [`Store::open`], with this history behind the head; without one, nothing ever leaves the head.

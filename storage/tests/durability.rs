@@ -1,4 +1,5 @@
 //! What the store promises when it is killed, when its log is damaged, and when the disk fails.
+#![allow(clippy::disallowed_methods, reason = "real threads write the log here: the tests wait for them")]
 
 use parking_lot::Mutex;
 use std::io;

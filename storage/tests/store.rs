@@ -23,16 +23,31 @@ fn options(dir: &std::path::Path) -> Options {
 
 /// With blocks in memory, or real ones.
 fn open(dir: &std::path::Path, history: Option<&Arc<Past>>) -> Arc<Store> {
-    let disk = Arc::new(OsDisk);
+    let (disk, metrics) = (Arc::new(OsDisk), Metrics::default());
     let (store, replay) = match history.cloned() {
-        None => Store::open(options(dir), disk, &Metrics::default()),
-        Some(past) => {
-            Store::open_with(options(dir), disk, &Metrics::default(), Some(past as Arc<dyn History>))
-        }
+        None => Store::open(options(dir), disk, &metrics),
+        Some(past) => Store::open_with(options(dir), disk, &metrics, Some(past as Arc<dyn History>)),
     }
     .unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
+    assert_eq!(damaged_blocks(&metrics), 0.0);
     store
+}
+
+fn damaged_blocks(metrics: &Metrics) -> f64 {
+    metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get()
+}
+
+#[test]
+fn a_damaged_block_is_left_out_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let block = dir.path().join("blocks/0_10000_0123456789abcdef");
+    std::fs::create_dir_all(&block).unwrap();
+    std::fs::write(block.join("meta.json"), "{").unwrap();
+    let metrics = Metrics::default();
+    Store::open(options(dir.path()), Arc::new(OsDisk), &metrics).unwrap();
+    assert_eq!(damaged_blocks(&metrics), 1.0);
+    assert!(block.exists(), "it stays for whoever can mend it");
 }
 
 /// Blocks kept in memory.

@@ -3,9 +3,9 @@
 use super::{Function, Kernel, Relabel};
 use crate::limits::REPEATED_ARGUMENTS;
 use crate::plan::Type::{Text, Vector};
-use regex::{Captures, Regex};
+use regex::Regex;
 use storage::model::labels::METRIC_NAME;
-use storage::model::regex::AnchoredRegex;
+use storage::model::regex::{AnchoredRegex, expand};
 use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 /// The family's entries.
@@ -168,44 +168,6 @@ fn with(labels: &Labels, name: &str, value: String) -> Labels {
     builder.set(name, value).build()
 }
 
-/// Go's `Regexp.Expand`: `$name`, `${name}`, `$$`; what is none of them stays as it is, an unknown or
-/// unmatched group is empty, and a name takes as many letters, digits and underscores as follow.
-fn expand(template: &str, captures: &Captures) -> String {
-    let (mut out, mut rest) = (String::with_capacity(template.len()), template);
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else if let Some((name, after)) = variable(rest) {
-            out.push_str(group(name, captures));
-            rest = after;
-        } else {
-            out.push('$');
-        }
-    }
-    out + rest
-}
-
-/// The name at the start of `text`, bare or in braces, and what follows it.
-fn variable(text: &str) -> Option<(&str, &str)> {
-    let (inner, braced) = text.strip_prefix('{').map_or((text, false), |inner| (inner, true));
-    let end = inner.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(inner.len());
-    let (name, after) = inner.split_at(end);
-    let after = if braced { after.strip_prefix('}')? } else { after };
-    (!name.is_empty()).then_some((name, after))
-}
-
-fn group<'a>(name: &str, captures: &Captures<'a>) -> &'a str {
-    let numeric = name.bytes().all(|b| b.is_ascii_digit()) && (name.len() == 1 || !name.starts_with('0'));
-    let found = match name.parse::<usize>() {
-        Ok(index) if numeric => captures.get(index),
-        _ => captures.name(name),
-    };
-    found.map_or("", |m| m.as_str())
-}
-
 /// The labels of the one sample that stands for an empty vector: those which the selector pins.
 ///
 /// In the order of the matchers, the first equality sets its label; any later matcher on the same label
@@ -241,6 +203,7 @@ mod tests {
             ("dst", "$1", "src", "source-value-(.*)", r#"dst="10""#),
             ("dst", "${1}x", "src", "source-value-(.*)", r#"dst="10x""#),
             ("dst", "$1x", "src", "source-value-(.*)", ""), // the group named 1x
+            ("dst", "$1x", "src", "source-(?P<1x>.*)", r#"dst="value-10""#),
             ("dst", "[$w]$$", "src", "(?P<w>.*)", r#"dst="[source-value-10]$""#),
             ("dst", "$", "src", ".*", r#"dst="$""#),
             ("dst", "${1", "src", ".*", r#"dst="${1""#),

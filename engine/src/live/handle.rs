@@ -243,11 +243,18 @@ fn start_workers(
     count: usize,
 ) -> Result<WorkerGuards<()>, String> {
     let receivers: Receivers = Arc::new(Mutex::new(receivers.into_iter().map(Some).collect()));
-    let rows = metrics.counter(
-        "perennial_tick_rows_touched_total",
-        "Rows of windows and selectors that ticks looked at.",
-        &[],
-    );
+    let local_counters = [
+        metrics.counter(
+            "perennial_tick_rows_touched_total",
+            "Rows of windows and selectors that ticks looked at.",
+            &[],
+        ),
+        metrics.counter(
+            "perennial_views_without_past_total",
+            "Selectors of views that started without their past, as the store could not be read.",
+            &[],
+        ),
+    ];
     let counters = [
         metrics.counter("perennial_view_evaluations_total", "Evaluations of views.", &[]),
         metrics.counter("perennial_view_evaluation_failures_total", "Evaluations of views that failed.", &[]),
@@ -257,7 +264,7 @@ fn start_workers(
         let _fail_stop = FailStop;
         let index = worker.index();
         let Some(receiver) = receivers.lock()[index].take() else { return };
-        let local = LocalHost::new(index, count, store.clone(), lookback, rows.clone());
+        let local = LocalHost::new(index, count, store.clone(), lookback, local_counters.clone());
         let gather = GatherHost::new(index, count, store.clone(), inner.waiting.clone(), counters.clone());
         let inputs = dataflow::build(worker, local, gather, reports(&inner, index));
         work(worker, inputs, &receiver, &inner.queued[index]);

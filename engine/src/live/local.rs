@@ -29,6 +29,7 @@ pub struct LocalHost {
     shards: Vec<Shard>,
     rings: RingTable,
     rows_touched: Arc<Counter>,
+    without_past: Arc<Counter>,
     /// When dead rows were last counted.
     swept: TimeMs,
 }
@@ -70,13 +71,14 @@ struct Sent {
 }
 
 impl LocalHost {
-    /// The host of worker `worker` of `peers`.
+    /// The host of worker `worker` of `peers`. The counters: rows that evaluations looked at; leaves that started
+    /// without their past.
     pub fn new(
         worker: usize,
         peers: usize,
         store: Arc<Store>,
         lookback: i64,
-        rows_touched: Arc<Counter>,
+        [rows_touched, without_past]: [Arc<Counter>; 2],
     ) -> LocalHost {
         let shards = (0..SHARDS).filter(|s| owner(*s, peers) == worker).map(Shard::new).collect();
         LocalHost {
@@ -86,6 +88,7 @@ impl LocalHost {
             shards,
             rings: RingTable::default(),
             rows_touched,
+            without_past,
             swept: 0,
         }
     }
@@ -106,9 +109,13 @@ impl LocalHost {
     fn add_leaf(&mut self, step: StepId, source: &Source, leaf: &Leaf, t: TimeMs) {
         let ring = self.rings.acquire(&source.matchers);
         let retention = leaf.reach(self.lookback) + source.offset + SLACK;
+        let mut complete = true;
         for shard in &mut self.shards {
-            shard.ensure_ring(&self.store, ring, &source.matchers, t, retention);
+            complete &= shard.ensure_ring(&self.store, ring, &source.matchers, t, retention);
             shard.leaves.insert(step, LeafState::new(source.clone(), leaf.clone(), ring, self.lookback));
+        }
+        if !complete {
+            self.without_past.inc();
         }
     }
 
@@ -244,17 +251,26 @@ impl Shard {
         }
     }
 
-    /// Makes ring number `ring` reach back far enough, from the store if it does not yet.
-    fn ensure_ring(&mut self, store: &Store, ring: usize, matchers: &[Matcher], t: TimeMs, retention: i64) {
+    /// Makes ring number `ring` reach back far enough, from the store if it does not yet; `false`: the store could
+    /// not be read, and the ring begins now.
+    fn ensure_ring(
+        &mut self,
+        store: &Store,
+        ring: usize,
+        matchers: &[Matcher],
+        t: TimeMs,
+        retention: i64,
+    ) -> bool {
         if self.rings.len() <= ring {
             self.rings.resize_with(ring + 1, || None);
         }
         let state = self.rings[ring].get_or_insert_with(|| Ring::new(matchers.to_vec()));
         let fresh = state.retention() == 0;
         if state.retention() >= retention {
-            return;
+            return true;
         }
-        if let Err(error) = state.fill(store, self.shard, t, retention) {
+        let filled = state.fill(store, self.shard, t, retention);
+        if let Err(error) = &filled {
             tracing::error!(shard = self.shard, %error, "a view starts without its past: the store cannot be read");
         }
         if fresh {
@@ -265,6 +281,7 @@ impl Shard {
         }
         self.leaves.values_mut().filter(|leaf| leaf.ring == ring).for_each(LeafState::reset);
         self.forget_routes();
+        filled.is_ok()
     }
 
     fn drop_ring(&mut self, ring: usize) {

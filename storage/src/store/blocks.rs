@@ -5,6 +5,7 @@ use super::options::StoreError;
 use super::selection::Part;
 use crate::block::{BlockSeries, BlockSeriesHandle, Blocks, write_block};
 use crate::disk::Disk;
+use crate::metrics::Metrics;
 use crate::model::{Matcher, TimeMs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,11 +18,15 @@ pub struct BlockHistory {
 }
 
 impl BlockHistory {
-    /// Opens the blocks in `data/blocks`; the second result names those that are damaged and left out.
-    pub fn open(data: &Path, disk: Arc<dyn Disk>) -> Result<(BlockHistory, Vec<String>), StoreError> {
+    /// Opens the blocks in `data/blocks`. Those that are damaged are left out: answers miss their samples, so they
+    /// are an error in the log, and counted.
+    pub fn open(data: &Path, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<BlockHistory, StoreError> {
         let dir = data.join("blocks");
         let (blocks, damage) = Blocks::open(&dir)?;
-        Ok((BlockHistory { disk, dir, blocks }, damage))
+        damage.iter().for_each(|line| tracing::error!("{line}"));
+        let help = "Blocks that were damaged at start and are left out of answers.";
+        metrics.gauge("prometheus_tsdb_blocks_damaged", help, &[]).set(damage.len() as f64);
+        Ok(BlockHistory { disk, dir, blocks })
     }
 }
 

@@ -20,9 +20,12 @@ use storage::store::{Appended, Columns, GroupId, StoreError};
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 
+/// A view and its consumers.
+type Standing = (ViewSpec, Vec<Box<dyn Sink>>);
+
 #[derive(Default)]
 struct FakeViews {
-    state: Mutex<BTreeMap<u64, (ViewSpec, Vec<Box<dyn Sink>>)>>,
+    state: Mutex<BTreeMap<u64, Standing>>,
     next: Mutex<u64>,
 }
 
