@@ -10,6 +10,8 @@ pub const BLOCK_STEPS: usize = 256;
 pub const FEED_ITEMS: usize = 1 << 18;
 /// Rows of ended series that a window may keep beside as many living ones before everything is built anew.
 pub const DEAD_ROWS: usize = 4_096;
+/// A consumer hears at least this often how far an unchanged answer is complete, ms of ticks.
+pub const PROGRESS_MS: i64 = 1_000;
 /// How often dead rows are counted, ms of ticks.
 pub const SWEEP_MS: i64 = 60_000;
 /// Rounds of rules reading recorded rules inside one tick; a longer chain goes on in the next tick.

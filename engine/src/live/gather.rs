@@ -9,6 +9,7 @@ use super::record::Recorder;
 use super::tap::{Taps, Waiting};
 use super::views::Views;
 use super::{TapId, ViewId, ViewSpec};
+use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
 use crate::operators::{Changed, EvalError, Output, Twins};
 use crate::plan::physical::{StepId, StepOp};
@@ -26,6 +27,8 @@ pub struct GatherHost {
     stage: Stage,
     /// By local step.
     ports: HashMap<StepId, Port>,
+    /// Ports that something came for since the last round.
+    touched: Vec<StepId>,
     states: BTreeMap<ViewId, State>,
     taps: HashMap<TapId, ViewId>,
     waiting: Waiting,
@@ -67,6 +70,7 @@ impl GatherHost {
             views: Views::new(worker, peers),
             stage: Stage::default(),
             ports: HashMap::new(),
+            touched: Vec::new(),
             states: BTreeMap::new(),
             taps: HashMap::new(),
             waiting,
@@ -152,7 +156,11 @@ impl GatherHost {
 
     /// Takes what changed in a port.
     pub fn delta(&mut self, delta: PortDelta) {
-        if let Some(port) = self.ports.get_mut(&(delta.port as StepId)) {
+        let local = delta.port as StepId;
+        if let Some(port) = self.ports.get_mut(&local) {
+            if port.touched.is_empty() && !port.all {
+                self.touched.push(local);
+            }
             port.apply(delta, self.stage.output_mut(port.step));
         }
     }
@@ -165,19 +173,18 @@ impl GatherHost {
 
     /// Evaluates what is due in a round; returns recorded samples.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<FeedItem> {
-        for port in self.ports.values_mut() {
-            port.publish(self.stage.output_mut(port.step));
+        for local in std::mem::take(&mut self.touched) {
+            let Some(port) = self.ports.get_mut(&local) else { continue };
+            if port.publish(self.stage.output_mut(port.step)) {
+                self.stage.changed(port.step);
+            }
         }
-        let (mut steps, mut due) = (Vec::new(), Vec::new());
+        let (mut steps, mut due) = (Bits::default(), Vec::new());
         for batch in self.views.due(t, round) {
             steps.extend(&batch.gather);
             due.extend(&batch.views);
         }
-        steps.sort_unstable();
-        steps.dedup();
-        for step in steps {
-            self.stage.eval(step, t);
-        }
+        self.eval(&steps, t);
         let mut recorded = Vec::new();
         for id in due {
             let Some(state) = self.states.get_mut(&id) else { continue };
@@ -193,6 +200,22 @@ impl GatherHost {
             }
         }
         recorded
+    }
+}
+
+impl GatherHost {
+    /// Evaluates what is due and dirty, in order.
+    fn eval(&mut self, due: &Bits, t: TimeMs) {
+        let mut from = 0;
+        self.stage.begin();
+        while let Some(step) = self.stage.next(due, from) {
+            let version = self.stage.output(step).version;
+            self.stage.eval(step, t);
+            if self.stage.output(step).version != version {
+                self.stage.changed(step);
+            }
+            from = step + 1;
+        }
     }
 }
 
@@ -242,14 +265,15 @@ impl Port {
         }
     }
 
-    /// Makes what came in visible to the steps that read the port.
-    fn publish(&mut self, out: &mut Output) {
+    /// Makes what came in visible to the steps that read the port; whether anything did.
+    fn publish(&mut self, out: &mut Output) -> bool {
         if self.touched.is_empty() && !self.all {
-            return;
+            return false;
         }
         let touched = std::mem::take(&mut self.touched);
         out.changed = if std::mem::take(&mut self.all) { Changed::All } else { Changed::Rows(touched) };
         out.error = self.errors.values().next().cloned();
         out.version += 1;
+        true
     }
 }

@@ -9,6 +9,7 @@ use super::ring::{Ring, Route, series_of};
 use super::views::Views;
 use super::{ViewId, ViewSpec};
 use crate::limits::SWEEP_MS;
+use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
 use crate::operators::{Changed, Output};
 use crate::plan::physical::{Leaf, Source, StepId, StepOp};
@@ -53,6 +54,10 @@ struct Shard {
     /// Rings that want the series in a slot; for samples that come alone.
     slots: HashMap<u32, (Labels, Vec<usize>)>,
     sent: HashMap<(StepId, usize), Sent>,
+    /// Steps whose rows changed in this round.
+    changed: Vec<StepId>,
+    /// Ports that a new owner has heard nothing of.
+    greet: Vec<(StepId, usize)>,
 }
 
 /// How the batches of one group reach the rings.
@@ -97,6 +102,13 @@ impl LocalHost {
     pub fn install(&mut self, id: ViewId, spec: ViewSpec, t: TimeMs) {
         // The handle has checked the plan: every worker comes to the same verdict.
         let Ok(added) = self.views.install(id, spec) else { return };
+        if let Some(view) = self.views.all.get(&id) {
+            for shard in &mut self.shards {
+                let unheard =
+                    view.ports.iter().filter(|port| !shard.sent.contains_key(&(**port, view.owner)));
+                shard.greet.extend(unheard.map(|port| (*port, view.owner)));
+            }
+        }
         for step in added.local {
             let Some(step_ref) = self.views.local.step(step).cloned() else { continue };
             self.shards.iter_mut().for_each(|shard| shard.stage.add(&step_ref));
@@ -125,7 +137,10 @@ impl LocalHost {
         self.views.settle();
         for port in &view.ports {
             let owners = self.views.port_owners(*port);
-            self.shards.iter_mut().for_each(|s| s.sent.retain(|(p, o), _| p != port || owners.contains(o)));
+            for shard in &mut self.shards {
+                shard.sent.retain(|(p, o), _| p != port || owners.contains(o));
+                shard.greet.retain(|(p, o)| p != port || owners.contains(o));
+            }
         }
         for step in gone {
             let mut ring = None;
@@ -176,28 +191,19 @@ impl LocalHost {
 
     /// Evaluates what is due in a round; returns what changed, per port, shard and owner.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<PortDelta> {
-        let (mut steps, mut ports) = (Vec::new(), Vec::new());
-        let mut batches = 0;
-        for batch in self.views.due(t, round) {
-            steps.extend(&batch.local);
-            ports.extend(&batch.ports);
-            batches += 1;
-        }
-        if batches > 1 {
-            for list in [&mut steps, &mut ports] {
-                list.sort_unstable();
-                list.dedup();
-            }
-        }
-        let mut touched = 0;
-        let mut deltas = Vec::new();
-        let owners: Vec<(StepId, Vec<usize>)> =
-            ports.into_iter().map(|port| (port, self.views.port_owners(port).to_vec())).collect();
+        let mut due = Bits::default();
+        self.views.due(t, round).for_each(|batch| due.extend(&batch.local));
+        let (mut touched, mut deltas) = (0, Vec::new());
         for shard in &mut self.shards {
-            touched += shard.eval(&steps, t);
-            for (port, owners) in &owners {
-                deltas.extend(owners.iter().filter_map(|owner| shard.delta(*port, *owner)));
+            touched += shard.eval(&due, t);
+            for port in std::mem::take(&mut shard.changed) {
+                let owners = self.views.port_owners(port).iter();
+                deltas.extend(owners.filter_map(|owner| shard.delta(port, *owner)));
             }
+            let (greet, later) = shard.greet.drain(..).partition(|(port, _)| due.contains(*port));
+            shard.greet = later;
+            let greet: Vec<(StepId, usize)> = greet;
+            deltas.extend(greet.into_iter().filter_map(|(port, owner)| shard.delta(port, owner)));
         }
         self.rows_touched.add(touched as u64);
         deltas
@@ -248,6 +254,8 @@ impl Shard {
             groups: HashMap::new(),
             slots: HashMap::new(),
             sent: HashMap::new(),
+            changed: Vec::new(),
+            greet: Vec::new(),
         }
     }
 
@@ -348,23 +356,30 @@ impl Shard {
         }
     }
 
-    /// Evaluates steps in order; returns how many rows the leaves looked at.
-    fn eval(&mut self, steps: &[StepId], t: TimeMs) -> usize {
-        let mut rows = 0;
-        for id in steps {
-            match self.leaves.get_mut(id) {
+    /// Evaluates what is due and dirty, in order; returns how many rows the leaves looked at.
+    fn eval(&mut self, due: &Bits, t: TimeMs) -> usize {
+        let (mut rows, mut from) = (0, 0);
+        self.stage.begin();
+        while let Some(id) = self.stage.next(due, from) {
+            let version = self.stage.output(id).version;
+            match self.leaves.get_mut(&id) {
                 Some(leaf) => {
                     let Some(ring) = self.rings[leaf.ring].as_ref() else { continue };
-                    let params = self.stage.inputs(*id).iter();
+                    let params = self.stage.inputs(id).iter();
                     let params =
                         params.map(|p| self.stage.output(*p).values.first().copied().unwrap_or(f64::NAN));
                     let params = params.collect();
-                    rows += leaf.eval(ring, t, params, self.stage.output_mut(*id));
+                    rows += leaf.eval(ring, t, params, self.stage.output_mut(id));
                 }
                 None => {
-                    self.stage.eval(*id, t);
+                    self.stage.eval(id, t);
                 }
             }
+            if self.stage.output(id).version != version {
+                self.stage.changed(id);
+                self.changed.push(id);
+            }
+            from = id + 1;
         }
         rows
     }

@@ -111,7 +111,7 @@ pub enum TapEvent {
         /// Rows that are gone.
         remove: Vec<Labels>,
     },
-    /// The answer is complete as of `t` (sent for every tick the view took part in, after its delta if it has one).
+    /// The answer is complete as of `t`: sent with every change, and while nothing changes about once a second.
     Progress {
         /// The tick.
         t: TimeMs,

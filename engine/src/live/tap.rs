@@ -1,6 +1,7 @@
 //! Taps: consumers of a view, and what they have been shown.
 
 use super::{Sink, TapEvent, TapId};
+use crate::limits::PROGRESS_MS;
 use crate::operators::{Changed, Output};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -19,6 +20,8 @@ pub struct Taps {
     shown: Vec<f64>,
     version: u64,
     failed: Option<String>,
+    /// When consumers last heard how far the answer is complete.
+    progressed: TimeMs,
 }
 
 impl Taps {
@@ -54,14 +57,23 @@ impl Taps {
         }
         let delta = if error.is_none() { self.delta(t, out) } else { None };
         let newly_failed = error.is_some() && self.failed.as_ref() != error;
+        let recovered = error.is_none() && self.failed.is_some();
         self.failed = error.cloned();
         let snapshot = self.taps.iter().any(|(.., greeted)| !greeted).then(|| self.snapshot(t, out));
+        let progress = error.is_none()
+            && (delta.is_some() || snapshot.is_some() || recovered || t - self.progressed >= PROGRESS_MS);
+        if snapshot.is_none() && !progress && !newly_failed {
+            return;
+        }
+        if progress {
+            self.progressed = t;
+        }
         self.taps.retain_mut(|(_, sink, greeted)| {
             let first = !std::mem::replace(greeted, true);
             let news = if first { snapshot.clone() } else { delta.clone() };
             let failure = error.filter(|_| newly_failed || first);
             let failure = failure.map(|error| TapEvent::Failed { t, error: error.clone() });
-            let progress = error.is_none().then_some(TapEvent::Progress { t });
+            let progress = progress.then_some(TapEvent::Progress { t });
             news.into_iter().chain(failure).chain(progress).all(|event| sink.push(event))
         });
     }

@@ -6,6 +6,7 @@
 
 use super::graph::Graph;
 use super::{ViewId, ViewKind, ViewSpec};
+use crate::operators::bits::Bits;
 use crate::plan::physical::{LowerError, Physical, StepId, StepOp};
 use std::collections::{BTreeMap, HashMap};
 use storage::model::labels::METRIC_NAME;
@@ -55,12 +56,10 @@ pub struct View {
 pub struct Batch {
     /// The views.
     pub views: Vec<ViewId>,
-    /// Their local steps, in order.
-    pub local: Vec<StepId>,
-    /// Their ports.
-    pub ports: Vec<StepId>,
-    /// Gather steps of those of them that this worker owns, in order.
-    pub gather: Vec<StepId>,
+    /// Their local steps.
+    pub local: Bits,
+    /// Gather steps of those of them that this worker owns.
+    pub gather: Bits,
 }
 
 /// See the module.
@@ -172,20 +171,13 @@ impl Views {
             view.level = levels[id];
             let batch = self.batches.entry((view.slots, view.level)).or_default();
             batch.views.push(*id);
-            batch.local.extend(&view.local);
-            batch.ports.extend(&view.ports);
-            batch.gather.extend(&view.gather);
+            view.local.iter().for_each(|step| batch.local.insert(*step));
+            view.gather.iter().for_each(|step| batch.gather.insert(*step));
             for port in &view.ports {
                 let owners = self.owners.entry(*port).or_default();
                 if !owners.contains(&view.owner) {
                     owners.push(view.owner);
                 }
-            }
-        }
-        for batch in self.batches.values_mut() {
-            for list in [&mut batch.local, &mut batch.ports, &mut batch.gather] {
-                list.sort_unstable();
-                list.dedup();
             }
         }
     }

@@ -11,6 +11,7 @@
 pub mod absent;
 pub mod aggregate;
 pub mod binary;
+pub mod bits;
 pub mod group;
 pub mod grouping;
 pub mod histogram;

@@ -3,6 +3,7 @@
 //! Both runtimes keep stages: a local one per shard and a gather one per owner. A step is evaluated when one
 //! of its inputs has changed since it last looked, or when its value follows the clock; versions tell.
 
+use super::bits::Bits;
 use super::{Changed, EvalError, Input, Operator, Output, build};
 use crate::plan::physical::{Step, StepId, StepOp};
 use storage::model::TimeMs;
@@ -15,6 +16,8 @@ struct Node {
     seen: Vec<u64>,
     follows_clock: bool,
     evaluated: bool,
+    /// Steps that read this one.
+    readers: Vec<StepId>,
 }
 
 /// Steps at work. Indices are those of the steps; removed steps leave a hole.
@@ -22,6 +25,10 @@ struct Node {
 pub struct Stage {
     nodes: Vec<Option<Node>>,
     outputs: Vec<Output>,
+    /// Steps of which an input has changed, or which were never evaluated.
+    dirty: Bits,
+    /// Steps to look at whenever they are due: leaves, and what follows the clock.
+    restless: Bits,
 }
 
 impl Stage {
@@ -40,14 +47,32 @@ impl Stage {
             seen: vec![0; step.inputs.len()],
             follows_clock: step.op.follows_clock(),
             evaluated: false,
+            readers: Vec::new(),
         }));
+        let id = self.nodes.len() - 1;
+        for input in &step.inputs {
+            if let Some(node) = &mut self.nodes[*input] {
+                node.readers.push(id);
+            }
+        }
+        self.dirty.insert(id);
+        if step.op.follows_clock() || matches!(step.op, StepOp::Leaf(..)) {
+            self.restless.insert(id);
+        }
         let leaf = matches!(step.op, StepOp::Leaf(..) | StepOp::Port(_));
         self.outputs.push(Output { sorted: leaf, ..Output::default() });
     }
 
     /// Forgets a step that nobody reads any more, and its state.
     pub fn remove(&mut self, id: StepId) {
-        self.nodes[id] = None;
+        let inputs = self.nodes[id].take().map_or(Vec::new(), |node| node.inputs);
+        for input in inputs {
+            if let Some(node) = &mut self.nodes[input] {
+                node.readers.retain(|reader| *reader != id);
+            }
+        }
+        self.dirty.remove(id);
+        self.restless.remove(id);
         self.outputs[id] = Output::default();
     }
 
@@ -74,6 +99,24 @@ impl Stage {
     /// The rows of a leaf or port, for its runtime to fill.
     pub fn output_mut(&mut self, id: StepId) -> &mut Output {
         &mut self.outputs[id]
+    }
+
+    /// Begins a round of the live runtime: what is restless is dirty once more.
+    pub fn begin(&mut self) {
+        self.dirty.extend(&self.restless);
+    }
+
+    /// The next step of a round to look at, at or after `from`: due, and dirty. It is dirty no more.
+    pub fn next(&mut self, due: &Bits, from: StepId) -> Option<StepId> {
+        let id = self.dirty.next_common(due, from)?;
+        self.dirty.remove(id);
+        Some(id)
+    }
+
+    /// Step `id` has changed: its readers are dirty.
+    pub fn changed(&mut self, id: StepId) {
+        let readers = self.nodes[id].as_ref().map_or(&[][..], |node| &node.readers);
+        readers.iter().for_each(|reader| self.dirty.insert(*reader));
     }
 
     /// Evaluates step `id` at `t`; its inputs must have been evaluated at `t`. Leaves and ports: nothing to do.

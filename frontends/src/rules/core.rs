@@ -389,7 +389,7 @@ pub(super) fn view_of(group: &Group, rule: &Rule) -> ViewSpec {
             record: rule.name.clone(),
             labels: rule.labels.clone(),
             interval: group.interval,
-            offset: Slots::new(&group.file, &group.name, group.interval, 0).offset,
+            offset: Slots::new(group.interval, 0).offset,
             query_offset: group.query_offset,
             limit: group.limit,
         },

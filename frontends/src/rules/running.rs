@@ -47,12 +47,12 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// The grid of a group, from the first slot after `now`.
-    pub fn new(file: &str, group: &str, interval: i64, now: TimeMs) -> Slots {
+    /// The grid of a group, from the first slot after `now`. All groups of one interval share it, so that all
+    /// their rules see one cut. (Prometheus shifts each group by a hash to spread the work; here the work
+    /// follows the samples, and a grid per group would cost a tick per group.)
+    pub fn new(interval: i64, now: TimeMs) -> Slots {
         let interval = interval.max(1);
-        let hash = xxhash_rust::xxh3::xxh3_64(format!("{file};{group}").as_bytes());
-        let offset = (hash % interval as u64) as i64;
-        let mut slots = Slots { interval, offset, next: 0 };
+        let mut slots = Slots { interval, offset: 0, next: 0 };
         slots.next = slots.last(now) + interval;
         slots
     }
@@ -137,7 +137,7 @@ impl Alerting {
             labels: compile(expander, rule, &rule.labels)?,
             annotations: compile(expander, rule, &options.annotations)?,
             settle_at: None,
-            slots: Slots::new(&group.file, &group.name, group.interval, now),
+            slots: Slots::new(group.interval, now),
             mirror: (group.rhythm == Rhythm::Interval).then(HashMap::new),
         })
     }
