@@ -12,7 +12,7 @@ use super::views::Slots;
 use super::{LiveOptions, Sink, TapId, ViewId, ViewKind, ViewSpec, dataflow, time};
 use crate::limits::FEED_ITEMS;
 use parking_lot::{Condvar, Mutex};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -44,6 +44,8 @@ struct Inner {
     queue: Mutex<Vec<Control>>,
     next_id: AtomicU64,
     slots: Mutex<HashMap<ViewId, Slots>>,
+    /// The distinct schedules of recorded views, with how many have them.
+    schedules: Mutex<BTreeMap<(i64, i64), usize>>,
     /// Newest finished tick per worker.
     finished: Mutex<Vec<TimeMs>>,
     changed: Condvar,
@@ -86,6 +88,7 @@ impl Live {
             queue: Mutex::new(Vec::new()),
             next_id: AtomicU64::new(1),
             slots: Mutex::new(HashMap::new()),
+            schedules: Mutex::new(BTreeMap::new()),
             finished: Mutex::new(vec![TimeMs::MIN; count]),
             changed: Condvar::new(),
             alarm: Arc::new(Alarm::default()),
@@ -117,6 +120,9 @@ impl Live {
             ViewKind::Recorded { interval, offset, .. } => Slots::Every(interval.max(1), offset),
         };
         self.0.slots.lock().insert(id, slots);
+        if let Slots::Every(interval, offset) = slots {
+            *self.0.schedules.lock().entry((interval, offset)).or_insert(0) += 1;
+        }
         self.0.standing.fetch_add(1, SeqCst);
         self.0.views.add(1.0);
         self.enqueue(Control::Install(id, view));
@@ -125,7 +131,15 @@ impl Live {
 
     /// Removes a view and its taps. A recorded view's series end with stale markers.
     pub fn remove(&self, view: ViewId) {
-        if self.0.slots.lock().remove(&view).is_some() {
+        let slots = self.0.slots.lock().remove(&view);
+        if let Some(Slots::Every(interval, offset)) = slots {
+            let mut schedules = self.0.schedules.lock();
+            if let Some(views) = schedules.get_mut(&(interval, offset)) {
+                *views -= 1;
+            }
+            schedules.retain(|_, views| *views > 0);
+        }
+        if slots.is_some() {
             self.0.standing.fetch_sub(1, SeqCst);
             self.0.views.add(-1.0);
             self.enqueue(Control::Remove(view));
@@ -163,15 +177,7 @@ impl Live {
 
     /// The distinct schedules of all views.
     pub fn schedules(&self) -> Vec<(i64, i64)> {
-        let mut schedules: Vec<(i64, i64)> = Vec::new();
-        for slots in self.0.slots.lock().values() {
-            if let Slots::Every(interval, offset) = slots {
-                schedules.push((*interval, *offset));
-            }
-        }
-        schedules.sort_unstable();
-        schedules.dedup();
-        schedules
+        self.0.schedules.lock().keys().copied().collect()
     }
 
     /// Runs the tick at `t` and waits until all workers have finished it. Ticks must ascend.
