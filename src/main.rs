@@ -5,6 +5,7 @@
 
 mod admin;
 mod alerts;
+mod check;
 mod config;
 mod embedded;
 mod flags;
@@ -31,7 +32,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
-    let flags = match flags::parse(std::env::args().skip(1)) {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, rest @ ..] = args.as_slice()
+        && command == "test"
+    {
+        return check::main(rest);
+    }
+    let flags = match flags::parse(args) {
         Ok(flags) => flags,
         Err(Exit { code: 0, text }) => return say(&mut std::io::stdout(), &text, 0),
         Err(Exit { code, text }) => {

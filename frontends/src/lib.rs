@@ -1,7 +1,9 @@
 //! Words in, plans out; answers out.
 //!
-//! [`promql`] turns text into plans, [`rules`] keeps rule files standing, [`http`] is the API.
+//! [`promql`] turns text into plans, [`promqltest`] checks their answers, [`rules`] keeps rule files standing,
+//! [`http`] is the API.
 
 pub mod http;
 pub mod promql;
+pub mod promqltest;
 pub mod rules;
