@@ -42,7 +42,12 @@ fn wrong_expectations_fail() {
 
 #[test]
 fn what_is_not_there_yet_is_skipped_and_says_why() {
-    let report = run("file", &format!("{LOADED}load 1m\n  h{{a=\"b\"}} {{{{count:3}}}}x3\n\neval instant at 0 h\n\neval instant at 0 info(up)\n"));
+    let report = run(
+        "file",
+        &format!(
+            "{LOADED}load 1m\n  h{{a=\"b\"}} {{{{count:3}}}}x3\n\neval instant at 0 h\n\neval instant at 0 info(up)\n"
+        ),
+    );
     assert_eq!((report.passed, report.failed.len()), (0, 0), "{report}");
     assert!(report.to_string().contains("skipped 1: native histograms"), "{report}");
 }

@@ -7,6 +7,7 @@ use crate::promql::series::parse_series;
 use crate::promql::{Options, QueryRange, compile};
 use engine::plan::{Node, Op, Selector};
 use engine::query::{Answer, Querier, QueryOptions};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
@@ -97,7 +98,8 @@ impl World {
     }
 
     fn load(&mut self, step: i64, buckets: bool, series: &[String]) -> Result<(), String> {
-        let mut rows = Vec::new();
+        // Of several descriptions of one series the last one counts.
+        let mut wanted = BTreeMap::new();
         for line in series {
             if let Some((labels, reason)) = unknown(line)? {
                 self.missing.push((labels, reason));
@@ -109,8 +111,12 @@ impl World {
                 native.set("__name__", base).remove("le");
                 self.missing.push((native.build(), NATIVE));
             }
-            let at = self.store.resolve(&described.labels);
-            let values = (0i64..).map(|i| i * step).zip(described.values);
+            wanted.insert(described.labels, described.values);
+        }
+        let mut rows = Vec::new();
+        for (labels, values) in wanted {
+            let at = self.store.resolve(&labels);
+            let values = (0i64..).map(|i| i * step).zip(values);
             rows.extend(values.filter_map(|(t, v)| Some(Row { series: at, t, v: v? })));
         }
         let stored = self.store.append_rows(&rows).map_err(|e| e.to_string())?;
@@ -212,7 +218,9 @@ fn verdict(eval: &Eval, outcome: Result<Answer, String>) -> Outcome {
     match compare::fits(eval, &answer) {
         Err(why) => failed("an expectation that can be read".to_owned(), why),
         Ok(false) => failed(expected(eval), compare::print(&answer)),
-        Ok(true) if (wanted.warn && answer.warnings.is_empty()) || (wanted.info && answer.infos.is_empty()) => {
+        Ok(true)
+            if (wanted.warn && answer.warnings.is_empty()) || (wanted.info && answer.infos.is_empty()) =>
+        {
             Outcome::Skipped("annotations (the values are as expected)".to_owned())
         }
         Ok(true) => Outcome::Passed,

@@ -28,7 +28,11 @@ pub(super) enum Kind {
     /// Forget all samples.
     Clear,
     /// Series descriptions; `buckets`: classic buckets are kept as native histograms too.
-    Load { step: i64, buckets: bool, series: Vec<String> },
+    Load {
+        step: i64,
+        buckets: bool,
+        series: Vec<String>,
+    },
     Eval(Box<Eval>),
     /// Cannot be read: the text, and why.
     Bad(String, String),
