@@ -37,6 +37,22 @@ pub(super) fn fits(eval: &Eval, answer: &Answer) -> Result<bool, String> {
     }
 }
 
+/// Whether a range query answers at `t` what an instant query answered there, bit by bit.
+pub(super) fn agrees(instant: &Answer, range: &Answer, t: TimeMs) -> bool {
+    let Value::Matrix(series) = &range.value else { return false };
+    let at_t = series.iter().filter_map(|s| {
+        s.points.iter().find(|point| point.0 == t).map(|point| (s.labels.clone(), point.1.to_bits()))
+    });
+    let got: Vec<(Labels, u64)> = at_t.collect();
+    let mut want: Vec<(Labels, u64)> = match &instant.value {
+        Value::Scalar(_, v) => vec![(Labels::default(), v.to_bits())],
+        Value::Vector(samples) => samples.iter().map(|s| (s.labels.clone(), s.v.to_bits())).collect(),
+        Value::Text(..) | Value::Matrix(_) => return true,
+    };
+    want.sort();
+    want == got
+}
+
 fn number(line: &str) -> Option<f64> {
     let number = parse_series(&format!("x {line}")).ok()?;
     if line.contains(char::is_whitespace) { None } else { number.values.first().copied().flatten() }

@@ -4,6 +4,7 @@
 //! answer is the expected one. What this build cannot answer yet is counted as skipped, with the reason.
 
 mod compare;
+mod modes;
 mod report;
 mod runner;
 mod script;
