@@ -204,5 +204,6 @@ Flags are those of Prometheus 3, and a few of our own. Both `--flag=value` and `
 `--switch`, `--no-switch` and `--switch=false`.";
 
 pub(super) const AFTER: &str = "\
+perennial test promql FILE... runs test files in Prometheus' language for PromQL instead of a server.
 Signals: SIGHUP loads the configuration again (all of it or nothing), SIGTERM ends the server in order.
 Flags of Prometheus that are not listed are accepted and have no effect; /api/v1/status/flags shows all of them.";

@@ -6,6 +6,7 @@
 mod admin;
 mod alerts;
 mod auto_reload;
+mod check;
 mod config;
 mod data_lock;
 mod embedded;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// mimalloc: many small label sets, several threads; measured in reference/engine.md's benchmarks.
+/// mimalloc: many small label sets, several threads; the allocator the design was measured with.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -36,7 +37,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
-    let flags = match flags::parse(std::env::args().skip(1)) {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, rest @ ..] = args.as_slice()
+        && command == "test"
+    {
+        return check::main(rest);
+    }
+    let flags = match flags::parse(args) {
         Ok(flags) => flags,
         Err(Exit { code: 0, text }) => return say(&mut std::io::stdout(), &text, 0),
         Err(Exit { code, text }) => {

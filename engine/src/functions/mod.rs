@@ -202,10 +202,9 @@ impl Special {
     pub fn has_operator(self) -> bool {
         use Special::*;
         match self {
-            Absent | AbsentOverTime | Scalar | Vector | Sort | SortDesc | Timestamp | HistogramQuantile => {
-                true
-            }
-            HistogramQuantiles | HistogramFraction | SortByLabel | SortByLabelDesc | Info | NotYet => false,
+            Absent | AbsentOverTime | Scalar | Vector | Sort | SortDesc | SortByLabel | SortByLabelDesc
+            | Timestamp | HistogramQuantile | HistogramFraction => true,
+            HistogramQuantiles | Info | NotYet => false,
         }
     }
 }

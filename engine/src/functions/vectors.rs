@@ -3,6 +3,7 @@
 use super::{Function, Kernel, Special};
 use crate::limits::REPEATED_ARGUMENTS;
 use crate::plan::Type::{self, Matrix, Scalar, Text, Vector};
+use std::cmp::Ordering;
 
 const fn special(name: &'static str, args: &'static [Type], returns: Type, special: Special) -> Function {
     Function::new(name, args, returns, Kernel::Special(special))
@@ -62,3 +63,41 @@ pub(super) static ENTRIES: &[Function] = &[
     special("vector", &[Scalar], Vector, Special::Vector)
         .doc("A scalar as a vector of one element without labels.", "vector(1)"),
 ];
+
+/// Texts as people count them: runs of digits compare as numbers, what is between them byte by byte; a text that
+/// begins another one comes first.
+pub fn natural_order(a: &str, b: &str) -> Ordering {
+    let (mut left, mut right) = (a, b);
+    while !left.is_empty() && !right.is_empty() {
+        let (x, y) = (run(left), run(right));
+        let order = match (x.parse::<i64>(), y.parse::<i64>()) {
+            (Ok(x), Ok(y)) => x.cmp(&y),
+            _ => x.cmp(y),
+        };
+        if order.is_ne() {
+            return order;
+        }
+        (left, right) = (&left[x.len()..], &right[y.len()..]);
+    }
+    left.len().cmp(&right.len())
+}
+
+/// The digits, or the other characters, at the front of `text`.
+fn run(text: &str) -> &str {
+    let digit = text.starts_with(|c: char| c.is_ascii_digit());
+    let end = text.find(|c: char| c.is_ascii_digit() != digit).unwrap_or(text.len());
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_inside_texts_count() {
+        for (a, b) in [("a2", "a10"), ("2", "10"), ("a", "a1"), ("", "a"), ("a2b", "a2c"), ("1.9", "1.10")] {
+            assert_eq!((natural_order(a, b), natural_order(b, a)), (Ordering::Less, Ordering::Greater));
+        }
+        assert_eq!(natural_order("x07", "x7"), Ordering::Equal);
+    }
+}

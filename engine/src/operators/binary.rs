@@ -81,7 +81,7 @@ impl Operator for VectorScalar {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let keep = !drops_name(self.op, self.return_bool);
         map::add_rows(&inputs[0], out, |labels| {
-            Ok(if keep { labels.clone() } else { labels.without_name() })
+            Ok(if keep { labels.clone() } else { labels.of_computed() })
         })?;
         let scalar = scalar_of(&inputs[1]);
         let mut touched = Vec::new();

@@ -49,13 +49,13 @@ impl Group {
         input: &Output,
         out: &mut Output,
         values: &mut Vec<(u32, f64)>,
-    ) -> Result<(), EvalError> {
+    ) {
         let present = |r: &u32| !storage::model::value::is_absent(input.values[*r as usize]);
         let mut rows: Vec<u32> = self.groups.members(group).iter().copied().filter(present).collect();
         match self.op {
             AggregateOp::LimitRatio => rows.retain(|r| in_ratio(&input.labels[*r as usize], param)),
             _ => {
-                let k = whole(param)?;
+                let k = param.max(0.0) as usize;
                 if self.op != AggregateOp::Limitk {
                     let descending = self.op == AggregateOp::Topk;
                     rows.sort_by(|a, b| {
@@ -73,7 +73,19 @@ impl Group {
                 .get_or_insert_with(|| out.add_row(input.labels[row as usize].clone()) as u32);
             values.push((*place, input.values[row as usize]));
         }
-        Ok(())
+    }
+
+    /// Refuses a parameter, whether or not there is anything to aggregate.
+    fn check(&self, param: f64) -> Result<(), EvalError> {
+        let refused = |text: String| Err(EvalError(text));
+        match self.op {
+            AggregateOp::LimitRatio if param.is_nan() => refused("Ratio value is NaN".to_owned()),
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => whole(param),
+            AggregateOp::CountValues if self.text.as_deref().is_none_or(str::is_empty) => {
+                refused("invalid label name \"\"".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `quantile`, `stddev`, `stdvar`: one row per group.
@@ -151,8 +163,8 @@ fn rank(a: f64, b: f64, descending: bool) -> Ordering {
     }
 }
 
-/// The `k` of topk and its kin.
-fn whole(param: f64) -> Result<usize, EvalError> {
+/// Refuses what cannot be the `k` of topk and its kin.
+fn whole(param: f64) -> Result<(), EvalError> {
     if param.is_nan() {
         return Err(EvalError("Parameter value is NaN".to_owned()));
     }
@@ -161,7 +173,7 @@ fn whole(param: f64) -> Result<usize, EvalError> {
         let side = if param > 0.0 { "over" } else { "under" };
         return Err(EvalError(format!("Scalar value {param} {side}flows int64")));
     }
-    Ok(param.max(0.0) as usize)
+    Ok(())
 }
 
 /// Whether a series belongs to the sample that `limit_ratio` takes.
@@ -174,6 +186,7 @@ impl Operator for Group {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let input = inputs[0].out;
         let param = inputs.get(1).map_or(f64::NAN, scalar_of);
+        self.check(param)?;
         let grouping = &self.grouping;
         self.groups.learn(input, |labels| group_key(grouping, labels));
         let mut values = Vec::new();
@@ -183,7 +196,7 @@ impl Operator for Group {
                 AggregateOp::Quantile | AggregateOp::Stddev | AggregateOp::Stdvar => {
                     self.reduce(group, param, input, out, &mut values);
                 }
-                _ => self.pick(group, param, input, out, &mut values)?,
+                _ => self.pick(group, param, input, out, &mut values),
             }
         }
         replace_rows(out, values, &mut self.previous);

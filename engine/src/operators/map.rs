@@ -63,7 +63,7 @@ impl Map {
 impl Operator for Map {
     fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let keep = self.keeps_name;
-        add_rows(&inputs[0], out, |labels| Ok(if keep { labels.clone() } else { labels.without_name() }))?;
+        add_rows(&inputs[0], out, |labels| Ok(if keep { labels.clone() } else { labels.of_computed() }))?;
         let params_changed = inputs[1..].iter().any(|p| p.delta.is_some());
         self.params.clear();
         self.params.extend(inputs[1..].iter().map(scalar_of));

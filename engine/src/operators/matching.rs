@@ -8,7 +8,7 @@ use super::grouping::match_key;
 use super::{Changed, EvalError, Input, Operator, Output, Twins, binary};
 use crate::plan::{BinaryOp, Cardinality, Matching};
 use std::collections::HashMap;
-use storage::model::labels::METRIC_NAME;
+use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};
 use storage::model::{Labels, LabelsBuilder, TimeMs};
 
@@ -101,8 +101,8 @@ impl Match {
         EvalError(format!(
             "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
             braces(&self.keys.labels[key]),
-            braces(second),
-            braces(first),
+            braces(first.min(second)),
+            braces(first.max(second)),
         ))
     }
 
@@ -154,13 +154,13 @@ impl Match {
             let (m, o) = (many.values[row], one.values[partner as usize]);
             let (l, r) = if self.swapped() { (o, m) } else { (m, o) };
             let value = binary::apply(self.op, self.return_bool, l, r, l);
-            if is_absent(value) {
-                continue;
-            }
+            // Before the filter: whether a query is refused must not depend on the values.
             if self.one_to_one() && std::mem::replace(&mut taken[key], true) {
                 return Err(EvalError("multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)".to_owned()));
             }
-            values.push((self.row_of(row, partner, many, one, out) as u32, value));
+            if !is_absent(value) {
+                values.push((self.row_of(row, partner, many, one, out) as u32, value));
+            }
         }
         Ok(())
     }
@@ -215,13 +215,11 @@ fn result_labels(
         return if matching.on {
             many.filter(|n| matching.labels.iter().any(|l| l == n))
         } else {
-            many.filter(|n| (!drop_name || n != METRIC_NAME) && !matching.labels.iter().any(|l| l == n))
+            many.filter(|n| !(drop_name && describes_metric(n)) && !matching.labels.iter().any(|l| l == n))
         };
     }
-    let mut builder: LabelsBuilder = many.to_builder();
-    if drop_name {
-        builder.remove(METRIC_NAME);
-    }
+    let mut builder: LabelsBuilder =
+        if drop_name { many.of_computed().to_builder() } else { many.to_builder() };
     for name in &matching.include {
         builder.set(name.as_str(), one.get(name).unwrap_or(""));
     }

@@ -204,7 +204,7 @@ pub fn build(op: &StepOp) -> Option<Box<dyn Operator>> {
         StepOp::Map(function) => Box::new(map::Map::new(*function)),
         StepOp::Negate => Box::new(map::Map::negate()),
         StepOp::Relabel(function, texts) => Box::new(map::Relabel::new(*function, texts.clone())),
-        StepOp::Sort(_) => Box::new(map::Map::identity()),
+        StepOp::Sort(_) | StepOp::SortByLabel(..) => Box::new(map::Map::identity()),
         StepOp::VectorScalar { op, return_bool, scalar_left } => {
             Box::new(binary::VectorScalar::new(*op, *return_bool, *scalar_left))
         }
@@ -216,6 +216,7 @@ pub fn build(op: &StepOp) -> Option<Box<dyn Operator>> {
         StepOp::Merge(op) => Box::new(aggregate::Merge::new(*op)),
         StepOp::Group(op, grouping, text) => Box::new(group::Group::new(*op, grouping.clone(), text.clone())),
         StepOp::Absent(labels) => Box::new(absent::Absent::new(labels.clone())),
-        StepOp::HistogramQuantile => Box::new(histogram::HistogramQuantile::default()),
+        StepOp::HistogramQuantile => Box::new(histogram::Histogram::quantile()),
+        StepOp::HistogramFraction => Box::new(histogram::Histogram::fraction()),
     })
 }

@@ -101,8 +101,12 @@ pub enum StepOp {
     ToVector,
     /// Classic quantile; inputs: scalar, vector.
     HistogramQuantile,
+    /// Classic fraction; inputs: lower and upper limit, vector.
+    HistogramFraction,
     /// Identity; the order of presentation (`true`: descending) is the reader's business.
     Sort(bool),
+    /// As `Sort`, by the values of these labels in natural order.
+    SortByLabel(Vec<String>, bool),
     /// Gather stage only: the rows of a local step, of all shards.
     Port(StepId),
 }
@@ -374,6 +378,15 @@ impl Lowering {
             Special::HistogramQuantile => {
                 let (q, v) = (self.lower(&args[0], depth + 1)?, self.lower(&args[1], depth + 1)?);
                 Ok(self.collect(StepOp::HistogramQuantile, &[q, v]))
+            }
+            Special::HistogramFraction => {
+                let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
+                Ok(self.collect(StepOp::HistogramFraction, &inputs))
+            }
+            Special::SortByLabel | Special::SortByLabelDesc => {
+                let labels = args[1..].iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
+                let descending = special == Special::SortByLabelDesc;
+                self.lower_unary(StepOp::SortByLabel(labels, descending), &args[0], depth)
             }
             _ => unsupported(format!("function {:?} has no operator", function.0.name)),
         }

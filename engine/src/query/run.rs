@@ -4,6 +4,7 @@ use super::guard::Guard;
 use super::pool::Pool;
 use super::shard::{PortBlock, ShardRun, ports_of};
 use super::{Answer, QueryError, QueryOptions, Series, Value, VectorSample};
+use crate::functions::vectors::natural_order;
 use crate::operators::stage::Stage;
 use crate::operators::{Changed, same_labelset};
 use crate::plan::physical::{Physical, Source, StepId, StepOp};
@@ -77,7 +78,8 @@ impl Run {
             gather.block(blocks, (from..to).map(|i| self.grid.time(i)))?;
         }
         let root = &self.physical.gather[self.physical.root].op;
-        let order = matches!(root, StepOp::Sort(_) | StepOp::Group(..)).then(|| root.clone());
+        let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::Group(..))
+            .then(|| root.clone());
         Ok(Gathered { rows: gather.rows, order, scalar: self.physical.scalar, samples: guard.samples() })
     }
 
@@ -272,6 +274,18 @@ fn present(rows: &mut [VectorSample], order: Option<&StepOp>) {
     };
     match order {
         Some(StepOp::Sort(descending)) => by_value(rows, *descending),
+        Some(StepOp::SortByLabel(names, descending)) => {
+            let order = |a: &Labels, b: &Labels| {
+                let value = |labels: &Labels, name: &str| labels.get(name).unwrap_or("").to_owned();
+                let by_name = |name: &String| natural_order(&value(a, name), &value(b, name));
+                names.iter().map(by_name).find(|o| o.is_ne()).unwrap_or_else(|| a.cmp(b))
+            };
+            rows.sort_by(
+                |a, b| {
+                    if *descending { order(&b.labels, &a.labels) } else { order(&a.labels, &b.labels) }
+                },
+            );
+        }
         Some(StepOp::Group(op @ (AggregateOp::Topk | AggregateOp::Bottomk), grouping, _)) => {
             by_value(rows, *op == AggregateOp::Topk);
             if grouping.without || !grouping.labels.is_empty() {

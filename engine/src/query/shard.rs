@@ -145,7 +145,7 @@ pub fn leaf_labels(leaf: &Leaf, labels: &Labels) -> Labels {
     match leaf {
         Leaf::Value => labels.clone(),
         Leaf::Window(function, _) if function.0.keeps_name => labels.clone(),
-        _ => labels.without_name(),
+        _ => labels.of_computed(),
     }
 }
 
@@ -218,6 +218,7 @@ impl LeafRun {
             column.resize(rows, ABSENT);
         });
         let params = self.params(times, stage);
+        self.check(&params, rows)?;
         let ends: Vec<TimeMs> = times.iter().map(|t| self.source.time(*t, grid.start, grid.end)).collect();
         let (Some(first), Some(last)) = (ends.iter().min(), ends.iter().max()) else { return Ok(()) };
         for row in 0..rows {
@@ -249,6 +250,13 @@ impl LeafRun {
             self.params.iter().map(|p| stage.output(*p).values.first().copied().unwrap_or(f64::NAN)).collect()
         };
         times.iter().map(|t| at(*t)).collect()
+    }
+
+    /// Asks the function whether it takes these parameters; without series nobody asks.
+    fn check(&self, params: &[Vec<f64>], rows: usize) -> Result<(), QueryError> {
+        let Leaf::Window(function, _) = &self.leaf else { return Ok(()) };
+        let Some(check) = function.0.check.filter(|_| rows > 0) else { return Ok(()) };
+        params.iter().try_for_each(|args| check(args)).map_err(QueryError::Execution)
     }
 
     fn series(

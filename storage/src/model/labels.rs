@@ -11,6 +11,11 @@ use std::sync::Arc;
 /// The name of the label that holds the metric name.
 pub const METRIC_NAME: &str = "__name__";
 
+/// Whether `name` is a label that says what a metric is (its name, type or unit), and that a computed value loses.
+pub fn describes_metric(name: &str) -> bool {
+    matches!(name, METRIC_NAME | "__type__" | "__unit__")
+}
+
 /// An immutable, sorted label set.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<[u8]>);
@@ -99,6 +104,11 @@ impl Labels {
     /// Without the metric name.
     pub fn without_name(&self) -> Labels {
         self.filter(|n| n != METRIC_NAME)
+    }
+
+    /// Without the labels that say what the metric is: of a value computed from it.
+    pub fn of_computed(&self) -> Labels {
+        self.filter(|n| !describes_metric(n))
     }
 
     /// A builder that starts from this set.

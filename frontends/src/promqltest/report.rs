@@ -1,0 +1,66 @@
+//! What came of a test file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// An evaluation (or a line that cannot be read) with another outcome than expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Line of the command, from 1.
+    pub line: usize,
+    /// The query.
+    pub expr: String,
+    /// What the file says.
+    pub expected: String,
+    /// What came out.
+    pub got: String,
+}
+
+/// An evaluation that says nothing about this build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Line of the command, from 1.
+    pub line: usize,
+    /// Why.
+    pub reason: String,
+}
+
+/// What came of a test file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The file, as it was named.
+    pub file: String,
+    /// Evaluations with the expected outcome.
+    pub passed: usize,
+    /// The others.
+    pub failed: Vec<Failure>,
+    /// Neither.
+    pub skipped: Vec<Skip>,
+}
+
+impl Report {
+    /// How many evaluations were skipped for each reason.
+    pub fn reasons(&self) -> BTreeMap<&str, usize> {
+        let mut reasons = BTreeMap::new();
+        self.skipped.iter().for_each(|skip| *reasons.entry(skip.reason.as_str()).or_insert(0) += 1);
+        reasons
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Failure { line, expr, expected, got } in &self.failed {
+            writeln!(f, "{}:{line}: {expr}", self.file)?;
+            for (title, text) in [("expected", expected), ("got", got)] {
+                writeln!(f, "  {title}:")?;
+                text.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
+            }
+        }
+        write!(f, "{}: {} passed, {} failed", self.file, self.passed, self.failed.len())?;
+        if !self.skipped.is_empty() {
+            write!(f, ", {} skipped", self.skipped.len())?;
+        }
+        writeln!(f)?;
+        self.reasons().iter().try_for_each(|(reason, n)| writeln!(f, "  skipped {n}: {reason}"))
+    }
+}
