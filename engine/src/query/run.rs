@@ -85,6 +85,7 @@ impl Run {
             let to = (from + crate::limits::BLOCK_STEPS).min(steps);
             let blocks = evaluate(&mut shards, pool, from, to, guard)?;
             gather.block(blocks, (from..to).map(|i| self.grid.time(i)))?;
+            guard.hold(gather.held)?;
         }
         let root = &self.physical.gather[self.physical.root].op;
         let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::Group(..))
@@ -169,6 +170,8 @@ struct Gather {
     ports: Vec<StepId>,
     root: StepId,
     rows: Vec<(Labels, Vec<(TimeMs, f64)>)>,
+    /// Points in `rows`.
+    held: usize,
 }
 
 impl Gather {
@@ -180,6 +183,7 @@ impl Gather {
             stage: Stage::of(&physical.gather),
             root: physical.root,
             rows: Vec::new(),
+            held: 0,
         }
     }
 
@@ -232,6 +236,7 @@ impl Gather {
         for (value, row) in out.values.iter().zip(&mut self.rows) {
             if !is_absent(*value) {
                 row.1.push((t, *value));
+                self.held += 1;
             }
         }
         Ok(())
