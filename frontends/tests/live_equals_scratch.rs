@@ -64,6 +64,8 @@ const EXPRESSIONS: &[&str] = &[
     "m_total unless on (instance, series) m_gauge",
     "histogram_quantile(0.9, sum by (le) (rate(m_bucket[1m])))",
     "histogram_quantile(0.5, m_bucket)",
+    "histogram_fraction(0, 1.5, m_bucket)",
+    "histogram_fraction(-1, scalar(count(m_gauge)), sum by (le) (m_bucket))",
     "abs(-m_gauge)",
     "clamp_max(m_gauge, time() / 1000)",
     "round(m_gauge, 0.5)",

@@ -33,7 +33,7 @@ fn a_rule_that_cannot_stand_names_its_place() {
         ("max_over_time(up[5m:1m])", "subqueries are not supported yet"),
         ("up @ 1700000000", "a fixed time (@) cannot stand"),
         ("up offset -5m", "a negative offset cannot stand"),
-        ("histogram_fraction(0, 1, up)", "function \"histogram_fraction\" is not supported yet"),
+        ("histogram_count(up)", "function \"histogram_count\" is not supported yet"),
     ] {
         let (code, output) = Server::fail("rule_files: [bad.yml]\n", &[("bad.yml", &rules(expr))]);
         assert_eq!(code, Some(2), "{expr}: {output}");

@@ -215,7 +215,10 @@ fn result_labels(
         return if matching.on {
             many.filter(|n| matching.labels.iter().any(|l| l == n))
         } else {
-            many.filter(|n| !(drop_name && describes_metric(n)) && !matching.labels.iter().any(|l| l == n))
+            many.filter(|n| {
+                let goes = (drop_name && describes_metric(n)) || matching.labels.iter().any(|l| l == n);
+                !goes
+            })
         };
     }
     let mut builder: LabelsBuilder =

@@ -190,10 +190,10 @@ impl Twins {
     }
 }
 
-/// The operator of a step. Leaves and ports have none: their runtime fills them in.
+/// The operator of a step. Leaves, ports and subqueries have none: their runtime fills them in.
 pub fn build(op: &StepOp) -> Option<Box<dyn Operator>> {
     Some(match op {
-        StepOp::Leaf(..) | StepOp::Port(_) => return None,
+        StepOp::Leaf(..) | StepOp::Port(_) | StepOp::Subquery(..) => return None,
         StepOp::Number(n) => Box::new(scalar::Number(n.0)),
         StepOp::Clock(function, shift) => Box::new(scalar::Clock::new(*function, *shift)),
         StepOp::MapClock(function, shift) => Box::new(scalar::MapClock::new(*function, *shift)),

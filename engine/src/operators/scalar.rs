@@ -17,7 +17,7 @@ fn set_scalar(out: &mut Output, value: f64) {
 }
 
 /// The value of a scalar input.
-pub(super) fn scalar_of(input: &Input) -> f64 {
+pub(crate) fn scalar_of(input: &Input) -> f64 {
     input.out.values.first().copied().unwrap_or(f64::NAN)
 }
 

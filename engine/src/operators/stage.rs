@@ -63,6 +63,13 @@ impl Stage {
         self.outputs.push(Output { sorted: leaf, ..Output::default() });
     }
 
+    /// Gives a step an operator that [`build`] cannot make, because it holds rows of its own.
+    pub fn set_operator(&mut self, id: StepId, operator: Box<dyn Operator>) {
+        if let Some(node) = self.nodes[id].as_mut() {
+            node.operator = Some(operator);
+        }
+    }
+
     /// Forgets a step that nobody reads any more, and its state.
     pub fn remove(&mut self, id: StepId) {
         let inputs = self.nodes[id].take().map_or(Vec::new(), |node| node.inputs);

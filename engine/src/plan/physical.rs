@@ -109,6 +109,32 @@ pub enum StepOp {
     SortByLabel(Vec<String>, bool),
     /// Gather stage only: the rows of a local step, of all shards.
     Port(StepId),
+    /// Gather stage of a query over history only: a window over the rows of this subquery; inputs: parameters.
+    Subquery(usize, Windowed),
+}
+
+/// What becomes of the rows of a subquery.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Windowed {
+    /// A window function.
+    Call(FunctionRef),
+    /// 1 for each series with a sample in the window.
+    Present,
+}
+
+/// A plan to be evaluated at every multiple of `step` in a window of `range` ms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subquery {
+    /// The plan.
+    pub input: Plan,
+    /// Length of the window, ms.
+    pub range: i64,
+    /// Distance of evaluations, ms; `None`: the default.
+    pub step: Option<i64>,
+    /// Shift into the past, ms.
+    pub offset: i64,
+    /// Pinned evaluation time.
+    pub at: Option<At>,
 }
 
 /// A plan cut into two stages.
@@ -122,6 +148,8 @@ pub struct Physical {
     pub root: StepId,
     /// Type of the answer is a scalar (one row without labels).
     pub scalar: bool,
+    /// The subqueries that steps of the gather stage name by number.
+    pub subqueries: Vec<Subquery>,
 }
 
 /// Where a lowered step may run.
@@ -139,8 +167,22 @@ pub struct LowerError(pub String);
 impl Physical {
     /// Cuts `plan`. Everything is asked `shift` ms in the past (a rule's query offset).
     pub fn of(plan: &Plan, shift: i64) -> Result<Physical, LowerError> {
-        let mut lowering =
-            Lowering { physical: Physical::default(), local: HashMap::new(), gather: HashMap::new(), shift };
+        Physical::cut(plan, shift, false)
+    }
+
+    /// Cuts `plan` for a query over history, which may have subqueries.
+    pub fn of_history(plan: &Plan) -> Result<Physical, LowerError> {
+        Physical::cut(plan, 0, true)
+    }
+
+    fn cut(plan: &Plan, shift: i64, history: bool) -> Result<Physical, LowerError> {
+        let mut lowering = Lowering {
+            physical: Physical::default(),
+            local: HashMap::new(),
+            gather: HashMap::new(),
+            shift,
+            history,
+        };
         let root = lowering.lower(plan, 0)?;
         let root = lowering.gathered(root);
         lowering.physical.root = root;
@@ -154,6 +196,8 @@ struct Lowering {
     local: HashMap<Step, StepId>,
     gather: HashMap<Step, StepId>,
     shift: i64,
+    /// Subqueries are allowed.
+    history: bool,
 }
 
 fn unsupported<T>(what: impl Into<String>) -> Result<T, LowerError> {
@@ -313,11 +357,17 @@ impl Lowering {
         args: &[Plan],
         depth: usize,
     ) -> Result<Place, LowerError> {
+        if let Some(at) = args.iter().position(|arg| matches!(arg.op, Op::Subquery { .. })) {
+            let mut params = Vec::new();
+            for arg in args[..at].iter().chain(&args[at + 1..]) {
+                params.push(self.lower(arg, depth + 1)?);
+            }
+            return self.subquery(&args[at], Windowed::Call(function), &params);
+        }
         let (mut leaf, mut params) = (None, Vec::new());
         for arg in args {
             match &arg.op {
                 Op::Range { selector, range } => leaf = Some((self.source(selector), *range)),
-                Op::Subquery { .. } => return unsupported("subqueries are not supported yet"),
                 _ => match self.lower(arg, depth + 1)? {
                     Place::Local(id) if self.scalar_of(id).is_some() => params.push(id),
                     _ => {
@@ -357,7 +407,8 @@ impl Lowering {
             }
             Special::AbsentOverTime => {
                 let Op::Range { selector, range } = &args[0].op else {
-                    return unsupported("subqueries are not supported yet");
+                    let present = self.subquery(&args[0], Windowed::Present, &[])?;
+                    return Ok(self.absent(Labels::default(), present));
                 };
                 let source = self.source(selector);
                 let present = self.local(StepOp::Leaf(source, Leaf::Present(*range)), Vec::new());
@@ -397,6 +448,23 @@ impl Lowering {
         Ok(self.collect(op, &[input]))
     }
 
+    /// A window over the rows of a subquery.
+    fn subquery(&mut self, arg: &Node, windowed: Windowed, params: &[Place]) -> Result<Place, LowerError> {
+        let Op::Subquery { input, range, step, offset, at } = &arg.op else {
+            return unsupported("a window function needs a range vector");
+        };
+        if !self.history {
+            return unsupported("subqueries are not supported yet");
+        }
+        let wanted = Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
+        let known = &mut self.physical.subqueries;
+        let number = known.iter().position(|s| *s == wanted).unwrap_or(known.len());
+        if number == known.len() {
+            known.push(wanted);
+        }
+        Ok(self.collect(StepOp::Subquery(number, windowed), params))
+    }
+
     fn absent(&mut self, labels: Labels, input: Place) -> Place {
         let partial = self.place(StepOp::Partial(AggregateOp::Count, Grouping::default()), &[input]);
         let count = self.collect(StepOp::Merge(AggregateOp::Count), &[partial]);
@@ -422,7 +490,7 @@ impl StepOp {
     /// Whether the value moves with time although no input changes. Leaves know that by themselves.
     pub fn follows_clock(&self) -> bool {
         match self {
-            StepOp::Clock(..) | StepOp::MapClock(..) => true,
+            StepOp::Clock(..) | StepOp::MapClock(..) | StepOp::Subquery(..) => true,
             StepOp::Map(function) => matches!(function.0.kernel, Kernel::Special(_)),
             _ => false,
         }

@@ -44,14 +44,23 @@ impl Guard {
     pub fn read(&self, samples: usize) -> Result<(), QueryError> {
         let total = self.samples.fetch_add(samples, Relaxed) + samples;
         if total > self.max_samples {
-            let text = "query processing would load too many samples into memory in query execution";
-            return Err(QueryError::Execution(text.to_owned()));
+            return Err(too_many());
         }
         Ok(())
+    }
+
+    /// Fails if an answer in the making holds too many points.
+    pub fn hold(&self, points: usize) -> Result<(), QueryError> {
+        if points > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
     /// Samples read so far.
     pub fn samples(&self) -> usize {
         self.samples.load(Relaxed)
     }
+}
+
+fn too_many() -> QueryError {
+    let text = "query processing would load too many samples into memory in query execution";
+    QueryError::Execution(text.to_owned())
 }

@@ -8,10 +8,13 @@ pub mod guard;
 pub mod pool;
 pub mod run;
 pub mod shard;
+mod subquery;
 
-use crate::plan::physical::Physical;
+use crate::plan::physical::{Physical, Subquery};
 use crate::plan::{Op, Plan, Type};
+use guard::Guard;
 use pool::Pool;
+use run::Grid;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -121,10 +124,14 @@ impl Querier {
         match &plan.op {
             Op::Text(text) => Ok(Answer::of(Value::Text(t, text.clone()), 0)),
             Op::Range { selector, range } => run::matrix(&self.store, selector, *range, t, options),
-            _ => {
-                let run = self.run(plan, t, t, 1, options)?;
-                run.execute(&self.pool)?.instant(t)
+            Op::Subquery { input, range, step, offset, at } => {
+                let asked =
+                    Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
+                let guard = Arc::new(Guard::new(options));
+                let rows = self.subquery(&asked, Grid { start: t, end: t, step: 1 }, options, &guard)?;
+                Ok(Answer::of(Value::Matrix(rows), guard.samples()))
             }
+            _ => self.run(plan, Grid { start: t, end: t, step: 1 }, options)?.instant(t),
         }
     }
 
@@ -146,19 +153,40 @@ impl Querier {
                 format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
             return Err(QueryError::BadData(text));
         }
-        self.run(plan, start, end, step.max(1), options)?.execute(&self.pool)?.range()
+        self.run(plan, Grid { start, end, step: step.max(1) }, options)?.range()
     }
 
-    fn run(
+    fn run(&self, plan: &Plan, grid: Grid, options: &QueryOptions) -> Result<run::Gathered, QueryError> {
+        self.guarded(plan, grid, options, &Arc::new(Guard::new(options)))
+    }
+
+    /// Asks the subqueries first; all of them count against one guard.
+    fn guarded(
         &self,
         plan: &Plan,
-        start: TimeMs,
-        end: TimeMs,
-        step: i64,
+        grid: Grid,
         options: &QueryOptions,
-    ) -> Result<run::Run, QueryError> {
-        let physical = Physical::of(plan, 0).map_err(|e| QueryError::Execution(e.0))?;
-        Ok(run::Run::new(self.store.clone(), physical, run::Grid { start, end, step }, options))
+        guard: &Arc<Guard>,
+    ) -> Result<run::Gathered, QueryError> {
+        let physical = Physical::of_history(plan).map_err(|e| QueryError::Execution(e.0))?;
+        let asked = physical.subqueries.iter().map(|asked| self.subquery(asked, grid, options, guard));
+        let rows = asked.collect::<Result<Vec<_>, _>>()?;
+        run::Run::new(self.store.clone(), physical, grid, options, rows).execute(&self.pool, guard)
+    }
+
+    /// The rows that the windows of a subquery can see in a query over `outer`.
+    fn subquery(
+        &self,
+        asked: &Subquery,
+        outer: Grid,
+        options: &QueryOptions,
+        guard: &Arc<Guard>,
+    ) -> Result<Vec<Series>, QueryError> {
+        let input = subquery::fix_times(&asked.input, outer.start, outer.end);
+        let grid = asked.grid(outer, options.default_step);
+        let rows = self.guarded(&input, grid, options, guard)?.merged()?;
+        guard.read(rows.iter().map(|row| row.points.len()).sum())?;
+        Ok(rows)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::guard::Guard;
 use super::pool::Pool;
 use super::shard::{PortBlock, ShardRun, ports_of};
+use super::subquery::SlidingWindow;
 use super::{Answer, QueryError, QueryOptions, Series, Value, VectorSample};
 use crate::functions::vectors::natural_order;
 use crate::operators::stage::Stage;
@@ -48,6 +49,8 @@ pub struct Run {
     physical: Arc<Physical>,
     grid: Grid,
     options: QueryOptions,
+    /// The rows of the plan's subqueries.
+    subqueries: Vec<Vec<Series>>,
 }
 
 /// The gathered rows of the root.
@@ -59,28 +62,45 @@ pub struct Gathered {
 }
 
 impl Run {
-    /// A query of `physical` over `grid`.
-    pub fn new(store: Arc<Store>, physical: Physical, grid: Grid, options: &QueryOptions) -> Run {
-        Run { store, physical: Arc::new(physical), grid, options: options.clone() }
+    /// A query of `physical` over `grid`, with the rows of its subqueries.
+    pub fn new(
+        store: Arc<Store>,
+        physical: Physical,
+        grid: Grid,
+        options: &QueryOptions,
+        subqueries: Vec<Vec<Series>>,
+    ) -> Run {
+        Run { store, physical: Arc::new(physical), grid, options: options.clone(), subqueries }
     }
 
     /// Runs it.
-    pub fn execute(self, pool: &Pool) -> Result<Gathered, QueryError> {
-        let guard = Arc::new(Guard::new(&self.options));
+    pub fn execute(self, pool: &Pool, guard: &Arc<Guard>) -> Result<Gathered, QueryError> {
         let mut shards = self.select(pool)?;
         let mut gather = Gather::new(&self.physical);
+        self.add_subqueries(&mut gather.stage);
         let steps = self.grid.len();
         // Short queries stay in one block; long ones yield between blocks.
         for from in (0..steps).step_by(crate::limits::BLOCK_STEPS) {
             guard.check()?;
             let to = (from + crate::limits::BLOCK_STEPS).min(steps);
-            let blocks = evaluate(&mut shards, pool, from, to, &guard)?;
+            let blocks = evaluate(&mut shards, pool, from, to, guard)?;
             gather.block(blocks, (from..to).map(|i| self.grid.time(i)))?;
+            guard.hold(gather.held)?;
         }
         let root = &self.physical.gather[self.physical.root].op;
         let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::Group(..))
             .then(|| root.clone());
         Ok(Gathered { rows: gather.rows, order, scalar: self.physical.scalar, samples: guard.samples() })
+    }
+
+    /// Gives the steps that slide over subqueries their rows.
+    fn add_subqueries(&self, stage: &mut Stage) {
+        for (id, step) in self.physical.gather.iter().enumerate() {
+            if let StepOp::Subquery(number, windowed) = step.op {
+                let (asked, rows) = (self.physical.subqueries[number].clone(), &self.subqueries[number]);
+                stage.set_operator(id, Box::new(SlidingWindow::new(asked, windowed, self.grid, rows)));
+            }
+        }
     }
 
     /// The shards that take part, with their series selected.
@@ -150,6 +170,8 @@ struct Gather {
     ports: Vec<StepId>,
     root: StepId,
     rows: Vec<(Labels, Vec<(TimeMs, f64)>)>,
+    /// Points in `rows`.
+    held: usize,
 }
 
 impl Gather {
@@ -161,6 +183,7 @@ impl Gather {
             stage: Stage::of(&physical.gather),
             root: physical.root,
             rows: Vec::new(),
+            held: 0,
         }
     }
 
@@ -213,6 +236,7 @@ impl Gather {
         for (value, row) in out.values.iter().zip(&mut self.rows) {
             if !is_absent(*value) {
                 row.1.push((t, *value));
+                self.held += 1;
             }
         }
         Ok(())
@@ -243,7 +267,7 @@ impl Gathered {
     }
 
     /// Series in label order; rows with equal labels are one series if they never meet.
-    fn merged(mut self) -> Result<Vec<Series>, QueryError> {
+    pub fn merged(mut self) -> Result<Vec<Series>, QueryError> {
         self.rows.retain(|row| !row.1.is_empty());
         self.rows.sort_by(|a, b| a.0.cmp(&b.0));
         let mut series: Vec<Series> = Vec::with_capacity(self.rows.len());
