@@ -126,10 +126,24 @@ fn check(flag: &Flag, value: &str) -> Result<(), String> {
         Kind::Size => Bytes::parse(value).map(|_| ()),
         Kind::OneOf(words) if words.contains(&value) => Ok(()),
         Kind::OneOf(words) => Err(format!("possible here: {}", words.join(", "))),
+        Kind::Url if value.is_empty() => Ok(()),
+        Kind::Url => check_url(value),
         Kind::SyncInterval if value == "batch" => Ok(()),
         Kind::SyncInterval => {
             parse_duration(value).map(|_| ()).map_err(|e| format!("{e}; write e.g. 100ms, or batch"))
         }
+    }
+}
+
+/// What links begin with: an http URL, or one without its scheme (`host:port/path`).
+fn check_url(value: &str) -> Result<(), String> {
+    let full = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
+    match reqwest::Url::parse(&full) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Err(format!("the scheme {:?} is neither http nor https", url.scheme()))
+        }
+        Ok(_) => Ok(()),
+        Err(e) => Err(format!("not a valid URL: {e}; write e.g. https://example.com/prometheus")),
     }
 }
 

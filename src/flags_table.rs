@@ -11,6 +11,7 @@ pub(super) enum Kind {
     Size,
     OneOf(&'static [&'static str]),
     SyncInterval,
+    Url,
 }
 
 impl Kind {
@@ -24,6 +25,7 @@ impl Kind {
             Kind::Size => "SIZE",
             Kind::OneOf(_) => "WORD",
             Kind::SyncInterval => "DURATION|batch",
+            Kind::Url => "URL",
         }
     }
 }
@@ -83,7 +85,7 @@ const RULES: &str = "Rules and alerts";
 const LIVE: &str = "Live runtime and scraping";
 const LOG: &str = "Logging and features";
 
-use Kind::{Duration, Number, OneOf, Ratio, Size, Switch, SyncInterval, Text};
+use Kind::{Duration, Number, OneOf, Ratio, Size, Switch, SyncInterval, Text, Url};
 
 /// All flags.
 pub(super) const FLAGS: &[Flag] = &[
@@ -91,7 +93,7 @@ pub(super) const FLAGS: &[Flag] = &[
     works(CONFIG, "config.auto-reload", Switch, "false", "Load the configuration again when it, or a rule file or scrape config file it names, changes. SIGHUP always does."),
     works(CONFIG, "config.auto-reload-interval", Duration, "30s", "How often the files are looked at."),
     works(WEB, "web.listen-address", Text, "", "Address and port to listen on; may be repeated. [default: 0.0.0.0:9090 with --config.file, 127.0.0.1:9090 without]").repeated(),
-    works(WEB, "web.external-url", Text, "", "The URL under which people reach this server: links in alerts begin with it. A path in it is the route prefix too."),
+    works(WEB, "web.external-url", Url, "", "The URL under which people reach this server: links in alerts begin with it. A path in it is the route prefix too."),
     works(WEB, "web.route-prefix", Text, "", "Path before all routes, if a proxy keeps it. [default: the path of --web.external-url]"),
     works(WEB, "web.enable-lifecycle", Switch, "false", "Allow POST /-/reload and /-/quit."),
     works(WEB, "web.enable-remote-write-receiver", Switch, "false", "Accept samples by push at /api/v1/write."),

@@ -197,12 +197,13 @@ impl Server {
     }
 }
 
-/// Reads the rule files that `config` names.
+/// Reads the rule files that `config` names, and checks what else it names: after this nothing is left to refuse.
 pub fn load_rules(
     config: Config,
     mut warnings: Vec<Fault>,
     language: &PromqlOptions,
 ) -> Result<Loaded, Fault> {
+    config.check_clients()?;
     let defaults = defaults(&config);
     let loaded = file::load(&config.rule_files, defaults, &file::promql_compiler(*language))?;
     warnings.extend(loaded.warnings);

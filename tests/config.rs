@@ -194,9 +194,11 @@ fn defaults_depend_on_the_configuration_file() {
 
 #[test]
 fn wrong_flags_say_what_to_do() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--storage.tsdb.pth=x"], "--storage.tsdb.path"),
         (&["--query.timeout=5 minutes"], "write a number and a unit"),
+        (&["--web.external-url=:bad"], "--web.external-url=:bad: not a valid URL"),
+        (&["--web.external-url=ftp://h/"], "the scheme \"ftp\" is neither http nor https"),
         (&["--log.level=loud"], "possible here: debug, info, warn, error"),
         (&["--web.enable-lifecycle=perhaps"], "write true or false"),
         (&["--query.max-samples=many"], "not a whole number"),

@@ -278,6 +278,7 @@ async fn limits_fail_the_whole_scrape() {
     bench.answer(text("a 1\nb 2\nc 3\nd 4\n"));
     bench.until_error("sample limit exceeded").await;
     bench.until("the last scrape", |b| b.last("scrape_samples_scraped") == Some(4.0)).await;
+    assert_eq!(bench.last("scrape_samples_post_metric_relabeling"), Some(4.0), "how many there would be");
     assert!(bench.samples("c").is_empty(), "nothing of a refused scrape is stored");
     assert!(is_stale(bench.last("a").unwrap()));
     bench.apply("label_limit: 3");

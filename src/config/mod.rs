@@ -54,4 +54,21 @@ impl Config {
     pub fn evaluation_interval(&self) -> i64 {
         self.global.keys.evaluation_interval.0
     }
+
+    /// Reads the certificates and keys of all clients once, so that one that cannot be read is known before anything
+    /// of this configuration is applied.
+    pub fn check_clients(&self) -> Result<(), Fault> {
+        let jobs = self
+            .jobs
+            .iter()
+            .map(|job| (format!("scrape config with job name {:?}", job.name()), &job.config.http));
+        let alerting = self.alerting.alertmanagers.iter().map(|a| ("alerting".to_owned(), &a.http));
+        for (whose, http) in jobs.chain(alerting) {
+            http.client().map_err(|e| {
+                let file = self.sources.first().map(|path| path.display().to_string()).unwrap_or_default();
+                Fault::whole(&file, format!("{whose}: {e}"), "correct the path, or the file")
+            })?;
+        }
+        Ok(())
+    }
 }

@@ -49,6 +49,25 @@ fn a_rule_that_cannot_stand_names_its_place() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_read_is_found_before_anything_is_applied() {
+    let rules = "groups: [{name: g, rules: [{record: x, expr: up}]}]\n";
+    let bad = |block: &str| format!("global: {{scrape_interval: 7s}}\n{block}: {{ca_file: none.pem}}\n");
+    let job = bad("scrape_configs:\n- job_name: a\n  tls_config");
+    let (code, output) = Server::fail(&job, &[]);
+    assert_eq!(code, Some(2), "{output}");
+    assert!(output.contains("prometheus.yml: scrape config with job name \"a\": unable to read"), "{output}");
+    let server = Server::start("rule_files: [r.yml]\n", &[("r.yml", rules)]);
+    let alerting = bad("alerting:\n  alertmanagers:\n  - tls_config");
+    for config in [job, alerting] {
+        std::fs::write(server.file("prometheus.yml"), &config).expect("a file");
+        let answer = http::post(server.port, "/-/reload").expect("an answer");
+        assert_eq!(answer.status, 500, "{config}: {}", answer.text());
+        let groups = server.api("/api/v1/rules");
+        assert_eq!(groups["groups"][0]["rules"][0]["name"], "x", "{config}: {groups}");
+    }
+}
+
+#[test]
 fn a_bad_reload_keeps_the_old_configuration() {
     let server = Server::start("global: {scrape_interval: 7s}\n", &[]);
     std::fs::write(server.file("prometheus.yml"), "global: {scrape_interval: seven}\n").expect("a file");

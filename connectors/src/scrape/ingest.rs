@@ -7,7 +7,7 @@ use crate::limits;
 use crate::scrape::admit::{Admission, Refusal};
 use crate::scrape::batch::{Batches, Column, Finder};
 use crate::scrape::cache::{Id, NO_COLUMN, Place, SeriesCache};
-use crate::scrape::exposition::{Entry, Format, ParseError, Parser, Sample};
+use crate::scrape::exposition::{Entry, Format, Kind, ParseError, Parser, Sample};
 use crate::scrape::metadata::{MetadataMap, MetadataWatch};
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
@@ -203,6 +203,7 @@ impl Ingest {
             };
             counts.scraped += 1;
             if counts.kept > limit {
+                counts.kept += usize::from(self.would_keep(&sample, parser.kind(), rules));
                 continue;
             }
             match self.series.find(&sample) {
@@ -225,6 +226,14 @@ impl Ingest {
         self.series.accept(&admitted);
         self.track(now, rules);
         Ok(columns)
+    }
+
+    /// Whether a sample beyond the limit would be kept: how many they are in all is reported, as in Prometheus.
+    fn would_keep(&mut self, sample: &Sample<'_>, kind: Kind, rules: &Rules<'_>) -> bool {
+        match self.series.lookup(sample.series) {
+            Some(id) => matches!(self.series.place(id), Place::Series { .. }),
+            None => rules.admission.admit(sample.series, kind).is_ok_and(|labels| labels.is_some()),
+        }
     }
 
     #[inline]

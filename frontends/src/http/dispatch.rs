@@ -94,7 +94,8 @@ fn method_not_allowed(endpoint: &Endpoint, api: bool) -> Response {
         allowed.push("OPTIONS");
     }
     allowed.sort_unstable();
-    let mut response = if endpoint.path.starts_with("/-/") {
+    let acts = endpoint.methods.contains(&Method::PUT);
+    let mut response = if acts {
         text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
     } else {
         text_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")

@@ -93,6 +93,12 @@ pub static ENDPOINTS: &[Endpoint] = &[
         call!(query::range),
         "Answers at every step of a stretch of time",
     ),
+    endpoint(
+        "/api/v1/query_exemplars",
+        GET_POST,
+        call!(query::exemplars),
+        "Exemplars of an expression's series; none are kept, so the list is empty",
+    ),
     endpoint("/api/v1/format_query", GET_POST, call!(query::format), "The expression, printed canonically"),
     endpoint(
         "/api/v1/subscribe",
@@ -127,5 +133,6 @@ pub static ENDPOINTS: &[Endpoint] = &[
     early("/-/healthy", GET_HEAD, call!(lifecycle::healthy), "200 while the process lives"),
     early("/-/reload", POST_PUT, call!(lifecycle::reload), "Reads the configuration again"),
     early("/-/quit", POST_PUT, call!(lifecycle::quit), "Stops the server"),
+    endpoint("/graph", GET, call!(page::graph), "Where links of alerts lead: the answer of `g0.expr` now"),
     early("/", GET, call!(page::page), "This page"),
 ];

@@ -2,6 +2,7 @@
 
 use super::dispatch::Call;
 use super::endpoints::ENDPOINTS;
+use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
 /// `/`
@@ -26,6 +27,20 @@ pub async fn page(call: Call) -> Response {
          <table>\n{rows}</table>\n</body></html>\n"
     );
     Html(html).into_response()
+}
+
+/// `/graph`: alerts and other programs link to Prometheus' expression browser. There is none here yet; the answer of
+/// the expression is.
+pub async fn graph(call: Call) -> Response {
+    let base = &call.state.settings.external_path;
+    let location = match call.form.get("g0.expr") {
+        "" => format!("{base}/"),
+        expression => {
+            let query: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
+            format!("{base}/api/v1/query?query={query}")
+        }
+    };
+    (StatusCode::FOUND, [(header::LOCATION, location)]).into_response()
 }
 
 fn escape(text: &str) -> String {

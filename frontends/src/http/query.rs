@@ -69,6 +69,17 @@ pub async fn format(call: Call) -> Reply {
     success(&text.map_err(|e| ApiError::parameter("query", e))?)
 }
 
+/// `/api/v1/query_exemplars`: checked as in Prometheus. Grafana asks it beside its queries.
+pub async fn exemplars(call: Call) -> Reply {
+    let Call { state, form, .. } = call;
+    let (start, end) = (form.time_or("start", i64::MIN)?, form.time_or("end", i64::MAX)?);
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start timestamp"));
+    }
+    compile(&state, form.get("query"))?;
+    success(&[(); 0])
+}
+
 /// The plan of `text`.
 pub fn compile(state: &AppState, text: &str) -> Result<Plan, ApiError> {
     state.sources.language.compile(text).map_err(|e| ApiError::parameter("query", e))

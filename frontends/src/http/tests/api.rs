@@ -302,6 +302,8 @@ async fn life_and_death() {
     let got = request(&state, "POST", "/-/reload", &[], "").await;
     assert_eq!((got.status.as_u16(), got.text.as_str()), (403, "Lifecycle API is not enabled."));
     assert_eq!(get("/-/quit").await.text, "Only POST or PUT requests allowed");
+    let got = request(&state, "PUT", "/-/healthy", &[], "").await;
+    assert_eq!((got.status.as_u16(), got.text.as_str()), (405, "Method Not Allowed\n"));
     let got = request(&state, "POST", "/api/v1/write", &[], "").await;
     let off = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n";
     assert_eq!((got.status.as_u16(), got.text.as_str()), (404, off));
@@ -326,6 +328,19 @@ async fn life_and_death() {
     assert_eq!(request(&state, "POST", "/api/v1/write", &headers, "abc").await.status, 204);
     let got = request(&state, "POST", "/api/v1/write", &headers, "abcd").await;
     assert_eq!((got.status.as_u16(), got.text.as_str()), (400, "application/x-protobuf snappy 4\n"));
+}
+
+#[tokio::test]
+async fn what_grafana_and_alertmanager_follow_is_answered() {
+    let got = get("/api/v1/query_exemplars?query=up&start=1&end=2").await;
+    assert_eq!((got.status.as_u16(), got.text.as_str()), (200, r#"{"status":"success","data":[]}"#));
+    for bad in ["query=up&start=2&end=1", "query=up&start=x", "query=sum("] {
+        assert_eq!(get(&format!("/api/v1/query_exemplars?{bad}")).await.status, 400, "{bad}");
+    }
+    let got = get("/graph?g0.expr=up%7Ba%3D%22b%22%7D+%3D%3D+0&g0.tab=1").await;
+    let there = "/api/v1/query?query=up%7Ba%3D%22b%22%7D+%3D%3D+0";
+    assert_eq!((got.status.as_u16(), got.header("location")), (302, there));
+    assert_eq!(get("/graph").await.header("location"), "/");
 }
 
 #[tokio::test]
