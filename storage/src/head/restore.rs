@@ -177,9 +177,15 @@ impl Head {
         self.flushing = None;
     }
 
+    /// From now on samples before `end` are too old: blocks have that time.
+    pub fn close_before(&mut self, end: TimeMs) {
+        self.floor = self.floor.max(end);
+    }
+
     /// Forgets all samples before `end`, but for those that came since [`Head::begin_flush`], and the series
     /// that nothing is left of.
     pub fn drop_before(&mut self, end: TimeMs) {
+        self.close_before(end);
         for set in self.sets.values_mut() {
             set.drop_before(end);
         }

@@ -35,6 +35,8 @@ pub struct Head {
     pub(super) newest: Option<TimeMs>,
     /// While a flush runs: its end, and the samples before it that came since its snapshot.
     pub(super) flushing: Option<(TimeMs, Vec<Sample>)>,
+    /// Everything before is in blocks: what comes for it now would make a block of its own at every flush.
+    pub(super) floor: TimeMs,
 }
 
 /// What is to be done with a sample.
@@ -93,6 +95,7 @@ impl Head {
     /// An empty head. Windows and chunks do not cross multiples of `block_range`.
     pub fn new(block_range: i64, out_of_order: i64) -> Head {
         Head {
+            floor: TimeMs::MIN,
             registry: HashMap::default(),
             series: Vec::new(),
             postings: Postings::default(),
@@ -184,7 +187,7 @@ impl Head {
     ) -> Result<Taken, StoreError> {
         self.check_batch(group, layout, values.len())?;
         let at = group as usize;
-        if self.groups[at].newest.is_some_and(|newest| t <= newest) {
+        if t < self.floor || self.groups[at].newest.is_some_and(|newest| t <= newest) {
             return Ok(self.append_late(layout, t, values, counts));
         }
         if !self.groups[at].knows(layout) {
@@ -372,6 +375,9 @@ impl Head {
 
     /// What is to be done with a sample of `slot`.
     pub fn verdict(&self, slot: u32, t: TimeMs, v: f64) -> Verdict {
+        if t < self.floor {
+            return Verdict::TooOld;
+        }
         let Some(newest) = self.newest_of(slot).filter(|newest| t <= *newest) else { return Verdict::Store };
         if t < newest.saturating_sub(self.out_of_order) {
             return Verdict::TooOld;

@@ -29,6 +29,9 @@ pub fn recover(disk: &dyn Disk, dir: &Path, make: impl Fn() -> Head) -> Result<R
     let mut restorer = Restorer { heads, flushed: None, samples: 0, rows: HashMap::new() };
     let mut outcome = replay(disk, dir, &mut restorer)?;
     outcome.last_lsn = outcome.last_lsn.max(restorer.flushed.map_or(0, |f| f.lsn));
+    if let Some(flushed) = restorer.flushed {
+        restorer.heads.iter_mut().for_each(|head| head.close_before(flushed.end));
+    }
     Ok(Recovered { heads: restorer.heads, samples: restorer.samples, outcome })
 }
 
