@@ -83,7 +83,9 @@ impl Server {
             "--web.enable-lifecycle".into(),
         ];
         // `./test` runs these tests with the default number of workers, with one and with four.
-        flags.extend(std::env::var("PERENNIAL_TEST_WORKERS").map(|n| format!("--live.workers={n}")));
+        if self.binary == binary_under_test() {
+            flags.extend(std::env::var("PERENNIAL_TEST_WORKERS").map(|n| format!("--live.workers={n}")));
+        }
         flags.extend(self.flags.iter().cloned());
         flags
     }

@@ -45,6 +45,9 @@ pub struct Shared {
     pub(super) room: Condvar,
     /// Something for the ticker to count.
     pub(super) dirt: Condvar,
+    /// The end of the log, for the ticker while it lets time pass: every write says that there is dirt, and must
+    /// not cut the interval short.
+    pub(super) end: Condvar,
     /// All segments, the one being written last.
     pub(super) segments: Mutex<Vec<SegmentInfo>>,
     epoch: AtomicU64,
@@ -112,6 +115,7 @@ impl Log {
             work: Condvar::new(),
             room: Condvar::new(),
             dirt: Condvar::new(),
+            end: Condvar::new(),
             segments: Mutex::new(options.segments.clone()),
             epoch: AtomicU64::new(1),
             unsynced_seconds: metrics.gauge(
@@ -273,7 +277,7 @@ fn tick(shared: &Shared, period: Duration) {
             shared.dirt.wait(&mut state);
             continue;
         }
-        shared.dirt.wait_for(&mut state, period);
+        shared.end.wait_for(&mut state, period);
         if !state.sync_due && state.unsynced > 0 {
             shared.unsynced_seconds.add(period.as_secs_f64());
         }

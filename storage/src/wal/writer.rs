@@ -54,6 +54,7 @@ impl Writer {
             state.take_waiters(true)
         };
         self.shared.dirt.notify_all();
+        self.shared.end.notify_all();
         waiters.into_iter().for_each(|done| done(Err(StoreError::Refused("the store is closed".to_owned()))));
     }
 
