@@ -104,6 +104,23 @@ fn lines_of_json() {
     });
 }
 
+/// What cannot stand yet is asked from history, and says so.
+#[test]
+fn a_subquery_is_asked_once_a_second() {
+    let (exporter, server) = shops();
+    let query = "sum%20by%20(shop)(last_over_time(orders%5B1m:1s%5D))";
+    let path = format!("/api/v1/subscribe?query={query}");
+    let mut reader = http::stream(server.port, &path, &[("Accept", "application/x-ndjson")]);
+    let mut next =
+        || -> Value { serde_json::from_str(&format!("{{{}", next_line(&mut reader, "{"))).expect("JSON") };
+    assert_eq!(next()["subscribed"]["standing"], json!(false));
+    let snapshot = next();
+    assert_eq!(rows(&snapshot["snapshot"]["rows"]).len(), 2, "{snapshot}");
+    exporter.set("orders{shop=\"a\"} 17\norders{shop=\"b\"} 4\n");
+    let delta = (0..200).map(|_| next()).find(|message| message.get("delta").is_some()).expect("a delta");
+    assert_eq!(rows(&delta["delta"]["upsert"]), pairs(&[("a", "17")]), "{delta}");
+}
+
 #[test]
 fn websocket() {
     let (exporter, server) = shops();

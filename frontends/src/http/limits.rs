@@ -39,3 +39,7 @@ pub const CONFLATE_TICKS: usize = 64;
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A socket that takes no byte for this long is closed.
 pub const WRITE_STALL: Duration = Duration::from_secs(60);
+
+/// How often a subscribed expression that cannot stand is asked from history: often enough to watch, and a bound on
+/// what it costs.
+pub const ASK_EVERY: Duration = Duration::from_secs(1);

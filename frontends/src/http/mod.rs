@@ -34,9 +34,11 @@ pub use sources::Sources;
 
 use axum::Router;
 use axum::routing::any;
+use engine::query::QueryOptions;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
+use subscribe::asked::AskedViews;
 use subscribe::views::SharedViews;
 use telemetry::Telemetry;
 use tokio::sync::{Semaphore, watch};
@@ -118,11 +120,23 @@ impl AppState {
     /// The state for these settings and sources.
     pub fn new(settings: Settings, sources: Sources) -> AppState {
         let telemetry = Telemetry::new(&sources.metrics);
+        let asking = QueryOptions {
+            lookback: settings.lookback,
+            default_step: settings.default_step,
+            max_samples: settings.max_samples,
+            timeout: settings.query_timeout,
+            cancel: Arc::default(),
+        };
         telemetry.concurrent_max.set(settings.max_concurrency as f64);
         AppState(Arc::new(Inner {
             telemetry,
             queries: Arc::new(Semaphore::new(settings.max_concurrency.clamp(1, Semaphore::MAX_PERMITS))),
-            views: SharedViews::new(sources.views.clone()),
+            views: SharedViews::new(Arc::new(AskedViews::new(
+                sources.views.clone(),
+                sources.answers.clone(),
+                sources.clock.clone(),
+                asking,
+            ))),
             stopping: watch::Sender::new(false),
             settings,
             sources,

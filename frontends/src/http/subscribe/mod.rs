@@ -1,9 +1,10 @@
 //! `/api/v1/subscribe`: answers that stay current, pushed to the client. The protocol is in `docs/subscribe.md`.
 //!
 //! Equal questions share one standing view ([`views`]). A [`subscription`] taps its view through a bounded [`outbox`],
-//! which does what the client's back-pressure policy says; [`protocol`] writes the messages, and [`websocket`] or
+//! which does what the client's back-pressure policy says; what cannot stand is [`asked`]; [`protocol`] writes the messages, and [`websocket`] or
 //! [`stream`] carries them.
 
+pub mod asked;
 pub mod outbox;
 pub mod protocol;
 pub mod request;

@@ -54,7 +54,7 @@ impl Message {
 }
 
 /// What was installed: the first message.
-pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str) -> Message {
+pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing: bool) -> Message {
     let kind = if plan.kind() == Type::Scalar { "scalar" } else { "vector" };
     let mut message = Message::open("subscribed", id).text("query", query).text("type", kind);
     message.json.push_str(",\"schema\":{\"labels\":");
@@ -63,6 +63,9 @@ pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str) -> Messag
         None => message.json.push_str("null"),
     }
     message.json.push_str(",\"value\":\"float64\"}");
+    if !standing {
+        message.json.push_str(",\"standing\":false");
+    }
     message.text("plan", explained).close()
 }
 

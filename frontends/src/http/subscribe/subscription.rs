@@ -9,7 +9,7 @@ use super::protocol::{self, Encoder, Message};
 use super::request::{Backpressure, Request};
 use super::too_many;
 use super::views::Lease;
-use engine::live::TapId;
+use engine::live::{TapId, ViewKind, ViewSpec, check};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use storage::model::TimeMs;
@@ -52,7 +52,9 @@ impl Subscription {
             return Err(ApiError::parameter("query", reason));
         }
         let explained = state.sources.language.explain(&plan);
-        let first = protocol::subscribed(&request.id, &request.query, &plan, &explained);
+        let kind = ViewKind::Continuous;
+        let standing = check(&ViewSpec { name: String::new(), plan: plan.clone(), kind }).is_ok();
+        let first = protocol::subscribed(&request.id, &request.query, &plan, &explained, standing);
         let outbox = Outbox::new(request.backpressure, request.buffer, bell.clone());
         let (views, sink, name) = (state.views.clone(), outbox.sink(), request.query.clone());
         let opened = tokio::task::spawn_blocking(move || {
