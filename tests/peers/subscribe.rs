@@ -108,6 +108,7 @@ fn lines_of_json() {
 #[test]
 fn a_subquery_is_asked_once_a_second() {
     let (exporter, server) = shops();
+    server.wait_rows("last_over_time(orders[1m:1s])", 2);
     let query = "sum%20by%20(shop)(last_over_time(orders%5B1m:1s%5D))";
     let path = format!("/api/v1/subscribe?query={query}");
     let mut reader = http::stream(server.port, &path, &[("Accept", "application/x-ndjson")]);
