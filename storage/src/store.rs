@@ -137,6 +137,28 @@ impl Store {
         self.log.on_committed(lsn, done);
     }
 
+    /// The newest sample in `from..=to` of each series that satisfies all matchers, stale markers included.
+    pub fn newest(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
+        let (mut found, mut ts, mut vs) = (Vec::new(), Vec::new(), Vec::new());
+        for shard in 0..SHARDS {
+            let selection = self.select(shard, matchers, from, to)?;
+            for (i, labels) in selection.labels.iter().enumerate() {
+                ts.clear();
+                vs.clear();
+                selection.read(i, from, to, &mut ts, &mut vs)?;
+                if let (Some(t), Some(v)) = (ts.last(), vs.last()) {
+                    found.push((labels.clone(), *t, *v));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, from head and blocks.
     pub fn select(
         &self,

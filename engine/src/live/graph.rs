@@ -57,14 +57,4 @@ impl Graph {
     pub fn step(&self, id: StepId) -> Option<&Step> {
         self.steps.get(id).and_then(Option::as_ref)
     }
-
-    /// Number of steps at work.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Whether no step is at work.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
 }

@@ -208,11 +208,6 @@ impl LocalHost {
         self.rows_touched.add(touched as u64);
         deltas
     }
-
-    /// Bytes of samples held for windows, and number of rings.
-    pub fn ring_bytes(&self) -> usize {
-        self.shards.iter().flat_map(|s| s.rings.iter().flatten()).map(Ring::bytes).sum()
-    }
 }
 
 /// The worker that owns a shard.

@@ -127,12 +127,6 @@ impl Block {
             self.columns.iter_mut().for_each(|c| drop(c.values.drain(..old)));
         }
     }
-
-    /// Bytes of samples held.
-    fn bytes(&self) -> usize {
-        let columns: usize = self.columns.iter().map(|c| c.values.capacity() * 8 + size_of::<Column>()).sum();
-        columns + self.clock.capacity() * 8
-    }
 }
 
 /// Where a row's samples are.
@@ -196,11 +190,6 @@ impl Ring {
         let columns = self.blocks.iter().flat_map(|block| &block.columns);
         let living = columns.filter(|column| column.newest >= t - self.retention).count();
         self.labels.len() > 2 * living + crate::limits::DEAD_ROWS
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.blocks.iter().map(Block::bytes).sum()
     }
 
     /// Fills the ring from the store, so that it reaches back `retention` ms from `t`. Rows that it has

@@ -42,11 +42,6 @@ impl Taps {
         self.taps.iter_mut().for_each(|(.., greeted)| *greeted = false);
     }
 
-    /// Whether anyone listens.
-    pub fn is_empty(&self) -> bool {
-        self.taps.is_empty()
-    }
-
     /// Tells everyone about the evaluation of `out` at `t`. `error`: it failed (also when `out` itself is fine).
     pub fn tell(&mut self, t: TimeMs, out: &Output, error: Option<&String>) {
         if self.taps.is_empty() {

@@ -35,11 +35,6 @@ impl Bits {
         self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
     }
 
-    /// Removes everything.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
     /// The smallest number that is in both sets and at least `from`.
     pub fn next_common(&self, other: &Bits, from: StepId) -> Option<StepId> {
         let words = self.0.len().min(other.0.len());

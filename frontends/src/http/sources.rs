@@ -151,19 +151,11 @@ impl Catalog for Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
-        let (mut found, mut ts, mut vs) = (BTreeMap::new(), Vec::new(), Vec::new());
-        for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
-            let selection = self.select(shard, set, from, to)?;
-            for (i, labels) in selection.labels.iter().enumerate() {
-                ts.clear();
-                vs.clear();
-                selection.read(i, from, to, &mut ts, &mut vs)?;
-                if let (Some(t), Some(v)) = (ts.last(), vs.last())
-                    && value::is_sample(*v)
-                {
-                    found.insert(labels.clone(), (*t, *v));
-                }
-            }
+        let mut found = BTreeMap::new();
+        for set in sets {
+            let newest = Store::newest(self, set, from, to)?.into_iter();
+            found
+                .extend(newest.filter(|(.., v)| value::is_sample(*v)).map(|(labels, t, v)| (labels, (t, v))));
         }
         Ok(found.into_iter().map(|(labels, (t, v))| (labels, t, v)).collect())
     }

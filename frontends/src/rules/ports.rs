@@ -1,7 +1,7 @@
 //! What the rules manager needs of the house, as traits: tests put small fakes behind them.
 //! Standing plans are [`crate::views`].
 
-use storage::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs};
+use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
 use storage::store::{Appended, Columns, GroupId, Store, StoreError, Tell};
 
 /// Where the samples of alerts are written and read back: implemented by the store.
@@ -37,19 +37,7 @@ impl StateStore for Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
-        let (mut out, mut ts, mut vs) = (Vec::new(), Vec::new(), Vec::new());
-        for shard in 0..SHARDS {
-            let selection = self.select(shard, matchers, from, to)?;
-            for (i, labels) in selection.labels.iter().enumerate() {
-                ts.clear();
-                vs.clear();
-                selection.read(i, from, to, &mut ts, &mut vs)?;
-                if let (Some(t), Some(v)) = (ts.last(), vs.last()) {
-                    out.push((labels.clone(), *t, *v));
-                }
-            }
-        }
-        Ok(out)
+        Store::newest(self, matchers, from, to)
     }
 }
 
