@@ -11,9 +11,12 @@ import shutil
 import sys
 import tempfile
 
-from harness import experiments, report, servers
+from harness import experiments, isolation, live, query_cpu, report, servers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+EXPERIMENTS = {**experiments.ALL, **live.ALL, "isolation": isolation.isolation, "query-cpu": query_cpu.query_cpu}
 
 
 def find_perennial():
@@ -29,7 +32,7 @@ def find_perennial():
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("experiment", choices=[*experiments.ALL, "all"])
+    p.add_argument("experiment", choices=[*EXPERIMENTS, "all"])
     p.add_argument("--servers", default="perennial,prometheus,victoria", help="comma-separated, in column order")
     p.add_argument("--perennial", default=find_perennial(), metavar="PATH", help="the binary under test")
     p.add_argument("--series", type=int, default=20000, help="scraped series, a multiple of 500 (%(default)s)")
@@ -37,11 +40,17 @@ def arguments():
     p.add_argument("--long", action="store_true", help="ten minutes per server, so that windows are full")
     p.add_argument("--rules", type=int, default=500, help="number of rules (%(default)s)")
     p.add_argument("--rule-interval", type=int, default=5, metavar="SECONDS",
-                   help="rules: interval of groups and scrapes (%(default)s)")
+                   help="rules, many-rules: interval of groups (%(default)s)")
     p.add_argument("--prefill", type=float, default=0, metavar="MINUTES",
-                   help="rules: history written before the start, so that windows are full at once")
-    p.add_argument("--scrape-interval", type=int, default=1, metavar="SECONDS", help="scrape (%(default)s)")
-    p.add_argument("--hours", type=float, default=2, help="memory, restart, queries: history at 15 s (%(default)s)")
+                   help="rules, windows, new-view: history written before the start, so that windows are full at once")
+    p.add_argument("--scrape-interval", type=int, metavar="SECONDS",
+                   help="scrape (1), many-rules (15), rules (the rules' interval)")
+    p.add_argument("--hours", type=float, default=2,
+                   help="memory, restart, queries, query-cpu: history at 15 s (%(default)s)")
+    p.add_argument("--step", type=int, default=60, metavar="SECONDS", help="query-cpu: of range queries (%(default)s)")
+    p.add_argument("--rounds", type=int, default=5, help="query-cpu: rounds per query (%(default)s)")
+    p.add_argument("--only", default="", metavar="TEXTS", help="query-cpu: queries with one of these in their names")
+    p.add_argument("--reuse", metavar="DIRECTORY", help="query-cpu: keep the samples here, and use those that are here")
     p.add_argument("--settle", type=float, default=15, help="memory, restart, queries: rest after writing (%(default)s s)")
     p.add_argument("--switches", type=int, default=25, help="notify: number of alerts (%(default)s)")
     p.add_argument("--group-interval", type=int, default=5, help="notify: the rule group's interval (%(default)s s)")
@@ -58,7 +67,7 @@ def run_one(name, kind, options):
     print(f"{name}: {kind.label} …", file=sys.stderr, flush=True)
     failed = True
     try:
-        figures = experiments.ALL[name](kind, options)
+        figures = EXPERIMENTS[name](kind, options)
         failed = False
         return figures
     except (RuntimeError, OSError, LookupError) as error:
@@ -72,12 +81,15 @@ def run_one(name, kind, options):
 def main():
     options = arguments()
     kinds = [servers.KINDS[n] for n in options.servers.split(",")]
-    names = list(experiments.ALL) if options.experiment == "all" else [options.experiment]
+    names = list(EXPERIMENTS) if options.experiment == "all" else [options.experiment]
     labels = {k.name: k.label for k in kinds}
+    failed = False
     everything = {"machine": report.machine(), "series": options.series, "rules": options.rules}
     print(f"{everything['machine']}; {options.series} series, {options.seconds:g} s measured.\n", flush=True)
     for name in names:
-        results = {k.name: run_one(name, k, options) for k in kinds}
+        fit = [k for k in kinds if name not in live.PERENNIAL_ONLY or k is servers.Perennial]
+        results = {k.name: run_one(name, k, options) for k in fit}
+        failed |= None in results.values()
         results = {k: v for k, v in results.items() if v is not None}
         everything[name] = results
         if results:
@@ -86,7 +98,7 @@ def main():
     if options.json:
         with open(options.json, "w") as f:
             json.dump(everything, f, indent=1)
-    sys.exit(0 if all(len(everything[n]) == len(kinds) for n in names) else 1)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

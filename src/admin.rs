@@ -1,6 +1,7 @@
 //! The server as its API administers it: configuration in force, reload, stop, what it says of itself.
 
 use crate::process::ProcessMetrics;
+use crate::retention;
 use crate::server::{Loaded, Server, load_rules};
 use frontends::http::model::{RuntimeInfo, WalReplay};
 use frontends::http::sources::Admin;
@@ -10,7 +11,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use storage::metrics::Gauge;
-use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
 use tokio::sync::Notify;
 
@@ -31,6 +31,7 @@ pub struct Control {
 struct InForce {
     text: String,
     external_labels: Labels,
+    evaluation_interval: Option<i64>,
     ok: bool,
     since: TimeMs,
 }
@@ -53,6 +54,7 @@ impl Control {
             loaded: Mutex::new(InForce {
                 text: String::new(),
                 external_labels: Labels::default(),
+                evaluation_interval: None,
                 ok: true,
                 since: 0,
             }),
@@ -80,9 +82,18 @@ impl Control {
         *self.loaded.lock() = InForce {
             text: loaded.config.text.clone(),
             external_labels: loaded.config.external_labels.clone(),
+            evaluation_interval: Some(loaded.config.evaluation_interval()),
             ok: true,
             since: now,
         };
+    }
+
+    /// Resolves when another process of the cluster stops in order; never without a cluster.
+    pub async fn cluster_ends(&self) {
+        match &self.server.cluster {
+            Some(cluster) => cluster.ended().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Reads the configuration again; after a failure the old one stays in force.
@@ -172,8 +183,12 @@ impl Admin for AdminOf {
             memory_limit: i64::MAX,
             gogc: env("GOGC"),
             godebug: env("GODEBUG"),
-            storage_retention: server.flags.retention_time().map_or("15d".to_owned(), format_duration),
+            storage_retention: retention::text(server.store.retention()),
         }
+    }
+
+    fn evaluation_interval(&self) -> Option<i64> {
+        self.0.loaded.lock().evaluation_interval
     }
 
     fn collect(&self) {

@@ -2,9 +2,10 @@
 
 use crate::config::Config;
 use crate::flags::Flags;
-use connectors::alertmanager::{Alert, Notifier};
+use connectors::alertmanager::{Alert, Limits, Notifier, Outgoing};
 use frontends::http::sources::Alertmanagers;
 use frontends::rules::ports::{Notify, OutgoingAlert};
+use std::sync::Arc;
 use std::time::Duration;
 use storage::metrics::Metrics;
 
@@ -21,8 +22,9 @@ pub struct Alerts {
 impl Alerts {
     /// Without Alertmanagers yet. Must be called on the async runtime.
     pub fn new(flags: &Flags, metrics: &Metrics) -> Alerts {
+        let limits = Limits { capacity: flags.notification_queue(), batch: flags.notification_batch() };
         Alerts {
-            notifier: Notifier::new(metrics, flags.notification_queue()),
+            notifier: Notifier::new(metrics, limits),
             runtime: tokio::runtime::Handle::current(),
             drain: flags.drain_notifications(),
         }
@@ -44,16 +46,19 @@ impl Alerts {
 
 impl Notify for Alerts {
     fn send(&self, alerts: Vec<OutgoingAlert>) {
-        let alert = |a: OutgoingAlert| Alert {
-            labels: a.labels,
-            annotations: a.annotations.into_iter().collect(),
-            starts_at: a.starts_at,
-            ends_at: a.ends_at,
-            generator_url: a.generator_url,
+        let outgoing = |a: OutgoingAlert| {
+            let alert = Alert {
+                labels: a.labels,
+                annotations: a.annotations.into_iter().collect(),
+                starts_at: a.starts_at,
+                ends_at: a.ends_at,
+                generator_url: a.generator_url,
+            };
+            Outgoing { alert: Arc::new(alert), taken: Some(a.receipt.0) }
         };
         // The queues' senders are started on demand: the rules thread must find the runtime.
         let _guard = self.runtime.enter();
-        self.notifier.send(alerts.into_iter().map(alert).collect());
+        self.notifier.send(alerts.into_iter().map(outgoing).collect());
     }
 }
 
@@ -63,6 +68,6 @@ impl Alertmanagers for Alerts {
     }
 
     fn dropped(&self) -> Vec<String> {
-        Vec::new()
+        self.notifier.dropped()
     }
 }

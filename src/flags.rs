@@ -198,6 +198,7 @@ impl Flags {
         let shown = |flag: &Flag| match flag.kind {
             _ if flag.name == "web.listen-address" => self.listen_addresses().join(","),
             Kind::Duration if !self.text(flag.name).is_empty() => format_duration(self.millis(flag.name)),
+            Kind::Size => Bytes::parse(self.text(flag.name)).unwrap_or_default().to_string(),
             Kind::Switch if self.text(flag.name).is_empty() => "false".to_owned(),
             _ => self.values.get(flag.name).map(|v| v.join(",")).unwrap_or_default(),
         };
@@ -260,6 +261,11 @@ impl Flags {
         self.switch("web.enable-lifecycle")
     }
 
+    /// `--web.enable-admin-api`.
+    pub fn enable_admin_api(&self) -> bool {
+        self.switch("web.enable-admin-api")
+    }
+
     /// `--web.enable-remote-write-receiver`.
     pub fn enable_remote_write_receiver(&self) -> bool {
         self.switch("web.enable-remote-write-receiver")
@@ -290,7 +296,14 @@ impl Flags {
 
     /// How long samples are kept, ms; `None`: not said on the command line.
     pub fn retention_time(&self) -> Option<i64> {
-        self.given("storage.tsdb.retention.time").then(|| self.millis("storage.tsdb.retention.time"))
+        let flags = ["storage.tsdb.retention.time", "storage.tsdb.retention"];
+        flags.into_iter().find(|flag| self.given(flag)).map(|flag| self.millis(flag))
+    }
+
+    /// Most bytes of blocks and log; `None`: not said on the command line.
+    pub fn retention_size(&self) -> Option<u64> {
+        let flag = "storage.tsdb.retention.size";
+        self.given(flag).then(|| Bytes::parse(self.text(flag)).unwrap_or_default().0)
     }
 
     /// Length of a block, ms; a length of the configuration file counts if the flag is not given.
@@ -313,6 +326,22 @@ impl Flags {
     /// Worker threads of the live runtime; `cores` if not said.
     pub fn live_workers(&self, cores: usize) -> usize {
         if self.given("live.workers") { self.number("live.workers").max(1) } else { cores.max(1) }
+    }
+
+    /// Where each process of the cluster listens for the others; none: the process is alone.
+    pub fn cluster_addresses(&self) -> Vec<String> {
+        let given = self.text("cluster.addresses").split(',').map(str::trim);
+        given.filter(|address| !address.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// This process' number in the cluster.
+    pub fn cluster_process(&self) -> Option<usize> {
+        self.given("cluster.process").then(|| self.number("cluster.process"))
+    }
+
+    /// How long a process waits for the others of its cluster, ms.
+    pub fn cluster_join_timeout(&self) -> i64 {
+        self.millis("cluster.join-timeout")
     }
 
     /// How far back an instant selector looks, ms.
@@ -353,6 +382,11 @@ impl Flags {
     /// Alerts that may wait for an Alertmanager.
     pub fn notification_queue(&self) -> usize {
         self.number("alertmanager.notification-queue-capacity")
+    }
+
+    /// Alerts in one request to an Alertmanager.
+    pub fn notification_batch(&self) -> usize {
+        self.number("alertmanager.notification-batch-size")
     }
 
     /// Whether waiting alerts are sent before the process ends.

@@ -83,6 +83,7 @@ const STORAGE: &str = "Storage";
 const QUERY: &str = "Queries";
 const RULES: &str = "Rules and alerts";
 const LIVE: &str = "Live runtime and scraping";
+const CLUSTER: &str = "Cluster: several processes as one server";
 const LOG: &str = "Logging and features";
 
 use Kind::{Duration, Number, OneOf, Ratio, Size, Switch, SyncInterval, Text, Url};
@@ -96,12 +97,16 @@ pub(super) const FLAGS: &[Flag] = &[
     works(WEB, "web.external-url", Url, "", "The URL under which people reach this server: links in alerts begin with it. A path in it is the route prefix too."),
     works(WEB, "web.route-prefix", Text, "", "Path before all routes, if a proxy keeps it. [default: the path of --web.external-url]"),
     works(WEB, "web.enable-lifecycle", Switch, "false", "Allow POST /-/reload and /-/quit."),
+    works(WEB, "web.enable-admin-api", Switch, "false", "Allow PUT and DELETE of /api/v1/views/{name}: standing queries that come and go while the server runs."),
     works(WEB, "web.enable-remote-write-receiver", Switch, "false", "Accept samples by push at /api/v1/write."),
     works(WEB, "web.config.file", Text, "", "A file with TLS and passwords of the web server. This build has neither, and refuses to start unless the file is empty."),
     works(WEB, "web.max-connections", Number, "512", "Most connections at a time."),
     works(WEB, "web.page-title", Text, "Perennial Time Series Collection and Processing Server", "Title of the page."),
     works(WEB, "web.cors.origin", Text, ".*", "Regex of the origins that may ask from another site; anchored."),
     works(STORAGE, "storage.tsdb.path", Text, "data/", "The data directory."),
+    works(STORAGE, "storage.tsdb.retention.time", Duration, "15d", "How long samples are kept: a block goes when its newest sample is older. For ever if only a size is given. The configuration file's storage.tsdb.retention.time wins."),
+    works(STORAGE, "storage.tsdb.retention.size", Size, "0B", "Most bytes of blocks and log together; the oldest blocks go. A number and a unit: B, KB, MB, GB, TB, PB, EB, powers of 1024; 0 is no limit. The configuration file's storage.tsdb.retention.size wins."),
+    works(STORAGE, "storage.tsdb.retention", Duration, "", "Deprecated: write --storage.tsdb.retention.time, which wins."),
     works(STORAGE, "storage.tsdb.min-block-duration", Duration, "2h", "Length of a block."),
     works(STORAGE, "storage.tsdb.no-lockfile", Switch, "false", "Do not lock the data directory. Two servers on one directory damage it."),
     works(STORAGE, "storage.wal-sync-interval", SyncInterval, "100ms", "What a power failure may cost at most (a killed process costs nothing). `batch`: sync before every acknowledgement."),
@@ -110,20 +115,20 @@ pub(super) const FLAGS: &[Flag] = &[
     works(QUERY, "query.max-concurrency", Number, "20", "Queries at a time."),
     works(QUERY, "query.max-samples", Number, "50000000", "Samples one query may hold in memory."),
     works(RULES, "rules.alert.for-outage-tolerance", Duration, "1h", "How long the server may be down and still remember how long an alert's condition has held."),
-    works(RULES, "rules.alert.for-grace-period", Duration, "10m", "Least time from a restart until a restored pending alert fires; only for alerts whose `for` is longer."),
+    works(RULES, "rules.alert.for-grace-period", Duration, "10m", "Least time from a restart until a pending alert fires of which only the ALERTS_FOR_STATE series is known; only for alerts whose `for` is longer."),
     works(RULES, "rules.alert.resend-delay", Duration, "1m", "A firing alert is sent again after this time."),
     works(RULES, "alertmanager.notification-queue-capacity", Number, "10000", "Alerts that may wait for an Alertmanager."),
+    works(RULES, "alertmanager.notification-batch-size", Number, "256", "Most alerts in one request to an Alertmanager."),
     works(RULES, "alertmanager.drain-notification-queue-on-shutdown", Switch, "true", "Send waiting alerts before the process ends."),
     works(LIVE, "live.workers", Number, "", "Worker threads of the live runtime. [default: number of cores]"),
     works(LIVE, "scrape.strict-content-type", Switch, "false", "Refuse a scrape whose content type is not a metrics format (Prometheus 3). Otherwise text that reads as metrics is taken, with a warning."),
+    works(CLUSTER, "cluster.addresses", Text, "", "Where each process of the cluster listens for the others: host:port, separated by commas, the same list for all. The network must be trusted: nothing is encrypted. Without it the process is alone."),
+    works(CLUSTER, "cluster.process", Number, "", "This process' place in --cluster.addresses, from 0. Process 0 has the rules and alerts; targets are divided among all."),
+    works(CLUSTER, "cluster.join-timeout", Duration, "5m", "How long a process that starts waits for the others."),
     works(LOG, "log.level", OneOf(&["debug", "info", "warn", "error"]), "info", "What is logged: debug, info, warn or error."),
     works(LOG, "log.format", OneOf(&["logfmt", "json"]), "logfmt", "How it is logged: logfmt or json."),
-    works(LOG, "enable-feature", Text, "", "Features, separated by commas; may be repeated. Known ones: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, auto-reload-config.").repeated(),
-    idle("web.enable-admin-api", Switch, "false"),
+    works(LOG, "enable-feature", Text, "", "Features, separated by commas; may be repeated. Those with an effect: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels, exemplar-storage, native-histograms, st-storage, auto-reload-config.").repeated(),
     idle("web.read-timeout", Duration, "5m"),
-    idle("alertmanager.notification-batch-size", Number, "256"),
-    idle("storage.tsdb.retention.time", Duration, "15d"),
-    idle("storage.tsdb.retention.size", Size, "0B"),
     idle("web.max-notifications-subscribers", Number, "16"),
     idle("web.user-assets", Text, ""),
     idle("web.remote-write-receiver.accepted-protobuf-messages", Text, "").repeated(),
@@ -143,7 +148,6 @@ pub(super) const FLAGS: &[Flag] = &[
     idle("storage.tsdb.delayed-compaction.max-percent", Number, "10"),
     idle("storage.tsdb.delay-compact-file.path", Text, ""),
     idle("storage.tsdb.block-reload-interval", Duration, "1m"),
-    idle("storage.tsdb.retention", Duration, ""),
     idle("storage.remote.flush-deadline", Duration, "1m"),
     idle("storage.remote.read-sample-limit", Number, "50000000"),
     idle("storage.remote.read-concurrent-limit", Number, "10"),
@@ -179,11 +183,14 @@ pub(super) const FEATURES: &[&str] = &[
     "histograms-st-encoding",
     "memory-snapshot-on-shutdown",
     "metadata-wal-records",
+    "native-histograms",
+    "native-histograms",
     "old-ui",
     "otlp-deltatocumulative",
     "otlp-native-delta-ingestion",
     "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
+    "promql-duration-expr",
     "promql-experimental-functions",
     "promql-extended-range-selectors",
     "promql-per-step-stats",
@@ -207,5 +214,6 @@ Flags are those of Prometheus 3, and a few of our own. Both `--flag=value` and `
 
 pub(super) const AFTER: &str = "\
 perennial test promql FILE... runs test files in Prometheus' language for PromQL instead of a server.
+perennial import prometheus DIRECTORY brings the history of a Prometheus into the data directory.
 Signals: SIGHUP loads the configuration again (all of it or nothing), SIGTERM ends the server in order.
 Flags of Prometheus that are not listed are accepted and have no effect; /api/v1/status/flags shows all of them.";

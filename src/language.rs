@@ -12,6 +12,9 @@ pub fn options(feature: impl Fn(&str) -> bool) -> Options {
         experimental_functions: feature("promql-experimental-functions"),
         extended_range_selectors: feature("promql-extended-range-selectors"),
         fill_modifiers: feature("promql-binop-fill-modifiers"),
+        delayed_names: feature("promql-delayed-name-removal"),
+        start_timestamps: feature("use-start-timestamps"),
+        type_and_unit_labels: feature("type-and-unit-labels"),
         ..Options::default()
     }
 }

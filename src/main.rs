@@ -7,13 +7,16 @@ mod admin;
 mod alerts;
 mod auto_reload;
 mod check;
+mod cluster;
 mod config;
 mod data_lock;
 mod embedded;
 mod flags;
+mod import;
 mod language;
 mod log;
 mod process;
+mod retention;
 mod server;
 mod sources;
 mod writes;
@@ -33,15 +36,21 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Takes the arguments behind its name.
+type Command = fn(&[String]) -> ExitCode;
+
+/// What the program does instead of being a server, by its first argument.
+const COMMANDS: [(&str, Command); 2] = [("test", check::main), ("import", import::main)];
+
 /// Exit code for a configuration or a flag that cannot be used.
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [command, rest @ ..] = args.as_slice()
-        && command == "test"
+        && let Some((_, run)) = COMMANDS.iter().find(|(name, _)| name == command)
     {
-        return check::main(rest);
+        return run(rest);
     }
     let flags = match flags::parse(args) {
         Ok(flags) => flags,
@@ -54,6 +63,9 @@ fn main() -> ExitCode {
     // Two providers of cryptography could be linked; this one is the one we mean. Only the first call counts.
     let _ = rustls::crypto::ring::default_provider().install_default();
     flags.without_effect().iter().for_each(|line| tracing::info!("{line}"));
+    if flags.given("storage.tsdb.retention") {
+        tracing::warn!("--storage.tsdb.retention is deprecated; write --storage.tsdb.retention.time");
+    }
     flags.unknown_features().iter().for_each(|line| tracing::warn!("{line}"));
     // Before the files are read: a change in between is then loaded once too often rather than never.
     let watch = flags.auto_reload().zip(flags.config_file());
@@ -161,6 +173,7 @@ async fn wait_for_end(control: Arc<Control>) {
             _ = term.recv() => return tracing::info!("SIGTERM received"),
             _ = int.recv() => return tracing::info!("SIGINT received"),
             () = control.quit.notified() => return tracing::info!("asked to quit"),
+            () = control.cluster_ends() => return tracing::info!("another process of the cluster stops: this one does, too"),
             // The outcome is in the log and in the metrics.
             _ = hup.recv() => drop(control.clone().reload().await),
         }

@@ -1,28 +1,43 @@
 //! The server: every room opened in order, wired to its neighbours, and closed in the reverse order.
 
 use crate::admin::AdminOf;
+use crate::cluster::{self, Pulse};
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::flags::Flags;
-use crate::{alerts, language, sources, writes};
-use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions};
+use crate::{alerts, language, retention, sources, writes};
+use connectors::scrape::config::Job;
+use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use connectors::wall_clock::SystemClock;
 use engine::live::{Live, LiveOptions};
 use engine::query::{Querier, QueryOptions};
+use frontends::asked::{AskedViews, History};
+use frontends::http::query::log::QueryLog;
+use frontends::http::sources::Language;
 use frontends::http::{self, AppState, Settings, Sources};
+use frontends::past::{self, Past};
 use frontends::promql::Options as PromqlOptions;
 use frontends::rules::file::{self, Defaults, Group};
 use frontends::rules::manager::{Manager as RuleManager, Options as RuleOptions, Ports};
+use frontends::rules::memory::Kept;
 use frontends::rules::yaml::Fault;
-use std::path::PathBuf;
+use frontends::standing::StandingQueries;
+use frontends::standing::file::StateFile;
+use frontends::views::Views;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::clock::Clock;
 use storage::disk::OsDisk;
+use storage::keep::Keep;
 use storage::metrics::Metrics;
+use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
 use storage::store::{Options as StoreOptions, Store};
 use tokio::net::TcpListener;
+
+/// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
+const EXEMPLARS: i64 = 100_000;
 
 /// The rooms at work.
 pub struct Server {
@@ -34,20 +49,36 @@ pub struct Server {
     pub clock: Arc<dyn Clock>,
     /// When the process began.
     pub started: TimeMs,
+    /// The data directory.
+    data: PathBuf,
     /// Samples.
     pub store: Arc<Store>,
     /// Standing plans.
     pub live: Live,
+    /// The same for plans that cannot stand, too: those are asked again and again.
+    pub views: Arc<dyn Views>,
+    /// Plans that people put there at run time.
+    pub standing: Arc<StandingQueries>,
     /// Ad-hoc plans.
     pub querier: Arc<Querier>,
     /// Scraping.
     pub scrape: Arc<ScrapeManager>,
     /// Rules and alerts.
     pub rules: Arc<RuleManager>,
+    /// What recording rules would have recorded earlier.
+    past: Arc<Past>,
     /// Alertmanagers.
     pub alerts: Arc<alerts::Alerts>,
+    /// What outlives the process of alerts.
+    memory: Arc<Kept>,
     /// PromQL, with the features that are on.
     pub language: PromqlOptions,
+    /// `query_log_file`.
+    pub query_log: Arc<QueryLog>,
+    /// What keeps this process and the others of its cluster together.
+    pub cluster: Option<Arc<Pulse>>,
+    /// Why answers from history are not whole.
+    partial: Option<String>,
     /// Last, so that it goes when all others are gone; `None`: switched off.
     _lock: Option<DataLock>,
 }
@@ -69,31 +100,64 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let dir = flags.data_path(config.storage.path.as_ref());
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
-        let store = open_store(&flags, config, dir, &metrics)?;
+        let store = open_store(&flags, config, dir.clone(), &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let language = language::options(|name| flags.feature(name));
         let live_options = LiveOptions {
             workers: flags.live_workers(cores),
             lookback: flags.lookback(),
+            dialect: language.dialect(),
             ..LiveOptions::default()
         };
-        let live = Live::start(store.clone(), clock.clone(), live_options, &metrics)?;
+        let setup = cluster::Setup::of(&flags, live_options.workers)?;
+        let (live, cluster) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
+        let partial = setup.as_ref().map(cluster::Setup::partial);
+        let share =
+            setup.map_or_else(Share::default, |s| Share { process: s.process, processes: s.addresses.len() });
         let querier = Arc::new(Querier::new(store.clone(), cores));
-        let language = language::options(|name| flags.feature(name));
         let scrape_options = ScrapeOptions {
             seed: config.external_labels.hash64(),
             strict_content_type: flags.strict_content_type(),
+            start_timestamps: flags.feature("st-storage"),
             hostname: crate::host_name(),
+            share,
         };
         let scrape = Arc::new(ScrapeManager::new(store.clone(), clock.clone(), &metrics, scrape_options));
         let alerts = Arc::new(alerts::Alerts::new(&flags, &metrics));
-        let ports = Ports {
-            views: Arc::new(live.clone()),
+        let memory = Arc::new(open_memory(&dir, &metrics)?);
+        let history = History {
+            answers: match partial {
+                Some(_) => Arc::new(cluster::Refused),
+                None => querier.clone(),
+            },
             store: store.clone(),
+            clock: clock.clone(),
+            options: query_options(&flags, config, &language),
+        };
+        // One thread: it is in no hurry, and queries have the other ones.
+        let past = past::Parts {
+            answers: Arc::new(Querier::new(store.clone(), 1)),
+            store: store.clone(),
+            clock: clock.clone(),
+            options: query_options(&flags, config, &language),
+            disk: Arc::new(OsDisk),
+            metrics: metrics.clone(),
+        };
+        let past = Past::start(past, &dir)?;
+        let views = AskedViews::new(Arc::new(live.clone()), history).with_past(past.clone());
+        let views: Arc<dyn Views> = Arc::new(views);
+        let compiled = Box::new(move |text: &str| http::language::Promql(language).compile(text, None));
+        let file = StateFile::new(Arc::new(OsDisk), &dir);
+        let standing = Arc::new(StandingQueries::restore(views.clone(), compiled, file)?);
+        let ports = Ports {
+            views: views.clone(),
+            store: store.clone(),
+            memory: memory.clone(),
             notify: alerts.clone(),
             query: Arc::new(language::TemplateQueries {
                 querier: querier.clone(),
                 language,
-                options: QueryOptions { lookback: flags.lookback(), ..QueryOptions::default() },
+                options: query_options(&flags, config, &language),
             }),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -103,16 +167,24 @@ impl Server {
         let rules = Arc::new(rules);
         Ok(Server {
             flags,
-            metrics,
             clock,
             started,
+            data: dir,
             store,
             live,
+            views,
+            standing,
             querier,
             scrape,
             rules,
+            past,
             alerts,
+            memory,
             language,
+            query_log: Arc::new(QueryLog::new(&metrics)),
+            metrics,
+            cluster,
+            partial,
             _lock: lock,
         })
     }
@@ -120,9 +192,31 @@ impl Server {
     /// Makes a configuration the one in force. All-or-nothing as far as a checked one can still fail.
     pub fn apply(&self, loaded: &Loaded) -> Result<(), String> {
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        self.rules.apply(loaded.groups.clone(), loaded.config.external_labels.clone())?;
-        self.scrape.apply(loaded.config.jobs.clone())?;
+        if self.flags.feature("exemplar-storage") {
+            let most = loaded.config.storage.max_exemplars.unwrap_or(EXEMPLARS);
+            self.store.set_max_exemplars(usize::try_from(most).unwrap_or(0));
+        }
+        self.store.set_retention(retention::in_force(&self.flags, &loaded.config.storage));
+        self.query_log.set(loaded.config.query_log_file().as_deref())?;
+        let groups = if self.keeps_rules() { loaded.groups.clone() } else { Vec::new() };
+        if self.cluster.is_some() {
+            groups.iter().for_each(cluster::name_refused);
+        }
+        self.rules.apply(groups, loaded.config.external_labels.clone())?;
+        let mut jobs = loaded.config.jobs.clone();
+        if self.flags.feature("native-histograms") {
+            jobs.iter_mut().for_each(Job::assume_native);
+        }
+        self.scrape.apply(jobs)?;
+        if let (Some(cluster), Some(file)) = (&self.cluster, self.flags.config_file()) {
+            cluster.configure(cluster::checksum(&file));
+        }
         self.alerts.apply(&loaded.config)
+    }
+
+    /// Whether rules stand and alerts are sent here. In a cluster that is process 0.
+    fn keeps_rules(&self) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.process() == 0)
     }
 
     /// Serves until `shutdown` resolves.
@@ -151,9 +245,14 @@ impl Server {
     pub fn close(&self) -> Result<(), String> {
         self.scrape.shutdown();
         self.rules.stop();
+        self.past.stop();
         self.alerts.close();
+        self.memory.close();
+        self.live.end_ticks();
+        self.cluster.iter().for_each(|cluster| cluster.leave());
         self.live.stop();
-        self.store.close().map_err(|e| e.to_string())
+        self.store.close().map_err(|e| e.to_string())?;
+        self.cluster.as_ref().and_then(|cluster| cluster.ended_by()).map_or(Ok(()), Err)
     }
 
     fn settings(&self, default_step: i64) -> Result<Settings, String> {
@@ -168,11 +267,16 @@ impl Server {
             page_title: flags.page_title().to_owned(),
             cors_origin: cors,
             lifecycle: flags.enable_lifecycle(),
+            admin: flags.enable_admin_api(),
             max_concurrency: flags.query_concurrency(),
             query_timeout: Duration::from_millis(flags.query_timeout() as u64),
             max_samples: flags.query_max_samples(),
             lookback: flags.lookback(),
+            dialect: language::options(|name| flags.feature(name)).dialect(),
             default_step,
+            step_stats: flags.feature("promql-per-step-stats"),
+            data_directory: Some(self.data.clone()),
+            partial: self.partial.clone(),
         })
     }
 
@@ -182,7 +286,8 @@ impl Server {
             language: Arc::new(http::language::Promql(self.language)),
             answers: self.querier.clone(),
             catalog: self.store.clone(),
-            views: Arc::new(self.live.clone()),
+            views: self.views.clone(),
+            standing: self.standing.clone(),
             targets: Arc::new(sources::Targets(self.scrape.clone())),
             rules: Arc::new(sources::Rules(self.rules.clone())),
             alertmanagers: self.alerts.clone(),
@@ -193,6 +298,7 @@ impl Server {
                 .then(|| Arc::new(writes) as Arc<dyn http::sources::RemoteWrite>),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            query_log: self.query_log.clone(),
         }
     }
 }
@@ -207,7 +313,28 @@ pub fn load_rules(
     let defaults = defaults(&config);
     let loaded = file::load(&config.rule_files, defaults, &file::promql_compiler(*language))?;
     warnings.extend(loaded.warnings);
+    warnings.extend(loaded.groups.iter().filter_map(|group| too_late(group, out_of_order(&config))));
     Ok(Loaded { config, groups: loaded.groups, warnings })
+}
+
+/// A group that waits for samples that the store refuses.
+fn too_late(group: &Group, window: i64) -> Option<Fault> {
+    let lateness = group.lateness.filter(|lateness| *lateness > window)?;
+    let [lateness, window] = [lateness, window].map(format_duration);
+    let what = format!(
+        "group {:?}: samples may be {lateness} late, but those more than {window} older than the newest of their series are refused",
+        group.name
+    );
+    Some(Fault::whole(
+        &group.file,
+        what,
+        "raise `storage.tsdb.out_of_order_time_window`, or lower `lateness`",
+    ))
+}
+
+/// How late a sample may come, ms.
+fn out_of_order(config: &Config) -> i64 {
+    config.storage.out_of_order_ms.unwrap_or(storage::limits::OUT_OF_ORDER_WINDOW_MS)
 }
 
 /// What rule groups that say nothing get.
@@ -216,12 +343,11 @@ pub fn defaults(config: &Config) -> Defaults {
 }
 
 fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -> Result<Arc<Store>, String> {
-    let out_of_order = config.storage.out_of_order_ms.unwrap_or(storage::limits::OUT_OF_ORDER_WINDOW_MS);
     let options = StoreOptions {
         dir: dir.clone(),
         wal_sync_interval_ms: flags.wal_sync_interval(),
         block_range_ms: flags.block_range(config.storage.min_block),
-        out_of_order_ms: out_of_order,
+        out_of_order_ms: out_of_order(config),
     };
     let opened = Store::open(options, Arc::new(OsDisk), metrics);
     let (store, replay) =
@@ -229,6 +355,46 @@ fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -
     replay.damage.iter().for_each(|line| tracing::warn!("damage in the data directory: {line}"));
     tracing::info!(dir = %dir.display(), records = replay.records, samples = replay.samples, "store open, log replayed");
     Ok(store)
+}
+
+/// Opens the file that alerts outlive the process in.
+fn open_memory(dir: &Path, metrics: &Metrics) -> Result<Kept, String> {
+    let path = dir.join("alerts.keep");
+    let (map, found) = Keep::open(Arc::new(OsDisk), path.clone(), metrics).map_err(|e| e.to_string())?;
+    if let Some(damage) = found.damage {
+        tracing::error!(path = %path.display(), damage, "some alerts of before the restart are forgotten");
+    }
+    Ok(Kept::new(map, found.existed.then_some(found.entries)))
+}
+
+/// The live runtime; in a cluster when the other processes are there.
+fn start_live(
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    options: LiveOptions,
+    metrics: &Metrics,
+    setup: Option<&cluster::Setup>,
+) -> Result<(Live, Option<Arc<Pulse>>), String> {
+    let Some(setup) = setup else {
+        return Ok((Live::start(store.clone(), clock.clone(), options, metrics)?, None));
+    };
+    let (peers, pulse) = cluster::join(setup)?;
+    let live = Live::join(store.clone(), clock.clone(), options, metrics, peers)?;
+    let ear = live.clone();
+    pulse.listen_with(Box::new(move |word| ear.hear(word)));
+    Ok((live, Some(pulse)))
+}
+
+/// What the flags say about queries that templates ask.
+fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> QueryOptions {
+    QueryOptions {
+        lookback: flags.lookback(),
+        default_step: config.evaluation_interval(),
+        max_samples: flags.query_max_samples(),
+        timeout: Duration::from_millis(flags.query_timeout().max(0).unsigned_abs()),
+        dialect: language.dialect(),
+        ..QueryOptions::default()
+    }
 }
 
 fn rule_options(flags: &Flags, config: &Config) -> RuleOptions {
@@ -241,17 +407,22 @@ fn rule_options(flags: &Flags, config: &Config) -> RuleOptions {
     }
 }
 
-/// Once a minute: complete ranges become blocks, the log behind them goes.
+/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, and others are merged.
 async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     loop {
         minute.tick().await;
         let (store, now) = (store.clone(), clock.now());
-        match tokio::task::spawn_blocking(move || store.maintain(now)).await {
+        let work = move || {
+            let written = store.maintain(now);
+            // Also if that failed: merged blocks take less room.
+            store.compact().and(written)
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(Ok(0)) => {}
             Ok(Ok(blocks)) => tracing::info!(blocks, "blocks written"),
             Ok(Err(error)) => {
-                tracing::error!(%error, "housekeeping failed; the data stays in the head and the log")
+                tracing::error!(%error, "housekeeping failed; nothing is lost, it is tried again in a minute")
             }
             Err(error) => tracing::error!(%error, "housekeeping ended badly"),
         }

@@ -1,12 +1,13 @@
 //! The remote write receiver: a request's samples into the store, the answer when the log has them.
 
 use bytes::Bytes;
-use connectors::remote::RemoteWriter;
 use connectors::remote::write::check_headers;
-use frontends::http::sources::RemoteWrite;
+use connectors::remote::{Proto, RemoteWriter, RemoteWritten};
+use frontends::http::sources::{RemoteWrite, WriteReply};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use storage::clock::Clock;
+use storage::model::TimeMs;
 use storage::store::Store;
 use tokio::sync::oneshot;
 
@@ -25,24 +26,41 @@ impl Writes {
 }
 
 impl RemoteWrite for Writes {
-    fn write(
-        &self,
-        content_type: &str,
-        encoding: &str,
-        body: Bytes,
-    ) -> BoxFuture<'static, Result<(), (u16, String)>> {
-        let headers = check_headers(Some(content_type), Some(encoding));
+    fn write(&self, content_type: &str, encoding: &str, body: Bytes) -> BoxFuture<'static, WriteReply> {
+        let proto = check_headers(Some(content_type), Some(encoding));
         let (store, writer, now) = (self.store.clone(), self.writer.clone(), self.clock.now());
         Box::pin(async move {
-            headers.map_err(|e| (e.status(), e.to_string()))?;
-            // Appending may wait for the disk, so it stays off the async threads.
-            let written = tokio::task::spawn_blocking(move || writer.apply(&body, now)).await;
-            let written = written.map_err(|e| (500, e.to_string()))?;
-            let written = written.map_err(|e| (e.status(), e.to_string()))?;
-            committed(&store, written.lsn).await.map_err(|e| (503, e))?;
-            written.refusal().map_or(Ok(()), |text| Err((400, text)))
+            let tells = matches!(proto, Ok(Proto::V2));
+            let written = match proto {
+                Ok(proto) => apply(writer, body, proto, now).await,
+                Err(refused) => Err((refused.status(), refused.to_string())),
+            };
+            let written = match written {
+                Ok(written) => committed(&store, written.lsn).await.map(|()| written).map_err(|e| (503, e)),
+                Err(refused) => Err(refused),
+            };
+            let (fate, counts) = match written {
+                Ok(written) => {
+                    let counts = [written.samples, written.histograms, written.exemplars];
+                    (written.refusal().map_or((204, String::new()), |text| (400, text)), counts)
+                }
+                Err(refused) => (refused, [0; 3]),
+            };
+            WriteReply { status: fate.0, text: fate.1, written: tells.then_some(counts) }
         })
     }
+}
+
+/// Appends a request, off the async threads: it may wait for the disk.
+async fn apply(
+    writer: Arc<RemoteWriter>,
+    body: Bytes,
+    proto: Proto,
+    now: TimeMs,
+) -> Result<RemoteWritten, (u16, String)> {
+    let written = tokio::task::spawn_blocking(move || writer.apply(&body, proto, now)).await;
+    let written = written.map_err(|e| (500, e.to_string()))?;
+    written.map_err(|e| (e.status(), e.to_string()))
 }
 
 /// Resolves when everything up to `lsn` would survive the process.

@@ -5,6 +5,8 @@
 mod config;
 #[path = "../src/flags.rs"]
 mod flags;
+#[path = "../src/retention.rs"]
+mod retention;
 
 use std::path::Path;
 
@@ -38,8 +40,8 @@ fn a_whole_file_loads_and_prints_in_normal_form() {
     assert_eq!(jobs, [("prometheus", 5_000), ("web-app", 15_000), ("kubernetes-pods", 15_000)]);
     assert_eq!(config.external_labels.to_string(), r#"{cluster="production", region="eu-1"}"#);
     assert_eq!(config.alerting.alertmanagers[0].discovery.static_configs[0].targets, ["alertmanager:9093"]);
-    assert_eq!(config.storage.retention_time, Some(15 * 86_400_000));
-    assert_eq!(config.storage.retention_size, Some(10 << 30));
+    assert_eq!(config.storage.old_retention_time, Some(15 * 86_400_000));
+    assert_eq!(config.storage.old_retention_size, Some(10 << 30));
     assert_eq!(config.jobs[2].config.keys.relabel_configs[0].regex.as_deref(), Some("true"));
     let warned = warnings.join("\n");
     for part in [
@@ -153,7 +155,7 @@ fn flags_in_every_spelling() {
     assert!(flags.feature("promql-experimental-functions"));
     assert_eq!(flags.unknown_features().len(), 1);
     assert!(flags.unknown_features()[0].contains("did you mean \"promql-experimental-functions\"?"));
-    assert_eq!(flags.without_effect().len(), 4);
+    assert_eq!(flags.without_effect().len(), 2);
     let map = flags.as_map();
     assert_eq!((map["query.timeout"].as_str(), map["storage.tsdb.path"].as_str()), ("30s", "/prometheus"));
     assert_eq!(
@@ -192,9 +194,45 @@ fn defaults_depend_on_the_configuration_file() {
     assert_eq!(rooted.route_prefix(), "/");
 }
 
+/// What the server keeps with these flags and this `storage.tsdb` block, as the API shows it.
+fn kept(args: &[&str], tsdb: &str) -> String {
+    let flags = flags::parse(args.iter().copied()).unwrap();
+    let (config, _) = load(&format!("storage: {{tsdb: {tsdb}}}\n")).unwrap();
+    retention::text(retention::in_force(&flags, &config.storage))
+}
+
+#[test]
+fn the_file_wins_over_flags_and_flags_over_old_spellings() {
+    const TIME: &str = "--storage.tsdb.retention.time=30d";
+    const SIZE: &str = "--storage.tsdb.retention.size=512MB";
+    let cases: [(&[&str], &str, &str); 14] = [
+        (&[], "{}", "15d"),
+        (&[TIME], "{}", "30d"),
+        (&[SIZE], "{}", "512MiB"),
+        (&[TIME, SIZE], "{}", "30d or 512MiB"),
+        (&["--storage.tsdb.retention=4w"], "{}", "4w"),
+        (&["--storage.tsdb.retention=4w", TIME], "{}", "30d"),
+        (&["--storage.tsdb.retention.time=0", "--storage.tsdb.retention.size=0"], "{}", "15d"),
+        (&["--storage.tsdb.retention.size=-1GB"], "{}", "15d"),
+        (&[], "{retention: {size: 1.5GB}}", "1GiB512MiB"),
+        (&[TIME, SIZE], "{retention: {time: 1h}}", "1h or 512MiB"),
+        (&[TIME, SIZE], "{retention: {time: 0s, size: 1GB}}", "30d or 1GiB"),
+        (&[TIME], "{retention.time: 1h, retention.size: 1GB}", "30d or 1GiB"),
+        (&[], "{retention.time: 1h, retention: {time: 2h}}", "2h"),
+        (&[], "{retention.time: 1h}", "1h"),
+    ];
+    for (args, tsdb, want) in cases {
+        assert_eq!(kept(args, tsdb), want, "{args:?} {tsdb}");
+    }
+    assert_eq!(flags::parse([SIZE]).unwrap().as_map()["storage.tsdb.retention.size"], "512MiB");
+}
+
 #[test]
 fn wrong_flags_say_what_to_do() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 11] = [
+        (&["--storage.tsdb.retention.time=15"], "not a valid duration string: \"15\""),
+        (&["--storage.tsdb.retention.time=300y"], "duration out of range"),
+        (&["--storage.tsdb.retention.size=10XB"], "units: unknown unit XB in 10XB"),
         (&["--storage.tsdb.pth=x"], "--storage.tsdb.path"),
         (&["--query.timeout=5 minutes"], "write a number and a unit"),
         (&["--web.external-url=:bad"], "--web.external-url=:bad: not a valid URL"),

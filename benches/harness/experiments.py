@@ -61,7 +61,7 @@ def scrape(kind, options):
     epoch, members = epoch_of_run(), load.targets(options.series)
     series = sum(len(t.series) for t in members)
     with exporter(options, epoch) as port, kind(options.directory, options) as server:
-        server.interval = options.scrape_interval
+        server.interval = options.scrape_interval or 1
         server.start(servers.scrape_jobs(members, port))
         time.sleep(2 * server.interval + 3)
         used = cores(server, options.seconds)
@@ -76,7 +76,7 @@ def rules_cpu(kind, options):
     epoch, members = epoch_of_run(), load.targets(options.series)
     jobs = len({t.job for t in members})
     with exporter(options, epoch) as port, sink() as receiver, kind(options.directory, options) as server:
-        server.interval, server.alertmanager_port = options.rule_interval, receiver.port
+        server.interval, server.alertmanager_port = options.scrape_interval or options.rule_interval, receiver.port
         config = servers.scrape_jobs(members, port)
         prefill = options.prefill * 60
         if prefill:
@@ -88,7 +88,7 @@ def rules_cpu(kind, options):
         server.start(config)
         time.sleep(13)
         baseline = cores(server, max(10, options.seconds / 3))
-        server.add_rules(rules.rule_file(options.rules, jobs, f"{server.interval}s"))
+        server.add_rules(rules.rule_file(options.rules, jobs, f"{options.rule_interval}s"))
         time.sleep(12)
         loaded = server.rules_loaded()
         check(loaded == options.rules, f"{loaded} of {options.rules} rules loaded")

@@ -64,3 +64,48 @@ def rule_file(count, jobs, interval):
                     "    labels: {severity: warning}",
                     "    annotations: {summary: 'value {{ $value }} on {{ $labels.instance }}'}"]
     return "\n".join(out) + "\n"
+
+
+AGGREGATES = ("sum", "avg", "max", "min", "count")
+SUBJECTS = ("rate(http_requests_total[5m])", "rate(http_requests_total[1m])", "queue_depth",
+            "avg_over_time(temperature_celsius[5m])", "rate(http_request_duration_seconds_count[5m])")
+BY = ("job", "job, instance")
+
+
+def threshold_file(count, jobs, interval):
+    """The YAML of `count` rules in fifty shapes over shared selectors with ever other thresholds, and how many record.
+
+    Shape: aggregate × subject × grouping. Every fifth rule records what lies above its threshold, the others alert.
+    """
+    shapes = [f"{a} by ({by}) ({s})" for a in AGGREGATES for s in SUBJECTS for by in BY]
+    out, kept = ["groups:"], 0
+    for i in range(count):
+        if i % 200 == 0:
+            out += [f"- name: many{i // 200}", f"  interval: {interval}", "  rules:"]
+        expression = shapes[i % len(shapes)]
+        # Thresholds of recording rules are low, those of alerts out of reach.
+        if i // len(shapes) % 5 == 0:
+            out += [f"  - record: many:{i}", f"    expr: '{expression} > -{i}'"]
+            kept += 1
+        else:
+            out += [f"  - alert: Many{i}", f"    expr: '{expression} > {10**9 + i}'"]
+    return "\n".join(out) + "\n", kept
+
+
+def window_file(function, window, jobs, count):
+    """The YAML of `count` rules that apply `function` over `window` and sum; rule i reads job i modulo `jobs`."""
+    metric = {"rate": "http_requests_total", "max_over_time": "queue_depth"}.get(function, "temperature_celsius")
+    out = ["groups:", "- name: windows", "  interval: 5s", "  rules:"]
+    for i in range(count):
+        grouping = ("instance", "instance, job")[i // jobs % 2]
+        out += [f"  - record: window:{i}",
+                f"    expr: 'sum by ({grouping}) ({function}({metric}{{job=\"job{i % jobs}\"}}[{window}]))'"]
+    return "\n".join(out) + "\n"
+
+
+def state_file(count, windows):
+    """The YAML of `count` rules over the same series with one window each."""
+    out = ["groups:", "- name: state", "  interval: 5s", "  rules:"]
+    for window in windows[:count]:
+        out += [f"  - record: state:{window}", f"    expr: 'sum by (job) (rate(http_requests_total[{window}]))'"]
+    return "\n".join(out) + "\n"

@@ -37,6 +37,7 @@ class Server:
         os.makedirs(directory, exist_ok=True)
         self.port, self.processes = process.free_port(), []
         self.rules, self.alertmanager_port, self.interval = None, None, 5
+        self.disable_cache = False
 
     def __enter__(self):
         return self
@@ -65,10 +66,12 @@ class Server:
         pairs = [p.memory_bytes() for p in self.processes]
         return sum(a for a, _ in pairs), sum(b for _, b in pairs)
 
+    def url(self, path, **parameters):
+        return f"http://127.0.0.1:{self.port}{path}?{urllib.parse.urlencode(parameters)}"
+
     def get(self, path, **parameters):
         """The decoded JSON of a GET, raising on HTTP errors."""
-        url = f"http://127.0.0.1:{self.port}{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=120) as answer:
+        with urllib.request.urlopen(self.url(path, **parameters), timeout=120) as answer:
             return json.load(answer)
 
     def count(self, query, **parameters):
@@ -139,7 +142,8 @@ class Victoria(Server):
         self.spawn([process.find_program("victoria-metrics", "victoria-metrics"), f"-promscrape.config={config}",
                     f"-storageDataPath={self.path('data')}", f"-httpListenAddr=127.0.0.1:{self.port}",
                     "-retentionPeriod=1", "-search.latencyOffset=0s", "-loggerLevel=WARN",
-                    "-search.maxUniqueTimeseries=10000000", "-search.maxPointsPerTimeseries=100000"],
+                    "-search.maxUniqueTimeseries=10000000", "-search.maxPointsPerTimeseries=100000",
+                    *(["-search.disableCache"] if self.disable_cache else [])],
                    f"http://127.0.0.1:{self.port}/health")
         if self.rules:
             self.add_rules(self.rules)

@@ -6,8 +6,8 @@
 
 use connectors::scrape::admit::Admission;
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{Entry, Format, Parser};
-use connectors::scrape::ingest::{Counts, Ingest, Rules};
+use connectors::scrape::exposition::{BodyFormat, Entry, Format, Parser};
+use connectors::scrape::ingest::{Counts, Ingest, NativeRules, Rules};
 use connectors::scrape::relabel::Relabeler;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -67,14 +67,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let relabel = Relabeler::default();
     let admission = Admission { target: &target, honor_labels: false, relabel: &relabel, limits };
-    let rules = Rules { admission, honor_timestamps: true, track_timestamps: false };
+    let native = NativeRules::default();
+    let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native };
     let mut ingest = Ingest::new(store.clone(), "bench".into(), &target, &["up"]);
     let bodies: Vec<String> = (0..10).map(|scrape| body(series, scrape)).collect();
     let mut scrape = |n: usize| -> Result<(), Box<dyn std::error::Error>> {
         let (body, t) = (&bodies[n % 10], n as i64 * 15_000);
         let mut counts = Counts::default();
-        ingest.read(body.as_bytes(), Format::Text, t, &rules, &mut counts)?;
-        ingest.metadata(body.as_bytes(), Format::Text);
+        ingest.read(body.as_bytes(), BodyFormat::Text(Format::Text), t, &rules, &mut counts)?;
+        ingest.metadata(body.as_bytes(), BodyFormat::Text(Format::Text));
         ingest.commit(t, &[1.0], &mut counts)?;
         Ok(())
     };

@@ -4,9 +4,13 @@
 pub mod alertmanager;
 pub mod decompress;
 pub mod discovery;
+
+pub mod histogram;
 pub mod host;
 pub mod http_client;
+pub mod import;
 pub mod limits;
+pub mod protobuf;
 pub mod remote;
 pub mod scrape;
 pub mod secret;

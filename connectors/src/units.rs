@@ -32,32 +32,87 @@ impl fmt::Display for Millis {
     }
 }
 
-/// A size in bytes; units are powers of 1024 with and without an `i` (`10GB`, `10GiB`, `512`).
+/// A size in bytes; units are powers of 1024 with and without an `i` (`10GB`, `10GiB`, `1GB512MB`).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
+/// Prefixes of units, each 1024 times the one before.
+const PREFIXES: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
+
+/// Largest number that a part of a size may have before or after its point.
+const LARGEST_PART: u64 = ((1 << 63) - 10) / 10 * 10 - 1;
+
 impl Bytes {
-    /// Parses `15MB`, `1.5GiB`, `512`.
+    /// Parses numbers with units (`15MB`, `1.5GiB`), added up; `0` needs none. Below zero, which Prometheus takes for
+    /// "no limit" wherever it takes a size, is zero. Errors are Prometheus' ones.
     pub fn parse(text: &str) -> Result<Bytes, String> {
-        let bad =
-            || format!("not a valid size: {text:?} (expected a number and one of B, KB, MB, GB, TB, PB, EB)");
-        let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-        let number: f64 = text[..split].trim().parse().map_err(|_| bad())?;
-        let power = match text[split..].trim() {
-            "" | "B" => 0,
-            "K" | "KB" | "KiB" => 1,
-            "M" | "MB" | "MiB" => 2,
-            "G" | "GB" | "GiB" => 3,
-            "T" | "TB" | "TiB" => 4,
-            "P" | "PB" | "PiB" => 5,
-            "E" | "EB" | "EiB" => 6,
-            _ => return Err(bad()),
-        };
-        let bytes = number * 1024f64.powi(power);
-        if !(0.0..=u64::MAX as f64).contains(&bytes) {
-            return Err(bad());
+        Bytes::sum(text, "iB").or_else(|_| Bytes::sum(text, "B")).map(Bytes)
+    }
+
+    /// The parts of `text` with units that end in `suffix`.
+    fn sum(text: &str, suffix: &str) -> Result<u64, String> {
+        let invalid = || format!("units: invalid {text}");
+        let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+        if rest == "0" {
+            return Ok(0);
         }
-        Ok(Bytes(bytes as u64))
+        if rest.is_empty() {
+            return Err(invalid());
+        }
+        let mut bytes = 0.0;
+        while !rest.is_empty() {
+            let (number, after) = number(rest).ok_or_else(invalid)?;
+            let unit = &after[..after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len())];
+            let power = power(unit, suffix).ok_or_else(|| format!("units: unknown unit {unit} in {text}"))?;
+            bytes += number * 1024f64.powi(power);
+            rest = &after[unit.len()..];
+        }
+        match bytes > i64::MAX as f64 {
+            true => Err("units: overflow parsing unit".to_owned()),
+            false if text.starts_with('-') => Ok(0),
+            false => Ok(bytes as u64),
+        }
+    }
+}
+
+/// The power of 1024 of a unit.
+fn power(unit: &str, suffix: &str) -> Option<i32> {
+    let prefix = if unit == "B" { "" } else { unit.strip_suffix(suffix).filter(|p| !p.is_empty())? };
+    PREFIXES.iter().position(|p| *p == prefix).map(|at| at as i32)
+}
+
+/// The number that `text` begins with, and what follows it.
+fn number(text: &str) -> Option<(f64, &str)> {
+    let (whole, mut rest) = digits(text)?;
+    let (mut value, mut any) = (whole as f64, rest.len() < text.len());
+    if let Some(after) = rest.strip_prefix('.') {
+        let (part, end) = digits(after)?;
+        let len = after.len() - end.len();
+        value += part as f64 / 10f64.powi(i32::try_from(len).ok()?);
+        (rest, any) = (end, any || len > 0);
+    }
+    any.then_some((value, rest))
+}
+
+/// The digits that `text` begins with (none: 0), and what follows them.
+fn digits(text: &str) -> Option<(u64, &str)> {
+    let (digits, rest) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let number = if digits.is_empty() { 0 } else { digits.parse().ok().filter(|n| *n <= LARGEST_PART)? };
+    Some((number, rest))
+}
+
+/// As Prometheus prints sizes: `10GiB`, `1GiB512MiB`, `0B`.
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0B");
+        }
+        let parts =
+            PREFIXES.iter().enumerate().rev().map(|(at, prefix)| (at, prefix, (self.0 >> (10 * at)) & 1023));
+        for (at, prefix, n) in parts.filter(|(_, _, n)| *n > 0) {
+            write!(f, "{n}{prefix}{}", if at == 0 { "B" } else { "iB" })?;
+        }
+        Ok(())
     }
 }
 
@@ -72,14 +127,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
-        for (text, bytes) in
-            [("15MB", 15 << 20), ("512", 512), ("0", 0), ("1.5KiB", 1536), ("10GB", 10 << 30)]
-        {
+    fn sizes_are_read_and_printed_as_in_prometheus() {
+        for (text, bytes, printed) in [
+            ("15MB", 15 << 20, "15MiB"),
+            ("1B", 1, "1B"),
+            ("0", 0, "0B"),
+            ("+1GB", 1 << 30, "1GiB"),
+            ("-1GB", 0, "0B"),
+            (".5KB", 512, "512B"),
+            ("1.5KiB", 1536, "1KiB512B"),
+            ("10GB", 10 << 30, "10GiB"),
+            ("1GB512MB", 1536 << 20, "1GiB512MiB"),
+            ("7EB", 7 << 60, "7EiB"),
+        ] {
             assert_eq!(Bytes::parse(text), Ok(Bytes(bytes)), "{text}");
+            assert_eq!(Bytes(bytes).to_string(), printed);
         }
-        for text in ["", "MB", "-1MB", "5 bananas"] {
-            assert!(Bytes::parse(text).is_err(), "{text}");
+        // As Debian's Prometheus 2.42 says of --storage.tsdb.retention.size.
+        for (text, error) in [
+            ("", "units: invalid "),
+            ("GB", "units: invalid GB"),
+            ("-", "units: invalid -"),
+            (".GB", "units: invalid .GB"),
+            ("10", "units: unknown unit  in 10"),
+            ("10XB", "units: unknown unit XB in 10XB"),
+            ("1gb", "units: unknown unit gb in 1gb"),
+            ("10K", "units: unknown unit K in 10K"),
+            ("1 GB", "units: unknown unit  GB in 1 GB"),
+            ("1.5.2GB", "units: unknown unit  in 1.5.2GB"),
+            ("1GiB512MB", "units: unknown unit GiB in 1GiB512MB"),
+            ("16EB", "units: overflow parsing unit"),
+        ] {
+            assert_eq!(Bytes::parse(text), Err(error.to_owned()), "{text}");
         }
     }
 }

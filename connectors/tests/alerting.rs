@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use connectors::alertmanager::{Alert, AlertingConfig, Notifier};
+use connectors::alertmanager::{Alert, AlertingConfig, Limits, Notifier, Outgoing};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,6 +15,8 @@ use storage::model::Labels;
 #[derive(Clone, Default)]
 struct Inbox {
     batches: Arc<Mutex<Vec<Vec<Value>>>>,
+    /// `Authorization` and `X-Team` of each request.
+    headers: Arc<Mutex<Vec<(String, String)>>>,
     /// Answers to give before the first 200.
     failures: Arc<Mutex<Vec<StatusCode>>>,
 }
@@ -26,7 +28,13 @@ impl Inbox {
     }
 }
 
-async fn receive(State(inbox): State<Inbox>, Json(alerts): Json<Vec<Value>>) -> StatusCode {
+async fn receive(
+    State(inbox): State<Inbox>,
+    headers: axum::http::HeaderMap,
+    Json(alerts): Json<Vec<Value>>,
+) -> StatusCode {
+    let header = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    inbox.headers.lock().unwrap().push((header("authorization"), header("x-team")));
     if let Some(status) = inbox.failures.lock().unwrap().pop() {
         return status;
     }
@@ -53,6 +61,10 @@ fn alert(name: &str) -> Alert {
     }
 }
 
+fn outgoing(name: &str) -> Outgoing {
+    alert(name).into()
+}
+
 fn apply(notifier: &Notifier, yaml: &str) {
     let config: AlertingConfig = serde_saphyr::from_str(yaml).unwrap();
     let external = [("region", "eu"), ("cluster", "other")].map(|(n, v)| (n.to_owned(), v.to_owned()));
@@ -71,7 +83,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 async fn alerts_arrive_labelled_and_relabelled_while_another_alertmanager_is_dead() {
     let (inbox, address) = alertmanager().await;
     let metrics = Metrics::default();
-    let notifier = Notifier::new(&metrics, 0);
+    let notifier = Notifier::new(&metrics, Limits::default());
     apply(
         &notifier,
         &format!(
@@ -81,7 +93,7 @@ async fn alerts_arrive_labelled_and_relabelled_while_another_alertmanager_is_dea
     );
     until("discovery", || notifier.active().len() == 2).await;
     let start = Instant::now();
-    notifier.send(vec![alert("Burning"), alert("Muted")]);
+    notifier.send(vec![outgoing("Burning"), outgoing("Muted")]);
     assert!(start.elapsed() < Duration::from_millis(50), "sending never waits");
     until("arrival", || !inbox.names().is_empty()).await;
     assert!(start.elapsed() < Duration::from_secs(1), "the dead one delays nothing");
@@ -105,13 +117,13 @@ async fn failures_are_retried_and_many_alerts_come_in_batches() {
     let (inbox, address) = alertmanager().await;
     *inbox.failures.lock().unwrap() =
         vec![StatusCode::SERVICE_UNAVAILABLE, StatusCode::INTERNAL_SERVER_ERROR];
-    let notifier = Notifier::new(&Metrics::default(), 0);
+    let notifier = Notifier::new(&Metrics::default(), Limits::default());
     apply(
         &notifier,
         &format!("alertmanagers: [{{path_prefix: am, static_configs: [{{targets: ['{address}']}}]}}]"),
     );
     until("discovery", || notifier.active().len() == 1).await;
-    notifier.send((0..600).map(|i| alert(&format!("a{i}"))).collect());
+    notifier.send((0..600).map(|i| outgoing(&format!("a{i}"))).collect());
     until("arrival", || inbox.names().len() == 600).await;
     let sizes: Vec<usize> = inbox.batches.lock().unwrap().iter().map(Vec::len).collect();
     assert_eq!(sizes, [256, 256, 88]);
@@ -123,13 +135,13 @@ async fn a_full_queue_drops_the_oldest_and_a_refused_batch_is_not_retried() {
     let (inbox, address) = alertmanager().await;
     *inbox.failures.lock().unwrap() = vec![StatusCode::BAD_REQUEST];
     let metrics = Metrics::default();
-    let notifier = Notifier::new(&metrics, 3);
+    let notifier = Notifier::new(&metrics, Limits { capacity: 3, ..Limits::default() });
     apply(
         &notifier,
         &format!("alertmanagers: [{{path_prefix: am, static_configs: [{{targets: ['{address}']}}]}}]"),
     );
     until("discovery", || notifier.active().len() == 1).await;
-    notifier.send((0..5).map(|i| alert(&format!("a{i}"))).collect());
+    notifier.send((0..5).map(|i| outgoing(&format!("a{i}"))).collect());
     assert!(notifier.drain(Duration::from_secs(10)).await);
     assert!(inbox.names().is_empty(), "a 400 is final");
     let text = metrics.render();
@@ -140,6 +152,74 @@ async fn a_full_queue_drops_the_oldest_and_a_refused_batch_is_not_retried() {
         )),
         "{text}"
     );
-    notifier.send(vec![alert("next")]);
+    notifier.send(vec![outgoing("next")]);
     until("arrival", || inbox.names() == ["next"]).await;
+}
+
+/// Each entry has its own words for authorization, its own labels, its own discovery.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_entry_has_its_own_ways() {
+    let ((basic, first), (bearer, second)) = (alertmanager().await, alertmanager().await);
+    let dir = tempfile::tempdir().unwrap();
+    let (password, targets) = (dir.path().join("password"), dir.path().join("targets.json"));
+    std::fs::write(&password, "geheim\n").unwrap();
+    std::fs::write(&targets, format!(r#"[{{"targets": ["{second}", "127.0.0.1:1"]}}]"#)).unwrap();
+    let notifier = Notifier::new(&Metrics::default(), Limits { batch: 2, ..Limits::default() });
+    apply(
+        &notifier,
+        &format!(
+            r#"
+alertmanagers:
+- path_prefix: /am
+  basic_auth: {{username: me, password_file: '{}'}}
+  static_configs: [{{targets: ['{first}']}}]
+  alert_relabel_configs: [{{regex: severity, action: labeldrop}}]
+- path_prefix: /am
+  authorization: {{credentials: token}}
+  http_headers: {{X-Team: {{values: [night]}}}}
+  file_sd_configs: [{{files: ['{}']}}]
+  relabel_configs: [{{source_labels: [__address__], regex: '127.0.0.1:1', action: drop}}]
+  alert_relabel_configs: [{{source_labels: [alertname], regex: 'a1', action: drop}}]
+"#,
+            password.display(),
+            targets.display()
+        ),
+    );
+    until("discovery", || notifier.active().len() == 2).await;
+    assert_eq!(notifier.dropped(), ["http://127.0.0.1:1/am/api/v2/alerts"]);
+    notifier.send((0..3).map(|i| outgoing(&format!("a{i}"))).collect());
+    until("arrival", || basic.names().len() == 3 && bearer.names().len() == 2).await;
+    assert_eq!(bearer.names(), ["a0", "a2"]);
+    let sizes: Vec<usize> = basic.batches.lock().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [2, 1], "the size of a batch");
+    let severity = |inbox: &Inbox| inbox.batches.lock().unwrap()[0][0]["labels"]["severity"].clone();
+    assert_eq!((severity(&basic), severity(&bearer)), (Value::Null, "page".into()));
+    assert_eq!(basic.headers.lock().unwrap()[0], ("Basic bWU6Z2VoZWlt".to_owned(), String::new()));
+    assert_eq!(bearer.headers.lock().unwrap()[0], ("Bearer token".to_owned(), "night".to_owned()));
+}
+
+/// Whoever handed an alert out hears when an Alertmanager has taken it, and not before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_comes_when_an_alertmanager_has_taken_the_alert() {
+    let (inbox, address) = alertmanager().await;
+    inbox.failures.lock().unwrap().push(StatusCode::BAD_REQUEST);
+    let notifier = Notifier::new(&Metrics::default(), Limits::default());
+    apply(
+        &notifier,
+        &format!("alertmanagers: [{{path_prefix: am, static_configs: [{{targets: ['{address}']}}]}}]"),
+    );
+    until("discovery", || notifier.active().len() == 1).await;
+    let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let send = || {
+        let taken = taken.clone();
+        let count = move || {
+            taken.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        };
+        notifier.send(vec![Outgoing { taken: Some(Arc::new(count)), ..outgoing("x") }]);
+    };
+    send();
+    assert!(notifier.drain(Duration::from_secs(10)).await);
+    assert_eq!(taken.load(std::sync::atomic::Ordering::SeqCst), 0, "it was refused");
+    send();
+    until("receipt", || taken.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
 }

@@ -22,3 +22,11 @@ select
                 else list_filter(ts, lambda t, i: not list_contains(gaps, i - 1)) end) as ts,
     unnest(case when exp >= 0 then list_transform(m, lambda x: x / power(10::double, exp)) else raw end) as value
 from rows join clocks using (block, clock_id);
+
+-- Blocks with native histograms or start timestamps have a file more. Where there is one:
+--
+-- create or replace view histograms as
+-- select regexp_extract(filename, '([^/\\]+)[/\\][^/\\]+$', 1) as block, * exclude (filename)
+-- from read_parquet('blocks/*_*_*/histograms.parquet', filename = true);
+--
+-- select metric, labels, ts, count, sum, positive_counts from histograms join series using (block, series_id);

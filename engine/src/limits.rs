@@ -6,16 +6,39 @@ pub const PLAN_DEPTH: usize = 1_000;
 pub const QUERY_SAMPLES: usize = 50_000_000;
 /// Steps that a value block of the query runtime holds: bounds memory, stays in cache.
 pub const BLOCK_STEPS: usize = 256;
+/// Values in the value blocks of one query: few series take more steps at once, because each block reads the samples
+/// before it again.
+pub const BLOCK_VALUES: usize = 1 << 24;
+/// Values below which a query is cut into as few pieces as there are threads: waking a thread costs as much.
+pub const SMALL_QUERY: usize = 1 << 16;
 /// Batches that may wait for a worker between two ticks: beyond it the worker catches up from the store instead.
 pub const FEED_ITEMS: usize = 1 << 18;
+/// Threads that read the past of views.
+pub const PAST_THREADS: usize = 2;
+/// Views that one tick takes along to be installed or removed, once something stands: the rest waits for the next ones.
+pub const TICK_VIEWS: usize = 50;
+/// Rows of rings that were read and are put in place in one tick; a ring of one shard is not divided.
+pub const PLACED_ROWS: usize = 4_096;
+/// Rows that steps look at for the first time in one tick; those of one shard are not divided.
+pub const OPENED_ROWS: usize = 4_096;
+/// While the past of views is being read, the log says how far it is this often, ms of ticks.
+pub const PAST_LOG_MS: i64 = 5_000;
 /// Rows of ended series that a window may keep beside as many living ones before everything is built anew.
 pub const DEAD_ROWS: usize = 4_096;
 /// A consumer hears at least this often how far an unchanged answer is complete, ms of ticks.
 pub const PROGRESS_MS: i64 = 1_000;
+/// Steps in each shard that a tick measures, on average: some microseconds of a tick, whatever stands.
+pub const MEASURED_STEPS: usize = 32;
 /// How often dead rows are counted, ms of ticks.
 pub const SWEEP_MS: i64 = 60_000;
 /// Rounds of rules reading recorded rules inside one tick; a longer chain goes on in the next tick.
 pub const TICK_ROUNDS: u64 = 64;
+/// Processes of a cluster: their shards have 16-bit numbers.
+pub const PROCESSES: usize = 64;
+/// How long a process that stops waits for the others of its cluster to stop, too.
+pub const STOP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// How often the last argument of a variadic function may be repeated beyond its signature: bounds the work
 /// per series. Prometheus has no such limit; nobody joins more labels.
 pub const REPEATED_ARGUMENTS: usize = 255;
+/// Samples looked at between two looks at a query's limits: some ms of work with the slowest functions.
+pub const CHECK_SAMPLES: usize = 1 << 16;

@@ -2,23 +2,87 @@
 //!
 //! The real thing is the live runtime, [`Live`].
 
-use engine::live::{Live, Sink, TapId, ViewId, ViewSpec};
+use crate::limits::DESCRIBE_PATIENCE;
+use crate::past::{BackfillReport, Listener, PastRule};
+use engine::live::describe::{DescribeError, Description, ViewReport};
+use engine::live::meter::Spent;
+use engine::live::{Live, Sink, TapId, ViewId, ViewSpec, check};
+use storage::model::Matcher;
 
 /// Who keeps plans standing.
 pub trait Views: Send + Sync {
     /// Installs a view.
     fn install(&self, view: ViewSpec) -> Result<ViewId, String>;
+    /// Whether a view that stands can be asked another question, so that it answers the one until it can answer the other.
+    fn may_change(&self, view: ViewId, to: &ViewSpec) -> bool {
+        let _ = (view, to);
+        false
+    }
+    /// Does so.
+    fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
+        let _ = (view, to);
+        Err("this view cannot change".to_owned())
+    }
+    /// What comes until [`Views::release`] belongs together: views that are installed begin together.
+    fn hold(&self) {}
+    /// See [`Views::hold`].
+    fn release(&self) {}
     /// Removes a view and its taps.
     fn remove(&self, view: ViewId);
     /// Attaches a consumer: a snapshot first, then changes.
     fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId;
     /// Detaches a consumer.
     fn untap(&self, tap: TapId);
+    /// What up to `limit` views, from `from` on in the order of their ids, say of themselves. Blocks. Fakes that nobody
+    /// asks have no view to show.
+    fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
+        let _ = (from, limit);
+        Ok(Description::default())
+    }
+    /// These are the recorded views; some have a past to be computed, or samples to be corrected.
+    fn keep_past(&self, rules: Vec<PastRule>) {
+        drop(rules);
+    }
+    /// How far the past of a view is; `None`: it has none.
+    fn past(&self, view: ViewId) -> Option<BackfillReport> {
+        let _ = view;
+        None
+    }
+    /// From now on `listener` hears of recorded samples that are corrected, of series that satisfy all matchers.
+    fn listen(&self, matchers: Vec<Matcher>, listener: Box<dyn Listener>) {
+        drop((matchers, listener));
+    }
+    /// How far back any view looks, ms.
+    fn reach(&self) -> i64 {
+        0
+    }
+    /// What one view says of itself, with the rows of its answer; `None`: there is no such view. Blocks.
+    fn read(&self, view: ViewId) -> Result<Option<ViewReport>, DescribeError> {
+        let found = self.describe(view, 1)?.views.into_iter();
+        Ok(found.filter(|report| report.id == view).last())
+    }
+    /// What the evaluations of a view took, and how many there were; `None`: that is not known.
+    fn spent(&self, view: ViewId) -> Option<Spent> {
+        let _ = view;
+        None
+    }
 }
 
 impl Views for Live {
     fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
         Live::install(self, view)
+    }
+    fn may_change(&self, _: ViewId, to: &ViewSpec) -> bool {
+        check(to).is_ok()
+    }
+    fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
+        Live::change(self, view, to)
+    }
+    fn hold(&self) {
+        Live::hold(self);
+    }
+    fn release(&self) {
+        Live::release(self);
     }
     fn remove(&self, view: ViewId) {
         Live::remove(self, view);
@@ -28,5 +92,17 @@ impl Views for Live {
     }
     fn untap(&self, tap: TapId) {
         Live::untap(self, tap);
+    }
+    fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
+        Live::describe(self, from, limit, DESCRIBE_PATIENCE)
+    }
+    fn reach(&self) -> i64 {
+        Live::reach(self)
+    }
+    fn read(&self, view: ViewId) -> Result<Option<ViewReport>, DescribeError> {
+        Live::read(self, view, DESCRIBE_PATIENCE)
+    }
+    fn spent(&self, view: ViewId) -> Option<Spent> {
+        Live::spent(self, view)
     }
 }

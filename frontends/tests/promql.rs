@@ -4,6 +4,7 @@ mod support;
 
 use engine::plan::{At, BinaryOp, Cardinality, Op, Plan};
 use frontends::promql::{Options, QueryRange, compile, format, json, parse, parse_selector, printer};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 use support::{options, signature};
 
@@ -139,16 +140,8 @@ fn errors_have_upstreams_texts_and_positions() {
 
 #[test]
 fn what_the_plan_cannot_say_is_refused_by_name() {
-    for (text, wanted) in [
-        ("a[5m] anchored", "anchored modifier is not supported yet"),
-        ("a smoothed", "smoothed modifier is not supported yet"),
-        ("a + fill(0) b", "fill modifiers are not supported yet"),
-        ("a </ 1", "operator </ is not supported yet"),
-        ("'\\xff'", "strings that are not valid UTF-8 are not supported yet"),
-        ("a[step()]", "step() in a duration is not supported yet without a query range"),
-    ] {
-        assert!(error(text).ends_with(wanted), "{text}: {}", error(text));
-    }
+    let wanted = "step() in a duration is not supported yet without a query range";
+    assert!(error("a[step()]").ends_with(wanted), "{}", error("a[step()]"));
 }
 
 #[test]
@@ -233,6 +226,76 @@ fn the_tree_as_json() {
         (&"!=".into(), &"__name__".into())
     );
     assert_eq!(json["lhs"]["expr"]["func"]["returnType"], "vector");
+}
+
+#[test]
+fn signatures_in_the_tree() {
+    let cases = [
+        ("time()", 0, "[]", "scalar"),
+        ("rate(a[5m])", 0, r#"["matrix"]"#, "vector"),
+        ("round(a)", 1, r#"["vector","scalar"]"#, "vector"),
+        ("hour()", 1, r#"["vector"]"#, "vector"),
+        ("info(a)", 1, r#"["vector","vector"]"#, "vector"),
+        (
+            "label_replace(a, 'b', 'c', 'd', 'e')",
+            0,
+            r#"["vector","string","string","string","string"]"#,
+            "vector",
+        ),
+        ("label_join(a, 'b', 'c')", -1, r#"["vector","string","string","string"]"#, "vector"),
+        ("sort_by_label(a, 'b')", -1, r#"["vector","string"]"#, "vector"),
+        ("histogram_quantiles(a, 'q', 0.5)", 9, r#"["vector","string","scalar","scalar"]"#, "vector"),
+    ];
+    for (text, variadic, args, returns) in cases {
+        let options = Options::all();
+        let function = json::to_json(&parse(text, &options).unwrap(), &options)["func"].clone();
+        assert_eq!(function["argTypes"].to_string(), args, "{text}");
+        assert_eq!(
+            (&function["variadic"], &function["returnType"]),
+            (&variadic.into(), &returns.into()),
+            "{text}"
+        );
+    }
+    let tree = |text: &str| json::to_json(&parse(text, &options()).unwrap(), &options());
+    assert_eq!((&tree("a{b='c'}")["name"], &tree("{'a', b='c'}")["name"]), (&"a".into(), &"".into()));
+}
+
+#[test]
+fn durations_in_the_tree() {
+    let tree = |text: &str| json::to_json(&parse(text, &options()).unwrap(), &options());
+    let number = |val: &str, duration: bool| serde_json::json!({"type": "numberLiteral", "val": val, "duration": duration});
+    let node = |op: &str, lhs: Value, rhs: Value, wrapped: bool| serde_json::json!({"type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs, "wrapped": wrapped});
+    let got = tree("a[5m] offset 1m");
+    assert_eq!((&got["range"], &got["rangeExpr"]), (&300_000.into(), &Value::Null));
+    assert_eq!((&got["offset"], &got["offsetExpr"]), (&60_000.into(), &Value::Null));
+    let got = tree("a[5m+1m] offset (10m/2)");
+    assert_eq!(got["rangeExpr"], node("+", number("300", true), number("60", true), false));
+    assert_eq!((&got["range"], &got["offset"]), (&0.into(), &0.into()));
+    assert_eq!(got["offsetExpr"], node("/", number("600", true), number("2", false), true));
+    let got = tree("a[1m:1s*2]");
+    assert_eq!(got["stepExpr"], node("*", number("1", true), number("2", false), false));
+    assert_eq!((&got["range"], &got["step"]), (&60_000.into(), &0.into()));
+    assert_eq!(tree("a[range()]")["rangeExpr"], node("range", Value::Null, Value::Null, false));
+    let got = tree("a offset -min_of(5s, step())");
+    let inner = node("min_of", number("5", true), node("step", Value::Null, Value::Null, false), false);
+    assert_eq!(got["offsetExpr"], node("-", Value::Null, inner, false));
+    assert_eq!((got.get("rangeExpr"), got.get("stepExpr")), (None, None));
+}
+
+#[test]
+fn strings_keep_bytes_that_are_no_text() {
+    let shown = |text: &str| parse(text, &options()).map(|e| printer::print(&e)).map_err(|e| e.message());
+    assert_eq!(shown(r#"'a\xc5z\303'"#).unwrap(), r#""a\xc5z\xc3""#);
+    assert_eq!(shown(r#"a{b="\xff"}"#).unwrap(), r#"a{b="\xff"}"#);
+    assert_eq!(shown(r#"'\ufffd'"#).unwrap(), "\"\u{fffd}\"", "as Go prints it, which cannot be read again");
+    let refused = "1:4: parse error: error parsing regexp: invalid UTF-8: `\u{fffd}`";
+    assert_eq!(shown(r#"a{ b=~"\xff"}"#).unwrap_err(), refused);
+    let refused = r#"1:9: parse error: unexpected string "\"\\xff\"" in grouping opts, expected label"#;
+    assert_eq!(shown(r#"sum by ("\xff") (a)"#).unwrap_err(), refused);
+    let json = json::to_json(&parse(r#""\xff""#, &options()).unwrap(), &options());
+    assert_eq!(json["val"], "\u{fffd}");
+    let names = |text: &str| compile(text, &options()).map(|_| ()).map_err(|e| e.message());
+    assert_eq!(names(r#"count_values("a\xc5z", b)"#), Ok(()), "refused when it is evaluated");
 }
 
 #[test]

@@ -16,21 +16,25 @@ use storage::store::{Row, Store};
 
 const START: i64 = 1_700_000_000_000;
 
+fn number((labels, sample): engine::live::Row) -> (Labels, f64) {
+    (labels, sample.float())
+}
+
 struct Rows(Arc<Mutex<BTreeMap<Labels, f64>>>);
 
 impl Sink for Rows {
     fn push(&mut self, event: TapEvent) -> bool {
         let mut rows = self.0.lock();
         match event {
-            TapEvent::Snapshot { rows: all, .. } => *rows = all.into_iter().collect(),
+            TapEvent::Snapshot { rows: all, .. } => *rows = all.into_iter().map(number).collect(),
             TapEvent::Delta { upsert, remove, .. } => {
                 remove.iter().for_each(|labels| {
                     rows.remove(labels);
                 });
-                rows.extend(upsert);
+                rows.extend(upsert.into_iter().map(number));
             }
             TapEvent::Failed { error, .. } => panic!("{error}"),
-            TapEvent::Progress { .. } => {}
+            TapEvent::Progress { .. } | TapEvent::Notes { .. } => {}
         }
         true
     }

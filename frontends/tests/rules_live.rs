@@ -6,6 +6,7 @@ use frontends::rules::core::Core;
 use frontends::rules::file::{Defaults, Group, parse, promql_compiler};
 use frontends::rules::inbox::Inbox;
 use frontends::rules::manager::{Options, Ports};
+use frontends::rules::memory::Kept;
 use frontends::rules::ports::{Notify, OutgoingAlert};
 use frontends::rules::template::QueryFn;
 use parking_lot::Mutex;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::clock::ManualClock;
 use storage::disk::OsDisk;
+use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
 use storage::store::{Row, Store};
@@ -70,9 +72,11 @@ impl House {
         let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
         let live = Live::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
         let sent = Arc::new(Sent::default());
+        let (map, found) = Keep::open(Arc::new(OsDisk), dir.join("alerts.keep"), &metrics).unwrap();
         let ports = Ports {
             views: Arc::new(live.clone()),
             store: store.clone(),
+            memory: Arc::new(Kept::new(map, found.existed.then_some(found.entries))),
             notify: sent.clone(),
             query: Arc::new(NoQuery),
             clock: Arc::new(ManualClock::at(now)),

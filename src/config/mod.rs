@@ -55,6 +55,13 @@ impl Config {
         self.global.keys.evaluation_interval.0
     }
 
+    /// `global.query_log_file`, beside the configuration file if it is relative; `None`: no log.
+    pub fn query_log_file(&self) -> Option<PathBuf> {
+        let file = Some(&self.global.keys.query_log_file).filter(|file| !file.is_empty())?;
+        let directory = self.sources.first().and_then(|path| path.parent());
+        Some(directory.map_or_else(|| PathBuf::from(file), |directory| directory.join(file)))
+    }
+
     /// Reads the certificates and keys of all clients once, so that one that cannot be read is known before anything
     /// of this configuration is applied.
     pub fn check_clients(&self) -> Result<(), Fault> {

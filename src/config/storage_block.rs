@@ -17,12 +17,18 @@ pub struct StorageBlock {
     pub retention_time: Option<i64>,
     /// The oldest blocks go when all are larger than this, bytes.
     pub retention_size: Option<u64>,
+    /// As `retention_time`, in the old spelling.
+    pub old_retention_time: Option<i64>,
+    /// As `retention_size`, in the old spelling.
+    pub old_retention_size: Option<u64>,
     /// How late a sample may come, ms.
     pub out_of_order_ms: Option<i64>,
     /// Shortest block, ms.
     pub min_block: Option<i64>,
     /// Longest block, ms.
     pub max_block: Option<i64>,
+    /// Most exemplars that are kept.
+    pub max_exemplars: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -95,9 +101,6 @@ impl RawStorage {
         if let Some(v) = &retention.percentage {
             unused(v.referenced, "tsdb.retention.percentage");
         }
-        if self.exemplars.is_some_and(|e| e.max_exemplars.is_some()) {
-            unused(serde_saphyr::Location::UNKNOWN, "exemplars");
-        }
         let path = alias(file, "path", "the flag --storage.tsdb.path", tsdb.path, warnings);
         let time = alias(
             file,
@@ -120,11 +123,14 @@ impl RawStorage {
             alias(file, "max-block-duration", &format!("{flag}max-block-duration"), tsdb.max_block, warnings);
         StorageBlock {
             path: path.map(PathBuf::from),
-            retention_time: retention.time.or(time).map(|v| v.0),
-            retention_size: retention.size.or(size).map(|v| v.0),
+            retention_time: retention.time.map(|v| v.0),
+            retention_size: retention.size.map(|v| v.0),
+            old_retention_time: time.map(|v| v.0),
+            old_retention_size: size.map(|v| v.0),
             out_of_order_ms: tsdb.out_of_order_time_window.map(|v| v.0),
             min_block: min.map(|v| v.0),
             max_block: max.map(|v| v.0),
+            max_exemplars: self.exemplars.and_then(|e| e.max_exemplars),
         }
     }
 }

@@ -19,6 +19,10 @@ pub trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// The whole content of `path`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Length of the file `path`.
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        self.read(path).map(|content| content.len() as u64)
+    }
     /// Names in directory `path`, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
     /// Renames a file or directory and makes the rename durable.
@@ -54,6 +58,9 @@ impl Disk for OsDisk {
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(path)
+    }
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(path)?.len())
     }
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let mut names: Vec<PathBuf> =

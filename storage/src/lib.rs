@@ -1,7 +1,8 @@
 //! What data is, and where it stays.
 //!
 //! Rooms: [`model`] (labels, matchers, samples), [`wal`] (the log), [`head`] (the recent hours),
-//! [`block`] (immutable Parquet files), [`store`] (the door: one object that owns them).
+//! [`block`] (immutable Parquet files), [`exemplars`] (a ring in memory), [`keep`] (a small
+//! durable map), [`store`] (the door: one object that owns them).
 //! This crate knows no PromQL and no HTTP. It reads no clock: time comes in with the calls.
 
 // Tests may touch the disk and the clock; the crate may not (clippy.toml).
@@ -11,9 +12,12 @@ pub mod block;
 pub mod clock;
 pub mod codec;
 pub mod disk;
+pub mod exemplars;
 pub mod head;
+pub mod keep;
 pub mod limits;
 pub mod metrics;
 pub mod model;
+pub mod sealed;
 pub mod store;
 pub mod wal;

@@ -17,6 +17,9 @@ pub const HEAD_WINDOW_SCRAPES: usize = 32;
 /// Late samples of one series that are kept sorted before they are sealed into a chunk: an insertion moves
 /// at most this many.
 pub const LATE_SAMPLES: usize = 480;
+/// Items per chunk of a sparse lane (histograms, start timestamps): what is copied when a reader holds the open one, and
+/// what is unpacked to read one item of an older one.
+pub const LANE_CHUNK: usize = 60;
 /// Groups inside groups in one regex: a stack, not a heap, runs out (Go: 1000).
 pub const REGEX_NESTING: usize = 200;
 /// Largest repeat count of a regex, nested ones multiplied (Go's number).
@@ -27,14 +30,25 @@ pub const REGEX_LITERALS: usize = 256;
 pub const BLOCK_WINDOW_MS: i64 = 2 * 3_600_000;
 /// Rows per page of `samples.parquet`: bytes per sample against bytes per point read (measured: 16-256).
 pub const BLOCK_PAGE_ROWS: usize = 64;
-/// Rows per row group of `samples.parquet`; a multiple of the page: what a writer holds in memory.
+/// Rows per page of `histograms.parquet` and `starts.parquet`, where a row is one sample: half of what a series has in
+/// two hours at 15 s.
+pub const BLOCK_LANE_PAGE_ROWS: usize = 256;
+/// Rows per row group; a multiple of the pages: what a writer holds in memory.
 pub const BLOCK_GROUP_ROWS: usize = 16_384;
+/// Longest range of a merged block, ms: 31 days, as in Prometheus.
+pub const COMPACTED_RANGE_MS: i64 = 31 * 86_400_000;
+/// Rows of a merged block: the row index has 32 bits.
+pub const COMPACTED_ROWS: u64 = 1 << 30;
 /// Bytes of `samples.parquet` under one checksum (format).
 pub const BLOCK_CRC_BYTES: usize = 16 << 10;
 /// Largest file of a block that is read as a whole, bytes: beyond it the length is damage.
 pub const BLOCK_SMALL_FILE_BYTES: u64 = 4 << 30;
 /// Decoded pages kept for all blocks together, bytes: a metric's series lie side by side.
 pub const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// Largest page of `samples.parquet` before compression that is decoded by hand, bytes: what a header may ask for.
+pub const BLOCK_PAGE_BYTES: usize = 16 << 20;
+/// Decoders of pages that are kept between reads: each holds a page in pieces.
+pub const BLOCK_DECODERS: usize = 8;
 /// Clocks of one target that a series with missing samples is tried against.
 pub const BLOCK_CLOCK_CANDIDATES: usize = 4;
 /// Columns of one group, dead ones included (a batch may have a quarter): a keyframe of a million changed values
@@ -44,11 +58,30 @@ pub const GROUP_COLUMNS: usize = 1 << 20;
 pub const SHARD_SLOTS: u32 = 1 << 26;
 /// Single samples per WAL record: at most 16 bytes each of varints and value, far below the record limit.
 pub const WAL_SAMPLES: usize = 1 << 16;
+/// Bytes of native histograms per WAL record, as an upper estimate: leaves room in the record limit for one more.
+pub const WAL_HISTOGRAM_BYTES: usize = 4 << 20;
+/// Spans, buckets of one sign, or custom bounds of one histogram: its record stays far below the record limit.
+pub const HISTOGRAM_BUCKETS: usize = 1 << 16;
+/// Characters of an exemplar's labels, names and values together (OpenMetrics: 128).
+pub const EXEMPLAR_LABELS: usize = 128;
 /// Bytes of records that wait to be written, or to be synced, before appenders wait: bounds memory when the disk stalls.
 pub const WAL_BUFFER_BYTES: usize = 64 << 20;
+/// Bytes of that buffer, beyond its size, for what is recorded within a tick or told of alerts: those never wait.
+pub const WAL_RESERVE_BYTES: usize = 16 << 20;
+/// Bytes of records after which the next ones go into another piece of the buffer.
+pub const WAL_PIECE_BYTES: usize = 1 << 20;
 /// How long an appender waits for room in that buffer before it is refused, ms: below any scrape timeout.
 pub const WAL_WAIT_MS: u64 = 2_000;
 /// Time between attempts to write a log that failed, ms, where the sync interval is shorter or zero.
 pub const WAL_RETRY_MS: u64 = 100;
+/// Bytes of changes in one frame of a kept map: far below the codec's limit.
+pub const KEEP_FRAME_BYTES: usize = 4 << 20;
+/// A kept map's file below this size is not written anew to save space, bytes.
+pub const KEEP_TIDY_BYTES: usize = 1 << 20;
+/// Time between attempts to write a kept map after a failure, ms.
+pub const KEEP_RETRY_MS: u64 = 1_000;
 /// Scrapes of a group between keyframes in the log: bounds what a lost record costs.
 pub const WAL_KEYFRAME_SCRAPES: u32 = 60;
+/// Buckets of one sign of a histogram that are written as text with the gaps between them: an expression of 64 KiB of
+/// zeros helps nobody.
+pub const HISTOGRAM_PRINTED_BUCKETS: usize = 1 << 15;

@@ -1,10 +1,10 @@
-//! Self-metrics: a small registry of counters, gauges and histograms, printed in the text format 0.0.4.
+//! Self-metrics: a small registry of counters, gauges, histograms and summaries, printed in the text format 0.0.4.
 //!
 //! It sits in the lowest crate so that every room can count; it is passed in, never global. Names follow
 //! Prometheus (`prometheus_tsdb_…`) where a stock alert or dashboard asks for them.
 
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -64,6 +64,43 @@ impl Histogram {
     }
 }
 
+/// The quantiles that a summary shows.
+const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+/// Observations that a summary's quantiles are of: enough for the third to have some beyond it.
+const RECENT: usize = 512;
+
+/// Sum and count of all observations, quantiles of the newest.
+#[derive(Debug, Default)]
+pub struct Summary(Mutex<Observed>);
+
+#[derive(Debug, Default)]
+struct Observed {
+    recent: VecDeque<f64>,
+    count: u64,
+    sum: f64,
+}
+
+impl Summary {
+    /// Counts one observation.
+    pub fn observe(&self, v: f64) {
+        self.observe_all(v, 1);
+    }
+
+    /// Counts `n` observations that are the same as far as one knows.
+    pub fn observe_all(&self, v: f64, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let mut observed = self.0.lock();
+        if observed.recent.len() == RECENT {
+            observed.recent.pop_front();
+        }
+        observed.recent.push_back(v);
+        observed.count += n;
+        observed.sum += v * n as f64;
+    }
+}
+
 #[derive(Clone)]
 enum Metric {
     Counter(Arc<Counter>),
@@ -71,6 +108,7 @@ enum Metric {
     /// A counter of something measured elsewhere, with fractions.
     Total(Arc<Gauge>),
     Histogram(Arc<Histogram>),
+    Summary(Arc<Summary>),
 }
 
 struct Family {
@@ -125,6 +163,22 @@ impl Metrics {
         }
     }
 
+    /// The summary `name` with these labels; made on first use.
+    pub fn summary(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Summary> {
+        match self.entry(name, help, labels, || Metric::Summary(Arc::default())) {
+            Metric::Summary(s) => s,
+            _ => Arc::default(),
+        }
+    }
+
+    /// Forgets all metrics with exactly these labels: what they were about is no more.
+    pub fn forget(&self, labels: &[(&str, &str)]) {
+        let key = key(labels);
+        let mut families = self.0.lock();
+        families.values_mut().for_each(|family| drop(family.series.remove(&key)));
+        families.retain(|_, family| !family.series.is_empty());
+    }
+
     fn entry(
         &self,
         name: &'static str,
@@ -132,7 +186,7 @@ impl Metrics {
         labels: &[(&str, &str)],
         make: impl FnOnce() -> Metric,
     ) -> Metric {
-        let key = labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect::<Vec<_>>().join(",");
+        let key = key(labels);
         let mut families = self.0.lock();
         let family = families.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
         family.series.entry(key).or_insert_with(make).clone()
@@ -146,6 +200,7 @@ impl Metrics {
                 Some(Metric::Counter(_) | Metric::Total(_)) => "counter",
                 Some(Metric::Gauge(_)) => "gauge",
                 Some(Metric::Histogram(_)) => "histogram",
+                Some(Metric::Summary(_)) => "summary",
                 None => continue,
             };
             let _ = write!(out, "# HELP {name} {}\n# TYPE {name} {kind}\n", family.help);
@@ -155,12 +210,17 @@ impl Metrics {
     }
 }
 
+fn key(labels: &[(&str, &str)]) -> String {
+    labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect::<Vec<_>>().join(",")
+}
+
 fn render_series(out: &mut String, name: &str, labels: &str, metric: &Metric) {
     let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
     match metric {
         Metric::Counter(c) => drop(writeln!(out, "{name}{braces} {}", c.get())),
         Metric::Gauge(g) | Metric::Total(g) => drop(writeln!(out, "{name}{braces} {}", g.get())),
         Metric::Histogram(h) => render_histogram(out, name, labels, &braces, h),
+        Metric::Summary(s) => render_summary(out, name, labels, &braces, s),
     }
 }
 
@@ -173,4 +233,53 @@ fn render_histogram(out: &mut String, name: &str, labels: &str, braces: &str, h:
         let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {total}");
     }
     let _ = writeln!(out, "{name}_sum{braces} {}\n{name}_count{braces} {total}", h.sum.get());
+}
+
+fn render_summary(out: &mut String, name: &str, labels: &str, braces: &str, summary: &Summary) {
+    let comma = if labels.is_empty() { "" } else { "," };
+    let observed = summary.0.lock();
+    let mut sorted: Vec<f64> = observed.recent.iter().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    for q in QUANTILES {
+        let rank = (q * sorted.len() as f64).ceil() as usize;
+        let value = sorted.get(rank.saturating_sub(1)).map_or("NaN".to_owned(), f64::to_string);
+        let _ = writeln!(out, "{name}{{{labels}{comma}quantile=\"{q}\"}} {value}");
+    }
+    let _ = writeln!(out, "{name}_sum{braces} {}\n{name}_count{braces} {}", observed.sum, observed.count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_more_is_forgotten() {
+        let metrics = Metrics::default();
+        let counter = |group: &str| metrics.counter("c", "Help.", &[("group", group)]);
+        counter("a").inc();
+        counter("b").inc();
+        metrics.forget(&[("group", "a")]);
+        assert_eq!(metrics.render(), "# HELP c Help.\n# TYPE c counter\nc{group=\"b\"} 1\n");
+        metrics.forget(&[("group", "b")]);
+        assert_eq!(metrics.render(), "");
+        assert_eq!(counter("a").get(), 0, "it begins anew");
+    }
+
+    #[test]
+    fn summaries_show_quantiles_of_the_newest() {
+        let metrics = Metrics::default();
+        let summary = metrics.summary("s", "Help.", &[("slice", "a")]);
+        assert!(metrics.render().contains("s{slice=\"a\",quantile=\"0.5\"} NaN\n"));
+        (0..1_000).for_each(|i| summary.observe(f64::from(i)));
+        let text = metrics.render();
+        for line in [
+            "# TYPE s summary",
+            "s{slice=\"a\",quantile=\"0.5\"} 743",
+            "s{slice=\"a\",quantile=\"0.99\"} 994",
+            "s_sum{slice=\"a\"} 499500",
+            "s_count{slice=\"a\"} 1000",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in {text}");
+        }
+    }
 }

@@ -1,25 +1,35 @@
 //! The door of the store: one object that owns WAL, head and blocks.
 //!
 //! Writers come by column ([`Store::append_columns`], a scrape or a rule's output: one timestamp, many
-//! series) or by row ([`Store::append_rows`], remote write). Both get an LSN; data is acknowledged
+//! series) or by row ([`Store::append_rows`], remote write; [`Store::append_histograms`]). All get an LSN; data is acknowledged
 //! once [`Store::on_committed`] says so. Readers take a [`Selection`], a snapshot that holds no lock.
 
 mod append;
 mod batch;
 mod blocks;
+mod compaction;
+mod correct;
+mod exemplars;
 mod flush;
 mod options;
+mod past;
 mod recovery;
+mod retention;
 mod selection;
 mod stats;
 
-pub use batch::{Appended, Columns, Feed, FeedData, FeedItem, GroupId, Layout, Row, Tell};
+pub use batch::{
+    Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Row, StartRow, Tell, Watch,
+};
+pub use correct::{Corrected, Correction};
 pub use flush::{History, LabelledPart, SeriesSamples};
 pub use options::{HeadStats, Options, Replay, StoreError};
-pub(crate) use selection::Runs;
-pub use selection::{Part, Selection};
+pub use retention::{Beside, Due, Retention};
+pub use selection::{Histograms, Part, Selection, Starts};
+pub(crate) use selection::{Runs, put_in_order};
 
 use crate::disk::Disk;
+use crate::exemplars::Exemplars;
 use crate::head::{Head, group_id};
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
@@ -27,7 +37,7 @@ use crate::wal::{Batch, Log, LogOptions};
 use parking_lot::{Mutex, RwLock};
 use selection::{Entry, Sources};
 use stats::{Gathered, StoreMetrics};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The store.
@@ -38,8 +48,12 @@ pub struct Store {
     log: Log,
     history: Option<Arc<dyn History>>,
     feed: RwLock<Option<Arc<dyn Feed>>>,
+    watch: RwLock<Option<Arc<dyn Watch>>>,
     metrics: StoreMetrics,
+    exemplars: Exemplars,
     flush_lock: Mutex<()>,
+    retention: RwLock<Retention>,
+    retention_limits: retention::Limits,
 }
 
 /// One shard under its lock.
@@ -82,16 +96,30 @@ impl Store {
             segments: outcome.segments,
         };
         let log = Log::start(log_options, disk.clone(), metrics)?;
-        let metrics = StoreMetrics::new(metrics);
+        let retention_limits = retention::Limits::new(metrics);
+        let (metrics, exemplars) = (StoreMetrics::new(metrics), Exemplars::new(metrics));
         metrics.corruptions.add(outcome.damage.len() as u64);
         metrics.clean_start.set(f64::from(u8::from(outcome.clean)));
         metrics.series.set(recovered.heads.iter().map(Head::active).sum::<u64>() as f64);
         metrics.chunks.set(recovered.heads.iter().map(Head::chunks).sum::<u64>() as f64);
         let shard = |head| RwLock::new(Shard { head, seq: 0, batch: Batch::default() });
         let shards = recovered.heads.into_iter().map(shard).collect();
-        let (feed, flush_lock) = (RwLock::new(None), Mutex::new(()));
+        let (feed, flush_lock, retention) = (RwLock::new(None), Mutex::new(()), RwLock::default());
         let replay = Replay { records: outcome.records, samples: recovered.samples, damage: outcome.damage };
-        let store = Store { options, disk, shards, log, history, feed, metrics, flush_lock };
+        let store = Store {
+            options,
+            disk,
+            shards,
+            log,
+            history,
+            feed,
+            watch: RwLock::new(None),
+            metrics,
+            exemplars,
+            flush_lock,
+            retention,
+            retention_limits,
+        };
         Ok((Arc::new(store), replay))
     }
 
@@ -102,6 +130,11 @@ impl Store {
     /// From now on `feed` hears of every append with [`Tell::Feed`].
     pub fn set_feed(&self, feed: Arc<dyn Feed>) {
         *self.feed.write() = Some(feed);
+    }
+
+    /// From now on `watch` looks at every append that writers make.
+    pub fn set_watch(&self, watch: Arc<dyn Watch>) {
+        *self.watch.write() = Some(watch);
     }
 
     /// The group with this key in this shard; made on first use.
@@ -184,19 +217,26 @@ impl Store {
         Ok(Selection::new(seq, entries, head))
     }
 
-    /// Adds what blocks know to the series of the head.
+    /// Adds what blocks know, in the order of labels, to the series of the head.
     fn add_parts(&self, shard: u16, parts: Vec<LabelledPart>, entries: &mut Vec<Entry>) {
-        let mut known: HashMap<Labels, usize> = HashMap::new();
-        if !parts.is_empty() {
-            known = entries.iter().enumerate().map(|(i, entry)| (entry.labels.clone(), i)).collect();
+        if parts.is_empty() {
+            return;
         }
+        entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        let (of_head, mut at) = (entries.len(), 0);
         for (labels, part) in parts {
-            let at = *known.entry(labels.clone()).or_insert_with(|| {
+            // Equal is quick to tell, and nearly all are.
+            while at < of_head && entries[at].labels != labels && entries[at].labels < labels {
+                at += 1;
+            }
+            if at < of_head && entries[at].labels == labels {
+                entries[at].sources.parts.push(part);
+            } else if let Some(last) = entries[of_head..].last_mut().filter(|last| last.labels == labels) {
+                last.sources.parts.push(part);
+            } else {
                 let slot = self.shard(shard).read().head.find(&labels);
-                entries.push(Entry { labels, slot, sources: Sources::default() });
-                entries.len() - 1
-            });
-            entries[at].sources.parts.push(part);
+                entries.push(Entry { labels, slot, sources: Sources { head: None, parts: vec![part] } });
+            }
         }
     }
 
@@ -242,15 +282,17 @@ impl Store {
         gathered.finish(limit)
     }
 
-    /// Housekeeping, to be called about once a minute: flushes what is complete as of `now` into blocks and
-    /// drops the log behind it. Returns the number of blocks written.
+    /// Housekeeping, to be called about once a minute: flushes what is complete as of `now` into blocks,
+    /// drops the log behind it, and removes the blocks that have to go (also if the flush fails: it may be because
+    /// the disk is full). Returns the number of blocks written.
     pub fn maintain(&self, now: TimeMs) -> Result<usize, StoreError> {
         let written = self.flush(now);
+        let removed = self.remove_old_blocks(now);
         let count =
             |of: fn(&Head) -> u64| self.shards.iter().map(|shard| of(&shard.read().head)).sum::<u64>() as f64;
         self.metrics.series.set(count(Head::active));
         self.metrics.chunks.set(count(Head::chunks));
-        written
+        written.and_then(|blocks| removed.map(|()| blocks))
     }
 
     /// Writes and syncs what is queued and stops the log's thread.

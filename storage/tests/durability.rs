@@ -10,10 +10,11 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use storage::disk::{Disk, DiskFile, OsDisk};
 use storage::metrics::Metrics;
-use storage::model::{Labels, Matcher, SHARDS, shard_of};
+use storage::model::histogram::{BucketSpan, Buckets};
+use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, SeriesRef, shard_of};
 use storage::store::{
-    Appended, Columns, Feed, FeedData, FeedItem, GroupId, Layout, Options, Replay, Row, Store, StoreError,
-    Tell,
+    Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Options, Replay, Row,
+    StartRow, Store, StoreError, Tell,
 };
 
 fn options(dir: &Path, sync: u64) -> Options {
@@ -49,7 +50,7 @@ fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
     receive.recv_timeout(Duration::from_secs(10)).expect("told of the fate")
 }
 
-/// (series, time, bits) of everything.
+/// (series, time, bits) of everything; of histograms all their parts, of start timestamps these.
 fn contents(store: &Store) -> Vec<(String, i64, u64)> {
     let mut all = Vec::new();
     for shard in 0..SHARDS {
@@ -59,13 +60,25 @@ fn contents(store: &Store) -> Vec<(String, i64, u64)> {
             selection.read(i, i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
             let name = selection.labels[i].to_string();
             all.extend(ts.iter().zip(&vs).map(|(t, v)| (name.clone(), *t, v.to_bits())));
+            let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+            selection.read_histograms(i, i64::MIN, i64::MAX, &mut histograms).unwrap();
+            selection.read_starts(i, i64::MIN, i64::MAX, &mut starts).unwrap();
+            all.extend(histograms.iter().map(|(t, h)| (format!("{name} {h:?}"), *t, h.sum.to_bits())));
+            all.extend(starts.iter().map(|(t, start)| (format!("{name} start"), *t, *start as u64)));
         }
     }
     all.sort();
     all
 }
 
-/// A small log: scrapes, rows, a changed layout. Returns its contents.
+fn histogram(series: SeriesRef, t: i64) -> HistogramRow {
+    let spans = vec![BucketSpan { offset: -2, length: 2 }, BucketSpan { offset: 3, length: 1 }];
+    let positive = Buckets { spans, counts: vec![1.0, t as f64, 300.0] };
+    let h = NativeHistogram { count: 301.0 + t as f64, sum: 0.5 * t as f64, positive, ..<_>::default() };
+    HistogramRow { series, t, h: Arc::new(h) }
+}
+
+/// A small log: scrapes, rows, histograms, start timestamps, a changed layout. Returns its contents.
 fn small_log(dir: &Path) -> Vec<(String, i64, u64)> {
     let (store, _) = open(dir);
     let three = layout(&store, 3);
@@ -74,6 +87,8 @@ fn small_log(dir: &Path) -> Vec<(String, i64, u64)> {
     }
     let series = store.resolve(&labels(9));
     store.append_rows(&[Row { series, t: 5, v: 1.5 }, Row { series, t: 3, v: f64::NAN }]).unwrap();
+    store.append_histograms(&[histogram(series, 6), histogram(series, 7)]).unwrap();
+    store.append_starts(&[StartRow { series, t: 5, start: 2 }, StartRow { series, t: 6, start: 2 }]).unwrap();
     let four = layout(&store, 4);
     let last = scrape(&store, &four, 6).unwrap();
     committed(&store, last.lsn).unwrap();
@@ -117,7 +132,10 @@ fn a_log_cut_anywhere_gives_a_prefix_and_says_so() {
         sizes.push(some.len());
     }
     assert!(sizes.is_sorted(), "a longer log never gives less");
-    assert!(sizes.contains(&3) && sizes.contains(&14), "sample records count one by one: {sizes:?}");
+    assert!(
+        sizes.contains(&3) && sizes.contains(&14) && sizes.contains(&16),
+        "sample records count one by one: {sizes:?}"
+    );
 }
 
 #[test]

@@ -99,7 +99,10 @@ impl History for Past {
         let series = blocks.iter().filter(|b| b.span.0 <= to && b.span.1 > from).flat_map(|b| &b.series);
         let hits =
             series.filter(|(l, _)| shard_of(l) == shard && matchers.iter().all(|m| m.matches_labels(l)));
-        Ok(hits.map(|(l, samples)| (l.clone(), samples.clone() as Arc<dyn Part>)).collect())
+        let mut hits: Vec<_> =
+            hits.map(|(l, samples)| (l.clone(), samples.clone() as Arc<dyn Part>)).collect();
+        hits.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(hits)
     }
 
     fn label_names(&self, _: &[Vec<Matcher>], _: i64, _: i64) -> Vec<String> {

@@ -3,7 +3,7 @@
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::exporter::Exporter;
 use crate::support::server::Server;
-use crate::support::{eventually, http};
+use crate::support::{eventually, http, wall_clock};
 use serde_json::Value;
 use std::path::Path;
 
@@ -46,37 +46,39 @@ fn alerts(port: u16) -> Vec<Value> {
 
 #[test]
 fn an_alert_reaches_alertmanager_and_is_resolved() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let (_daemon, port) = alertmanager(directory.path());
-    let exporter = Exporter::start("temperature_celsius{room=\"attic\"} 21\n");
-    let config = format!(
-        "global: {{scrape_interval: 1s, evaluation_interval: 1s, external_labels: {{cluster: home}}}}\n\
+    wall_clock(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (_daemon, port) = alertmanager(directory.path());
+        let exporter = Exporter::start("temperature_celsius{room=\"attic\"} 21\n");
+        let config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s, external_labels: {{cluster: home}}}}\n\
          rule_files: [rooms.yml]\n\
          alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]}}\n\
          scrape_configs:\n- job_name: rooms\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
-        exporter.port
-    );
-    let server = Server::start(&config, &[("rooms.yml", RULES)]);
-    server.wait_rows("room:temperature:max == 21", 1);
-    assert_eq!(alerts(port), Vec::<Value>::new(), "nothing is too warm yet");
+            exporter.port
+        );
+        let server = Server::start(&config, &[("rooms.yml", RULES)]);
+        server.wait_rows("room:temperature:max == 21", 1);
+        assert_eq!(alerts(port), Vec::<Value>::new(), "nothing is too warm yet");
 
-    exporter.set("temperature_celsius{room=\"attic\"} 34.56\n");
-    let alert = eventually("the alert is in Alertmanager", 20, || {
-        alerts(port).into_iter().next().ok_or_else(|| "no alert".to_string())
-    });
-    let labels = serde_json::json!({
-        "alertname": "TooWarm", "room": "attic", "severity": "page", "place": "attic/home", "cluster": "home",
-    });
-    assert_eq!(alert["labels"], labels);
-    assert_eq!(alert["annotations"], serde_json::json!({"summary": "attic has 34.6 °C"}));
-    let link = alert["generatorURL"].as_str().expect("a link");
-    assert!(link.contains("/graph?g0.expr=room%3Atemperature%3Amax+%3E+30"), "{link}");
-    assert_eq!(server.wait_rows("ALERTS{alertname=\"TooWarm\",alertstate=\"firing\"}", 1).len(), 1);
+        exporter.set("temperature_celsius{room=\"attic\"} 34.56\n");
+        let alert = eventually("the alert is in Alertmanager", 20, || {
+            alerts(port).into_iter().next().ok_or_else(|| "no alert".to_string())
+        });
+        let labels = serde_json::json!({
+            "alertname": "TooWarm", "room": "attic", "severity": "page", "place": "attic/home", "cluster": "home",
+        });
+        assert_eq!(alert["labels"], labels);
+        assert_eq!(alert["annotations"], serde_json::json!({"summary": "attic has 34.6 °C"}));
+        let link = alert["generatorURL"].as_str().expect("a link");
+        assert!(link.contains("/graph?g0.expr=room%3Atemperature%3Amax+%3E+30"), "{link}");
+        assert_eq!(server.wait_rows("ALERTS{alertname=\"TooWarm\",alertstate=\"firing\"}", 1).len(), 1);
 
-    exporter.set("temperature_celsius{room=\"attic\"} 20\n");
-    eventually("the alert is resolved", 20, || {
-        let left = alerts(port);
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        exporter.set("temperature_celsius{room=\"attic\"} 20\n");
+        eventually("the alert is resolved", 20, || {
+            let left = alerts(port);
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+        server.wait_rows("ALERTS", 0);
     });
-    server.wait_rows("ALERTS", 0);
 }

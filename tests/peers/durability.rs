@@ -98,10 +98,13 @@ fn scraped_samples_survive_kill_9() {
         exporter.port
     );
     let mut server = Server::start(&config, &[]);
-    for _ in 0..2 {
+    for round in 0..2 {
         server.wait_rows("count_over_time(scraped[1h]) > 5", 200);
         std::thread::sleep(Duration::from_millis(600));
         let before = points(&server, "scraped[1h]");
+        // The log has one order: what was visible before an acknowledged write is in it before that write.
+        let answer = write(server.port, &request(now_ms() - 60_000, round)).expect("an answer");
+        assert_eq!(answer.status / 100, 2, "{}", answer.text());
         server.kill();
         server.run();
         let after = points(&server, "scraped[1h]");

@@ -4,36 +4,40 @@
 use super::seeds::{node_exporter, python_exporter};
 use crate::support::exporter::Exporter;
 use crate::support::server::Server;
-use crate::support::{compare, eventually, now_ms};
+use crate::support::{compare, eventually, now_ms, wall_clock};
 
 #[test]
 fn prometheus_remote_writes_into_us() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let (_app, app) = python_exporter(directory.path());
-    let (_node, node) = node_exporter(directory.path());
-    let ours = Server::start("", &[]);
-    let theirs = Server::prometheus(&format!(
-        "global: {{scrape_interval: 1s}}\n\
+    wall_clock(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (_app, app) = python_exporter(directory.path());
+        let (_node, node) = node_exporter(directory.path());
+        let ours = Server::start("", &[]);
+        let theirs = Server::prometheus(&format!(
+            "global: {{scrape_interval: 1s}}\n\
          remote_write:\n\
          - url: http://127.0.0.1:{}/api/v1/write\n  queue_config: {{batch_send_deadline: 200ms}}\n\
          scrape_configs:\n\
          - job_name: app\n  static_configs: [{{targets: ['127.0.0.1:{app}']}}]\n\
          - job_name: node\n  static_configs: [{{targets: ['127.0.0.1:{node}']}}]\n",
-        ours.port
-    ));
-    theirs.wait_health(&[("app", "up"), ("node", "up")]);
-    std::thread::sleep(std::time::Duration::from_secs(5));
-    let t = now_ms();
-    for query in ["{job=~\".+\"}", "{job=~\".+\"}[4s]", "sum by (mode) (rate(node_cpu_seconds_total[4s]))"] {
-        let expected = theirs.query_at(query, t);
-        assert!(
-            !expected["result"].as_array().expect("rows").is_empty(),
-            "{query} has no rows in Prometheus"
-        );
-        eventually(&format!("{query} answers as Prometheus"), 20, || {
-            compare::difference(&ours.query_at(query, t), &expected).map_or(Ok(()), Err)
-        });
-    }
+            ours.port
+        ));
+        theirs.wait_health(&[("app", "up"), ("node", "up")]);
+        std::thread::sleep(std::time::Duration::from_secs(5));
+        let t = now_ms();
+        for query in
+            ["{job=~\".+\"}", "{job=~\".+\"}[4s]", "sum by (mode) (rate(node_cpu_seconds_total[4s]))"]
+        {
+            let expected = theirs.query_at(query, t);
+            assert!(
+                !expected["result"].as_array().expect("rows").is_empty(),
+                "{query} has no rows in Prometheus"
+            );
+            eventually(&format!("{query} answers as Prometheus"), 20, || {
+                compare::difference(&ours.query_at(query, t), &expected).map_or(Ok(()), Err)
+            });
+        }
+    });
 }
 
 /// Values and labels at the edges of the text format. `le` and `quantile` are written as Prometheus 3 normalises
@@ -70,22 +74,25 @@ fixture_total{job="own",instance="own"} 5
 
 #[test]
 fn a_scrape_means_what_it_means_to_prometheus() {
-    let stamped = format!("fixture_stamped 6 {}\n", now_ms() - 10_000);
-    let exporter = Exporter::start(&(FIXTURE.to_string() + &stamped));
-    let config = format!(
-        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: fixture\n  static_configs:\n  \
+    wall_clock(|| {
+        let stamped = format!("fixture_stamped 6 {}\n", now_ms() - 10_000);
+        let exporter = Exporter::start(&(FIXTURE.to_string() + &stamped));
+        let config = format!(
+            "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: fixture\n  static_configs:\n  \
          - targets: ['127.0.0.1:{}']\n    labels: {{extra: yes}}\n",
-        exporter.port
-    );
-    let (ours, theirs) = (Server::start(&config, &[]), Server::prometheus(&config));
-    for server in [&ours, &theirs] {
-        server.wait_health(&[("fixture", "up")]);
-        server.wait_rows("{__name__=~\"fixture_.+\"}", 24);
-    }
-    let t = now_ms();
-    for query in ["{__name__=~\"fixture_.+\"}", "up", "scrape_samples_scraped", "timestamp(fixture_stamped)"]
-    {
-        let difference = compare::difference(&ours.query_at(query, t), &theirs.query_at(query, t));
-        assert_eq!(difference, None, "{query}");
-    }
+            exporter.port
+        );
+        let (ours, theirs) = (Server::start(&config, &[]), Server::prometheus(&config));
+        for server in [&ours, &theirs] {
+            server.wait_health(&[("fixture", "up")]);
+            server.wait_rows("{__name__=~\"fixture_.+\"}", 24);
+        }
+        let t = now_ms();
+        for query in
+            ["{__name__=~\"fixture_.+\"}", "up", "scrape_samples_scraped", "timestamp(fixture_stamped)"]
+        {
+            let difference = compare::difference(&ours.query_at(query, t), &theirs.query_at(query, t));
+            assert_eq!(difference, None, "{query}");
+        }
+    });
 }

@@ -3,17 +3,28 @@
 //!
 //! `.ci/install` installs what is needed; a missing program fails its test with the package's name. To check the
 //! tests themselves: `PERENNIAL_UNDER_TEST=/usr/bin/prometheus cargo test --test peers`, where only those may
-//! fail that ask for more than Debian's Prometheus has: subscriptions, columns in configuration errors, Kubernetes,
+//! fail that ask for more than Debian's Prometheus has: subscriptions, the list of views, columns in configuration errors, Kubernetes,
 //! auto-reload by a flag, the refusal of passwords that we do not have.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alert_kills;
 mod alerting;
+mod backfill;
 mod bad_input;
+mod cluster;
+mod compliance;
 mod durability;
 mod founding;
+mod import;
 mod ingest;
+mod isolation;
+mod native;
 mod pushgateway;
+mod queries;
+mod rule_metrics;
 mod seeds;
+mod standing;
 mod subscribe;
+mod views;

@@ -3,7 +3,7 @@
 
 use crate::support::daemon::{Daemon, free_port, program, python};
 use crate::support::server::Server;
-use crate::support::{data, eventually};
+use crate::support::{data, eventually, wall_clock};
 use std::path::{Path, PathBuf};
 
 /// The Python exporter of `tests/data`, ready; and its port.
@@ -26,31 +26,33 @@ pub fn node_exporter(directory: &Path) -> (Daemon, u16) {
 
 #[test]
 fn the_founding_scenario_works() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let (_app, app) = python_exporter(directory.path());
-    let (_node, node) = node_exporter(directory.path());
-    let config = [("node", node), ("app", app), ("nobody", free_port())]
-        .iter()
-        .fold(data("prometheus.yml"), |text, (name, port)| {
-            text.replace(&format!("{{{name}}}"), &port.to_string())
-        });
-    let server = Server::start(&config, &[("alerts.rules.yml", &data("alerts.yml"))]);
+    wall_clock(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (_app, app) = python_exporter(directory.path());
+        let (_node, node) = node_exporter(directory.path());
+        let config = [("node", node), ("app", app), ("nobody", free_port())]
+            .iter()
+            .fold(data("prometheus.yml"), |text, (name, port)| {
+                text.replace(&format!("{{{name}}}"), &port.to_string())
+            });
+        let server = Server::start(&config, &[("alerts.rules.yml", &data("alerts.yml"))]);
 
-    server.wait_health(&[
-        ("prometheus", "up"),
-        ("node-exporter", "up"),
-        ("web-app", "up"),
-        ("cadvisor", "down"),
-    ]);
-    assert!(!server.wait_rows("http_requests_total{method=\"GET\",status=\"200\"}", 6).is_empty());
-    server.wait_rows("sum(rate(http_requests_total[1m])) by (method)", 2);
-    server.wait_rows(
-        "histogram_quantile(0.95, sum(rate(http_request_duration_seconds_bucket[1m])) by (le))",
-        1,
-    );
-    server.wait_rows("node_load1", 1);
-    alerts_are_loaded(&server);
-    the_dead_service_is_pending(&server);
+        server.wait_health(&[
+            ("prometheus", "up"),
+            ("node-exporter", "up"),
+            ("web-app", "up"),
+            ("cadvisor", "down"),
+        ]);
+        assert!(!server.wait_rows("http_requests_total{method=\"GET\",status=\"200\"}", 6).is_empty());
+        server.wait_rows("sum(rate(http_requests_total[1m])) by (method)", 2);
+        server.wait_rows(
+            "histogram_quantile(0.95, sum(rate(http_request_duration_seconds_bucket[1m])) by (le))",
+            1,
+        );
+        server.wait_rows("node_load1", 1);
+        alerts_are_loaded(&server);
+        the_dead_service_is_pending(&server);
+    });
 }
 
 fn alerts_are_loaded(server: &Server) {

@@ -3,8 +3,8 @@
 //! Every message is an object with one key, its kind: `{"snapshot": {"id", "t", "rows"}}`.
 
 use crate::support::exporter::Exporter;
-use crate::support::http;
 use crate::support::server::Server;
+use crate::support::{http, wall_clock};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -85,71 +85,82 @@ fn path() -> String {
 
 #[test]
 fn server_sent_events() {
-    let (exporter, server) = shops();
-    let mut reader = http::stream(server.port, &path(), &[("Accept", "text/event-stream")]);
-    snapshot_then_deltas(&exporter, || {
-        let event = next_line(&mut reader, "event:");
-        let message: Value = serde_json::from_str(&next_line(&mut reader, "data:")).expect("JSON");
-        assert!(message.get(&event).is_some(), "event {event} carries {message}");
-        message
+    wall_clock(|| {
+        let (exporter, server) = shops();
+        let mut reader = http::stream(server.port, &path(), &[("Accept", "text/event-stream")]);
+        snapshot_then_deltas(&exporter, || {
+            let event = next_line(&mut reader, "event:");
+            let message: Value = serde_json::from_str(&next_line(&mut reader, "data:")).expect("JSON");
+            assert!(message.get(&event).is_some(), "event {event} carries {message}");
+            message
+        });
     });
 }
 
 #[test]
 fn lines_of_json() {
-    let (exporter, server) = shops();
-    let mut reader = http::stream(server.port, &path(), &[("Accept", "application/x-ndjson")]);
-    snapshot_then_deltas(&exporter, || {
-        serde_json::from_str(&format!("{{{}", next_line(&mut reader, "{"))).expect("JSON")
+    wall_clock(|| {
+        let (exporter, server) = shops();
+        let mut reader = http::stream(server.port, &path(), &[("Accept", "application/x-ndjson")]);
+        snapshot_then_deltas(&exporter, || {
+            serde_json::from_str(&format!("{{{}", next_line(&mut reader, "{"))).expect("JSON")
+        });
     });
 }
 
 /// What cannot stand yet is asked from history, and says so.
 #[test]
 fn a_subquery_is_asked_once_a_second() {
-    let (exporter, server) = shops();
-    server.wait_rows("last_over_time(orders[1m:1s])", 2);
-    let query = "sum%20by%20(shop)(last_over_time(orders%5B1m:1s%5D))";
-    let path = format!("/api/v1/subscribe?query={query}");
-    let mut reader = http::stream(server.port, &path, &[("Accept", "application/x-ndjson")]);
-    let mut next =
-        || -> Value { serde_json::from_str(&format!("{{{}", next_line(&mut reader, "{"))).expect("JSON") };
-    assert_eq!(next()["subscribed"]["standing"], json!(false));
-    let snapshot = next();
-    assert_eq!(rows(&snapshot["snapshot"]["rows"]).len(), 2, "{snapshot}");
-    exporter.set("orders{shop=\"a\"} 17\norders{shop=\"b\"} 4\n");
-    let delta = (0..200).map(|_| next()).find(|message| message.get("delta").is_some()).expect("a delta");
-    assert_eq!(rows(&delta["delta"]["upsert"]), pairs(&[("a", "17")]), "{delta}");
+    wall_clock(|| {
+        let (exporter, server) = shops();
+        server.wait_rows("last_over_time(orders[1m:1s])", 2);
+        let query = "sum%20by%20(shop)(last_over_time(orders%5B1m:1s%5D))";
+        let path = format!("/api/v1/subscribe?query={query}");
+        let mut reader = http::stream(server.port, &path, &[("Accept", "application/x-ndjson")]);
+        let mut next = || -> Value {
+            serde_json::from_str(&format!("{{{}", next_line(&mut reader, "{"))).expect("JSON")
+        };
+        assert_eq!(next()["subscribed"]["standing"], json!(false));
+        let snapshot = next();
+        assert_eq!(rows(&snapshot["snapshot"]["rows"]).len(), 2, "{snapshot}");
+        exporter.set("orders{shop=\"a\"} 17\norders{shop=\"b\"} 4\n");
+        let delta = (0..200).map(|_| next()).find(|message| message.get("delta").is_some()).expect("a delta");
+        assert_eq!(rows(&delta["delta"]["upsert"]), pairs(&[("a", "17")]), "{delta}");
+    });
 }
 
 #[test]
 fn websocket() {
-    let (exporter, server) = shops();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let url = format!("ws://127.0.0.1:{}/api/v1/subscribe", server.port);
-    let connected = runtime.block_on(tokio_tungstenite::connect_async(url)).expect("a websocket");
-    let mut socket = connected.0;
-    let request = json!({"subscribe": {"id": "shops", "query": QUERY}}).to_string();
-    runtime.block_on(socket.send(Message::text(request))).expect("an open socket");
-    snapshot_then_deltas(&exporter, || {
-        runtime.block_on(async {
-            loop {
-                match socket.next().await.expect("an open socket").expect("a message") {
-                    Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
-                    Message::Close(frame) => panic!("closed: {frame:?}"),
-                    _ => {}
+    wall_clock(|| {
+        let (exporter, server) = shops();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let url = format!("ws://127.0.0.1:{}/api/v1/subscribe", server.port);
+        let connected = runtime.block_on(tokio_tungstenite::connect_async(url)).expect("a websocket");
+        let mut socket = connected.0;
+        let request = json!({"subscribe": {"id": "shops", "query": QUERY}}).to_string();
+        runtime.block_on(socket.send(Message::text(request))).expect("an open socket");
+        snapshot_then_deltas(&exporter, || {
+            runtime.block_on(async {
+                loop {
+                    match socket.next().await.expect("an open socket").expect("a message") {
+                        Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                        Message::Close(frame) => panic!("closed: {frame:?}"),
+                        _ => {}
+                    }
                 }
-            }
-        })
+            })
+        });
     });
 }
 
 #[test]
 fn a_bad_subscription_is_refused() {
-    let server = Server::start("", &[]);
-    let path = format!("/api/v1/subscribe?query={}", http::encode("sum("));
-    let head = [("Accept", "text/event-stream")];
-    let answer = http::send(server.port, "GET", &path, &head, b"").expect("an answer");
-    assert_eq!(answer.status, 400, "{}", answer.text());
-    assert!(answer.text().contains("1:5: parse error"), "{}", answer.text());
+    wall_clock(|| {
+        let server = Server::start("", &[]);
+        let path = format!("/api/v1/subscribe?query={}", http::encode("sum("));
+        let head = [("Accept", "text/event-stream")];
+        let answer = http::send(server.port, "GET", &path, &head, b"").expect("an answer");
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(answer.text().contains("1:5: parse error"), "{}", answer.text());
+    });
 }

@@ -28,7 +28,7 @@ pub fn difference(ours: &Value, theirs: &Value) -> Option<String> {
     None
 }
 
-/// Rows by their label set (as sorted text); the value is `value` or `values`.
+/// Rows by their label set (as sorted text) with their floats, or their histograms if they have only those.
 fn rows(data: &Value) -> BTreeMap<String, Value> {
     let list = data["result"].as_array().expect("a list of rows");
     let map: BTreeMap<String, Value> = list
@@ -36,7 +36,8 @@ fn rows(data: &Value) -> BTreeMap<String, Value> {
         .map(|row| {
             let labels: BTreeMap<&String, &Value> =
                 row["metric"].as_object().expect("labels").iter().collect();
-            let points = row.get("values").or_else(|| row.get("value")).expect("points");
+            let points = ["values", "value", "histograms", "histogram"].iter().find_map(|key| row.get(*key));
+            let points = points.expect("points");
             (format!("{labels:?}"), points.clone())
         })
         .collect();
@@ -59,6 +60,10 @@ fn flat(points: &Value) -> Vec<f64> {
         Value::Array(list) => list.iter().flat_map(flat).collect(),
         Value::Number(n) => vec![n.as_f64().expect("a number")],
         Value::String(text) => vec![text.parse().unwrap_or_else(|_| panic!("not a value: {text}"))],
+        Value::Object(histogram) => {
+            let parts: BTreeMap<&String, &Value> = histogram.iter().collect();
+            parts.values().flat_map(|part| flat(part)).collect()
+        }
         other => panic!("not a point: {other}"),
     }
 }

@@ -49,6 +49,12 @@ impl Daemon {
         self.child.wait().expect("a child");
     }
 
+    /// Sends a signal, by its name: `STOP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill").success(), "kill -s {name}");
+    }
+
     /// Waits for the child to end by itself: its exit code (None when by a signal) and its output.
     pub fn wait(mut self) -> (Option<i32>, String) {
         let child = &mut self.child;

@@ -4,23 +4,28 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// Serves `body` as text 0.0.4 until the process ends.
+/// Serves a body until the process ends.
 pub struct Exporter {
     pub port: u16,
-    body: Arc<Mutex<String>>,
+    body: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Exporter {
-    /// An exporter that answers with `body`.
+    /// An exporter that answers with `body` as text 0.0.4.
     pub fn start(body: &str) -> Exporter {
+        Exporter::start_as("text/plain; version=0.0.4; charset=utf-8", body.as_bytes())
+    }
+
+    /// An exporter that answers with `body` as what its content type says.
+    pub fn start_as(content_type: &'static str, body: &[u8]) -> Exporter {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let body = Arc::new(Mutex::new(body.to_string()));
+        let body = Arc::new(Mutex::new(body.to_vec()));
         let shared = body.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = shared.clone();
-                std::thread::spawn(move || serve(stream, &shared));
+                std::thread::spawn(move || serve(stream, content_type, &shared));
             }
         });
         Exporter { port, body }
@@ -28,20 +33,20 @@ impl Exporter {
 
     /// Changes what the next scrape sees.
     pub fn set(&self, body: &str) {
-        *self.body.lock().expect("not poisoned") = body.to_string();
+        *self.body.lock().expect("not poisoned") = body.as_bytes().to_vec();
     }
 }
 
-fn serve(stream: TcpStream, body: &Mutex<String>) -> Option<()> {
+fn serve(stream: TcpStream, content_type: &str, body: &Mutex<Vec<u8>>) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut lines = BufReader::new(stream).lines();
     loop {
         while !lines.next()?.ok()?.is_empty() {}
         let body = body.lock().expect("not poisoned").clone();
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        writer.write_all((head + &body).as_bytes()).ok()?;
+        writer.write_all(&[head.as_bytes(), &body].concat()).ok()?;
     }
 }

@@ -9,6 +9,7 @@ pub mod compare;
 pub mod daemon;
 pub mod exporter;
 pub mod http;
+pub mod receiver;
 pub mod remote_write;
 pub mod server;
 
@@ -37,4 +38,20 @@ pub fn now_ms() -> i64 {
 pub fn data(name: &str) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// How often a test of running programs may be stopped by the machine before its failure counts.
+const RUNS: usize = 3;
+
+/// Runs a test in which several programs meet on the wall clock. A machine that stalls for half a second changes what each of
+/// them saw, so one failed run says little: the test fails when all of its [`RUNS`] runs fail, and every failure is printed.
+/// What is wrong in the programs fails every time.
+pub fn wall_clock(test: impl Fn()) {
+    for run in 1..=RUNS {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(&test)) {
+            Ok(()) => return,
+            Err(failure) if run == RUNS => std::panic::resume_unwind(failure),
+            Err(_) => eprintln!("run {run} of {RUNS} failed; once more"),
+        }
+    }
 }

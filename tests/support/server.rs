@@ -35,9 +35,55 @@ impl Server {
         server
     }
 
+    /// Our servers on one configuration, each with further flags of its own, that wait for one another: not running
+    /// yet, see [`Server::run_together`].
+    pub fn prepare_together(config: &str, files: &[(&str, &str)], flags: &[Vec<String>]) -> Vec<Server> {
+        let prepare = |flags: &Vec<String>| {
+            let mut server = Server::prepare(binary_under_test(), config, files);
+            server.flags.clone_from(flags);
+            server
+        };
+        flags.iter().map(prepare).collect()
+    }
+
+    /// Starts (again) servers that wait for one another, and waits until all are ready.
+    pub fn run_together(servers: &mut [Server]) {
+        Server::spawn_together(servers);
+        for server in servers {
+            let port = server.port;
+            server.daemon.as_mut().expect("just started").wait_ready(port, "/-/ready");
+        }
+    }
+
+    /// Starts (again) servers that wait for one another.
+    pub fn spawn_together(servers: &mut [Server]) {
+        for server in servers {
+            let flags = server.flags();
+            server.daemon = Some(Daemon::start(&server.binary, &flags, server.directory.path()));
+        }
+    }
+
+    /// Waits until the server ends by itself: exit code and output of all its runs.
+    pub fn wait_end(&mut self) -> (Option<i32>, String) {
+        self.daemon.take().expect("a running server").wait()
+    }
+
     /// Debian's Prometheus, ready.
     pub fn prometheus(config: &str) -> Server {
         Server::start_binary(program("prometheus", "prometheus"), config, &[])
+    }
+
+    /// As [`Server::prometheus`], with further flags.
+    pub fn prometheus_with(config: &str, flags: &[&str]) -> Server {
+        Server::prometheus_files(config, &[], flags)
+    }
+
+    /// As [`Server::prometheus_with`], with further files beside the configuration.
+    pub fn prometheus_files(config: &str, files: &[(&str, &str)], flags: &[&str]) -> Server {
+        let mut server = Server::prepare(program("prometheus", "prometheus"), config, files);
+        server.flags.extend(flags.iter().map(ToString::to_string));
+        server.run();
+        server
     }
 
     fn start_binary(binary: PathBuf, config: &str, files: &[(&str, &str)]) -> Server {
@@ -102,6 +148,11 @@ impl Server {
         self.daemon.take().expect("a running server").kill();
     }
 
+    /// Sends a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        self.daemon.as_ref().expect("a running server").signal(name);
+    }
+
     /// A file of the server's directory.
     pub fn file(&self, name: &str) -> PathBuf {
         Path::new(self.directory.path()).join(name)
@@ -110,6 +161,17 @@ impl Server {
     /// `GET path`, which must work on the level of HTTP.
     pub fn get(&self, path: &str) -> http::Answer {
         http::get(self.port, path).unwrap_or_else(|e| panic!("GET {path}: {e}"))
+    }
+
+    /// `POST path` without a body.
+    pub fn post(&self, path: &str) -> http::Answer {
+        http::post(self.port, path).unwrap_or_else(|e| panic!("POST {path}: {e}"))
+    }
+
+    /// What the server has logged so far, in all its runs.
+    pub fn log(&self) -> String {
+        let name = self.binary.file_name().expect("a file name").to_string_lossy().into_owned();
+        std::fs::read_to_string(self.file(&format!("{name}.log"))).expect("a log")
     }
 
     /// `GET path` of the JSON API: its `data`; panics on an error answer.

@@ -9,5 +9,5 @@ pub mod queue;
 pub mod wire;
 
 pub use config::AlertingConfig;
-pub use notifier::Notifier;
-pub use wire::Alert;
+pub use notifier::{Limits, Notifier};
+pub use wire::{Alert, Outgoing};

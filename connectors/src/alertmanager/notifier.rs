@@ -5,7 +5,7 @@
 
 use super::config::{AlertingConfig, AlertmanagerConfig};
 use super::queue::Queue;
-use super::wire::Alert;
+use super::wire::{Alert, Outgoing};
 use crate::discovery::Discovery;
 use crate::http_client::HttpClient;
 use crate::limits;
@@ -26,6 +26,8 @@ struct Set {
     config: AlertmanagerConfig,
     relabel: Relabeler,
     queues: Mutex<Queues>,
+    /// Discovered, and dropped by the rules for Alertmanagers.
+    dropped: Mutex<Vec<String>>,
 }
 
 struct Running {
@@ -41,21 +43,38 @@ struct State {
     sets: Vec<Running>,
 }
 
+/// How much may wait for an Alertmanager, and how much goes to it at once.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Alerts that may wait.
+    pub capacity: usize,
+    /// Alerts in one POST.
+    pub batch: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { capacity: limits::ALERT_QUEUE, batch: limits::ALERT_BATCH }
+    }
+}
+
 /// See the module. Must be used on a tokio runtime.
 pub struct Notifier {
     state: Mutex<State>,
     registry: Metrics,
-    capacity: usize,
+    limits: Limits,
     discovered: Arc<Gauge>,
 }
 
 impl Notifier {
-    /// A notifier that knows no Alertmanager yet; at most `capacity` alerts wait for each (0: 10,000).
-    pub fn new(registry: &Metrics, capacity: usize) -> Notifier {
+    /// A notifier that knows no Alertmanager yet. A limit of 0 is the usual one.
+    pub fn new(registry: &Metrics, mut limits: Limits) -> Notifier {
         let help = "Alertmanagers discovered and active.";
         let discovered = registry.gauge("prometheus_notifications_alertmanagers_discovered", help, &[]);
-        let capacity = if capacity == 0 { limits::ALERT_QUEUE } else { capacity };
-        Notifier { state: Mutex::default(), registry: registry.clone(), capacity, discovered }
+        let usual = Limits::default();
+        limits.capacity = if limits.capacity == 0 { usual.capacity } else { limits.capacity };
+        limits.batch = if limits.batch == 0 { usual.batch } else { limits.batch };
+        Notifier { state: Mutex::default(), registry: registry.clone(), limits, discovered }
     }
 
     /// Makes `config` the one in force. Unchanged entries keep their queues. Nothing happens if it cannot work; the
@@ -87,15 +106,22 @@ impl Notifier {
         let relabel = Relabeler::new(&config.keys.alert_relabel_configs)?;
         let targets = Relabeler::new(&config.keys.relabel_configs)?;
         let mut discovery = Discovery::start(&config.discovery, &self.registry);
-        let set = Arc::new(Set { config, relabel, queues: Mutex::default() });
-        let (registry, capacity, gauge) = (self.registry.clone(), self.capacity, self.discovered.clone());
+        let set = Arc::new(Set { config, relabel, queues: Mutex::default(), dropped: Mutex::default() });
+        let (registry, limits, gauge) = (self.registry.clone(), self.limits, self.discovered.clone());
         let followed = set.clone();
         let task = tokio::spawn(async move {
             loop {
                 let (found, complete) = discovery.current();
                 if complete {
-                    let urls = found.iter().filter_map(|target| followed.config.url(target, &targets));
-                    gauge.add(followed.sync(urls, &client, capacity, &registry) as f64);
+                    let (mut urls, mut dropped) = (Vec::new(), Vec::new());
+                    for target in &found {
+                        match followed.config.url(target, &targets) {
+                            Some(url) => urls.push(url),
+                            None => dropped.extend(followed.config.url(target, &Relabeler::default())),
+                        }
+                    }
+                    *followed.dropped.lock() = dropped.into_iter().map(String::from).collect();
+                    gauge.add(followed.sync(urls, &client, limits, &registry) as f64);
                 }
                 discovery.changed().await;
             }
@@ -104,18 +130,19 @@ impl Notifier {
     }
 
     /// Queues alerts for all Alertmanagers. Never waits.
-    pub fn send(&self, alerts: Vec<Alert>) {
+    pub fn send(&self, alerts: Vec<Outgoing>) {
         let state = self.state.lock();
-        let finish = |alert| finish(alert, &state.external_labels, &state.relabel).map(Arc::new);
-        let alerts: Vec<Arc<Alert>> = alerts.into_iter().filter_map(finish).collect();
+        let finished = |alert| finish(alert, &state.external_labels, &state.relabel);
+        let alerts: Vec<Outgoing> = alerts.into_iter().filter_map(finished).collect();
         if alerts.is_empty() {
             return;
         }
         for running in &state.sets {
             let set = &running.set;
-            let own: Vec<Arc<Alert>> = match set.relabel.is_empty() {
+            let relabelled = |alert: &Outgoing| finish(alert.clone(), &BTreeMap::new(), &set.relabel);
+            let own: Vec<Outgoing> = match set.relabel.is_empty() {
                 true => alerts.clone(),
-                false => alerts.iter().filter_map(|a| relabelled(a, &set.relabel)).map(Arc::new).collect(),
+                false => alerts.iter().filter_map(relabelled).collect(),
             };
             set.queues.lock().values().for_each(|(queue, _)| queue.push(own.iter().cloned()));
         }
@@ -129,6 +156,16 @@ impl Notifier {
             .iter()
             .flat_map(|running| running.set.queues.lock().keys().cloned().collect::<Vec<_>>())
             .collect();
+        urls.sort();
+        urls.dedup();
+        urls
+    }
+
+    /// The URLs of Alertmanagers that the relabelling rules dropped.
+    pub fn dropped(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let mut urls: Vec<String> =
+            state.sets.iter().flat_map(|running| running.set.dropped.lock().clone()).collect();
         urls.sort();
         urls.dedup();
         urls
@@ -152,21 +189,14 @@ impl Notifier {
 
 impl Set {
     /// Makes the queues those of `urls`; by how many their number has changed.
-    fn sync(
-        &self,
-        urls: impl Iterator<Item = url::Url>,
-        client: &HttpClient,
-        capacity: usize,
-        registry: &Metrics,
-    ) -> i64 {
+    fn sync(&self, urls: Vec<url::Url>, client: &HttpClient, limits: Limits, registry: &Metrics) -> i64 {
         let mut queues = self.queues.lock();
         let mut old = std::mem::take(&mut *queues);
         let before = old.len() as i64;
         for url in urls {
             let key = url.to_string();
             let entry = old.remove(&key).unwrap_or_else(|| {
-                let queue =
-                    Queue::new(url, client.clone(), self.config.keys.timeout.std(), capacity, registry);
+                let queue = Queue::new(url, client.clone(), self.config.keys.timeout.std(), limits, registry);
                 let queue = Arc::new(queue);
                 (queue.clone(), tokio::spawn(queue.run()))
             });
@@ -188,11 +218,11 @@ impl Drop for Running {
 }
 
 /// The alert with external labels (its own win) and after the rules; `None` if they drop it.
-fn finish(alert: Alert, external: &BTreeMap<String, String>, relabel: &Relabeler) -> Option<Alert> {
+fn finish(outgoing: Outgoing, external: &BTreeMap<String, String>, relabel: &Relabeler) -> Option<Outgoing> {
     if external.is_empty() && relabel.is_empty() {
-        return Some(alert);
+        return Some(outgoing);
     }
-    let mut labels = alert.labels.to_builder();
+    let mut labels = outgoing.alert.labels.to_builder();
     for (name, value) in external {
         if labels.get(name).is_empty() {
             labels.set(name, value);
@@ -202,9 +232,6 @@ fn finish(alert: Alert, external: &BTreeMap<String, String>, relabel: &Relabeler
         return None;
     }
     let labels: Labels = labels.build();
-    (!labels.is_empty()).then_some(Alert { labels, ..alert })
-}
-
-fn relabelled(alert: &Alert, relabel: &Relabeler) -> Option<Alert> {
-    finish(alert.clone(), &BTreeMap::new(), relabel)
+    let alert = Arc::new(Alert { labels, ..Alert::clone(&outgoing.alert) });
+    (!alert.labels.is_empty()).then_some(Outgoing { alert, ..outgoing })
 }

@@ -3,7 +3,8 @@
 //! A batch is tried a few times with growing waits, then given up and counted: a firing alert comes again
 //! anyway, from the rules that resend it. While it is tried, the queue fills; when it is full, the oldest go.
 
-use super::wire::Alert;
+use super::notifier::Limits;
+use super::wire::{Alert, Outgoing};
 use crate::http_client::{HttpClient, error_chain};
 use crate::limits;
 use parking_lot::Mutex;
@@ -61,8 +62,8 @@ pub struct Queue {
     url: Url,
     client: HttpClient,
     timeout: Duration,
-    capacity: usize,
-    waiting: Mutex<VecDeque<Arc<Alert>>>,
+    limits: Limits,
+    waiting: Mutex<VecDeque<Outgoing>>,
     sending: AtomicBool,
     news: Notify,
     metrics: QueueMetrics,
@@ -70,16 +71,10 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue; [`Queue::run`] must be spawned for it.
-    pub fn new(
-        url: Url,
-        client: HttpClient,
-        timeout: Duration,
-        capacity: usize,
-        registry: &Metrics,
-    ) -> Queue {
-        let metrics = QueueMetrics::new(registry, url.as_str(), capacity);
+    pub fn new(url: Url, client: HttpClient, timeout: Duration, limits: Limits, registry: &Metrics) -> Queue {
+        let metrics = QueueMetrics::new(registry, url.as_str(), limits.capacity);
         let (waiting, sending, news) = Default::default();
-        Queue { url, client, timeout, capacity, waiting, sending, news, metrics }
+        Queue { url, client, timeout, limits, waiting, sending, news, metrics }
     }
 
     /// Where it sends.
@@ -88,10 +83,10 @@ impl Queue {
     }
 
     /// Queues alerts; the oldest fall out if they are too many. Never waits.
-    pub fn push(&self, alerts: impl IntoIterator<Item = Arc<Alert>>) {
+    pub fn push(&self, alerts: impl IntoIterator<Item = Outgoing>) {
         let mut waiting = self.waiting.lock();
         waiting.extend(alerts);
-        let excess = waiting.len().saturating_sub(self.capacity);
+        let excess = waiting.len().saturating_sub(self.limits.capacity);
         waiting.drain(..excess);
         self.metrics.length.set(waiting.len() as f64);
         drop(waiting);
@@ -116,18 +111,23 @@ impl Queue {
                 self.news.notified().await;
                 continue;
             }
-            if let Err(error) = self.deliver(&batch).await {
-                self.metrics.errors.add(batch.len() as u64);
-                self.metrics.dropped.add(batch.len() as u64);
-                tracing::error!(alertmanager = %self.url, alerts = batch.len(), %error, "alerts not delivered");
+            match self.deliver(&batch).await {
+                Ok(()) => {
+                    batch.iter().filter_map(|outgoing| outgoing.taken.as_ref()).for_each(|taken| taken())
+                }
+                Err(error) => {
+                    self.metrics.errors.add(batch.len() as u64);
+                    self.metrics.dropped.add(batch.len() as u64);
+                    tracing::error!(alertmanager = %self.url, alerts = batch.len(), %error, "alerts not delivered");
+                }
             }
             self.metrics.sent.add(batch.len() as u64);
         }
     }
 
-    fn take(&self) -> Vec<Arc<Alert>> {
+    fn take(&self) -> Vec<Outgoing> {
         let mut waiting = self.waiting.lock();
-        let count = waiting.len().min(limits::ALERT_BATCH);
+        let count = waiting.len().min(self.limits.batch);
         let batch = waiting.drain(..count).collect();
         // Under the lock, so that nobody sees an empty queue between taking and sending.
         self.sending.store(true, SeqCst);
@@ -135,8 +135,8 @@ impl Queue {
         batch
     }
 
-    async fn deliver(&self, batch: &[Arc<Alert>]) -> Result<(), String> {
-        let references: Vec<&Alert> = batch.iter().map(AsRef::as_ref).collect();
+    async fn deliver(&self, batch: &[Outgoing]) -> Result<(), String> {
+        let references: Vec<&Alert> = batch.iter().map(|outgoing| outgoing.alert.as_ref()).collect();
         let body = serde_json::to_vec(&references).map_err(|e| e.to_string())?;
         let (mut wait, longest) = limits::ALERT_BACKOFF_MS;
         let mut attempt = 1;

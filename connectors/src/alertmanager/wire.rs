@@ -3,6 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// An alert to be sent, firing or resolved.
@@ -23,6 +24,24 @@ pub struct Alert {
     /// Where its expression can be seen.
     #[serde(rename = "generatorURL")]
     pub generator_url: String,
+}
+
+/// An alert on its way, and who wants to know that an Alertmanager has taken it.
+#[derive(Clone)]
+pub struct Outgoing {
+    /// The alert.
+    pub alert: Arc<Alert>,
+    /// Called on a sender's task each time an Alertmanager has taken it.
+    pub taken: Option<Taken>,
+}
+
+/// See [`Outgoing::taken`].
+pub type Taken = Arc<dyn Fn() + Send + Sync>;
+
+impl From<Alert> for Outgoing {
+    fn from(alert: Alert) -> Outgoing {
+        Outgoing { alert: Arc::new(alert), taken: None }
+    }
 }
 
 fn as_map<S: Serializer>(labels: &Labels, s: S) -> Result<S::Ok, S::Error> {

@@ -1,7 +1,9 @@
-//! Samples by push: [`write`] takes Prometheus' remote write 1.0, [`protobuf`] reads its encoding.
+//! Samples by push: [`write`] takes Prometheus' remote write, [`version1`] and [`version2`] read its two messages.
 
-pub mod protobuf;
+mod message;
 pub mod series_cache;
+mod version1;
+mod version2;
 pub mod write;
 
-pub use write::{RemoteError, RemoteWriter, RemoteWritten};
+pub use write::{Proto, RemoteError, RemoteWriter, RemoteWritten};

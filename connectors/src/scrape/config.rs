@@ -4,8 +4,10 @@
 //! checks everything and compiles the rules; the manager sees jobs only.
 
 use crate::discovery::DiscoveryConfig;
+use crate::histogram::HistogramLimits;
 use crate::http_client::HttpConfig;
 use crate::limits;
+use crate::scrape::ingest::NativeRules;
 use crate::scrape::relabel::{RelabelConfig, Relabeler};
 use crate::section::{deserialize_sections, section};
 use crate::units::{Bytes, Millis};
@@ -49,11 +51,11 @@ section! {
         metric_name_validation_scheme: String = String::new(),
         /// How names are escaped on the wire.
         metric_name_escaping_scheme: String = String::new(),
-        /// Accepted; native histograms are not scraped by this build.
+        /// Whether native histograms are taken; else their classic buckets.
         scrape_native_histograms: bool = false,
-        /// Accepted, as above.
+        /// Whether classic histograms become native ones with custom buckets.
         convert_classic_histograms_to_nhcb: bool = false,
-        /// Accepted, as above.
+        /// Whether classic buckets are taken beside native histograms.
         always_scrape_classic_histograms: bool = false,
         /// Whether `scrape_timeout_seconds` and its like are written.
         extra_scrape_metrics: bool = false,
@@ -90,15 +92,15 @@ section! {
         scrape_protocols: Option<Vec<Protocol>> = None,
         /// Format to assume when the target names none that we know.
         fallback_scrape_protocol: Option<Protocol> = None,
-        /// Accepted; native histograms are not scraped by this build.
+        /// Whether native histograms are taken; else their classic buckets.
         scrape_native_histograms: Option<bool> = None,
-        /// Accepted, as above.
+        /// Whether classic buckets are taken beside native histograms.
         always_scrape_classic_histograms: Option<bool> = None,
-        /// Accepted, as above.
+        /// Whether classic histograms become native ones with custom buckets.
         convert_classic_histograms_to_nhcb: Option<bool> = None,
-        /// Accepted, as above.
+        /// Most buckets of a native histogram; resolution is lowered to meet it. 0: no limit.
         native_histogram_bucket_limit: Option<u64> = None,
-        /// Accepted, as above.
+        /// Least growth from bucket to bucket; resolution is lowered to meet it.
         native_histogram_min_bucket_factor: Option<f64> = None,
         /// Accepted; failures are in the log and in `/api/v1/targets`.
         scrape_failure_log_file: Option<String> = None,
@@ -151,7 +153,7 @@ deserialize_sections!(ScrapeConfig as "config.ScrapeConfig" { keys, http, discov
 /// An exposition format, as `scrape_protocols` names it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub enum Protocol {
-    /// Protobuf; never asked for by this build.
+    /// Protobuf: the one with native histograms.
     PrometheusProto,
     /// OpenMetrics 0.0.1.
     #[serde(rename = "OpenMetricsText0.0.1")]
@@ -172,24 +174,34 @@ impl Protocol {
     pub const DEFAULT: &'static [Protocol] =
         &[Protocol::OpenMetrics1, Protocol::OpenMetrics0, Protocol::Text1, Protocol::Text0];
 
-    /// Its entry in an `Accept` header, without weight; `None` if we cannot read it.
-    fn accept(self) -> Option<&'static str> {
+    /// What Prometheus asks for if native histograms are wanted.
+    pub const NATIVE: &'static [Protocol] = &[
+        Protocol::PrometheusProto,
+        Protocol::OpenMetrics1,
+        Protocol::OpenMetrics0,
+        Protocol::Text1,
+        Protocol::Text0,
+    ];
+
+    /// Its entry in an `Accept` header, without weight.
+    fn accept(self) -> &'static str {
         match self {
-            Protocol::PrometheusProto => None,
-            Protocol::OpenMetrics0 => Some("application/openmetrics-text;version=0.0.1"),
-            Protocol::OpenMetrics1 => Some("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"),
-            Protocol::Text0 => Some("text/plain;version=0.0.4"),
-            Protocol::Text1 => Some("text/plain;version=1.0.0;escaping=allow-utf-8"),
+            Protocol::PrometheusProto => {
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+            }
+            Protocol::OpenMetrics0 => "application/openmetrics-text;version=0.0.1",
+            Protocol::OpenMetrics1 => "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
+            Protocol::Text0 => "text/plain;version=0.0.4",
+            Protocol::Text1 => "text/plain;version=1.0.0;escaping=allow-utf-8",
         }
     }
 
     /// The `Accept` header for `protocols`: weights fall by 0.1 per entry, `*/*` comes last.
     pub fn accept_header(protocols: &[Protocol]) -> String {
-        let readable: Vec<&str> = protocols.iter().filter_map(|p| p.accept()).collect();
-        let mut weight = readable.len() + 2;
+        let mut weight = protocols.len() + 2;
         let mut header = String::new();
-        for entry in readable {
-            header.push_str(&format!("{entry};q=0.{weight},"));
+        for protocol in protocols {
+            header.push_str(&format!("{};q=0.{weight},", protocol.accept()));
             weight -= 1;
         }
         format!("{header}*/*;q=0.{weight}")
@@ -228,6 +240,8 @@ pub struct Job {
     pub target_limit: usize,
     /// Whether `scrape_timeout_seconds` and its like are written.
     pub extra_metrics: bool,
+    /// What is done with native histograms.
+    pub native: NativeRules,
     /// Rules for targets.
     pub relabel: Relabeler,
     /// Rules for series.
@@ -239,8 +253,8 @@ impl PartialEq for Job {
     fn eq(&self, other: &Self) -> bool {
         self.config == other.config
             && (self.interval, self.timeout, &self.accept) == (other.interval, other.timeout, &other.accept)
-            && (self.limits, self.target_limit, self.extra_metrics)
-                == (other.limits, other.target_limit, other.extra_metrics)
+            && (self.limits, self.target_limit, self.extra_metrics, self.native)
+                == (other.limits, other.target_limit, other.extra_metrics, other.native)
     }
 }
 
@@ -264,7 +278,8 @@ impl Job {
         }
         config.http.validate()?;
         config.discovery.validate()?;
-        let protocols = keys.scrape_protocols.as_ref().unwrap_or(&global.scrape_protocols);
+        let native = native(keys, global);
+        let protocols = protocols(keys, global, native.scrape);
         if protocols.is_empty() {
             return Err("scrape_protocols cannot be empty".into());
         }
@@ -272,6 +287,7 @@ impl Job {
             interval,
             timeout,
             accept: Protocol::accept_header(protocols),
+            native,
             limits: scrape_limits(keys, global),
             target_limit: bound(keys.target_limit.unwrap_or(global.target_limit), usize::MAX),
             extra_metrics: keys.extra_scrape_metrics.unwrap_or(global.extra_scrape_metrics),
@@ -280,6 +296,18 @@ impl Job {
                 .map_err(|e| format!("metric_relabel_configs: {e}"))?,
             config,
         })
+    }
+
+    /// As if `scrape_native_histograms` were on for all jobs that say nothing of it: what the feature flag of that name
+    /// meant before it became a key.
+    pub fn assume_native(&mut self) {
+        let keys = &self.config.keys;
+        if keys.scrape_native_histograms.is_none() && !self.native.scrape {
+            self.native.scrape = true;
+            if self.accept == Protocol::accept_header(Protocol::DEFAULT) && keys.scrape_protocols.is_none() {
+                self.accept = Protocol::accept_header(Protocol::NATIVE);
+            }
+        }
     }
 
     /// The job's name.
@@ -322,6 +350,28 @@ fn times(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(Millis, Millis), Str
 
 fn bound(configured: u64, ours: usize) -> usize {
     if configured == 0 { ours } else { usize::try_from(configured).unwrap_or(usize::MAX) }
+}
+
+/// The formats that the job asks for: its own, the global ones, or what suits its histograms.
+fn protocols<'a>(keys: &'a ScrapeKeys, global: &'a GlobalKeys, native: bool) -> &'a [Protocol] {
+    match &keys.scrape_protocols {
+        Some(own) => own,
+        None if native && global.scrape_protocols == Protocol::DEFAULT => Protocol::NATIVE,
+        None => &global.scrape_protocols,
+    }
+}
+
+fn native(keys: &ScrapeKeys, global: &GlobalKeys) -> NativeRules {
+    let (limit, factor) = (keys.native_histogram_bucket_limit, keys.native_histogram_min_bucket_factor);
+    let classic_too = keys.always_scrape_classic_histograms;
+    let convert = keys.convert_classic_histograms_to_nhcb;
+    NativeRules {
+        scrape: keys.scrape_native_histograms.unwrap_or(global.scrape_native_histograms),
+        classic_too: classic_too.unwrap_or(global.always_scrape_classic_histograms),
+        convert: convert.unwrap_or(global.convert_classic_histograms_to_nhcb),
+        limits: HistogramLimits::new(limit.unwrap_or(0), factor.unwrap_or(0.0)),
+        starts: false,
+    }
 }
 
 fn scrape_limits(keys: &ScrapeKeys, global: &GlobalKeys) -> ScrapeLimits {
@@ -367,6 +417,30 @@ mod tests {
              application/openmetrics-text;version=0.0.1;q=0.5,\
              text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
         );
+    }
+
+    #[test]
+    fn native_histograms_are_asked_for_in_protobuf() {
+        let accept = |global, scrape| load(global, scrape).unwrap().accept;
+        let native = accept("{}", "{job_name: x, scrape_native_histograms: true}");
+        assert!(native.starts_with(
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,\
+             application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+        ));
+        assert_eq!(accept("scrape_native_histograms: true", "job_name: x"), native);
+        let text = "{job_name: x, scrape_native_histograms: true, scrape_protocols: [PrometheusText0.0.4]}";
+        assert_eq!(accept("{}", text), "text/plain;version=0.0.4;q=0.3,*/*;q=0.2");
+        let job = load(
+            "{always_scrape_classic_histograms: true, scrape_native_histograms: true}",
+            "{job_name: x, scrape_native_histograms: false, convert_classic_histograms_to_nhcb: true, \
+             native_histogram_bucket_limit: 9, native_histogram_min_bucket_factor: 2}",
+        );
+        let mut old = load("{}", "job_name: x").unwrap();
+        old.assume_native();
+        assert!(old.native.scrape && old.accept == native);
+        let limits = HistogramLimits { buckets: 9, max_schema: 0 };
+        let rules = NativeRules { classic_too: true, convert: true, limits, ..NativeRules::default() };
+        assert_eq!(job.unwrap().native, rules);
     }
 
     #[test]

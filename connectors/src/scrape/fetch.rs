@@ -3,7 +3,7 @@
 use crate::decompress::{DecompressError, gunzip};
 use crate::http_client::{HttpClient, error_chain};
 use crate::scrape::config::{Job, Protocol};
-use crate::scrape::exposition::{Entry, Format, Parser};
+use crate::scrape::exposition::{BodyFormat, Entry, Format, Parser};
 use crate::scrape::target::Target;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 
@@ -112,15 +112,22 @@ pub fn format(
     fetched: &Fetched,
     fallback: Option<Protocol>,
     strict: bool,
-) -> Result<(Format, Option<String>), FetchError> {
+) -> Result<(BodyFormat, Option<String>), FetchError> {
+    let (text, open_metrics) = (BodyFormat::Text(Format::Text), BodyFormat::Text(Format::OpenMetrics));
     let given = fetched.content_type.as_str();
     let media_type = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    let proto =
-        || FetchError::Failed("the target answers in protobuf, which this build does not read".into());
+    let delimited = |given: &str| {
+        let mut parameters = given.split(';').skip(1).map(|p| p.trim().to_ascii_lowercase());
+        let known = ["proto=io.prometheus.client.metricfamily", "encoding=delimited"];
+        let other = |p: &String| {
+            known.iter().all(|k| p != k) && (p.starts_with("proto=") || p.starts_with("encoding="))
+        };
+        !parameters.any(|p| other(&p))
+    };
     match media_type.as_str() {
-        "application/openmetrics-text" => return Ok((Format::OpenMetrics, None)),
-        "text/plain" => return Ok((Format::Text, None)),
-        "application/vnd.google.protobuf" => return Err(proto()),
+        "application/openmetrics-text" => return Ok((open_metrics, None)),
+        "text/plain" => return Ok((text, None)),
+        "application/vnd.google.protobuf" if delimited(given) => return Ok((BodyFormat::Protobuf, None)),
         _ => {}
     }
     let (problem, refusal) = if given.is_empty() {
@@ -136,13 +143,12 @@ pub fn format(
         (problem.clone(), format!("{problem} and no fallback_scrape_protocol specified for target"))
     };
     match fallback {
-        Some(Protocol::PrometheusProto) => Err(proto()),
-        Some(Protocol::OpenMetrics0 | Protocol::OpenMetrics1) => Ok((Format::OpenMetrics, Some(problem))),
-        Some(Protocol::Text0 | Protocol::Text1) => Ok((Format::Text, Some(problem))),
-        None if !strict && looks_like_text(&fetched.body) => Ok((
-            Format::Text,
-            Some(format!("{problem}; the body looks like the text format and is read as such")),
-        )),
+        Some(Protocol::PrometheusProto) => Ok((BodyFormat::Protobuf, Some(problem))),
+        Some(Protocol::OpenMetrics0 | Protocol::OpenMetrics1) => Ok((open_metrics, Some(problem))),
+        Some(Protocol::Text0 | Protocol::Text1) => Ok((text, Some(problem))),
+        None if !strict && looks_like_text(&fetched.body) => {
+            Ok((text, Some(format!("{problem}; the body looks like the text format and is read as such"))))
+        }
         None => Err(FetchError::Failed(refusal)),
     }
 }
@@ -171,18 +177,29 @@ mod tests {
             format(f, fallback, strict).map(|(f, w)| (f, w.is_some())).map_err(|e| e.to_string())
         };
         let good = "# HELP a b\na 1\n";
-        assert_eq!(text(&answer("text/plain; version=0.0.4", good), None, true), Ok((Format::Text, false)));
+        assert_eq!(
+            text(&answer("text/plain; version=0.0.4", good), None, true),
+            Ok((BodyFormat::Text(Format::Text), false))
+        );
         assert_eq!(
             text(&answer("application/openmetrics-text; version=1.0.0", good), None, true),
-            Ok((Format::OpenMetrics, false))
+            Ok((BodyFormat::Text(Format::OpenMetrics), false))
         );
         let flask = answer("text/html; charset=utf-8", good);
-        assert_eq!(text(&flask, None, false), Ok((Format::Text, true)));
+        assert_eq!(text(&flask, None, false), Ok((BodyFormat::Text(Format::Text), true)));
         assert_eq!(
             text(&flask, None, true),
             Err("received unsupported Content-Type \"text/html; charset=utf-8\" and no fallback_scrape_protocol specified for target".into())
         );
-        assert_eq!(text(&flask, Some(Protocol::OpenMetrics1), true), Ok((Format::OpenMetrics, true)));
+        assert_eq!(
+            text(&flask, Some(Protocol::OpenMetrics1), true),
+            Ok((BodyFormat::Text(Format::OpenMetrics), true))
+        );
+        let proto =
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+        assert_eq!(text(&answer(proto, ""), None, true), Ok((BodyFormat::Protobuf, false)));
+        let other = "application/vnd.google.protobuf; proto=x.Y; encoding=delimited";
+        assert!(text(&answer(other, ""), None, true).unwrap_err().starts_with("received unsupported"));
         let page = answer("text/html", "<!DOCTYPE html><html></html>");
         assert!(
             text(&page, None, false)
@@ -190,6 +207,6 @@ mod tests {
                 .starts_with("received unsupported Content-Type \"text/html\"")
         );
         assert!(text(&answer("", good), None, true).unwrap_err().contains("blank Content-Type"));
-        assert_eq!(text(&answer("", good), None, false), Ok((Format::Text, true)));
+        assert_eq!(text(&answer("", good), None, false), Ok((BodyFormat::Text(Format::Text), true)));
     }
 }

@@ -3,11 +3,16 @@
 //! Nothing is appended unless the whole body was good: values wait in the columns, new series wait unresolved.
 //! A failed scrape appends stale markers for all series, and `up` = 0.
 
+use crate::histogram::{BadHistogram, HistogramLimits};
 use crate::limits;
 use crate::scrape::admit::{Admission, Refusal};
 use crate::scrape::batch::{Batches, Column, Finder};
 use crate::scrape::cache::{Id, NO_COLUMN, Place, SeriesCache};
-use crate::scrape::exposition::{Entry, Format, Kind, ParseError, Parser, Sample};
+use crate::scrape::exposition::families::{self, FamilyError};
+use crate::scrape::exposition::{
+    BodyFormat, Entry, Format, Kind, ParseError, Parser, Sample, exemplar, nhcb,
+};
+use crate::scrape::extras::Extras;
 use crate::scrape::metadata::{MetadataMap, MetadataWatch};
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
@@ -21,6 +26,12 @@ pub enum IngestError {
     /// The body is not an exposition.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    /// The body is not a protobuf exposition.
+    #[error(transparent)]
+    Families(#[from] FamilyError),
+    /// A native histogram cannot be stored.
+    #[error(transparent)]
+    Histogram(#[from] BadHistogram),
     /// A limit or a label rule.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -46,6 +57,21 @@ pub struct Counts {
     pub too_old: usize,
 }
 
+/// What is done with histograms, and what comes with samples.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct NativeRules {
+    /// Whether native histograms are taken; else their classic buckets.
+    pub scrape: bool,
+    /// Whether classic buckets are taken beside native histograms.
+    pub classic_too: bool,
+    /// Whether classic histograms become native ones with custom buckets.
+    pub convert: bool,
+    /// What is too large.
+    pub limits: HistogramLimits,
+    /// Whether start timestamps are kept.
+    pub starts: bool,
+}
+
 /// How bodies are to be read.
 #[derive(Copy, Clone)]
 pub struct Rules<'a> {
@@ -55,13 +81,16 @@ pub struct Rules<'a> {
     pub honor_timestamps: bool,
     /// Whether series with exposed timestamps get stale markers.
     pub track_timestamps: bool,
+    /// Native histograms.
+    pub native: NativeRules,
 }
 
 /// See the module.
 pub struct Ingest {
     store: Arc<Store>,
-    series: SeriesCache,
-    batches: Batches,
+    pub(super) series: SeriesCache,
+    pub(super) batches: Batches,
+    pub(super) extras: Extras,
     metadata: MetadataWatch,
     rows: Vec<Row>,
     /// Series that came with timestamps last time; kept only if they are tracked.
@@ -72,9 +101,11 @@ pub struct Ingest {
 }
 
 /// A sample whose bytes were not known, until the body is known to be good.
-struct Fresh<'a> {
-    sample: Sample<'a>,
-    labels: Option<Labels>,
+pub(super) struct Fresh<'a> {
+    pub(super) sample: Sample<'a>,
+    pub(super) labels: Option<Labels>,
+    /// Whether it is a native histogram: it needs no column.
+    pub(super) histogram: bool,
 }
 
 impl Ingest {
@@ -85,6 +116,7 @@ impl Ingest {
             store,
             series: SeriesCache::default(),
             batches,
+            extras: Extras::default(),
             metadata: MetadataWatch::default(),
             rows: Vec::new(),
             tracked: Vec::new(),
@@ -117,15 +149,22 @@ impl Ingest {
     pub fn read(
         &mut self,
         body: &[u8],
-        format: Format,
+        format: BodyFormat,
         now: TimeMs,
         rules: &Rules<'_>,
         counts: &mut Counts,
     ) -> Result<(), IngestError> {
-        let result = self.try_read(body, format, now, rules, counts);
+        let result = match format {
+            BodyFormat::Text(format) if !rules.native.convert => {
+                self.try_read(body, format, now, rules, counts)
+            }
+            _ => self.try_read_whole(body, format, now, rules, counts),
+        };
         match result {
             // After a failure all series rise again, but only the new ones are new.
-            Ok(columns) if !self.failed => counts.added += self.batches.risen().saturating_sub(columns),
+            Ok(columns) if !self.failed => {
+                counts.added += self.batches.risen().saturating_sub(columns) + self.extras.risen();
+            }
             Ok(_) => {}
             Err(_) => self.discard(),
         }
@@ -133,7 +172,7 @@ impl Ingest {
     }
 
     /// What the last body said about its metrics, if that has changed.
-    pub fn metadata(&mut self, body: &[u8], format: Format) -> Option<Arc<MetadataMap>> {
+    pub fn metadata(&mut self, body: &[u8], format: BodyFormat) -> Option<Arc<MetadataMap>> {
         self.metadata.finish(body, format)
     }
 
@@ -142,6 +181,9 @@ impl Ingest {
         for (column, value) in self.reports.iter().zip(reports) {
             self.batches.force(*column, *value);
         }
+        let (ended, too_old, duplicate) = self.extras.commit_histograms(t, &self.store)?;
+        counts.too_old += too_old;
+        counts.duplicates += duplicate;
         let (too_old, duplicate) = self.batches.commit(t, &self.store)?;
         self.failed = false;
         counts.too_old += too_old;
@@ -154,6 +196,11 @@ impl Ingest {
         }
         rows.clear();
         self.rows = rows;
+        if !ended.is_empty() {
+            // Of a series that has a float now, the marker is refused.
+            self.store.append_rows(&ended)?;
+        }
+        self.extras.commit_rest(t, &self.store)?;
         let (batches, series) = (&mut self.batches, &mut self.series);
         batches.compact(|part, moved| series.move_columns(part, moved));
         Ok(())
@@ -166,7 +213,8 @@ impl Ingest {
             self.batches.force(*column, *value);
         }
         let stale = |series: &SeriesRef| Row { series: *series, t, v: STALE };
-        let rows: Vec<Row> = self.tracked.drain(..).as_slice().iter().map(stale).collect();
+        let mut rows: Vec<Row> = self.tracked.drain(..).as_slice().iter().map(stale).collect();
+        rows.extend(self.extras.end(t));
         if !rows.is_empty() {
             self.store.append_rows(&rows)?;
         }
@@ -179,6 +227,24 @@ impl Ingest {
         self.batches.discard();
         self.metadata.discard();
         self.rows.clear();
+        self.extras.discard();
+    }
+
+    /// Reads a body as a whole, as [`Ingest::try_read`].
+    fn try_read_whole(
+        &mut self,
+        body: &[u8],
+        format: BodyFormat,
+        now: TimeMs,
+        rules: &Rules<'_>,
+        counts: &mut Counts,
+    ) -> Result<usize, IngestError> {
+        let (points, metadata) = (rules.points(self.store.keeps_exemplars()), &mut self.metadata);
+        let points = match format {
+            BodyFormat::Protobuf => families::read(body, points, |family| metadata.note_family(family))?,
+            BodyFormat::Text(format) => nhcb::read_text(body, format, points, |meta| metadata.note(meta))?,
+        };
+        self.take_points(&points, now, rules, counts)
     }
 
     /// Reads the whole body; the number of columns that were made for new series.
@@ -193,6 +259,8 @@ impl Ingest {
         let limit = rules.admission.limits.samples;
         let mut parser = Parser::new(body, format);
         let mut fresh: Vec<Fresh<'_>> = Vec::new();
+        let wants_exemplars = self.store.keeps_exemplars();
+        let mut exemplars = Vec::new();
         while let Some(entry) = parser.next(self.series.guess())? {
             let sample = match entry {
                 Entry::Sample(sample) => sample,
@@ -206,7 +274,11 @@ impl Ingest {
                 counts.kept += usize::from(self.would_keep(&sample, parser.kind(), rules));
                 continue;
             }
-            match self.series.find(&sample) {
+            let found = self.series.find(&sample);
+            if let Some(raw) = parser.exemplar().filter(|_| wants_exemplars) {
+                exemplars.push((found.ok_or(fresh.len()), raw, sample.t));
+            }
+            match found {
                 Some(id) => self.put(id, &sample, now, rules, counts),
                 None => {
                     let labels =
@@ -215,21 +287,33 @@ impl Ingest {
                             limit => IngestError::Refused(limit),
                         })?;
                     counts.kept += usize::from(labels.is_some());
-                    fresh.push(Fresh { sample, labels });
+                    fresh.push(Fresh { sample, labels, histogram: false });
                 }
             }
         }
         if counts.kept > limit {
             return Err(Refusal::SampleLimit.into());
         }
-        let (admitted, columns) = self.admit(&fresh, now, rules, counts);
+        let (admitted, columns) = self.settle_all(&fresh, rules, counts);
+        for (id, Fresh { sample, .. }) in admitted.iter().zip(&fresh) {
+            let kept = counts.kept;
+            self.put(*id, sample, now, rules, counts);
+            // It was counted when it was read.
+            counts.kept = kept;
+        }
+        for (whose, raw, t) in exemplars {
+            let id = whose.unwrap_or_else(|fresh| admitted[fresh]);
+            if let (Some(series), Ok(exemplar)) = (self.series_of(id), exemplar::parse(raw, format)) {
+                self.extras.exemplars.push((series, t.filter(|_| rules.honor_timestamps), exemplar));
+            }
+        }
         self.series.accept(&admitted);
         self.track(now, rules);
         Ok(columns)
     }
 
     /// Whether a sample beyond the limit would be kept: how many they are in all is reported, as in Prometheus.
-    fn would_keep(&mut self, sample: &Sample<'_>, kind: Kind, rules: &Rules<'_>) -> bool {
+    pub(super) fn would_keep(&mut self, sample: &Sample<'_>, kind: Kind, rules: &Rules<'_>) -> bool {
         match self.series.lookup(sample.series) {
             Some(id) => matches!(self.series.place(id), Place::Series { .. }),
             None => rules.admission.admit(sample.series, kind).is_ok_and(|labels| labels.is_some()),
@@ -237,7 +321,14 @@ impl Ingest {
     }
 
     #[inline]
-    fn put(&mut self, id: Id, sample: &Sample<'_>, now: TimeMs, rules: &Rules<'_>, counts: &mut Counts) {
+    pub(super) fn put(
+        &mut self,
+        id: Id,
+        sample: &Sample<'_>,
+        now: TimeMs,
+        rules: &Rules<'_>,
+        counts: &mut Counts,
+    ) {
         let Place::Series { part, slot, column } = self.series.place(id) else { return };
         counts.kept += 1;
         match sample.t.filter(|_| rules.honor_timestamps) {
@@ -263,11 +354,10 @@ impl Ingest {
         counts.duplicates += usize::from(!self.batches.put(at, sample.value));
     }
 
-    /// Gives the new series their place, and enters their samples. Their ids, and how many columns were made.
-    fn admit(
+    /// Gives the new series their place. Their ids, and how many columns were made.
+    pub(super) fn settle_all(
         &mut self,
         fresh: &[Fresh<'_>],
-        now: TimeMs,
         rules: &Rules<'_>,
         counts: &mut Counts,
     ) -> (Vec<Id>, usize) {
@@ -277,32 +367,29 @@ impl Ingest {
         let mut finder = self.batches.finder();
         let before = finder.len();
         let mut ids = Vec::with_capacity(fresh.len());
-        for Fresh { sample, labels } in fresh {
+        for Fresh { sample, labels, histogram } in fresh {
             let id = match self.series.lookup(sample.series) {
                 Some(id) => id,
                 None => {
                     let with_time = rules.honor_timestamps && sample.t.is_some();
                     counts.added += usize::from(with_time && labels.is_some());
-                    let place = labels.as_ref().map(|labels| self.settle(labels, with_time, &mut finder));
+                    let columnless = with_time || *histogram;
+                    let place = labels.as_ref().map(|labels| self.settle(labels, columnless, &mut finder));
                     self.series.admit(sample.series, place.unwrap_or(Place::Dropped))
                 }
             };
             ids.push(id);
-            let kept = counts.kept;
-            self.put(id, sample, now, rules, counts);
-            // It was counted when it was read.
-            counts.kept = kept;
         }
         let columns = finder.len() - before;
         counts.added += columns;
         (ids, columns)
     }
 
-    /// The place of a series; without a column if it comes with timestamps of its own.
-    fn settle(&mut self, labels: &Labels, with_time: bool, finder: &mut Finder) -> Place {
+    /// The place of a series.
+    fn settle(&mut self, labels: &Labels, columnless: bool, finder: &mut Finder) -> Place {
         let series = self.store.resolve(labels);
         let part = self.batches.part(series.shard, &self.store);
-        let column = match with_time {
+        let column = match columnless {
             true => NO_COLUMN,
             false => self.batches.column(series, finder, &self.store).column,
         };
@@ -310,11 +397,12 @@ impl Ingest {
     }
 
     /// Stale markers for series with timestamps of their own that are gone, where the job asks for them.
-    fn track(&mut self, now: TimeMs, rules: &Rules<'_>) {
+    pub(super) fn track(&mut self, now: TimeMs, rules: &Rules<'_>) {
         if !rules.track_timestamps {
             return;
         }
-        let mut present: Vec<SeriesRef> = self.rows.iter().map(|row| row.series).collect();
+        let floats = self.rows.iter().map(|row| row.series);
+        let mut present: Vec<SeriesRef> = floats.chain(self.extras.timed()).collect();
         present.sort_unstable();
         present.dedup();
         let gone = self.tracked.iter().filter(|series| present.binary_search(series).is_err());

@@ -4,7 +4,7 @@ use crate::scrape::config::Job;
 use crate::scrape::metadata::Metadata;
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::pool::{JobAndClient, Pool, PoolView};
-use crate::scrape::target::Health;
+use crate::scrape::target::{Health, TargetKey};
 use crate::units::Millis;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -22,8 +22,35 @@ pub struct Options {
     pub seed: u64,
     /// Prometheus 3's behaviour: an answer without a known `Content-Type` fails, however it looks.
     pub strict_content_type: bool,
+    /// Whether start timestamps of scraped samples are kept.
+    pub start_timestamps: bool,
     /// What `localhost` is called from outside, for `globalUrl`.
     pub hostname: String,
+    /// Which targets are ours, if several processes divide them.
+    pub share: Share,
+}
+
+/// A share of all targets: every process finds all of them and scrapes its own.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Our number.
+    pub process: usize,
+    /// How many processes there are.
+    pub processes: usize,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Share { process: 0, processes: 1 }
+    }
+}
+
+impl Share {
+    /// Whether the target is ours: by its labels and its URL, so that all processes come to the same verdict.
+    pub fn has(self, (labels, url): &TargetKey) -> bool {
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(url.as_bytes(), labels.hash64());
+        hash % self.processes as u64 == self.process as u64
+    }
 }
 
 /// What all pools work with.

@@ -4,7 +4,8 @@
 //! from the last scrape's, the body is read a second time for them.
 
 use crate::limits;
-use crate::scrape::exposition::{Entry, Format, Kind, Meta, MetaText, Parser, series};
+use crate::scrape::exposition::families::{Family, each_family};
+use crate::scrape::exposition::{BodyFormat, Entry, Format, Kind, Meta, MetaText, Parser, series};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -42,20 +43,45 @@ impl MetadataWatch {
         self.now = self.now.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ line;
     }
 
+    /// Notes what a protobuf family says of itself.
+    pub fn note_family(&mut self, family: &Family<'_>) {
+        let name = family.name.as_bytes();
+        let all = [
+            MetaText::Type(family.kind),
+            MetaText::Help(family.help.as_bytes()),
+            MetaText::Unit(family.unit.as_bytes()),
+        ];
+        all.into_iter().for_each(|what| self.note(&Meta { name, what }));
+    }
+
     /// The scrape is over: what it said, if that differs from the scrape before.
-    pub fn finish(&mut self, body: &[u8], format: Format) -> Option<Arc<MetadataMap>> {
+    pub fn finish(&mut self, body: &[u8], format: BodyFormat) -> Option<Arc<MetadataMap>> {
         let now = std::mem::take(&mut self.now);
         if now == self.last {
             return None;
         }
         self.last = now;
-        Some(Arc::new(collect(body, format)))
+        Some(Arc::new(match format {
+            BodyFormat::Text(format) => collect(body, format),
+            BodyFormat::Protobuf => collect_families(body),
+        }))
     }
 
     /// The scrape failed.
     pub fn discard(&mut self) {
         self.now = 0;
     }
+}
+
+fn collect_families(body: &[u8]) -> MetadataMap {
+    let mut map = MetadataMap::new();
+    each_family(body, |family| {
+        if map.len() < limits::METADATA_PER_TARGET {
+            let (help, unit) = (family.help.to_owned(), family.unit.to_owned());
+            map.insert(family.name.to_owned(), Metadata { kind: family.kind, help, unit });
+        }
+    });
+    map
 }
 
 fn collect(body: &[u8], format: Format) -> MetadataMap {

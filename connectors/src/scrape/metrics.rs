@@ -11,6 +11,8 @@ pub struct ScrapeMetrics {
     exceeded_body_size_limit: Arc<Counter>,
     /// Scrapes refused for `sample_limit`.
     pub exceeded_sample_limit: Arc<Counter>,
+    /// Scrapes refused because of a histogram with too many buckets.
+    pub exceeded_bucket_limit: Arc<Counter>,
     /// Scrapes refused for a label limit.
     pub exceeded_label_limits: Arc<Counter>,
     /// Syncs that found more targets than `target_limit`.
@@ -37,6 +39,10 @@ impl ScrapeMetrics {
             exceeded_sample_limit: counter(
                 "prometheus_target_scrapes_exceeded_sample_limit_total",
                 "Scrapes that hit the sample limit and were rejected.",
+            ),
+            exceeded_bucket_limit: counter(
+                "prometheus_target_scrapes_histogram_exceeded_bucket_limit_total",
+                "Scrapes that hit the native histogram bucket limit and were rejected.",
             ),
             exceeded_label_limits: counter(
                 "prometheus_target_scrape_pool_exceeded_label_limits_total",

@@ -7,7 +7,7 @@ use crate::discovery::{Discovered, Discovery};
 use crate::http_client::HttpClient;
 use crate::limits;
 use crate::scrape::config::Job;
-use crate::scrape::ingest::Ingest;
+use crate::scrape::ingest::{Ingest, NativeRules};
 use crate::scrape::manager::Shared;
 use crate::scrape::scrape_loop::{Command, ScrapeLoop, report_names};
 use crate::scrape::target::{Target, TargetKey, TargetState, discovered_labels, populate};
@@ -147,13 +147,16 @@ impl Pool {
                 }
             }
         }
-        let (count, limit) = (wanted.len(), job.target_limit);
-        let refused = (count > limit)
-            .then(|| Arc::new(format!("target_limit exceeded (number of targets: {count}, limit: {limit})")));
+        let (all, limit) = (wanted.len(), job.target_limit);
+        let refused = (all > limit)
+            .then(|| Arc::new(format!("target_limit exceeded (number of targets: {all}, limit: {limit})")));
         if refused.is_some() {
             self.shared.metrics.exceeded_target_limit.inc();
         }
         self.refused.store(refused);
+        // After the limit was checked: all processes refuse together.
+        wanted.retain(|key, _| self.shared.options.share.has(key));
+        let count = wanted.len();
         self.shared.metrics.synced(job.name(), discovered_count, count, limit, failed);
         let mut view = self.view.lock();
         view.dropped = dropped;
@@ -209,6 +212,7 @@ impl Pool {
             clock: self.shared.clock.clone(),
             offset: target.offset(self.shared.options.seed),
             strict_content_type: self.shared.options.strict_content_type,
+            native: NativeRules { starts: self.shared.options.start_timestamps, ..target.native },
             metrics: self.shared.metrics.clone(),
             last_body: 0,
         };

@@ -3,12 +3,13 @@
 //! Ticks are `k · interval + offset` of the wall clock. A target that vanishes gets its stale markers at the tick
 //! it misses; one that only changes hands (reload) hands its [`Ingest`] over and gets none.
 
+use crate::histogram::BadHistogram;
 use crate::http_client::HttpClient;
 use crate::limits;
 use crate::scrape::admit::{Admission, Refusal};
 use crate::scrape::config::Job;
 use crate::scrape::fetch::{FetchError, fetch, format};
-use crate::scrape::ingest::{Counts, Ingest, IngestError, Rules};
+use crate::scrape::ingest::{Counts, Ingest, IngestError, NativeRules, Rules};
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::target::{Health, Target, TargetState};
 use parking_lot::Mutex;
@@ -66,6 +67,8 @@ pub struct ScrapeLoop {
     pub offset: i64,
     /// Whether only named formats count.
     pub strict_content_type: bool,
+    /// What is done with native histograms.
+    pub native: NativeRules,
     /// Counters of all loops.
     pub metrics: Arc<ScrapeMetrics>,
     /// Size of the last body, bytes.
@@ -157,12 +160,16 @@ impl ScrapeLoop {
             admission,
             honor_timestamps: keys.honor_timestamps,
             track_timestamps: keys.track_timestamps_staleness,
+            native: self.native,
         };
         let read = self.ingest.read(&fetched.body, format, t, &rules, counts);
         read.map_err(|e| {
             match &e {
                 IngestError::Refused(Refusal::SampleLimit) => self.metrics.exceeded_sample_limit.inc(),
                 IngestError::Refused(Refusal::LabelLimit(_)) => self.metrics.exceeded_label_limits.inc(),
+                IngestError::Histogram(BadHistogram::TooManyBuckets) => {
+                    self.metrics.exceeded_bucket_limit.inc();
+                }
                 _ => {}
             }
             e.to_string()

@@ -2,6 +2,7 @@
 
 use crate::discovery::{ADDRESS, Discovered};
 use crate::scrape::config::Job;
+use crate::scrape::ingest::NativeRules;
 use crate::scrape::metadata::MetadataMap;
 use crate::units::Millis;
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ pub struct Target {
     pub interval: Millis,
     /// Longest scrape.
     pub timeout: Millis,
+    /// What is done with native histograms.
+    pub native: NativeRules,
 }
 
 const METRICS_PATH: &str = "__metrics_path__";
@@ -28,6 +31,9 @@ const SCHEME: &str = "__scheme__";
 const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
 const PARAM: &str = "__param_";
+const NATIVE: &str = "__scrape_native_histograms__";
+const CLASSIC: &str = "__always_scrape_classic_histograms__";
+const CONVERT: &str = "__convert_classic_histograms_to_nhcb__";
 
 /// The labels that target rules work on: what was discovered and what the job adds. Also what the API shows.
 pub fn discovered_labels(discovered: &Discovered, job: &Job) -> BTreeMap<String, String> {
@@ -69,12 +75,27 @@ pub fn populate(discovered: &BTreeMap<String, String>, job: &Job) -> Result<Opti
         return Err(format!("{address:?} is not a valid hostname"));
     }
     let (interval, timeout) = times(&labels)?;
+    let native = native(&labels, job.native)?;
     let url = url(&labels, &address, job)?;
     if labels.get("instance").is_empty() {
         labels.set("instance", address);
     }
     let labels = labels.build().filter(|name| !name.starts_with("__"));
-    Ok(Some(Target { labels, url, interval, timeout }))
+    Ok(Some(Target { labels, url, interval, timeout, native }))
+}
+
+/// The job's rules, but for what the target's labels say.
+fn native(labels: &LabelsBuilder, job: NativeRules) -> Result<NativeRules, String> {
+    let says = |name: &str, otherwise: bool| match labels.get(name) {
+        "" => Ok(otherwise),
+        text => text.parse().map_err(|_| format!("{name} is neither true nor false: {text:?}")),
+    };
+    Ok(NativeRules {
+        scrape: says(NATIVE, job.scrape)?,
+        classic_too: says(CLASSIC, job.classic_too)?,
+        convert: says(CONVERT, job.convert)?,
+        ..job
+    })
 }
 
 fn times(labels: &LabelsBuilder) -> Result<(Millis, Millis), String> {
@@ -221,6 +242,12 @@ mod tests {
                 .unwrap_err()
                 .contains("greater than scrape interval")
         );
+        let native =
+            run("{target_label: __scrape_native_histograms__, replacement: 'true'}").unwrap().unwrap().native;
+        assert!(native.scrape && !native.convert);
+        let odd =
+            run("{target_label: __convert_classic_histograms_to_nhcb__, replacement: maybe}").unwrap_err();
+        assert!(odd.contains("neither true nor false"), "{odd}");
         assert_eq!(
             run("{target_label: instance, replacement: me}").unwrap().unwrap().labels.get("instance"),
             Some("me")

@@ -1,6 +1,6 @@
 //! The table as a page: `docs/promql-functions.md` is this function's answer, and a test keeps it so.
 
-use super::{Function, Kernel, table};
+use super::{Function, Kernel, Mixed, Special, table};
 use crate::plan::Type;
 use std::fmt::Write as _;
 
@@ -10,17 +10,35 @@ pub fn markdown() -> String {
         "# PromQL functions\n\n\
          Rendered from the engine's function table by `functions::markdown()`; edit the entries, not this page.\n\
          Square brackets: may be left out. `…`: may be repeated. *experimental*: needs\n\
-         `--enable-feature=promql-experimental-functions`. *not yet*: parses, but no operator computes it.\n\n\
-         | Function | What it answers | Example |\n|---|---|---|\n",
+         `--enable-feature=promql-experimental-functions`.\n\n\
+         | Function | What it answers | Native histograms | Example |\n|---|---|---|---|\n",
     );
     for f in table() {
-        let _ = writeln!(page, "| `{}`{} | {} | `{}` |", signature(f), marks(f), f.doc, f.example);
+        let (signature, marks, histograms) = (signature(f), marks(f), histograms(f));
+        let _ = writeln!(page, "| `{signature}`{marks} | {} | {histograms} | `{}` |", f.doc, f.example);
     }
     page
 }
 
+/// What becomes of native histograms among the samples.
+fn histograms(f: &Function) -> &'static str {
+    match f.kernel {
+        Kernel::Window(kernel) => match kernel.mixed {
+            Mixed::LeftOut => LEFT_OUT,
+            Mixed::Taken(taken) => taken.what,
+        },
+        Kernel::Map(_) | Kernel::MapOrClock(_) => LEFT_OUT,
+        Kernel::Clock(_) | Kernel::Query(_) | Kernel::Scalars(_) | Kernel::Special(Special::Vector) => "",
+        Kernel::Special(Special::Scalar | Special::Sort | Special::SortDesc) => LEFT_OUT,
+        Kernel::Histogram(_) => "only they",
+        Kernel::Relabel(_) | Kernel::Special(_) => "yes",
+    }
+}
+
+const LEFT_OUT: &str = "left out";
+
 /// Such as `round(vector, [scalar]) → vector`.
-fn signature(f: &Function) -> String {
+pub fn signature(f: &Function) -> String {
     let required = f.min_args();
     let mut args: Vec<String> = f
         .args
@@ -44,8 +62,7 @@ fn word(t: Type) -> &'static str {
 }
 
 fn marks(f: &Function) -> String {
-    let not_yet = matches!(f.kernel, Kernel::Special(special) if !special.has_operator());
-    let marks = [(f.experimental, "experimental"), (f.keeps_name, "keeps the name"), (not_yet, "not yet")];
+    let marks = [(f.experimental, "experimental"), (f.keeps_name, "keeps the name")];
     marks.iter().filter(|(on, _)| *on).map(|(_, mark)| format!(" *{mark}*")).collect()
 }
 

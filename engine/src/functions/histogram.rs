@@ -2,13 +2,14 @@
 //!
 //! The kernels take the buckets of one histogram as `(upper bound, cumulative count)` in any order and
 //! rearrange them. Grouping series by their labels without `le`, and parsing `le` ([`parse_bound`]), is the
-//! operator's work. Functions of native histograms stand in the table, but nothing computes them yet.
+//! operator's work. The kernels for native histograms are in [`super::native`]; all entries stand here.
 
-use super::{Function, Kernel, NAN, Special};
+use super::{Function, Kernel, NAN, Special, native};
 use crate::plan::Type::{Scalar, Text, Vector};
+use storage::model::NativeHistogram;
 
-const fn native(name: &'static str) -> Function {
-    Function::new(name, &[Vector], Vector, Kernel::Special(Special::NotYet))
+const fn per_histogram(name: &'static str, kernel: fn(&NativeHistogram) -> f64) -> Function {
+    Function::new(name, &[Vector], Vector, Kernel::Histogram(kernel))
 }
 
 /// `histogram_quantiles` takes up to ten quantiles.
@@ -16,9 +17,11 @@ const MORE_QUANTILES: usize = 9;
 
 /// The family's entries.
 pub(super) static ENTRIES: &[Function] = &[
-    native("histogram_avg")
+    per_histogram("histogram_avg", native::mean)
+        .skims()
         .doc("Mean of the observations of native histograms.", "histogram_avg(rate(latency_seconds[5m]))"),
-    native("histogram_count")
+    per_histogram("histogram_count", native::count)
+        .skims()
         .doc("Number of observations of native histograms.", "histogram_count(rate(latency_seconds[5m]))"),
     Function::new(
         "histogram_fraction",
@@ -52,15 +55,16 @@ pub(super) static ENTRIES: &[Function] = &[
         "histogram_quantiles(sum by (le) (rate(latency_seconds_bucket[5m])), \"quantile\", 0.5, 0.9, 0.99)",
     )
     .experimental(),
-    native("histogram_stddev").doc(
+    per_histogram("histogram_stddev", native::standard_deviation).doc(
         "Estimated standard deviation of the observations of native histograms.",
         "histogram_stddev(rate(latency_seconds[5m]))",
     ),
-    native("histogram_stdvar").doc(
+    per_histogram("histogram_stdvar", native::variance).doc(
         "Estimated variance of the observations of native histograms.",
         "histogram_stdvar(rate(latency_seconds[5m]))",
     ),
-    native("histogram_sum")
+    per_histogram("histogram_sum", native::sum)
+        .skims()
         .doc("Sum of the observations of native histograms.", "histogram_sum(rate(latency_seconds[5m]))"),
 ];
 

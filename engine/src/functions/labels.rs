@@ -3,6 +3,7 @@
 use super::{Function, Kernel, Relabel};
 use crate::limits::REPEATED_ARGUMENTS;
 use crate::plan::Type::{Text, Vector};
+use crate::plan::text;
 use regex::Regex;
 use storage::model::labels::METRIC_NAME;
 use storage::model::regex::{AnchoredRegex, expand};
@@ -65,7 +66,7 @@ impl Relabel {
 
 /// The pattern of a replacement, anchored on both sides; once per query.
 pub fn pattern(text: &str) -> Result<AnchoredRegex, LabelError> {
-    AnchoredRegex::new(text).map_err(|error| LabelError::Pattern(error.to_string()))
+    AnchoredRegex::new(text).map_err(|_| LabelError::Pattern(text.to_owned()))
 }
 
 /// A call with its texts checked and compiled; once per query, then once per series.
@@ -96,20 +97,19 @@ impl Relabeling {
     /// The call of a function of this kind with these texts, in the order of its parameters.
     pub fn new(kind: Relabel, texts: &[String]) -> Result<Relabeling, LabelError> {
         let text = |i: usize| texts.get(i).cloned().unwrap_or_default();
-        destination(kind, &text(0))?;
-        Ok(match kind {
-            Relabel::Replace => Relabeling::Replace {
-                dst: text(0),
-                template: text(1),
-                src: text(2),
-                regex: pattern(&text(3))?,
-            },
-            Relabel::Join => Relabeling::Join {
-                dst: text(0),
-                separator: text(1),
-                sources: texts.get(2..).unwrap_or_default().to_vec(),
-            },
-        })
+        match kind {
+            Relabel::Replace => {
+                let regex = pattern(&text(3))?;
+                destination(kind, &text(0))?;
+                Ok(Relabeling::Replace { dst: text(0), template: text(1), src: text(2), regex })
+            }
+            Relabel::Join => {
+                let sources = texts.get(2..).unwrap_or_default().to_vec();
+                source(kind, &sources)?;
+                destination(kind, &text(0))?;
+                Ok(Relabeling::Join { dst: text(0), separator: text(1), sources })
+            }
+        }
     }
 
     /// The new labels of one series.
@@ -128,10 +128,18 @@ impl Relabeling {
 
 /// Label names may be any text but the empty one.
 fn destination(kind: Relabel, name: &str) -> Result<(), LabelError> {
-    if name.is_empty() {
-        return Err(LabelError::Destination { function: kind.name(), name: name.to_owned() });
+    if name.is_empty() || !text::is_utf8(name) {
+        return Err(LabelError::Destination { function: kind.name(), name: text::lossy(name) });
     }
     Ok(())
+}
+
+/// As [`destination`], of the labels to read.
+fn source(kind: Relabel, names: &[String]) -> Result<(), LabelError> {
+    match names.iter().find(|name| name.is_empty() || !text::is_utf8(name)) {
+        Some(name) => Err(LabelError::Source { function: kind.name(), name: text::lossy(name) }),
+        None => Ok(()),
+    }
 }
 
 /// `labels` with `dst` set to the filled `template` if `regex` matches the whole value of `src` (missing: "");

@@ -111,8 +111,9 @@ fn log2(v: f64) -> f64 {
     fraction.ln() * std::f64::consts::LOG2_E + f64::from(exponent)
 }
 
+/// Go's way: a multiple of the natural logarithm.
 fn log10(v: f64) -> f64 {
-    log2(v) * std::f64::consts::LOG10_2
+    v.ln() * std::f64::consts::LOG10_E
 }
 
 #[cfg(test)]
@@ -166,6 +167,7 @@ mod tests {
             ("log2", INF, &[], INF),
             ("log10", 100.0, &[], 2.0),
             ("log10", 1000.0, &[], 3.0),
+            ("log10", 1.0 + f64::EPSILON, &[], 9.64327466553287e-17),
             ("abs", -0.0, &[], 0.0),
             ("ceil", -0.5, &[], -0.0),
             ("sqrt", -1.0, &[], NAN),

@@ -13,29 +13,48 @@ pub mod aggregation;
 pub mod clock;
 pub mod dates;
 pub mod docs;
+pub mod extended;
+pub mod extended_histograms;
 pub mod histogram;
 pub mod labels;
+pub mod lanes;
 pub mod math;
+mod mixed_over_time;
+mod mixed_pairs;
+mod mixed_rate;
+pub mod native;
+pub mod notice;
 pub mod over_time;
+pub mod panes;
 #[cfg(test)]
 mod properties;
 pub mod quantile;
 pub mod rate;
 pub mod regression;
+pub mod slide;
+mod starts;
 pub mod summation;
 #[cfg(test)]
 mod testing;
 pub mod trigonometry;
 pub mod vectors;
+pub mod window;
 
-pub use docs::markdown;
+pub use docs::{markdown, signature};
+pub use window::{Mixed, Moves, Upkeep, Window, WindowKernel};
+
+pub use clock::QueryTimes;
 
 use crate::plan::Type;
+use crate::plan::notes::Note;
 use std::sync::LazyLock;
-use storage::model::TimeMs;
+use storage::model::{NativeHistogram, TimeMs};
 
 /// Whether a function takes these scalar parameters; the error is Prometheus' text.
 pub type Check = fn(&[f64]) -> Result<(), String>;
+
+/// What there is to remark about these scalar parameters where there is an answer.
+pub type Doubt = fn(&[f64]) -> Option<Note>;
 
 /// One function.
 #[derive(Debug)]
@@ -60,8 +79,25 @@ pub struct Function {
     pub example: &'static str,
     /// How it is computed.
     pub kernel: Kernel,
-    /// Refuses scalar parameters with Prometheus' error text; asked once per evaluation, before the kernel.
+    /// Refuses scalar parameters with Prometheus' error text; asked where there is a sample, before the kernel.
     pub check: Option<Check>,
+    /// Remarks on scalar parameters of a window function; asked where it has an answer.
+    pub doubt: Option<Doubt>,
+    /// Of native histograms it wants count and sum only: see [`crate::plan::physical::Source::skims`].
+    pub skims: bool,
+    /// By how much a standing answer may differ from one that is worked out anew; `None`: by no bit.
+    pub tolerance: Option<Tolerance>,
+}
+
+/// See [`Function::tolerance`].
+#[derive(Debug)]
+pub struct Tolerance {
+    /// Largest difference, as a part of the value.
+    pub relative: f64,
+    /// Of a value that is smaller, the part of this.
+    pub least: f64,
+    /// Why there is one.
+    pub why: &'static str,
 }
 
 impl Function {
@@ -79,6 +115,9 @@ impl Function {
             example: "",
             kernel,
             check: None,
+            doubt: None,
+            skims: false,
+            tolerance: None,
         }
     }
 
@@ -119,6 +158,24 @@ impl Function {
         self
     }
 
+    /// Wants count and sum of native histograms only.
+    const fn skims(mut self) -> Function {
+        self.skims = true;
+        self
+    }
+
+    /// A standing answer may differ a little.
+    const fn tolerance(mut self, tolerance: Tolerance) -> Function {
+        self.tolerance = Some(tolerance);
+        self
+    }
+
+    /// Remarks on some scalar parameters.
+    const fn doubt(mut self, doubt: Doubt) -> Function {
+        self.doubt = Some(doubt);
+        self
+    }
+
     /// Fewest arguments a call may have.
     pub fn min_args(&self) -> usize {
         self.args.len() - self.optional
@@ -145,8 +202,12 @@ pub enum Kernel {
     Map(fn(f64, &[f64], TimeMs) -> f64),
     /// As `Map`, of one parameter which may be left out: then of the evaluation time in seconds, with no labels.
     MapOrClock(fn(f64) -> f64),
+    /// Per native histogram; floats are left out.
+    Histogram(fn(&NativeHistogram) -> f64),
     /// A scalar that depends on the evaluation time at most.
     Clock(fn(TimeMs) -> f64),
+    /// A scalar that depends on the times of the whole query. A live view is an instant query at every tick.
+    Query(fn(QueryTimes) -> f64),
     /// A scalar computed from scalars.
     Scalars(fn(&[f64]) -> f64),
     /// Changes the labels of each series.
@@ -181,11 +242,13 @@ pub enum Special {
     SortDesc,
     /// The time of each sample.
     Timestamp,
-    /// Quantile of classic histograms: [`histogram::bucket_quantile`].
+    /// The start timestamp of each sample.
+    StartTimestamp,
+    /// Quantile of histograms: [`histogram::bucket_quantile`], [`native::quantile`].
     HistogramQuantile,
     /// Several quantiles at once, each under a label.
     HistogramQuantiles,
-    /// Share of observations between two values: [`histogram::bucket_fraction`].
+    /// Share of observations between two values: [`histogram::bucket_fraction`], [`native::fraction`].
     HistogramFraction,
     /// Ascending order of presentation, by the values of labels.
     SortByLabel,
@@ -193,101 +256,6 @@ pub enum Special {
     SortByLabelDesc,
     /// Adds the labels of info metrics.
     Info,
-    /// In the table so that it parses, but no operator computes it yet.
-    NotYet,
-}
-
-impl Special {
-    /// Whether an operator computes it; the others parse, and are refused when a plan is cut into steps.
-    pub fn has_operator(self) -> bool {
-        use Special::*;
-        match self {
-            Absent | AbsentOverTime | Scalar | Vector | Sort | SortDesc | SortByLabel | SortByLabelDesc
-            | Timestamp | HistogramQuantile | HistogramFraction => true,
-            HistogramQuantiles | Info | NotYet => false,
-        }
-    }
-}
-
-/// A window function.
-#[derive(Copy, Clone, Debug)]
-pub struct WindowKernel {
-    /// The kernel: ABSENT if the window gives no value. `Window::ts` is never empty.
-    pub eval: fn(&Window) -> f64,
-    /// The obviously right, slow version: property tests compare.
-    pub reference: fn(&Window) -> f64,
-    /// When the value moves although no sample arrives.
-    pub moves: Moves,
-}
-
-/// When the value of a window function changes although no sample arrives.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Moves {
-    /// Only when a sample leaves the window.
-    OnExpiry,
-    /// When a sample leaves, and with time while one edge is extrapolated (rate, increase, delta).
-    Extrapolated,
-    /// At every tick.
-    Always,
-}
-
-/// The samples of one series in one window, and where the window stands.
-#[derive(Copy, Clone, Debug)]
-pub struct Window<'a> {
-    /// Times, ascending; no stale markers, no absent values.
-    pub ts: &'a [TimeMs],
-    /// Values.
-    pub vs: &'a [f64],
-    /// Left edge, exclusive: every `ts > start`.
-    pub start: TimeMs,
-    /// Right edge, inclusive: evaluation time minus offset.
-    pub end: TimeMs,
-    /// Evaluation time.
-    pub t: TimeMs,
-    /// Scalar parameters, in order.
-    pub args: &'a [f64],
-    /// The caller knows that no adjacent pair decreases: a counter kernel need not look.
-    pub monotone: bool,
-}
-
-impl Window<'_> {
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.ts.len()
-    }
-
-    /// Whether there is no sample. Kernels never see such a window.
-    pub fn is_empty(&self) -> bool {
-        self.ts.is_empty()
-    }
-
-    /// Length of the window, ms.
-    pub fn range(&self) -> i64 {
-        self.end - self.start
-    }
-
-    /// Length of the window in seconds, rounded as Go's `Duration.Seconds`: whole seconds plus the rest.
-    pub fn range_seconds(&self) -> f64 {
-        let range = self.range();
-        (range / 1000) as f64 + ((range % 1000) * 1_000_000) as f64 / 1e9
-    }
-
-    /// The last evaluation time at which the window that slides with it still holds its first sample.
-    pub fn expiry(&self) -> TimeMs {
-        self.t + (self.ts[0] - self.start) - 1
-    }
-}
-
-impl WindowKernel {
-    /// The last evaluation time, at least `w.t`, up to which the value stays as it is while no sample arrives
-    /// and the window slides with time. See [`rate::extrapolated_valid_until`] for what "as it is" allows.
-    pub fn valid_until(&self, w: &Window) -> TimeMs {
-        match self.moves {
-            Moves::OnExpiry => w.expiry(),
-            Moves::Extrapolated => rate::extrapolated_valid_until(w),
-            Moves::Always => w.t,
-        }
-    }
 }
 
 /// What a kernel answers where Prometheus' code says `math.NaN()`.
@@ -339,14 +307,5 @@ mod tests {
             assert_eq!(lookup(f.name).map(|g| g.name), Some(f.name));
         }
         assert!(lookup("rat").is_none());
-    }
-
-    #[test]
-    fn range_seconds_rounds_as_go_does() {
-        let window =
-            |range| Window { ts: &[], vs: &[], start: 0, end: range, t: range, args: &[], monotone: false };
-        assert_eq!(window(300_000).range_seconds(), 300.0);
-        assert_eq!(window(1_500).range_seconds(), 1.5);
-        assert_eq!(window(2_001).range_seconds(), 2.0 + 0.001);
     }
 }

@@ -1,54 +1,155 @@
-//! `…_over_time`: one value for a whole window. Order statistics are in [`super::quantile`].
+//! `…_over_time`: one value for a whole window. Order statistics are in [`super::quantile`], what becomes of native
+//! histograms in [`super::mixed_over_time`].
 
+use super::panes::{self, MakePanes};
+use super::slide::{self, Slide};
 use super::summation::{Mean, Neumaier, reference_step};
-use super::{Function, Kernel, Moves, Window, WindowKernel};
+use super::window::MixedFn;
+use super::{Function, Kernel, Tolerance, Upkeep, Window, WindowKernel, mixed_over_time as mixed};
 use crate::plan::Type::{Matrix, Vector};
 use storage::model::TimeMs;
 
-const fn window(name: &'static str, eval: fn(&Window) -> f64, reference: fn(&Window) -> f64) -> Function {
-    let kernel = Kernel::Window(WindowKernel { eval, reference, moves: Moves::OnExpiry });
-    Function::new(name, &[Matrix], Vector, kernel)
+/// A function of floats, kept up pane by pane.
+const fn paned(
+    name: &'static str,
+    eval: fn(&Window) -> f64,
+    reference: fn(&Window) -> f64,
+    (make, exact): (MakePanes, bool),
+) -> Function {
+    let kernel = WindowKernel::floats(eval, reference).panes(make, exact);
+    Function::new(name, &[Matrix], Vector, Kernel::Window(kernel))
 }
+
+/// As `paned`, with a kernel for many windows at once.
+const fn sliding(
+    name: &'static str,
+    eval: fn(&Window) -> f64,
+    reference: fn(&Window) -> f64,
+    slide: Slide,
+    make: MakePanes,
+) -> Function {
+    Function::new(
+        name,
+        &[Matrix],
+        Vector,
+        Kernel::Window(WindowKernel::floats(eval, reference).slides(slide).panes(make, true)),
+    )
+}
+
+/// A function with kernels for windows of any kind.
+const fn any_kind(
+    name: &'static str,
+    floats: [fn(&Window) -> f64; 2],
+    what: &'static str,
+    mixed: [MixedFn; 2],
+    upkeep: Upkeep,
+) -> Function {
+    let kernel = WindowKernel::floats(floats[0], floats[1]).taken(what, mixed[0], mixed[1]);
+    Function::new(name, &[Matrix], Vector, Kernel::Window(WindowKernel { upkeep, ..kernel }))
+}
+
+/// See [`panes::REORDERED`].
+const REORDERED: Tolerance = Tolerance {
+    relative: panes::REORDERED,
+    least: 0.0,
+    why: "windows of 64 samples and more are added up pane by pane, in another order, and round differently",
+};
+
+const ENDS: Upkeep = Upkeep::Ends { pairs: false };
+
+const fn reordered(make: MakePanes) -> Upkeep {
+    Upkeep::Panes { make, exact: false }
+}
+
+const ALONE: &str = "yes, not beside floats";
+const BESIDE: &str = "yes, beside floats too";
 
 /// The family's entries.
 pub(super) static ENTRIES: &[Function] = &[
-    window("avg_over_time", avg, avg_reference)
-        .doc("Mean of the values in the window.", "avg_over_time(cpu_temp_celsius[1h])"),
-    window("count_over_time", count, count_reference)
-        .doc("Number of samples in the window.", "count_over_time(up[1h])"),
-    window("first_over_time", first, first_reference)
-        .doc("Oldest value in the window.", "first_over_time(up[1h])")
-        .keeps_name(),
-    window("last_over_time", last, last_reference)
+    any_kind(
+        "avg_over_time",
+        [avg, avg_reference],
+        ALONE,
+        [mixed::avg, mixed::avg_reference],
+        reordered(panes::of::<panes::Average>),
+    )
+    .doc("Mean of the values in the window.", "avg_over_time(cpu_temp_celsius[1h])")
+    .tolerance(REORDERED),
+    any_kind(
+        "count_over_time",
+        [count, count_reference],
+        BESIDE,
+        [mixed::count, mixed::count_reference],
+        ENDS,
+    )
+    .doc("Number of samples in the window.", "count_over_time(up[1h])"),
+    any_kind(
+        "first_over_time",
+        [first, first_reference],
+        BESIDE,
+        [mixed::first, mixed::first_reference],
+        ENDS,
+    )
+    .doc("Oldest value in the window.", "first_over_time(up[1h])")
+    .keeps_name(),
+    any_kind("last_over_time", [last, last_reference], BESIDE, [mixed::last, mixed::last_reference], ENDS)
         .doc("Newest value in the window, even if the series has ended since.", "last_over_time(up[1h])")
         .keeps_name(),
-    window("max_over_time", max, max_reference)
+    sliding("max_over_time", max, max_reference, slide::max, panes::of::<panes::Largest>)
         .doc("Largest value in the window.", "max_over_time(cpu_temp_celsius[1h])"),
-    window("min_over_time", min, min_reference)
+    sliding("min_over_time", min, min_reference, slide::min, panes::of::<panes::Smallest>)
         .doc("Smallest value in the window.", "min_over_time(cpu_temp_celsius[1h])"),
-    window("present_over_time", present, present_reference)
-        .doc("1 if there is any sample in the window.", "present_over_time(up[1h])"),
-    window("stddev_over_time", stddev, stddev_reference).doc(
-        "Population standard deviation of the values in the window.",
-        "stddev_over_time(cpu_temp_celsius[1h])",
-    ),
-    window("stdvar_over_time", stdvar, stdvar_reference)
-        .doc("Population variance of the values in the window.", "stdvar_over_time(cpu_temp_celsius[1h])"),
-    window("sum_over_time", sum, sum_reference)
-        .doc("Sum of the values in the window.", "sum_over_time(batch_items[1h])"),
-    window("ts_of_first_over_time", ts_of_first, ts_of_first_reference)
-        .doc("Time of the oldest sample in the window, in seconds.", "ts_of_first_over_time(up[1h])")
-        .experimental(),
-    window("ts_of_last_over_time", ts_of_last, ts_of_last_reference)
-        .doc("Time of the newest sample in the window, in seconds.", "ts_of_last_over_time(up[1h])")
-        .experimental(),
-    window("ts_of_max_over_time", ts_of_max, ts_of_max_reference)
+    any_kind(
+        "present_over_time",
+        [present, present_reference],
+        BESIDE,
+        [mixed::present, mixed::present_reference],
+        ENDS,
+    )
+    .doc("1 if there is any sample in the window.", "present_over_time(up[1h])"),
+    paned("stddev_over_time", stddev, stddev_reference, (panes::of::<panes::Spread<true>>, false))
+        .doc(
+            "Population standard deviation of the values in the window.",
+            "stddev_over_time(cpu_temp_celsius[1h])",
+        )
+        .tolerance(REORDERED),
+    paned("stdvar_over_time", stdvar, stdvar_reference, (panes::of::<panes::Spread<false>>, false))
+        .doc("Population variance of the values in the window.", "stdvar_over_time(cpu_temp_celsius[1h])")
+        .tolerance(REORDERED),
+    any_kind(
+        "sum_over_time",
+        [sum, sum_reference],
+        ALONE,
+        [mixed::sum, mixed::sum_reference],
+        reordered(panes::of::<panes::Sum>),
+    )
+    .doc("Sum of the values in the window.", "sum_over_time(batch_items[1h])")
+    .tolerance(REORDERED),
+    any_kind(
+        "ts_of_first_over_time",
+        [ts_of_first, ts_of_first_reference],
+        BESIDE,
+        [mixed::ts_of_first, mixed::ts_of_first_reference],
+        ENDS,
+    )
+    .doc("Time of the oldest sample in the window, in seconds.", "ts_of_first_over_time(up[1h])")
+    .experimental(),
+    any_kind(
+        "ts_of_last_over_time",
+        [ts_of_last, ts_of_last_reference],
+        BESIDE,
+        [mixed::ts_of_last, mixed::ts_of_last_reference],
+        ENDS,
+    )
+    .doc("Time of the newest sample in the window, in seconds.", "ts_of_last_over_time(up[1h])")
+    .experimental(),
+    paned("ts_of_max_over_time", ts_of_max, ts_of_max_reference, (panes::of::<panes::TimeOf<true>>, true))
         .doc(
             "Time of the largest value in the window, the last of equals, in seconds.",
             "ts_of_max_over_time(cpu_temp_celsius[1h])",
         )
         .experimental(),
-    window("ts_of_min_over_time", ts_of_min, ts_of_min_reference)
+    paned("ts_of_min_over_time", ts_of_min, ts_of_min_reference, (panes::of::<panes::TimeOf<false>>, true))
         .doc(
             "Time of the smallest value in the window, the last of equals, in seconds.",
             "ts_of_min_over_time(cpu_temp_celsius[1h])",
@@ -125,7 +226,7 @@ fn first_reference(w: &Window) -> f64 {
 }
 
 fn last(w: &Window) -> f64 {
-    w.vs[w.len() - 1]
+    w.vs[w.vs.len() - 1]
 }
 
 fn last_reference(w: &Window) -> f64 {
@@ -141,7 +242,7 @@ fn ts_of_first_reference(w: &Window) -> f64 {
 }
 
 fn ts_of_last(w: &Window) -> f64 {
-    seconds(w.ts[w.len() - 1])
+    seconds(w.ts[w.ts.len() - 1])
 }
 
 fn ts_of_last_reference(w: &Window) -> f64 {

@@ -1,8 +1,11 @@
 //! The contract of window kernels, checked over random windows for the whole table: the kernel equals its slow
 //! reference bit by bit (NaNs without their payload), hints change nothing, and a value stands as long as said.
 
-use super::testing::{Owned, same, window_call, window_eval, windows};
-use super::{Kernel, Moves, Window, WindowKernel, table};
+use super::notice::Noticed;
+use super::rate::{Standing, extrapolated_valid_until};
+use super::testing::{Owned, mixed_windows, same, window, window_call, window_eval, windows};
+use super::{Kernel, Moves, Upkeep, Window, WindowKernel, table};
+use crate::operators::side::Sample;
 use proptest::prelude::*;
 
 /// What rounding of `sampled + left + right` may do to an extrapolated value: see `extrapolated_valid_until`.
@@ -13,6 +16,14 @@ fn kernels() -> impl Iterator<Item = (&'static str, WindowKernel)> {
         Kernel::Window(kernel) => Some((f.name, kernel)),
         _ => None,
     })
+}
+
+fn same_sample(a: &Sample, b: &Sample) -> bool {
+    match (a, b) {
+        (Sample::Float(a), Sample::Float(b)) => same(*a, *b),
+        (Sample::Histogram(a), Sample::Histogram(b)) => a.hint == b.hint && a.equals(b),
+        _ => false,
+    }
 }
 
 /// The same samples, seen `later` ms later.
@@ -48,6 +59,22 @@ proptest! {
     }
 
     #[test]
+    fn kernels_equal_their_references_on_windows_of_any_kind(owned in mixed_windows()) {
+        let w = owned.window();
+        for (name, kernel) in kernels() {
+            if w.extension.is_some_and(|extension| !kernel.allows(extension)) {
+                continue;
+            }
+            // Leaves read start timestamps only for those who want them.
+            let w = if kernel.reads_starts { w } else { Window { starts: &[], ..w } };
+            let (mut noticed, mut should) = (Noticed::default(), Noticed::default());
+            let (got, want) = (kernel.value(&w, &mut noticed), kernel.value_reference(&w, &mut should));
+            prop_assert!(same_sample(&got, &want), "{name}: {got:?}, reference {want:?}");
+            prop_assert_eq!(noticed, should, "{}", name);
+        }
+    }
+
+    #[test]
     fn the_monotone_hint_changes_nothing(owned in windows()) {
         let owned = sorted(owned);
         let w = owned.window();
@@ -67,8 +94,44 @@ proptest! {
             prop_assert!((w.t..=w.expiry()).contains(&until), "{name}: {until}");
             for later in probes(until - w.t) {
                 let then = (kernel.eval)(&slid(&w, later));
-                let holds = if kernel.moves == Moves::OnExpiry { same(now, then) } else { stands(now, then) };
+                let holds = match kernel.moves {
+                    Moves::OnExpiry => same(now, then),
+                    _ => stands(now, then),
+                };
                 prop_assert!(holds, "{name}: {now:e}, {later} ms later {then:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_abridged_window_changes_nothing(owned in windows()) {
+        let rising = sorted(owned.clone());
+        for (name, kernel) in kernels() {
+            let Upkeep::Ends { pairs } = kernel.upkeep else { continue };
+            let w = if pairs { Window { monotone: true, ..rising.window() } } else { owned.window() };
+            let n = w.ts.len();
+            if n < 4 {
+                continue;
+            }
+            let (ts, vs) = ([w.ts[0], w.ts[n - 2], w.ts[n - 1]], [w.vs[0], w.vs[n - 2], w.vs[n - 1]]);
+            let short = Window { ts: &ts, vs: &vs, skipped: n - 3, ..w };
+            let (whole, quick) = ((kernel.eval)(&w), (kernel.eval)(&short));
+            prop_assert!(same(whole, quick), "{name}: {whole:e}, abridged {quick:e}");
+            if !pairs {
+                // How long it stands may be worked out for counters, too: what does not look at pairs need not heed that.
+                let until = kernel.valid_until(&short);
+                for later in probes(until - w.t) {
+                    let then = (kernel.eval)(&slid(&w, later));
+                    prop_assert!(stands(whole, then), "{name}: {whole:e}, {later} ms later {then:e}");
+                }
+                continue;
+            }
+            prop_assert_eq!(kernel.valid_until(&w), kernel.valid_until(&short), "{}", name);
+            let mut known = None;
+            if matches!(kernel.moves, Moves::Extrapolated) {
+                let alone = extrapolated_valid_until(&w);
+                prop_assert_eq!(Standing::valid_until(&short, &mut known), alone, "{}", name);
+                prop_assert_eq!(Standing::valid_until(&w, &mut known), alone, "{}, known", name);
             }
         }
     }
@@ -85,7 +148,7 @@ proptest! {
 /// A window of samples at `ts` (ms) with values 1, 2, 3, …
 fn rising(ts: &[i64], start: i64, end: i64, check: impl Fn(&Window)) {
     let vs: Vec<f64> = (0..ts.len()).map(|i| 1e6 + i as f64).collect();
-    check(&Window { ts, vs: &vs, start, end, t: end, args: &[], monotone: true });
+    check(&Window { start, end, t: end, monotone: true, ..window(ts, &vs) });
 }
 
 #[test]
@@ -110,7 +173,7 @@ fn rates_stand_until_an_edge_changes_regime() {
 fn a_gap_of_eleven_tenths_is_clipped() {
     let delta = |start: i64, end: i64| {
         let (ts, vs) = ([0, 10_000, 20_000], [0.0, 10.0, 20.0]);
-        window_eval("delta", &Window { ts: &ts, vs: &vs, start, end, t: end, args: &[], monotone: false })
+        window_eval("delta", &Window { start, end, t: end, ..window(&ts, &vs) })
     };
     assert_eq!(delta(-10_999, 20_000), 20.0 * ((20.0 + 10.999 + 0.0) / 20.0));
     assert_eq!(delta(-11_000, 20_000), 25.0);
@@ -121,7 +184,7 @@ fn a_gap_of_eleven_tenths_is_clipped() {
 fn counters_are_not_extrapolated_below_zero() {
     let ts = [0, 10_000, 20_000];
     let increase = |vs: &[f64]| {
-        let w = Window { ts: &ts, vs, start: -10_000, end: 20_000, t: 20_000, args: &[], monotone: false };
+        let w = Window { start: -10_000, end: 20_000, t: 20_000, ..window(&ts, vs) };
         window_eval("increase", &w)
     };
     // From 2 it took 2 s to rise from zero.
@@ -259,15 +322,7 @@ fn trends() {
     assert_eq!(window_call("deriv", &[10.0, 20.0, 30.0], &[]), 1.0);
     let (ts, vs): (Vec<i64>, Vec<f64>) =
         (0..11).map(|i| (i * 300_000, f64::from(i as u8 % 5 * 10 + u8::from(i == 10) * 50))).unzip();
-    let reset = Window {
-        ts: &ts,
-        vs: &vs,
-        start: -1,
-        end: 3_000_000,
-        t: 3_000_000,
-        args: &[3600.0],
-        monotone: false,
-    };
+    let reset = Window { start: -1, end: 3_000_000, t: 3_000_000, args: &[3600.0], ..window(&ts, &vs) };
     assert_eq!(window_eval("deriv", &reset), 0.010606060606060607);
     // The line is followed from the evaluation time.
     assert_eq!(window_eval("predict_linear", &reset), 76.81818181818181);
@@ -275,15 +330,7 @@ fn trends() {
     assert_eq!(window_call("predict_linear", &[10.0, 20.0, 30.0], &[5.0]), 35.0);
     assert_eq!(window_call("predict_linear", &[7.0, 7.0], &[1e9]), 7.0);
     let late = |t| {
-        let w = Window {
-            ts: &[0, 10_000],
-            vs: &[0.0, 10.0],
-            start: -1,
-            end: 10_000,
-            t,
-            args: &[0.0],
-            monotone: false,
-        };
+        let w = Window { start: -1, end: 10_000, t, args: &[0.0], ..window(&[0, 10_000], &[0.0, 10.0]) };
         window_eval("predict_linear", &w)
     };
     assert_eq!((late(10_000), late(70_000)), (10.0, 70.0)); // an offset does not shift the reference time

@@ -1,7 +1,9 @@
 //! Order statistics: Prometheus' quantile formula, shared by the window functions and the `quantile` operator.
 
-use super::{Function, Kernel, Moves, NAN, Window, WindowKernel};
+use super::{Function, Kernel, NAN, Window, WindowKernel};
+use crate::operators::remarks::invalid_quantile;
 use crate::plan::Type::{Matrix, Scalar, Vector};
+use crate::plan::notes::{Note, Place};
 use std::cmp::Ordering;
 
 /// The family's entries.
@@ -10,7 +12,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "mad_over_time",
         &[Matrix],
         Vector,
-        Kernel::Window(WindowKernel { eval: mad, reference: mad_reference, moves: Moves::OnExpiry }),
+        Kernel::Window(WindowKernel::floats(mad, mad_reference)),
     )
     .doc(
         "Median absolute deviation of the values in the window from their median.",
@@ -21,12 +23,9 @@ pub(super) static ENTRIES: &[Function] = &[
         "quantile_over_time",
         &[Scalar, Matrix],
         Vector,
-        Kernel::Window(WindowKernel {
-            eval: over_time,
-            reference: over_time_reference,
-            moves: Moves::OnExpiry,
-        }),
+        Kernel::Window(WindowKernel::floats(over_time, over_time_reference)),
     )
+    .doubt(doubt)
     .doc("The given quantile of the values in the window.", "quantile_over_time(0.9, latency_seconds[1h])"),
 ];
 
@@ -82,6 +81,11 @@ pub fn quantile_sorted(q: f64, sorted: &[f64]) -> f64 {
         let (lower, upper, weight) = place(q, sorted.len());
         between(sorted[lower], sorted[upper], weight)
     })
+}
+
+/// A quantile outside of 0 to 1 has an answer, and a warning.
+fn doubt(args: &[f64]) -> Option<Note> {
+    (!(0.0..=1.0).contains(&args[0])).then(|| invalid_quantile(Place::Operand(0), args[0]))
 }
 
 fn over_time(w: &Window) -> f64 {

@@ -2,9 +2,12 @@
 //!
 //! `rate`, `increase` and `delta` extrapolate to the edges of the window; [`extrapolated`] is their one
 //! algorithm, and [`extrapolated_valid_until`] says how long their answer stands while nothing arrives.
-//! `irate` and `idelta` look at the last two samples, `changes` and `resets` at each adjacent pair.
+//! `irate` and `idelta` look at the last two samples, `changes` and `resets` at each adjacent pair. These are the
+//! kernels for windows of floats; histograms and start timestamps are in [`super::mixed_rate`] and
+//! [`super::mixed_pairs`], windows that reach beyond their edges in [`super::extended`].
 
-use super::{Function, Kernel, Moves, Window, WindowKernel};
+use super::window::MixedFn;
+use super::{Function, Kernel, Moves, Tolerance, Window, WindowKernel, mixed_pairs, mixed_rate, panes};
 use crate::plan::Type::{Matrix, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
@@ -12,38 +15,89 @@ use storage::model::value::ABSENT;
 /// A gap to the edge of at least this many average intervals is not extrapolated over.
 const GAP: f64 = 1.1;
 
-const fn window(
-    name: &'static str,
-    eval: fn(&Window) -> f64,
-    reference: fn(&Window) -> f64,
-    moves: Moves,
-) -> Function {
-    Function::new(name, &[Matrix], Vector, Kernel::Window(WindowKernel { eval, reference, moves }))
+type FloatFn = fn(&Window) -> f64;
+
+/// A kernel over floats and its reference, and the two over windows of any kind.
+const fn kernel(floats: [FloatFn; 2], what: &'static str, mixed: [MixedFn; 2]) -> WindowKernel {
+    WindowKernel::floats(floats[0], floats[1]).taken(what, mixed[0], mixed[1])
 }
 
+const fn window(name: &'static str, kernel: WindowKernel) -> Function {
+    Function::new(name, &[Matrix], Vector, Kernel::Window(kernel))
+}
+
+const COUNTERS: &str = "counters";
+const GAUGES: &str = "gauges";
+const BOTH: &str = "yes, beside floats too";
+
+const CHANGES: WindowKernel =
+    kernel([changes, changes_reference], BOTH, [mixed_pairs::changes, mixed_pairs::changes_reference])
+        .reaches(false)
+        .panes(panes::of::<panes::Changes>, true);
+const DELTA: WindowKernel =
+    kernel([delta, delta_reference], GAUGES, [mixed_rate::delta, mixed_rate::delta_reference])
+        .moves(Moves::Extrapolated)
+        .reaches(true)
+        .ends(false);
+const IDELTA: WindowKernel =
+    kernel([idelta, idelta_reference], GAUGES, [mixed_pairs::idelta, mixed_pairs::idelta_reference])
+        .ends(false);
+const INCREASE: WindowKernel =
+    kernel([increase, increase_reference], COUNTERS, [mixed_rate::increase, mixed_rate::increase_reference])
+        .moves(Moves::Extrapolated)
+        .reaches(true)
+        .reads_starts()
+        .wants_counter()
+        .ends(true);
+const IRATE: WindowKernel =
+    kernel([irate, irate_reference], COUNTERS, [mixed_pairs::irate, mixed_pairs::irate_reference])
+        .reads_starts()
+        .ends(false);
+const RATE: WindowKernel =
+    kernel([rate, rate_reference], COUNTERS, [mixed_rate::rate, mixed_rate::rate_reference])
+        .moves(Moves::Extrapolated)
+        .reaches(true)
+        .reads_starts()
+        .wants_counter()
+        .ends(true);
+const RESETS: WindowKernel =
+    kernel([resets, resets_reference], BOTH, [mixed_pairs::resets, mixed_pairs::resets_reference])
+        .reaches(false)
+        .reads_starts()
+        .ends(true);
+
 /// The family's entries.
+/// Between samples, while both edges of the extrapolation move, the value is constant in mathematics: what the window loses
+/// on the left it gains on the right. The formula rounds differently at each time. Asking it again at each tick, to
+/// learn the last bits, would touch every row at every tick.
+const EXTRAPOLATED: Tolerance = Tolerance {
+    relative: 1e-13,
+    least: 0.0,
+    why: "while no sample comes or goes the value stands, and the formula would round it differently at each time",
+};
+
 pub(super) static ENTRIES: &[Function] = &[
-    window("changes", changes, changes_reference, Moves::OnExpiry)
+    window("changes", CHANGES)
         .doc("How often the value changed within the window.", "changes(process_start_time_seconds[1h])"),
-    window("delta", delta, delta_reference, Moves::Extrapolated).doc(
+    window("delta", DELTA).doc(
         "Difference of a gauge between the edges of the window, extrapolated to them.",
         "delta(cpu_temp_celsius[2h])",
-    ),
-    window("idelta", idelta, idelta_reference, Moves::OnExpiry)
+    ).tolerance(EXTRAPOLATED),
+    window("idelta", IDELTA)
         .doc("Difference of the last two samples of a gauge.", "idelta(cpu_temp_celsius[5m])"),
-    window("increase", increase, increase_reference, Moves::Extrapolated).doc(
+    window("increase", INCREASE).doc(
         "Increase of a counter over the window, corrected for resets and extrapolated to the edges.",
         "increase(http_requests_total[5m])",
-    ),
-    window("irate", irate, irate_reference, Moves::OnExpiry).doc(
+    ).tolerance(EXTRAPOLATED),
+    window("irate", IRATE).doc(
         "Per-second rate of a counter from its last two samples.",
         "irate(http_requests_total[5m])",
     ),
-    window("rate", rate, rate_reference, Moves::Extrapolated).doc(
+    window("rate", RATE).doc(
         "Average per-second increase of a counter over the window, corrected for resets and extrapolated to the edges.",
         "rate(http_requests_total[5m])",
-    ),
-    window("resets", resets, resets_reference, Moves::OnExpiry)
+    ).tolerance(EXTRAPOLATED),
+    window("resets", RESETS)
         .doc("How often a counter was reset within the window.", "resets(http_requests_total[1h])"),
 ];
 
@@ -61,7 +115,7 @@ fn delta(w: &Window) -> f64 {
 
 /// Last minus first value; for a counter plus the value before each reset, added in time order.
 fn raw_change(w: &Window, counter: bool) -> f64 {
-    let mut result = w.vs[w.len() - 1] - w.vs[0];
+    let mut result = w.vs[w.vs.len() - 1] - w.vs[0];
     if counter && !w.monotone {
         for pair in w.vs.windows(2) {
             if pair[1] < pair[0] {
@@ -78,37 +132,64 @@ fn since_zero(first: f64, result: f64, sampled: f64) -> Option<f64> {
     (result > 0.0 && first >= 0.0).then(|| sampled * (first / result))
 }
 
+/// The stretch of a window that its samples cover, to be stretched to the window's edges.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Sampled {
+    /// Time of the first sample.
+    pub first: TimeMs,
+    /// Time of the last one.
+    pub last: TimeMs,
+    /// Number of samples, at least 1.
+    pub count: usize,
+    /// When the counter was zero, within the window, if its start timestamp says so.
+    pub started: Option<TimeMs>,
+}
+
+impl Sampled {
+    /// What the change over the samples is to be multiplied with. For counters `first` is the first value and
+    /// `change` the change, so that the line is not drawn below zero. `None`: there is one sample and no start.
+    #[inline]
+    pub fn factor(&self, w: &Window, counter: Option<(f64, f64)>, per_second: bool) -> Option<f64> {
+        let mut to_start = (self.first - w.start) as f64 / 1000.0;
+        let mut to_end = (w.end - self.last) as f64 / 1000.0;
+        let mut sampled = (self.last - self.first) as f64 / 1000.0;
+        let average = if self.count > 1 { sampled / (self.count - 1) as f64 } else { 0.0 };
+        let threshold = average * GAP;
+        if let Some(started) = self.started {
+            to_start = 0.0;
+            sampled = (self.last - started) as f64 / 1000.0;
+        } else if self.count == 1 {
+            return None;
+        } else {
+            if to_start >= threshold {
+                to_start = average / 2.0;
+            }
+            if let Some((first, change)) = counter
+                && let Some(zero) = since_zero(first, change, sampled)
+                && zero < to_start
+            {
+                to_start = zero;
+            }
+        }
+        if to_end >= threshold {
+            to_end = average / 2.0;
+        }
+        let factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
+        Some(if per_second { factor / w.range_seconds() } else { factor })
+    }
+}
+
 /// The common algorithm: `counter` corrects for resets and never extrapolates below zero, `per_second`
 /// divides by the length of the window. ABSENT with fewer than two samples.
 fn extrapolated(w: &Window, counter: bool, per_second: bool) -> f64 {
-    let last = w.len() - 1;
+    let last = w.ts.len() - 1;
     if last == 0 {
         return ABSENT;
     }
-    let mut result = raw_change(w, counter);
-    let mut to_start = (w.ts[0] - w.start) as f64 / 1000.0;
-    let mut to_end = (w.end - w.ts[last]) as f64 / 1000.0;
-    let sampled = (w.ts[last] - w.ts[0]) as f64 / 1000.0;
-    let average = sampled / last as f64;
-    let threshold = average * GAP;
-    if to_start >= threshold {
-        to_start = average / 2.0;
-    }
-    if counter
-        && let Some(zero) = since_zero(w.vs[0], result, sampled)
-        && zero < to_start
-    {
-        to_start = zero;
-    }
-    if to_end >= threshold {
-        to_end = average / 2.0;
-    }
-    let mut factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
-    if per_second {
-        factor /= w.range_seconds();
-    }
-    result *= factor;
-    result
+    let result = raw_change(w, counter);
+    let sampled = Sampled { first: w.ts[0], last: w.ts[last], count: w.len(), started: None };
+    let factor = sampled.factor(w, counter.then_some((w.vs[0], result)), per_second);
+    factor.map_or(ABSENT, |factor| result * factor)
 }
 
 /// The last evaluation time, at least `w.t`, up to which `rate`, `increase` and `delta` keep their value
@@ -138,6 +219,42 @@ fn valid_until(w: &Window, counter: bool) -> TimeMs {
     }
 }
 
+/// What [`extrapolated_valid_until`] says of a window whatever its values are, unless a counter's zero is near. Windows of
+/// series that share a clock share it.
+#[derive(Copy, Clone, Debug)]
+pub struct Standing {
+    /// First time, last time, number of samples, right edge: what it was worked out for.
+    of: (TimeMs, TimeMs, usize, TimeMs),
+    holds: TimeMs,
+    /// A zero at least so far before the first sample holds no edge, now or later.
+    far: f64,
+}
+
+impl Standing {
+    /// [`extrapolated_valid_until`], with what is known from a window of the same length before.
+    pub fn valid_until(w: &Window, known: &mut Option<Standing>) -> TimeMs {
+        if w.len() < 2 {
+            return w.expiry();
+        }
+        let last = w.ts.len() - 1;
+        let of = (w.ts[0], w.ts[last], w.len(), w.end);
+        let standing = match known {
+            Some(standing) if standing.of == of => *standing,
+            _ => {
+                let edges = Edges::of(w, false);
+                // An edge that is not held reaches at most to the threshold, or to the sample if that is nearer.
+                let far = edges.average * GAP;
+                *known.insert(Standing { of, holds: valid_until(w, false), far })
+            }
+        };
+        let sampled = (w.ts[last] - w.ts[0]) as f64 / 1000.0;
+        match since_zero(w.vs[0], raw_change(w, true), sampled) {
+            Some(zero) if zero < standing.far => valid_until(w, true).min(standing.holds),
+            _ => standing.holds,
+        }
+    }
+}
+
 /// What an edge of the extrapolation does as time passes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Edge {
@@ -159,13 +276,13 @@ struct Edges {
 
 impl Edges {
     fn of(w: &Window, counter: bool) -> Edges {
-        let last = w.len() - 1;
+        let last = w.ts.len() - 1;
         let sampled = (w.ts[last] - w.ts[0]) as f64 / 1000.0;
         let zero = if counter { since_zero(w.vs[0], raw_change(w, true), sampled) } else { None };
         Edges {
             to_start_ms: w.ts[0] - w.start,
             to_end_ms: w.end - w.ts[last],
-            average: sampled / last as f64,
+            average: sampled / (w.len() - 1) as f64,
             zero,
         }
     }
@@ -242,7 +359,7 @@ fn idelta(w: &Window) -> f64 {
 
 /// From the last two samples. ABSENT if there are none, or if they have one time.
 fn instant(w: &Window, counter: bool) -> f64 {
-    let last = w.len() - 1;
+    let last = w.ts.len() - 1;
     if last == 0 || w.ts[last] == w.ts[last - 1] {
         return ABSENT;
     }

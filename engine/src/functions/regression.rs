@@ -1,29 +1,20 @@
 //! Trends: least-squares lines and Holt-Winters smoothing over a window.
 
 use super::summation::{Neumaier, reference_step};
-use super::{Function, Kernel, Moves, NAN, Window, WindowKernel};
+use super::{Function, Kernel, Moves, NAN, Tolerance, Window, WindowKernel};
 use crate::plan::Type::{Matrix, Scalar, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
 /// The family's entries.
 pub(super) static ENTRIES: &[Function] = &[
-    Function::new(
-        "deriv",
-        &[Matrix],
-        Vector,
-        Kernel::Window(WindowKernel { eval: deriv, reference: deriv_reference, moves: Moves::OnExpiry }),
-    )
-    .doc("Per-second slope of the least-squares line through the window.", "deriv(disk_free_bytes[1h])"),
+    Function::new("deriv", &[Matrix], Vector, Kernel::Window(WindowKernel::floats(deriv, deriv_reference)))
+        .doc("Per-second slope of the least-squares line through the window.", "deriv(disk_free_bytes[1h])"),
     Function::new(
         "double_exponential_smoothing",
         &[Matrix, Scalar, Scalar],
         Vector,
-        Kernel::Window(WindowKernel {
-            eval: smoothing,
-            reference: smoothing_reference,
-            moves: Moves::OnExpiry,
-        }),
+        Kernel::Window(WindowKernel::floats(smoothing, smoothing_reference)),
     )
     .check(check_smoothing)
     .doc(
@@ -35,18 +26,34 @@ pub(super) static ENTRIES: &[Function] = &[
         "predict_linear",
         &[Matrix, Scalar],
         Vector,
-        Kernel::Window(WindowKernel { eval: predict, reference: predict_reference, moves: Moves::Always }),
+        Kernel::Window(WindowKernel::floats(predict, predict_reference).moves(Moves::Line(predicted))),
     )
+    .tolerance(Tolerance {
+        relative: REORIGINED,
+        least: 1e4,
+        why: "between samples the line is followed; the formula would work it out from another origin at each time, \
+              which rounds otherwise, relative to the terms of the line, which may be larger than their sum",
+    })
     .doc(
         "Value that the least-squares line through the window has so many seconds after the evaluation time.",
         "predict_linear(disk_free_bytes[1h], 4 * 3600)",
     ),
 ];
 
-/// Slope per second, and value at `origin`, of the least-squares line through the samples.
-fn line(w: &Window, origin: TimeMs) -> (f64, f64) {
+/// The least-squares line through the samples.
+struct Fit {
+    /// Per second.
+    slope: f64,
+    /// Value at the origin.
+    intercept: f64,
+    /// Spread of the times: sum of the squares of their distances from their mean, s².
+    variance: f64,
+}
+
+fn line(w: &Window, origin: TimeMs) -> Fit {
     if w.vs[1..].iter().all(|v| *v == w.vs[0]) {
-        return if w.vs[0].is_infinite() { (NAN, NAN) } else { (0.0, w.vs[0]) };
+        let (slope, intercept) = if w.vs[0].is_infinite() { (NAN, NAN) } else { (0.0, w.vs[0]) };
+        return Fit { slope, intercept, variance: f64::INFINITY };
     }
     let [mut x_sum, mut y_sum, mut xy_sum, mut xx_sum] = [Neumaier::default(); 4];
     for (t, y) in w.ts.iter().zip(w.vs) {
@@ -56,26 +63,42 @@ fn line(w: &Window, origin: TimeMs) -> (f64, f64) {
         xy_sum.add(x * y);
         xx_sum.add(x * x);
     }
-    let n = w.len() as f64;
+    let n = w.ts.len() as f64;
     let [x, y, xy, xx] = [x_sum, y_sum, xy_sum, xx_sum].map(|s| s.sum + s.c);
     let covariance = xy - x * y / n;
     let variance = xx - x * x / n;
     let slope = covariance / variance;
-    (slope, y / n - slope * x / n)
+    Fit { slope, intercept: y / n - slope * x / n, variance }
 }
 
 fn deriv(w: &Window) -> f64 {
-    if w.len() < 2 { ABSENT } else { line(w, w.ts[0]).0 }
+    if w.ts.len() < 2 { ABSENT } else { line(w, w.ts[0]).slope }
 }
 
 /// The line's origin is the evaluation time, whatever the offset.
 fn predict(w: &Window) -> f64 {
-    if w.len() < 2 {
-        return ABSENT;
-    }
-    let (slope, intercept) = line(w, w.t);
-    slope * w.args[0] + intercept
+    predicted(w).0
 }
+
+/// The prediction, and how much it rises per second of evaluation time: the line is the same while no sample comes or goes.
+/// The kernel works it out from another origin at each time, which rounds differently: relative to what is added up, by
+/// [`REORIGINED`]. Where the squares of times cancel, because the samples lie close together for their age, rounding
+/// decides the answer: then it must be asked each time, and there is no slope (NaN).
+fn predicted(w: &Window) -> (f64, f64) {
+    if w.ts.len() < 2 {
+        return (ABSENT, 0.0);
+    }
+    let Fit { slope, intercept, variance } = line(w, w.t);
+    let oldest = (w.t - w.start) as f64 / 1e3;
+    let cancels = oldest * oldest * w.ts.len() as f64 > CANCELS * variance;
+    (slope * w.args[0] + intercept, if cancels { NAN } else { slope })
+}
+
+/// See [`predicted`].
+pub const REORIGINED: f64 = 1e-9;
+
+/// Sums of squares that cancel by more than this.
+const CANCELS: f64 = 1e3;
 
 fn line_reference(w: &Window, origin: TimeMs) -> (f64, f64) {
     let constant = (1..w.vs.len()).all(|i| w.vs[i] == w.vs[0]);
@@ -125,7 +148,7 @@ fn check_smoothing(args: &[f64]) -> Result<(), String> {
 
 /// Holt-Winters: a smoothed value and a trend, both carried along. `args`: smoothing and trend factor.
 fn smoothing(w: &Window) -> f64 {
-    if w.len() < 2 {
+    if w.ts.len() < 2 {
         return ABSENT;
     }
     let (sf, tf) = (w.args[0], w.args[1]);
@@ -156,4 +179,32 @@ fn smoothing_reference(w: &Window) -> f64 {
         s.push(sf * w.vs[i] + (1.0 - sf) * (s[i - 1] + b[i]));
     }
     s[w.vs.len() - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// While the window slides over the same samples the prediction moves along its line.
+        #[test]
+        fn predictions_move_along_a_line(
+            vs in prop::collection::vec(-1e3f64..1e3, 2..40),
+            gap in 1_000i64..60_000,
+            later in 0i64..60_000,
+            ahead in -3600.0f64..3600.0,
+        ) {
+            let ts: Vec<TimeMs> = (0..vs.len() as i64).map(|i| 1_700_000_000_000 + i * gap).collect();
+            let t = ts[ts.len() - 1] + 500;
+            let args = [ahead];
+            let w = Window { ts: &ts, vs: &vs, start: ts[0] - 1, end: t, t, args: &args, ..Window::default() };
+            let (value, slope) = predicted(&w);
+            prop_assume!(!slope.is_nan());
+            let then = predict(&Window { t: t + later, end: t + later, ..w });
+            let now = value + slope * (later as f64 / 1e3);
+            let size = 1e3 + slope.abs() * (ahead.abs() + (t + later - ts[0]) as f64 / 1e3);
+            prop_assert!((now - then).abs() <= REORIGINED * size, "{now:e}, from scratch {then:e}");
+        }
+    }
 }

@@ -1,8 +1,12 @@
 //! For the tests of this room: calls by name, windows by hand, and windows at random.
 
+use super::window::Timed;
 use super::{Kernel, Window, lookup};
+use crate::plan::Extension;
 use proptest::prelude::*;
-use storage::model::TimeMs;
+use std::sync::Arc;
+use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
+use storage::model::{NativeHistogram, TimeMs};
 
 /// The same bits, or both NaN (payloads do not matter) — but ABSENT only equals itself.
 pub fn same(a: f64, b: f64) -> bool {
@@ -19,11 +23,16 @@ pub fn call(name: &str, v: f64, args: &[f64]) -> f64 {
     }
 }
 
+/// A window of floats without edges.
+pub fn window<'a>(ts: &'a [TimeMs], vs: &'a [f64]) -> Window<'a> {
+    Window { ts, vs, ..Window::default() }
+}
+
 /// A window function over values 10 s apart; the window ends with the last sample and starts 10 s before the first.
 pub fn window_call(name: &str, vs: &[f64], args: &[f64]) -> f64 {
     let ts: Vec<TimeMs> = (1..=vs.len() as i64).map(|i| i * 10_000).collect();
     let end = vs.len() as i64 * 10_000;
-    window_eval(name, &Window { ts: &ts, vs, start: 0, end, t: end, args, monotone: false })
+    window_eval(name, &Window { end, t: end, args, ..window(&ts, vs) })
 }
 
 /// A window function over a window.
@@ -47,15 +56,7 @@ pub struct Owned {
 
 impl Owned {
     pub fn window(&self) -> Window<'_> {
-        Window {
-            ts: &self.ts,
-            vs: &self.vs,
-            start: self.start,
-            end: self.end,
-            t: self.t,
-            args: &self.args,
-            monotone: false,
-        }
+        Window { start: self.start, end: self.end, t: self.t, args: &self.args, ..window(&self.ts, &self.vs) }
     }
 }
 
@@ -122,4 +123,111 @@ pub fn windows() -> impl Strategy<Value = Owned> {
             let end = ts[ts.len() - 1] + after;
             Owned { start: ts[0] - before, end, t: end + offset, ts, vs, args }
         })
+}
+
+/// What a window of any kind borrows.
+#[derive(Clone, Debug)]
+pub struct OwnedMixed {
+    pub floats: Owned,
+    pub histograms: Vec<Timed>,
+    pub starts: Vec<(TimeMs, TimeMs)>,
+    pub extension: Option<Extension>,
+}
+
+impl OwnedMixed {
+    pub fn window(&self) -> Window<'_> {
+        Window {
+            histograms: &self.histograms,
+            starts: &self.starts,
+            extension: self.extension,
+            ..self.floats.window()
+        }
+    }
+}
+
+/// The recipe of a histogram: what happens to the counter, and its shape.
+#[derive(Clone, Debug)]
+struct Recipe {
+    add: [u8; 3],
+    shape: u8,
+    hint: u8,
+}
+
+/// Histograms of one series: mostly counters of one shape, with resets, other schemas, custom buckets, hints.
+fn histograms(recipes: Vec<Recipe>, times: &[TimeMs]) -> Vec<Timed> {
+    let mut counts = [0.0f64; 3];
+    let make = |(recipe, t): (Recipe, &TimeMs)| {
+        if recipe.shape % 7 == 0 {
+            counts = [0.0; 3];
+        }
+        counts.iter_mut().zip(recipe.add).for_each(|(count, by)| *count += f64::from(by % 8));
+        let spans = vec![BucketSpan { offset: i32::from(recipe.shape % 2), length: 3 }];
+        let mut h = NativeHistogram {
+            count: counts.iter().sum(),
+            sum: f64::from(recipe.add[0]),
+            positive: Buckets { spans, counts: counts.into() },
+            ..NativeHistogram::default()
+        };
+        match recipe.shape {
+            0..30 => (h.schema, h.bounds) = (CUSTOM_BUCKETS, [1.0, 2.0, 5.0, 7.0].into()),
+            30..40 => (h.schema, h.bounds) = (CUSTOM_BUCKETS, [1.0, 2.0, 3.0, 7.0, 9.0].into()),
+            40..60 => h.schema = 1,
+            60..70 => (h.zero_threshold, h.zero_count) = (0.5, 2.0),
+            _ => {}
+        }
+        h.hint = match recipe.hint {
+            0..8 => ResetHint::Reset,
+            8..16 => ResetHint::NotReset,
+            16..30 => ResetHint::Gauge,
+            _ => ResetHint::Unknown,
+        };
+        (*t, Arc::new(h))
+    };
+    recipes.into_iter().zip(times).map(make).collect()
+}
+
+/// Windows of floats, histograms or both, with start timestamps and wider reach.
+pub fn mixed_windows() -> impl Strategy<Value = OwnedMixed> {
+    let recipe = (any::<[u8; 3]>(), any::<u8>(), any::<u8>());
+    let recipe = recipe.prop_map(|(add, shape, hint)| Recipe { add, shape, hint });
+    // Uniform windows are rare among random shapes: some take the first histogram's.
+    let recipes = (prop::collection::vec(recipe, 12), any::<bool>()).prop_map(|(mut recipes, alike)| {
+        let shape = recipes[0].shape | 1;
+        recipes.iter_mut().filter(|_| alike).for_each(|recipe| recipe.shape = shape);
+        recipes
+    });
+    let kinds = prop_oneof![Just([true, false]), Just([false, true]), Just([true, true])];
+    let sample = (1i64..40_000, any::<bool>(), 0u8..6, 0i64..60_000, -50.0..50.0f64);
+    let extension =
+        prop::sample::select(vec![None, None, Some(Extension::Anchored), Some(Extension::Smoothed)]);
+    let shape = (kinds, extension, 0i64..100_000, 1i64..200_000, 0.01..0.99f64);
+    (prop::collection::vec(sample, 1..12), recipes, shape).prop_map(
+        |(samples, recipes, (kinds, extension, from, range, arg))| {
+            let mut at = 1_000_000_000;
+            let (mut floats, mut times, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+            let origin = at;
+            for (gap, histogram, start, before, v) in samples {
+                at += gap;
+                if histogram && kinds[1] || !kinds[0] {
+                    times.push(at);
+                } else {
+                    floats.push((at, v.round()));
+                }
+                match start {
+                    0 => starts.push((at, at - before)),
+                    1 => starts.push((at, origin)),
+                    2 => starts.push((at, at - gap)),
+                    _ => {}
+                }
+            }
+            let (start, end) = match extension {
+                None => (origin, at + from),
+                Some(Extension::Anchored) => (at - range, at + from % 3 * 1_000),
+                Some(Extension::Smoothed) => (at - range, at - range + from.max(1)),
+            };
+            let (ts, vs) = floats.into_iter().unzip();
+            let floats = Owned { ts, vs, start, end, t: end, args: vec![arg, arg] };
+            OwnedMixed { floats, histograms: histograms(recipes, &times), starts, extension }
+        },
+    )
 }

@@ -55,7 +55,7 @@ pub(super) static ENTRIES: &[Function] = &[
     special("sort_desc", &[Vector], Vector, Special::SortDesc)
         .doc("Sorted by value, descending, NaN last; for instant queries.", "sort_desc(up)")
         .keeps_name(),
-    special("start_timestamp", &[Vector], Vector, Special::NotYet)
+    special("start_timestamp", &[Vector], Vector, Special::StartTimestamp)
         .doc("Time from which each sample counts, in seconds.", "start_timestamp(http_requests_total)")
         .experimental(),
     special("timestamp", &[Vector], Vector, Special::Timestamp)

@@ -1,18 +1,27 @@
 //! The one dataflow of a worker: local host, exchange, gather host, feedback. Everything timely is here.
 //!
 //! ```text
-//! samples ──► local host ──exchange by owner──► gather host
-//! control ──►    ▲                                  │ recorded samples
+//!            samples (inlet)
+//!                ▼
+//! control ──► local host ──exchange by owner──► gather host
+//!                ▲                                  │ recorded samples
 //!                └───────── feedback, one round ────┘
 //! ```
+//! Worker 0 alone feeds the control stream, and so it alone decides when it ticks, in a cluster too: the workers of
+//! other processes run the same graph and have no input of their own.
+//!
 //! Both hosts process a round when the frontier says that nothing earlier can come. A tick's rounds are known
 //! from the views that are due, so a tick without chained rules is one round.
 
+use super::describe::{Part, Question};
 use super::gather::GatherHost;
-use super::local::{LocalHost, owner};
-use super::message::{Control, PortDelta, Samples};
+use super::inlet::Outlet;
+use super::local::LocalHost;
+use super::message::{Control, PortDelta, Samples, Verdict};
+use super::place::keeper;
 use super::time::{self, LiveTime};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use storage::model::TimeMs;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -24,73 +33,98 @@ use timely::dataflow::{Scope, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 use timely::worker::Worker;
 
-/// The inputs of a worker's dataflow.
-pub struct Inputs {
-    /// Samples of the shards that this worker owns.
-    pub samples: Handle<LiveTime, Samples>,
-    /// Control messages; only worker 0's reach anyone.
-    pub control: Handle<LiveTime, Control>,
-}
+/// The control stream's input; worker 0 has it.
+pub type ControlInput = Handle<LiveTime, Control>;
+
+/// Takes a host's part of the answer to a question, by its number.
+pub type Described = Rc<dyn Fn(u64, Part)>;
 
 /// What the dataflow tells the handle.
 pub struct Reports {
-    /// This worker has finished the tick at that time.
-    pub done: Box<dyn Fn(TimeMs)>,
-    /// Ended series have piled up: a rebuild is due.
-    pub garbage: Box<dyn Fn()>,
+    /// This worker has finished the tick of that number.
+    pub done: Box<dyn Fn(u64)>,
+    /// What all workers together have come to; worker 0 hears of it.
+    pub verdict: Box<dyn Fn(Verdict)>,
+    /// A host has answered a question.
+    pub described: Described,
 }
 
-/// Builds the dataflow.
-pub fn build(worker: &mut Worker, local: LocalHost, gather: GatherHost, reports: Reports) -> Inputs {
-    let Reports { done, garbage } = reports;
-    let peers = worker.peers();
+/// Builds the dataflow of a worker, one of `threads` of its process. `None`: another worker feeds it.
+pub fn build(
+    worker: &mut Worker,
+    threads: usize,
+    (local, outlet): (LocalHost, Outlet),
+    gather: GatherHost,
+    reports: Reports,
+) -> Option<ControlInput> {
+    let sequencer = worker.index() == 0;
     worker.dataflow::<LiveTime, _, _>(|scope| {
-        let (samples, sample_stream) = scope.new_input::<Samples>();
         let (control, control_stream) = scope.new_input::<Control>();
         let control_stream = control_stream.broadcast();
         let (handle, feedback) = scope.feedback::<Vec<Samples>>(1);
-        let deltas =
-            local_operator(scope, (local, garbage), peers, sample_stream, control_stream.clone(), feedback);
-        gather_operator(scope, gather, deltas, control_stream, done).connect_loop(handle);
-        Inputs { samples, control }
+        let local = (local, outlet, reports.described.clone());
+        let deltas = local_operator(scope, local, threads, control_stream.clone(), feedback);
+        gather_operator(scope, gather, deltas, control_stream, reports).connect_loop(handle);
+        // An input that is dropped is closed: it holds no tick back.
+        sequencer.then_some(control)
     })
+}
+
+/// A tick at work.
+#[derive(Copy, Clone)]
+struct Current {
+    /// Its number.
+    number: u64,
+    /// What time it is.
+    t: TimeMs,
+    round: u64,
+    last: u64,
 }
 
 /// The ticks of the control stream, and how far the operator is in them.
 #[derive(Default)]
 struct Ticks {
     control: BTreeMap<LiveTime, Vec<Control>>,
-    ready: VecDeque<(TimeMs, Vec<Control>)>,
-    current: Option<(TimeMs, u64, u64)>,
+    ready: VecDeque<(u64, Vec<Control>)>,
+    current: Option<Current>,
+    /// What is to be answered when the current tick is done.
+    questions: Vec<Question>,
 }
 
 impl Ticks {
     /// Moves control messages that are complete as of `upper` into line.
     fn line_up(&mut self, upper: LiveTime) {
         while let Some(entry) = self.control.first_entry().filter(|e| *e.key() < upper) {
-            let (t, messages) = (time::split(*entry.key()).0, entry.remove());
-            self.ready.push_back((t, messages));
+            let (number, messages) = (time::tick_of(*entry.key()), entry.remove());
+            self.ready.push_back((number, messages));
         }
     }
 
     /// The time the operator works on next, or may next hear of.
     fn next(&self, upper: LiveTime) -> LiveTime {
         match (self.current, self.ready.front()) {
-            (Some((t, round, _)), _) => time::at(t, round),
-            (None, Some((t, _))) => time::at(*t, 0),
+            (Some(Current { number, round, .. }), _) => time::at(number, round),
+            (None, Some((number, _))) => time::at(*number, 0),
             (None, None) => self.control.keys().next().copied().unwrap_or(upper).min(upper),
         }
     }
 
+    /// Takes the next tick in line: its number, its time, its messages.
+    fn take(&mut self) -> Option<(u64, TimeMs, Vec<Control>)> {
+        let (number, messages) = self.ready.pop_front()?;
+        let time = |message: &Control| if let Control::Tick(t) = message { Some(*t) } else { None };
+        let t = messages.iter().find_map(time).unwrap_or(0);
+        Some((number, t, messages))
+    }
+
     /// Notes that a round is done; returns the tick if it was its last.
-    fn round_done(&mut self) -> Option<TimeMs> {
-        let (t, round, last) = self.current?;
-        if round < last {
-            self.current = Some((t, round + 1, last));
+    fn round_done(&mut self) -> Option<Current> {
+        let current = self.current?;
+        if current.round < current.last {
+            self.current = Some(Current { round: current.round + 1, ..current });
             return None;
         }
-        self.current = None;
-        Some(t)
+        self.current.take()
     }
 }
 
@@ -101,16 +135,15 @@ fn upper(frontier: &MutableAntichain<LiveTime>) -> LiveTime {
 
 fn local_operator<'scope>(
     scope: Scope<'scope, LiveTime>,
-    (mut host, garbage): (LocalHost, Box<dyn Fn()>),
-    peers: usize,
-    samples: StreamVec<'scope, LiveTime, Samples>,
+    (mut host, outlet, described): (LocalHost, Outlet, Described),
+    threads: usize,
     control: StreamVec<'scope, LiveTime, Control>,
     feedback: StreamVec<'scope, LiveTime, Samples>,
 ) -> StreamVec<'scope, LiveTime, PortDelta> {
     let mut builder = OperatorBuilder::new("LocalHost".to_owned(), scope);
-    let mut samples = builder.new_input(samples, Pipeline);
     let mut control = builder.new_input(control, Pipeline);
-    let by_shard = Exchange::new(move |item: &Samples| owner(item.shard, peers) as u64);
+    // What is recorded is in the store of process 0, and its workers have the lowest numbers.
+    let by_shard = Exchange::new(move |item: &Samples| keeper(item.shard, threads) as u64);
     let mut feedback = builder.new_input(feedback, by_shard);
     let (output, stream) = builder.new_output::<Vec<PortDelta>>();
     let mut output = OutputBuilder::from(output);
@@ -118,20 +151,19 @@ fn local_operator<'scope>(
         let mut capability: Option<Capability<LiveTime>> = capabilities.pop();
         let (mut ticks, mut waiting) = (Ticks::default(), BTreeMap::<LiveTime, Vec<Samples>>::new());
         move |frontiers| {
-            samples.for_each(|cap, batch| waiting.entry(*cap.time()).or_default().append(batch));
             feedback.for_each(|cap, batch| waiting.entry(*cap.time()).or_default().append(batch));
             control.for_each(|cap, batch| ticks.control.entry(*cap.time()).or_default().append(batch));
-            let inputs = upper(&frontiers[0]).min(upper(&frontiers[1]));
+            let inputs = upper(&frontiers[0]);
             if inputs == LiveTime::MAX {
                 capability = None;
             }
             let Some(cap) = capability.as_mut() else { return };
             ticks.line_up(inputs);
             let mut handle = output.activate();
-            while begin(&mut ticks, &mut host) {
-                let Some((t, round, _)) = ticks.current else { break };
-                let now = time::at(t, round);
-                if upper(&frontiers[2]) <= now {
+            while begin(&mut ticks, &mut host, &outlet) {
+                let Some(Current { number, t, round, .. }) = ticks.current else { break };
+                let now = time::at(number, round);
+                if upper(&frontiers[1]) <= now {
                     break;
                 }
                 for item in take_until(&mut waiting, now) {
@@ -140,8 +172,11 @@ fn local_operator<'scope>(
                 let mut deltas = host.round(t, round);
                 cap.downgrade(&now);
                 handle.session(&*cap).give_container(&mut deltas);
-                if ticks.round_done().is_some_and(|t| host.is_garbage(t)) {
-                    garbage();
+                if ticks.round_done().is_none() {
+                    continue;
+                }
+                for question in ticks.questions.drain(..) {
+                    described(question.id, Part::Local(host.describe(&question)));
                 }
             }
             cap.downgrade(&ticks.next(inputs));
@@ -151,20 +186,34 @@ fn local_operator<'scope>(
 }
 
 /// Makes sure that a tick is at work, beginning the next in line; `false` if there is none.
-fn begin(ticks: &mut Ticks, host: &mut LocalHost) -> bool {
+fn begin(ticks: &mut Ticks, host: &mut LocalHost, outlet: &Outlet) -> bool {
     if ticks.current.is_some() {
         return true;
     }
-    let Some((t, messages)) = ticks.ready.pop_front() else { return false };
+    let Some((number, t, messages)) = ticks.take() else { return false };
+    let mut all = false;
     for message in messages {
         match message {
-            Control::Install(id, spec) => host.install(id, spec, t),
+            Control::Install(id, spec, cohort) => {
+                // Before its past is read: what comes later is in the queue.
+                outlet.open();
+                host.install(id, spec, cohort);
+            }
+            Control::Begin(cohort) => host.begin(Some(cohort)),
+            Control::BeginAll => all = true,
             Control::Remove(id) => host.remove(id),
-            Control::Rebuild => host.rebuild(t),
+            Control::Renew(selector, cohort) => host.renew(Some(&selector), cohort),
+            Control::RenewAll(cohort) => host.renew(None, cohort),
+            Control::Describe(question) => ticks.questions.push(question),
             Control::Tap(..) | Control::Untap(_) | Control::Tick(_) => {}
         }
     }
-    ticks.current = Some((t, 0, host.last_round(t)));
+    host.prepare(t, all);
+    if host.is_idle() {
+        outlet.close();
+    }
+    outlet.take().for_each(|item| host.samples(&item, t));
+    ticks.current = Some(Current { number, t, round: 0, last: host.last_round(t) });
     true
 }
 
@@ -179,7 +228,7 @@ fn gather_operator<'scope>(
     mut host: GatherHost,
     deltas: StreamVec<'scope, LiveTime, PortDelta>,
     control: StreamVec<'scope, LiveTime, Control>,
-    done: impl Fn(TimeMs) + 'static,
+    reports: Reports,
 ) -> StreamVec<'scope, LiveTime, Samples> {
     let mut builder = OperatorBuilder::new("GatherHost".to_owned(), scope);
     let mut deltas = builder.new_input(deltas, Exchange::new(|delta: &PortDelta| delta.owner));
@@ -210,8 +259,12 @@ fn gather_operator<'scope>(
                 if !recorded.is_empty() {
                     handle.session(&*cap).give_container(&mut recorded);
                 }
-                if let Some(t) = ticks.round_done() {
-                    done(t);
+                if let Some(Current { number, t, .. }) = ticks.round_done() {
+                    for question in ticks.questions.drain(..) {
+                        (reports.described)(question.id, Part::Gather(host.describe(&question, t)));
+                    }
+                    host.verdicts().into_iter().for_each(&reports.verdict);
+                    (reports.done)(number);
                 }
             }
             cap.downgrade(&ticks.next(control_upper));
@@ -228,21 +281,29 @@ fn gather_round(
 ) -> Vec<Samples> {
     let mut recorded = Vec::new();
     if ticks.current.is_none() {
-        let Some((t, messages)) = ticks.ready.pop_front() else { return recorded };
+        let Some((number, t, messages)) = ticks.take() else { return recorded };
+        let mut all = false;
         for message in messages {
             match message {
-                Control::Install(id, spec) => host.install(id, spec),
+                Control::Install(id, spec, cohort) => host.install(id, spec, cohort),
+                Control::Begin(cohort) => recorded.extend(host.begin(Some(cohort), t)),
+                Control::BeginAll => all = true,
                 Control::Remove(id) => recorded.extend(host.remove(id, t)),
-                Control::Rebuild => host.rebuild(),
+                Control::Renew(selector, cohort) => host.renew(Some(&selector), cohort),
+                Control::RenewAll(cohort) => host.renew(None, cohort),
                 Control::Tap(view, tap) => host.tap(view, tap),
                 Control::Untap(tap) => host.untap(tap),
+                Control::Describe(question) => ticks.questions.push(question),
                 Control::Tick(_) => {}
             }
         }
-        ticks.current = Some((t, 0, host.last_round(t)));
+        if all {
+            recorded.extend(host.begin(None, t));
+        }
+        ticks.current = Some(Current { number, t, round: 0, last: host.last_round(t) });
     }
-    let Some((t, round, _)) = ticks.current else { return recorded };
-    let later = waiting.split_off(&(time::at(t, round) + 1));
+    let Some(Current { number, t, round, .. }) = ticks.current else { return recorded };
+    let later = waiting.split_off(&(time::at(number, round) + 1));
     for delta in std::mem::replace(waiting, later).into_values().flatten() {
         host.delta(delta);
     }

@@ -3,8 +3,10 @@
 //! It ticks at every slot of a recorded view, soon after samples arrive (gathering those that come close
 //! together), and at least so often while nothing happens. One tick is under way at a time: a slow tick makes
 //! the next one carry more, it never makes a queue. Slots that the process slept through are skipped and
-//! counted, as in Prometheus; each schedule's latest one is made up for.
+//! counted, as in Prometheus; each schedule's latest one is made up for. Where the clock jumps back, ticks go on in
+//! the new time.
 
+use super::inlet::Bell;
 use super::{Live, LiveOptions};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use storage::model::TimeMs;
 pub struct Alarm {
     /// Set by the first arrival since the last tick; spares the others the lock.
     rung: AtomicBool,
+    /// Samples were not queued since the last tick.
+    lost: AtomicBool,
     state: Mutex<bool>,
     condition: Condvar,
 }
@@ -30,6 +34,11 @@ impl Alarm {
             let _state = self.state.lock();
             self.condition.notify_all();
         }
+    }
+
+    /// Whether samples were not queued since the last call.
+    pub fn take_lost(&self) -> bool {
+        self.lost.swap(false, SeqCst)
     }
 
     /// Ends the driver.
@@ -46,6 +55,16 @@ impl Alarm {
             self.condition.wait_for(&mut stopped, Duration::from_millis(ms.max(1) as u64));
         }
         *stopped
+    }
+}
+
+impl Bell for Alarm {
+    fn arrived(&self) {
+        self.ring();
+    }
+    fn lost(&self) {
+        self.lost.store(true, SeqCst);
+        self.ring();
     }
 }
 
@@ -69,11 +88,12 @@ pub fn spawn(
 ) -> Result<std::thread::JoinHandle<()>, String> {
     let last = clock.now();
     let missed = metrics.counter(
-        "prometheus_rule_group_iterations_missed_total",
+        "perennial_slots_missed_total",
         "Slots of recorded views that passed without an evaluation.",
         &[],
     );
-    let bounds = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
+    let bounds =
+        [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
     let seconds = metrics.histogram("perennial_tick_duration_seconds", "Duration of ticks.", &[], &bounds);
     let driver = Driver { live, alarm, clock, options, last, missed, seconds };
     std::thread::Builder::new()
@@ -96,6 +116,8 @@ impl Driver {
                 continue;
             }
             let now = self.clock.now();
+            self.follow_back(now);
+            arrived = arrived.map(|t| t.min(now));
             if std::mem::take(&mut idle) {
                 arrived = Some(now);
             }
@@ -124,13 +146,25 @@ impl Driver {
         }
     }
 
+    /// A clock that stepped back by less than the distance of two idle ticks is waited for: nobody misses anything, and
+    /// times stay in order. Otherwise ticks go on in the new time.
+    fn follow_back(&mut self, now: TimeMs) {
+        if now < self.last - self.options.idle_tick {
+            tracing::warn!(
+                seconds = (self.last - now) / 1000,
+                "the clock jumped back: ticks go on in the new time"
+            );
+            self.last = now - 1;
+        }
+    }
+
     #[allow(clippy::disallowed_methods, reason = "measures itself; no answer depends on this reading")]
     fn tick(&mut self, t: TimeMs) {
         if t <= self.last {
             return;
         }
         let started = Instant::now();
-        self.live.tick(t);
+        self.live.tick_as_is(t);
         self.seconds.observe(started.elapsed().as_secs_f64());
         self.last = t;
     }

@@ -4,34 +4,55 @@
 //! As [`super::local`] it knows nothing of timely: it takes port deltas and control messages, and at each
 //! round hands out the samples that were recorded.
 
-use super::message::PortDelta;
+mod awake;
+mod describe;
+
+use super::describe::Past;
+use super::message::{Cohort, PortDelta, Verdict};
+use super::meter::{Counts, Ledger, Meter};
+use super::place::Place;
 use super::record::Recorder;
 use super::tap::{Taps, Waiting};
-use super::views::Views;
+use super::views::{Gone, View, Views};
 use super::{TapId, ViewId, ViewSpec};
+use crate::heap::Heap;
 use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
 use crate::operators::{Changed, EvalError, Output, Twins};
+use crate::plan::Dialect;
+use crate::plan::notes::{Annotation, Annotations, Note};
 use crate::plan::physical::{StepId, StepOp};
-use std::collections::{BTreeMap, HashMap};
+use awake::Awake;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::metrics::Counter;
-use storage::model::{SHARDS, TimeMs};
-use storage::store::{FeedItem, Store};
+use storage::model::{Matcher, TimeMs};
+use storage::store::{FeedItem, Store, Tell};
 
 /// See the module.
 pub struct GatherHost {
-    worker: usize,
+    place: Place,
     store: Arc<Store>,
     views: Views,
     stage: Stage,
     /// By local step.
     ports: HashMap<StepId, Port>,
+    /// What came since the last round.
+    arrived: Vec<PortDelta>,
     /// Ports that something came for since the last round.
     touched: Vec<StepId>,
     states: BTreeMap<ViewId, State>,
     taps: HashMap<TapId, ViewId>,
+    awake: Awake,
+    /// Views with a consumer that wants to know what there is to remark.
+    noted: BTreeSet<ViewId>,
+    /// What there is to remark has changed somewhere since the last round.
+    renoted: bool,
+    /// What how many workers have come to in this tick.
+    verdicts: HashMap<Verdict, usize>,
     waiting: Waiting,
+    ledger: Arc<Ledger>,
+    meter: Meter,
     failures: Arc<Counter>,
     evaluations: Arc<Counter>,
 }
@@ -44,6 +65,8 @@ struct Port {
     touched: Vec<u32>,
     all: bool,
     errors: BTreeMap<u16, String>,
+    /// What local steps remark, by shard.
+    notes: BTreeMap<u16, Vec<(u64, Note)>>,
 }
 
 /// What a view has besides its steps.
@@ -52,96 +75,128 @@ struct State {
     recorder: Option<Recorder>,
     /// For answers that come straight out of a port: shards may hold rows with the same labels.
     twins: Option<Twins>,
+    past: Past,
+    counts: Arc<Counts>,
 }
 
 impl GatherHost {
-    /// The host of worker `worker` of `peers`.
+    /// The host of the worker at `place`.
     pub fn new(
-        worker: usize,
-        peers: usize,
+        place: Place,
         store: Arc<Store>,
         waiting: Waiting,
+        dialect: Dialect,
+        ledger: Arc<Ledger>,
         counters: [Arc<Counter>; 2],
     ) -> GatherHost {
         let [evaluations, failures] = counters;
         GatherHost {
-            worker,
+            place,
             store,
-            views: Views::new(worker, peers),
-            stage: Stage::default(),
+            views: Views::new(place, dialect),
+            stage: Stage::new(dialect),
             ports: HashMap::new(),
+            arrived: Vec::new(),
             touched: Vec::new(),
             states: BTreeMap::new(),
             taps: HashMap::new(),
+            awake: Awake::default(),
+            noted: BTreeSet::new(),
+            renoted: false,
+            verdicts: HashMap::new(),
             waiting,
+            meter: Meter::new(ledger.clone()),
+            ledger,
             failures,
             evaluations,
         }
     }
 
-    /// Installs a view.
-    pub fn install(&mut self, id: ViewId, spec: ViewSpec) {
-        let recorder = Recorder::new(&spec.name, &spec.kind);
-        if self.add_steps(id, spec) {
-            let twins = self.twins(id);
-            self.states.insert(id, State { taps: Taps::default(), recorder, twins });
-        }
-    }
-
-    /// Adds a view's steps; whether this worker owns it.
-    fn add_steps(&mut self, id: ViewId, spec: ViewSpec) -> bool {
-        let Ok(added) = self.views.install(id, spec) else { return false };
+    /// Makes a view come, in a cohort.
+    pub fn install(&mut self, id: ViewId, spec: ViewSpec, cohort: Cohort) {
+        let Ok(added) = self.views.install(id, spec, cohort) else { return };
         for step in added.gather {
             let Some(step_ref) = self.views.gather.step(step) else { continue };
-            self.stage.add(step_ref);
+            self.stage.put(step, step_ref);
             if let StepOp::Port(local) = step_ref.op {
-                self.ports.insert(local, Port::new(step));
+                self.ports.insert(local, Port::new(step, self.place.wide_shards()));
             }
         }
-        self.views.all.get(&id).is_some_and(|view| view.owner == self.worker)
+        added.gone.into_iter().for_each(|gone| self.forget(gone));
+        let Some(view) = self.views.all.get(&id).filter(|view| view.owner == self.place.index()) else {
+            return;
+        };
+        // One that stands goes on with what it has until what is coming begins.
+        self.states.entry(id).or_insert_with(|| State {
+            taps: Taps::default(),
+            recorder: Recorder::new(&view.spec.name, &view.spec.kind, Tell::Nobody),
+            twins: None,
+            past: Past::default(),
+            counts: self.ledger.open(id),
+        });
     }
 
-    /// A check for equal labels, for a view whose answer comes straight out of a port.
-    fn twins(&self, id: ViewId) -> Option<Twins> {
-        let root = self.views.all.get(&id).and_then(|view| self.views.gather.step(view.root));
-        root.is_some_and(|step| matches!(step.op, StepOp::Port(_))).then(Twins::default)
+    /// A cohort stands from now on; `None`: whatever is coming. Consumers of views that stood
+    /// before get a fresh snapshot. Returns the stale markers of series that are recorded no more.
+    pub fn begin(&mut self, cohort: Option<Cohort>, t: TimeMs) -> Vec<FeedItem> {
+        let mut ended = Vec::new();
+        for (id, gone) in self.views.begin(cohort) {
+            gone.into_iter().for_each(|gone| self.forget(gone));
+            let (Some(view), Some(state)) = (self.views.all.get(&id), self.states.get_mut(&id)) else {
+                continue;
+            };
+            let answer = self.views.gather.step(view.root);
+            let of_port = answer.is_some_and(|step| matches!(step.op, StepOp::Port(_)));
+            state.twins = of_port.then(Twins::default);
+            state.taps.restart();
+            state.past.restart();
+            ended.extend(state.record_as(&view.spec, t, &self.store));
+            self.awake.add(id, view);
+        }
+        ended
     }
 
-    /// Builds everything anew; see [`super::local::LocalHost::rebuild`]. Consumers get a fresh snapshot.
-    pub fn rebuild(&mut self) {
-        let (views, specs) = self.views.restart();
-        self.views = views;
-        self.stage = Stage::default();
-        self.ports.clear();
-        for (id, spec) in specs {
-            self.add_steps(id, spec);
-            let twins = self.twins(id);
-            if let Some(state) = self.states.get_mut(&id) {
-                state.taps.restart();
-                state.recorder.iter_mut().for_each(Recorder::restart);
-                state.twins = twins;
-            }
+    /// Builds the state of all views that read a selector anew; see [`super::local::LocalHost::renew`].
+    pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: Cohort) {
+        for (id, spec) in self.views.retire(selector) {
+            self.install(id, spec, cohort);
         }
     }
 
     /// Removes a view; returns the stale markers of its recorded series.
     pub fn remove(&mut self, id: ViewId, t: TimeMs) -> Vec<FeedItem> {
-        let Some((_, _, gone)) = self.views.remove(id) else { return Vec::new() };
-        for step in &gone {
-            self.stage.remove(*step);
+        self.views.remove(id).into_iter().for_each(|gone| self.forget(gone));
+        self.ledger.forget(id);
+        self.awake.remove(id);
+        self.noted.remove(&id);
+        let Some(state) = self.states.remove(&id) else { return Vec::new() };
+        for tap in state.taps.ids() {
+            self.taps.remove(&tap);
         }
-        self.ports.retain(|_, port| !gone.contains(&port.step));
-        self.taps.retain(|_, view| *view != id);
-        let recorder = self.states.remove(&id).and_then(|state| state.recorder);
-        recorder.map_or_else(Vec::new, |mut recorder| recorder.end(t, &self.store))
+        state.recorder.map_or_else(Vec::new, |mut recorder| recorder.end(t, &self.store))
+    }
+
+    /// Takes the steps away that nobody reads any more.
+    fn forget(&mut self, gone: Gone) {
+        for (id, step) in gone.gather {
+            self.stage.remove(id);
+            if let StepOp::Port(local) = step.op {
+                self.ports.remove(&local);
+            }
+        }
     }
 
     /// Attaches a consumer, if this worker owns the view.
     pub fn tap(&mut self, view: ViewId, tap: TapId) {
         let Some(state) = self.states.get_mut(&view) else { return };
-        if let Some(sink) = self.waiting.lock().remove(&tap) {
+        let sink = self.waiting.lock().remove(&tap);
+        if let Some(sink) = sink {
+            if sink.wants_notes() {
+                self.noted.insert(view);
+            }
             state.taps.add(tap, sink);
             self.taps.insert(tap, view);
+            self.awake.wake(view);
         }
     }
 
@@ -152,17 +207,37 @@ impl GatherHost {
         if let Some(state) = view.and_then(|view| self.states.get_mut(&view)) {
             state.taps.remove(tap);
         }
+        view.into_iter().for_each(|view| self.awake.wake(view));
     }
 
-    /// Takes what changed in a port.
+    /// Takes what changed in a port, or what a worker has come to.
     pub fn delta(&mut self, delta: PortDelta) {
+        for verdict in delta.verdicts.iter().cloned() {
+            *self.verdicts.entry(verdict).or_default() += 1;
+        }
+        self.arrived.push(delta);
+    }
+
+    fn apply(&mut self, delta: PortDelta) {
         let local = delta.port as StepId;
+        self.renoted |= delta.notes.is_some();
         if let Some(port) = self.ports.get_mut(&local) {
             if port.touched.is_empty() && !port.all {
                 self.touched.push(local);
             }
             port.apply(delta, self.stage.output_mut(port.step));
+            self.meter.step(port.step);
         }
+    }
+
+    /// What all workers have come to in this tick.
+    pub fn verdicts(&mut self) -> Vec<Verdict> {
+        let all = self.views.peers();
+        let agreed = |(verdict, workers): &(Verdict, usize)| match verdict {
+            Verdict::Ready(_) => *workers == all,
+            Verdict::Garbage(_) => true,
+        };
+        self.verdicts.drain().filter(agreed).map(|(verdict, _)| verdict).collect()
     }
 
     /// The last round of the tick at `t`.
@@ -173,32 +248,60 @@ impl GatherHost {
 
     /// Evaluates what is due in a round; returns recorded samples.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<FeedItem> {
+        self.meter.begin(t, self.views.local.len());
+        for delta in std::mem::take(&mut self.arrived) {
+            self.apply(delta);
+        }
         for local in std::mem::take(&mut self.touched) {
             let Some(port) = self.ports.get_mut(&local) else { continue };
             if port.publish(self.stage.output_mut(port.step)) {
                 self.stage.changed(port.step);
+                self.awake.changed(port.step);
             }
         }
-        let (mut steps, mut due) = (Bits::default(), Vec::new());
+        let (mut steps, mut views) = (Bits::default(), 0);
         for batch in self.views.due(t, round) {
             steps.extend(&batch.gather);
-            due.extend(&batch.views);
+            views += batch.own;
         }
+        // Those that nobody needs to look at are evaluated, too: their answer is what it was.
+        self.evaluations.add(views as u64);
         self.eval(&steps, t);
+        if std::mem::take(&mut self.renoted) {
+            self.noted.iter().for_each(|id| self.awake.wake(*id));
+        }
         let mut recorded = Vec::new();
-        for id in due {
-            let Some(state) = self.states.get_mut(&id) else { continue };
-            let Some(view) = self.views.all.get(&id) else { continue };
+        let looked_at = self.awake.take(&self.views, t, round);
+        for id in &looked_at {
+            let Some(state) = self.states.get_mut(id) else { continue };
+            let Some(view) = self.views.all.get(id) else { continue };
             let out = self.stage.output(view.root);
-            self.evaluations.inc();
-            match state.answer(t, out, &self.store) {
-                Ok(items) => recorded.extend(items),
+            let notes = match state.taps.want_notes() {
+                true => annotations(view, &self.stage, &self.ports),
+                false => Vec::new(),
+            };
+            match state.answer(t, out, notes, &self.store) {
+                Ok(items) => {
+                    state.past.answered(t, out.version);
+                    state.counts.answered(state.recorder.as_ref().map_or(0, Recorder::samples));
+                    recorded.extend(items);
+                }
                 Err(error) => {
                     self.failures.inc();
                     tracing::debug!(view = view.spec.name, %error, "evaluation failed");
+                    state.past.failed(t, error);
+                    state.counts.failed();
+                    self.awake.wake(*id);
                 }
             }
+            if let Some(at) = state.taps.next_progress() {
+                self.awake.call(*id, at);
+            }
+            self.meter.answer(*id);
         }
+        let own = looked_at.iter().filter(|id| self.states.contains_key(id));
+        let own = own.filter_map(|id| Some((*id, self.views.all.get(id)?.gather.as_slice())));
+        self.meter.book(t, &self.views.gather, own);
         recorded
     }
 }
@@ -209,19 +312,63 @@ impl GatherHost {
         let mut from = 0;
         self.stage.begin();
         while let Some(step) = self.stage.next(due, from) {
-            let version = self.stage.output(step).version;
+            let versions = |stage: &Stage| (stage.output(step).version, stage.output(step).notes.version());
+            let before = versions(&self.stage);
             self.stage.eval(step, t);
-            if self.stage.output(step).version != version {
+            let after = versions(&self.stage);
+            self.renoted |= after.1 != before.1;
+            if after.0 != before.0 {
                 self.stage.changed(step);
+                self.awake.changed(step);
             }
+            self.meter.step(step);
             from = step + 1;
         }
     }
 }
 
+/// What the steps of a view remark now: local ones through its ports, gather ones themselves.
+fn annotations(view: &View, stage: &Stage, ports: &HashMap<StepId, Port>) -> Vec<Annotation> {
+    let mut found = Annotations::default();
+    for port in view.ports.iter().filter_map(|port| ports.get(port)).filter(|port| !port.notes.is_empty()) {
+        for (step, note) in port.notes.values().flatten() {
+            let at = view.local.iter().position(|id| *id as u64 == *step);
+            if let Some(origin) = at.and_then(|at| view.origins.0.get(at)) {
+                found.add(note, origin);
+            }
+        }
+    }
+    for (id, origin) in view.gather.iter().zip(&view.origins.1) {
+        stage.output(*id).notes.iter().for_each(|note| found.add(note, origin));
+    }
+    found.into_list()
+}
+
 impl State {
+    /// Bytes that it keeps.
+    fn bytes(&self) -> usize {
+        let twins = self.twins.as_ref().map_or(0, Heap::heap);
+        size_of::<State>() + self.taps.bytes() + self.recorder.as_ref().map_or(0, Recorder::bytes) + twins
+    }
+
+    /// The answer is recorded as `spec` says from now on; returns the stale markers of what is recorded no more.
+    fn record_as(&mut self, spec: &ViewSpec, t: TimeMs, store: &Store) -> Vec<FeedItem> {
+        if self.recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
+            return Vec::new();
+        }
+        let next = Recorder::new(&spec.name, &spec.kind, Tell::Nobody);
+        let before = std::mem::replace(&mut self.recorder, next);
+        before.map_or_else(Vec::new, |mut recorder| recorder.end(t, store))
+    }
+
     /// Records the answer and tells the taps.
-    fn answer(&mut self, t: TimeMs, out: &Output, store: &Store) -> Result<Vec<FeedItem>, String> {
+    fn answer(
+        &mut self,
+        t: TimeMs,
+        out: &Output,
+        notes: Vec<Annotation>,
+        store: &Store,
+    ) -> Result<Vec<FeedItem>, String> {
         let mut result = out.error.clone().map_or(Ok(Vec::new()), Err);
         if let (Ok(_), Some(twins)) = (&result, self.twins.as_mut()) {
             twins.learn(out);
@@ -230,23 +377,30 @@ impl State {
         if let (Ok(_), Some(recorder)) = (&result, self.recorder.as_mut()) {
             result = recorder.record(t, out, store);
         }
-        self.taps.tell(t, out, result.as_ref().err());
+        self.taps.tell(t, out, notes, result.as_ref().err());
         result
     }
 }
 
 impl Port {
-    fn new(step: StepId) -> Port {
-        let rows = (0..SHARDS).map(|_| Vec::new()).collect();
-        Port { step, rows, touched: Vec::new(), all: false, errors: BTreeMap::new() }
+    fn new(step: StepId, shards: usize) -> Port {
+        let rows = (0..shards).map(|_| Vec::new()).collect();
+        Port { step, rows, touched: Vec::new(), all: false, errors: BTreeMap::new(), notes: BTreeMap::new() }
+    }
+
+    /// Bytes that it keeps beside its rows.
+    fn bytes(&self) -> usize {
+        let notes = self.notes.values().map(|notes| notes.capacity() * size_of::<(u64, Note)>());
+        self.rows.heap() + self.touched.heap() + self.errors.heap() + notes.sum::<usize>()
     }
 
     fn apply(&mut self, delta: PortDelta, out: &mut Output) {
         out.extra.resize_with(delta.lanes.len().saturating_sub(1).max(out.extra.len()), Vec::new);
         out.extra.iter_mut().for_each(|lane| lane.resize(out.values.len(), storage::model::value::ABSENT));
         let rows = &mut self.rows[usize::from(delta.shard)];
+        let mut drops = delta.drops.into_iter();
         for labels in delta.labels {
-            rows.push(out.add_row(labels) as u32);
+            rows.push(out.add_named((labels, drops.next().unwrap_or(false))) as u32);
             out.shards.push(delta.shard);
             out.sorted = false;
         }
@@ -257,6 +411,19 @@ impl Port {
                 to[row as usize] = from[i];
             }
             self.touched.push(row);
+        }
+        for (side, from) in
+            [(&mut out.histograms, delta.histograms), (&mut out.compensations, delta.compensations)]
+        {
+            if !from.is_empty() || !side.is_empty() {
+                let rows = delta.rows.iter().map(|row| rows[*row as usize] as usize);
+                let mut from = from.into_iter();
+                rows.for_each(|row| side.set(row, from.next().flatten()));
+            }
+        }
+        if let Some(notes) = delta.notes {
+            self.notes.insert(delta.shard, notes);
+            self.notes.retain(|_, notes| !notes.is_empty());
         }
         let before = self.errors.remove(&delta.shard);
         self.all |= before != delta.error;

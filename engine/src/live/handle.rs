@@ -1,33 +1,46 @@
 //! The handle of the running live runtime: installs and removes views, attaches consumers, ticks.
 //!
 //! Everything that changes what stands goes through one queue, which the next tick takes along as the
-//! control stream. Samples reach the worker that owns their shard in the order of their append sequence.
+//! control stream.
+//!
+//! In a cluster the handle of process 0 is such a handle; those of the others only keep their workers going, which
+//! hear of views and ticks from process 0.
 
+use super::dataflow::{self, ControlInput};
+use super::describe::{DescribeError, Description, Desk, Question, ViewReport};
 use super::driver::{self, Alarm};
 use super::gather::GatherHost;
-use super::local::{LocalHost, owner};
-use super::message::Control;
+use super::inlet::{Bell, Outlet, queues};
+use super::local::{Library, LocalHost, SLACK};
+use super::message::{Control, Verdict};
+use super::meter::{Ledger, Spent};
+use super::peers::{Built, Others, Peers, Word};
+use super::place::Place;
+use super::queue::Queue;
 use super::tap::Waiting;
-use super::views::Slots;
-use super::{LiveOptions, Sink, TapId, ViewId, ViewKind, ViewSpec, dataflow, time};
-use crate::limits::FEED_ITEMS;
+use super::views::reach_of;
+use super::{LiveOptions, Sink, TapId, ViewId, ViewSpec, time};
+use crate::limits::{PAST_THREADS, STOP_PATIENCE};
+use crate::plan::Dialect;
 use parking_lot::{Condvar, Mutex};
-use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::Thread;
+use std::time::Duration;
 use storage::clock::Clock;
 use storage::metrics::{Counter, Gauge, Metrics};
 use storage::model::TimeMs;
-use storage::store::{Feed, FeedItem, Store};
+use storage::store::Store;
+use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::worker::Worker;
 
 /// What a worker is told from outside.
 enum ToWorker {
-    Samples(FeedItem),
-    Tick(TimeMs, Vec<Control>),
+    /// Its number, and what it takes along.
+    Tick(u64, Vec<Control>),
     Stop,
 }
 
@@ -41,24 +54,29 @@ struct Inner {
     guards: Mutex<Option<WorkerGuards<()>>>,
     driver: Mutex<Option<std::thread::JoinHandle<()>>>,
     waiting: Waiting,
-    queue: Mutex<Vec<Control>>,
+    queue: Mutex<Queue>,
     next_id: AtomicU64,
-    slots: Mutex<HashMap<ViewId, Slots>>,
-    /// The distinct schedules of recorded views, with how many have them.
-    schedules: Mutex<BTreeMap<(i64, i64), usize>>,
-    /// Newest finished tick per worker.
-    finished: Mutex<Vec<TimeMs>>,
+    /// Number of the newest finished tick per worker.
+    finished: Mutex<Vec<u64>>,
     changed: Condvar,
     alarm: Arc<Alarm>,
-    /// Batches on their way to each worker.
-    queued: Vec<AtomicUsize>,
-    /// The next tick begins with a rebuild.
-    rebuild: AtomicBool,
+    /// Whom those ask who want a tick: the alarm, or process 0.
+    bell: Arc<dyn Bell>,
+    /// This process' number in its cluster, and how many there are.
+    process: (usize, usize),
+    /// Number and time of the latest tick.
+    latest: Mutex<(u64, TimeMs)>,
     rebuilds: Arc<Counter>,
     /// Number of views, ahead of the workers: counted before a view is installed, and until it is removed.
     standing: AtomicUsize,
     views: Arc<Gauge>,
+    desk: Desk,
+    ledger: Arc<Ledger>,
     ticks: Arc<Counter>,
+    /// How far back an instant selector looks, ms.
+    lookback: i64,
+    /// How far back any view so far has looked, ms.
+    reach: AtomicI64,
 }
 
 impl Live {
@@ -69,80 +87,145 @@ impl Live {
         options: LiveOptions,
         metrics: &Metrics,
     ) -> Result<Live, String> {
-        let live = Live::manual(store, &options, metrics)?;
-        let handle = driver::spawn(live.clone(), live.0.alarm.clone(), clock, options, metrics)?;
-        *live.0.driver.lock() = Some(handle);
-        Ok(live)
+        Live::manual(store, &options, metrics)?.drive(clock, options, metrics)
+    }
+
+    /// As one process of a cluster. Only process 0 has views and ticks.
+    pub fn join(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        options: LiveOptions,
+        metrics: &Metrics,
+        peers: Peers,
+    ) -> Result<Live, String> {
+        let live = Live::manual_joined(store, &options, metrics, peers)?;
+        if live.0.process.0 == 0 { live.drive(clock, options, metrics) } else { Ok(live) }
+    }
+
+    fn drive(self, clock: Arc<dyn Clock>, options: LiveOptions, metrics: &Metrics) -> Result<Live, String> {
+        let handle = driver::spawn(self.clone(), self.0.alarm.clone(), clock, options, metrics)?;
+        *self.0.driver.lock() = Some(handle);
+        Ok(self)
     }
 
     /// Starts the workers only: the caller ticks.
     pub fn manual(store: Arc<Store>, options: &LiveOptions, metrics: &Metrics) -> Result<Live, String> {
+        Live::build(store, options, metrics, None)
+    }
+
+    /// As [`Live::join`]; process 0's caller ticks.
+    pub fn manual_joined(
+        store: Arc<Store>,
+        options: &LiveOptions,
+        metrics: &Metrics,
+        peers: Peers,
+    ) -> Result<Live, String> {
+        Live::build(store, options, metrics, Some(peers))
+    }
+
+    fn build(
+        store: Arc<Store>,
+        options: &LiveOptions,
+        metrics: &Metrics,
+        peers: Option<Peers>,
+    ) -> Result<Live, String> {
         let count = options.workers.clamp(1, usize::from(storage::model::SHARDS));
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| channel()).unzip();
+        let alarm = Arc::new(Alarm::default());
+        let process = peers.as_ref().map_or((0, 1), |peers| (peers.process, peers.processes()));
+        let bell: Arc<dyn Bell> = match &peers {
+            Some(peers) if process.0 > 0 => Arc::new(Far::new(peers.others.clone())),
+            _ => alarm.clone(),
+        };
+        let (inlet, outlets) = queues(count, &bell);
         let inner = Arc::new(Inner {
             workers: senders,
             threads: Mutex::new(Vec::new()),
             guards: Mutex::new(None),
             driver: Mutex::new(None),
             waiting: Waiting::default(),
-            queue: Mutex::new(Vec::new()),
+            queue: Mutex::default(),
             next_id: AtomicU64::new(1),
-            slots: Mutex::new(HashMap::new()),
-            schedules: Mutex::new(BTreeMap::new()),
-            finished: Mutex::new(vec![TimeMs::MIN; count]),
+            finished: Mutex::new(vec![0; count]),
             changed: Condvar::new(),
-            alarm: Arc::new(Alarm::default()),
-            queued: (0..count).map(|_| AtomicUsize::new(0)).collect(),
-            rebuild: AtomicBool::new(false),
+            alarm,
+            bell,
+            process,
+            latest: Mutex::new((0, TimeMs::MIN)),
             rebuilds: metrics.counter(
                 "perennial_rebuilds_total",
-                "Times the state of all views was built anew from the store.",
+                "Times the state of the views of a selector, or of all, was built anew from the store.",
                 &[],
             ),
             standing: AtomicUsize::new(0),
             views: metrics.gauge("perennial_views", "Plans that stand.", &[]),
+            desk: Desk::default(),
+            lookback: options.lookback,
+            reach: AtomicI64::new(0),
+            ledger: Arc::default(),
             ticks: metrics.counter("perennial_ticks_total", "Ticks of the live runtime.", &[]),
         });
-        let guards = start_workers(&inner, receivers, store.clone(), options.lookback, metrics, count)?;
+        let built = match peers {
+            Some(peers) => peers.build(count)?,
+            None => timely::CommunicationConfig::Process(count).try_build()?,
+        };
+        let ends = receivers.into_iter().zip(outlets).collect();
+        let meaning = (options.lookback, options.dialect);
+        let guards = start_workers(&inner, built, ends, store.clone(), meaning, metrics)?;
         *inner.threads.lock() = guards.guards().iter().map(|g| g.thread().clone()).collect();
         *inner.guards.lock() = Some(guards);
-        store.set_feed(Arc::new(Inlet(inner.clone())));
+        store.set_feed(Arc::new(inlet));
         Ok(Live(inner))
     }
 
-    /// Installs a view; it is full and current from the next tick on.
+    /// Installs a view; it is full and current from the tick on at which it begins.
     /// Fails if the plan cannot stand (a matrix, a string).
     pub fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        super::check(&view)?;
-        let id = ViewId(self.0.next_id.fetch_add(1, Relaxed));
-        let slots = match view.kind {
-            ViewKind::Continuous => Slots::Always,
-            ViewKind::Recorded { interval, offset, .. } => Slots::Every(interval.max(1), offset),
-        };
-        self.0.slots.lock().insert(id, slots);
-        if let Slots::Every(interval, offset) = slots {
-            *self.0.schedules.lock().entry((interval, offset)).or_insert(0) += 1;
+        if self.0.process.0 > 0 {
+            return Err("in a cluster only process 0 keeps views: ask there".to_owned());
         }
+        super::check(&view)?;
+        self.0.reach.fetch_max(reach_of(&view, self.0.lookback), Relaxed);
+        let id = ViewId(self.0.next_id.fetch_add(1, Relaxed));
         self.0.standing.fetch_add(1, SeqCst);
         self.0.views.add(1.0);
-        self.enqueue(Control::Install(id, view));
+        self.0.queue.lock().install(id, view);
+        self.0.alarm.ring();
         Ok(id)
+    }
+
+    /// Asks another question under the id of a view. What it answers now stands until the past of the new question has been
+    /// read; then consumers get a fresh snapshot. Its series go on, if they are the same ones at the same slots.
+    pub fn change(&self, id: ViewId, view: ViewSpec) -> Result<(), String> {
+        super::check(&view)?;
+        self.0.reach.fetch_max(reach_of(&view, self.0.lookback), Relaxed);
+        let mut queue = self.0.queue.lock();
+        if !queue.has(id) {
+            return Err("there is no such view".to_owned());
+        }
+        queue.install(id, view);
+        drop(queue);
+        self.0.alarm.ring();
+        Ok(())
+    }
+
+    /// What is installed, changed and removed until [`Live::release`] happens at one tick, and begins at one.
+    pub fn hold(&self) {
+        self.0.queue.lock().hold();
+    }
+
+    /// See [`Live::hold`].
+    pub fn release(&self) {
+        self.0.queue.lock().release();
+        self.0.alarm.ring();
     }
 
     /// Removes a view and its taps. A recorded view's series end with stale markers.
     pub fn remove(&self, view: ViewId) {
-        let slots = self.0.slots.lock().remove(&view);
-        if let Some(Slots::Every(interval, offset)) = slots {
-            let mut schedules = self.0.schedules.lock();
-            if let Some(views) = schedules.get_mut(&(interval, offset)) {
-                *views -= 1;
-            }
-            schedules.retain(|_, views| *views > 0);
-        }
-        if slots.is_some() {
+        if self.0.queue.lock().remove(view) {
             self.0.standing.fetch_sub(1, SeqCst);
             self.0.views.add(-1.0);
-            self.enqueue(Control::Remove(view));
+            self.0.alarm.ring();
         }
     }
 
@@ -154,20 +237,79 @@ impl Live {
         id
     }
 
+    /// How far before a tick any view may look, ms: what is stored about earlier times moves none of them.
+    pub fn reach(&self) -> i64 {
+        self.0.reach.load(Relaxed)
+    }
+
     /// Detaches a consumer.
     pub fn untap(&self, tap: TapId) {
         self.enqueue(Control::Untap(tap));
     }
 
     fn enqueue(&self, control: Control) {
-        self.0.queue.lock().push(control);
-        self.0.alarm.ring();
+        self.0.enqueue(control);
     }
 
-    /// Makes the next tick build the state of all views anew from the store.
+    /// What the first `limit` views from `from` on say of themselves at the end of the next tick, which this makes
+    /// come soon. Blocks: for its turn and for the answer, `patience` each.
+    pub fn describe(
+        &self,
+        from: ViewId,
+        limit: usize,
+        patience: Duration,
+    ) -> Result<Description, DescribeError> {
+        if self.0.standing.load(SeqCst) == 0 {
+            return Ok(Description::default());
+        }
+        self.ask(Question { id: 0, from, limit, rows: false }, patience)
+    }
+
+    /// What one view says of itself, and its rows; `None`: there is no such view. As [`Live::describe`] otherwise.
+    pub fn read(&self, view: ViewId, patience: Duration) -> Result<Option<ViewReport>, DescribeError> {
+        if self.0.standing.load(SeqCst) == 0 {
+            return Ok(None);
+        }
+        let found = self.ask(Question { id: 0, from: view, limit: 1, rows: true }, patience)?;
+        Ok(found.views.into_iter().find(|report| report.id == view))
+    }
+
+    fn ask(&self, question: Question, patience: Duration) -> Result<Description, DescribeError> {
+        let id = self.0.next_id.fetch_add(1, Relaxed);
+        // Both hosts of each worker answer.
+        let expected = 2 * self.0.workers.len();
+        let send = || self.enqueue(Control::Describe(Question { id, ..question }));
+        let mut found = self.0.desk.ask(id, expected, patience, send).map(Description::of)?;
+        for view in &mut found.views {
+            if let Some(work) = &mut view.work {
+                work.spent = self.0.ledger.spent(view.id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What the evaluations of a view took; `None`: there is no such view.
+    pub fn spent(&self, view: ViewId) -> Option<Spent> {
+        self.0.ledger.spent(view)
+    }
+
+    /// How many control messages wait for a tick.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.0.queue.lock().len()
+    }
+
+    /// Makes the next tick have the state of all views built anew from the store.
     pub fn rebuild(&self) {
-        self.0.rebuild.store(true, SeqCst);
-        self.0.alarm.ring();
+        self.0.bell.lost();
+    }
+
+    /// Process 0: another process of the cluster has something to say.
+    pub fn hear(&self, word: Word) {
+        match word {
+            Word::Arrived => self.0.bell.arrived(),
+            Word::Lost => self.0.bell.lost(),
+        }
     }
 
     /// Whether there is nothing to keep current: no view, and no word of one.
@@ -177,78 +319,151 @@ impl Live {
 
     /// The distinct schedules of all views.
     pub fn schedules(&self) -> Vec<(i64, i64)> {
-        self.0.schedules.lock().keys().copied().collect()
+        self.0.queue.lock().schedules()
     }
 
-    /// Runs the tick at `t` and waits until all workers have finished it. Ticks must ascend.
+    /// Runs the tick at `t` and waits until all workers have finished it. Whatever is installed stands at this tick,
+    /// which waits until its past has been read. One tick at a time.
     pub fn tick(&self, t: TimeMs) {
-        let mut control = std::mem::take(&mut *self.0.queue.lock());
-        if self.0.rebuild.swap(false, SeqCst) {
+        self.run(t, true);
+    }
+
+    /// The same, with what stands by now: what is installed joins a later tick, when its past has been read.
+    pub fn tick_as_is(&self, t: TimeMs) {
+        self.run(t, false);
+    }
+
+    fn run(&self, t: TimeMs, wait: bool) {
+        let (number, before) = {
+            let mut latest = self.0.latest.lock();
+            let before = latest.1;
+            *latest = (latest.0 + 1, t);
+            (latest.0, before)
+        };
+        // Rings have let go of what an earlier time looks back on.
+        let back = before.saturating_sub(t) > SLACK;
+        if self.0.alarm.take_lost() || back {
             self.0.rebuilds.inc();
-            control.insert(0, Control::Rebuild);
+            self.0.queue.lock().renew(None);
+        }
+        let (mut control, more) = self.0.queue.lock().take(wait);
+        if more {
+            self.0.alarm.ring();
         }
         control.push(Control::Tick(t));
         self.0.ticks.inc();
-        for (i, worker) in self.0.workers.iter().enumerate() {
-            let messages = if i == 0 { std::mem::take(&mut control) } else { Vec::new() };
-            // A worker that is gone has aborted the process or was told to stop.
-            let _ = worker.send(ToWorker::Tick(t, messages));
-        }
-        self.0.threads.lock().iter().for_each(Thread::unpark);
+        // Worker 0 tells the others. One that is gone has aborted the process or was told to stop.
+        let _ = self.0.workers[0].send(ToWorker::Tick(number, control));
+        self.0.threads.lock().iter().take(1).for_each(Thread::unpark);
         let mut finished = self.0.finished.lock();
-        while finished.iter().any(|f| *f < t) {
+        while finished.iter().any(|f| *f < number) {
             self.0.changed.wait(&mut finished);
+        }
+    }
+
+    /// Finishes the running tick; there will be no other.
+    pub fn end_ticks(&self) {
+        self.0.alarm.stop();
+        self.0.desk.close();
+        if let Some(driver) = self.0.driver.lock().take() {
+            drop(driver.join());
         }
     }
 
     /// Finishes the running tick and stops the workers.
     pub fn stop(&self) {
-        self.0.alarm.stop();
-        if let Some(driver) = self.0.driver.lock().take() {
-            drop(driver.join());
-        }
+        self.end_ticks();
         for worker in &self.0.workers {
             let _ = worker.send(ToWorker::Stop);
         }
         self.0.threads.lock().iter().for_each(Thread::unpark);
-        drop(self.0.guards.lock().take());
-        self.0.finished.lock().iter_mut().for_each(|f| *f = TimeMs::MAX);
+        self.join_workers();
+        self.0.finished.lock().iter_mut().for_each(|f| *f = u64::MAX);
         self.0.changed.notify_all();
     }
 }
 
-/// The store's end of the sample queues.
-struct Inlet(Arc<Inner>);
+impl Inner {
+    fn enqueue(&self, control: Control) {
+        self.queue.lock().push(control);
+        self.alarm.ring();
+    }
 
-impl Feed for Inlet {
-    fn push(&self, item: FeedItem) {
-        // Without views nobody reads it; a view that comes later is filled from the store, where it is already.
-        if self.0.standing.load(SeqCst) == 0 {
-            return;
+    /// Does what all workers have come to.
+    fn follow(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::Ready(cohort) => {
+                if !self.queue.lock().ready(cohort) {
+                    return;
+                }
+            }
+            Verdict::Garbage(selector) => {
+                self.rebuilds.inc();
+                self.queue.lock().renew(Some(selector));
+            }
         }
-        let worker = owner(item.shard, self.0.workers.len());
-        if self.0.queued[worker].fetch_add(1, Relaxed) < FEED_ITEMS {
-            let _ = self.0.workers[worker].send(ToWorker::Samples(item));
-        } else {
-            // The queue is bounded and the caller must not wait: what is not queued is read from the store.
-            self.0.queued[worker].fetch_sub(1, Relaxed);
-            self.0.rebuild.store(true, SeqCst);
-        }
-        self.0.alarm.ring();
+        self.alarm.ring();
     }
 }
 
-type Receivers = Arc<Mutex<Vec<Option<Receiver<ToWorker>>>>>;
+impl Live {
+    /// Waits for the workers to end. In a cluster they end together: one that hangs elsewhere must not keep us.
+    fn join_workers(&self) {
+        let Some(guards) = self.0.guards.lock().take() else { return };
+        if self.0.process.1 == 1 {
+            return drop(guards);
+        }
+        let (ended, end) = channel();
+        std::thread::spawn(move || {
+            drop(guards);
+            let _ = ended.send(());
+        });
+        if end.recv_timeout(STOP_PATIENCE).is_err() {
+            tracing::warn!("other processes of the cluster have not stopped; this one does");
+        }
+    }
+}
+
+/// The way to process 0 from another process.
+struct Far {
+    /// Set by the first arrival since the last tick; spares the others the way.
+    rung: AtomicBool,
+    others: Arc<dyn Others>,
+}
+
+impl Far {
+    fn new(others: Arc<dyn Others>) -> Far {
+        Far { rung: AtomicBool::new(false), others }
+    }
+}
+
+impl Bell for Far {
+    fn arrived(&self) {
+        if !self.rung.swap(true, SeqCst) {
+            self.others.tell(Word::Arrived);
+        }
+    }
+    fn lost(&self) {
+        self.others.tell(Word::Lost);
+    }
+    fn taken(&self) {
+        self.rung.store(false, SeqCst);
+    }
+}
+
+/// What reaches a worker from outside: commands, and samples.
+type Ends = (Receiver<ToWorker>, Outlet);
 
 fn start_workers(
     inner: &Arc<Inner>,
-    receivers: Vec<Receiver<ToWorker>>,
+    (builders, others): Built,
+    ends: Vec<Ends>,
     store: Arc<Store>,
-    lookback: i64,
+    (lookback, dialect): (i64, Dialect),
     metrics: &Metrics,
-    count: usize,
 ) -> Result<WorkerGuards<()>, String> {
-    let receivers: Receivers = Arc::new(Mutex::new(receivers.into_iter().map(Some).collect()));
+    let threads = ends.len();
+    let ends: Mutex<Vec<Option<Ends>>> = Mutex::new(ends.into_iter().map(Some).collect());
     let local_counters = [
         metrics.counter(
             "perennial_tick_rows_touched_total",
@@ -266,52 +481,56 @@ fn start_workers(
         metrics.counter("perennial_view_evaluation_failures_total", "Evaluations of views that failed.", &[]),
     ];
     let inner = inner.clone();
-    timely::execute(timely::Config::process(count), move |worker| {
+    let bell = inner.bell.clone();
+    let library = Library::new(store.clone(), PAST_THREADS, Arc::new(move || bell.arrived()));
+    timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
         let _fail_stop = FailStop;
-        let index = worker.index();
-        let Some(receiver) = receivers.lock()[index].take() else { return };
-        let local = LocalHost::new(index, count, store.clone(), lookback, local_counters.clone());
-        let gather = GatherHost::new(index, count, store.clone(), inner.waiting.clone(), counters.clone());
-        let inputs = dataflow::build(worker, local, gather, reports(&inner, index));
-        work(worker, inputs, &receiver, &inner.queued[index]);
+        let (process, processes) = inner.process;
+        let place = Place { process, processes, thread: worker.index() % threads, threads };
+        let Some((receiver, outlet)) = ends.lock()[place.thread].take() else { return };
+        let past = (store.clone(), library.clone());
+        let local =
+            LocalHost::new(place, past, (lookback, dialect), inner.ledger.clone(), local_counters.clone());
+        let waiting = inner.waiting.clone();
+        let gather =
+            GatherHost::new(place, store.clone(), waiting, dialect, inner.ledger.clone(), counters.clone());
+        let reports = reports(&inner, place.thread);
+        let control = dataflow::build(worker, threads, (local, outlet), gather, reports);
+        work(worker, control, &receiver);
     })
 }
 
 fn reports(inner: &Arc<Inner>, index: usize) -> dataflow::Reports {
-    let (finished, garbage) = (Arc::downgrade(inner), Arc::downgrade(inner));
+    let weak = || Arc::downgrade(inner);
+    let (finished, verdicts, desk) = (weak(), weak(), weak());
     dataflow::Reports {
-        done: Box::new(move |t| {
+        done: Box::new(move |number| {
             let Some(inner) = finished.upgrade() else { return };
-            inner.finished.lock()[index] = t;
+            inner.finished.lock()[index] = number;
             inner.changed.notify_all();
         }),
-        garbage: Box::new(move || {
-            if let Some(inner) = garbage.upgrade() {
-                inner.rebuild.store(true, SeqCst);
+        verdict: Box::new(move |verdict| {
+            if let Some(inner) = verdicts.upgrade() {
+                inner.follow(verdict);
+            }
+        }),
+        described: Rc::new(move |question, part| {
+            if let Some(inner) = desk.upgrade() {
+                inner.desk.hand_in(question, part);
             }
         }),
     }
 }
 
-/// Feeds a worker's dataflow until it is told to stop. Samples belong to the tick that follows them.
-fn work(
-    worker: &mut Worker,
-    mut inputs: dataflow::Inputs,
-    receiver: &Receiver<ToWorker>,
-    queued: &AtomicUsize,
-) {
-    let mut samples = Vec::new();
+/// Keeps a worker going until it is told to stop. `control`: it is the one that feeds the control stream.
+fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Receiver<ToWorker>) {
     loop {
         match receiver.try_recv() {
-            Ok(ToWorker::Samples(item)) => samples.push(item),
-            Ok(ToWorker::Tick(t, control)) => {
-                inputs.samples.advance_to(time::at(t, 0));
-                inputs.control.advance_to(time::at(t, 0));
-                queued.fetch_sub(samples.len(), Relaxed);
-                samples.drain(..).for_each(|item| inputs.samples.send(item));
-                control.into_iter().for_each(|message| inputs.control.send(message));
-                inputs.samples.advance_to(time::at(t + 1, 0));
-                inputs.control.advance_to(time::at(t + 1, 0));
+            Ok(ToWorker::Tick(number, messages)) => {
+                let Some(control) = control.as_mut() else { continue };
+                control.advance_to(time::at(number, 0));
+                messages.into_iter().for_each(|message| control.send(message));
+                control.advance_to(time::at(number + 1, 0));
                 worker.step();
             }
             Ok(ToWorker::Stop) | Err(TryRecvError::Disconnected) => return,

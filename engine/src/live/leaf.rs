@@ -1,16 +1,31 @@
 //! A leaf at work in the live runtime: from a ring to rows, block by block.
 //!
 //! A block is looked at again only when samples came or when its answer falls due: a sample leaves the
-//! window, a value grows stale, an offset sample comes into view, or `rate` begins to move with time.
+//! window, a value grows stale, an offset sample comes into view, or `rate` begins to move with time. Few columns of
+//! a block may fall due before the rest: then only they are looked at. The leaf keeps what it has to look at and asks for
+//! alarms ([`LeafState::alarms`]); it is not asked in between. How blocks are evaluated is in [`blocks`], what becomes of one
+//! column in [`values`].
 
-use super::ring::{Block, Column, Ring};
-use crate::functions::rate::extrapolated_valid_until;
-use crate::functions::{Kernel, Moves, Window, WindowKernel};
+mod blocks;
+mod irregular;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use super::grid::make_room;
+use super::ring::{Block, Ring};
+use super::said::Said;
+use crate::functions::Function;
+use crate::functions::panes::Panes;
+use crate::functions::rate::Standing;
+use crate::heap::Heap;
 use crate::operators::{Changed, EvalError, Output, Twins};
+use crate::plan::Dialect;
 use crate::plan::physical::{Leaf, Source};
-use crate::query::shard::leaf_labels;
+use crate::query::leaf::{keeps_name, leaf_labels};
+use irregular::Irregular;
+use std::collections::BTreeMap;
 use storage::model::TimeMs;
-use storage::model::value::{ABSENT, is_absent, is_sample, is_stale};
 
 /// State of one leaf in one shard.
 pub struct LeafState {
@@ -21,18 +36,75 @@ pub struct LeafState {
     /// Index of its ring in the shard.
     pub ring: usize,
     lookback: i64,
+    reads_starts: bool,
+    /// Labels, not names, tell what is a counter.
+    typed: bool,
+    dialect: Dialect,
     blocks: Vec<Seen>,
+    /// Columns that fall due before the rest of their block, by block.
+    early: BTreeMap<u32, Vec<Early>>,
+    /// Columns that move along a line, by block.
+    lines: BTreeMap<u32, Lines>,
+    /// Long windows with gaps or resets, by block and column.
+    irregular: BTreeMap<(u32, u32), Irregular>,
+    /// What long windows are summed up in, by block.
+    panes: BTreeMap<u32, Box<dyn Panes>>,
+    /// Blocks to look at.
+    dirty: Vec<u32>,
+    /// Alarms to be set: until when an answer holds, of which block.
+    pub alarms: Vec<(TimeMs, u32)>,
     params: Vec<f64>,
+    /// Why the function refuses these parameters.
+    refused: Option<String>,
+    /// Something was asked of a function that refuses its parameters.
+    asked: bool,
+    /// The latest evaluation, and the rows that it and others at the same time looked at.
+    looked: (TimeMs, usize),
+    said: Said,
     twins: Twins,
+    /// Of the columns of one block: most have the same.
+    standing: Option<Standing>,
+    /// For use during an evaluation.
     ts: Vec<TimeMs>,
     vs: Vec<f64>,
+    swept: Vec<f64>,
+    rising: Vec<Line>,
 }
 
-/// What was seen of a block, and until when the answer holds.
+/// Until when the answer of a block holds.
 #[derive(Copy, Clone)]
 struct Seen {
-    version: u64,
-    valid_until: TimeMs,
+    /// Without its early columns; `TimeMs::MIN`: it has new samples, and is among the dirty ones.
+    holds: TimeMs,
+    /// For when the earliest alarm is set.
+    alarm: TimeMs,
+}
+
+impl Seen {
+    const NEW: Seen = Seen { holds: TimeMs::MIN, alarm: TimeMs::MAX };
+}
+
+/// A column of which the answer holds only until then.
+#[derive(Copy, Clone)]
+struct Early {
+    column: u32,
+    holds: TimeMs,
+}
+
+/// Columns of a block that move along a line while no sample comes or goes.
+struct Lines {
+    /// Where the lines begin.
+    from: TimeMs,
+    /// What is shown is of this time.
+    shown: TimeMs,
+    of: Vec<Line>,
+}
+
+/// The line of a column: its value, and how much it rises per second.
+struct Line {
+    column: u32,
+    value: f64,
+    slope: f64,
 }
 
 /// The part of a block that a leaf looks at.
@@ -40,6 +112,10 @@ struct Seen {
 struct View {
     lo: usize,
     hi: usize,
+    /// No earlier sample is looked at, nor one at this time.
+    after: TimeMs,
+    /// No later sample is looked at.
+    until: TimeMs,
     start: TimeMs,
     end: TimeMs,
     t: TimeMs,
@@ -47,58 +123,187 @@ struct View {
 
 impl LeafState {
     /// A leaf over ring number `ring`.
-    pub fn new(source: Source, leaf: Leaf, ring: usize, lookback: i64) -> LeafState {
+    pub fn new(source: Source, leaf: Leaf, ring: usize, (lookback, dialect): (i64, Dialect)) -> LeafState {
         LeafState {
+            reads_starts: dialect.start_timestamps && leaf.reads_starts(),
+            typed: dialect.type_and_unit_labels,
+            dialect,
             source,
             leaf,
             ring,
             lookback,
             blocks: Vec::new(),
+            early: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            irregular: BTreeMap::new(),
+            panes: BTreeMap::new(),
+            dirty: Vec::new(),
+            alarms: Vec::new(),
             params: Vec::new(),
+            refused: None,
+            asked: false,
+            looked: (TimeMs::MIN, 0),
+            said: Said::default(),
             twins: Twins::default(),
+            standing: None,
             ts: Vec::new(),
             vs: Vec::new(),
+            swept: Vec::new(),
+            rising: Vec::new(),
         }
     }
 
     /// Forgets what was seen: the ring was filled anew.
     pub fn reset(&mut self) {
         self.blocks.clear();
+        self.early.clear();
+        self.lines.clear();
+        self.irregular.clear();
+        self.panes.clear();
+        self.dirty.clear();
+    }
+
+    /// A block has new samples.
+    pub fn disturb(&mut self, block: u32) {
+        // A block that is not known yet is found at the next evaluation.
+        let Some(seen) = self.blocks.get_mut(block as usize) else { return };
+        if std::mem::replace(&mut seen.holds, TimeMs::MIN) != TimeMs::MIN {
+            self.dirty.push(block);
+        }
+    }
+
+    /// An alarm set for `until` has rung at `t`; whether there is something to look at.
+    pub fn rung(&mut self, block: u32, until: TimeMs, t: TimeMs) -> bool {
+        let Some(seen) = self.blocks.get_mut(block as usize).filter(|seen| seen.alarm == until) else {
+            return false;
+        };
+        seen.alarm = TimeMs::MAX;
+        if seen.holds == TimeMs::MIN {
+            return false;
+        }
+        if self.holds(block) < t {
+            self.dirty.push(block);
+            return true;
+        }
+        self.set_alarm(block);
+        false
+    }
+
+    /// Until when the answer of a block holds, all of its columns included.
+    fn holds(&self, block: u32) -> TimeMs {
+        let early = self.early.get(&block).into_iter().flatten().map(|early| early.holds);
+        let lines = self.lines.get(&block).map(|lines| lines.shown);
+        early.chain(lines).fold(self.blocks[block as usize].holds, TimeMs::min)
+    }
+
+    /// Bytes that it keeps beside its rows and its ring.
+    pub fn bytes(&self) -> usize {
+        let early: usize = self.early.values().map(|early| early.capacity() * size_of::<Early>()).sum();
+        let lines: usize = self.lines.values().map(|lines| lines.of.capacity() * size_of::<Line>()).sum();
+        let panes: usize = self.panes.values().map(|panes| panes.bytes()).sum();
+        let irregular = self.irregular.len() * size_of::<((u32, u32), Irregular)>();
+        let falls: usize = self.irregular.values().map(Irregular::bytes).sum();
+        let scratch = self.ts.heap() + self.vs.heap() + self.swept.heap() + self.params.heap();
+        self.blocks.capacity() * size_of::<Seen>()
+            + early
+            + lines
+            + irregular
+            + falls
+            + panes
+            + scratch
+            + self.alarms.heap()
+            + self.said.bytes()
+            + self.twins.heap()
+            + size_of::<LeafState>()
+    }
+
+    /// Whether its rows lose the names of their series here: then it wants the ring's bare labels.
+    pub fn strips_names(&self) -> bool {
+        !keeps_name(&self.leaf) && !self.dialect.delayed_names
+    }
+
+    /// Asks for an alarm unless one is set that rings early enough.
+    fn set_alarm(&mut self, block: u32) {
+        let holds = self.holds(block);
+        let seen = &mut self.blocks[block as usize];
+        if holds < seen.alarm {
+            seen.alarm = holds;
+            self.alarms.push((holds, block));
+        }
+    }
+
+    /// How many rows were looked at in the latest tick in which there was something to look at, if that was not before
+    /// `since`.
+    pub fn touched(&self, since: TimeMs) -> usize {
+        if self.looked.0 < since { 0 } else { self.looked.1 }
+    }
+
+    fn function(&self) -> Option<&'static Function> {
+        if let Leaf::Window(function, _) = &self.leaf { Some(function.0) } else { None }
     }
 
     /// Brings `out` up to `t`. Returns how many rows were looked at.
     pub fn eval(&mut self, ring: &Ring, t: TimeMs, params: Vec<f64>, out: &mut Output) -> usize {
         let mut touched = Vec::new();
+        let more = ring.labels.len().saturating_sub(out.labels.len());
+        make_room(&mut out.labels, more);
+        make_room(&mut out.values, more);
         for row in out.labels.len()..ring.labels.len() {
-            out.add_row(leaf_labels(&self.leaf, &ring.labels[row]));
+            match self.strips_names() {
+                true => drop(out.add_row(ring.bare[row].clone())),
+                false => drop(out.add_named(leaf_labels(&self.leaf, &ring.labels[row], self.dialect))),
+            }
             out.sorted = false;
         }
-        if params != self.params {
-            self.params = params;
-            self.blocks.clear();
+        self.said.learn(&self.leaf, &ring.labels, self.typed);
+        self.learn_params(params);
+        self.asked = false;
+        for block in self.blocks.len()..ring.blocks.len() {
+            self.blocks.push(Seen::NEW);
+            self.dirty.push(block as u32);
         }
-        self.blocks.resize(ring.blocks.len(), Seen { version: 0, valid_until: TimeMs::MIN });
-        let mut rows = 0;
-        for (number, block) in ring.blocks.iter().enumerate() {
-            let seen = self.blocks[number];
-            if seen.version == block.version && t <= seen.valid_until {
-                continue;
-            }
-            rows += block.columns.len();
-            let valid_until = self.block(block, t, out, &mut touched);
-            self.blocks[number] = Seen { version: block.version, valid_until };
+        let (mut rows, mut dirty) = (0, std::mem::take(&mut self.dirty));
+        for number in dirty.drain(..) {
+            let block = &ring.blocks[number as usize];
+            rows += match self.blocks[number as usize].holds < t {
+                true => self.block(number, block, t, ring, out, &mut touched),
+                false => {
+                    self.early(number, block, t, ring, out, &mut touched)
+                        + self.glide(number, block, t, out, &mut touched)
+                }
+            };
+            self.set_alarm(number);
         }
-        self.settle(out, touched);
+        self.dirty = dirty;
+        self.settle(ring, out, touched);
+        let before = if self.looked.0 == t { self.looked.1 } else { 0 };
+        self.looked = (t, before + rows);
         rows
     }
 
+    /// Takes parameters; if they are others than before, everything is to be looked at again.
+    fn learn_params(&mut self, params: Vec<f64>) {
+        let same = params.len() == self.params.len()
+            && params.iter().zip(&self.params).all(|(a, b)| a.to_bits() == b.to_bits());
+        if !same || self.blocks.is_empty() {
+            let check = self.function().and_then(|function| function.check);
+            self.refused = check.and_then(|check| check(&params).err());
+            self.params = params;
+            self.reset();
+        }
+    }
+
     /// Notes what changed, and checks that dropping names left no two rows with the same labels.
-    fn settle(&mut self, out: &mut Output, touched: Vec<u32>) {
+    fn settle(&mut self, ring: &Ring, out: &mut Output, touched: Vec<u32>) {
         let before = out.error.take();
-        if self.leaf != Leaf::Value {
+        if ring.has_doubles && !matches!(self.leaf, Leaf::Value | Leaf::Present(_) | Leaf::Info) {
             self.twins.learn(out);
             out.error = self.twins.check(out).err().map(|EvalError(e)| e);
         }
+        if self.asked {
+            out.error.clone_from(&self.refused);
+        }
+        self.said.settle(self.function(), &self.params, out);
         if before != out.error {
             out.changed = Changed::All;
             out.version += 1;
@@ -108,77 +313,35 @@ impl LeafState {
         }
     }
 
-    /// Evaluates all columns of a block; returns until when the result holds.
-    fn block(&mut self, block: &Block, t: TimeMs, out: &mut Output, touched: &mut Vec<u32>) -> TimeMs {
+    /// What is in view of a block at `t`.
+    fn view(&self, block: &Block, t: TimeMs) -> View {
         let end = self.source.time(t, t, t);
-        let start = end - self.leaf.reach(self.lookback);
-        let hi = block.clock.partition_point(|c| *c <= end);
-        let lo = block.clock[..hi].partition_point(|c| *c <= start);
-        let view = View { lo, hi, start, end, t };
-        // A sample ahead of `end` (offset, or one that came early) comes into view later.
-        let mut until = block.clock.get(hi).map_or(TimeMs::MAX, |next| t + (next - end) - 1);
-        if lo < hi {
-            until = until.min(t + (block.clock[lo] - start) - 1);
-        }
-        for column in &block.columns {
-            let (value, holds) =
-                if lo < hi { self.column(block, column, view) } else { (ABSENT, TimeMs::MAX) };
-            until = until.min(holds);
-            out.set(column.row as usize, value, touched);
-        }
-        until
+        let (back, ahead) = self.source.reach(&self.leaf, self.lookback);
+        let (after, until) = (end - back, end + ahead);
+        let start = if let Leaf::Window(_, range) = &self.leaf { end - range } else { after };
+        let hi = block.clock().partition_point(|c| *c <= until);
+        let lo = block.clock()[..hi].partition_point(|c| *c <= after);
+        View { lo, hi, after, until, start, end, t }
     }
 
-    /// The value of one column, and until when it holds as far as the column itself knows.
-    fn column(&mut self, block: &Block, column: &Column, view: View) -> (f64, TimeMs) {
-        match &self.leaf {
-            Leaf::Value => latest(block, column, view, |_, v| v),
-            Leaf::Timestamp => latest(block, column, view, |t, _| t as f64 / 1000.0),
-            Leaf::Present(_) => {
-                let any = column.values[view.lo..view.hi].iter().any(|v| is_sample(*v));
-                (if any { 1.0 } else { ABSENT }, TimeMs::MAX)
-            }
-            Leaf::Window(function, _) => match function.0.kernel {
-                Kernel::Window(kernel) => self.window(kernel, block, column, view),
-                _ => (ABSENT, TimeMs::MAX),
-            },
+    /// Until when the answers of a block hold as far as its clock knows.
+    fn block_holds(&self, block: &Block, view: View) -> TimeMs {
+        let View { lo, hi, t, .. } = view;
+        // A sample ahead of the view (offset, or one that came early) comes into view later.
+        let ahead = block.clock().get(hi).map_or(TimeMs::MAX, |next| t + (next - view.until) - 1);
+        if self.source.extension.is_some() || self.refused.is_some() {
+            return t;
         }
+        if lo == hi {
+            return ahead;
+        }
+        // The newest sample of a selector, the oldest of a window.
+        let decides = if self.is_latest() { hi - 1 } else { lo };
+        ahead.min(t + (block.clock()[decides] - view.after) - 1)
     }
 
-    fn window(&mut self, kernel: WindowKernel, block: &Block, column: &Column, view: View) -> (f64, TimeMs) {
-        let View { lo, hi, start, end, t } = view;
-        let (mut ts, mut vs) = (&block.clock[lo..hi], &column.values[lo..hi]);
-        if column.last_gap > start {
-            self.ts.clear();
-            self.vs.clear();
-            for (t, v) in ts.iter().zip(vs).filter(|(_, v)| is_sample(**v)) {
-                self.ts.push(*t);
-                self.vs.push(*v);
-            }
-            (ts, vs) = (&self.ts, &self.vs);
-        }
-        let Some(first) = ts.first() else { return (ABSENT, TimeMs::MAX) };
-        let monotone = column.last_reset <= *first;
-        let window = Window { ts, vs, start, end, t, args: &self.params, monotone };
-        let value = (kernel.eval)(&window);
-        let holds = match kernel.moves {
-            Moves::OnExpiry => TimeMs::MAX,
-            Moves::Extrapolated if is_absent(value) => TimeMs::MAX,
-            Moves::Extrapolated => extrapolated_valid_until(&window),
-            Moves::Always => t,
-        };
-        (value, holds)
-    }
-}
-
-/// The newest sample of a column in view, unless it is a stale marker.
-fn latest(block: &Block, column: &Column, view: View, value: impl Fn(TimeMs, f64) -> f64) -> (f64, TimeMs) {
-    let newest = (view.lo..view.hi).rev().find(|i| !is_absent(column.values[*i]));
-    match newest {
-        Some(i) if !is_stale(column.values[i]) => {
-            let until = view.t + (block.clock[i] - view.start) - 1;
-            (value(block.clock[i], column.values[i]), until)
-        }
-        _ => (ABSENT, TimeMs::MAX),
+    /// Whether the newest sample in view is all that counts.
+    fn is_latest(&self) -> bool {
+        matches!(self.leaf, Leaf::Value | Leaf::Timestamp(_) | Leaf::StartTimestamp | Leaf::Info)
     }
 }

@@ -1,26 +1,40 @@
 //! What travels through the dataflow. Messages are columnar batches, so that a row costs no message.
 
+use super::describe::Question;
 use super::{TapId, ViewId, ViewSpec};
+use crate::plan::notes::Note;
 use serde::{Deserialize, Serialize};
-use storage::model::{Labels, TimeMs};
+use std::sync::Arc;
+use storage::model::{Labels, Matcher, NativeHistogram, TimeMs};
 use storage::store::FeedItem;
 
 /// The sequenced control stream: every worker sees the same messages in the same order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Control {
-    /// A view from this tick on.
-    Install(ViewId, ViewSpec),
+    /// A view is coming, in a cohort of views that begin together; or, for one that stands, another question under its id.
+    Install(ViewId, ViewSpec, Cohort),
+    /// A cohort stands from this tick on: all workers have read its past.
+    Begin(Cohort),
+    /// Whatever is coming stands from this tick on, which waits until its past has been read.
+    BeginAll,
     /// No view any more.
     Remove(ViewId),
     /// A consumer; its sink waits in the process' tap table.
     Tap(ViewId, TapId),
     /// No consumer any more.
     Untap(TapId),
-    /// Build the state of all views anew, from the store: ended series have piled up, or samples were not queued.
-    Rebuild,
+    /// Somebody wants to know what views are made of; answered at the end of the tick.
+    Describe(Question),
+    /// Build the state of all views that read a selector anew, from the store: ended series have piled up in it.
+    Renew(Vec<Matcher>, Cohort),
+    /// The same of all selectors: samples were not queued.
+    RenewAll(Cohort),
     /// Evaluate at this time. `due` views are those whose slot it is, continuous ones always.
     Tick(TimeMs),
 }
+
+/// Number of a set of views that begin together.
+pub type Cohort = u64;
 
 /// Samples on their way to a shard's owner.
 pub type Samples = FeedItem;
@@ -32,14 +46,33 @@ pub struct PortDelta {
     pub owner: u64,
     /// The local step.
     pub port: u64,
-    /// The shard.
+    /// The shard, by its number among those of all processes.
     pub shard: u16,
     /// Labels of rows that the owner does not know yet; they follow those it knows.
     pub labels: Vec<Labels>,
+    /// Whether these rows lose their names in the end; shorter than `labels` where the rest does not.
+    pub drops: Vec<bool>,
     /// Rows that changed.
     pub rows: Vec<u32>,
     /// Their values, lane by lane.
     pub lanes: Vec<Vec<f64>>,
+    /// Histograms of these rows; empty if none has one.
+    pub histograms: Vec<Option<Arc<NativeHistogram>>>,
+    /// Compensations of these rows, for partial aggregates; empty if none has one.
+    pub compensations: Vec<Option<Arc<NativeHistogram>>>,
+    /// What the port and the local steps below it remark, by step; `None`: as before.
+    pub notes: Option<Vec<(u64, Note)>>,
     /// The step failed.
     pub error: Option<String>,
+    /// What the worker that sends this has come to; in a message without a port, for worker 0.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What a worker, and then all together, have come to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Verdict {
+    /// A cohort may begin: its past has been read.
+    Ready(Cohort),
+    /// Ended series have piled up in a selector. One worker is enough to say so.
+    Garbage(Vec<Matcher>),
 }

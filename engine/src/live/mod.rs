@@ -3,25 +3,38 @@
 //! **Rules are data, not dataflows.** The graph is fixed ([`dataflow`]): a [`local`] host per worker computes
 //! the local stage of every view over the [`ring`]s of its shards, a [`gather`] host finishes the views it owns,
 //! [`record`]s and [`tap`]s their answers. [`views`] is the table that all workers agree on, [`driver`] decides
-//! when it ticks, [`handle`] is what the rest of the house holds.
+//! when it ticks, [`handle`] is what the rest of the house holds, [`describe`] what views say of themselves, [`meter`] what they cost.
 
 pub mod dataflow;
+pub mod describe;
 pub mod driver;
 pub mod gather;
 pub mod graph;
+mod grid;
 pub mod handle;
+pub mod inlet;
 pub mod leaf;
 pub mod local;
 pub mod message;
+pub mod meter;
+pub mod peers;
+pub mod place;
+mod queue;
 pub mod record;
 pub mod ring;
+mod said;
+pub mod side;
 pub mod tap;
 pub mod time;
+#[cfg(test)]
+mod touched;
 pub mod views;
 
 pub use handle::Live;
 
-use crate::plan::{Plan, Type};
+use crate::operators::side::Sample;
+use crate::plan::notes::Annotation;
+use crate::plan::{Dialect, Plan, Type};
 use storage::model::{Labels, TimeMs};
 
 /// Identity of a standing plan.
@@ -39,6 +52,8 @@ pub struct LiveOptions {
     pub workers: usize,
     /// How far back an instant selector looks, ms.
     pub lookback: i64,
+    /// Variants of the language's meaning.
+    pub dialect: Dialect,
     /// A tick at least this often, ms, even if nothing arrives.
     pub idle_tick: i64,
     /// Arrivals are gathered this long before they make a tick, ms.
@@ -47,7 +62,13 @@ pub struct LiveOptions {
 
 impl Default for LiveOptions {
     fn default() -> Self {
-        LiveOptions { workers: 2, lookback: 300_000, idle_tick: 1_000, coalesce: 20 }
+        LiveOptions {
+            workers: 2,
+            lookback: 300_000,
+            dialect: Dialect::default(),
+            idle_tick: 1_000,
+            coalesce: 20,
+        }
     }
 }
 
@@ -67,7 +88,7 @@ pub fn check(view: &ViewSpec) -> Result<(), String> {
     if !matches!(view.plan.kind(), Type::Scalar | Type::Vector) {
         return Err("only an instant vector or a scalar can stand".to_owned());
     }
-    views::physical_of(view).map(drop).map_err(|e| e.0)
+    views::physical_of(view, Dialect::default()).map(drop).map_err(|e| e.0)
 }
 
 /// When a view is answered and where its answer goes.
@@ -92,6 +113,9 @@ pub enum ViewKind {
     },
 }
 
+/// One row of an answer.
+pub type Row = (Labels, Sample);
+
 /// What a tap is told. Per key and time: in order, once, no gap; one event per tick.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TapEvent {
@@ -100,14 +124,14 @@ pub enum TapEvent {
         /// The tick.
         t: TimeMs,
         /// All rows.
-        rows: Vec<(Labels, f64)>,
+        rows: Vec<Row>,
     },
     /// What changed at `t`.
     Delta {
         /// The tick.
         t: TimeMs,
         /// Rows that are new or have another value.
-        upsert: Vec<(Labels, f64)>,
+        upsert: Vec<Row>,
         /// Rows that are gone.
         remove: Vec<Labels>,
     },
@@ -115,6 +139,13 @@ pub enum TapEvent {
     Progress {
         /// The tick.
         t: TimeMs,
+    },
+    /// From now on the answer should be read with these; none: with nothing.
+    Notes {
+        /// The tick.
+        t: TimeMs,
+        /// Warnings first.
+        notes: Vec<Annotation>,
     },
     /// The evaluation at `t` failed; the answer is what it was.
     Failed {
@@ -129,4 +160,9 @@ pub enum TapEvent {
 pub trait Sink: Send {
     /// Takes one event; `false`: the consumer is gone and wants no more.
     fn push(&mut self, event: TapEvent) -> bool;
+
+    /// Whether [`TapEvent::Notes`] is of use to it: where nobody wants them, they are not worked out.
+    fn wants_notes(&self) -> bool {
+        true
+    }
 }

@@ -4,13 +4,14 @@
 //! output is stored like a scrape: one clock, a value per column. A row that is gone leaves a stale marker.
 
 use super::ViewKind;
+use crate::heap::Heap;
 use crate::operators::Output;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
-use storage::model::value::{ABSENT, STALE, is_absent};
-use storage::model::{Labels, SeriesRef, TimeMs, shard_of};
-use storage::store::{Columns, FeedData, FeedItem, GroupId, Layout, Store, Tell};
+use storage::model::value::{ABSENT, STALE, is_absent, is_histogram};
+use storage::model::{Labels, NativeHistogram, SeriesRef, TimeMs, shard_of};
+use storage::store::{Columns, FeedData, FeedItem, GroupId, HistogramRow, Layout, Store, Tell};
 
 /// See the module.
 pub struct Recorder {
@@ -19,12 +20,15 @@ pub struct Recorder {
     labels: Vec<(String, String)>,
     query_offset: i64,
     limit: usize,
+    tell: Tell,
     parts: BTreeMap<u16, Part>,
     rows: usize,
     /// Column of each series, to find rows that would be the same series.
     columns: HashMap<SeriesRef, (u16, usize)>,
     /// (shard, column) of each row.
     places: Vec<(u16, usize)>,
+    /// Rows of the latest answer.
+    samples: usize,
 }
 
 /// The series of one shard.
@@ -36,8 +40,9 @@ struct Part {
 }
 
 impl Recorder {
-    /// The recorder of a view; `None` for views that are not recorded.
-    pub fn new(name: &str, kind: &ViewKind) -> Option<Recorder> {
+    /// The recorder of a view; `None` for views that are not recorded. `tell`: whether the feed hears of the samples, or
+    /// the caller hands on what it gets back.
+    pub fn new(name: &str, kind: &ViewKind, tell: Tell) -> Option<Recorder> {
         let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
             return None;
         };
@@ -47,11 +52,25 @@ impl Recorder {
             labels: labels.clone(),
             query_offset: *query_offset,
             limit: *limit,
+            tell,
             parts: BTreeMap::new(),
             rows: 0,
             columns: HashMap::new(),
             places: Vec::new(),
+            samples: 0,
         })
+    }
+
+    /// Bytes that it keeps of the series it writes.
+    pub fn bytes(&self) -> usize {
+        let part = |part: &Part| part.layout.slots.heap() + part.present.heap() + size_of::<(u16, Part)>();
+        let columns = self.columns.capacity() * (size_of::<(SeriesRef, (u16, usize))>() + 1);
+        self.parts.values().map(part).sum::<usize>() + columns + self.places.heap()
+    }
+
+    /// How many samples were recorded last.
+    pub fn samples(&self) -> usize {
+        self.samples
     }
 
     /// Stores the rows of `out` as of slot `t`; returns what the rings must hear of.
@@ -60,6 +79,7 @@ impl Recorder {
         if self.limit > 0 && present > self.limit {
             return Err(format!("exceeded limit of {} with {present} series", self.limit));
         }
+        self.samples = present;
         self.learn(out, store);
         let mut values: BTreeMap<u16, Vec<f64>> =
             self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
@@ -73,13 +93,59 @@ impl Recorder {
             }
             *value = out.values[row];
         }
-        self.store(t - self.query_offset, values, store)
+        let t = t - self.query_offset;
+        let histograms = self.histograms(t, out);
+        let mut items = self.store(t, values, store)?;
+        if !histograms.is_empty() {
+            let stored = match self.tell {
+                Tell::Nobody => store.record_histograms(&histograms),
+                Tell::Feed => store.append_histograms(&histograms).map(|_| Vec::new()),
+            };
+            items.extend(stored.map_err(|e| e.to_string())?);
+        }
+        Ok(items)
     }
 
-    /// Rows have new numbers; the series keep their columns.
-    pub fn restart(&mut self) {
+    /// The rows that are histograms, as samples of their series at `t`.
+    fn histograms(&self, t: TimeMs, out: &Output) -> Vec<HistogramRow> {
+        let row = |(row, h): (usize, &Arc<NativeHistogram>)| {
+            let (shard, column) = self.places[row];
+            let slot = self.parts.get(&shard)?.layout.slots[column];
+            is_histogram(out.values[row]).then(|| HistogramRow {
+                series: SeriesRef { shard, slot },
+                t,
+                h: h.clone(),
+            })
+        };
+        out.histograms.iter().filter_map(row).collect()
+    }
+
+    /// Another question is asked, or its rows have new numbers: the series keep their columns, if they have the same name
+    /// and labels. `false`: they have not.
+    pub fn go_on_as(&mut self, kind: &ViewKind) -> bool {
+        let ViewKind::Recorded { record, labels, query_offset, limit, .. } = kind else { return false };
+        if (record, labels) != (&self.record, &self.labels) {
+            return false;
+        }
+        (self.query_offset, self.limit) = (*query_offset, *limit);
         self.rows = 0;
         self.places.clear();
+        self.compact();
+        true
+    }
+
+    /// Forgets the columns of series that have ended.
+    fn compact(&mut self) {
+        self.columns.clear();
+        for (shard, part) in &mut self.parts {
+            let present = part.layout.slots.iter().zip(&part.present).filter(|(_, present)| **present);
+            let slots: Vec<u32> = present.map(|(slot, _)| *slot).collect();
+            for (column, slot) in slots.iter().enumerate() {
+                self.columns.insert(SeriesRef { shard: *shard, slot: *slot }, (*shard, column));
+            }
+            part.present = vec![true; slots.len()];
+            part.layout = Arc::new(Layout { slots });
+        }
     }
 
     /// Ends all series: the rule is gone.
@@ -101,15 +167,18 @@ impl Recorder {
             part.present.resize(values.len(), false);
             for (value, present) in values.iter_mut().zip(&mut part.present) {
                 let was = std::mem::replace(present, !is_absent(*value));
-                if was && is_absent(*value) {
-                    *value = STALE;
+                match *value {
+                    v if was && is_absent(v) => *value = STALE,
+                    // It has a lane of its own.
+                    v if is_histogram(v) => *value = ABSENT,
+                    _ => {}
                 }
             }
             if values.iter().all(|v| is_absent(*v)) {
                 continue;
             }
             let batch = Columns { group: part.group, layout: part.layout.clone(), t, values: values.into() };
-            let appended = store.append_columns(&batch, Tell::Nobody).map_err(|e| e.to_string())?;
+            let appended = store.append_at_once(&batch, self.tell).map_err(|e| e.to_string())?;
             items.push(FeedItem { shard, seq: appended.seq, data: FeedData::Columns(batch) });
         }
         Ok(items)
@@ -119,7 +188,7 @@ impl Recorder {
     fn learn(&mut self, out: &Output, store: &Store) {
         let mut grown: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
         for labels in &out.labels[self.rows..] {
-            let labels = self.labels_of(labels);
+            let labels = recorded_labels(labels, &self.record, &self.labels);
             let series = store.resolve(&labels);
             let shard = shard_of(&labels);
             let next = {
@@ -143,13 +212,14 @@ impl Recorder {
             part.layout = Arc::new(Layout { slots: all });
         }
     }
+}
 
-    fn labels_of(&self, labels: &Labels) -> Labels {
-        let mut builder = labels.to_builder();
-        builder.set(METRIC_NAME, self.record.as_str());
-        for (name, value) in &self.labels {
-            builder.set(name.as_str(), value.as_str());
-        }
-        builder.build()
+/// The labels of the recorded series of a row: the metric's name, and what the rule sets (an empty value removes).
+pub fn recorded_labels(row: &Labels, record: &str, set: &[(String, String)]) -> Labels {
+    let mut builder = row.to_builder();
+    builder.set(METRIC_NAME, record);
+    for (name, value) in set {
+        builder.set(name.as_str(), value.as_str());
     }
+    builder.build()
 }

@@ -3,129 +3,232 @@
 //! Series of one scrape share one clock: a [`Block`] has one vector of times and a column of values per
 //! series, [`ABSENT`] where a series has no sample at a time. A window is then the same index range for all
 //! columns of a block. Series that come alone have a block of their own. Two windows over one selector
-//! share its ring; it is as long as the longest of them.
+//! share its ring; it is as long as the longest of them. Native histograms and start timestamps stand in a
+//! [`super::side`] of their column, [`HISTOGRAM`] where the float would be. The values of a block are a [`Grid`].
 
+mod numbering;
+
+use super::grid::{Grid, make_room};
+use super::side::Side;
+use crate::functions::panes::Rows;
 use std::cmp::Ordering;
-use std::collections::HashMap;
-use storage::model::value::{ABSENT, is_absent, is_sample};
-use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
-use storage::store::{GroupId, Store, StoreError};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+use storage::model::labels::{METRIC_NAME, describes_metric};
+use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram, is_sample};
+use storage::model::{Labels, Matcher, NativeHistogram, SeriesRef, TimeMs};
+use storage::store::{GroupId, Selection, Store, StoreError};
 
-/// Series that share a clock.
+/// Series that share a clock. Its times have numbers that stay: [`Block::base`] is that of the oldest one kept.
 #[derive(Debug, Default)]
 pub struct Block {
-    /// Times, ascending.
-    pub clock: Vec<TimeMs>,
+    /// Times, ascending; the first `gone` are forgotten.
+    times: Vec<TimeMs>,
+    gone: usize,
+    grid: Grid,
     /// Columns.
     pub columns: Vec<Column>,
-    /// Grows with every sample.
-    pub version: u64,
+    sides: BTreeMap<u32, Side>,
+    base: u32,
+    epoch: u32,
 }
 
-/// One series of a block.
+/// One series of a block. Times are numbers of the block.
 #[derive(Debug)]
 pub struct Column {
     /// The ring's row.
     pub row: u32,
-    /// Value per clock time.
-    pub values: Vec<f64>,
-    /// Time of the newest entry that is not a sample: windows after it need not look for gaps.
-    pub last_gap: TimeMs,
-    /// Time of the newest sample that is below its predecessor: windows that begin there have no reset.
-    pub last_reset: TimeMs,
-    /// The newest sample's value, and its time.
+    /// Windows that begin with this time, or later, hold a float at each time.
+    pub whole_from: u32,
+    /// Windows that begin with this time, or later, and have no gaps, have no float that is below its predecessor.
+    pub rising_from: u32,
+    /// It has native histograms or start timestamps.
+    pub sided: bool,
+    /// The newest float.
     last: f64,
-    newest: TimeMs,
 }
 
 impl Column {
-    fn new(row: u32, clock: &[TimeMs]) -> Column {
-        Column {
-            row,
-            values: vec![ABSENT; clock.len()],
-            last_gap: clock.last().copied().unwrap_or(TimeMs::MIN),
-            last_reset: TimeMs::MIN,
-            last: f64::NEG_INFINITY,
-            newest: TimeMs::MIN,
-        }
+    /// A column without samples in times below `from`.
+    fn new(row: u32, from: u32) -> Column {
+        Column { row, whole_from: from, rising_from: 0, sided: false, last: f64::NEG_INFINITY }
     }
 
+    /// Notes what came at the newest time.
     #[inline]
-    fn push(&mut self, t: TimeMs, v: f64) {
-        self.values.push(v);
-        self.note(t, v);
-    }
-
-    #[inline]
-    fn note(&mut self, t: TimeMs, v: f64) {
-        if !is_sample(v) {
-            self.last_gap = t;
+    fn note(&mut self, at: u32, v: f64) {
+        if !is_sample(v) || is_histogram(v) {
+            self.whole_from = at + 1;
             return;
         }
         // A NaN on either side makes the kernels look for themselves.
         if v.partial_cmp(&self.last).is_none_or(Ordering::is_lt) {
-            self.last_reset = t;
+            self.rising_from = at;
         }
         self.last = v;
-        self.newest = t;
+    }
+
+    /// A time was squeezed in.
+    fn shift(&mut self, at: u32) {
+        self.whole_from = (self.whole_from + u32::from(self.whole_from > at)).max(at + 1);
+        self.rising_from += u32::from(self.rising_from > at);
     }
 }
 
 impl Block {
-    fn place(&mut self, t: TimeMs) -> usize {
-        let at = self.clock.partition_point(|c| *c < t);
-        if self.clock.get(at) != Some(&t) {
-            self.clock.insert(at, t);
-            self.columns.iter_mut().for_each(|c| {
-                c.values.insert(at, ABSENT);
-                c.last_gap = c.last_gap.max(t);
-            });
+    fn new(times: Vec<TimeMs>) -> Block {
+        Block { times, ..Block::default() }
+    }
+
+    /// Times, ascending.
+    pub fn clock(&self) -> &[TimeMs] {
+        &self.times[self.gone..]
+    }
+
+    /// The number of the oldest time.
+    pub fn base(&self) -> u32 {
+        self.base
+    }
+
+    /// The value of a column at time number `at`, which is kept.
+    #[inline]
+    pub fn value(&self, at: u32, column: usize) -> f64 {
+        self.grid.get((at - self.base) as usize, column)
+    }
+
+    /// What a column has beside floats.
+    pub fn side(&self, column: usize) -> Option<&Side> {
+        self.sides.get(&(column as u32))
+    }
+
+    fn side_mut(&mut self, column: usize) -> &mut Side {
+        self.columns[column].sided = true;
+        self.epoch += 1;
+        self.sides.entry(column as u32).or_default()
+    }
+
+    /// Number of the time after the newest.
+    fn end(&self) -> u32 {
+        self.base + self.grid.len() as u32
+    }
+
+    /// The number of time `t`, which is made if it is new.
+    fn place(&mut self, t: TimeMs) -> u32 {
+        let at = self.clock().partition_point(|c| *c < t);
+        let number = self.base + at as u32;
+        if self.clock().get(at) == Some(&t) {
+            return number;
         }
-        at
+        self.times.insert(self.gone + at, t);
+        if number == self.end() {
+            self.grid.push();
+        } else {
+            self.grid.insert(at);
+            self.columns.iter_mut().for_each(|c| c.shift(number));
+            self.epoch += 1;
+        }
+        number
     }
 
     /// Adds one sample of one column.
     fn set(&mut self, column: usize, t: TimeMs, v: f64) {
-        self.version += 1;
-        let newest = self.clock.last().copied().unwrap_or(TimeMs::MIN);
+        self.grid.widen(self.columns.len());
+        let end = self.end();
         let at = self.place(t);
-        let column = &mut self.columns[column];
-        column.values[at] = v;
-        if t > newest {
-            column.note(t, v);
-        } else {
-            // Filling in behind the newest: let every window over it look for gaps and resets.
-            column.last_reset = newest;
-            column.last_gap = newest;
+        self.grid.set((at - self.base) as usize, column, v);
+        if at == end {
+            let value = |other: usize| if other == column { v } else { ABSENT };
+            self.columns.iter_mut().enumerate().for_each(|(other, state)| state.note(at, value(other)));
+            return;
+        }
+        // Filling in behind the newest, or at it: let every window over it look for gaps and resets.
+        let newest = self.end() - 1;
+        let state = &mut self.columns[column];
+        (state.whole_from, state.rising_from) = (newest + 1, newest);
+        if at < newest {
+            self.epoch += 1;
+        } else if is_sample(v) && !is_histogram(v) {
+            state.last = v;
         }
     }
 
     /// Adds one scrape: `sources[c]` is the index in `values` of column `c`.
     fn push(&mut self, t: TimeMs, values: &[f64], sources: &[u32]) {
-        self.version += 1;
-        if self.clock.last().is_some_and(|newest| *newest >= t) {
-            for (column, source) in sources.iter().enumerate() {
-                match values.get(*source as usize) {
-                    Some(v) if !is_absent(*v) => self.set(column, t, *v),
-                    _ => {}
-                }
-            }
+        let value = |source: u32| values.get(source as usize).copied().unwrap_or(ABSENT);
+        if self.clock().last().is_some_and(|newest| *newest >= t) {
+            let found = sources.iter().map(|source| value(*source)).enumerate();
+            found.filter(|(_, v)| !is_absent(*v)).for_each(|(column, v)| self.set(column, t, v));
             return;
         }
-        self.clock.push(t);
-        for (c, column) in self.columns.iter_mut().enumerate() {
-            let source = sources.get(c).copied().unwrap_or(u32::MAX);
-            column.push(t, values.get(source as usize).copied().unwrap_or(ABSENT));
+        self.grid.widen(self.columns.len());
+        let at = self.end();
+        self.times.push(t);
+        let row = self.grid.push();
+        for ((cell, source), column) in row.iter_mut().zip(sources).zip(&mut self.columns) {
+            *cell = value(*source);
+            column.note(at, *cell);
+        }
+        // Columns that the group does not know.
+        self.columns.iter_mut().skip(sources.len()).for_each(|column| column.note(at, ABSENT));
+    }
+
+    /// Forgets what is older than `cutoff`.
+    fn trim(&mut self, cutoff: TimeMs) {
+        let old = self.clock().partition_point(|t| *t < cutoff);
+        if old == 0 {
+            return;
+        }
+        self.grid.forget(old);
+        self.gone += old;
+        if self.gone * 8 > self.times.len() {
+            self.times.drain(..self.gone);
+            self.gone = 0;
+        }
+        let before = self.base;
+        self.base += old as u32;
+        // Sides are seldom, and trimmed now and then.
+        if !self.sides.is_empty() && before / 16 != self.base / 16 {
+            let columns = &mut self.columns;
+            self.sides.retain(|column, side| {
+                let empty = side.trim(cutoff);
+                columns[*column as usize].sided = !empty;
+                !empty
+            });
         }
     }
 
-    /// Forgets what is older than `cutoff`, when that is a good part of it.
-    fn trim(&mut self, cutoff: TimeMs) {
-        let old = self.clock.partition_point(|t| *t < cutoff);
-        if old > 16 && old * 4 > self.clock.len() {
-            self.clock.drain(..old);
-            self.columns.iter_mut().for_each(|c| drop(c.values.drain(..old)));
-        }
+    /// The values of a column at times `at` (as indices of the clock), into `out`.
+    pub fn column(&self, at: Range<usize>, column: usize, out: &mut Vec<f64>) {
+        self.grid.column(at, column, out);
+    }
+
+    /// Whether a column has a sample.
+    fn lives(&self, column: usize) -> bool {
+        (self.base..self.end()).rev().any(|at| is_sample(self.value(at, column)))
+    }
+
+    fn bytes(&self) -> usize {
+        let sides: usize = self.sides.values().map(|side| size_of::<(u32, Side)>() + side.bytes()).sum();
+        size_of::<Block>()
+            + self.times.capacity() * size_of::<TimeMs>()
+            + self.grid.bytes()
+            + self.columns.capacity() * size_of::<Column>()
+            + sides
+    }
+}
+
+impl Rows for Block {
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    fn time(&self, at: u32) -> TimeMs {
+        self.clock()[(at - self.base) as usize]
+    }
+
+    fn values(&self, at: u32) -> &[f64] {
+        self.grid.row((at - self.base) as usize)
     }
 }
 
@@ -144,6 +247,10 @@ pub struct Ring {
     retention: i64,
     /// Labels per row.
     pub labels: Vec<Labels>,
+    /// The same without what describes the metric, as far as [`Ring::strip_names`] came: all windows share them.
+    pub bare: Vec<Labels>,
+    /// Without it, two rows may have the same labels.
+    pub has_doubles: bool,
     places: Vec<Place>,
     /// The blocks.
     pub blocks: Vec<Block>,
@@ -155,24 +262,57 @@ pub struct Ring {
     filled: u64,
 }
 
+/// A block in the making: times, and of each column the row, the values and what it has beside floats.
+struct Filling {
+    times: Vec<TimeMs>,
+    columns: Vec<(u32, Vec<f64>, Option<Side>)>,
+}
+
 /// How a group's batches reach a ring: per block, the batch column of each block column.
 #[derive(Debug, Default)]
 pub struct Route {
     parts: Vec<(u32, Vec<u32>)>,
 }
 
+impl Route {
+    /// The blocks that batches of the group reach.
+    pub fn blocks(&self) -> impl Iterator<Item = u32> + Clone {
+        self.parts.iter().map(|(block, _)| *block)
+    }
+}
+
 impl Ring {
-    /// An empty ring.
-    pub fn new(matchers: Vec<Matcher>) -> Ring {
-        Ring { matchers, ..Ring::default() }
+    /// An empty ring, to reach back `retention` ms.
+    pub fn new(matchers: Vec<Matcher>, retention: i64) -> Ring {
+        Ring { matchers, retention, ..Ring::default() }
     }
 
     /// The metric name that the matchers pin, if they do.
     pub fn name(&self) -> Option<&str> {
-        let pins = |m: &&Matcher| {
-            m.name == storage::model::labels::METRIC_NAME && m.op == storage::model::MatchOp::Equal
-        };
+        let pins = |m: &&Matcher| m.name == METRIC_NAME && m.op == storage::model::MatchOp::Equal;
         self.matchers.iter().find(pins).map(|m| m.value.as_str())
+    }
+
+    /// What picks its series.
+    pub fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+
+    /// Bytes allocated: clocks, values, histograms and what finds them. Not the texts of labels, which the store has.
+    pub fn bytes(&self) -> usize {
+        let slots = self.by_slot.capacity() * (size_of::<(u32, u32)>() + 1);
+        (self.labels.capacity() + self.bare.capacity()) * size_of::<Labels>()
+            + self.places.capacity() * size_of::<Place>()
+            + slots
+            + self.slotless.len() * size_of::<(Labels, u32)>()
+            + self.blocks.iter().map(Block::bytes).sum::<usize>()
+    }
+
+    /// Works out the bare labels of all rows.
+    pub fn strip_names(&mut self) {
+        let more = self.labels.len() - self.bare.len();
+        make_room(&mut self.bare, more);
+        self.bare.extend(self.labels[self.bare.len()..].iter().map(Labels::of_computed));
     }
 
     /// How far back it reaches, ms.
@@ -187,51 +327,79 @@ impl Ring {
 
     /// Whether ended series outnumber the living ones by far.
     pub fn is_garbage(&self, t: TimeMs) -> bool {
-        let columns = self.blocks.iter().flat_map(|block| &block.columns);
-        let living = columns.filter(|column| column.newest >= t - self.retention).count();
+        // What is older than the retention is forgotten when something comes: a block that gets nothing is dead.
+        let fed = |block: &&Block| block.clock().last().is_some_and(|newest| *newest >= t - self.retention);
+        let living = |block: &Block| (0..block.columns.len()).filter(|column| block.lives(*column)).count();
+        let living: usize = self.blocks.iter().filter(fed).map(living).sum();
         self.labels.len() > 2 * living + crate::limits::DEAD_ROWS
     }
 
-    /// Fills the ring from the store, so that it reaches back `retention` ms from `t`. Rows that it has
-    /// keep their numbers.
-    pub fn fill(&mut self, store: &Store, shard: u16, t: TimeMs, retention: i64) -> Result<(), StoreError> {
-        self.retention = self.retention.max(retention);
-        let from = t - self.retention;
-        let selection = store.select(shard, &self.matchers, from, TimeMs::MAX)?;
-        self.blocks.clear();
-        self.home.clear();
-        self.places.iter_mut().for_each(|p| p.block = u32::MAX);
-        let mut clocks: HashMap<Vec<TimeMs>, u32> = HashMap::new();
+    /// A ring as the store has it, so that it reaches back `retention` ms from `t`.
+    pub fn read(
+        store: &Store,
+        shard: u16,
+        matchers: Vec<Matcher>,
+        t: TimeMs,
+        retention: i64,
+    ) -> Result<Ring, StoreError> {
+        let mut ring = Ring::new(matchers, retention);
+        let from = t - retention;
+        let selection = store.select(shard, &ring.matchers, from, TimeMs::MAX)?;
+        let (mut clocks, mut fillings) = (HashMap::<Vec<TimeMs>, usize>::new(), Vec::<Filling>::new());
         let (mut ts, mut vs) = (Vec::new(), Vec::new());
         for i in 0..selection.labels.len() {
             ts.clear();
             vs.clear();
             selection.read(i, from, TimeMs::MAX, &mut ts, &mut vs)?;
-            let row = self.row(selection.slots[i], &selection.labels[i]);
-            let block = *clocks.entry(ts.clone()).or_insert_with(|| self.blocks.len() as u32);
-            self.add_column(block, row, &ts, &vs);
-        }
-        self.filled = selection.seq;
-        // Rows that the store no longer shows keep a place, empty.
-        for row in 0..self.places.len() {
-            if self.places[row].block == u32::MAX {
-                let block = self.blocks.len() as u32;
-                self.add_column(block, row as u32, &[], &[]);
+            let side = read_side(&selection, i, from)?;
+            if let Some(side) = &side {
+                (ts, vs) = side.among(&ts, &vs);
             }
+            if ts.is_empty() && side.is_none() {
+                // It ended before.
+                continue;
+            }
+            let row = ring.row(selection.slots[i], &selection.labels[i]);
+            let at = clocks.get(&ts).copied().unwrap_or(fillings.len());
+            if at == fillings.len() {
+                clocks.insert(ts.clone(), at);
+                fillings.push(Filling { times: ts.clone(), columns: Vec::new() });
+            }
+            fillings[at].columns.push((row, vs.clone(), side));
         }
-        Ok(())
+        fillings.into_iter().for_each(|filling| ring.add_filled(filling));
+        ring.filled = selection.seq;
+        Ok(ring)
     }
 
-    fn add_column(&mut self, block: u32, row: u32, ts: &[TimeMs], vs: &[f64]) {
-        if block as usize == self.blocks.len() {
-            self.blocks.push(Block { clock: ts.to_vec(), ..Block::default() });
+    /// Adds a block of series that the store has.
+    fn add_filled(&mut self, filling: Filling) {
+        let number = self.blocks.len() as u32;
+        let mut block = Block::new(filling.times);
+        block.grid.widen(filling.columns.len());
+        for _ in 0..block.times.len() {
+            block.grid.push();
         }
-        let block_state = &mut self.blocks[block as usize];
-        let mut column = Column::new(row, &[]);
-        ts.iter().zip(vs).for_each(|(t, v)| column.push(*t, *v));
-        self.places[row as usize] = Place { block, column: block_state.columns.len() as u32 };
-        block_state.columns.push(column);
-        block_state.version += 1;
+        for (column, (row, values, side)) in filling.columns.into_iter().enumerate() {
+            self.places[row as usize] = Place { block: number, column: column as u32 };
+            let mut state = Column::new(row, 0);
+            for (at, v) in values.into_iter().enumerate() {
+                block.grid.set(at, column, v);
+                state.note(at as u32, v);
+            }
+            state.sided = side.is_some();
+            block.columns.push(state);
+            side.into_iter().for_each(|side| drop(block.sides.insert(column as u32, side)));
+        }
+        block.columns.shrink_to_fit();
+        self.blocks.push(block);
+    }
+
+    /// Gives a row a block of its own.
+    fn add_alone(&mut self, row: u32) {
+        self.places[row as usize] = Place { block: self.blocks.len() as u32, column: 0 };
+        let columns = vec![Column::new(row, 0)];
+        self.blocks.push(Block { columns, ..Block::default() });
     }
 
     /// The row of a series; made if it is new (without a place yet).
@@ -240,7 +408,12 @@ impl Ring {
             return *row;
         }
         let row = self.slotless.remove(labels).unwrap_or_else(|| {
+            make_room(&mut self.labels, 1);
+            make_room(&mut self.places, 1);
             self.labels.push(labels.clone());
+            // Where the name is pinned, only type and unit tell rows apart that it does not.
+            self.has_doubles |= self.name().is_none()
+                || labels.iter().any(|(name, _)| name != METRIC_NAME && describes_metric(name));
             self.places.push(Place { block: u32::MAX, column: 0 });
             self.labels.len() as u32 - 1
         });
@@ -259,20 +432,20 @@ impl Ring {
         self.matchers.iter().all(|m| m.matches_labels(labels)).then(|| self.row(Some(slot), labels))
     }
 
-    /// How batches of `group` with these series (slot, labels) reach the ring; `None` if none is picked.
+    /// How batches of `group` with these series (column, slot, labels) reach the ring; `None` if none is picked.
     pub fn route<'a>(
         &mut self,
         group: GroupId,
-        series: impl Iterator<Item = (u32, &'a Labels)>,
+        series: impl Iterator<Item = (u32, u32, &'a Labels)>,
     ) -> Option<Route> {
         let mut parts: HashMap<u32, Vec<(u32, u32)>> = HashMap::new();
-        for (source, (slot, labels)) in series.enumerate() {
+        for (source, slot, labels) in series {
             let Some(row) = self.member(slot, labels) else { continue };
             if self.places[row as usize].block == u32::MAX {
                 self.settle(row, group);
             }
             let place = self.places[row as usize];
-            parts.entry(place.block).or_default().push((place.column, source as u32));
+            parts.entry(place.block).or_default().push((place.column, source));
         }
         let route = |(block, columns): (u32, Vec<(u32, u32)>)| {
             let mut sources = vec![u32::MAX; self.blocks[block as usize].columns.len()];
@@ -291,35 +464,70 @@ impl Ring {
         }
         let state = &mut self.blocks[block as usize];
         self.places[row as usize] = Place { block, column: state.columns.len() as u32 };
-        state.columns.push(Column::new(row, &state.clock));
-        state.version += 1;
+        make_room(&mut state.columns, 1);
+        state.columns.push(Column::new(row, state.end()));
     }
 
-    /// Adds one batch. Returns how many rows it touched.
-    pub fn push(&mut self, route: &Route, t: TimeMs, values: &[f64], cutoff: TimeMs) -> usize {
-        let mut touched = 0;
+    /// Adds one batch.
+    pub fn push(&mut self, route: &Route, t: TimeMs, values: &[f64], cutoff: TimeMs) {
         for (block, sources) in &route.parts {
             let block = &mut self.blocks[*block as usize];
-            block.push(t, values, sources);
+            // First: what is forgotten makes room for what comes.
             block.trim(cutoff - self.retention);
-            touched += sources.len();
+            block.push(t, values, sources);
         }
-        touched
     }
 
-    /// Adds one sample of the series in `slot`, if the selector picks it.
-    pub fn push_row(&mut self, slot: u32, labels: &Labels, t: TimeMs, v: f64, cutoff: TimeMs) -> bool {
-        let Some(row) = self.member(slot, labels) else { return false };
+    /// Adds one item of the series in `slot`, if the selector picks it; returns the number of the block it is in.
+    pub fn push_item(
+        &mut self,
+        slot: u32,
+        labels: &Labels,
+        t: TimeMs,
+        item: &Item,
+        cutoff: TimeMs,
+    ) -> Option<u32> {
+        let row = self.member(slot, labels)?;
         if self.places[row as usize].block == u32::MAX {
-            let block = self.blocks.len() as u32;
-            self.add_column(block, row, &[], &[]);
+            self.add_alone(row);
         }
         let place = self.places[row as usize];
         let block = &mut self.blocks[place.block as usize];
-        block.set(place.column as usize, t, v);
+        let column = place.column as usize;
+        match item {
+            Item::Float(v) => block.set(column, t, *v),
+            Item::Histogram(h) => {
+                block.set(column, t, HISTOGRAM);
+                block.side_mut(column).add_histogram(t, h.clone());
+            }
+            Item::Start(start) => block.side_mut(column).add_start(t, *start),
+        }
         block.trim(cutoff - self.retention);
-        true
+        Some(place.block)
     }
+}
+
+/// What can come alone for a series.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// A float sample.
+    Float(f64),
+    /// A native histogram.
+    Histogram(Arc<NativeHistogram>),
+    /// The start timestamp of the sample at that time.
+    Start(TimeMs),
+}
+
+/// What series `i` has beside floats from `from` on.
+fn read_side(selection: &Selection, i: usize, from: TimeMs) -> Result<Option<Side>, StoreError> {
+    let mut side = Side::default();
+    if selection.has_histograms(i) {
+        selection.read_histograms(i, from, TimeMs::MAX, &mut side.histograms)?;
+    }
+    if selection.has_starts(i) {
+        selection.read_starts(i, from, TimeMs::MAX, &mut side.starts)?;
+    }
+    Ok((!side.is_empty()).then_some(side))
 }
 
 /// The series a batch is about.

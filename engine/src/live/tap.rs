@@ -1,12 +1,15 @@
 //! Taps: consumers of a view, and what they have been shown.
 
-use super::{Sink, TapEvent, TapId};
+use super::{Row, Sink, TapEvent, TapId};
+use crate::heap::Heap;
 use crate::limits::PROGRESS_MS;
+use crate::operators::side::{Histograms, identical};
 use crate::operators::{Changed, Output};
+use crate::plan::notes::Annotation;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use storage::model::value::{ABSENT, is_absent};
+use storage::model::value::{ABSENT, is_histogram};
 use storage::model::{Labels, TimeMs};
 
 /// Sinks on their way from the handle to the worker that owns their view.
@@ -18,6 +21,10 @@ pub struct Taps {
     taps: Vec<(TapId, Box<dyn Sink>, bool)>,
     /// Value shown per row.
     shown: Vec<f64>,
+    /// Histograms shown, where the value is one.
+    histograms: Histograms,
+    /// What the answer is read with, as consumers know it.
+    notes: Vec<Annotation>,
     version: u64,
     failed: Option<String>,
     /// When consumers last heard how far the answer is complete.
@@ -25,6 +32,37 @@ pub struct Taps {
 }
 
 impl Taps {
+    /// Whether nobody listens.
+    pub fn is_empty(&self) -> bool {
+        self.taps.is_empty()
+    }
+
+    /// The consumers.
+    pub fn ids(&self) -> impl Iterator<Item = TapId> + '_ {
+        self.taps.iter().map(|(id, ..)| *id)
+    }
+
+    /// Number of consumers.
+    pub fn len(&self) -> usize {
+        self.taps.len()
+    }
+
+    /// Bytes that are kept of what consumers were shown.
+    pub fn bytes(&self) -> usize {
+        let notes = self.notes.capacity() * size_of::<Annotation>();
+        self.shown.heap() + self.histograms.heap() + self.failed.heap() + notes
+    }
+
+    /// When consumers are to hear again how far the answer is complete, if there are any.
+    pub fn next_progress(&self) -> Option<TimeMs> {
+        (!self.taps.is_empty()).then_some(self.progressed + PROGRESS_MS)
+    }
+
+    /// Whether somebody listens to what there is to remark.
+    pub fn want_notes(&self) -> bool {
+        self.taps.iter().any(|(_, sink, _)| sink.wants_notes())
+    }
+
     /// Adds a consumer.
     pub fn add(&mut self, id: TapId, sink: Box<dyn Sink>) {
         self.taps.push((id, sink, false));
@@ -37,45 +75,64 @@ impl Taps {
 
     /// Rows have new numbers: everyone is greeted again.
     pub fn restart(&mut self) {
-        self.shown.clear();
-        self.version = 0;
+        self.forget();
         self.taps.iter_mut().for_each(|(.., greeted)| *greeted = false);
     }
 
-    /// Tells everyone about the evaluation of `out` at `t`. `error`: it failed (also when `out` itself is fine).
-    pub fn tell(&mut self, t: TimeMs, out: &Output, error: Option<&String>) {
+    /// The notes stay: those who were told them must hear if they are void.
+    fn forget(&mut self) {
+        self.shown.clear();
+        self.histograms.clear();
+        self.version = 0;
+    }
+
+    /// Tells everyone about the evaluation of `out` at `t`, which should be read with `notes`. `error`: it failed
+    /// (also when `out` itself is fine).
+    pub fn tell(&mut self, t: TimeMs, out: &Output, notes: Vec<Annotation>, error: Option<&String>) {
         if self.taps.is_empty() {
             // Nobody saw it: what is shown to the next consumer starts from nothing.
-            self.shown.clear();
-            self.version = 0;
+            self.forget();
+            self.notes.clear();
             return;
         }
+        let remarks = notes != self.notes;
+        self.notes = notes;
         let delta = if error.is_none() { self.delta(t, out) } else { None };
         let newly_failed = error.is_some() && self.failed.as_ref() != error;
         let recovered = error.is_none() && self.failed.is_some();
         self.failed = error.cloned();
         let snapshot = self.taps.iter().any(|(.., greeted)| !greeted).then(|| self.snapshot(t, out));
         let progress = error.is_none()
-            && (delta.is_some() || snapshot.is_some() || recovered || t - self.progressed >= PROGRESS_MS);
-        if snapshot.is_none() && !progress && !newly_failed {
+            && (delta.is_some()
+                || remarks
+                || snapshot.is_some()
+                || recovered
+                || (t - self.progressed).abs() >= PROGRESS_MS);
+        if snapshot.is_none() && !progress && !newly_failed && !remarks {
             return;
         }
         if progress {
             self.progressed = t;
         }
+        let known = &self.notes;
         self.taps.retain_mut(|(_, sink, greeted)| {
             let first = !std::mem::replace(greeted, true);
             let news = if first { snapshot.clone() } else { delta.clone() };
             let failure = error.filter(|_| newly_failed || first);
             let failure = failure.map(|error| TapEvent::Failed { t, error: error.clone() });
             let progress = progress.then_some(TapEvent::Progress { t });
-            news.into_iter().chain(failure).chain(progress).all(|event| sink.push(event))
+            let noted = remarks || first && !known.is_empty();
+            let notes = noted.then(|| TapEvent::Notes { t, notes: known.clone() });
+            news.into_iter().chain(notes).chain(failure).chain(progress).all(|event| sink.push(event))
         });
     }
 
     fn snapshot(&self, t: TimeMs, out: &Output) -> TapEvent {
-        let rows = self.shown.iter().zip(&out.labels).filter(|(v, _)| !is_absent(**v));
-        TapEvent::Snapshot { t, rows: rows.map(|(v, labels)| (labels.clone(), *v)).collect() }
+        let rows =
+            self.shown.iter().enumerate().filter_map(|(row, v)| {
+                Some((out.labels[row].clone(), self.histograms.cell(row, *v).sample()?))
+            });
+        TapEvent::Snapshot { t, rows: rows.collect() }
     }
 
     /// What changed since the last time, and remembers it as shown.
@@ -86,16 +143,18 @@ impl Taps {
         let exact = self.version + 1 == out.version && self.version > 0;
         self.version = out.version;
         self.shown.resize(out.values.len(), ABSENT);
-        let (mut upsert, mut remove): (Vec<(Labels, f64)>, Vec<Labels>) = (Vec::new(), Vec::new());
+        let (mut upsert, mut remove): (Vec<Row>, Vec<Labels>) = (Vec::new(), Vec::new());
+        let histograms = &mut self.histograms;
         let mut look = |row: usize| {
             let value = out.values[row];
             let shown = std::mem::replace(&mut self.shown[row], value);
-            if value.to_bits() == shown.to_bits() {
+            let replaced = replaced(histograms, row, out);
+            if value.to_bits() == shown.to_bits() && !replaced {
                 return;
             }
-            match is_absent(value) {
-                true => remove.push(out.labels[row].clone()),
-                false => upsert.push((out.labels[row].clone(), value)),
+            match out.cell(row).sample() {
+                None => remove.push(out.labels[row].clone()),
+                Some(sample) => upsert.push((out.labels[row].clone(), sample)),
             }
         };
         match &out.changed {
@@ -109,4 +168,20 @@ impl Taps {
         }
         (!upsert.is_empty() || !remove.is_empty()).then_some(TapEvent::Delta { t, upsert, remove })
     }
+}
+
+/// Whether another histogram is shown in a row than it has now; shows that.
+fn replaced(shown: &mut Histograms, row: usize, out: &Output) -> bool {
+    if shown.is_empty() && out.histograms.is_empty() {
+        return false;
+    }
+    let (was, is) = (shown.get(row), out.histograms.get(row).filter(|_| is_histogram(out.values[row])));
+    let same = match (was, is) {
+        (Some(a), Some(b)) => identical(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    if !same {
+        shown.set(row, is.cloned());
+    }
+    !same
 }

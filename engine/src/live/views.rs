@@ -3,14 +3,27 @@
 //! Every worker keeps this table, from the same control stream, and so they agree without talking. A view's
 //! *level* is the round of the tick it is evaluated in: one more than that of the recorded views it reads.
 //! Views that read each other in a cycle are cut where the cycle closes: there they see the last tick.
+//!
+//! A view is *coming* until its past has been read: it is worked on at every tick and answers nobody. What is
+//! installed together is a *cohort* and begins together. A view that stands and is to have other steps (another question, or
+//! state built anew) has them coming beside those that it stands on.
+
+mod schedule;
 
 use super::graph::Graph;
+use super::message::Cohort;
+use super::place::Place;
 use super::{ViewId, ViewKind, ViewSpec};
 use crate::operators::bits::Bits;
-use crate::plan::physical::{LowerError, Physical, StepId, StepOp};
-use std::collections::{BTreeMap, HashMap};
+use crate::plan::Dialect;
+use crate::plan::notes::Origin;
+use crate::plan::physical::{LowerError, Physical, Step, StepId, StepOp};
+use schedule::Schedule;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Matcher, TimeMs};
+
+pub use schedule::Batch;
 
 /// When views are evaluated.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +35,22 @@ pub enum Slots {
 }
 
 impl Slots {
+    /// Those of a kind of view.
+    pub fn of(kind: &ViewKind) -> Slots {
+        match kind {
+            ViewKind::Continuous => Slots::Always,
+            ViewKind::Recorded { interval, offset, .. } => Slots::Every((*interval).max(1), *offset),
+        }
+    }
+
+    /// The latest one at `t`.
+    pub fn latest(self, t: TimeMs) -> TimeMs {
+        match self {
+            Slots::Always => t,
+            Slots::Every(interval, offset) => t - (t - offset).rem_euclid(interval),
+        }
+    }
+
     /// Whether `t` is one of them.
     pub fn due(self, t: TimeMs) -> bool {
         match self {
@@ -43,153 +72,263 @@ pub struct View {
     pub ports: Vec<StepId>,
     /// Numbers of its gather steps (meaningful at the owner only).
     pub gather: Vec<StepId>,
+    /// Where the local and the gather steps stood in the query.
+    pub origins: (Vec<Origin>, Vec<Origin>),
     /// Number of the gather step that is the answer.
     pub root: StepId,
     /// When it is evaluated.
     pub slots: Slots,
     /// The round it is evaluated in.
     pub level: u64,
-}
-
-/// Views that are evaluated together, and what they need.
-#[derive(Default)]
-pub struct Batch {
-    /// The views.
-    pub views: Vec<ViewId>,
-    /// Their local steps.
-    pub local: Bits,
-    /// Gather steps of those of them that this worker owns.
-    pub gather: Bits,
+    /// While it is coming: who it begins with.
+    pub cohort: Option<Cohort>,
 }
 
 /// See the module.
 pub struct Views {
-    worker: usize,
-    peers: usize,
+    place: Place,
+    dialect: Dialect,
     /// The views.
     pub all: BTreeMap<ViewId, View>,
+    /// What is coming for views that stand.
+    next: BTreeMap<ViewId, View>,
     /// Steps of the local stage.
     pub local: Graph,
     /// Steps of this worker's gather stage.
     pub gather: Graph,
-    batches: BTreeMap<(Slots, u64), Batch>,
-    /// The workers that gather through each port.
-    owners: HashMap<StepId, Vec<usize>>,
-    /// Views came or went since batches were worked out.
-    unsettled: bool,
+    schedule: Schedule,
+    /// What is coming, by cohort.
+    coming: BTreeMap<Cohort, BTreeSet<ViewId>>,
+    /// The workers that gather through each port, and for how many views.
+    owners: HashMap<StepId, BTreeMap<usize, usize>>,
 }
 
-/// What installing a view added.
-#[derive(Default)]
-pub struct Added {
+/// What installing a view changed.
+pub struct Installed {
     /// New local steps.
     pub local: Vec<StepId>,
     /// New gather steps (of this worker).
     pub gather: Vec<StepId>,
+    /// Ports that its owner has not heard of yet.
+    pub ports: Vec<(StepId, usize)>,
+    /// What was coming under its id before.
+    pub gone: Option<Gone>,
+}
+
+/// Steps of a view that is no more.
+pub struct Gone {
+    /// The view.
+    pub view: View,
+    /// Its local steps that nobody reads any more.
+    pub local: Vec<(StepId, Step)>,
+    /// The same of its gather steps (of this worker).
+    pub gather: Vec<(StepId, Step)>,
+    /// Its ports that no view of its owner gathers through any more.
+    pub unheard: Vec<StepId>,
 }
 
 impl Views {
-    /// An empty table of worker `worker` of `peers`.
-    pub fn new(worker: usize, peers: usize) -> Views {
+    /// An empty table of the worker at `place`.
+    pub fn new(place: Place, dialect: Dialect) -> Views {
         Views {
-            worker,
-            peers,
+            place,
+            dialect,
             all: BTreeMap::new(),
             local: Graph::default(),
             gather: Graph::default(),
-            batches: BTreeMap::new(),
+            schedule: Schedule::new(place.index()),
+            coming: BTreeMap::new(),
+            next: BTreeMap::new(),
             owners: HashMap::new(),
-            unsettled: false,
         }
     }
 
-    /// An empty table of the same worker, and what stood in this one, in order.
-    pub fn restart(&self) -> (Views, Vec<(ViewId, ViewSpec)>) {
-        let specs = self.all.iter().map(|(id, view)| (*id, view.spec.clone())).collect();
-        (Views::new(self.worker, self.peers), specs)
+    /// Number of workers.
+    pub fn peers(&self) -> usize {
+        self.place.peers()
     }
 
-    /// Installs a view.
-    pub fn install(&mut self, id: ViewId, spec: ViewSpec) -> Result<Added, LowerError> {
-        let physical = physical_of(&spec)?;
+    /// Makes a view come, in a cohort. If it stands already, it goes on as it is until then.
+    pub fn install(&mut self, id: ViewId, spec: ViewSpec, cohort: Cohort) -> Result<Installed, LowerError> {
+        let physical = physical_of(&spec, self.dialect)?;
         let (local, new_local) = self.local.intern(&physical.local, |port| port);
-        let owner = (id.0 % self.peers as u64) as usize;
+        let owner = self.place.finisher(id);
         let (mut gather, mut new_gather) = (Vec::new(), Vec::new());
-        if owner == self.worker {
+        if owner == self.place.index() {
             (gather, new_gather) = self.gather.intern(&physical.gather, |port| local[port]);
         }
-        let port = |step: &crate::plan::physical::Step| match step.op {
+        let port = |step: &Step| match step.op {
             StepOp::Port(id) => Some(local[id]),
             _ => None,
         };
-        let ports = physical.gather.iter().filter_map(port).collect();
-        let root = gather.get(physical.root).copied().unwrap_or(0);
-        let slots = match spec.kind {
-            ViewKind::Continuous => Slots::Always,
-            ViewKind::Recorded { interval, offset, .. } => Slots::Every(interval.max(1), offset),
+        let ports: Vec<StepId> = physical.gather.iter().filter_map(port).collect();
+        let mut unheard = Vec::new();
+        for port in &ports {
+            let views = self.owners.entry(*port).or_default().entry(owner).or_default();
+            *views += 1;
+            if *views == 1 {
+                unheard.push((*port, owner));
+            }
+        }
+        let view = View {
+            root: gather.get(physical.root).copied().unwrap_or(0),
+            slots: Slots::of(&spec.kind),
+            origins: (physical.local_origins, physical.gather_origins),
+            cohort: Some(cohort),
+            level: 0,
+            spec,
+            owner,
+            local,
+            ports,
+            gather,
         };
-        self.all.insert(id, View { spec, owner, local, ports, gather, root, slots, level: 0 });
-        self.unsettled = true;
-        Ok(Added { local: new_local, gather: new_gather })
+        let stands = self.all.get(&id).is_some_and(|view| view.cohort.is_none());
+        let before = if stands { &mut self.next } else { &mut self.all }.insert(id, view);
+        let gone = before.map(|view| {
+            self.come_no_more(id, &view);
+            self.release(view)
+        });
+        self.coming.entry(cohort).or_default().insert(id);
+        self.schedule.come();
+        Ok(Installed { local: new_local, gather: new_gather, ports: unheard, gone })
     }
 
-    /// Removes a view; returns it, and the steps of both stages that nobody reads any more.
-    pub fn remove(&mut self, id: ViewId) -> Option<(View, Vec<StepId>, Vec<StepId>)> {
-        let view = self.all.remove(&id)?;
-        let local = self.local.release(&view.local);
-        let gather = self.gather.release(&view.gather);
-        self.unsettled = true;
-        Some((view, local, gather))
+    /// Removes a view; returns what it stood on, and what was coming for it.
+    pub fn remove(&mut self, id: ViewId) -> Vec<Gone> {
+        let mut gone = Vec::new();
+        for view in self.all.remove(&id).into_iter().chain(self.next.remove(&id)) {
+            match view.cohort {
+                Some(_) => self.come_no_more(id, &view),
+                None => self.schedule.remove(id, &view),
+            }
+            gone.push(self.release(view));
+        }
+        gone
+    }
+
+    fn come_no_more(&mut self, id: ViewId, view: &View) {
+        self.schedule.come();
+        let Some(cohort) = view.cohort else { return };
+        if let Some(views) = self.coming.get_mut(&cohort) {
+            views.remove(&id);
+            if views.is_empty() {
+                self.coming.remove(&cohort);
+            }
+        }
+    }
+
+    fn release(&mut self, view: View) -> Gone {
+        let mut unheard = Vec::new();
+        for port in &view.ports {
+            let Some(owners) = self.owners.get_mut(port) else { continue };
+            if let Some(views) = owners.get_mut(&view.owner) {
+                *views -= 1;
+                if *views == 0 {
+                    owners.remove(&view.owner);
+                    unheard.push(*port);
+                }
+            }
+            if owners.is_empty() {
+                self.owners.remove(port);
+            }
+        }
+        let (local, gather) = (self.local.release(&view.local), self.gather.release(&view.gather));
+        Gone { view, local, gather, unheard }
+    }
+
+    /// A cohort stands from now on (`None`: whatever is coming). Returns the views, and what
+    /// they stood on before if they did.
+    pub fn begin(&mut self, cohort: Option<Cohort>) -> Vec<(ViewId, Option<Gone>)> {
+        let cohorts: Vec<Cohort> = match cohort {
+            Some(cohort) => vec![cohort],
+            None => self.coming.keys().copied().collect(),
+        };
+        let ids: BTreeSet<ViewId> =
+            cohorts.iter().filter_map(|cohort| self.coming.remove(cohort)).flatten().collect();
+        let mut begun = Vec::new();
+        for id in ids {
+            let before = self.next.remove(&id).and_then(|view| self.all.insert(id, view));
+            if let Some(before) = &before {
+                self.schedule.remove(id, before);
+            }
+            let gone = before.map(|view| self.release(view));
+            if let Some(view) = self.all.get_mut(&id) {
+                view.cohort = None;
+                self.schedule.add(id, view);
+            }
+            begun.push((id, gone));
+        }
+        begun
+    }
+
+    /// Whether any view stands.
+    pub fn stands(&self) -> bool {
+        self.schedule.stands()
+    }
+
+    /// What is coming, by cohort.
+    pub fn coming(&self) -> impl Iterator<Item = (Cohort, impl Iterator<Item = &View>)> {
+        self.coming.iter().map(|(cohort, ids)| {
+            (*cohort, ids.iter().filter_map(|id| self.next.get(id).or_else(|| self.all.get(id))))
+        })
+    }
+
+    /// Makes the selections of views that are installed from now on be made anew: of one selector, or all. Returns the
+    /// views that read them now, as they are to be in the end, in order.
+    pub fn retire(&mut self, selector: Option<&[Matcher]>) -> Vec<(ViewId, ViewSpec)> {
+        let retired: Bits = self
+            .local
+            .retire(|step| match &step.op {
+                StepOp::Leaf(source, _) => selector.is_none_or(|matchers| source.matchers == matchers),
+                _ => false,
+            })
+            .into_iter()
+            .collect();
+        let latest = self.all.iter().map(|(id, view)| (*id, self.next.get(id).unwrap_or(view)));
+        let reads = |view: &View| view.local.iter().any(|step| retired.contains(*step));
+        latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.spec.clone())).collect()
+    }
+
+    /// Up to `limit` views in the order of their ids, from `from` on.
+    pub fn page(&self, from: ViewId, limit: usize) -> impl Iterator<Item = (&ViewId, &View)> {
+        self.all.range(from..).take(limit)
     }
 
     /// The batches due at `t`, in round `round`.
     pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &Batch> {
-        let due = move |((slots, level), _): &(&(Slots, u64), &Batch)| *level == round && slots.due(t);
-        self.batches.iter().filter(due).map(|(_, batch)| batch)
+        self.schedule.due(t, round)
     }
 
     /// The last round that the tick at `t` needs.
     pub fn last_round(&self, t: TimeMs) -> u64 {
-        let due = self.batches.keys().filter(|(slots, _)| slots.due(t));
-        due.map(|(_, level)| *level).max().unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
+        self.schedule.last_round(t)
     }
 
     /// The workers that gather through port `port`.
-    pub fn port_owners(&self, port: StepId) -> &[usize] {
-        self.owners.get(&port).map_or(&[], Vec::as_slice)
+    pub fn port_owners(&self, port: StepId) -> impl Iterator<Item = usize> + '_ {
+        self.owners.get(&port).into_iter().flat_map(|owners| owners.keys().copied())
     }
 
-    /// Works out levels and batches again, if views came or went. To be called before a tick asks for them.
+    /// Works out what is due when, as far as views came or went. To be called before a tick asks for it.
     pub fn settle(&mut self) {
-        if !std::mem::take(&mut self.unsettled) {
-            return;
-        }
-        let levels = levels(&self.all);
-        self.batches.clear();
-        self.owners.clear();
-        for (id, view) in &mut self.all {
-            view.level = levels[id];
-            let batch = self.batches.entry((view.slots, view.level)).or_default();
-            batch.views.push(*id);
-            view.local.iter().for_each(|step| batch.local.insert(*step));
-            view.gather.iter().for_each(|step| batch.gather.insert(*step));
-            for port in &view.ports {
-                let owners = self.owners.entry(*port).or_default();
-                if !owners.contains(&view.owner) {
-                    owners.push(view.owner);
-                }
-            }
-        }
+        let (coming, next) = (&self.coming, &self.next);
+        self.schedule.settle(&mut self.all, |all, batch| {
+            coming.values().flatten().filter_map(|id| next.get(id).or_else(|| all.get(id))).for_each(
+                |view| {
+                    batch.add_steps(view);
+                },
+            );
+        });
     }
 }
 
 /// The plan of a view in steps. A query offset is a shift into the past.
-pub fn physical_of(spec: &ViewSpec) -> Result<Physical, LowerError> {
+pub fn physical_of(spec: &ViewSpec, dialect: Dialect) -> Result<Physical, LowerError> {
     let shift = match spec.kind {
         ViewKind::Continuous => 0,
         ViewKind::Recorded { query_offset, .. } => query_offset,
     };
-    let physical = Physical::of(&spec.plan, shift)?;
+    let physical = Physical::of(&spec.plan, shift, dialect)?;
     for step in &physical.local {
         if let StepOp::Leaf(source, _) = &step.op {
             if matches!(source.at, Some(crate::plan::At::Time(_))) {
@@ -205,28 +344,50 @@ pub fn physical_of(spec: &ViewSpec) -> Result<Physical, LowerError> {
 
 /// The level of each view: longest chain of recorded views below it.
 fn levels(views: &BTreeMap<ViewId, View>) -> HashMap<ViewId, u64> {
-    let mut by_record: HashMap<&str, Vec<ViewId>> = HashMap::new();
-    for (id, view) in views {
-        if let ViewKind::Recorded { record, .. } = &view.spec.kind {
-            by_record.entry(record.as_str()).or_default().push(*id);
-        }
-    }
-    let reads: HashMap<ViewId, Vec<ViewId>> = if by_record.is_empty() {
-        HashMap::new()
-    } else {
-        views.iter().map(|(id, v)| (*id, reads(v, &by_record))).collect()
-    };
+    let specs = || views.iter().map(|(id, view)| (*id, &view.spec));
+    levels_of(views.keys().copied(), &readers(specs()))
+}
+
+/// As [`Views`] does: the level of each of `ids`, where `reads` says which views each one reads.
+pub fn levels_of(
+    ids: impl Iterator<Item = ViewId>,
+    reads: &HashMap<ViewId, Vec<ViewId>>,
+) -> HashMap<ViewId, u64> {
     let mut levels = HashMap::new();
-    for id in views.keys() {
-        level(*id, &reads, &mut levels);
-    }
+    ids.for_each(|id| level(id, reads, &mut levels));
     levels
 }
 
+/// The recorded views among `specs` that each of them may read.
+pub fn readers<'a>(
+    specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone,
+) -> HashMap<ViewId, Vec<ViewId>> {
+    let mut by_record: HashMap<&str, Vec<ViewId>> = HashMap::new();
+    for (id, spec) in specs.clone() {
+        if let ViewKind::Recorded { record, .. } = &spec.kind {
+            by_record.entry(record.as_str()).or_default().push(id);
+        }
+    }
+    match by_record.is_empty() {
+        true => HashMap::new(),
+        false => specs.map(|(id, spec)| (id, reads(spec, &by_record))).collect(),
+    }
+}
+
+/// How far before its evaluation a view looks, ms; instant selectors look back `lookback`.
+pub fn reach_of(spec: &ViewSpec, lookback: i64) -> i64 {
+    let Ok(physical) = physical_of(spec, Dialect::default()) else { return 0 };
+    let reach = |step: &crate::plan::physical::Step| match &step.op {
+        StepOp::Leaf(source, leaf) => source.offset + source.reach(leaf, lookback).0,
+        _ => 0,
+    };
+    physical.local.iter().map(reach).max().unwrap_or(0)
+}
+
 /// The recorded views whose series a view may read: its metric name matchers accept their name.
-fn reads(view: &View, by_record: &HashMap<&str, Vec<ViewId>>) -> Vec<ViewId> {
+fn reads(spec: &ViewSpec, by_record: &HashMap<&str, Vec<ViewId>>) -> Vec<ViewId> {
     let mut found = Vec::new();
-    let mut walk = vec![&view.spec.plan];
+    let mut walk = vec![&spec.plan];
     while let Some(plan) = walk.pop() {
         walk.extend(plan.inputs());
         let selector = match &plan.op {

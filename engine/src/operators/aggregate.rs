@@ -2,14 +2,21 @@
 //!
 //! Partial results are lanes of the output: `sum` has (sum, compensation), `avg` (sum, compensation, count),
 //! the others one. Only dirty groups are computed again, each from all its members in canonical order: sums
-//! are never maintained by subtraction, which drifts and which an Inf would poison.
+//! are never maintained by subtraction, which drifts and which an Inf would poison. What becomes of native
+//! histograms is in [`super::mixture`].
 
 use super::grouping::{Groups, group_key};
+use super::mixture::{Member, Mixture, Row};
+use super::remarks;
+use super::side::{Cell, Histograms, Sample, identical};
 use super::{Changed, EvalError, Input, Operator, Output};
 use crate::functions::aggregation::{AvgPartial, SumPartial, max, min};
+use crate::heap::Heap;
+use crate::plan::notes::{Note, Place};
 use crate::plan::{AggregateOp, Grouping};
-use storage::model::TimeMs;
-use storage::model::value::{ABSENT, is_absent};
+use std::sync::Arc;
+use storage::model::value::{ABSENT, is_absent, is_histogram};
+use storage::model::{NativeHistogram, TimeMs};
 
 /// Number of lanes of a partial result.
 pub fn lanes(op: AggregateOp) -> usize {
@@ -50,6 +57,12 @@ struct Grouped {
     dirty: Dirty,
 }
 
+impl Heap for Grouped {
+    fn heap(&self) -> usize {
+        self.groups.heap() + self.dirty.marked.heap() + self.dirty.list.heap()
+    }
+}
+
 impl Grouped {
     /// The groups to compute again at this evaluation.
     fn dirty_groups(
@@ -66,6 +79,8 @@ impl Grouped {
                 out.sorted = false;
                 out.add_row(self.groups.labels[group].clone());
             }
+            let dropping = (0..self.groups.len()).filter(|group| self.groups.drops[*group]);
+            dropping.for_each(|group| out.lose_name(group));
             (known..self.groups.of_row.len()).for_each(|row| self.dirty.mark(self.groups.of_row[row]));
         }
         match input.delta {
@@ -94,14 +109,50 @@ impl Operator for Partial {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let grouping = &self.grouping;
         let dirty = self.grouped.dirty_groups(&inputs[0], out, lanes(self.op), |l| group_key(grouping, l));
+        let input = inputs[0].out;
         let mut touched = Vec::new();
         for group in dirty {
             let members = self.grouped.groups.members(group as usize);
-            let values = members.iter().map(|r| inputs[0].out.values[*r as usize]).filter(|v| !is_absent(*v));
-            write_lanes(out, group as usize, partial(self.op, values), &mut touched);
+            let holds_histograms = !input.histograms.is_empty()
+                && members.iter().any(|row| is_histogram(input.values[*row as usize]));
+            let (row, notes) = if holds_histograms {
+                partial_of_any(self.op, members, input)
+            } else {
+                let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
+                (Row::of(partial(self.op, values)), Vec::new())
+            };
+            out.notes.set_row(group as usize, notes);
+            write(out, group as usize, row, &mut touched);
         }
         out.changed = Changed::Rows(touched);
         Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.grouped.heap()
+    }
+}
+
+/// The partial aggregate of a group with native histograms, and what there is to remark.
+fn partial_of_any(op: AggregateOp, members: &[u32], input: &Output) -> (Row, Vec<Note>) {
+    let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
+    match op {
+        AggregateOp::Sum | AggregateOp::Avg => {
+            let mut mixture = Mixture::new(op);
+            for row in members {
+                match input.cell(*row as usize) {
+                    Cell::Absent => {}
+                    Cell::Float(_) => mixture.add(Member::Float, ""),
+                    Cell::Histogram(h) => mixture.add(Member::One(h), input.labels[*row as usize].name()),
+                }
+            }
+            mixture.into_row()
+        }
+        AggregateOp::Min | AggregateOp::Max => {
+            let row = Row::of(partial(op, values.filter(|v| !is_histogram(*v))));
+            (row, vec![remarks::ignored_in_aggregation(Place::Operand(0), op.as_str())])
+        }
+        _ => (Row::of(partial(op, values)), Vec::new()),
     }
 }
 
@@ -127,28 +178,58 @@ fn partial(op: AggregateOp, mut values: impl Iterator<Item = f64>) -> [f64; 3] {
     }
 }
 
-fn write_lanes(out: &mut Output, row: usize, lanes: [f64; 3], touched: &mut Vec<u32>) {
-    let mut changed = out.values[row].to_bits() != lanes[0].to_bits();
-    out.values[row] = lanes[0];
-    for (lane, value) in out.extra.iter_mut().zip(&lanes[1..]) {
+fn write(out: &mut Output, row: usize, new: Row, touched: &mut Vec<u32>) {
+    let mut changed = out.values[row].to_bits() != new.lanes[0].to_bits();
+    out.values[row] = new.lanes[0];
+    for (lane, value) in out.extra.iter_mut().zip(&new.lanes[1..]) {
         changed |= lane[row].to_bits() != value.to_bits();
         lane[row] = *value;
     }
+    changed |= replace(&mut out.histograms, row, new.histogram);
+    changed |= replace(&mut out.compensations, row, new.lost);
     if changed {
         touched.push(row as u32);
     }
 }
 
+/// Sets or removes a histogram; whether that is a change.
+fn replace(column: &mut Histograms, row: usize, new: Option<Arc<NativeHistogram>>) -> bool {
+    let same = match (column.get(row), &new) {
+        (None, None) => true,
+        (Some(a), Some(b)) => identical(a, b),
+        _ => false,
+    };
+    if !same {
+        column.set(row, new);
+    }
+    !same
+}
+
 /// Merges the partial aggregates of all shards, in the order of the shards.
 pub struct Merge {
     op: AggregateOp,
+    /// The metric that is aggregated, for remarks; "" if there is no one name.
+    metric: String,
     grouped: Grouped,
 }
 
 impl Merge {
     /// See [`crate::plan::physical::StepOp::Merge`].
-    pub fn new(op: AggregateOp) -> Merge {
-        Merge { op, grouped: Grouped::default() }
+    pub fn new(op: AggregateOp, metric: &str) -> Merge {
+        Merge { op, metric: metric.to_owned(), grouped: Grouped::default() }
+    }
+
+    /// The aggregate of a group with native histograms, and what there is to remark.
+    fn merge_any(&self, input: &Output, rows: impl Iterator<Item = usize>) -> (Sample, Vec<Note>) {
+        let mut mixture = Mixture::new(self.op);
+        for row in rows {
+            let lane = |i: usize| input.extra.get(i).map_or(ABSENT, |lane| lane[row]);
+            let lanes = [input.values[row], lane(0), lane(1)];
+            let member =
+                Member::of_row(self.op, lanes, input.histograms.get(row), input.compensations.get(row));
+            mixture.add(member, &self.metric);
+        }
+        mixture.into_sample()
     }
 }
 
@@ -159,11 +240,23 @@ impl Operator for Merge {
         let input = inputs[0].out;
         for group in dirty {
             let members = self.grouped.groups.members(group as usize).iter().map(|r| *r as usize);
-            let value = merge(self.op, input, members.filter(|r| !is_absent(input.values[*r])));
-            out.set(group as usize, value, &mut touched);
+            let mut members = members.filter(|r| !is_absent(input.values[*r]));
+            let any = |r: usize| is_histogram(input.values[r]) || input.histograms.get(r).is_some();
+            if members.clone().any(any) {
+                let (sample, notes) = self.merge_any(input, members);
+                out.notes.set_row(group as usize, notes);
+                out.put(group as usize, sample, &mut touched);
+            } else {
+                out.notes.set_row(group as usize, Vec::new());
+                out.set(group as usize, merge(self.op, input, &mut members), &mut touched);
+            }
         }
         out.changed = Changed::Rows(touched);
         Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.grouped.heap()
     }
 }
 

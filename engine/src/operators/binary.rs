@@ -1,8 +1,16 @@
-//! Binary operators on numbers, and a vector with a scalar.
+//! Binary operators on pairs of elements, and a vector with a scalar.
+//!
+//! Pairs of floats take the short way ([`apply`]); where a native histogram may be among them, [`apply_cells`] decides.
 
-use super::{EvalError, Input, Operator, Output, Twins, map, scalar::scalar_of};
-use crate::plan::BinaryOp;
+use super::names::computed;
+use super::side::{Cell, Sample};
+use super::{EvalError, Input, Operator, Output, RowIter, Twins, map, remarks, scalar::scalar_of};
+use crate::heap::Heap;
+use crate::plan::notes::{Note, Place};
+use crate::plan::{BinaryOp, Dialect};
+use std::sync::Arc;
 use storage::model::TimeMs;
+use storage::model::histogram::{Keep, NativeHistogram, Reconciled, ResetHint};
 use storage::model::value::{ABSENT, is_absent};
 
 /// `a op b` of an arithmetic operator, as Go computes it.
@@ -48,9 +56,80 @@ pub fn apply(op: BinaryOp, return_bool: bool, a: f64, b: f64, kept: f64) -> f64 
     }
 }
 
+/// What a pair gives if one of it may be a histogram; nothing if the operator does not take the kinds, with a note.
+pub fn apply_cells(
+    op: BinaryOp,
+    return_bool: bool,
+    (l, r): (Cell, Cell),
+    kept: f64,
+    notes: &mut Vec<Note>,
+) -> Sample {
+    let refused =
+        |left: &str, right: &str| remarks::incompatible_types(Place::Whole, left, op.as_str(), right);
+    match (l, r) {
+        (Cell::Absent, _) | (_, Cell::Absent) => {}
+        (Cell::Float(_), Cell::Float(_)) if op.is_trim() => notes.push(refused("float", "float")),
+        (Cell::Float(a), Cell::Float(b)) => return Sample::Float(apply(op, return_bool, a, b, kept)),
+        (Cell::Float(a), Cell::Histogram(h)) if op == BinaryOp::Mul => return scaled(h, |h| h.mul(a)),
+        (Cell::Float(_), Cell::Histogram(_)) => notes.push(refused("float", "histogram")),
+        (Cell::Histogram(h), Cell::Float(b)) => match op {
+            BinaryOp::Mul => return scaled(h, |h| h.mul(b)),
+            BinaryOp::Div => return scaled(h, |h| h.div(b)),
+            BinaryOp::TrimUpper => return Sample::Histogram(Arc::new(h.trimmed(Keep::Below, b))),
+            BinaryOp::TrimLower => return Sample::Histogram(Arc::new(h.trimmed(Keep::Above, b))),
+            _ => notes.push(refused("histogram", "float")),
+        },
+        (Cell::Histogram(a), Cell::Histogram(b)) => match op {
+            BinaryOp::Add | BinaryOp::Sub => return combined(op, a, b, notes),
+            BinaryOp::Eq | BinaryOp::Ne => {
+                let holds = a.equals(b) == (op == BinaryOp::Eq);
+                return match (return_bool, holds) {
+                    (true, holds) => Sample::Float(f64::from(holds)),
+                    (false, true) => Sample::Histogram(a.clone()),
+                    (false, false) => Sample::Float(ABSENT),
+                };
+            }
+            _ => notes.push(refused("histogram", "histogram")),
+        },
+    }
+    Sample::Float(ABSENT)
+}
+
+fn scaled(histogram: &Arc<NativeHistogram>, change: impl FnOnce(&mut NativeHistogram)) -> Sample {
+    let mut copy = NativeHistogram::clone(histogram);
+    change(&mut copy);
+    copy.compact();
+    Sample::Histogram(Arc::new(copy))
+}
+
+/// Sum or difference of two histograms.
+fn combined(op: BinaryOp, a: &NativeHistogram, b: &NativeHistogram, notes: &mut Vec<Note>) -> Sample {
+    let mut result = a.clone();
+    let (outcome, during) = match op {
+        BinaryOp::Add => (result.add(b), "addition"),
+        _ => (result.sub(b), "subtraction"),
+    };
+    let Ok(Reconciled { hints_collided, bounds }) = outcome else {
+        notes.push(remarks::incompatible_buckets(Place::Whole, op.as_str()));
+        return Sample::Float(ABSENT);
+    };
+    if op == BinaryOp::Sub {
+        // A difference may go up and down.
+        result.hint = ResetHint::Gauge;
+    }
+    if hints_collided {
+        notes.push(remarks::conflicting_resets(Place::Whole, during));
+    }
+    if bounds {
+        notes.push(remarks::reconciled_bounds(Place::Whole, during));
+    }
+    result.compact();
+    Sample::Histogram(Arc::new(result))
+}
+
 /// Whether the result loses its metric name.
 pub fn drops_name(op: BinaryOp, return_bool: bool) -> bool {
-    !op.is_set() && (!op.is_comparison() || return_bool)
+    !op.is_set() && !op.is_trim() && (!op.is_comparison() || return_bool)
 }
 
 /// Vector with scalar. A filter keeps the vector's value on either side.
@@ -58,13 +137,14 @@ pub struct VectorScalar {
     op: BinaryOp,
     return_bool: bool,
     scalar_left: bool,
+    dialect: Dialect,
     twins: Twins,
 }
 
 impl VectorScalar {
     /// See [`crate::plan::physical::StepOp::VectorScalar`].
-    pub fn new(op: BinaryOp, return_bool: bool, scalar_left: bool) -> VectorScalar {
-        VectorScalar { op, return_bool, scalar_left, twins: Twins::default() }
+    pub fn new(op: BinaryOp, return_bool: bool, scalar_left: bool, dialect: Dialect) -> VectorScalar {
+        VectorScalar { op, return_bool, scalar_left, dialect, twins: Twins::default() }
     }
 
     #[inline]
@@ -75,24 +155,42 @@ impl VectorScalar {
             false => apply(self.op, self.return_bool, v, s, v),
         }
     }
+
+    /// As [`VectorScalar::apply`], where histograms may be.
+    fn apply_cell(&self, row: usize, input: &Output, s: f64, out: &mut Output, touched: &mut Vec<u32>) {
+        let (cell, scalar) = (input.cell(row), Cell::Float(s));
+        let pair = if self.scalar_left { (scalar, cell) } else { (cell, scalar) };
+        let mut notes = Vec::new();
+        let sample = apply_cells(self.op, self.return_bool, pair, input.values[row], &mut notes);
+        out.put(row, sample, touched);
+        out.notes.set_row(row, notes);
+    }
+}
+
+/// Whether float kernels will do for these operands.
+pub(super) fn only_floats(op: BinaryOp, inputs: &[&Output]) -> bool {
+    !op.is_trim() && inputs.iter().all(|input| input.histograms.is_empty())
 }
 
 impl Operator for VectorScalar {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
-        let keep = !drops_name(self.op, self.return_bool);
-        map::add_rows(&inputs[0], out, |labels| {
-            Ok(if keep { labels.clone() } else { labels.of_computed() })
-        })?;
-        let scalar = scalar_of(&inputs[1]);
+        let (keep, dialect) = (!drops_name(self.op, self.return_bool), self.dialect);
+        map::add_rows(&inputs[0], out, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
+        let (input, scalar) = (inputs[0].out, scalar_of(&inputs[1]));
+        let rows = match inputs[1].delta {
+            Some(_) => RowIter::All(0..out.values.len()),
+            None => inputs[0].rows(),
+        };
         let mut touched = Vec::new();
-        if inputs[1].delta.is_some() {
-            (0..out.values.len())
-                .for_each(|r| out.set(r, self.apply(inputs[0].out.values[r], scalar), &mut touched));
+        if only_floats(self.op, &[input]) && out.notes.is_empty() {
+            rows.for_each(|r| out.set(r, self.apply(input.values[r], scalar), &mut touched));
         } else {
-            inputs[0]
-                .rows()
-                .for_each(|r| out.set(r, self.apply(inputs[0].out.values[r], scalar), &mut touched));
+            rows.for_each(|r| self.apply_cell(r, input, scalar, out, &mut touched));
         }
-        map::finish(out, touched, &mut self.twins, keep)
+        map::finish(out, touched, &mut self.twins, keep || dialect.delayed_names)
+    }
+
+    fn bytes(&self) -> usize {
+        self.twins.heap()
     }
 }

@@ -27,6 +27,28 @@ impl Bits {
         self.0.get(id / 64).is_some_and(|word| word & (1 << (id % 64)) != 0)
     }
 
+    /// Whether nothing is in.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// What is in and not in `other`.
+    pub fn without(&self, other: &Bits) -> Bits {
+        let mut rest = self.clone();
+        rest.0.iter_mut().zip(&other.0).for_each(|(word, less)| *word &= !less);
+        rest
+    }
+
+    /// What is in, in order.
+    pub fn iter(&self) -> impl Iterator<Item = StepId> + '_ {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let id = self.next_common(self, from)?;
+            from = id + 1;
+            Some(id)
+        })
+    }
+
     /// Adds all of `other`.
     pub fn extend(&mut self, other: &Bits) {
         if self.0.len() < other.0.len() {
@@ -77,5 +99,7 @@ mod tests {
         b.remove(64);
         assert_eq!(walk(&b), [63, 200]);
         assert!(b.contains(500) && !b.contains(64) && !b.contains(5_000));
+        assert_eq!(a.without(&b).iter().collect::<Vec<_>>(), [1, 64]);
+        assert!(!a.is_empty() && a.without(&a).is_empty());
     }
 }

@@ -1,13 +1,21 @@
 //! Aggregations that need all rows of a group in one place: topk, quantile, deviation, and their kin.
 
 use super::grouping::{Groups, group_key};
-use super::matching::replace_rows;
+use super::matching::replace_samples;
+use super::remarks;
+use super::sets::Found;
+use super::side::Cell;
 use super::{EvalError, Input, Operator, Output, scalar::scalar_of};
 use crate::functions::aggregation::VariancePartial;
 use crate::functions::quantile::quantile;
-use crate::plan::{AggregateOp, Grouping};
+use crate::heap::Heap;
+use crate::plan::notes::{Note, Place};
+use crate::plan::{AggregateOp, Grouping, text};
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use storage::model::labels::METRIC_NAME;
+use storage::model::number::{general, plain};
+use storage::model::value::{is_absent, is_histogram};
 use storage::model::{Labels, TimeMs};
 
 /// See the module.
@@ -21,6 +29,13 @@ pub struct Group {
     of_input: Vec<Option<u32>>,
     by_labels: HashMap<Labels, u32>,
     previous: Vec<u32>,
+}
+
+/// Rows of the answer, and whether some histogram has no place in it.
+#[derive(Default)]
+struct Answer {
+    found: Found,
+    ignored: bool,
 }
 
 impl Group {
@@ -37,31 +52,28 @@ impl Group {
         }
     }
 
-    fn row_of_labels(&mut self, labels: Labels, out: &mut Output) -> u32 {
-        *self.by_labels.entry(labels).or_insert_with_key(|labels| out.add_row(labels.clone()) as u32)
+    fn row_of_labels(&mut self, labels: Labels, drops: bool, out: &mut Output) -> u32 {
+        let made = |labels: &Labels| out.add_named((labels.clone(), drops)) as u32;
+        *self.by_labels.entry(labels).or_insert_with_key(made)
     }
 
     /// `topk`, `bottomk`, `limitk`, `limit_ratio`: some of the input rows.
-    fn pick(
-        &mut self,
-        group: usize,
-        param: f64,
-        input: &Output,
-        out: &mut Output,
-        values: &mut Vec<(u32, f64)>,
-    ) {
-        let present = |r: &u32| !storage::model::value::is_absent(input.values[*r as usize]);
+    fn pick(&mut self, group: usize, param: f64, input: &Output, out: &mut Output, answer: &mut Answer) {
+        let k = param.max(0.0) as usize;
+        if self.op != AggregateOp::LimitRatio && k == 0 {
+            return;
+        }
+        let present = |r: &u32| !is_absent(input.values[*r as usize]);
         let mut rows: Vec<u32> = self.groups.members(group).iter().copied().filter(present).collect();
         match self.op {
             AggregateOp::LimitRatio => rows.retain(|r| in_ratio(&input.labels[*r as usize], param)),
+            AggregateOp::Limitk => rows.truncate(k),
             _ => {
-                let k = param.max(0.0) as usize;
-                if self.op != AggregateOp::Limitk {
-                    let descending = self.op == AggregateOp::Topk;
-                    rows.sort_by(|a, b| {
-                        rank(input.values[*a as usize], input.values[*b as usize], descending)
-                    });
-                }
+                let before = rows.len();
+                rows.retain(|r| !is_histogram(input.values[*r as usize]));
+                answer.ignored |= rows.len() < before;
+                let descending = self.op == AggregateOp::Topk;
+                rows.sort_by(|a, b| rank(input.values[*a as usize], input.values[*b as usize], descending));
                 rows.truncate(k);
             }
         }
@@ -69,9 +81,10 @@ impl Group {
             if self.of_input.len() <= row as usize {
                 self.of_input.resize(input.labels.len(), None);
             }
-            let place = self.of_input[row as usize]
-                .get_or_insert_with(|| out.add_row(input.labels[row as usize].clone()) as u32);
-            values.push((*place, input.values[row as usize]));
+            let place = self.of_input[row as usize].get_or_insert_with(|| {
+                out.add_named((input.labels[row as usize].clone(), input.drops(row as usize))) as u32
+            });
+            answer.found.add(*place, input, row as usize);
         }
     }
 
@@ -81,24 +94,41 @@ impl Group {
         match self.op {
             AggregateOp::LimitRatio if param.is_nan() => refused("Ratio value is NaN".to_owned()),
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => whole(param),
-            AggregateOp::CountValues if self.text.as_deref().is_none_or(str::is_empty) => {
-                refused("invalid label name \"\"".to_owned())
-            }
+            AggregateOp::CountValues => match self.text.as_deref().unwrap_or("") {
+                label if label.is_empty() || !text::is_utf8(label) => {
+                    refused(format!("invalid label name {}", text::quote(label)))
+                }
+                _ => Ok(()),
+            },
             _ => Ok(()),
         }
     }
 
-    /// `quantile`, `stddev`, `stdvar`: one row per group.
-    fn reduce(
-        &mut self,
-        group: usize,
-        param: f64,
-        input: &Output,
-        out: &mut Output,
-        values: &mut Vec<(u32, f64)>,
-    ) {
+    /// The parameter as it counts: with a warning where it is out of its range, and a ratio put into it.
+    fn warned(&self, param: f64, notes: &mut Vec<Note>) -> f64 {
+        match self.op {
+            AggregateOp::Quantile if !(0.0..=1.0).contains(&param) => {
+                notes.push(remarks::invalid_quantile(Place::Operand(0), param));
+                param
+            }
+            AggregateOp::LimitRatio if !(-1.0..=1.0).contains(&param) => {
+                let capped = param.clamp(-1.0, 1.0);
+                notes.push(remarks::invalid_ratio(Place::Operand(0), param, capped));
+                capped
+            }
+            _ => param,
+        }
+    }
+
+    /// `quantile`, `stddev`, `stdvar`: one row per group, of its floats.
+    fn reduce(&mut self, group: usize, param: f64, input: &Output, out: &mut Output, answer: &mut Answer) {
         let members = self.groups.members(group).iter().map(|r| input.values[*r as usize]);
-        let mut present: Vec<f64> = members.filter(|v| !storage::model::value::is_absent(*v)).collect();
+        let mut present: Vec<f64> = members.filter(|v| !is_absent(*v)).collect();
+        if !input.histograms.is_empty() {
+            let before = present.len();
+            present.retain(|v| !is_histogram(*v));
+            answer.ignored |= present.len() < before;
+        }
         let Some(first) = present.first().copied() else { return };
         let value = match self.op {
             AggregateOp::Quantile => quantile(param, &mut present),
@@ -109,43 +139,37 @@ impl Group {
             }
         };
         let labels = self.groups.labels[group].clone();
-        values.push((self.row_of_labels(labels, out), value));
+        let drops = self.groups.drops[group];
+        answer.found.values.push((self.row_of_labels(labels, drops, out), value));
     }
 
-    /// `count_values`: one row per group and distinct value.
-    fn count_values(&mut self, group: usize, input: &Output, out: &mut Output, values: &mut Vec<(u32, f64)>) {
+    /// `count_values`: one row per group and distinct value. The value takes the place of a label that is there
+    /// already, so rows of several groups may be counted together.
+    fn count_values(&mut self, input: &Output, out: &mut Output, answer: &mut Answer) {
         let label = self.text.clone().unwrap_or_default();
         let mut counts: HashMap<Labels, f64> = HashMap::new();
-        for row in self.groups.members(group) {
-            let value = input.values[*row as usize];
-            if storage::model::value::is_absent(value) {
-                continue;
+        for group in 0..self.groups.len() {
+            for row in self.groups.members(group) {
+                let value = match input.cell(*row as usize) {
+                    Cell::Absent => continue,
+                    Cell::Float(value) => plain(value),
+                    Cell::Histogram(histogram) => histogram.to_string(),
+                };
+                let mut builder = self.groups.labels[group].to_builder();
+                builder.set(label.as_str(), value);
+                let labels = group_key_of_count(&self.grouping, &label, builder.build());
+                *counts.entry(labels).or_insert(0.0) += 1.0;
             }
-            let mut builder = self.groups.labels[group].to_builder();
-            builder.set(label.as_str(), format_value(value));
-            let labels = group_key_of_count(&self.grouping, &label, builder.build());
-            *counts.entry(labels).or_insert(0.0) += 1.0;
         }
         for (labels, count) in counts {
-            values.push((self.row_of_labels(labels, out), count));
+            answer.found.values.push((self.row_of_labels(labels, false, out), count));
         }
     }
 }
 
-/// A value as a label: plain decimals, as Go's `FormatFloat(v, 'f', -1, 64)`.
-fn format_value(v: f64) -> String {
-    if v.is_nan() {
-        "NaN".to_owned()
-    } else if v.is_infinite() {
-        if v > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() }
-    } else {
-        format!("{v}")
-    }
-}
-
-/// `without (label)` removes the label that `count_values` has just set.
+/// `without (label)` removes the label that `count_values` has just set, and any `without` the metric's name.
 fn group_key_of_count(grouping: &Grouping, label: &str, labels: Labels) -> Labels {
-    if grouping.without && grouping.labels.iter().any(|l| l == label) {
+    if grouping.without && (label == METRIC_NAME || grouping.labels.iter().any(|l| l == label)) {
         labels.filter(|n| n != label)
     } else {
         labels
@@ -171,14 +195,14 @@ fn whole(param: f64) -> Result<(), EvalError> {
     const INT64: f64 = (1u64 << 63) as f64;
     if param >= INT64 || param <= -INT64 {
         let side = if param > 0.0 { "over" } else { "under" };
-        return Err(EvalError(format!("Scalar value {param} {side}flows int64")));
+        return Err(EvalError(format!("Scalar value {} {side}flows int64", general(param))));
     }
     Ok(())
 }
 
-/// Whether a series belongs to the sample that `limit_ratio` takes.
+/// Whether a series belongs to the sample that `limit_ratio` takes: the same as Prometheus would.
 fn in_ratio(labels: &Labels, ratio: f64) -> bool {
-    let place = labels.hash64() as f64 / u64::MAX as f64;
+    let place = labels.sampling_hash() as f64 / u64::MAX as f64;
     if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio }
 }
 
@@ -187,19 +211,34 @@ impl Operator for Group {
         let input = inputs[0].out;
         let param = inputs.get(1).map_or(f64::NAN, scalar_of);
         self.check(param)?;
+        let mut notes = Vec::new();
+        let param = if inputs.len() > 1 { self.warned(param, &mut notes) } else { param };
         let grouping = &self.grouping;
         self.groups.learn(input, |labels| group_key(grouping, labels));
-        let mut values = Vec::new();
-        for group in 0..self.groups.len() {
-            match self.op {
-                AggregateOp::CountValues => self.count_values(group, input, out, &mut values),
-                AggregateOp::Quantile | AggregateOp::Stddev | AggregateOp::Stdvar => {
-                    self.reduce(group, param, input, out, &mut values);
+        let mut answer = Answer::default();
+        if self.op == AggregateOp::CountValues {
+            self.count_values(input, out, &mut answer);
+        } else {
+            for group in 0..self.groups.len() {
+                match self.op {
+                    AggregateOp::Quantile | AggregateOp::Stddev | AggregateOp::Stdvar => {
+                        self.reduce(group, param, input, out, &mut answer);
+                    }
+                    _ => self.pick(group, param, input, out, &mut answer),
                 }
-                _ => self.pick(group, param, input, out, &mut values),
             }
         }
-        replace_rows(out, values, &mut self.previous);
+        if answer.ignored {
+            // The vector is the last argument: stddev and stdvar have no other.
+            let place = Place::Operand(u8::from(inputs.len() > 1));
+            notes.push(remarks::ignored_in_aggregation(place, self.op.as_str()));
+        }
+        out.notes.replace(notes);
+        replace_samples(out, answer.found.values, answer.found.histograms, &mut self.previous);
         Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.groups.heap() + self.of_input.heap() + self.by_labels.heap() + self.previous.heap()
     }
 }

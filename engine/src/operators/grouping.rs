@@ -4,6 +4,7 @@
 //! worker counts and both runtimes agree on it, and it is Prometheus' order where one selector is summed.
 
 use super::Output;
+use crate::heap::Heap;
 use crate::plan::{Grouping, Matching};
 use std::collections::HashMap;
 use storage::model::Labels;
@@ -16,10 +17,19 @@ pub struct Groups {
     pub of_row: Vec<u32>,
     /// Labels of each group.
     pub labels: Vec<Labels>,
+    /// Whether some member of the group loses its name in the end: then the group does.
+    pub drops: Vec<bool>,
     by_labels: HashMap<Labels, u32>,
     /// Members of group `g`: `members[starts[g]..starts[g + 1]]`.
     members: Vec<u32>,
     starts: Vec<u32>,
+}
+
+impl Heap for Groups {
+    fn heap(&self) -> usize {
+        let labels = self.labels.heap() + self.drops.heap() + self.by_labels.heap();
+        self.of_row.heap() + labels + self.members.heap() + self.starts.heap()
+    }
 }
 
 impl Groups {
@@ -35,8 +45,10 @@ impl Groups {
             let next = self.labels.len() as u32;
             let group = *self.by_labels.entry(labels).or_insert_with_key(|labels| {
                 self.labels.push(labels.clone());
+                self.drops.push(false);
                 next
             });
+            self.drops[group as usize] |= input.drops(row);
             self.of_row.push(group);
         }
         self.sort_members(input);

@@ -1,99 +1,158 @@
 //! Maps: one output row per input row.
 
-use super::{Changed, EvalError, Input, Operator, Output, Twins, scalar::scalar_of};
-use crate::functions::{self, Kernel};
-use crate::plan::FunctionRef;
+use super::names::{Named, computed};
+use super::side::{Cell, Sample};
+use super::{Changed, EvalError, Input, Operator, Output, RowIter, Twins, scalar::scalar_of};
+use crate::functions::{self, Kernel, Special};
+use crate::heap::Heap;
+use crate::plan::{Dialect, FunctionRef};
+use std::sync::Arc;
+use storage::model::labels::METRIC_NAME;
 use storage::model::value::{ABSENT, is_absent};
-use storage::model::{Labels, TimeMs};
+use storage::model::{Labels, NativeHistogram, TimeMs};
 
-type Kernel1 = fn(f64, &[f64], TimeMs) -> f64;
+/// What becomes of a sample.
+#[derive(Copy, Clone)]
+enum Work {
+    /// Floats go through a kernel; histograms are left out.
+    Floats(fn(f64, &[f64], TimeMs) -> f64),
+    /// As `Floats`, without parameters.
+    Plain(fn(f64) -> f64),
+    /// Histograms become floats; floats are left out.
+    Histograms(fn(&NativeHistogram) -> f64),
+    /// Any sample becomes the evaluation time.
+    Time,
+    /// The sign changes.
+    Negate,
+    /// Floats stay, histograms are left out.
+    OnlyFloats,
+    /// All stay.
+    All,
+    /// All are left out.
+    Nothing,
+}
 
 /// A function per sample, with scalar parameters.
 pub struct Map {
-    kernel: Kernel1,
-    /// Kernels of one parameter, kept apart because they have another signature.
-    plain: Option<fn(f64) -> f64>,
+    work: Work,
     keeps_name: bool,
+    dialect: Dialect,
     params: Vec<f64>,
     twins: Twins,
 }
 
 impl Map {
-    /// The operator of a table entry of kind `Map` or `MapOrClock`, or of `timestamp` over an expression.
-    pub fn new(function: FunctionRef) -> Map {
-        let (kernel, plain): (Kernel1, _) = match function.0.kernel {
-            Kernel::Map(kernel) => (kernel, None),
-            Kernel::MapOrClock(plain) => (|v, _, _| v, Some(plain)),
-            _ => (|_, _, t| t as f64 / 1000.0, None),
+    /// The operator of a table entry that is computed per sample, or of `timestamp` and `start_timestamp` over an
+    /// expression.
+    pub fn new(function: FunctionRef, dialect: Dialect) -> Map {
+        let work = match function.0.kernel {
+            Kernel::Map(kernel) => Work::Floats(kernel),
+            Kernel::MapOrClock(kernel) => Work::Plain(kernel),
+            Kernel::Histogram(kernel) => Work::Histograms(kernel),
+            Kernel::Special(Special::Timestamp) => Work::Time,
+            // Only a selector knows since when its samples count.
+            _ => Work::Nothing,
         };
-        Map { kernel, plain, keeps_name: function.0.keeps_name, params: Vec::new(), twins: Twins::default() }
+        Map::of(work, function.0.keeps_name, dialect)
+    }
+
+    fn of(work: Work, keeps_name: bool, dialect: Dialect) -> Map {
+        Map { work, keeps_name, dialect, params: Vec::new(), twins: Twins::default() }
     }
 
     /// Unary minus.
-    pub fn negate() -> Map {
-        Map {
-            kernel: |v, _, _| -v,
-            plain: None,
-            keeps_name: false,
-            params: Vec::new(),
-            twins: Twins::default(),
-        }
+    pub fn negate(dialect: Dialect) -> Map {
+        Map::of(Work::Negate, false, dialect)
     }
 
-    /// What comes in goes out.
-    pub fn identity() -> Map {
-        Map {
-            kernel: |v, _, _| v,
-            plain: None,
-            keeps_name: true,
-            params: Vec::new(),
-            twins: Twins::default(),
-        }
+    /// What comes in goes out: labels have been sorted by.
+    pub fn identity(dialect: Dialect) -> Map {
+        Map::of(Work::All, true, dialect)
     }
 
-    fn apply(&self, v: f64, t: TimeMs) -> f64 {
-        match self.plain {
+    /// Floats go out: values have been sorted by, and histograms have no order.
+    pub fn floats(dialect: Dialect) -> Map {
+        Map::of(Work::OnlyFloats, true, dialect)
+    }
+
+    /// What becomes of a float, or of the lack of one.
+    #[inline]
+    fn float(&self, v: f64, t: TimeMs) -> f64 {
+        match self.work {
             _ if is_absent(v) => ABSENT,
-            Some(plain) => plain(v),
-            None => (self.kernel)(v, &self.params, t),
+            Work::Floats(kernel) => kernel(v, &self.params, t),
+            Work::Plain(kernel) => kernel(v),
+            Work::Negate => -v,
+            Work::OnlyFloats | Work::All => v,
+            Work::Time => t as f64 / 1000.0,
+            Work::Histograms(_) | Work::Nothing => ABSENT,
+        }
+    }
+
+    fn histogram(&self, histogram: &Arc<NativeHistogram>, t: TimeMs) -> Sample {
+        match self.work {
+            Work::Histograms(kernel) => Sample::Float(kernel(histogram)),
+            Work::Time => Sample::Float(t as f64 / 1000.0),
+            Work::All => Sample::Histogram(histogram.clone()),
+            Work::Negate => {
+                let mut negated = NativeHistogram::clone(histogram);
+                negated.negate();
+                Sample::Histogram(Arc::new(negated))
+            }
+            Work::Floats(_) | Work::Plain(_) | Work::OnlyFloats | Work::Nothing => Sample::Float(ABSENT),
+        }
+    }
+
+    /// Brings one row up to date.
+    #[inline]
+    fn row(&self, row: usize, input: &Output, t: TimeMs, out: &mut Output, touched: &mut Vec<u32>) {
+        match input.cell(row) {
+            Cell::Histogram(histogram) => out.put(row, self.histogram(histogram, t), touched),
+            Cell::Float(v) => out.set(row, self.float(v, t), touched),
+            Cell::Absent => out.set(row, ABSENT, touched),
         }
     }
 }
 
 impl Operator for Map {
     fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
-        let keep = self.keeps_name;
-        add_rows(&inputs[0], out, |labels| Ok(if keep { labels.clone() } else { labels.of_computed() }))?;
+        let (keep, dialect) = (self.keeps_name, self.dialect);
+        add_rows(&inputs[0], out, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
         let params_changed = inputs[1..].iter().any(|p| p.delta.is_some());
         self.params.clear();
         self.params.extend(inputs[1..].iter().map(scalar_of));
-        let mut touched = Vec::new();
-        // A value that follows the clock (timestamp of an expression) has no delta to go by.
-        let all = params_changed || inputs[0].delta.is_none();
-        if all {
+        let (mut touched, input) = (Vec::new(), inputs[0].out);
+        // The time of an expression moves for all rows, whatever its values do.
+        let all = params_changed || matches!(self.work, Work::Time) || inputs[0].delta.is_none();
+        if !input.histograms.is_empty() {
+            let rows = if all { RowIter::All(0..out.values.len()) } else { inputs[0].rows() };
+            rows.for_each(|row| self.row(row, input, t, out, &mut touched));
+        } else if all {
             (0..out.values.len())
-                .for_each(|row| out.set(row, self.apply(inputs[0].out.values[row], t), &mut touched));
+                .for_each(|row| out.set(row, self.float(input.values[row], t), &mut touched));
         } else {
-            inputs[0]
-                .rows()
-                .for_each(|row| out.set(row, self.apply(inputs[0].out.values[row], t), &mut touched));
+            inputs[0].rows().for_each(|row| out.set(row, self.float(input.values[row], t), &mut touched));
         }
-        finish(out, touched, &mut self.twins, keep)
+        finish(out, touched, &mut self.twins, keep || dialect.delayed_names)
+    }
+
+    fn bytes(&self) -> usize {
+        self.params.heap() + self.twins.heap()
     }
 }
 
-/// Gives `out` a row for each new row of `input`.
+/// Gives `out` a row for each new row of `input`. `relabel` gets its labels and whether it is to lose its name.
 pub(super) fn add_rows(
     input: &Input,
     out: &mut Output,
-    mut relabel: impl FnMut(&Labels) -> Result<Labels, EvalError>,
+    mut relabel: impl FnMut(&Labels, bool) -> Result<Named, EvalError>,
 ) -> Result<(), EvalError> {
     if out.labels.is_empty() {
         out.sorted = input.out.sorted;
     }
     for row in out.labels.len()..input.out.labels.len() {
-        let labels = relabel(&input.out.labels[row])?;
-        out.add_row(labels);
+        let named = relabel(&input.out.labels[row], input.out.drops(row))?;
+        out.add_named(named);
     }
     Ok(())
 }
@@ -136,11 +195,22 @@ impl Operator for Relabel {
         if out.labels.len() < inputs[0].out.labels.len() || out.labels.is_empty() {
             let failed = |e: functions::labels::LabelError| EvalError(e.to_string());
             let relabel = functions::labels::Relabeling::new(kind, &self.texts).map_err(failed)?;
-            add_rows(&inputs[0], out, |labels| relabel.apply(labels).map_err(failed))?;
+            // A name that is set is there to stay.
+            let named = self.texts.first().is_some_and(|label| label == METRIC_NAME);
+            add_rows(&inputs[0], out, |labels, drops| {
+                Ok((relabel.apply(labels).map_err(failed)?, drops && !named))
+            })?;
         }
         out.sorted = false;
         let mut touched = Vec::new();
-        inputs[0].rows().for_each(|row| out.set(row, inputs[0].out.values[row], &mut touched));
+        for row in inputs[0].rows() {
+            let sample = inputs[0].out.cell(row).sample();
+            out.put(row, sample.unwrap_or(Sample::Float(ABSENT)), &mut touched);
+        }
         finish(out, touched, &mut self.twins, false)
+    }
+
+    fn bytes(&self) -> usize {
+        self.twins.heap()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! An operator keeps the *structure* of its answer (which row belongs to which group, which rows match,
 //! labels) apart from the *values*. Structure is worked out once per new row; values are plain `f64` columns,
-//! indexed by row, [`ABSENT`] where a row has no sample. The live runtime evaluates one tick and tells which
+//! indexed by row, [`ABSENT`] where a row has no sample. Native histograms travel in a [`side`] column, remarks
+//! ([`notes`]) are a second output of every operator. The live runtime evaluates one tick and tells which
 //! rows changed; the query runtime evaluates step after step and calls every row changed. An operator may
 //! use the list of changed rows or ignore it; the answer must be the same (tests compare).
 //!
@@ -15,27 +16,50 @@ pub mod bits;
 pub mod group;
 pub mod grouping;
 pub mod histogram;
+pub mod info;
 pub mod map;
 pub mod matching;
+mod mixture;
+pub mod names;
+pub mod notes;
+pub mod remarks;
 pub mod scalar;
 pub mod sets;
+pub mod side;
 pub mod stage;
+#[cfg(test)]
+mod tests;
 
+use crate::heap::Heap;
+use crate::plan::Dialect;
 use crate::plan::physical::StepOp;
-use storage::model::value::{ABSENT, is_absent};
-use storage::model::{Labels, TimeMs};
+use names::Named;
+use notes::Notes;
+use side::{Cell, Histograms, Sample, identical};
+use std::sync::Arc;
+use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram};
+use storage::model::{Labels, NativeHistogram, TimeMs};
 
 /// The rows of one step at one time.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Labels per row. Rows are only ever added.
     pub labels: Vec<Labels>,
+    /// Whether a row loses its name in the end; shorter than `labels` where the rest does not. See [`names`].
+    pub drops: Vec<bool>,
     /// Shard per row; empty where there is only one shard.
     pub shards: Vec<u16>,
     /// Value per row.
     pub values: Vec<f64>,
+    /// Native histograms, where the value is [`HISTOGRAM`]. In partial aggregates a row may have a number and a
+    /// histogram.
+    pub histograms: Histograms,
+    /// What was lost when those were summed up, for partial aggregates.
+    pub compensations: Histograms,
     /// Further values per row, for partial aggregates.
     pub extra: Vec<Vec<f64>>,
+    /// What there is to remark.
+    pub notes: Notes,
     /// Rows are in label order (saves sorting them).
     pub sorted: bool,
     /// Why there is no answer now.
@@ -73,6 +97,11 @@ pub trait Operator: Send {
     /// Brings `out` up to the inputs at time `t` and records in `out.changed` what it touched
     /// (an empty list: nothing).
     fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError>;
+
+    /// Bytes that it keeps beside `out`: those that keep something per row say how much.
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 impl Output {
@@ -87,13 +116,68 @@ impl Output {
         self.labels.len() - 1
     }
 
+    /// Adds a row whose name may be lost in the end.
+    pub fn add_named(&mut self, (labels, drops): Named) -> usize {
+        let row = self.add_row(labels);
+        if drops {
+            self.lose_name(row);
+        }
+        row
+    }
+
+    /// From now on the row loses its name in the end.
+    pub fn lose_name(&mut self, row: usize) {
+        if self.drops.len() <= row {
+            self.drops.resize(row + 1, false);
+        }
+        self.drops[row] = true;
+    }
+
+    /// Whether the row loses its name in the end.
+    pub fn drops(&self, row: usize) -> bool {
+        self.drops.get(row).copied().unwrap_or(false)
+    }
+
     /// Sets a value and notes the change, if it is one.
     #[inline]
     pub fn set(&mut self, row: usize, value: f64, touched: &mut Vec<u32>) {
         if self.values[row].to_bits() != value.to_bits() {
+            if !self.histograms.is_empty() {
+                self.histograms.set(row, None);
+            }
             self.values[row] = value;
             touched.push(row as u32);
         }
+    }
+
+    /// Sets a native histogram and notes the change, if it is one.
+    pub fn set_histogram(&mut self, row: usize, histogram: Arc<NativeHistogram>, touched: &mut Vec<u32>) {
+        let same = is_histogram(self.values[row])
+            && self.histograms.get(row).is_some_and(|there| identical(there, &histogram));
+        if !same {
+            self.values[row] = HISTOGRAM;
+            self.histograms.set(row, Some(histogram));
+            touched.push(row as u32);
+        }
+    }
+
+    /// Sets a value of either kind.
+    pub fn put(&mut self, row: usize, sample: Sample, touched: &mut Vec<u32>) {
+        match sample {
+            Sample::Float(value) => self.set(row, value, touched),
+            Sample::Histogram(histogram) => self.set_histogram(row, histogram, touched),
+        }
+    }
+
+    /// What a row holds.
+    #[inline]
+    pub fn cell(&self, row: usize) -> Cell<'_> {
+        self.histograms.cell(row, self.values[row])
+    }
+
+    /// The rows that have a value, as an answer shows them.
+    pub fn rows(&self) -> Vec<(Labels, Sample)> {
+        self.present().filter_map(|row| Some((self.labels[row].clone(), self.cell(row).sample()?))).collect()
     }
 
     /// Rows that have a value.
@@ -146,6 +230,15 @@ impl Iterator for RowIter<'_> {
     }
 }
 
+impl Heap for Output {
+    fn heap(&self) -> usize {
+        let changed = if let Changed::Rows(rows) = &self.changed { rows.heap() } else { 0 };
+        let rows = self.labels.heap() + self.drops.heap() + self.shards.heap() + self.values.heap();
+        let sides = self.histograms.heap() + self.compensations.heap() + self.extra.heap();
+        rows + sides + self.notes.heap() + self.error.heap() + changed
+    }
+}
+
 /// The error of two samples with the same labels at one time.
 pub fn same_labelset() -> EvalError {
     EvalError("vector cannot contain metrics with the same labelset".to_owned())
@@ -157,6 +250,14 @@ pub struct Twins {
     seen: usize,
     first: std::collections::HashMap<Labels, u32>,
     pairs: Vec<(u32, u32)>,
+    /// Rows of pairs that were present at any evaluation, for [`Twins::check_ever`].
+    ever: std::collections::HashSet<u32>,
+}
+
+impl Heap for Twins {
+    fn heap(&self) -> usize {
+        self.first.heap() + self.pairs.heap() + self.ever.heap()
+    }
 }
 
 impl Twins {
@@ -173,9 +274,25 @@ impl Twins {
         self.seen = out.labels.len();
     }
 
+    /// Whether no two rows have the same labels.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
     /// Fails if two rows with the same labels are present now.
     pub fn check(&self, out: &Output) -> Result<(), EvalError> {
-        let present = |row: u32| !is_absent(out.values[row as usize]);
+        self.alone(|row| is_present(out, row))
+    }
+
+    /// Fails if two rows with the same labels are present, be it at different evaluations: so functions of windows
+    /// refuse a range query, other than functions of single samples.
+    pub fn check_ever(&mut self, out: &Output) -> Result<(), EvalError> {
+        let rows = self.pairs.iter().flat_map(|(first, twin)| [*first, *twin]);
+        self.ever.extend(rows.filter(|row| is_present(out, *row)));
+        self.alone(|row| self.ever.contains(&row))
+    }
+
+    fn alone(&self, present: impl Fn(u32) -> bool) -> Result<(), EvalError> {
         // A pair names the first row of its labels: a third row is compared with the first, and the
         // second with the third only through it, so presence is counted per first row.
         let mut owner: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
@@ -190,10 +307,14 @@ impl Twins {
     }
 }
 
-/// The operator of a step. Leaves, ports and subqueries have none: their runtime fills them in.
-pub fn build(op: &StepOp) -> Option<Box<dyn Operator>> {
+fn is_present(out: &Output, row: u32) -> bool {
+    !is_absent(out.values[row as usize])
+}
+
+/// The operator of a step. Leaves, ports, subqueries and given scalars have none: their runtime fills them in.
+pub fn build(op: &StepOp, dialect: Dialect) -> Option<Box<dyn Operator>> {
     Some(match op {
-        StepOp::Leaf(..) | StepOp::Port(_) | StepOp::Subquery(..) => return None,
+        StepOp::Leaf(..) | StepOp::Port(_) | StepOp::Subquery(..) | StepOp::Given(_) => return None,
         StepOp::Number(n) => Box::new(scalar::Number(n.0)),
         StepOp::Clock(function, shift) => Box::new(scalar::Clock::new(*function, *shift)),
         StepOp::MapClock(function, shift) => Box::new(scalar::MapClock::new(*function, *shift)),
@@ -201,22 +322,24 @@ pub fn build(op: &StepOp) -> Option<Box<dyn Operator>> {
         StepOp::Scalars(function) => Box::new(scalar::Scalars::new(*function)),
         StepOp::ToScalar => Box::new(scalar::ToScalar),
         StepOp::ToVector => Box::new(scalar::ToVector),
-        StepOp::Map(function) => Box::new(map::Map::new(*function)),
-        StepOp::Negate => Box::new(map::Map::negate()),
+        StepOp::Map(function) => Box::new(map::Map::new(*function, dialect)),
+        StepOp::Negate => Box::new(map::Map::negate(dialect)),
         StepOp::Relabel(function, texts) => Box::new(map::Relabel::new(*function, texts.clone())),
-        StepOp::Sort(_) | StepOp::SortByLabel(..) => Box::new(map::Map::identity()),
+        StepOp::Sort(_) => Box::new(map::Map::floats(dialect)),
+        StepOp::SortByLabel(..) => Box::new(map::Map::identity(dialect)),
         StepOp::VectorScalar { op, return_bool, scalar_left } => {
-            Box::new(binary::VectorScalar::new(*op, *return_bool, *scalar_left))
+            Box::new(binary::VectorScalar::new(*op, *return_bool, *scalar_left, dialect))
         }
         StepOp::Match(op, return_bool, matching) => {
-            Box::new(matching::Match::new(*op, *return_bool, matching.clone()))
+            Box::new(matching::Match::new(*op, *return_bool, matching.clone(), dialect))
         }
         StepOp::Set(op, matching) => Box::new(sets::Set::new(*op, matching.clone())),
         StepOp::Partial(op, grouping) => Box::new(aggregate::Partial::new(*op, grouping.clone())),
-        StepOp::Merge(op) => Box::new(aggregate::Merge::new(*op)),
+        StepOp::Merge(op, metric) => Box::new(aggregate::Merge::new(*op, metric.shown(dialect))),
         StepOp::Group(op, grouping, text) => Box::new(group::Group::new(*op, grouping.clone(), text.clone())),
         StepOp::Absent(labels) => Box::new(absent::Absent::new(labels.clone())),
-        StepOp::HistogramQuantile => Box::new(histogram::Histogram::quantile()),
-        StepOp::HistogramFraction => Box::new(histogram::Histogram::fraction()),
+        StepOp::Histogram(ask) => Box::new(histogram::Histogram::new(ask.clone(), dialect)),
+        StepOp::DropNames => Box::new(names::DropNames::default()),
+        StepOp::Info(labels) => Box::new(info::Info::new(labels.clone())),
     })
 }

@@ -1,13 +1,13 @@
 //! Scalars: numbers, the clock, and the bridges between scalars and vectors. A scalar is one row without labels.
 
 use super::{Changed, EvalError, Input, Operator, Output, binary};
-use crate::functions::Kernel;
+use crate::functions::{Kernel, QueryTimes};
 use crate::plan::{BinaryOp, FunctionRef};
-use storage::model::value::{ABSENT, is_absent};
+use storage::model::value::{ABSENT, is_absent, is_histogram};
 use storage::model::{Labels, TimeMs};
 
 /// Sets the only row of a scalar.
-fn set_scalar(out: &mut Output, value: f64) {
+pub(crate) fn set_scalar(out: &mut Output, value: f64) {
     if out.labels.is_empty() {
         out.add_row(Labels::default());
     }
@@ -33,24 +33,26 @@ impl Operator for Number {
 
 /// `time()` and its like.
 pub struct Clock {
-    function: fn(TimeMs) -> f64,
+    kernel: Kernel,
     shift: i64,
 }
 
 impl Clock {
-    /// The operator of a table entry of kind `Clock`.
+    /// The operator of a table entry of kind `Clock` or `Query`.
     pub fn new(function: FunctionRef, shift: i64) -> Clock {
-        let function = match function.0.kernel {
-            Kernel::Clock(function) => function,
-            _ => |_| f64::NAN,
-        };
-        Clock { function, shift }
+        Clock { kernel: function.0.kernel, shift }
     }
 }
 
 impl Operator for Clock {
     fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
-        set_scalar(out, (self.function)(t - self.shift));
+        let t = t - self.shift;
+        let value = match self.kernel {
+            Kernel::Clock(function) => function(t),
+            Kernel::Query(function) => function(QueryTimes::instant(t)),
+            _ => f64::NAN,
+        };
+        set_scalar(out, value);
         Ok(())
     }
 }
@@ -116,12 +118,12 @@ impl Operator for Scalars {
     }
 }
 
-/// `scalar(v)`: the only row, or NaN.
+/// `scalar(v)`: the only float, or NaN.
 pub struct ToScalar;
 
 impl Operator for ToScalar {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
-        let mut present = inputs[0].out.values.iter().filter(|v| !is_absent(**v));
+        let mut present = inputs[0].out.values.iter().filter(|v| !is_absent(**v) && !is_histogram(**v));
         let value = match (present.next(), present.next()) {
             (Some(only), None) => *only,
             _ => f64::NAN,

@@ -5,6 +5,10 @@
 
 use super::bits::Bits;
 use super::{Changed, EvalError, Input, Operator, Output, build};
+use crate::heap::Heap;
+use crate::plan::Dialect;
+use crate::plan::notes::Annotations;
+use crate::plan::notes::Origin;
 use crate::plan::physical::{Step, StepId, StepOp};
 use storage::model::TimeMs;
 
@@ -23,44 +27,53 @@ struct Node {
 /// Steps at work. Indices are those of the steps; removed steps leave a hole.
 #[derive(Default)]
 pub struct Stage {
+    dialect: Dialect,
     nodes: Vec<Option<Node>>,
     outputs: Vec<Output>,
     /// Steps of which an input has changed, or which were never evaluated.
     dirty: Bits,
-    /// Steps to look at whenever they are due: leaves, and what follows the clock.
+    /// Steps to look at whenever they are due: those that follow the clock.
     restless: Bits,
 }
 
 impl Stage {
+    /// An empty stage.
+    pub fn new(dialect: Dialect) -> Stage {
+        Stage { dialect, ..Stage::default() }
+    }
+
     /// A stage with these steps.
-    pub fn of(steps: &[Step]) -> Stage {
-        let mut stage = Stage::default();
-        steps.iter().for_each(|step| stage.add(step));
+    pub fn of(steps: &[Step], dialect: Dialect) -> Stage {
+        let mut stage = Stage::new(dialect);
+        steps.iter().enumerate().for_each(|(id, step)| stage.put(id, step));
         stage
     }
 
-    /// Adds a step; its inputs must be there already. Its index is the number of steps added before.
-    pub fn add(&mut self, step: &Step) {
-        self.nodes.push(Some(Node {
-            operator: build(&step.op),
+    /// Adds a step under a number that no step has; its inputs must be there already.
+    pub fn put(&mut self, id: StepId, step: &Step) {
+        if self.nodes.len() <= id {
+            self.nodes.resize_with(id + 1, || None);
+            self.outputs.resize_with(id + 1, Output::default);
+        }
+        self.nodes[id] = Some(Node {
+            operator: build(&step.op, self.dialect),
             inputs: step.inputs.clone(),
             seen: vec![0; step.inputs.len()],
             follows_clock: step.op.follows_clock(),
             evaluated: false,
             readers: Vec::new(),
-        }));
-        let id = self.nodes.len() - 1;
+        });
         for input in &step.inputs {
             if let Some(node) = &mut self.nodes[*input] {
                 node.readers.push(id);
             }
         }
         self.dirty.insert(id);
-        if step.op.follows_clock() || matches!(step.op, StepOp::Leaf(..)) {
+        if step.op.follows_clock() {
             self.restless.insert(id);
         }
         let leaf = matches!(step.op, StepOp::Leaf(..) | StepOp::Port(_));
-        self.outputs.push(Output { sorted: leaf, ..Output::default() });
+        self.outputs[id] = Output { sorted: leaf, ..Output::default() };
     }
 
     /// Gives a step an operator that [`build`] cannot make, because it holds rows of its own.
@@ -83,7 +96,15 @@ impl Stage {
         self.outputs[id] = Output::default();
     }
 
-    /// Number of steps ever added.
+    /// Bytes that a step keeps: its rows, and what its operator knows of them.
+    pub fn bytes(&self, id: StepId) -> usize {
+        let Some(node) = self.nodes.get(id).and_then(Option::as_ref) else { return 0 };
+        let edges = node.inputs.heap() + node.seen.heap() + node.readers.heap();
+        let own = node.operator.as_ref().map_or(0, |operator| operator.bytes());
+        size_of::<Node>() + size_of::<Output>() + edges + own + self.outputs[id].heap()
+    }
+
+    /// One more than the largest number ever given to a step.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -98,9 +119,22 @@ impl Stage {
         self.nodes[id].as_ref().map_or(&[], |node| &node.inputs)
     }
 
+    /// Whether `step` is `from` or is read by it, directly or not.
+    pub fn reads(&self, from: StepId, step: StepId) -> bool {
+        // Inputs have smaller numbers than their readers.
+        from == step || from > step && self.inputs(from).iter().any(|input| self.reads(*input, step))
+    }
+
     /// The rows of a step.
     pub fn output(&self, id: StepId) -> &Output {
         &self.outputs[id]
+    }
+
+    /// Adds what all steps have to remark now.
+    pub fn annotate(&self, origins: &[Origin], into: &mut Annotations) {
+        for (out, origin) in self.outputs.iter().zip(origins).filter(|(out, _)| !out.notes.is_empty()) {
+            out.notes.iter().for_each(|note| into.add(note, origin));
+        }
     }
 
     /// The rows of a leaf or port, for its runtime to fill.
@@ -118,6 +152,11 @@ impl Stage {
         let id = self.dirty.next_common(due, from)?;
         self.dirty.remove(id);
         Some(id)
+    }
+
+    /// Something that step `id` reads beside its inputs has changed: a leaf's samples.
+    pub fn disturb(&mut self, id: StepId) {
+        self.dirty.insert(id);
     }
 
     /// Step `id` has changed: its readers are dirty.

@@ -1,6 +1,6 @@
 //! A plan for people: one line per node, operands indented below it. Subscriptions show it as `plan`.
 
-use super::{At, Node, Op, Plan, Selector};
+use super::{At, Node, Number, Op, Plan, Selector};
 use std::fmt::Write;
 use storage::model::time::format_duration;
 
@@ -38,7 +38,11 @@ fn title(plan: &Node) -> String {
             let (with, list) = (if b.matching.on { "on" } else { "ignoring" }, b.matching.labels.join(", "));
             let matching =
                 if b.matching.on || !list.is_empty() { format!(" {with} ({list})") } else { String::new() };
-            format!("binary {}{}{matching}", b.op.as_str(), if b.return_bool { " bool" } else { "" })
+            let fill = |name: &str, value: Option<Number>| {
+                value.map_or(String::new(), |v| format!(" {name} ({})", v.0))
+            };
+            let fill = fill("fill_left", b.matching.fill_left) + &fill("fill_right", b.matching.fill_right);
+            format!("binary {}{}{matching}{fill}", b.op.as_str(), if b.return_bool { " bool" } else { "" })
         }
         Op::Aggregate(a) => {
             let how = if a.grouping.without { "without" } else { "by" };
@@ -49,7 +53,8 @@ fn title(plan: &Node) -> String {
 
 fn selected(selector: &Selector) -> String {
     let matchers: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();
-    format!("{{{}}}{}", matchers.join(", "), shifted(selector.offset, selector.at))
+    let extension = selector.extension.map(|e| format!(" {}", e.as_str())).unwrap_or_default();
+    format!("{{{}}}{extension}{}", matchers.join(", "), shifted(selector.offset, selector.at))
 }
 
 fn shifted(offset: i64, at: Option<At>) -> String {

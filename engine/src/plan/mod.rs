@@ -4,8 +4,12 @@
 //! question, wherever they stand in the text: spans take no part in equality or hashing, so that equal
 //! sub-plans can be shared. See [`physical`] for the cut into local and gather stage.
 
+pub mod details;
 pub mod explain;
+mod leaves;
+pub mod notes;
 pub mod physical;
+pub mod text;
 
 use crate::functions::Function;
 use serde::{Deserialize, Serialize};
@@ -23,6 +27,18 @@ pub struct Span {
     pub start: u32,
     /// Byte after the last.
     pub end: u32,
+}
+
+/// Variants of the language's meaning, the same for all plans of a process.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dialect {
+    /// Computed values lose their metric name when the answer is ready, not at once
+    /// (feature `promql-delayed-name-removal`).
+    pub delayed_names: bool,
+    /// Start timestamps tell of counter resets (feature `use-start-timestamps`).
+    pub start_timestamps: bool,
+    /// The label `__type__` says what is a counter (feature `type-and-unit-labels`).
+    pub type_and_unit_labels: bool,
 }
 
 /// One step of a plan.
@@ -128,6 +144,27 @@ pub struct Selector {
     pub offset: i64,
     /// Pinned evaluation time.
     pub at: Option<At>,
+    /// Samples beyond the edges are looked at.
+    pub extension: Option<Extension>,
+}
+
+/// How far beyond the edges of a window, or beyond the evaluation time, samples are looked at: by the lookback.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Extension {
+    /// Before the left edge: the value there is that of the sample before.
+    Anchored,
+    /// On both sides: the value at an edge lies on the line between the samples around it.
+    Smoothed,
+}
+
+impl Extension {
+    /// As written in PromQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Extension::Anchored => "anchored",
+            Extension::Smoothed => "smoothed",
+        }
+    }
 }
 
 /// What `@` names.
@@ -156,26 +193,54 @@ pub struct Binary {
     pub rhs: Plan,
 }
 
-/// Binary operators.
-#[allow(missing_docs, reason = "the variants are the operators themselves")]
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum BinaryOp {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Mod,
-    Pow,
-    Atan2,
-    Eq,
-    Ne,
-    Gt,
-    Lt,
-    Ge,
-    Le,
-    And,
-    Or,
-    Unless,
+/// An enum of words: its variants, the list of all of them, and how each is written.
+macro_rules! words {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$about:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        pub enum $name {
+            $($(#[$about])* $variant,)*
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [$name] = &[$($name::$variant),*];
+
+            /// As written in PromQL.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $($name::$variant => $text,)*
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// Binary operators.
+    #[allow(missing_docs, reason = "the variants are the operators themselves")]
+    #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum BinaryOp {
+        Add = "+",
+        Sub = "-",
+        Mul = "*",
+        Div = "/",
+        Mod = "%",
+        Pow = "^",
+        Atan2 = "atan2",
+        Eq = "==",
+        Ne = "!=",
+        Gt = ">",
+        Lt = "<",
+        Ge = ">=",
+        Le = "<=",
+        /// `</`: of a histogram, what was observed below a value.
+        TrimUpper = "</",
+        /// `>/`: of a histogram, what was observed above a value.
+        TrimLower = ">/",
+        And = "and",
+        Or = "or",
+        Unless = "unless",
+    }
 }
 
 impl BinaryOp {
@@ -184,31 +249,13 @@ impl BinaryOp {
         use BinaryOp::*;
         matches!(self, Eq | Ne | Gt | Lt | Ge | Le)
     }
+    /// Whether it cuts histograms.
+    pub fn is_trim(self) -> bool {
+        matches!(self, BinaryOp::TrimUpper | BinaryOp::TrimLower)
+    }
     /// Whether it works on sets of series.
     pub fn is_set(self) -> bool {
         matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
-    }
-    /// As written in PromQL.
-    pub fn as_str(self) -> &'static str {
-        use BinaryOp::*;
-        match self {
-            Add => "+",
-            Sub => "-",
-            Mul => "*",
-            Div => "/",
-            Mod => "%",
-            Pow => "^",
-            Atan2 => "atan2",
-            Eq => "==",
-            Ne => "!=",
-            Gt => ">",
-            Lt => "<",
-            Ge => ">=",
-            Le => "<=",
-            And => "and",
-            Or => "or",
-            Unless => "unless",
-        }
     }
 }
 
@@ -223,6 +270,10 @@ pub struct Matching {
     pub cardinality: Cardinality,
     /// Labels copied from the "one" side (`group_left(…)`).
     pub include: Vec<String>,
+    /// Stands in for a left series that a right one does not find (`fill_left(…)`).
+    pub fill_left: Option<Number>,
+    /// Stands in for a right series that a left one does not find (`fill_right(…)`).
+    pub fill_right: Option<Number>,
 }
 
 /// Which side of a match may have several series.
@@ -261,46 +312,25 @@ pub struct Grouping {
     pub labels: Vec<String>,
 }
 
-/// Aggregation operators.
-#[allow(missing_docs, reason = "the variants are the operators themselves")]
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum AggregateOp {
-    Sum,
-    Avg,
-    Count,
-    Min,
-    Max,
-    Group,
-    Stddev,
-    Stdvar,
-    Topk,
-    Bottomk,
-    Quantile,
-    CountValues,
-    Limitk,
-    LimitRatio,
-}
-
-impl AggregateOp {
-    /// As written in PromQL.
-    pub fn as_str(self) -> &'static str {
-        use AggregateOp::*;
-        match self {
-            Sum => "sum",
-            Avg => "avg",
-            Count => "count",
-            Min => "min",
-            Max => "max",
-            Group => "group",
-            Stddev => "stddev",
-            Stdvar => "stdvar",
-            Topk => "topk",
-            Bottomk => "bottomk",
-            Quantile => "quantile",
-            CountValues => "count_values",
-            Limitk => "limitk",
-            LimitRatio => "limit_ratio",
-        }
+words! {
+    /// Aggregation operators.
+    #[allow(missing_docs, reason = "the variants are the operators themselves")]
+    #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum AggregateOp {
+        Sum = "sum",
+        Avg = "avg",
+        Count = "count",
+        Min = "min",
+        Max = "max",
+        Group = "group",
+        Stddev = "stddev",
+        Stdvar = "stdvar",
+        Topk = "topk",
+        Bottomk = "bottomk",
+        Quantile = "quantile",
+        CountValues = "count_values",
+        Limitk = "limitk",
+        LimitRatio = "limit_ratio",
     }
 }
 
@@ -331,6 +361,28 @@ impl<'de> Deserialize<'de> for FunctionRef {
         function
             .map(FunctionRef)
             .ok_or_else(|| serde::de::Error::custom(format!("unknown function {name:?}")))
+    }
+}
+
+impl Op {
+    /// The same with other operands.
+    #[must_use]
+    pub fn map_inputs(&self, f: &mut dyn FnMut(&Plan) -> Plan) -> Op {
+        match self {
+            Op::Number(_) | Op::Text(_) | Op::Instant(_) | Op::Range { .. } => self.clone(),
+            Op::Subquery { input, range, step, offset, at } => {
+                Op::Subquery { input: f(input), range: *range, step: *step, offset: *offset, at: *at }
+            }
+            Op::Call { function, args } => {
+                Op::Call { function: *function, args: args.iter().map(f).collect() }
+            }
+            Op::Negate(input) => Op::Negate(f(input)),
+            Op::Binary(b) => Op::Binary(Box::new(Binary { lhs: f(&b.lhs), rhs: f(&b.rhs), ..(**b).clone() })),
+            Op::Aggregate(a) => {
+                let param = a.param.as_ref().map(&mut *f);
+                Op::Aggregate(Box::new(Aggregate { param, input: f(&a.input), ..(**a).clone() }))
+            }
+        }
     }
 }
 

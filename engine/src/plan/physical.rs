@@ -6,7 +6,11 @@
 //! shards is gathered. Pure scalars (numbers, `time()`) are computed wherever they are needed. Equal steps
 //! are one step (hash-consing); [`crate::operators`] says how each is computed.
 
+use super::Dialect;
 use super::Selector;
+use super::details::{Ask, InfoLabels, MetricName, time_of};
+use super::leaves::{check_extension, has_vectors};
+use super::notes::Origin;
 use super::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, FunctionRef, Grouping, Matching, Node, Number, Op, Plan,
     Type,
@@ -15,7 +19,9 @@ use crate::functions::labels::absent_labels;
 use crate::functions::{Kernel, Special};
 use std::collections::HashMap;
 use std::hash::Hash;
-use storage::model::{Labels, Matcher, TimeMs};
+use storage::model::Labels;
+
+pub use super::leaves::{Leaf, Source};
 
 /// Index of a step in its stage.
 pub type StepId = usize;
@@ -29,35 +35,14 @@ pub struct Step {
     pub inputs: Vec<StepId>,
 }
 
-/// Which samples a leaf reads.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Source {
-    /// All must hold.
-    pub matchers: Vec<Matcher>,
-    /// Shift into the past, ms.
-    pub offset: i64,
-    /// Pinned time.
-    pub at: Option<At>,
-}
-
-/// What a leaf makes of them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Leaf {
-    /// The newest value within the lookback.
-    Value,
-    /// The time of that sample, seconds.
-    Timestamp,
-    /// A window function over `range` ms; scalar parameters are the step's inputs.
-    Window(FunctionRef, i64),
-    /// 1 for each series with a sample within `range` ms.
-    Present(i64),
-}
-
 /// The operations of both stages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StepOp {
     /// Samples of the shard's own series.
     Leaf(Source, Leaf),
+    /// Query over history only: a scalar that depends on series, as [`Physical::given`] of that number answered it
+    /// for each evaluation time. Leaves read it.
+    Given(usize),
     /// A constant.
     Number(Number),
     /// A scalar function of the evaluation time, shifted into the past by so many ms.
@@ -90,7 +75,7 @@ pub enum StepOp {
     /// Per group and shard: the part of an aggregate that can be merged.
     Partial(AggregateOp, Grouping),
     /// Merges partial aggregates of all shards.
-    Merge(AggregateOp),
+    Merge(AggregateOp, MetricName),
     /// An aggregation that needs all rows; inputs: vector, parameter (if it is a scalar).
     Group(AggregateOp, Grouping, Option<String>),
     /// One sample with these labels if the count (input 0) has no row.
@@ -99,14 +84,16 @@ pub enum StepOp {
     ToScalar,
     /// A scalar as a vector without labels.
     ToVector,
-    /// Classic quantile; inputs: scalar, vector.
-    HistogramQuantile,
-    /// Classic fraction; inputs: lower and upper limit, vector.
-    HistogramFraction,
-    /// Identity; the order of presentation (`true`: descending) is the reader's business.
+    /// A question to histograms; inputs: its scalars, the vector.
+    Histogram(Ask),
+    /// The labels of info series are added; inputs: the vector, the info series.
+    Info(InfoLabels),
+    /// The floats; the order of presentation (`true`: descending) is the reader's business.
     Sort(bool),
-    /// As `Sort`, by the values of these labels in natural order.
+    /// Identity; the order is that of the values of these labels, natural.
     SortByLabel(Vec<String>, bool),
+    /// With delayed names, the last step: rows lose the names that they should have lost on the way.
+    DropNames,
     /// Gather stage only: the rows of a local step, of all shards.
     Port(StepId),
     /// Gather stage of a query over history only: a window over the rows of this subquery; inputs: parameters.
@@ -144,12 +131,18 @@ pub struct Physical {
     pub local: Vec<Step>,
     /// Steps of the gather stage.
     pub gather: Vec<Step>,
+    /// Where each local step stood in the query.
+    pub local_origins: Vec<Origin>,
+    /// Where each gather step stood.
+    pub gather_origins: Vec<Origin>,
     /// The step of the gather stage that is the answer.
     pub root: StepId,
     /// Type of the answer is a scalar (one row without labels).
     pub scalar: bool,
     /// The subqueries that steps of the gather stage name by number.
     pub subqueries: Vec<Subquery>,
+    /// The scalars that [`StepOp::Given`] steps name by number: to be asked first, at the same times.
+    pub given: Vec<Plan>,
 }
 
 /// Where a lowered step may run.
@@ -166,27 +159,40 @@ pub struct LowerError(pub String);
 
 impl Physical {
     /// Cuts `plan`. Everything is asked `shift` ms in the past (a rule's query offset).
-    pub fn of(plan: &Plan, shift: i64) -> Result<Physical, LowerError> {
-        Physical::cut(plan, shift, false)
+    pub fn of(plan: &Plan, shift: i64, dialect: Dialect) -> Result<Physical, LowerError> {
+        Physical::cut(plan, shift, None, dialect)
     }
 
-    /// Cuts `plan` for a query over history, which may have subqueries.
-    pub fn of_history(plan: &Plan) -> Result<Physical, LowerError> {
-        Physical::cut(plan, 0, true)
+    /// Cuts `plan` for a query over history, which may have subqueries. `inner`: it is itself one.
+    pub fn of_history(plan: &Plan, inner: bool, dialect: Dialect) -> Result<Physical, LowerError> {
+        Physical::cut(plan, 0, Some(inner), dialect)
     }
 
-    fn cut(plan: &Plan, shift: i64, history: bool) -> Result<Physical, LowerError> {
+    /// The step that decides the order of presentation.
+    pub fn outermost(&self) -> &StepOp {
+        let root = &self.gather[self.root];
+        if root.op == StepOp::DropNames { &self.gather[root.inputs[0]].op } else { &root.op }
+    }
+
+    fn cut(plan: &Plan, shift: i64, history: Option<bool>, dialect: Dialect) -> Result<Physical, LowerError> {
         let mut lowering = Lowering {
             physical: Physical::default(),
             local: HashMap::new(),
             gather: HashMap::new(),
+            origins: Vec::new(),
             shift,
-            history,
+            history: history.is_some(),
+            skims: false,
+            looks: history == Some(true),
         };
         let root = lowering.lower(plan, 0)?;
-        let root = lowering.gathered(root);
+        let mut root = lowering.gathered(root);
+        let scalar = plan.kind() == Type::Scalar;
+        if dialect.delayed_names && !scalar {
+            root = lowering.gather_step(Step { op: StepOp::DropNames, inputs: vec![root] });
+        }
         lowering.physical.root = root;
-        lowering.physical.scalar = plan.kind() == Type::Scalar;
+        lowering.physical.scalar = scalar;
         Ok(lowering.physical)
     }
 }
@@ -195,9 +201,15 @@ struct Lowering {
     physical: Physical,
     local: HashMap<Step, StepId>,
     gather: HashMap<Step, StepId>,
+    /// Of the nodes that are being lowered, innermost last.
+    origins: Vec<Origin>,
     shift: i64,
     /// Subqueries are allowed.
     history: bool,
+    /// Some function above wants count and sum of histograms only.
+    skims: bool,
+    /// Something above wants to see their buckets.
+    looks: bool,
 }
 
 fn unsupported<T>(what: impl Into<String>) -> Result<T, LowerError> {
@@ -206,11 +218,21 @@ fn unsupported<T>(what: impl Into<String>) -> Result<T, LowerError> {
 
 impl Lowering {
     fn local(&mut self, op: StepOp, inputs: Vec<StepId>) -> Place {
-        Place::Local(intern(&mut self.local, &mut self.physical.local, Step { op, inputs }))
+        let id = intern(&mut self.local, &mut self.physical.local, Step { op, inputs });
+        let origin = self.origins.last().cloned().unwrap_or_default();
+        set_origin(&mut self.physical.local_origins, id, origin);
+        Place::Local(id)
     }
 
     fn gather(&mut self, op: StepOp, inputs: Vec<StepId>) -> Place {
-        Place::Gather(intern(&mut self.gather, &mut self.physical.gather, Step { op, inputs }))
+        Place::Gather(self.gather_step(Step { op, inputs }))
+    }
+
+    fn gather_step(&mut self, step: Step) -> StepId {
+        let id = intern(&mut self.gather, &mut self.physical.gather, step);
+        let origin = self.origins.last().cloned().unwrap_or_default();
+        set_origin(&mut self.physical.gather_origins, id, origin);
+        id
     }
 
     /// The step's id in the gather stage: through a port if it is local.
@@ -219,11 +241,7 @@ impl Lowering {
             Place::Gather(id) => id,
             Place::Local(id) => match self.scalar_of(id) {
                 Some(op_inputs) => self.replicate(op_inputs),
-                None => intern(
-                    &mut self.gather,
-                    &mut self.physical.gather,
-                    Step { op: StepOp::Port(id), inputs: Vec::new() },
-                ),
+                None => self.gather_step(Step { op: StepOp::Port(id), inputs: Vec::new() }),
             },
         }
     }
@@ -243,7 +261,7 @@ impl Lowering {
     fn replicate(&mut self, id: StepId) -> StepId {
         let step = self.physical.local[id].clone();
         let inputs = step.inputs.iter().map(|i| self.replicate(*i)).collect();
-        intern(&mut self.gather, &mut self.physical.gather, Step { op: step.op, inputs })
+        self.gather_step(Step { op: step.op, inputs })
     }
 
     /// A step that runs locally if all its inputs do.
@@ -266,6 +284,16 @@ impl Lowering {
         if depth > crate::limits::PLAN_DEPTH {
             return unsupported("the expression is nested too deeply");
         }
+        self.origins.push(Origin::of(node));
+        let above = (self.skims, self.looks);
+        self.enter(node);
+        let place = self.lower_op(node, depth);
+        (self.skims, self.looks) = above;
+        self.origins.pop();
+        place
+    }
+
+    fn lower_op(&mut self, node: &Node, depth: usize) -> Result<Place, LowerError> {
         match &node.op {
             Op::Number(n) => Ok(self.local(StepOp::Number(*n), Vec::new())),
             Op::Text(_) => unsupported("a string cannot be evaluated here"),
@@ -285,8 +313,30 @@ impl Lowering {
         }
     }
 
+    /// What is wanted of histograms below this node.
+    fn enter(&mut self, node: &Node) {
+        use Special::{HistogramFraction, HistogramQuantile, HistogramQuantiles};
+        match &node.op {
+            // What is cut off depends on the buckets.
+            Op::Binary(b) if b.op.is_trim() => self.looks = true,
+            Op::Call { function, .. } => match function.0.kernel {
+                Kernel::Special(HistogramQuantile | HistogramQuantiles | HistogramFraction) => {
+                    self.looks = true
+                }
+                _ => self.skims |= function.0.skims,
+            },
+            _ => {}
+        }
+    }
+
     fn source(&self, selector: &Selector) -> Source {
-        Source { matchers: selector.matchers.clone(), offset: selector.offset + self.shift, at: selector.at }
+        Source {
+            matchers: selector.matchers.clone(),
+            offset: selector.offset + self.shift,
+            at: selector.at,
+            extension: selector.extension,
+            skims: self.skims && !self.looks,
+        }
     }
 
     fn lower_binary(&mut self, b: &Binary, depth: usize) -> Result<Place, LowerError> {
@@ -311,7 +361,8 @@ impl Lowering {
         let input = self.lower(&a.input, depth + 1)?;
         if matches!(a.op, Sum | Avg | Count | Min | Max | AggregateOp::Group) {
             let partial = self.place(StepOp::Partial(a.op, a.grouping.clone()), &[input]);
-            return Ok(self.collect(StepOp::Merge(a.op), &[partial]));
+            let metric = MetricName::of(&a.input);
+            return Ok(self.collect(StepOp::Merge(a.op, metric), &[partial]));
         }
         let (mut inputs, mut text) = (vec![input], None);
         match a.param.as_deref() {
@@ -330,7 +381,9 @@ impl Lowering {
     ) -> Result<Place, LowerError> {
         match function.0.kernel {
             Kernel::Window(_) => self.lower_window(function, args, depth),
-            Kernel::Clock(_) => Ok(self.local(StepOp::Clock(function, self.shift), Vec::new())),
+            Kernel::Clock(_) | Kernel::Query(_) => {
+                Ok(self.local(StepOp::Clock(function, self.shift), Vec::new()))
+            }
             Kernel::MapOrClock(_) if args.is_empty() => {
                 Ok(self.gather(StepOp::MapClock(function, self.shift), Vec::new()))
             }
@@ -338,14 +391,15 @@ impl Lowering {
                 let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
                 Ok(self.place(StepOp::Scalars(function), &inputs))
             }
-            Kernel::Map(_) | Kernel::MapOrClock(_) => {
+            Kernel::Map(_) | Kernel::MapOrClock(_) | Kernel::Histogram(_) => {
                 let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
                 Ok(self.place(StepOp::Map(function), &inputs))
             }
             Kernel::Relabel(_) => {
                 let input = self.lower(&args[0], depth + 1)?;
                 let texts = args[1..].iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
-                Ok(self.place(StepOp::Relabel(function, texts), &[input]))
+                // New labels can make twins of series of different shards: only who has all rows can tell.
+                Ok(self.collect(StepOp::Relabel(function, texts), &[input]))
             }
             Kernel::Special(special) => self.lower_special(function, special, args, depth),
         }
@@ -367,22 +421,44 @@ impl Lowering {
         let (mut leaf, mut params) = (None, Vec::new());
         for arg in args {
             match &arg.op {
-                Op::Range { selector, range } => leaf = Some((self.source(selector), *range)),
-                _ => match self.lower(arg, depth + 1)? {
-                    Place::Local(id) if self.scalar_of(id).is_some() => params.push(id),
-                    _ => {
-                        let name = function.0.name;
-                        return unsupported(format!(
-                            "a parameter of {name} that depends on series is not supported yet"
-                        ));
-                    }
-                },
+                Op::Range { selector, range } => {
+                    check_extension(function, selector)?;
+                    leaf = Some((self.source(selector), *range));
+                }
+                _ => params.push(self.lower_parameter(function, arg, depth)?),
             }
         }
         let Some((source, range)) = leaf else {
             return unsupported("a window function needs a range vector");
         };
         Ok(self.local(StepOp::Leaf(source, Leaf::Window(function, range)), params))
+    }
+
+    /// A parameter of a window function, as a scalar that every shard can compute.
+    fn lower_parameter(
+        &mut self,
+        function: FunctionRef,
+        arg: &Plan,
+        depth: usize,
+    ) -> Result<StepId, LowerError> {
+        if has_vectors(arg) && self.history {
+            let given = &mut self.physical.given;
+            let number = given.iter().position(|plan| plan == arg).unwrap_or(given.len());
+            if number == given.len() {
+                given.push(arg.clone());
+            }
+            let Place::Local(id) = self.local(StepOp::Given(number), Vec::new()) else {
+                return unsupported("a parameter must be local");
+            };
+            return Ok(id);
+        }
+        match self.lower(arg, depth + 1)? {
+            Place::Local(id) if self.scalar_of(id).is_some() => Ok(id),
+            _ => {
+                let name = function.0.name;
+                unsupported(format!("a parameter of {name} that depends on series is not supported yet"))
+            }
+        }
     }
 
     fn lower_special(
@@ -392,9 +468,6 @@ impl Lowering {
         args: &[Plan],
         depth: usize,
     ) -> Result<Place, LowerError> {
-        if !special.has_operator() {
-            return unsupported(format!("function {:?} is not supported yet", function.0.name));
-        }
         match special {
             Special::Absent => {
                 let input = self.lower(&args[0], depth + 1)?;
@@ -410,14 +483,32 @@ impl Lowering {
                     let present = self.subquery(&args[0], Windowed::Present, &[])?;
                     return Ok(self.absent(Labels::default(), present));
                 };
+                check_extension(function, selector)?;
                 let source = self.source(selector);
                 let present = self.local(StepOp::Leaf(source, Leaf::Present(*range)), Vec::new());
                 Ok(self.absent(absent_labels(&selector.matchers), present))
             }
+            Special::StartTimestamp => {
+                // Of anything but a selector nothing is known.
+                let Op::Instant(selector) = &args[0].op else {
+                    let input = self.lower(&args[0], depth + 1)?;
+                    return Ok(self.place(StepOp::Map(function), &[input]));
+                };
+                let source = Source { extension: None, ..self.source(selector) };
+                Ok(self.local(StepOp::Leaf(source, Leaf::StartTimestamp), Vec::new()))
+            }
             Special::Timestamp => {
                 if let Op::Instant(selector) = &args[0].op {
-                    let source = self.source(selector);
-                    return Ok(self.local(StepOp::Leaf(source, Leaf::Timestamp), Vec::new()));
+                    // The sample itself is asked, not a line between two.
+                    let mut source = Source { extension: None, ..self.source(selector) };
+                    let mut shorter = 0;
+                    if source.at.is_some() {
+                        // Prometheus loads the samples around the pinned time less the offset, but then looks
+                        // from the pinned time: it sees what lies in both lookbacks.
+                        shorter = selector.offset.abs();
+                        source.offset += selector.offset.max(0) - selector.offset;
+                    }
+                    return Ok(self.local(StepOp::Leaf(source, Leaf::Timestamp(shorter)), Vec::new()));
                 }
                 let input = self.lower(&args[0], depth + 1)?;
                 Ok(self.place(StepOp::Map(function), &[input]))
@@ -426,21 +517,40 @@ impl Lowering {
             Special::Vector => self.lower_unary(StepOp::ToVector, &args[0], depth),
             Special::Sort => self.lower_unary(StepOp::Sort(false), &args[0], depth),
             Special::SortDesc => self.lower_unary(StepOp::Sort(true), &args[0], depth),
-            Special::HistogramQuantile => {
-                let (q, v) = (self.lower(&args[0], depth + 1)?, self.lower(&args[1], depth + 1)?);
-                Ok(self.collect(StepOp::HistogramQuantile, &[q, v]))
+            Special::HistogramQuantile => self.lower_ask(Ask::Quantile, args, depth),
+            Special::HistogramFraction => self.lower_ask(Ask::Fraction, args, depth),
+            Special::HistogramQuantiles => {
+                let scalars_then_vector: Vec<Plan> = args[2..].iter().chain(&args[..1]).cloned().collect();
+                self.lower_ask(Ask::Quantiles(text_of(&args[1])?), &scalars_then_vector, depth)
             }
-            Special::HistogramFraction => {
-                let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
-                Ok(self.collect(StepOp::HistogramFraction, &inputs))
-            }
+            Special::Info => self.lower_info(args, depth),
             Special::SortByLabel | Special::SortByLabelDesc => {
                 let labels = args[1..].iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
                 let descending = special == Special::SortByLabelDesc;
                 self.lower_unary(StepOp::SortByLabel(labels, descending), &args[0], depth)
             }
-            _ => unsupported(format!("function {:?} has no operator", function.0.name)),
         }
+    }
+
+    /// A question to histograms: scalars, then the vector.
+    fn lower_ask(&mut self, ask: Ask, args: &[Plan], depth: usize) -> Result<Place, LowerError> {
+        let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.collect(StepOp::Histogram(ask), &inputs))
+    }
+
+    /// The vector, and a leaf of its own for the info series, which are looked at where the vector's samples are.
+    fn lower_info(&mut self, args: &[Plan], depth: usize) -> Result<Place, LowerError> {
+        let base = self.lower(&args[0], depth + 1)?;
+        let asked = match args.get(1).map(|arg| &arg.op) {
+            Some(Op::Instant(selector)) => Some(selector.matchers.as_slice()),
+            Some(_) => return unsupported("info() needs a label selector"),
+            None => None,
+        };
+        let (labels, matchers) = InfoLabels::of(asked);
+        let (offset, at) = time_of(&args[0]).unwrap_or_default();
+        let source = Source { matchers, offset: offset + self.shift, at, extension: None, skims: false };
+        let info = self.local(StepOp::Leaf(source, Leaf::Info), Vec::new());
+        Ok(self.collect(StepOp::Info(labels), &[base, info]))
     }
 
     fn lower_unary(&mut self, op: StepOp, arg: &Plan, depth: usize) -> Result<Place, LowerError> {
@@ -467,9 +577,18 @@ impl Lowering {
 
     fn absent(&mut self, labels: Labels, input: Place) -> Place {
         let partial = self.place(StepOp::Partial(AggregateOp::Count, Grouping::default()), &[input]);
-        let count = self.collect(StepOp::Merge(AggregateOp::Count), &[partial]);
+        let merge = StepOp::Merge(AggregateOp::Count, MetricName::default());
+        let count = self.collect(merge, &[partial]);
         self.collect(StepOp::Absent(labels), &[count])
     }
+}
+
+/// A step that several nodes share keeps the latest origin.
+fn set_origin(origins: &mut Vec<Origin>, id: StepId, origin: Origin) {
+    if origins.len() <= id {
+        origins.resize(id + 1, Origin::default());
+    }
+    origins[id] = origin;
 }
 
 fn intern<K: Hash + Eq + Clone>(ids: &mut HashMap<K, StepId>, steps: &mut Vec<K>, step: K) -> StepId {
@@ -490,32 +609,9 @@ impl StepOp {
     /// Whether the value moves with time although no input changes. Leaves know that by themselves.
     pub fn follows_clock(&self) -> bool {
         match self {
-            StepOp::Clock(..) | StepOp::MapClock(..) | StepOp::Subquery(..) => true,
+            StepOp::Clock(..) | StepOp::MapClock(..) | StepOp::Subquery(..) | StepOp::Given(_) => true,
             StepOp::Map(function) => matches!(function.0.kernel, Kernel::Special(_)),
             _ => false,
-        }
-    }
-}
-
-impl Source {
-    /// The time that evaluation at `t` of a query over `start..=end` looks at.
-    pub fn time(&self, t: TimeMs, start: TimeMs, end: TimeMs) -> TimeMs {
-        let base = match self.at {
-            None => t,
-            Some(At::Time(at)) => at,
-            Some(At::Start) => start,
-            Some(At::End) => end,
-        };
-        base - self.offset
-    }
-}
-
-impl Leaf {
-    /// How far back from its time the leaf looks, ms.
-    pub fn reach(&self, lookback: i64) -> i64 {
-        match self {
-            Leaf::Value | Leaf::Timestamp => lookback,
-            Leaf::Window(_, range) | Leaf::Present(range) => *range,
         }
     }
 }

@@ -1,9 +1,61 @@
 //! Limits of a running query: samples, time, the client's patience. Texts are Prometheus'.
+//!
+//! Samples are counted as Prometheus counts them: what the windows of all steps hold ([`SampleCounts::total`]), and what
+//! is in memory at one time, which the limit is about: every value that a selector has given so far, the window at
+//! work, and the answer in the making.
 
 use super::{QueryError, QueryOptions};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use storage::model::TimeMs;
+
+/// What a query looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SampleCounts {
+    /// Samples in the windows of all steps: one that several windows hold counts for each of them.
+    pub total: usize,
+    /// Samples in the windows of all steps, each counted once for its series.
+    pub read: usize,
+    /// Most samples in memory at one time.
+    pub peak: usize,
+    /// Of each step at which anything was seen: its time, and `total` and `read` of it alone. Empty unless
+    /// [`QueryOptions::step_stats`].
+    pub steps: Vec<(TimeMs, usize, usize)>,
+}
+
+/// What a piece of work looked at.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Seen {
+    /// Samples in its windows: see [`SampleCounts::total`].
+    pub samples: usize,
+    /// Those that no earlier window held.
+    pub fresh: usize,
+    /// Windows that held any: values that it gave.
+    pub points: usize,
+    /// Most samples of one window.
+    pub largest: usize,
+}
+
+impl Seen {
+    /// Adds a window.
+    pub fn window(&mut self, samples: usize, fresh: usize) {
+        self.samples += samples;
+        self.fresh += fresh;
+        self.points += 1;
+        self.largest = self.largest.max(samples);
+    }
+
+    /// Adds what another piece of work looked at.
+    pub fn add(&mut self, other: Seen) {
+        self.samples += other.samples;
+        self.fresh += other.fresh;
+        self.points += other.points;
+        self.largest = self.largest.max(other.largest);
+    }
+}
 
 /// Asked by every piece of work, often.
 #[derive(Debug)]
@@ -12,7 +64,11 @@ pub struct Guard {
     started: Instant,
     timeout: Duration,
     max_samples: usize,
-    samples: AtomicUsize,
+    total: AtomicUsize,
+    read: AtomicUsize,
+    held: AtomicUsize,
+    peak: AtomicUsize,
+    steps: Option<Mutex<BTreeMap<TimeMs, (usize, usize)>>>,
 }
 
 impl Guard {
@@ -24,8 +80,34 @@ impl Guard {
             started: Instant::now(),
             timeout: options.timeout,
             max_samples: options.max_samples,
-            samples: AtomicUsize::new(0),
+            total: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            steps: options.step_stats.then(Mutex::default),
         }
+    }
+
+    /// A guard of a query inside this one: the same limits, counts of its own.
+    pub fn inner(&self) -> Guard {
+        let count = || AtomicUsize::new(0);
+        Guard {
+            cancel: self.cancel.clone(),
+            started: self.started,
+            timeout: self.timeout,
+            max_samples: self.max_samples,
+            total: count(),
+            read: count(),
+            held: count(),
+            peak: count(),
+            steps: None,
+        }
+    }
+
+    /// Takes over what a query inside this one reached at its peak; of its counts only the windows over its rows
+    /// are this query's.
+    pub fn adopt(&self, inner: &Guard) {
+        self.peak.fetch_max(inner.peak.load(Relaxed), Relaxed);
     }
 
     /// Fails when the query must stop.
@@ -40,27 +122,86 @@ impl Guard {
         Ok(())
     }
 
-    /// Counts samples read; fails beyond the limit.
-    pub fn read(&self, samples: usize) -> Result<(), QueryError> {
-        let total = self.samples.fetch_add(samples, Relaxed) + samples;
-        if total > self.max_samples {
-            return Err(too_many());
+    /// Counts what was looked at; fails beyond the limit.
+    pub fn look(&self, seen: Seen) -> Result<(), QueryError> {
+        self.total.fetch_add(seen.samples, Relaxed);
+        self.read.fetch_add(seen.fresh, Relaxed);
+        let held = self.held.fetch_add(seen.points, Relaxed) + seen.points;
+        self.reach(held + seen.largest.saturating_sub(1))
+    }
+
+    /// Whether [`Guard::look_at`] wants to know.
+    pub fn counts_steps(&self) -> bool {
+        self.steps.is_some()
+    }
+
+    /// Counts what the step at `t` looked at, once more.
+    pub fn look_at(&self, t: TimeMs, samples: usize, fresh: usize) {
+        if let Some(steps) = &self.steps {
+            let mut steps = steps.lock();
+            let step = steps.entry(t).or_default();
+            *step = (step.0 + samples, step.1 + fresh);
         }
-        Ok(())
     }
 
     /// Fails if an answer in the making holds too many points.
     pub fn hold(&self, points: usize) -> Result<(), QueryError> {
+        self.peak.fetch_max(self.held.load(Relaxed).saturating_add(points), Relaxed);
         if points > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
-    /// Samples read so far.
-    pub fn samples(&self) -> usize {
-        self.samples.load(Relaxed)
+    /// So much is in memory.
+    fn reach(&self, samples: usize) -> Result<(), QueryError> {
+        self.peak.fetch_max(samples, Relaxed);
+        if samples > self.max_samples { Err(too_many()) } else { Ok(()) }
+    }
+
+    /// What was looked at so far.
+    pub fn samples(&self) -> SampleCounts {
+        let steps = self.steps.as_ref().map(|steps| steps.lock().clone()).unwrap_or_default();
+        SampleCounts {
+            total: self.total.load(Relaxed),
+            read: self.read.load(Relaxed),
+            peak: self.peak.load(Relaxed),
+            steps: steps.into_iter().map(|(t, (samples, fresh))| (t, samples, fresh)).collect(),
+        }
     }
 }
 
 fn too_many() -> QueryError {
     let text = "query processing would load too many samples into memory in query execution";
     QueryError::Execution(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_about_what_is_in_memory() {
+        let guard =
+            Guard::new(&QueryOptions { max_samples: 10, step_stats: true, ..QueryOptions::default() });
+        let mut seen = Seen::default();
+        (0..4).for_each(|step| seen.window(5, if step == 0 { 5 } else { 1 }));
+        assert_eq!(guard.look(seen), Ok(()));
+        guard.look_at(7, 5, 5);
+        guard.look_at(7, 5, 1);
+        let counted = guard.samples();
+        assert_eq!((counted.total, counted.read, counted.peak), (20, 8, 8));
+        assert_eq!(counted.steps, [(7, 10, 6)]);
+        assert_eq!(guard.look(seen), Err(too_many()), "8 values and a window of 5 are more than 10");
+        assert_eq!(guard.hold(11), Err(too_many()));
+        assert_eq!(guard.inner().look(seen), Ok(()), "an inner query counts for itself");
+    }
+
+    #[test]
+    fn time_and_patience_end() {
+        let options = QueryOptions { timeout: Duration::ZERO, ..QueryOptions::default() };
+        assert!(matches!(Guard::new(&options).check(), Err(QueryError::Timeout(_))));
+        let options = QueryOptions::default();
+        let guard = Guard::new(&options);
+        assert_eq!(guard.check(), Ok(()));
+        options.cancel.store(true, Relaxed);
+        assert!(matches!(guard.inner().check(), Err(QueryError::Canceled(_))));
+    }
 }

@@ -4,21 +4,36 @@
 //! step block ([`shard`]), which run on niced threads ([`pool`]) so that a long query yields to the ticks,
 //! can be cancelled and meets its limits ([`guard`]). [`run`] gathers the pieces into the answer.
 
+mod block;
+mod columns;
+mod floats;
+mod given;
 pub mod guard;
+pub mod leaf;
+mod matrix;
+mod mixed;
 pub mod pool;
 pub mod run;
 pub mod shard;
+mod sight;
 mod subquery;
+mod times;
 
+pub use sight::{Sight, sights};
+pub use times::asks_own_times;
+
+use crate::functions::QueryTimes;
+use crate::plan::notes::{Annotation, Annotations};
 use crate::plan::physical::{Physical, Subquery};
-use crate::plan::{Op, Plan, Type};
+use crate::plan::{Dialect, Op, Plan, Type};
 use guard::Guard;
+pub use guard::SampleCounts;
 use pool::Pool;
 use run::Grid;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use storage::model::{Labels, TimeMs};
+use storage::model::{Labels, NativeHistogram, TimeMs};
 use storage::store::Store;
 
 /// Limits and settings of one query.
@@ -32,6 +47,10 @@ pub struct QueryOptions {
     pub max_samples: usize,
     /// Time it may take.
     pub timeout: Duration,
+    /// Variants of the language's meaning.
+    pub dialect: Dialect,
+    /// Whether samples are counted step by step too.
+    pub step_stats: bool,
     /// Set by the client's going away: the query stops soon after.
     pub cancel: Arc<AtomicBool>,
 }
@@ -43,6 +62,8 @@ impl Default for QueryOptions {
             default_step: 60_000,
             max_samples: crate::limits::QUERY_SAMPLES,
             timeout: Duration::from_secs(120),
+            dialect: Dialect::default(),
+            step_stats: false,
             cancel: Arc::default(),
         }
     }
@@ -69,12 +90,10 @@ pub enum QueryError {
 pub struct Answer {
     /// The result.
     pub value: Value,
-    /// Annotations of level warning.
-    pub warnings: Vec<String>,
-    /// Annotations of level info.
-    pub infos: Vec<String>,
-    /// Samples read.
-    pub samples: usize,
+    /// What it should be read with.
+    pub notes: Vec<Annotation>,
+    /// What it looked at.
+    pub samples: SampleCounts,
 }
 
 /// One sample of a vector.
@@ -84,8 +103,10 @@ pub struct VectorSample {
     pub labels: Labels,
     /// Evaluation time.
     pub t: TimeMs,
-    /// Its value.
+    /// Its value; [`storage::model::value::HISTOGRAM`] where `h` is one.
     pub v: f64,
+    /// Its value, if it is a native histogram.
+    pub h: Option<Arc<NativeHistogram>>,
 }
 
 /// One series of a matrix.
@@ -93,8 +114,10 @@ pub struct VectorSample {
 pub struct Series {
     /// Its labels.
     pub labels: Labels,
-    /// Its points, in time order.
+    /// Its float points, in time order.
     pub points: Vec<(TimeMs, f64)>,
+    /// Its native histograms, in time order; never at the time of a point.
+    pub histograms: Vec<(TimeMs, Arc<NativeHistogram>)>,
 }
 
 /// A result.
@@ -121,15 +144,20 @@ impl Querier {
 
     /// The answer at time `t`.
     pub fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError> {
+        let plan = &times::fold(plan, QueryTimes::instant(t));
         match &plan.op {
-            Op::Text(text) => Ok(Answer::of(Value::Text(t, text.clone()), 0)),
-            Op::Range { selector, range } => run::matrix(&self.store, selector, *range, t, options),
+            Op::Text(text) => {
+                Ok(Answer::of(Value::Text(t, text.clone()), Annotations::default(), SampleCounts::default()))
+            }
+            Op::Range { selector, range } => matrix::matrix(&self.store, selector, *range, t, options),
             Op::Subquery { input, range, step, offset, at } => {
                 let asked =
                     Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
                 let guard = Arc::new(Guard::new(options));
-                let rows = self.subquery(&asked, Grid { start: t, end: t, step: 1 }, options, &guard)?;
-                Ok(Answer::of(Value::Matrix(rows), guard.samples()))
+                let mut notes = Annotations::default();
+                let grid = Grid { start: t, end: t, step: 1 };
+                let rows = self.subquery(&asked, grid, options, &guard, &mut notes)?;
+                Ok(Answer::of(Value::Matrix(rows), notes, guard.samples()))
             }
             _ => self.run(plan, Grid { start: t, end: t, step: 1 }, options)?.instant(t),
         }
@@ -153,25 +181,45 @@ impl Querier {
                 format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
             return Err(QueryError::BadData(text));
         }
-        self.run(plan, Grid { start, end, step: step.max(1) }, options)?.range()
+        let plan = times::fold(plan, QueryTimes { start, end, step });
+        self.run(&plan, Grid { start, end, step: step.max(1) }, options)?.range()
     }
 
     fn run(&self, plan: &Plan, grid: Grid, options: &QueryOptions) -> Result<run::Gathered, QueryError> {
-        self.guarded(plan, grid, options, &Arc::new(Guard::new(options)))
+        self.guarded(plan, false, grid, options, &Arc::new(Guard::new(options)))
     }
 
-    /// Asks the subqueries first; all of them count against one guard.
+    /// Asks the subqueries first, and the scalars that depend on series. A subquery counts for itself; the windows over
+    /// its rows count here. `inner`: the plan is a subquery itself.
     fn guarded(
         &self,
         plan: &Plan,
+        inner: bool,
         grid: Grid,
         options: &QueryOptions,
         guard: &Arc<Guard>,
     ) -> Result<run::Gathered, QueryError> {
-        let physical = Physical::of_history(plan).map_err(|e| QueryError::Execution(e.0))?;
-        let asked = physical.subqueries.iter().map(|asked| self.subquery(asked, grid, options, guard));
-        let rows = asked.collect::<Result<Vec<_>, _>>()?;
-        run::Run::new(self.store.clone(), physical, grid, options, rows).execute(&self.pool, guard)
+        let physical =
+            Physical::of_history(plan, inner, options.dialect).map_err(|e| QueryError::Execution(e.0))?;
+        let mut notes = Annotations::default();
+        if grid.start != grid.end {
+            times::warn_of_sorting(&physical, &mut notes);
+        }
+        let mut rows = Vec::new();
+        for asked in &physical.subqueries {
+            let inner = Arc::new(guard.inner());
+            rows.push(self.subquery(asked, grid, options, &inner, &mut notes)?);
+            guard.adopt(&inner);
+            rows.last().map_or(Ok(()), |rows| subquery::look(asked, grid, rows, guard))?;
+        }
+        let mut given = Vec::new();
+        for plan in &physical.given {
+            let mut inner = self.guarded(plan, inner, grid, options, guard)?;
+            notes.extend(inner.take_notes());
+            given.push(inner.scalars(grid));
+        }
+        let run = run::Run::new(self.store.clone(), physical, grid, options, (rows, given));
+        run.execute(&self.pool, guard, notes)
     }
 
     /// The rows that the windows of a subquery can see in a query over `outer`.
@@ -181,17 +229,18 @@ impl Querier {
         outer: Grid,
         options: &QueryOptions,
         guard: &Arc<Guard>,
+        notes: &mut Annotations,
     ) -> Result<Vec<Series>, QueryError> {
         let input = subquery::fix_times(&asked.input, outer.start, outer.end);
         let grid = asked.grid(outer, options.default_step);
-        let rows = self.guarded(&input, grid, options, guard)?.merged()?;
-        guard.read(rows.iter().map(|row| row.points.len()).sum())?;
-        Ok(rows)
+        let mut inner = self.guarded(&input, true, grid, options, guard)?;
+        notes.extend(inner.take_notes());
+        inner.merged()
     }
 }
 
 impl Answer {
-    fn of(value: Value, samples: usize) -> Answer {
-        Answer { value, warnings: Vec::new(), infos: Vec::new(), samples }
+    fn of(value: Value, notes: Annotations, samples: SampleCounts) -> Answer {
+        Answer { value, notes: notes.into_list(), samples }
     }
 }

@@ -1,19 +1,24 @@
 //! A query at work: cuts it into pieces, gathers them step by step, and forms the answer.
 
-use super::guard::Guard;
+use super::given::Given;
+use super::guard::{Guard, SampleCounts};
 use super::pool::Pool;
-use super::shard::{PortBlock, ShardRun, ports_of};
+use super::shard::{Lanes, PortBlock, ShardRun, ports_of};
 use super::subquery::SlidingWindow;
 use super::{Answer, QueryError, QueryOptions, Series, Value, VectorSample};
 use crate::functions::vectors::natural_order;
+use crate::limits::{BLOCK_STEPS, BLOCK_VALUES, SMALL_QUERY};
+use crate::operators::info::Info;
+use crate::operators::side::Cell;
 use crate::operators::stage::Stage;
 use crate::operators::{Changed, same_labelset};
-use crate::plan::physical::{Physical, Source, StepId, StepOp};
-use crate::plan::{AggregateOp, Selector};
+use crate::plan::notes::{Annotations, Origin};
+use crate::plan::physical::{Physical, StepId, StepOp};
+use crate::plan::{AggregateOp, Dialect};
 use std::sync::Arc;
-use storage::model::value::{is_absent, is_stale};
+use storage::model::value::{HISTOGRAM, is_absent};
 use storage::model::{Labels, SHARDS, TimeMs};
-use storage::store::{Store, StoreError};
+use storage::store::Store;
 
 /// The evaluation times of a query.
 #[derive(Copy, Clone, Debug)]
@@ -51,46 +56,64 @@ pub struct Run {
     options: QueryOptions,
     /// The rows of the plan's subqueries.
     subqueries: Vec<Vec<Series>>,
+    /// The scalars that depend on series.
+    given: Arc<Vec<Given>>,
 }
 
 /// The gathered rows of the root.
 pub struct Gathered {
-    rows: Vec<(Labels, Vec<(TimeMs, f64)>)>,
+    rows: Vec<Series>,
     order: Option<StepOp>,
     scalar: bool,
-    samples: usize,
+    samples: SampleCounts,
+    notes: Annotations,
 }
 
 impl Run {
-    /// A query of `physical` over `grid`, with the rows of its subqueries.
-    pub fn new(
+    /// A query of `physical` over `grid`, with the rows of its subqueries and the scalars it is given.
+    pub(super) fn new(
         store: Arc<Store>,
         physical: Physical,
         grid: Grid,
         options: &QueryOptions,
-        subqueries: Vec<Vec<Series>>,
+        (subqueries, given): (Vec<Vec<Series>>, Vec<Given>),
     ) -> Run {
-        Run { store, physical: Arc::new(physical), grid, options: options.clone(), subqueries }
+        let (physical, given) = (Arc::new(physical), Arc::new(given));
+        Run { store, physical, grid, options: options.clone(), subqueries, given }
     }
 
     /// Runs it.
-    pub fn execute(self, pool: &Pool, guard: &Arc<Guard>) -> Result<Gathered, QueryError> {
-        let mut shards = self.select(pool)?;
-        let mut gather = Gather::new(&self.physical);
+    pub fn execute(
+        self,
+        pool: &Pool,
+        guard: &Arc<Guard>,
+        mut notes: Annotations,
+    ) -> Result<Gathered, QueryError> {
+        let mut shards = self.select(pool, guard)?;
+        let mut gather = Gather::new(&self.physical, self.options.dialect);
         self.add_subqueries(&mut gather.stage);
         let steps = self.grid.len();
-        // Short queries stay in one block; long ones yield between blocks.
-        for from in (0..steps).step_by(crate::limits::BLOCK_STEPS) {
+        if steps > 1 {
+            gather.see_all_steps(&self.physical);
+        }
+        let rows: usize = shards.iter().map(|(_, run)| run.rows()).sum();
+        let size = (BLOCK_VALUES / rows.max(1)).max(BLOCK_STEPS);
+        for from in (0..steps).step_by(size) {
             guard.check()?;
-            let to = (from + crate::limits::BLOCK_STEPS).min(steps);
-            let blocks = evaluate(&mut shards, pool, from, to, guard)?;
-            gather.block(blocks, (from..to).map(|i| self.grid.time(i)))?;
+            let to = (from + size).min(steps);
+            let pieces = if rows * (to - from) < SMALL_QUERY { pool.threads() } else { shards.len() };
+            let blocks = evaluate(&mut shards, pool, pieces, (from, to), guard)?;
+            let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
+            gather.block(blocks, &times, guard)?;
             guard.hold(gather.held)?;
         }
-        let root = &self.physical.gather[self.physical.root].op;
+        let root = self.physical.outermost();
         let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::Group(..))
             .then(|| root.clone());
-        Ok(Gathered { rows: gather.rows, order, scalar: self.physical.scalar, samples: guard.samples() })
+        shards.into_iter().for_each(|(_, run)| notes.extend(run.into_notes()));
+        notes.extend(gather.notes);
+        let (scalar, samples) = (self.physical.scalar, guard.samples());
+        Ok(Gathered { rows: gather.rows, order, scalar, samples, notes })
     }
 
     /// Gives the steps that slide over subqueries their rows.
@@ -98,13 +121,14 @@ impl Run {
         for (id, step) in self.physical.gather.iter().enumerate() {
             if let StepOp::Subquery(number, windowed) = step.op {
                 let (asked, rows) = (self.physical.subqueries[number].clone(), &self.subqueries[number]);
-                stage.set_operator(id, Box::new(SlidingWindow::new(asked, windowed, self.grid, rows)));
+                let window = SlidingWindow::new((asked, windowed), self.grid, rows, self.options.dialect);
+                stage.set_operator(id, Box::new(window));
             }
         }
     }
 
     /// The shards that take part, with their series selected.
-    fn select(&self, pool: &Pool) -> Result<Vec<(u16, ShardRun)>, QueryError> {
+    fn select(&self, pool: &Pool, guard: &Arc<Guard>) -> Result<Vec<(u16, ShardRun)>, QueryError> {
         if ports_of(&self.physical).is_empty() {
             return Ok(Vec::new());
         }
@@ -112,13 +136,13 @@ impl Run {
         let jobs = shards.chunks(SHARDS as usize / pool.threads().min(4)).map(|shards| {
             let (store, physical, grid, options) =
                 (self.store.clone(), self.physical.clone(), self.grid, self.options.clone());
-            let shards = shards.to_vec();
+            let (shards, given, guard) = (shards.to_vec(), self.given.clone(), guard.clone());
             let job = move || -> Result<Vec<(u16, ShardRun)>, QueryError> {
                 let mut runs = Vec::new();
                 for shard in shards {
-                    runs.extend(
-                        ShardRun::new(&store, shard, &physical, grid, &options)?.map(|run| (shard, run)),
-                    );
+                    guard.check()?;
+                    let run = ShardRun::new(&store, shard, &physical, &given, grid, &options)?;
+                    runs.extend(run.map(|run| (shard, run)));
                 }
                 Ok(runs)
             };
@@ -136,29 +160,36 @@ fn lost<T>() -> Result<T, QueryError> {
     Err(QueryError::Internal("a query thread panicked".to_owned()))
 }
 
+type Piece = Vec<(u16, ShardRun)>;
 type ShardBlocks = Vec<(u16, Vec<PortBlock>)>;
 
 /// Evaluates one block of steps on all shards, in parallel.
 fn evaluate(
     shards: &mut Vec<(u16, ShardRun)>,
     pool: &Pool,
-    from: usize,
-    to: usize,
+    pieces: usize,
+    (from, to): (usize, usize),
     guard: &Arc<Guard>,
 ) -> Result<ShardBlocks, QueryError> {
-    let jobs = std::mem::take(shards).into_iter().map(|(shard, mut run)| {
+    let per_piece = shards.len().div_ceil(pieces.max(1)).max(1);
+    let mut rest = std::mem::take(shards).into_iter();
+    let pieces = std::iter::from_fn(|| {
+        Some(rest.by_ref().take(per_piece).collect()).filter(|p: &Piece| !p.is_empty())
+    });
+    let jobs = pieces.map(|mut piece| {
         let guard = guard.clone();
         let job = move || {
-            let blocks = run.block(from, to, &guard);
-            (shard, run, blocks)
+            let blocks = piece.iter_mut().map(|(shard, run)| Ok((*shard, run.block(from, to, &guard)?)));
+            let blocks = blocks.collect::<Result<ShardBlocks, QueryError>>();
+            (piece, blocks)
         };
-        Box::new(job) as Box<dyn FnOnce() -> _ + Send>
+        Box::new(job) as Box<dyn FnOnce() -> (Piece, Result<ShardBlocks, QueryError>) + Send>
     });
     let mut result = Vec::new();
     for part in pool.run(jobs.collect()) {
-        let Some((shard, run, blocks)) = part else { return lost() };
-        result.push((shard, blocks?));
-        shards.push((shard, run));
+        let Some((piece, blocks)) = part else { return lost() };
+        result.extend(blocks?);
+        shards.extend(piece);
     }
     Ok(result)
 }
@@ -166,38 +197,80 @@ fn evaluate(
 /// The gather stage of a query.
 struct Gather {
     stage: Stage,
+    origins: Vec<Origin>,
+    notes: Annotations,
     /// Gather steps that are ports, in the order of the shards' port blocks.
     ports: Vec<StepId>,
     root: StepId,
-    rows: Vec<(Labels, Vec<(TimeMs, f64)>)>,
+    rows: Vec<Series>,
     /// Points in `rows`.
     held: usize,
 }
 
 impl Gather {
-    fn new(physical: &Physical) -> Gather {
+    fn new(physical: &Physical, dialect: Dialect) -> Gather {
         let ports =
             (0..physical.gather.len()).filter(|id| matches!(physical.gather[*id].op, StepOp::Port(_)));
         Gather {
             ports: ports.collect(),
-            stage: Stage::of(&physical.gather),
+            stage: Stage::of(&physical.gather, dialect),
+            origins: physical.gather_origins.clone(),
+            notes: Annotations::default(),
             root: physical.root,
             rows: Vec::new(),
             held: 0,
         }
     }
 
-    fn block(&mut self, blocks: ShardBlocks, times: impl Iterator<Item = TimeMs>) -> Result<(), QueryError> {
-        for (i, t) in times.enumerate() {
+    /// Gives operators to which other steps of the query matter those that know.
+    fn see_all_steps(&mut self, physical: &Physical) {
+        for (id, step) in physical.gather.iter().enumerate() {
+            if let StepOp::Info(wanted) = &step.op {
+                self.stage.set_operator(id, Box::new(Info::over_range(wanted.clone())));
+            }
+        }
+    }
+
+    fn block(&mut self, mut blocks: ShardBlocks, times: &[TimeMs], guard: &Guard) -> Result<(), QueryError> {
+        if !blocks.is_empty() && blocks.iter().all(|(_, ports)| ports.iter().all(|port| port.rows.is_some()))
+        {
+            self.rows_at_once(blocks, times);
+            return Ok(());
+        }
+        blocks.iter_mut().flat_map(|(_, ports)| ports).for_each(|port| port.cut_steps(times.len()));
+        for (i, t) in times.iter().copied().enumerate() {
+            guard.check()?;
             for (number, port) in self.ports.clone().into_iter().enumerate() {
                 self.feed(port, blocks.iter().map(|(shard, blocks)| (*shard, &blocks[number])), i);
             }
             for id in 0..self.stage.len() {
                 self.stage.eval(id, t);
             }
+            self.stage.annotate(&self.origins, &mut self.notes);
             self.collect(t)?;
         }
         Ok(())
+    }
+
+    /// Keeps the values of leaves that are the answer.
+    fn rows_at_once(&mut self, blocks: ShardBlocks, times: &[TimeMs]) {
+        let mut base = 0;
+        for port in blocks.into_iter().flat_map(|(_, ports)| ports) {
+            let Some(block) = port.rows else { continue };
+            for (at, labels) in port.labels.iter().enumerate() {
+                if self.rows.len() == base + at {
+                    let labels = labels.clone();
+                    self.rows.push(Series { labels, points: Vec::new(), histograms: Vec::new() });
+                }
+                let values = block.row(at).iter().filter(|v| !is_absent(**v)).count();
+                let points = &mut self.rows[base + at].points;
+                points.reserve_exact(values);
+                let there = times.iter().zip(block.row(at)).filter(|(_, v)| !is_absent(**v));
+                points.extend(there.map(|(t, v)| (*t, *v)));
+                self.held += values;
+            }
+            base += port.labels.len();
+        }
     }
 
     /// Fills a port with step `i` of its blocks, shard after shard.
@@ -205,11 +278,12 @@ impl Gather {
         let out = self.stage.output_mut(port);
         let mut base = 0;
         for (shard, block) in blocks {
-            let lanes = &block.steps[i];
+            let Lanes { floats: lanes, histograms, compensations } = &block.steps[i];
             if out.labels.len() < base + block.labels.len() {
                 out.extra.resize_with(lanes.len() - 1, Vec::new);
-                for labels in &block.labels[out.labels.len() - base..] {
-                    out.add_row(labels.clone());
+                for row in out.labels.len() - base..block.labels.len() {
+                    let drops = block.drops.get(row).copied().unwrap_or(false);
+                    out.add_named((block.labels[row].clone(), drops));
                     out.shards.push(shard);
                 }
             }
@@ -217,6 +291,11 @@ impl Gather {
             out.values[base..base + rows].copy_from_slice(&lanes[0]);
             for (to, from) in out.extra.iter_mut().zip(&lanes[1..]) {
                 to[base..base + rows].copy_from_slice(from);
+            }
+            for (from, to) in [(histograms, &mut out.histograms), (compensations, &mut out.compensations)] {
+                if !from.is_empty() || !to.is_empty() {
+                    (0..rows).for_each(|row| to.set(base + row, from.get(row).cloned()));
+                }
             }
             base += rows;
         }
@@ -231,13 +310,16 @@ impl Gather {
             return Err(QueryError::Execution(error.clone()));
         }
         for row in self.rows.len()..out.labels.len() {
-            self.rows.push((out.labels[row].clone(), Vec::new()));
+            let labels = out.labels[row].clone();
+            self.rows.push(Series { labels, points: Vec::new(), histograms: Vec::new() });
         }
-        for (value, row) in out.values.iter().zip(&mut self.rows) {
-            if !is_absent(*value) {
-                row.1.push((t, *value));
-                self.held += 1;
+        for (i, (value, row)) in out.values.iter().zip(&mut self.rows).enumerate() {
+            match out.histograms.cell(i, *value) {
+                Cell::Absent => continue,
+                Cell::Float(v) => row.points.push((t, v)),
+                Cell::Histogram(h) => row.histograms.push((t, h.clone())),
             }
+            self.held += 1;
         }
         Ok(())
     }
@@ -245,45 +327,75 @@ impl Gather {
 
 impl Gathered {
     /// As the answer of an instant query.
-    pub fn instant(self, t: TimeMs) -> Result<Answer, QueryError> {
+    pub fn instant(mut self, t: TimeMs) -> Result<Answer, QueryError> {
         if self.scalar {
-            let value = self.rows.first().and_then(|row| row.1.first()).map_or(f64::NAN, |point| point.1);
-            return Ok(Answer::of(Value::Scalar(t, value), self.samples));
+            let first = self.rows.first().and_then(|row| row.points.first());
+            let value = first.map_or(f64::NAN, |point| point.1);
+            return Ok(Answer::of(Value::Scalar(t, value), self.notes, self.samples));
         }
-        let (samples, order) = (self.samples, self.order.clone());
-        let mut rows: Vec<VectorSample> = self
-            .merged()?
-            .into_iter()
-            .map(|s| VectorSample { v: s.points[0].1, labels: s.labels, t })
-            .collect();
+        let (samples, order, notes) = (self.samples.clone(), self.order.clone(), self.take_notes());
+        let mut rows: Vec<VectorSample> = self.merged()?.into_iter().map(|s| only(s, t)).collect();
         present(&mut rows, order.as_ref());
-        Ok(Answer::of(Value::Vector(rows), samples))
+        Ok(Answer::of(Value::Vector(rows), notes, samples))
     }
 
     /// As the answer of a range query.
-    pub fn range(self) -> Result<Answer, QueryError> {
-        let samples = self.samples;
-        Ok(Answer::of(Value::Matrix(self.merged()?), samples))
+    pub fn range(mut self) -> Result<Answer, QueryError> {
+        let (samples, notes) = (self.samples.clone(), self.take_notes());
+        Ok(Answer::of(Value::Matrix(self.merged()?), notes, samples))
+    }
+
+    /// As a scalar for each time of `grid`.
+    pub(super) fn scalars(self, grid: Grid) -> Given {
+        let mut values = vec![f64::NAN; grid.len()];
+        for (t, v) in self.rows.first().into_iter().flat_map(|row| &row.points) {
+            let at = usize::try_from((t - grid.start) / grid.step).ok();
+            if let Some(value) = at.and_then(|at| values.get_mut(at)) {
+                *value = *v;
+            }
+        }
+        values.into()
+    }
+
+    /// What it should be read with.
+    pub fn take_notes(&mut self) -> Annotations {
+        std::mem::take(&mut self.notes)
     }
 
     /// Series in label order; rows with equal labels are one series if they never meet.
     pub fn merged(mut self) -> Result<Vec<Series>, QueryError> {
-        self.rows.retain(|row| !row.1.is_empty());
-        self.rows.sort_by(|a, b| a.0.cmp(&b.0));
+        self.rows.retain(|row| !row.points.is_empty() || !row.histograms.is_empty());
+        self.rows.sort_by(|a, b| a.labels.cmp(&b.labels));
         let mut series: Vec<Series> = Vec::with_capacity(self.rows.len());
-        for (labels, points) in self.rows {
+        for row in self.rows {
             match series.last_mut() {
-                Some(last) if last.labels == labels => {
-                    last.points.extend(points);
-                    last.points.sort_by_key(|p| p.0);
-                    if last.points.windows(2).any(|p| p[0].0 == p[1].0) {
-                        return Err(QueryError::Execution(same_labelset().0));
-                    }
-                }
-                _ => series.push(Series { labels, points }),
+                Some(last) if last.labels == row.labels => join(last, row)?,
+                _ => series.push(row),
             }
         }
         Ok(series)
+    }
+}
+
+/// The only sample of a row of an instant query.
+fn only(row: Series, t: TimeMs) -> VectorSample {
+    let h = row.histograms.into_iter().next().map(|(_, h)| h);
+    let v = row.points.first().map_or(HISTOGRAM, |point| point.1);
+    VectorSample { labels: row.labels, t, v, h }
+}
+
+/// Adds the samples of a row with the same labels; they may never meet.
+fn join(series: &mut Series, row: Series) -> Result<(), QueryError> {
+    series.points.extend(row.points);
+    series.points.sort_by_key(|p| p.0);
+    series.histograms.extend(row.histograms);
+    series.histograms.sort_by_key(|h| h.0);
+    let mut times: Vec<TimeMs> = series.points.iter().map(|p| p.0).collect();
+    times.extend(series.histograms.iter().map(|h| h.0));
+    times.sort_unstable();
+    match times.windows(2).any(|pair| pair[0] == pair[1]) {
+        true => Err(QueryError::Execution(same_labelset().0)),
+        false => Ok(()),
     }
 }
 
@@ -318,33 +430,4 @@ fn present(rows: &mut [VectorSample], order: Option<&StepOp>) {
         }
         _ => {}
     }
-}
-
-/// The answer of an instant query that is a bare range selector.
-pub fn matrix(
-    store: &Store,
-    selector: &Selector,
-    range: i64,
-    t: TimeMs,
-    options: &QueryOptions,
-) -> Result<Answer, QueryError> {
-    let guard = Guard::new(options);
-    let source = Source { matchers: selector.matchers.clone(), offset: selector.offset, at: selector.at };
-    let end = source.time(t, t, t);
-    let (mut series, internal) = (Vec::new(), |e: StoreError| QueryError::Internal(e.to_string()));
-    for shard in 0..SHARDS {
-        let selection = store.select(shard, &source.matchers, end - range + 1, end).map_err(internal)?;
-        for (i, labels) in selection.labels.iter().enumerate() {
-            guard.check()?;
-            let (mut ts, mut vs) = (Vec::new(), Vec::new());
-            selection.read(i, end - range + 1, end, &mut ts, &mut vs).map_err(internal)?;
-            guard.read(ts.len())?;
-            let points: Vec<_> = ts.into_iter().zip(vs).filter(|(_, v)| !is_stale(*v)).collect();
-            if !points.is_empty() {
-                series.push(Series { labels: labels.clone(), points });
-            }
-        }
-    }
-    series.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(Answer::of(Value::Matrix(series), guard.samples()))
 }

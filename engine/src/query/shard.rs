@@ -1,37 +1,46 @@
 //! One piece of a query: the local stage of one shard over one block of steps.
 //!
-//! A leaf decodes each of its series once per block, sequentially, and walks the steps with two cursors.
-//! Its values form a value block, `[step][row]`, out of which the stage is fed column by column.
+//! The values of a leaf ([`super::leaf`]) form a value block ([`super::block`]), out of which the stage is fed step by step,
+//! unless the ports can be had at once: aggregates of leaves ([`super::columns`]), or a leaf that is the answer.
 
+use super::block::Block;
+use super::columns::{self, Aggregate};
+use super::given::{Given, GivenScalar};
 use super::guard::Guard;
+use super::leaf::{Filling, LeafRun, Scratch};
 use super::run::Grid;
 use super::{QueryError, QueryOptions};
-use crate::functions::{Kernel, Moves, Window, WindowKernel};
+use crate::operators::side::Histograms;
 use crate::operators::stage::Stage;
-use crate::operators::{Changed, Output, Twins};
-use crate::plan::physical::{Leaf, Physical, Source, StepId, StepOp};
-use storage::model::value::{ABSENT, is_absent, is_stale};
+use crate::operators::{Changed, Output};
+use crate::plan::Dialect;
+use crate::plan::notes::{Annotations, Origin};
+use crate::plan::physical::{Physical, StepId, StepOp};
 use storage::model::{Labels, TimeMs};
-use storage::store::{Selection, Store};
+use storage::store::Store;
 
 /// Rows and values of one port over a block of steps.
 #[derive(Default)]
 pub struct PortBlock {
     /// Labels per row, complete from the first block on.
     pub labels: Vec<Labels>,
-    /// `[step][lane][row]`.
-    pub steps: Vec<Vec<Vec<f64>>>,
+    /// See [`Output::drops`].
+    pub drops: Vec<bool>,
+    /// The values, step by step.
+    pub steps: Vec<Lanes>,
+    /// The values of a leaf that is the answer, instead of `steps`.
+    pub rows: Option<Block>,
 }
 
-struct LeafRun {
-    id: StepId,
-    source: Source,
-    leaf: Leaf,
-    params: Vec<StepId>,
-    selection: Selection,
-    /// `[step][row]` of the current block.
-    block: Vec<Vec<f64>>,
-    twins: Twins,
+/// The values of one step of a port.
+#[derive(Default)]
+pub struct Lanes {
+    /// `[lane][row]`.
+    pub floats: Vec<Vec<f64>>,
+    /// See [`Output::histograms`].
+    pub histograms: Histograms,
+    /// See [`Output::compensations`].
+    pub compensations: Histograms,
 }
 
 /// The local stage of one shard at work.
@@ -43,13 +52,19 @@ pub struct ShardRun {
     lookback: i64,
     grid: Grid,
     scratch: Scratch,
+    origins: Vec<Origin>,
+    notes: Annotations,
+    at_once: AtOnce,
 }
 
-#[derive(Default)]
-struct Scratch {
-    ts: Vec<TimeMs>,
-    vs: Vec<f64>,
-    resets: Vec<u32>,
+/// How the ports are had without evaluating the stage step by step.
+enum AtOnce {
+    /// They are not.
+    No,
+    /// They are aggregates of leaves.
+    Aggregates(Vec<Aggregate>),
+    /// The only one is a leaf, and the answer.
+    Rows(StepId),
 }
 
 impl ShardRun {
@@ -58,6 +73,7 @@ impl ShardRun {
         store: &Store,
         shard: u16,
         physical: &Physical,
+        given: &[Given],
         grid: Grid,
         options: &QueryOptions,
     ) -> Result<Option<ShardRun>, QueryError> {
@@ -79,9 +95,14 @@ impl ShardRun {
         if leaves.iter().all(|leaf| leaf.selection.labels.is_empty()) {
             return Ok(None);
         }
-        let mut stage = Stage::of(&physical.local);
+        let mut stage = Stage::of(&physical.local, options.dialect);
+        for (id, step) in physical.local.iter().enumerate() {
+            if let StepOp::Given(number) = step.op {
+                stage.set_operator(id, Box::new(GivenScalar::new(grid, given[number].clone())));
+            }
+        }
         for leaf in &leaves {
-            leaf.add_rows(stage.output_mut(leaf.id));
+            leaf.add_rows(options.dialect, stage.output_mut(leaf.id));
         }
         let order = (0..physical.local.len()).collect();
         let ports = ports_of(physical);
@@ -93,14 +114,30 @@ impl ShardRun {
             lookback: options.lookback,
             grid,
             scratch: Scratch::default(),
+            origins: physical.local_origins.clone(),
+            notes: Annotations::default(),
+            at_once: at_once(physical, options.dialect),
         }))
+    }
+
+    /// Number of series selected.
+    pub fn rows(&self) -> usize {
+        self.leaves.iter().map(|leaf| leaf.selection.labels.len()).sum()
     }
 
     /// Evaluates steps `from..to` of the grid.
     pub fn block(&mut self, from: usize, to: usize, guard: &Guard) -> Result<Vec<PortBlock>, QueryError> {
         let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
         for leaf in &mut self.leaves {
-            leaf.fill(&times, self.grid, self.lookback, &mut self.stage, &mut self.scratch, guard)?;
+            let (params, ends) = (leaf.params(&times, &mut self.stage), leaf.ends(&times, self.grid));
+            let span = leaf.span(&ends, self.lookback);
+            let (times, params, ends) = (&times[..], &params[..], &ends[..]);
+            let filling = Filling { times, ends, params, span, lookback: self.lookback, guard };
+            let origin = self.origins.get(leaf.id).cloned().unwrap_or_default();
+            leaf.fill(&filling, &mut self.scratch, (&origin, &mut self.notes))?;
+        }
+        if let Some(blocks) = self.at_once(times.len()) {
+            return Ok(blocks);
         }
         let mut blocks: Vec<PortBlock> = self.ports.iter().map(|_| PortBlock::default()).collect();
         for (i, t) in times.iter().enumerate() {
@@ -113,21 +150,56 @@ impl ShardRun {
         Ok(blocks)
     }
 
+    /// The blocks of the ports, if they can be had without going through the steps.
+    fn at_once(&mut self, steps: usize) -> Option<Vec<PortBlock>> {
+        if matches!(self.at_once, AtOnce::No) {
+            return None;
+        }
+        let stage = &self.stage;
+        if !self.leaves.iter_mut().all(|leaf| leaf.is_simple(stage.output(leaf.id))) {
+            return None;
+        }
+        let leaf = |leaves: &[LeafRun], id: StepId| leaves.iter().position(|leaf| leaf.id == id);
+        match &mut self.at_once {
+            AtOnce::No => None,
+            AtOnce::Aggregates(all) => {
+                let over = |aggregate: &mut Aggregate| {
+                    let block = &self.leaves[leaf(&self.leaves, aggregate.leaf)?].block;
+                    Some(aggregate.over(stage.output(aggregate.leaf), block, steps))
+                };
+                all.iter_mut().map(over).collect()
+            }
+            AtOnce::Rows(id) => {
+                let at = leaf(&self.leaves, *id)?;
+                let rows = Some(std::mem::take(&mut self.leaves[at].block));
+                let labels = stage.output(*id).labels.clone();
+                Some(vec![PortBlock { labels, rows, ..PortBlock::default() }])
+            }
+        }
+    }
+
     fn step(&mut self, i: usize, t: TimeMs) -> Result<(), QueryError> {
         for leaf in &mut self.leaves {
             let out = self.stage.output_mut(leaf.id);
-            std::mem::swap(&mut out.values, &mut leaf.block[i]);
+            leaf.block.step(i, &mut out.values);
+            std::mem::swap(&mut out.histograms, &mut leaf.histograms[i]);
             out.version += 1;
             out.changed = Changed::All;
             if !out.sorted {
                 leaf.twins.learn(out);
-                leaf.twins.check(out).map_err(|e| QueryError::Execution(e.0))?;
+                leaf.twins.check_ever(out).map_err(|e| QueryError::Execution(e.0))?;
             }
         }
         for id in &self.order {
             self.stage.eval(*id, t);
         }
+        self.stage.annotate(&self.origins, &mut self.notes);
         Ok(())
+    }
+
+    /// What the steps had to remark.
+    pub fn into_notes(self) -> Annotations {
+        self.notes
     }
 }
 
@@ -140,16 +212,32 @@ pub fn ports_of(physical: &Physical) -> Vec<StepId> {
         .collect()
 }
 
-/// The labels that a leaf gives to a series.
-pub fn leaf_labels(leaf: &Leaf, labels: &Labels) -> Labels {
-    match leaf {
-        Leaf::Value => labels.clone(),
-        Leaf::Window(function, _) if function.0.keeps_name => labels.clone(),
-        _ => labels.of_computed(),
+fn at_once(physical: &Physical, dialect: Dialect) -> AtOnce {
+    // Names that go later go step by step.
+    if dialect.delayed_names {
+        return AtOnce::No;
     }
+    let ports = ports_of(physical);
+    if let ([port], [_]) = (&ports[..], &physical.gather[..])
+        && matches!(physical.local[*port].op, StepOp::Leaf(..))
+    {
+        return AtOnce::Rows(*port);
+    }
+    columns::of_ports(physical, &ports).map_or(AtOnce::No, AtOnce::Aggregates)
 }
 
 impl PortBlock {
+    /// Cuts values that came row by row into steps.
+    pub fn cut_steps(&mut self, steps: usize) {
+        let Some(block) = self.rows.take() else { return };
+        let step = |i| {
+            let mut values = Vec::new();
+            block.step(i, &mut values);
+            Lanes { floats: vec![values], ..Lanes::default() }
+        };
+        self.steps = (0..steps).map(step).collect();
+    }
+
     fn push(&mut self, out: &Output) -> Result<(), QueryError> {
         if let Some(error) = &out.error {
             return Err(QueryError::Execution(error.clone()));
@@ -157,198 +245,14 @@ impl PortBlock {
         if self.labels.len() < out.labels.len() {
             self.labels = out.labels.clone();
         }
-        let mut lanes = Vec::with_capacity(1 + out.extra.len());
-        lanes.push(out.values.clone());
-        lanes.extend(out.extra.iter().cloned());
-        self.steps.push(lanes);
+        if self.drops != out.drops {
+            self.drops = out.drops.clone();
+        }
+        let mut floats = Vec::with_capacity(1 + out.extra.len());
+        floats.push(out.values.clone());
+        floats.extend(out.extra.iter().cloned());
+        let (histograms, compensations) = (out.histograms.clone(), out.compensations.clone());
+        self.steps.push(Lanes { floats, histograms, compensations });
         Ok(())
-    }
-}
-
-impl LeafRun {
-    #[allow(clippy::too_many_arguments, reason = "a constructor of plain data")]
-    fn new(
-        store: &Store,
-        shard: u16,
-        id: StepId,
-        source: &Source,
-        leaf: &Leaf,
-        params: Vec<StepId>,
-        grid: Grid,
-        options: &QueryOptions,
-    ) -> Result<LeafRun, QueryError> {
-        let reach = leaf.reach(options.lookback);
-        let from = source.time(grid.start, grid.start, grid.end) - reach;
-        let to = source.time(grid.end, grid.start, grid.end);
-        let selection = store
-            .select(shard, &source.matchers, from + 1, to)
-            .map_err(|e| QueryError::Internal(e.to_string()))?;
-        Ok(LeafRun {
-            id,
-            source: source.clone(),
-            leaf: leaf.clone(),
-            params,
-            selection,
-            block: Vec::new(),
-            twins: Twins::default(),
-        })
-    }
-
-    fn add_rows(&self, out: &mut Output) {
-        for labels in &self.selection.labels {
-            out.add_row(leaf_labels(&self.leaf, labels));
-        }
-    }
-
-    /// Computes the value block of the leaf.
-    fn fill(
-        &mut self,
-        times: &[TimeMs],
-        grid: Grid,
-        lookback: i64,
-        stage: &mut Stage,
-        scratch: &mut Scratch,
-        guard: &Guard,
-    ) -> Result<(), QueryError> {
-        let rows = self.selection.labels.len();
-        self.block.resize_with(times.len(), Vec::new);
-        self.block.truncate(times.len());
-        self.block.iter_mut().for_each(|column| {
-            column.clear();
-            column.resize(rows, ABSENT);
-        });
-        let params = self.params(times, stage);
-        self.check(&params, rows)?;
-        let ends: Vec<TimeMs> = times.iter().map(|t| self.source.time(*t, grid.start, grid.end)).collect();
-        let (Some(first), Some(last)) = (ends.iter().min(), ends.iter().max()) else { return Ok(()) };
-        for row in 0..rows {
-            if row % 64 == 0 {
-                guard.check()?;
-            }
-            scratch.ts.clear();
-            scratch.vs.clear();
-            let from = first - self.leaf.reach(lookback) + 1;
-            self.selection
-                .read(row, from, *last, &mut scratch.ts, &mut scratch.vs)
-                .map_err(|e| QueryError::Internal(e.to_string()))?;
-            guard.read(scratch.ts.len())?;
-            self.series(row, times, &ends, &params, lookback, scratch);
-        }
-        Ok(())
-    }
-
-    /// Scalar parameters per step.
-    fn params(&self, times: &[TimeMs], stage: &mut Stage) -> Vec<Vec<f64>> {
-        if self.params.is_empty() {
-            return Vec::new();
-        }
-        let mut at = |t: TimeMs| {
-            // Parameters are pure scalars: evaluating every earlier step in order reaches them all.
-            (0..self.id).for_each(|id| {
-                stage.eval(id, t);
-            });
-            self.params.iter().map(|p| stage.output(*p).values.first().copied().unwrap_or(f64::NAN)).collect()
-        };
-        times.iter().map(|t| at(*t)).collect()
-    }
-
-    /// Asks the function whether it takes these parameters; without series nobody asks.
-    fn check(&self, params: &[Vec<f64>], rows: usize) -> Result<(), QueryError> {
-        let Leaf::Window(function, _) = &self.leaf else { return Ok(()) };
-        let Some(check) = function.0.check.filter(|_| rows > 0) else { return Ok(()) };
-        params.iter().try_for_each(|args| check(args)).map_err(QueryError::Execution)
-    }
-
-    fn series(
-        &mut self,
-        row: usize,
-        times: &[TimeMs],
-        ends: &[TimeMs],
-        params: &[Vec<f64>],
-        lookback: i64,
-        scratch: &mut Scratch,
-    ) {
-        match &self.leaf {
-            Leaf::Value => latest(scratch, ends, lookback, |i, _, v| self.block[i][row] = v),
-            Leaf::Timestamp => {
-                latest(scratch, ends, lookback, |i, t, _| self.block[i][row] = t as f64 / 1000.0)
-            }
-            Leaf::Present(range) => {
-                drop_stale(scratch);
-                windows(scratch, ends, *range, |i, _, _, _| self.block[i][row] = 1.0);
-            }
-            Leaf::Window(function, range) => {
-                let Kernel::Window(kernel) = function.0.kernel else { return };
-                drop_stale(scratch);
-                count_resets(kernel, scratch);
-                let Scratch { ts, vs, resets } = &*scratch;
-                windows(scratch, ends, *range, |i, lo, hi, start| {
-                    let window = Window {
-                        ts: &ts[lo..hi],
-                        vs: &vs[lo..hi],
-                        start,
-                        end: ends[i],
-                        t: times[i],
-                        args: params.get(i).map_or(&[], Vec::as_slice),
-                        monotone: !resets.is_empty() && resets[lo] == resets[hi - 1],
-                    };
-                    self.block[i][row] = (kernel.eval)(&window);
-                });
-            }
-        }
-    }
-}
-
-fn drop_stale(scratch: &mut Scratch) {
-    if scratch.vs.iter().any(|v| is_stale(*v)) {
-        let mut values = scratch.vs.iter();
-        scratch.ts.retain(|_| values.next().is_some_and(|v| !is_stale(*v)));
-        scratch.vs.retain(|v| !is_stale(*v));
-    }
-}
-
-/// For counters: how often the value fell, up to each sample. Equal counts at both ends: no reset between.
-fn count_resets(kernel: WindowKernel, scratch: &mut Scratch) {
-    scratch.resets.clear();
-    if kernel.moves != Moves::Extrapolated {
-        return;
-    }
-    let mut count = 0;
-    scratch.resets.extend(scratch.vs.iter().enumerate().map(|(i, v)| {
-        // Not "<": a NaN on either side must make the kernel look.
-        let grows = i == 0 || *v >= scratch.vs[i - 1];
-        count += u32::from(!grows);
-        count
-    }));
-}
-
-/// For each end: the newest sample within the lookback, unless it is a stale marker.
-fn latest(scratch: &Scratch, ends: &[TimeMs], lookback: i64, mut put: impl FnMut(usize, TimeMs, f64)) {
-    let mut hi = 0;
-    for (i, end) in ends.iter().enumerate() {
-        while hi < scratch.ts.len() && scratch.ts[hi] <= *end {
-            hi += 1;
-        }
-        if hi > 0 && scratch.ts[hi - 1] > end - lookback && !is_stale(scratch.vs[hi - 1]) {
-            put(i, scratch.ts[hi - 1], scratch.vs[hi - 1]);
-        }
-    }
-}
-
-/// For each end: the samples with `end - range < t ≤ end`, if there are any, as `lo..hi`.
-fn windows(scratch: &Scratch, ends: &[TimeMs], range: i64, mut put: impl FnMut(usize, usize, usize, TimeMs)) {
-    let (mut lo, mut hi) = (0, 0);
-    for (i, end) in ends.iter().enumerate() {
-        let start = end - range;
-        while hi < scratch.ts.len() && scratch.ts[hi] <= *end {
-            hi += 1;
-        }
-        while lo < hi && scratch.ts[lo] <= start {
-            lo += 1;
-        }
-        if lo < hi {
-            debug_assert!(!is_absent(scratch.vs[lo]));
-            put(i, lo, hi, start);
-        }
     }
 }

@@ -4,21 +4,36 @@
 //! then kept by an operator of the gather stage, which slides a window over them ([`SlidingWindow`]).
 //! Live, nothing keeps such rows: there subqueries are refused.
 
-use super::Series;
+use super::block::Block;
+use super::floats::{Floats, Places, Work};
+use super::guard::Guard;
 use super::run::Grid;
+use super::{QueryError, Series};
+use crate::functions::lanes::Lanes;
+use crate::functions::notice::{Noticed, counter_doubt};
+use crate::functions::window::Timed;
 use crate::functions::{Kernel, Window};
+use crate::operators::names::computed;
 use crate::operators::scalar::scalar_of;
+use crate::operators::side::Sample;
 use crate::operators::{Changed, EvalError, Input, Operator, Output, Twins};
+use crate::plan::notes::{Note, Place};
 use crate::plan::physical::{Subquery, Windowed};
-use crate::plan::{Aggregate, At, Binary, Node, Op, Plan, Selector};
+use crate::plan::{Aggregate, At, Binary, Dialect, Node, Op, Plan, Selector};
 use std::sync::Arc;
-use storage::model::value::{ABSENT, is_stale};
-use storage::model::{Labels, TimeMs};
+use storage::model::histogram::ResetHint;
+use storage::model::value::{ABSENT, is_absent, is_stale};
+use storage::model::{Labels, NativeHistogram, TimeMs};
 
 impl Subquery {
     /// The right edge of the window of evaluation `t` in a query over `start..=end`.
     fn end(&self, t: TimeMs, start: TimeMs, end: TimeMs) -> TimeMs {
         pinned(self.at, start, end).unwrap_or(t) - self.offset
+    }
+
+    /// The right edges of the windows of `outer`.
+    fn ends(&self, outer: Grid) -> Vec<TimeMs> {
+        (0..outer.len()).map(|i| self.end(outer.time(i), outer.start, outer.end)).collect()
     }
 
     /// The multiples of its step that lie in any window of `outer`.
@@ -39,6 +54,25 @@ fn pinned(at: Option<At>, start: TimeMs, end: TimeMs) -> Option<TimeMs> {
         At::Start => start,
         At::End => end,
     })
+}
+
+/// Counts the windows of `outer` over `rows`.
+pub(super) fn look(asked: &Subquery, outer: Grid, rows: &[Series], guard: &Guard) -> Result<(), QueryError> {
+    let ends = asked.ends(outer);
+    for row in rows {
+        guard.check()?;
+        let mut times: Vec<TimeMs> = row.points.iter().map(|p| p.0).collect();
+        if !row.histograms.is_empty() {
+            times.extend(row.histograms.iter().map(|h| h.0));
+            times.sort_unstable();
+        }
+        let floats = Floats { ts: &times, vs: &[] };
+        let seen = floats.windows(&ends, asked.range, |i, lo, hi, fresh| {
+            guard.look_at(outer.time(i), hi - lo, fresh);
+        });
+        guard.look(seen)?;
+    }
+    Ok(())
 }
 
 /// `plan` with `@ start()` and `@ end()` replaced by the times of the outermost query.
@@ -69,53 +103,148 @@ pub(super) struct SlidingWindow {
     subquery: Subquery,
     windowed: Windowed,
     outer: Grid,
-    series: Vec<(Labels, Vec<TimeMs>, Vec<f64>)>,
+    rows: Vec<Row>,
+    /// The values of rows that are just floats, by step of `outer`, if no parameter has a say in them.
+    values: Option<Block>,
     twins: Twins,
+    dialect: Dialect,
+}
+
+/// The samples of one row.
+struct Row {
+    labels: Labels,
+    ts: Vec<TimeMs>,
+    vs: Vec<f64>,
+    histograms: Vec<Timed>,
+    /// What there is to remark once a function for counters has a float for it.
+    doubt: Option<Note>,
+}
+
+impl Row {
+    fn of(series: &Series, typed: bool) -> Row {
+        let (ts, vs) = series.points.iter().copied().filter(|(_, v)| !is_stale(*v)).unzip();
+        let histograms = series.histograms.iter().map(|(t, h)| (*t, without_hint(h))).collect();
+        let doubt = counter_doubt(&series.labels, typed, Place::Operand(0));
+        Row { labels: series.labels.clone(), ts, vs, histograms, doubt }
+    }
+
+    fn lanes(&self) -> Lanes<'_> {
+        Lanes { ts: &self.ts, vs: &self.vs, histograms: &self.histograms, starts: &[] }
+    }
+}
+
+/// What is known about a reset is about the sample before, which a subquery may have left out or repeated.
+fn without_hint(h: &Arc<NativeHistogram>) -> Arc<NativeHistogram> {
+    match h.hint {
+        ResetHint::Unknown | ResetHint::Gauge => h.clone(),
+        ResetHint::Reset | ResetHint::NotReset => {
+            Arc::new(NativeHistogram { hint: ResetHint::Unknown, ..NativeHistogram::clone(h) })
+        }
+    }
+}
+
+/// The values of the rows that are just floats over all of `outer`; `None` if parameters have a say in them.
+fn slide(subquery: &Subquery, windowed: Windowed, outer: Grid, rows: &[Row]) -> Option<Block> {
+    let kernel = match windowed {
+        Windowed::Present => None,
+        Windowed::Call(function) => match function.0.kernel {
+            Kernel::Window(kernel) if function.0.args.len() == 1 => Some(kernel),
+            _ => return None,
+        },
+    };
+    let times: Vec<TimeMs> = (0..outer.len()).map(|i| outer.time(i)).collect();
+    let ends = subquery.ends(outer);
+    let places = Places { times: &times, ends: &ends, range: subquery.range, params: &[] };
+    let (mut block, mut work) = (Block::default(), Work::default());
+    block.reset(rows.len(), times.len());
+    for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.histograms.is_empty()) {
+        let (floats, out) = (Floats { ts: &row.ts, vs: &row.vs }, block.row_mut(number));
+        let _counted = match kernel {
+            Some(kernel) => floats.evaluate(kernel, places, &mut work, out),
+            None => floats.windows(&ends, subquery.range, |i, _, _, _| out[i] = 1.0),
+        };
+    }
+    Some(block)
+}
+
+fn is_float(sample: &Sample) -> bool {
+    matches!(sample, Sample::Float(v) if !is_absent(*v))
 }
 
 impl SlidingWindow {
     /// An operator over these rows.
-    pub(super) fn new(subquery: Subquery, windowed: Windowed, outer: Grid, rows: &[Series]) -> SlidingWindow {
-        let series = rows.iter().map(|row| {
-            let (ts, vs) = row.points.iter().copied().filter(|(_, v)| !is_stale(*v)).unzip();
-            (row.labels.clone(), ts, vs)
-        });
-        SlidingWindow { series: series.collect(), subquery, windowed, outer, twins: Twins::default() }
+    pub(super) fn new(
+        (subquery, windowed): (Subquery, Windowed),
+        outer: Grid,
+        rows: &[Series],
+        dialect: Dialect,
+    ) -> SlidingWindow {
+        let rows: Vec<Row> = rows.iter().map(|row| Row::of(row, dialect.type_and_unit_labels)).collect();
+        let values = slide(&subquery, windowed, outer, &rows);
+        SlidingWindow { subquery, windowed, outer, rows, values, dialect, twins: Twins::default() }
     }
 
-    fn value(&self, row: usize, t: TimeMs, args: &[f64]) -> f64 {
-        let (_, ts, vs) = &self.series[row];
+    fn wants_counter(&self) -> bool {
+        let Windowed::Call(function) = self.windowed else { return false };
+        matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter)
+    }
+
+    /// The value of a row, and what there is to remark.
+    fn value(&self, row: &Row, t: TimeMs, args: &[f64]) -> Result<(Sample, Vec<Note>), EvalError> {
         let end = self.subquery.end(t, self.outer.start, self.outer.end);
         let start = end - self.subquery.range;
-        let (lo, hi) = (ts.partition_point(|t| *t <= start), ts.partition_point(|t| *t <= end));
-        match self.windowed {
-            _ if lo == hi => ABSENT,
-            Windowed::Present => 1.0,
-            Windowed::Call(function) => {
-                let Kernel::Window(kernel) = function.0.kernel else { return ABSENT };
-                let (ts, vs) = (&ts[lo..hi], &vs[lo..hi]);
-                (kernel.eval)(&Window { ts, vs, start, end, t, args, monotone: false })
-            }
+        let lanes = row.lanes().within(start, end);
+        let function = match self.windowed {
+            _ if lanes.is_empty() => return Ok((Sample::Float(ABSENT), Vec::new())),
+            Windowed::Present => return Ok((Sample::Float(1.0), Vec::new())),
+            Windowed::Call(function) => function.0,
+        };
+        let Kernel::Window(kernel) = function.kernel else { return Ok((Sample::Float(ABSENT), Vec::new())) };
+        if let Some(check) = function.check {
+            check(args).map_err(EvalError)?;
         }
+        let window = lanes.window(Window { start, end, t, args, ..Window::default() });
+        let mut noticed = Noticed::default();
+        let sample = kernel.value(&window, &mut noticed);
+        let mut notes = Vec::new();
+        if !noticed.is_empty() {
+            notes = noticed.notes(row.labels.name(), Place::Operand(0));
+        }
+        if is_float(&sample) {
+            notes.extend(function.doubt.and_then(|doubt| doubt(args)));
+        }
+        Ok((sample, notes))
     }
 }
 
 impl Operator for SlidingWindow {
     fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let keeps = matches!(self.windowed, Windowed::Call(function) if function.0.keeps_name);
-        for (labels, ..) in &self.series[out.labels.len()..] {
-            out.add_row(if keeps { labels.clone() } else { labels.of_computed() });
+        for row in &self.rows[out.labels.len()..] {
+            let keeps = keeps || self.windowed == Windowed::Present;
+            out.add_named(computed(self.dialect, &row.labels, false, keeps));
         }
         let args: Vec<f64> = inputs.iter().map(scalar_of).collect();
-        if let (Windowed::Call(function), false) = (self.windowed, self.series.is_empty()) {
-            function.0.check.map_or(Ok(()), |check| check(&args)).map_err(EvalError)?;
-        }
         let mut touched = Vec::new();
-        for row in 0..self.series.len() {
-            out.set(row, self.value(row, t, &args), &mut touched);
+        let wants_counter = self.wants_counter();
+        let step = ((t - self.outer.start) / self.outer.step) as usize;
+        for number in 0..self.rows.len() {
+            let row = &self.rows[number];
+            let (sample, notes) = match &self.values {
+                Some(values) if row.histograms.is_empty() => {
+                    (Sample::Float(values.row(number)[step]), Vec::new())
+                }
+                _ => self.value(row, t, &args)?,
+            };
+            if wants_counter && is_float(&sample) {
+                // Once said, it stays said.
+                self.rows[number].doubt.take().into_iter().for_each(|note| out.notes.add(note));
+            }
+            out.put(number, sample, &mut touched);
+            out.notes.set_row(number, notes);
         }
         out.changed = Changed::Rows(touched);
         self.twins.learn(out);
-        self.twins.check(out)
+        self.twins.check_ever(out)
     }
 }

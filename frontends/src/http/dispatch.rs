@@ -94,7 +94,7 @@ fn method_not_allowed(endpoint: &Endpoint, api: bool) -> Response {
         allowed.push("OPTIONS");
     }
     allowed.sort_unstable();
-    let acts = endpoint.methods.contains(&Method::PUT);
+    let acts = !api && endpoint.methods.contains(&Method::PUT);
     let mut response = if acts {
         text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
     } else {

@@ -1,8 +1,11 @@
 //! The endpoints: one table, one entry each. The built-in page lists them from here.
 
 use super::dispatch::Call;
+use super::query::{self, expressions};
 use super::reply::Reply;
-use super::{federate, lifecycle, limits, names, page, query, rules, status, subscribe, targets, write};
+use super::{
+    federate, lifecycle, limits, names, page, rules, standing, status, subscribe, targets, views, write,
+};
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
@@ -35,6 +38,7 @@ pub enum Takes {
 const GET: &[Method] = &[Method::GET];
 const GET_POST: &[Method] = &[Method::GET, Method::POST];
 const GET_HEAD: &[Method] = &[Method::GET, Method::HEAD];
+const GET_PUT_DELETE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
 const POST: &[Method] = &[Method::POST];
 const POST_PUT: &[Method] = &[Method::POST, Method::PUT];
 
@@ -96,16 +100,39 @@ pub static ENDPOINTS: &[Endpoint] = &[
     endpoint(
         "/api/v1/query_exemplars",
         GET_POST,
-        call!(query::exemplars),
-        "Exemplars of an expression's series; none are kept, so the list is empty",
+        call!(expressions::exemplars),
+        "Exemplars of an expression's series",
     ),
-    endpoint("/api/v1/format_query", GET_POST, call!(query::format), "The expression, printed canonically"),
+    endpoint(
+        "/api/v1/format_query",
+        GET_POST,
+        call!(expressions::format),
+        "The expression, printed canonically",
+    ),
+    endpoint(
+        "/api/v1/promql/functions",
+        GET,
+        call!(expressions::functions),
+        "Functions, their signatures and what they answer, for editors",
+    ),
+    endpoint("/api/v1/parse_query", GET_POST, call!(expressions::parse), "The expression's syntax tree"),
     endpoint(
         "/api/v1/subscribe",
         GET,
         call!(subscribe::subscribe),
         "Live answers: websocket, server-sent events or NDJSON",
     ),
+    endpoint("/api/v1/views", GET, call!(views::views), "What stands: plans, rows, shared work, failures"),
+    Endpoint {
+        takes: Takes::Body(limits::STANDING_BODY_BYTES),
+        ..endpoint(
+            "/api/v1/views/{id}",
+            GET_PUT_DELETE,
+            call!(views::view),
+            "One of the plans that stand; PUT and DELETE: a standing query, by its name",
+        )
+    },
+    endpoint("/api/v1/views/{id}/result", GET, call!(standing::result), "The answer of a plan that stands"),
     endpoint("/api/v1/series", GET_POST, call!(names::series), "Label sets of the series that match"),
     endpoint("/api/v1/labels", GET_POST, call!(names::label_names), "Label names"),
     endpoint("/api/v1/label/{name}/values", GET, call!(names::label_values), "Values of one label"),

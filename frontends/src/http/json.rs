@@ -3,15 +3,31 @@
 //! A vector's numbers are Go's shortest round trip (`1e-07`, `+Inf`), a scalar's never have an exponent; times are
 //! seconds with three decimals exactly if there are milliseconds (beside a scalar: the shortest number). [`chunks`] turns an answer of any size into pieces.
 
+pub use super::histogram::write as histogram;
 use super::limits::CHUNK_BYTES;
 use bytes::Bytes;
+use engine::plan::text::{each, is_utf8};
 use engine::query::{Answer, Series, Value, VectorSample};
 use std::fmt::Write;
-use storage::model::{Labels, TimeMs};
+use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// Appends `text` as a JSON string.
+/// Appends `text` as a JSON string; bytes that are not UTF-8 (see [`engine::plan::text`]) become `\ufffd`, as in Go.
 pub fn string(out: &mut String, text: &str) {
+    // The first byte of those; hardly any other text has it.
+    const MAYBE_BYTE: u8 = 0xEF;
     out.push('"');
+    if text.as_bytes().contains(&MAYBE_BYTE) && !is_utf8(text) {
+        each(text, |part| match part {
+            Ok(c) => escaped(out, c.encode_utf8(&mut [0; 4])),
+            Err(_) => out.push_str("\\ufffd"),
+        });
+    } else {
+        escaped(out, text);
+    }
+    out.push('"');
+}
+
+fn escaped(out: &mut String, text: &str) {
     let mut from = 0;
     for (at, byte) in text.bytes().enumerate() {
         if byte >= 0x20 && byte != b'"' && byte != b'\\' {
@@ -29,7 +45,6 @@ pub fn string(out: &mut String, text: &str) {
         from = at + 1;
     }
     out.push_str(&text[from..]);
-    out.push('"');
 }
 
 /// Appends `,"name":[…]`, or nothing if the list is empty.
@@ -64,8 +79,28 @@ pub fn labels(out: &mut String, labels: &Labels) {
 /// Appends a time in seconds: three decimals exactly if it has milliseconds.
 pub fn time(out: &mut String, t: TimeMs) {
     let (seconds, ms) = (t.unsigned_abs() / 1000, t.unsigned_abs() % 1000);
-    let sign = if t < 0 { "-" } else { "" };
-    let _ = if ms == 0 { write!(out, "{sign}{seconds}") } else { write!(out, "{sign}{seconds}.{ms:03}") };
+    if t < 0 {
+        out.push('-');
+    }
+    digits(out, seconds);
+    if ms > 0 {
+        let _ = write!(out, ".{ms:03}");
+    }
+}
+
+/// Appends a whole number: several times as fast as formatting, and large answers are mostly numbers.
+fn digits(out: &mut String, mut n: u64) {
+    let mut bytes = [0; 20];
+    let mut at = bytes.len();
+    loop {
+        at -= 1;
+        bytes[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&bytes[at..]).unwrap_or_default());
 }
 
 /// Appends a sample value without quotes: Go's `FormatFloat(v, 'f', -1, 64)`, with an exponent if it is tiny or huge.
@@ -80,17 +115,27 @@ pub fn value(out: &mut String, v: f64) {
 
 /// Appends a number that never has an exponent, without quotes.
 fn plain(out: &mut String, v: f64) {
-    /// Integers below this are exact in an `i64`, whose printing is several times as fast.
+    /// Integers below this are exact in an integer, whose printing is several times as fast.
     const EXACT: f64 = (1u64 << 53) as f64;
-    let _ = if v.is_nan() {
-        write!(out, "NaN")
+    if v.is_nan() {
+        out.push_str("NaN");
     } else if v.is_infinite() {
-        write!(out, "{}", if v > 0.0 { "+Inf" } else { "-Inf" })
-    } else if v.abs() < EXACT && v.fract() == 0.0 && v.to_bits() != (-0.0f64).to_bits() {
-        write!(out, "{}", v as i64)
+        out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
+    } else if v.abs() < EXACT && v.fract() == 0.0 {
+        if v.is_sign_negative() {
+            out.push('-');
+        }
+        digits(out, v.abs() as u64);
     } else {
-        write!(out, "{v}")
-    };
+        // The same digits as the standard library's, but with an exponent where the number is small or large.
+        let mut buffer = ryu::Buffer::new();
+        let text = buffer.format_finite(v);
+        if v.fract() == 0.0 || text.contains('e') {
+            let _ = write!(out, "{v}");
+        } else {
+            out.push_str(text);
+        }
+    }
 }
 
 /// Appends `1e+21`, `-2.5e-07`: Go's exponent has a sign and at least two digits.
@@ -120,17 +165,43 @@ fn point(out: &mut String, t: TimeMs, v: f64) {
     out.push_str("\"]");
 }
 
+fn histogram_point(out: &mut String, t: TimeMs, h: &NativeHistogram) {
+    out.push('[');
+    time(out, t);
+    out.push(',');
+    histogram(out, h);
+    out.push(']');
+}
+
 fn vector_sample(out: &mut String, sample: &VectorSample) {
     out.push_str(r#"{"metric":"#);
     labels(out, &sample.labels);
-    out.push_str(r#","value":"#);
-    point(out, sample.t, sample.v);
+    match &sample.h {
+        None => {
+            out.push_str(r#","value":"#);
+            point(out, sample.t, sample.v);
+        }
+        Some(h) => {
+            out.push_str(r#","histogram":"#);
+            histogram_point(out, sample.t, h);
+        }
+    }
     out.push('}');
+}
+
+/// What an answer should be read with, as lines.
+#[derive(Clone, Debug, Default)]
+pub struct Remarks {
+    /// The envelope's `warnings`.
+    pub warnings: Vec<String>,
+    /// Its `infos`.
+    pub infos: Vec<String>,
 }
 
 /// An answer as the pieces of an envelope, each of about [`CHUNK_BYTES`].
 pub struct Chunks {
     answer: Answer,
+    remarks: Remarks,
     stats: String,
     state: State,
 }
@@ -143,15 +214,16 @@ enum State {
 }
 
 /// The envelope of `answer`; `stats` is the JSON of `data.stats`, or empty.
-pub fn chunks(answer: Answer, stats: String) -> Chunks {
-    Chunks { answer, stats, state: State::Head }
+pub fn chunks(answer: Answer, remarks: Remarks, stats: String) -> Chunks {
+    Chunks { answer, remarks, stats, state: State::Head }
 }
 
 impl Iterator for Chunks {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let mut out = String::new();
+        let mut out =
+            String::with_capacity(if matches!(self.state, State::Head) { 512 } else { CHUNK_BYTES });
         loop {
             match self.state {
                 State::Done if out.is_empty() => return None,
@@ -214,37 +286,54 @@ impl Chunks {
             out.push_str(&self.stats);
         }
         out.push('}');
-        string_list(out, "warnings", &self.answer.warnings);
-        string_list(out, "infos", &self.answer.infos);
+        string_list(out, "warnings", &self.remarks.warnings);
+        string_list(out, "infos", &self.remarks.infos);
         out.push('}');
         self.state = State::Done;
     }
 }
 
-/// Writes points of a series from `at` on until the chunk is full; what comes next.
+/// Writes what a series holds, its histograms after its float points, from number `at` on until the chunk is full; what
+/// comes next.
 fn series_part(out: &mut String, series: &Series, item: usize, at: usize) -> State {
+    let (points, histograms) = (&series.points, &series.histograms);
+    let all = points.len() + histograms.len();
     if at == 0 {
         out.push_str(if item > 0 { "," } else { "" });
         out.push_str(r#"{"metric":"#);
         labels(out, &series.labels);
-        out.push_str(r#","values":["#);
     }
-    for (i, (t, v)) in series.points.iter().enumerate().skip(at) {
-        if i > 0 {
-            out.push(',');
+    for i in at..all {
+        match i.checked_sub(points.len()) {
+            None => {
+                out.push_str(if i == 0 { r#","values":["# } else { "," });
+                let (t, v) = points[i];
+                point(out, t, v);
+            }
+            Some(i) => {
+                out.push_str(if i == 0 { r#","histograms":["# } else { "," });
+                let (t, h) = &histograms[i];
+                histogram_point(out, *t, h);
+            }
         }
-        point(out, *t, *v);
-        if out.len() >= CHUNK_BYTES && i + 1 < series.points.len() {
-            return State::Items(item, i + 1);
+        let next = i + 1;
+        if next == points.len() || next == all {
+            out.push(']');
+        }
+        if out.len() >= CHUNK_BYTES && next < all {
+            return State::Items(item, next);
         }
     }
-    out.push_str("]}");
+    out.push('}');
     State::Items(item + 1, 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::query::guard::SampleCounts;
+    use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn shown(v: f64) -> String {
         let mut out = String::new();
@@ -253,8 +342,10 @@ mod tests {
     }
 
     fn whole(value: Value) -> String {
-        let answer = Answer { value, warnings: vec![], infos: vec![], samples: 0 };
-        chunks(answer, String::new()).map(|c| String::from_utf8(c.to_vec()).unwrap()).collect()
+        let answer = Answer { value, notes: vec![], samples: SampleCounts::default() };
+        chunks(answer, Remarks::default(), String::new())
+            .map(|c| String::from_utf8(c.to_vec()).unwrap())
+            .collect()
     }
 
     #[test]
@@ -289,6 +380,28 @@ mod tests {
     }
 
     #[test]
+    fn halfway_between_two_shortest_the_even_one_as_in_go() {
+        assert_eq!(shown(-631_951_547_469_358.0 - 0.25), "-631951547469358.2");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_as_the_standard_library_prints_them(
+            v in prop_oneof![any::<f64>(), (any::<i64>(), 0i32..12).prop_map(|(m, e)| (m >> 20) as f64 / 10f64.powi(e))],
+        ) {
+            let mut out = String::new();
+            plain(&mut out, v);
+            if v.is_finite() {
+                // The library rounds up halfway between two; with a given number of decimals it takes the even one.
+                let theirs = format!("{v}");
+                let decimals = theirs.find('.').map_or(0, |at| theirs.len() - at - 1);
+                prop_assert!(out == theirs || out == format!("{v:.decimals$}"), "{} and {}", out, theirs);
+                prop_assert_eq!(out.parse::<f64>().map(f64::to_bits), Ok(v.to_bits()));
+            }
+        }
+    }
+
+    #[test]
     fn times_have_three_decimals_or_none() {
         for (t, text) in
             [(0, "0"), (2_000, "2"), (1_500, "1.500"), (1_005, "1.005"), (-1, "-0.001"), (-2_000, "-2")]
@@ -305,6 +418,9 @@ mod tests {
         string(&mut out, "a\"b\\c\nd\u{1}é");
         assert_eq!(out, "\"a\\\"b\\\\c\\nd\\u0001é\"");
         assert_eq!(serde_json::from_str::<String>(&out).unwrap(), "a\"b\\c\nd\u{1}é");
+        let mut out = String::new();
+        string(&mut out, &engine::plan::text::from_bytes(b"a\xffb"));
+        assert_eq!(out, r#""a\ufffdb""#);
     }
 
     #[test]
@@ -317,8 +433,12 @@ mod tests {
             whole(Value::Text(4_500, "a".into())),
             r#"{"status":"success","data":{"resultType":"string","result":[4.5,"a"]}}"#
         );
-        let sample =
-            VectorSample { labels: Labels::from_pairs([("job", "x"), ("__name__", "up")]), t: 1_500, v: 1.0 };
+        let sample = VectorSample {
+            labels: Labels::from_pairs([("job", "x"), ("__name__", "up")]),
+            t: 1_500,
+            v: 1.0,
+            h: None,
+        };
         assert_eq!(
             whole(Value::Vector(vec![sample])),
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"x"},"value":[1.500,"1"]}]}}"#
@@ -330,18 +450,52 @@ mod tests {
     }
 
     #[test]
+    fn histograms_stand_beside_floats() {
+        let h = Arc::new(NativeHistogram { count: 2.0, sum: 3.5, ..NativeHistogram::default() });
+        let shown = r#"{"count":"2","sum":"3.5"}"#;
+        let labels = Labels::from_pairs([("a", "b")]);
+        let sample = VectorSample { labels: labels.clone(), t: 1_500, v: f64::NAN, h: Some(h.clone()) };
+        let got = whole(Value::Vector(vec![sample]));
+        assert!(got.contains(&format!(r#"[{{"metric":{{"a":"b"}},"histogram":[1.500,{shown}]}}]"#)), "{got}");
+        let series = |points: Vec<(TimeMs, f64)>, times: &[TimeMs]| Series {
+            labels: labels.clone(),
+            points,
+            histograms: times.iter().map(|t| (*t, h.clone())).collect(),
+        };
+        let mixed = series(vec![(1_000, 1.0), (2_000, 2.0)], &[3_000, 4_000]);
+        let got = whole(Value::Matrix(vec![mixed, series(vec![], &[1_000])]));
+        let expected = format!(
+            r#"{{"metric":{{"a":"b"}},"values":[[1,"1"],[2,"2"]],"histograms":[[3,{shown}],[4,{shown}]]}},{{"metric":{{"a":"b"}},"histograms":[[1,{shown}]]}}"#
+        );
+        assert!(got.contains(&expected), "{got}");
+        // Cut anywhere, the pieces fit together.
+        let long = (0..6_000).map(|i| (i, 1.0)).collect();
+        let answer = Answer {
+            value: Value::Matrix(vec![series(long, &(6_000..12_000).collect::<Vec<_>>())]),
+            notes: vec![],
+            samples: SampleCounts::default(),
+        };
+        let pieces: Vec<Bytes> = chunks(answer, Remarks::default(), String::new()).collect();
+        let json: serde_json::Value = serde_json::from_slice(&pieces.concat()).unwrap();
+        assert!(pieces.len() > 3);
+        assert_eq!(json["data"]["result"][0]["values"].as_array().unwrap().len(), 6_000);
+        assert_eq!(json["data"]["result"][0]["histograms"].as_array().unwrap().len(), 6_000);
+    }
+
+    #[test]
     fn large_answers_come_in_pieces_that_fit_together() {
         let series = |job: &str| Series {
             labels: Labels::from_pairs([("job", job)]),
             points: (0..11_000).map(|i| (i * 1_000, i as f64 / 7.0)).collect(),
+            histograms: vec![],
         };
         let make = || Answer {
             value: Value::Matrix(vec![series("a"), series("b")]),
-            warnings: vec!["w".into()],
-            infos: vec![],
-            samples: 0,
+            notes: vec![],
+            samples: SampleCounts::default(),
         };
-        let pieces: Vec<Bytes> = chunks(make(), "{}".into()).collect();
+        let remarks = Remarks { warnings: vec!["w".into()], infos: vec![] };
+        let pieces: Vec<Bytes> = chunks(make(), remarks, "{}".into()).collect();
         assert!(pieces.len() > 3 && pieces.iter().all(|p| p.len() < CHUNK_BYTES + 1_000));
         let json: serde_json::Value = serde_json::from_slice(&pieces.concat()).unwrap();
         assert_eq!(json["data"]["result"][1]["values"].as_array().unwrap().len(), 11_000);

@@ -1,7 +1,7 @@
 //! PromQL as the API's language.
 
 use super::sources::Language;
-use crate::promql;
+use crate::promql::{self, QueryRange};
 use engine::plan::Plan;
 use storage::model::Matcher;
 
@@ -10,8 +10,22 @@ use storage::model::Matcher;
 pub struct Promql(pub promql::Options);
 
 impl Language for Promql {
-    fn compile(&self, text: &str) -> Result<Plan, String> {
-        promql::compile(text, &self.0).map_err(|e| e.message())
+    fn compile(&self, text: &str, asked: Option<QueryRange>) -> Result<Plan, String> {
+        let options = promql::Options { range: asked, ..self.0 };
+        promql::compile(text, &options).map_err(|e| e.message())
+    }
+
+    fn tree(&self, text: &str) -> Result<serde_json::Value, String> {
+        let tree = promql::parse(text, &self.0).map_err(|e| e.message())?;
+        Ok(promql::json::to_json(&tree, &self.0))
+    }
+
+    fn functions(&self) -> serde_json::Value {
+        promql::completion::functions(&self.0)
+    }
+
+    fn selectors(&self, text: &str) -> Result<Vec<Vec<Matcher>>, String> {
+        promql::selectors_of(text, &self.0).map_err(|e| e.message())
     }
 
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, String> {

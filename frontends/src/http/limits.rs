@@ -6,14 +6,25 @@ use std::time::Duration;
 pub const FORM_BYTES: usize = 10 << 20;
 /// Body of a remote write request as sent (compressed), bytes; the receiver bounds the decompressed size.
 pub const WRITE_BYTES: usize = 32 << 20;
+/// Body of a `PUT` of a standing query, bytes: the longest query, escaped, and some labels.
+pub const STANDING_BODY_BYTES: usize = 512 << 10;
 /// Points per series of one range query (Prometheus: 11,000), so that a minute's step still covers a week.
 pub const RANGE_POINTS: i64 = 11_000;
+/// Warnings of one answer, and infos of one answer; of more only their number is said, as in Prometheus.
+pub const ANNOTATIONS: usize = 10;
+/// Bytes of the file of active queries for each of them: what Prometheus gives a query; a longer text is cut.
+pub const ACTIVE_QUERY_BYTES: usize = 1_000;
+/// Queries that are written into that file at one time; more of them work unwritten.
+pub const ACTIVE_QUERY_SLOTS: usize = 10_000;
 /// A response body is cut into pieces of about this size, bytes: large answers are never one string.
 pub const CHUNK_BYTES: usize = 64 << 10;
 /// Entries of a `/api/v1/status/tsdb` list, at most.
 pub const TSDB_STATUS_LIMIT: usize = 10_000;
 /// Time given to open requests when the server stops; after it they are cut.
 pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// Views that one answer of `/api/v1/views` describes: a worker looks at each of them, in a tick.
+pub const VIEWS_PER_PAGE: usize = 1_000;
 
 /// Subscriptions of one websocket: a dashboard has tens of panels.
 pub const SUBSCRIPTIONS_PER_SOCKET: usize = 100;
@@ -39,7 +50,3 @@ pub const CONFLATE_TICKS: usize = 64;
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A socket that takes no byte for this long is closed.
 pub const WRITE_STALL: Duration = Duration::from_secs(60);
-
-/// How often a subscribed expression that cannot stand is asked from history: often enough to watch, and a bound on
-/// what it costs.
-pub const ASK_EVERY: Duration = Duration::from_secs(1);

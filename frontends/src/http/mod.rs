@@ -2,11 +2,12 @@
 //!
 //! An endpoint is one entry of the table in [`endpoints`]; [`dispatch`] turns a request into a [`dispatch::Call`], and a
 //! handler turns that into a response. What lives in other crates comes in through [`sources`]. Answers are
-//! written by [`json`], errors by [`reply`]; [`subscribe`] is the part that Prometheus does not have.
+//! written by [`json`], errors by [`reply`]; [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
 
 pub mod dispatch;
 pub mod endpoints;
 mod federate;
+mod histogram;
 pub mod json;
 pub mod language;
 mod lifecycle;
@@ -15,15 +16,17 @@ pub mod model;
 mod names;
 mod page;
 pub mod params;
-mod query;
+pub mod query;
 pub mod reply;
 mod rules;
 pub mod serve;
 pub mod sources;
+mod standing;
 mod status;
 pub mod subscribe;
 mod targets;
 mod telemetry;
+mod views;
 mod write;
 
 #[cfg(test)]
@@ -34,14 +37,15 @@ pub use sources::Sources;
 
 use axum::Router;
 use axum::routing::any;
-use engine::query::QueryOptions;
+use engine::plan::Dialect;
+use query::active::ActiveQueries;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use subscribe::asked::AskedViews;
 use subscribe::views::SharedViews;
 use telemetry::Telemetry;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 
@@ -58,6 +62,8 @@ pub struct Settings {
     pub cors_origin: Option<regex::Regex>,
     /// `--web.enable-lifecycle`.
     pub lifecycle: bool,
+    /// `--web.enable-admin-api`.
+    pub admin: bool,
     /// `--query.max-concurrency`.
     pub max_concurrency: usize,
     /// `--query.timeout`.
@@ -66,8 +72,16 @@ pub struct Settings {
     pub max_samples: usize,
     /// `--query.lookback-delta`, ms.
     pub lookback: i64,
+    /// Variants of the language's meaning, of `--enable-feature`.
+    pub dialect: Dialect,
     /// The global evaluation interval: the step of subqueries that name none, ms.
     pub default_step: i64,
+    /// `--enable-feature=promql-per-step-stats`: `stats=all` counts samples step by step.
+    pub step_stats: bool,
+    /// Where the queries at work are written down; `None`: nowhere.
+    pub data_directory: Option<PathBuf>,
+    /// Why answers from history are not whole: other processes have series, too.
+    pub partial: Option<String>,
 }
 
 impl Default for Settings {
@@ -78,11 +92,16 @@ impl Default for Settings {
             page_title: "Perennial".into(),
             cors_origin: None,
             lifecycle: false,
+            admin: false,
             max_concurrency: 20,
             query_timeout: Duration::from_secs(120),
             max_samples: engine::limits::QUERY_SAMPLES,
             lookback: 300_000,
+            dialect: Dialect::default(),
             default_step: 60_000,
+            step_stats: false,
+            data_directory: None,
+            partial: None,
         }
     }
 }
@@ -103,9 +122,11 @@ pub struct Inner {
     /// Where everything comes from.
     pub sources: Sources,
     telemetry: Telemetry,
-    /// `--query.max-concurrency`: one permit per running query.
-    queries: Arc<Semaphore>,
+    /// The turns of queries.
+    active: Arc<ActiveQueries>,
     views: Arc<SharedViews>,
+    /// The turn to ask what stands: whoever waits for it holds no thread.
+    describing: Arc<tokio::sync::Mutex<()>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -120,23 +141,15 @@ impl AppState {
     /// The state for these settings and sources.
     pub fn new(settings: Settings, sources: Sources) -> AppState {
         let telemetry = Telemetry::new(&sources.metrics);
-        let asking = QueryOptions {
-            lookback: settings.lookback,
-            default_step: settings.default_step,
-            max_samples: settings.max_samples,
-            timeout: settings.query_timeout,
-            cancel: Arc::default(),
-        };
         telemetry.concurrent_max.set(settings.max_concurrency as f64);
         AppState(Arc::new(Inner {
             telemetry,
-            queries: Arc::new(Semaphore::new(settings.max_concurrency.clamp(1, Semaphore::MAX_PERMITS))),
-            views: SharedViews::new(Arc::new(AskedViews::new(
-                sources.views.clone(),
-                sources.answers.clone(),
-                sources.clock.clone(),
-                asking,
-            ))),
+            active: Arc::new(match &settings.data_directory {
+                Some(directory) => ActiveQueries::in_directory(settings.max_concurrency, directory),
+                None => ActiveQueries::unwritten(settings.max_concurrency),
+            }),
+            views: SharedViews::new(sources.views.clone()),
+            describing: Arc::default(),
             stopping: watch::Sender::new(false),
             settings,
             sources,

@@ -248,6 +248,31 @@ pub struct Metadata {
     pub unit: String,
 }
 
+/// The exemplars of one series.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeriesExemplars {
+    /// The series.
+    #[serde(serialize_with = "label_map")]
+    pub series_labels: Labels,
+    /// Its exemplars, in time order.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// A sample that stands for many, with a trace to follow.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exemplar {
+    /// Its own labels, such as `trace_id`.
+    #[serde(serialize_with = "label_map")]
+    pub labels: Labels,
+    /// Its value.
+    #[serde(serialize_with = "sample_value")]
+    pub value: f64,
+    /// When it was observed.
+    #[serde(rename = "timestamp", serialize_with = "sample_time")]
+    pub t: TimeMs,
+}
+
 /// `/api/v1/status/runtimeinfo`.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -348,12 +373,28 @@ fn rfc3339(t: chrono::DateTime<chrono::Utc>) -> String {
     format!("{}Z", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// RFC 3339 with exactly three decimals, as the query log writes times.
+pub(super) fn utc_millis(t: TimeMs) -> String {
+    let t = chrono::DateTime::from_timestamp_millis(t).unwrap_or_default();
+    t.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
 pub(super) fn label_map<S: Serializer>(labels: &Labels, s: S) -> Result<S::Ok, S::Error> {
     let mut map = s.serialize_map(None)?;
     for (name, value) in labels.iter() {
         map.serialize_entry(name, value)?;
     }
     map.end()
+}
+
+fn sample_value<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
+    let mut text = String::new();
+    super::json::value(&mut text, *v);
+    s.serialize_str(&text)
+}
+
+fn sample_time<S: Serializer>(t: &TimeMs, s: S) -> Result<S::Ok, S::Error> {
+    seconds(&(*t as f64 / 1000.0), s)
 }
 
 fn alert_value<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {

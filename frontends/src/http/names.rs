@@ -19,9 +19,10 @@ pub async fn series(call: Call) -> Reply {
     }
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
+    let partial = state.settings.partial.clone();
     let found = blocking(state, move |state| state.sources.catalog.series(&sets, from, to)).await?;
     let found = found.into_iter().map(Set).collect();
-    cut_list(found, limit)
+    cut_list(found, limit, partial)
 }
 
 /// `/api/v1/labels`
@@ -30,8 +31,9 @@ pub async fn label_names(call: Call) -> Reply {
     let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
+    let partial = state.settings.partial.clone();
     let found = blocking(state, move |state| state.sources.catalog.label_names(&sets, from, to)).await?;
-    cut_list(found, limit)
+    cut_list(found, limit, partial)
 }
 
 /// `/api/v1/label/{name}/values`
@@ -42,7 +44,8 @@ pub async fn label_values(call: Call) -> Reply {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
     let ask = move |state: &AppState| state.sources.catalog.label_values(&name, &sets, from, to);
-    cut_list(blocking(state, ask).await?, limit)
+    let partial = state.settings.partial.clone();
+    cut_list(blocking(state, ask).await?, limit, partial)
 }
 
 /// A label set that serialises as an object.
@@ -82,8 +85,8 @@ pub async fn blocking<T: Send + 'static>(
     Ok(tokio::task::spawn_blocking(move || ask(&state)).await.map_err(internal)??)
 }
 
-fn cut_list<T: Serialize>(mut list: Vec<T>, limit: Option<usize>) -> Reply {
-    let mut warnings = Vec::new();
+fn cut_list<T: Serialize>(mut list: Vec<T>, limit: Option<usize>, partial: Option<String>) -> Reply {
+    let mut warnings = Vec::from_iter(partial);
     if let Some(limit) = limit
         && list.len() > limit
     {

@@ -19,12 +19,15 @@ const MAX_TIME_TEXT: &str = "292277025-08-18T07:12:54.999999999Z";
 pub struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// The values of a form body (if any) and of a URL query (if any).
+    /// The values of a form body (if any) and of a URL query (if any). What Go cannot decode it leaves out, and so do
+    /// we: pairs with a semicolon or with a broken `%` escape.
     pub fn parse(body: Option<&[u8]>, query: Option<&str>) -> Form {
         let parts = [body.unwrap_or_default(), query.unwrap_or_default().as_bytes()];
         Form(
             parts
                 .into_iter()
+                .flat_map(|part| part.split(|b| *b == b'&'))
+                .filter(|pair| decodable(pair))
                 .flat_map(url::form_urlencoded::parse)
                 .map(|(n, v)| (n.into(), v.into()))
                 .collect(),
@@ -102,6 +105,11 @@ impl Form {
     }
 }
 
+fn decodable(pair: &[u8]) -> bool {
+    let escaped = |at: usize| pair[at + 1..].iter().take(2).filter(|b| b.is_ascii_hexdigit()).count() == 2;
+    !pair.contains(&b';') && (0..pair.len()).all(|at| pair[at] != b'%' || escaped(at))
+}
+
 /// Parses seconds since the epoch (`1500000000.123`) or RFC 3339; milliseconds.
 pub fn parse_time(text: &str) -> Result<TimeMs, String> {
     let bad = || format!("cannot parse {text:?} to a valid timestamp");
@@ -119,6 +127,10 @@ pub fn parse_time(text: &str) -> Result<TimeMs, String> {
 /// Parses seconds (`15`, `0.5`) or a Prometheus duration (`1m`); milliseconds.
 pub fn parse_step(text: &str) -> Result<i64, String> {
     if let Ok(seconds) = text.parse::<f64>() {
+        if seconds.is_nan() {
+            // What Go makes of it: as negative as can be.
+            return Ok(i64::MIN / 1_000_000);
+        }
         // Go's durations are nanoseconds in an i64: ±292 years.
         let fits = (seconds * 1e9).abs() < i64::MAX as f64;
         let overflow = || format!("cannot parse {text:?} to a valid duration. It overflows int64");
@@ -178,6 +190,7 @@ mod tests {
         assert_eq!(parse_step("-1"), Ok(-1_000));
         assert_eq!(parse_step("1h30m"), Ok(5_400_000));
         assert_eq!(parse_step("x"), Err("cannot parse \"x\" to a valid duration".into()));
+        assert!(parse_step("NaN").unwrap() < 0);
         assert!(parse_step("1e30").unwrap_err().ends_with("It overflows int64"));
     }
 
@@ -186,6 +199,13 @@ mod tests {
         let form = Form::parse(Some(b"query=1&match[]=a"), Some("query=2&time=3&match%5B%5D=b"));
         assert_eq!((form.get("query"), form.get("time"), form.get("nix")), ("1", "3", ""));
         assert_eq!(form.all("match[]").collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn pairs_that_go_cannot_decode_are_left_out() {
+        let form = Form::parse(Some(b"a=%zz&b=1;c=2&d=%4"), Some("e=%41+b%2Bc&d=3&=4&f"));
+        let values: Vec<_> = ["a", "b", "c", "d", "e", "", "f"].map(|name| form.get(name)).into();
+        assert_eq!(values, ["", "", "", "3", "A b+c", "4", ""]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub enum ErrorType {
     Execution,
     Timeout,
     Canceled,
+    Conflict,
     Internal,
     NotFound,
     NotAcceptable,
@@ -31,6 +32,7 @@ impl ErrorType {
             ErrorType::Execution => "execution",
             ErrorType::Timeout => "timeout",
             ErrorType::Canceled => "canceled",
+            ErrorType::Conflict => "conflict",
             ErrorType::Internal => "internal",
             ErrorType::NotFound => "not_found",
             ErrorType::NotAcceptable => "not_acceptable",
@@ -45,6 +47,7 @@ impl ErrorType {
             ErrorType::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorType::Timeout => StatusCode::SERVICE_UNAVAILABLE,
             ErrorType::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            ErrorType::Conflict => StatusCode::CONFLICT,
             ErrorType::Internal | ErrorType::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
             ErrorType::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -124,6 +127,13 @@ pub fn json_response(status: StatusCode, body: Body) -> Response {
 /// Success with `data`, which must serialise (numbers, strings, structs of them).
 pub fn success<T: serde::Serialize>(data: &T) -> Reply {
     success_with(data, &[])
+}
+
+/// Success with another code than 200.
+pub fn success_as<T: serde::Serialize>(status: StatusCode, data: &T) -> Reply {
+    let mut response = success(data)?;
+    *response.status_mut() = status;
+    Ok(response)
 }
 
 /// Success with `data` and warnings.

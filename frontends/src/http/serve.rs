@@ -2,7 +2,8 @@
 
 use super::{AppState, limits};
 use axum::Router;
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -27,8 +28,9 @@ pub async fn serve(
     for listener in listeners {
         let listener = Bounded { listener, slots: slots.clone() };
         let stopped = state.clone();
-        let server = axum::serve(listener, router.clone())
-            .with_graceful_shutdown(async move { stopped.stopped().await });
+        let service = router.clone().into_make_service_with_connect_info::<Peer>();
+        let server =
+            axum::serve(listener, service).with_graceful_shutdown(async move { stopped.stopped().await });
         servers.spawn(async move { server.await });
     }
     let failed = tokio::select! {
@@ -70,6 +72,16 @@ impl Listener for Bounded {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+/// The address of a request's client.
+#[derive(Copy, Clone, Debug)]
+pub struct Peer(pub SocketAddr);
+
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Peer {
+        Peer(*stream.remote_addr())
     }
 }
 

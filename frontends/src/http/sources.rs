@@ -3,7 +3,12 @@
 //! The engine's and the store's are implemented here for the real types, so that tests can put fakes in their place.
 //! Methods of [`Answers`], [`Catalog`], [`Views`] and [`Rules`] block: the handlers call them off the async runtime.
 
-use super::model::{DroppedTarget, Metadata, RuleGroup, RuntimeInfo, Target, WalReplay};
+use super::model::{
+    DroppedTarget, Exemplar, Metadata, RuleGroup, RuntimeInfo, SeriesExemplars, Target, WalReplay,
+};
+use super::query::log::QueryLog;
+use crate::promql::QueryRange;
+use crate::standing::StandingQueries;
 use crate::views::Views;
 use bytes::Bytes;
 use engine::plan::Plan;
@@ -12,6 +17,7 @@ use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::clock::Clock;
+use storage::exemplars;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS, TimeMs, value};
 use storage::store::{HeadStats, Store, StoreError};
@@ -27,6 +33,8 @@ pub struct Sources {
     pub catalog: Arc<dyn Catalog>,
     /// The live runtime.
     pub views: Arc<dyn Views>,
+    /// Standing queries that people put there.
+    pub standing: Arc<StandingQueries>,
     /// Scrape targets.
     pub targets: Arc<dyn Targets>,
     /// Rule groups and alerts.
@@ -41,16 +49,26 @@ pub struct Sources {
     pub clock: Arc<dyn Clock>,
     /// Self-metrics, for counting and for `/metrics`.
     pub metrics: Metrics,
+    /// Where queries are logged.
+    pub query_log: Arc<QueryLog>,
 }
 
 /// The query language. Errors are complete texts with their position, such as `1:5: parse error: …`.
 pub trait Language: Send + Sync {
-    /// The plan of an expression.
-    fn compile(&self, text: &str) -> Result<Plan, String>;
+    /// The plan of an expression that is asked for these times; `None`: of one that stands.
+    fn compile(&self, text: &str, asked: Option<QueryRange>) -> Result<Plan, String>;
+    /// The expression's syntax tree, as `parse_query` shows it.
+    fn tree(&self, text: &str) -> Result<serde_json::Value, String>;
+    /// The matchers of each series selector in an expression.
+    fn selectors(&self, text: &str) -> Result<Vec<Vec<Matcher>>, String>;
     /// The matchers of a series selector.
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, String>;
     /// The expression, printed canonically.
     fn format(&self, text: &str) -> Result<String, String>;
+    /// What an editor can offer, as JSON.
+    fn functions(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
     /// The plan, for people.
     fn explain(&self, plan: &Plan) -> String {
         engine::plan::explain::explain(plan)
@@ -104,13 +122,20 @@ pub trait Catalog: Send + Sync {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError>;
-    /// The newest sample of each series, unless it has ended: sorted by labels, each once.
+    /// The newest sample of each series, unless it has ended or is a native histogram: sorted by labels, each once.
     fn newest(
         &self,
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError>;
+    /// The exemplars of the series that satisfy any of the matcher sets, by series.
+    fn exemplars(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<SeriesExemplars>, StoreError>;
     /// Counts.
     fn stats(&self, limit: usize) -> HeadStats;
 }
@@ -153,11 +178,28 @@ impl Catalog for Store {
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
         let mut found = BTreeMap::new();
         for set in sets {
+            // The text format has no native histograms.
+            let float = |v: f64| value::is_sample(v) && !value::is_histogram(v);
             let newest = Store::newest(self, set, from, to)?.into_iter();
-            found
-                .extend(newest.filter(|(.., v)| value::is_sample(*v)).map(|(labels, t, v)| (labels, (t, v))));
+            found.extend(newest.filter(|(.., v)| float(*v)).map(|(labels, t, v)| (labels, (t, v))));
         }
         Ok(found.into_iter().map(|(labels, (t, v))| (labels, t, v)).collect())
+    }
+
+    fn exemplars(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+        let shown = |e: exemplars::Exemplar| Exemplar { labels: e.labels, value: e.v, t: e.t };
+        let series = self.select_exemplars(sets, from, to).into_iter();
+        Ok(series
+            .map(|found| SeriesExemplars {
+                series_labels: found.labels,
+                exemplars: found.exemplars.into_iter().map(shown).collect(),
+            })
+            .collect())
     }
 
     fn stats(&self, limit: usize) -> HeadStats {
@@ -211,17 +253,28 @@ pub trait Admin: Send + Sync {
     fn runtime(&self) -> RuntimeInfo;
     /// `/api/v1/status/walreplay`.
     fn wal_replay(&self) -> WalReplay;
+    /// `global.evaluation_interval` of the configuration in force, ms: the step of subqueries that name none. `None`:
+    /// what the settings say.
+    fn evaluation_interval(&self) -> Option<i64> {
+        None
+    }
     /// Called before `/metrics` is printed: the place to set gauges that nobody keeps current.
     fn collect(&self) {}
 }
 
+/// What a remote write request is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteReply {
+    /// The HTTP status.
+    pub status: u16,
+    /// What went wrong; empty if nothing did.
+    pub text: String,
+    /// How many samples, histograms and exemplars were written, for senders of 2.0, which want to know.
+    pub written: Option<[usize; 3]>,
+}
+
 /// The remote write receiver.
 pub trait RemoteWrite: Send + Sync {
-    /// Stores a request's samples and answers when they are safe; otherwise a status code and a text.
-    fn write(
-        &self,
-        content_type: &str,
-        encoding: &str,
-        body: Bytes,
-    ) -> BoxFuture<'static, Result<(), (u16, String)>>;
+    /// Stores a request's samples and answers when they are safe.
+    fn write(&self, content_type: &str, encoding: &str, body: Bytes) -> BoxFuture<'static, WriteReply>;
 }

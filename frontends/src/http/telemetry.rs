@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::metrics::{Gauge, Metrics};
+use storage::metrics::{Counter, Gauge, Metrics, Summary};
 
 /// Buckets of the request duration, seconds: those of Prometheus.
 const BUCKETS: [f64; 9] = [0.1, 0.2, 0.4, 1.0, 3.0, 8.0, 20.0, 60.0, 120.0];
@@ -13,6 +13,12 @@ pub struct Telemetry {
     metrics: Metrics,
     pub(super) queries: Arc<Gauge>,
     pub(super) concurrent_max: Arc<Gauge>,
+    pub(super) prepare_time: Arc<Summary>,
+    pub(super) queue_time: Arc<Summary>,
+    pub(super) inner_eval: Arc<Summary>,
+    pub(super) result_sort: Arc<Summary>,
+    pub(super) query_samples: Arc<Counter>,
+    pub(super) query_samples_read: Arc<Counter>,
     pub(super) ready: Arc<Gauge>,
     pub(super) subscriptions: Arc<Gauge>,
     pub(super) views: Arc<Gauge>,
@@ -22,6 +28,9 @@ impl Telemetry {
     /// The metrics, registered.
     pub fn new(metrics: &Metrics) -> Telemetry {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
+        let slice = |slice| {
+            metrics.summary("prometheus_engine_query_duration_seconds", "Query timings", &[("slice", slice)])
+        };
         Telemetry {
             queries: gauge(
                 "prometheus_engine_queries",
@@ -30,6 +39,20 @@ impl Telemetry {
             concurrent_max: gauge(
                 "prometheus_engine_queries_concurrent_max",
                 "The max number of concurrent queries.",
+            ),
+            prepare_time: slice("prepare_time"),
+            queue_time: slice("queue_time"),
+            inner_eval: slice("inner_eval"),
+            result_sort: slice("result_sort"),
+            query_samples: metrics.counter(
+                "prometheus_engine_query_samples_total",
+                "The total number of samples loaded by all queries.",
+                &[],
+            ),
+            query_samples_read: metrics.counter(
+                "prometheus_engine_query_samples_read_total",
+                "The total number of samples read by all queries, each counted once for its series.",
+                &[],
             ),
             ready: gauge("prometheus_ready", "Whether the server is ready: 1, otherwise 0."),
             subscriptions: gauge("perennial_subscriptions", "Open live subscriptions."),

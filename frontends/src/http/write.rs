@@ -5,6 +5,13 @@ use super::reply::text_error;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+/// In the order of [`super::sources::WriteReply::written`].
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
+
 /// `/api/v1/write`
 pub async fn write(call: Call) -> Response {
     let Some(receiver) = &call.state.sources.remote_write else {
@@ -12,11 +19,13 @@ pub async fn write(call: Call) -> Response {
         return text_error(StatusCode::NOT_FOUND, off);
     };
     let (content_type, encoding) = (call.header(header::CONTENT_TYPE), call.header(header::CONTENT_ENCODING));
-    match receiver.write(content_type, encoding, call.body.clone()).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err((code, text)) => {
-            let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            text_error(code, &text)
-        }
-    }
+    let reply = receiver.write(content_type, encoding, call.body.clone()).await;
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match status.is_success() {
+        true => status.into_response(),
+        false => text_error(status, &reply.text),
+    };
+    let headers = WRITTEN.into_iter().zip(reply.written.into_iter().flatten());
+    headers.for_each(|(name, n)| drop(response.headers_mut().insert(name, n.into())));
+    response
 }

@@ -259,7 +259,7 @@ impl Operator {
 
     /// Whether it compares.
     pub fn is_comparison(self) -> bool {
-        self.plan().is_some_and(BinaryOp::is_comparison)
+        self.plan().is_comparison()
     }
 
     /// Whether it works on sets of series.
@@ -269,16 +269,12 @@ impl Operator {
 
     /// As written in PromQL.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Operator::TrimUpper => "</",
-            Operator::TrimLower => ">/",
-            other => other.plan().map_or("", BinaryOp::as_str),
-        }
+        self.plan().as_str()
     }
 
-    /// The plan's operator; `None` for the trim operators, which it has not.
-    pub fn plan(self) -> Option<BinaryOp> {
-        Some(match self {
+    /// The plan's operator.
+    pub fn plan(self) -> BinaryOp {
+        match self {
             Operator::Add => BinaryOp::Add,
             Operator::Sub => BinaryOp::Sub,
             Operator::Mul => BinaryOp::Mul,
@@ -295,8 +291,9 @@ impl Operator {
             Operator::And => BinaryOp::And,
             Operator::Or => BinaryOp::Or,
             Operator::Unless => BinaryOp::Unless,
-            Operator::TrimUpper | Operator::TrimLower => return None,
-        })
+            Operator::TrimUpper => BinaryOp::TrimUpper,
+            Operator::TrimLower => BinaryOp::TrimLower,
+        }
     }
 }
 

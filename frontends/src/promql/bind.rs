@@ -3,14 +3,14 @@
 //! Parentheses and plus signs go, durations become milliseconds, names become matchers and table entries.
 //! What the plan cannot express yet is refused by name.
 
-use super::ast::{Aggregate, At, Binary, Duration, Expr, Kind, VectorSelector, When};
+use super::ast::{Aggregate, At, Binary, Duration, Expr, Extended, Kind, VectorSelector, When};
 use super::duration::{Known, milliseconds};
 use super::errors::Fault;
 use super::quoting::quote;
 use super::{Options, QueryRange};
 use engine::functions::lookup;
 use engine::plan::{
-    self, Cardinality, FunctionRef, Grouping, Matching, Node, Number, Op, Plan, Selector, Span,
+    self, Cardinality, Extension, FunctionRef, Grouping, Matching, Node, Number, Op, Plan, Selector, Span,
 };
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
@@ -40,7 +40,7 @@ impl Binder {
             Kind::Subquery { inner, .. } => self.subquery(inner, &expr.kind),
             Kind::Call { function, args } => self.call(function, args, expr.span),
             Kind::Aggregate(aggregate) => self.aggregate(aggregate),
-            Kind::Binary(binary) => self.binary(binary, expr.span),
+            Kind::Binary(binary) => self.binary(binary),
             Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => self.leaf(expr),
         };
         node(op?, expr.span)
@@ -49,11 +49,11 @@ impl Binder {
     fn leaf(&self, expr: &Expr) -> Result<Op, Fault> {
         Ok(match &*expr.kind {
             Kind::Number { value, .. } => Op::Number(Number(*value)),
-            Kind::Text(text) => self.text(text, expr.span)?,
+            Kind::Text(text) => Op::Text(text.clone()),
             Kind::Matrix { selector, range, .. } => {
-                Op::Range { selector: self.selector(selector, expr.span)?, range: self.length(range)? }
+                Op::Range { selector: self.selector(selector)?, range: self.length(range)? }
             }
-            Kind::Vector(selector) => Op::Instant(self.selector(selector, expr.span)?),
+            Kind::Vector(selector) => Op::Instant(self.selector(selector)?),
             _ => return Err(Fault::new(expr.span, "unexpected error")),
         })
     }
@@ -65,14 +65,6 @@ impl Binder {
             Op::Number(Number(value)) => Op::Number(Number(-value)),
             _ => Op::Negate(inner),
         })
-    }
-
-    fn text(&self, text: &str, span: Span) -> Result<Op, Fault> {
-        // Escapes can spell bytes that are not UTF-8. To go on with another text would be a wrong answer.
-        if text.contains(char::REPLACEMENT_CHARACTER) {
-            return Err(Fault::new(span, "strings that are not valid UTF-8 are not supported yet"));
-        }
-        Ok(Op::Text(text.to_owned()))
     }
 
     fn subquery(&self, inner: &Expr, kind: &Kind) -> Result<Op, Fault> {
@@ -90,12 +82,13 @@ impl Binder {
         Ok(Op::Subquery { input, range: self.length(range)?, step, offset, at })
     }
 
-    fn selector(&self, selector: &VectorSelector, span: Span) -> Result<Selector, Fault> {
-        if let Some(extended) = selector.extended {
-            return Err(Fault::new(span, format!("{} modifier is not supported yet", extended.as_str())));
-        }
+    fn selector(&self, selector: &VectorSelector) -> Result<Selector, Fault> {
         let (offset, at) = self.when(&selector.when)?;
-        Ok(Selector { matchers: matchers(selector), offset, at })
+        let extension = selector.extended.map(|extended| match extended {
+            Extended::Anchored => Extension::Anchored,
+            Extended::Smoothed => Extension::Smoothed,
+        });
+        Ok(Selector { matchers: matchers(selector), offset, at, extension })
     }
 
     fn when(&self, when: &When) -> Result<(TimeMs, Option<plan::At>), Fault> {
@@ -139,9 +132,9 @@ impl Binder {
         Ok(grouped(aggregate, input, param))
     }
 
-    fn binary(&self, binary: &Binary, span: Span) -> Result<Op, Fault> {
+    fn binary(&self, binary: &Binary) -> Result<Op, Fault> {
         let (lhs, rhs) = (self.expr(&binary.lhs)?, self.expr(&binary.rhs)?);
-        joined(binary, span, lhs, rhs)
+        Ok(joined(binary, lhs, rhs))
     }
 }
 
@@ -157,26 +150,22 @@ fn grouped(aggregate: &Aggregate, input: Plan, param: Option<Plan>) -> Op {
     Op::Aggregate(Box::new(plan::Aggregate { op: aggregate.op, grouping, param, input }))
 }
 
-fn joined(binary: &Binary, span: Span, lhs: Plan, rhs: Plan) -> Result<Op, Fault> {
+fn joined(binary: &Binary, lhs: Plan, rhs: Plan) -> Op {
     let Binary { op, modifiers, .. } = binary;
-    if modifiers.fill_left.is_some() || modifiers.fill_right.is_some() {
-        return Err(Fault::new(span, "fill modifiers are not supported yet"));
-    }
-    let Some(plan_op) = op.plan() else {
-        return Err(Fault::new(span, format!("operator {} is not supported yet", op.as_str())));
-    };
     let vectors = lhs.kind() == plan::Type::Vector && rhs.kind() == plan::Type::Vector;
     let matching = Matching {
         on: modifiers.on,
         labels: modifiers.labels.clone(),
         cardinality: if op.is_set() { Cardinality::ManyToMany } else { modifiers.cardinality },
         include: modifiers.include.clone(),
+        fill_left: modifiers.fill_left.map(Number),
+        fill_right: modifiers.fill_right.map(Number),
     };
-    Ok(Op::Binary(Box::new(plan::Binary {
-        op: plan_op,
+    Op::Binary(Box::new(plan::Binary {
+        op: op.plan(),
         return_bool: modifiers.return_bool,
         matching: if vectors { matching } else { Matching::default() },
         lhs,
         rhs,
-    })))
+    }))
 }

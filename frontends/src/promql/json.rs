@@ -1,16 +1,17 @@
 //! The syntax tree as JSON, in the shape of Prometheus' `/api/v1/parse_query`.
 
 use super::Options;
-use super::ast::{Aggregate, At, Binary, Duration, Expr, Extended, Kind, VectorSelector, When};
+use super::ast::{
+    Aggregate, At, Binary, Duration, DurationExpr, DurationKind, Expr, Extended, Kind, VectorSelector, When,
+};
 use super::bind::matchers;
-use super::duration::milliseconds;
 use super::printer::number;
+use engine::limits::REPEATED_ARGUMENTS;
+use engine::plan::text::lossy;
 use engine::plan::{Cardinality, Type};
 use serde_json::{Map, Value, json};
-use storage::model::MatchOp;
-use storage::model::labels::METRIC_NAME;
 
-/// `expr` as JSON. Durations that depend on the query's step or range are 0.
+/// `expr` as JSON. A duration that is an expression is 0, and its tree stands beside it (`rangeExpr`, …).
 pub fn to_json(expr: &Expr, options: &Options) -> Value {
     // The recursive ways are functions of their own, so that their frames on the stack stay small.
     match &*expr.kind {
@@ -29,10 +30,12 @@ pub fn to_json(expr: &Expr, options: &Options) -> Value {
 fn leaf(kind: &Kind) -> Value {
     match kind {
         Kind::Number { value, .. } => json!({"type": "numberLiteral", "val": number(*value, false)}),
-        Kind::Text(text) => json!({"type": "stringLiteral", "val": text}),
+        Kind::Text(text) => json!({"type": "stringLiteral", "val": lossy(text)}),
         Kind::Vector(selector) => with_selector(json!({"type": "vectorSelector"}), selector),
         Kind::Matrix { selector, range, .. } => {
-            with_selector(json!({"type": "matrixSelector", "range": ms(range)}), selector)
+            let mut value = json!({"type": "matrixSelector"});
+            put_duration(&mut value, "range", Some(range));
+            with_selector(value, selector)
         }
         _ => Value::Null,
     }
@@ -82,20 +85,25 @@ fn call_json(function: &str, args: &[Expr], options: &Options) -> Value {
 
 fn with_subquery(inner: Value, kind: &Kind) -> Value {
     let Kind::Subquery { range, step, when, .. } = kind else { return inner };
-    let step = step.as_ref().map_or(0, ms);
-    let fields =
-        [("type", "subquery".into()), ("expr", inner), ("range", ms(range).into()), ("step", step.into())];
-    with_when(object(fields), when)
+    let mut value = object([("type", "subquery".into()), ("expr", inner)]);
+    put_duration(&mut value, "range", Some(range));
+    put_duration(&mut value, "step", step.as_ref());
+    with_when(value, when)
 }
 
 fn function_json(function: &str, options: &Options) -> Value {
     let Some(s) = (options.functions)(function) else { return json!({"name": function}) };
-    // Upstream's "variadic": how many may follow the required ones; below zero: any number.
+    // Upstream writes an argument that may be left out or repeated once, as the last one, and says how often it may
+    // stand there: "variadic", below zero without a bound.
+    let mut args: Vec<&str> = s.args.iter().map(|kind| type_name(*kind)).collect();
+    if s.repeat > 0 && s.optional == 0 {
+        args.extend(args.last().copied());
+    }
     let variadic = match (s.optional, s.repeat) {
-        (_, usize::MAX) => -1,
-        (optional, repeat) => i64::try_from(optional.saturating_add(repeat)).unwrap_or(-1),
+        (0, 0) => 0,
+        (_, repeat) if repeat >= REPEATED_ARGUMENTS => -1,
+        (_, repeat) => i64::try_from(s.args.len() + repeat + 1 - args.len()).unwrap_or(-1),
     };
-    let args: Vec<&str> = s.args.iter().map(|kind| type_name(*kind)).collect();
     json!({"name": function, "argTypes": args, "variadic": variadic, "returnType": type_name(s.returns)})
 }
 
@@ -152,8 +160,8 @@ fn with_selector(value: Value, selector: &VectorSelector) -> Value {
         }
         all
     };
-    let own = selector.matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal);
-    let name = selector.name.clone().or(own.map(|m| m.value.clone())).unwrap_or_default();
+    // A name inside the braces is a matcher like others.
+    let name = selector.name.clone().unwrap_or_default();
     let list: Vec<Value> = inside(selector.name.as_deref().unwrap_or(""))
         .iter()
         .map(|m| json!({"name": m.name, "value": m.value, "type": m.op.as_str()}))
@@ -172,7 +180,7 @@ fn with_when(mut value: Value, when: &When) -> Value {
         Some(At::End) => (Value::Null, json!("end")),
         None => (Value::Null, Value::Null),
     };
-    put(&mut value, "offset", json!(when.offset.as_ref().map_or(0, ms)));
+    put_duration(&mut value, "offset", when.offset.as_ref());
     put(&mut value, "timestamp", timestamp);
     put(&mut value, "startOrEnd", start_or_end);
     value
@@ -182,6 +190,35 @@ fn put(value: &mut Value, key: &str, item: Value) {
     value.as_object_mut().map(|object: &mut Map<String, Value>| object.insert(key.to_owned(), item));
 }
 
-fn ms(duration: &Duration) -> i64 {
-    milliseconds(duration, false, None).unwrap_or(0)
+/// `key` in milliseconds, and `keyExpr`: of a literal `null`.
+fn put_duration(value: &mut Value, key: &str, duration: Option<&Duration>) {
+    let (ms, expr) = match duration {
+        Some(Duration::Fixed(nanos)) => (nanos / 1_000_000, Value::Null),
+        Some(Duration::Computed(expr)) => (0, duration_json(expr)),
+        None => (0, Value::Null),
+    };
+    put(value, key, ms.into());
+    put(value, &format!("{key}Expr"), expr);
+}
+
+fn duration_json(expr: &DurationExpr) -> Value {
+    let (op, lhs, rhs) = match &expr.kind {
+        DurationKind::Number { value, duration } => {
+            return json!({"type": "numberLiteral", "val": number(*value, false), "duration": duration});
+        }
+        DurationKind::Step => ("step", None, None),
+        DurationKind::Range => ("range", None, None),
+        DurationKind::Negate(inner) => ("-", None, Some(inner)),
+        DurationKind::MinOf(a, b) => ("min_of", Some(a), Some(b)),
+        DurationKind::MaxOf(a, b) => ("max_of", Some(a), Some(b)),
+        DurationKind::Binary(op, a, b) => (op.as_str(), Some(a), Some(b)),
+    };
+    let side = |side: Option<&Box<DurationExpr>>| side.map_or(Value::Null, |expr| duration_json(expr));
+    object([
+        ("type", "durationExpr".into()),
+        ("op", op.into()),
+        ("lhs", side(lhs)),
+        ("rhs", side(rhs)),
+        ("wrapped", expr.parens.into()),
+    ])
 }

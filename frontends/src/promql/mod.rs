@@ -3,10 +3,13 @@
 //! [`lexer`] → [`parser`] → [`typecheck`] → [`bind`]. Syntax, error texts and their positions are those of
 //! Prometheus 3.14, because clients show them; the syntax tree ([`ast`]) has a span on every node.
 
+pub mod annotations;
 pub mod ast;
 mod bind;
+pub mod completion;
 mod duration;
 mod errors;
+mod histogram;
 pub mod json;
 mod lexer;
 pub mod limits;
@@ -21,10 +24,11 @@ mod token;
 mod typecheck;
 
 pub use errors::{ParseError, position};
+pub use histogram::HistogramLiteral;
 pub use typecheck::Signature;
 
 use ast::Expr;
-use engine::plan::Plan;
+use engine::plan::{Dialect, Plan};
 use storage::model::{Matcher, TimeMs};
 
 /// What is allowed, and what is known about the query.
@@ -38,6 +42,13 @@ pub struct Options {
     pub extended_range_selectors: bool,
     /// `--enable-feature=promql-binop-fill-modifiers`
     pub fill_modifiers: bool,
+    /// `--enable-feature=promql-delayed-name-removal`: metric names go at the end of the evaluation, not where
+    /// they stop being true.
+    pub delayed_names: bool,
+    /// `--enable-feature=use-start-timestamps`: the rate family knows when its counters began.
+    pub start_timestamps: bool,
+    /// `--enable-feature=type-and-unit-labels`: `__type__` says what is a counter, not the end of the name.
+    pub type_and_unit_labels: bool,
     /// The times the query is asked for, if known: `step()`, `range()`, `start()` and `end()` become numbers.
     pub range: Option<QueryRange>,
 }
@@ -73,19 +84,33 @@ impl Default for Options {
             experimental_functions: false,
             extended_range_selectors: false,
             fill_modifiers: false,
+            delayed_names: false,
+            start_timestamps: false,
+            type_and_unit_labels: false,
             range: None,
         }
     }
 }
 
 impl Options {
-    /// Everything allowed.
+    /// All syntax allowed; what evaluates differently stays as it is by default.
     pub fn all() -> Options {
         Options {
             experimental_functions: true,
             extended_range_selectors: true,
             fill_modifiers: true,
             ..Options::default()
+        }
+    }
+}
+
+impl Options {
+    /// What of this changes the meaning of plans.
+    pub fn dialect(&self) -> Dialect {
+        Dialect {
+            delayed_names: self.delayed_names,
+            start_timestamps: self.start_timestamps,
+            type_and_unit_labels: self.type_and_unit_labels,
         }
     }
 }
@@ -126,6 +151,19 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
         Ok(bind::matchers(&selector))
     };
     parse().map_err(|fault: errors::Fault| fault.locate(text))
+}
+
+/// The matchers of each series selector in a query, in the order of the text.
+pub fn selectors_of(text: &str, options: &Options) -> Result<Vec<Vec<Matcher>>, ParseError> {
+    fn collect(expr: &Expr, found: &mut Vec<Vec<Matcher>>) {
+        if let ast::Kind::Vector(selector) | ast::Kind::Matrix { selector, .. } = &*expr.kind {
+            found.push(bind::matchers(selector));
+        }
+        expr.operands().for_each(|operand| collect(operand, found));
+    }
+    let mut found = Vec::new();
+    collect(&parse(text, options)?, &mut found);
+    Ok(found)
 }
 
 /// A query, printed over several lines where it is long: of `format_query`.

@@ -12,6 +12,7 @@ use super::limits::{DEPTH, QUERY_BYTES};
 use super::number::{parse_duration, parse_number};
 use super::quoting::{quote, unquote};
 use super::token::{Tok, Token, Word};
+use engine::plan::text::is_utf8;
 use engine::plan::{AggregateOp, Cardinality, Span};
 use storage::model::Matcher;
 
@@ -60,8 +61,12 @@ pub(crate) fn parse_metric(
     options: &Options,
 ) -> Result<(Option<String>, Vec<Matcher>, u32), Fault> {
     let mut parser = Parser::new(text, options)?;
-    let selector = parser.metric_selector()?;
-    Ok((selector.name, selector.matchers, parser.last_end))
+    let name = parser.metric_name()?;
+    // Braces behind a space belong to the values: they open a histogram.
+    let labels = name.is_none() || parser.token.span.start == parser.last_end;
+    let labels = labels && parser.token.kind == Tok::LeftBrace;
+    let matchers = if labels { parser.matchers()? } else { Vec::new() };
+    Ok((name, matchers, parser.last_end))
 }
 
 impl<'a> Parser<'a> {
@@ -364,7 +369,7 @@ impl<'a> Parser<'a> {
                 kind if kind.names_label() => self.spelled(self.token.span).to_owned(),
                 _ => String::new(),
             };
-            if label.is_empty() {
+            if label.is_empty() || !is_utf8(&label) {
                 return Err(self.unexpected(context, "label"));
             }
             self.take();
@@ -470,12 +475,17 @@ impl<'a> Parser<'a> {
     }
 
     fn metric_selector(&mut self) -> Result<VectorSelector, Fault> {
-        let name = match self.token.kind {
-            Tok::LeftBrace => None,
-            kind if kind.names_metric() => Some(self.take_text()),
-            _ => return Err(self.unexpected("", "")),
-        };
+        let name = self.metric_name()?;
         self.selector_body(name)
+    }
+
+    /// The name in front of braces, which may stand alone.
+    fn metric_name(&mut self) -> Result<Option<String>, Fault> {
+        match self.token.kind {
+            Tok::LeftBrace => Ok(None),
+            kind if kind.names_metric() => Ok(Some(self.take_text())),
+            _ => Err(self.unexpected("", "")),
+        }
     }
 
     /// The braces after a name, if there are any.

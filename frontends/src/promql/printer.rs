@@ -11,6 +11,7 @@ use super::lexer::{is_alpha, is_alphanumeric};
 use super::quoting::quote;
 use engine::plan::Cardinality;
 use storage::model::labels::METRIC_NAME;
+use storage::model::number::plain;
 use storage::model::time::format_duration;
 use storage::model::{MatchOp, Matcher};
 
@@ -84,10 +85,7 @@ fn write_list(out: &mut String, args: &[Expr]) {
 pub(crate) fn number(value: f64, duration: bool) -> String {
     match value {
         v if duration => signed_duration((v * 1000.0) as i64),
-        v if v.is_nan() => "NaN".to_owned(),
-        f64::INFINITY => "+Inf".to_owned(),
-        f64::NEG_INFINITY => "-Inf".to_owned(),
-        v => v.to_string(),
+        v => plain(v),
     }
 }
 

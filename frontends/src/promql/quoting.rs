@@ -2,8 +2,11 @@
 //!
 //! PromQL's three kinds of strings are Go's; error texts and printed expressions quote the way Go's `%q` does.
 
+use engine::plan::text::{from_bytes, printable};
+pub(crate) use engine::plan::text::{quote, quote_char};
+
 /// What a string literal (with its quotes, already accepted by the lexer) stands for. Escapes may spell bytes
-/// that are not UTF-8; no label can hold them, and they become U+FFFD.
+/// that are not UTF-8: [`from_bytes`] keeps them.
 pub(crate) fn unquote(literal: &str) -> String {
     let inner = literal.get(1..literal.len().saturating_sub(1)).unwrap_or("");
     if literal.starts_with('`') || !inner.contains('\\') {
@@ -18,7 +21,7 @@ pub(crate) fn unquote(literal: &str) -> String {
             push(&mut bytes, c);
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    from_bytes(&bytes)
 }
 
 fn push(bytes: &mut Vec<u8>, c: char) {
@@ -47,59 +50,9 @@ fn escape(chars: &mut std::str::Chars<'_>, bytes: &mut Vec<u8>) {
     }
 }
 
-/// `text` in double quotes, as Go's `%q` writes it.
-pub(crate) fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    text.chars().for_each(|c| push_quoted(&mut out, c, '"'));
-    out.push('"');
-    out
-}
-
-/// `c` in single quotes, as Go's `%q` writes a rune.
-pub(crate) fn quote_char(c: char) -> String {
-    let mut out = String::from("'");
-    push_quoted(&mut out, c, '\'');
-    out.push('\'');
-    out
-}
-
 /// `U+0063 'c'`: Go's `%#U`.
 pub(crate) fn code_point(c: char) -> String {
     if printable(c) { format!("U+{:04X} '{c}'", c as u32) } else { format!("U+{:04X}", c as u32) }
-}
-
-fn push_quoted(out: &mut String, c: char, delimiter: char) {
-    match c {
-        '\u{7}' => out.push_str("\\a"),
-        '\u{8}' => out.push_str("\\b"),
-        '\u{c}' => out.push_str("\\f"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\u{b}' => out.push_str("\\v"),
-        '\\' => out.push_str("\\\\"),
-        c if c == delimiter => {
-            out.push('\\');
-            out.push(c);
-        }
-        c if printable(c) => out.push(c),
-        c if (c as u32) < 0x80 => out.push_str(&format!("\\x{:02x}", c as u32)),
-        c if (c as u32) < 0x1_0000 => out.push_str(&format!("\\u{:04x}", c as u32)),
-        c => out.push_str(&format!("\\U{:08x}", c as u32)),
-    }
-}
-
-/// Whether Go prints `c` as it is. Asked behind a letter, so that combining marks count as printable.
-fn printable(c: char) -> bool {
-    if c.is_ascii() {
-        return matches!(c, ' '..='~');
-    }
-    // The lexer refuses it when it stands for itself, so it is printed as an escape.
-    if c == char::REPLACEMENT_CHARACTER {
-        return false;
-    }
-    format!("a{c}").escape_debug().count() == 2
 }
 
 #[cfg(test)]
@@ -111,15 +64,12 @@ mod tests {
         assert_eq!(unquote(r#""a\n\x41\101\u00e9\U0001F600\"""#), "a\nAAé😀\"");
         assert_eq!(unquote(r"`a\n`"), r"a\n");
         assert_eq!(unquote(r"'\xc3\xa9'"), "é");
-        assert_eq!(unquote(r"'\xff'"), "\u{fffd}");
+        assert_eq!(quote(&unquote(r"'a\xff'")), r#""a\xff""#);
         assert_eq!(unquote("''"), "");
     }
 
     #[test]
-    fn quotes_as_go_does() {
-        assert_eq!(quote("a\"\\\n\u{1}é\u{200b}"), "\"a\\\"\\\\\\n\\x01é\\u200b\"");
-        assert_eq!(quote_char('~'), "'~'");
-        assert_eq!(quote_char('\''), "'\\''");
-        assert_eq!(code_point('c'), "U+0063 'c'");
+    fn code_points_as_go_shows_them() {
+        assert_eq!((code_point('c'), code_point('\n')), ("U+0063 'c'".to_owned(), "U+000A".to_owned()));
     }
 }

@@ -9,7 +9,9 @@ use super::parser::Parser;
 use super::quoting::unquote;
 use super::token::{Tok, Token, Word};
 use engine::plan::Span;
+use engine::plan::text::{is_utf8, lossy};
 use storage::model::labels::METRIC_NAME;
+use storage::model::number::not_finite;
 use storage::model::{MatchOp, Matcher};
 
 /// What an offset or a range may be, in error texts.
@@ -60,17 +62,19 @@ impl Parser<'_> {
             return Err(self.unexpected(context, "string"));
         }
         let value = self.take().span;
+        let (text, whole) = (unquote(self.spelled(value)), Span { start: span.start, end: value.end });
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
             self.regexes += 1;
             if self.regexes > REGEXES {
-                return Err(Fault::new(
-                    span,
-                    format!("too many regular expressions: the limit is {REGEXES}"),
-                ));
+                let why = format!("too many regular expressions: the limit is {REGEXES}");
+                return Err(Fault::new(span, why));
+            }
+            if !is_utf8(&text) {
+                let why = format!("error parsing regexp: invalid UTF-8: `{}`", lossy(&text));
+                return Err(Fault::new(whole, why));
             }
         }
-        Matcher::new(name, op, unquote(self.spelled(value)))
-            .map_err(|e| Fault::new(Span { start: span.start, end: value.end }, e.to_string()))
+        Matcher::new(name, op, text).map_err(|e| Fault::new(whole, e.to_string()))
     }
 
     // ---- modifiers behind an operand ----
@@ -225,12 +229,7 @@ fn timestamp(seconds: f64) -> Result<i64, String> {
 
 /// Go's `%f`.
 fn fixed_point(value: f64) -> String {
-    match value {
-        v if v.is_nan() => "NaN".to_owned(),
-        f64::INFINITY => "+Inf".to_owned(),
-        f64::NEG_INFINITY => "-Inf".to_owned(),
-        v => format!("{v:.6}"),
-    }
+    not_finite(value).unwrap_or_else(|| format!("{value:.6}"))
 }
 
 /// A literal's seconds, or why they are no duration.

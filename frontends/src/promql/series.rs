@@ -1,33 +1,56 @@
 //! Series descriptions: `metric{a="b"} 1+2x5 _ stale`, the notation of test files.
 //!
-//! Items are numbers, `_` (no sample) and `stale`. `v+dxN` are N+1 values, each `d` more than the one before,
-//! `vxN` is N+1 times the same, `_xN` are N gaps. Native histograms (`{{…}}`) are not read yet.
+//! Items are numbers, `_` (no sample), `stale` and native histograms ([`super::histogram`]). `v+dxN` are N+1 values,
+//! each `d` more than the one before, `vxN` is N+1 times the same, `_xN` are N gaps.
 
 use super::Options;
 use super::errors::{Fault, ParseError};
+use super::histogram::{self, HistogramLiteral};
 use super::lexer::is_space;
 use super::limits::SERIES_VALUES;
 use super::parser::parse_metric;
 use super::quoting::quote;
 use engine::plan::Span;
+use std::sync::Arc;
+use storage::model::histogram::NativeHistogram;
 use storage::model::value::STALE;
 use storage::model::{Labels, MatchOp};
 
-/// A series and its values at equal distances; `None`: no sample there, [`STALE`]: the series ends.
+/// A series and its values at equal distances.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesDescription {
     /// Its labels.
     pub labels: Labels,
     /// Its values.
-    pub values: Vec<Option<f64>>,
+    pub values: Vec<Point>,
+}
+
+/// What a series has at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Point {
+    /// No sample.
+    Gap,
+    /// A number; [`STALE`]: the series ends.
+    Float(f64),
+    /// A native histogram.
+    Histogram(HistogramLiteral),
 }
 
 /// Reads a series description.
 pub fn parse_series(text: &str) -> Result<SeriesDescription, ParseError> {
+    let parse = || {
+        let (labels, end) = describe(text)?;
+        Ok(SeriesDescription { labels, values: values(text, end)? })
+    };
+    parse().map_err(|fault: Fault| fault.locate(text))
+}
+
+/// The series that `text` begins with, and the byte behind it.
+pub fn parse_series_labels(text: &str) -> Result<(Labels, usize), ParseError> {
     describe(text).map_err(|fault| fault.locate(text))
 }
 
-fn describe(text: &str) -> Result<SeriesDescription, Fault> {
+fn describe(text: &str) -> Result<(Labels, usize), Fault> {
     let options = Options::default();
     let (name, matchers, end) = parse_metric(text, &options)?;
     let whole = Span { start: 0, end };
@@ -44,74 +67,160 @@ fn describe(text: &str) -> Result<SeriesDescription, Fault> {
     if let Some(name) = name {
         labels.set(storage::model::labels::METRIC_NAME, name);
     }
-    Ok(SeriesDescription { labels: labels.build(), values: values(text, end as usize)? })
+    Ok((labels.build(), end as usize))
 }
 
 /// The items behind byte `from`.
-fn values(text: &str, from: usize) -> Result<Vec<Option<f64>>, Fault> {
+fn values(text: &str, from: usize) -> Result<Vec<Point>, Fault> {
     let mut values = Vec::new();
     let mut at = from;
     loop {
         let rest = &text[at..];
-        let item_start = at + (rest.len() - rest.trim_start_matches(is_space).len());
-        let item = text[item_start..].split(is_space).next().unwrap_or("");
-        if item.is_empty() {
+        let start = at + (rest.len() - rest.trim_start_matches(is_space).len());
+        if start == text.len() {
             return Ok(values);
         }
-        at = item_start + item.len();
-        let span = Span { start: item_start as u32, end: at as u32 };
-        expand(item, &mut values).map_err(|text| Fault::new(span, text))?;
+        let (items, end) = if text[start..].starts_with(histogram::OPEN) {
+            histograms(text, start)?
+        } else {
+            let end = start + text[start..].find(is_space).unwrap_or(text.len() - start);
+            let fault = |why| Fault::new(Span { start: start as u32, end: end as u32 }, why);
+            (numbers(&text[start..end]).map_err(fault)?, end)
+        };
+        at = end;
+        if values.len() as u64 + items.times >= SERIES_VALUES {
+            let why = format!("too many series values: the limit is {SERIES_VALUES}");
+            return Err(Fault::new(Span { start: start as u32, end: end as u32 }, why));
+        }
+        let span = Span { start: start as u32, end: end as u32 };
+        items.expand(&mut values).map_err(|why| Fault::new(span, why))?;
     }
 }
 
-/// Adds the values of one item.
-fn expand(item: &str, values: &mut Vec<Option<f64>>) -> Result<(), String> {
-    let (first, rest) = match item.strip_prefix('_') {
-        Some(rest) => (None, rest),
-        None if item.eq_ignore_ascii_case("stale") => (Some(STALE), ""),
-        None => {
-            let (value, rest) = number(item).ok_or_else(|| unexpected(item))?;
-            (Some(value), rest)
+/// One item before it is written out.
+struct Items {
+    first: Point,
+    change: Change,
+    /// How often it is repeated; a gap is not there on its own.
+    times: u64,
+}
+
+/// From one value of an item to the next.
+enum Change {
+    None,
+    Add(f64),
+    Histogram { other: HistogramLiteral, minus: bool },
+}
+
+impl Items {
+    fn expand(self, values: &mut Vec<Point>) -> Result<(), String> {
+        let Items { first, change, times } = self;
+        match (first, change) {
+            (Point::Gap, _) => values.extend((0..times).map(|_| Point::Gap)),
+            (Point::Float(first), Change::Add(delta)) => {
+                let next = |value: &f64| Some(value + delta);
+                let all = std::iter::successors(Some(first), next).map(Point::Float);
+                values.extend(all.take(times as usize + 1));
+            }
+            (Point::Histogram(first), Change::Histogram { other, minus }) => {
+                sums(&first, &other, minus, times, values)?;
+            }
+            (first, _) => values.extend(std::iter::repeat_n(first, times as usize + 1)),
         }
-    };
-    let (delta, rest) = match rest.starts_with(['+', '-']) && first.is_some() {
-        true => number(rest).ok_or_else(|| unexpected(item))?,
-        false => (0.0, rest),
-    };
-    let times = match rest.strip_prefix('x') {
-        Some(count) => count.parse::<u64>().map_err(|e| {
-            format!("invalid repetition in series values: strconv.ParseUint: parsing {}: {e}", quote(count))
-        })?,
-        // An increment without a count means nothing.
-        None if rest.is_empty() && item.len() > 1 && delta != 0.0 => return Err(unexpected(item)),
-        None if rest.is_empty() => u64::from(first.is_none()),
-        None => return Err(unexpected(item)),
-    };
-    if values.len() as u64 + times >= SERIES_VALUES {
-        return Err(format!("too many series values: the limit is {SERIES_VALUES}"));
+        Ok(())
     }
-    let Some(mut value) = first else {
-        values.extend((0..times).map(|_| None));
-        return Ok(());
-    };
+}
+
+/// `first`, and `times` more, each with `other` added to or subtracted from the one before.
+fn sums(
+    first: &HistogramLiteral,
+    other: &HistogramLiteral,
+    minus: bool,
+    times: u64,
+    values: &mut Vec<Point>,
+) -> Result<(), String> {
+    let mut current = first.histogram.clone();
     for i in 0..=times {
-        if i > 0 && delta != 0.0 {
-            value += delta;
+        if i > 0 {
+            current = Arc::new(combined(&current, &other.histogram, minus)?);
         }
-        values.push(Some(value));
+        let literal = HistogramLiteral { histogram: current.clone(), hint_written: other.hint_written };
+        values.push(Point::Histogram(literal));
     }
     Ok(())
 }
 
-fn unexpected(item: &str) -> String {
-    if item.starts_with("{{") {
-        return "native histograms in series values are not supported yet".to_owned();
+fn combined(a: &NativeHistogram, b: &NativeHistogram, minus: bool) -> Result<NativeHistogram, String> {
+    if a.schema > b.schema {
+        let (from, to) = (b.schema, a.schema);
+        return Err(format!("error combining histograms: cannot merge from schema {from} to {to}"));
     }
+    let mut sum = a.clone();
+    let combined = if minus { sum.sub(b) } else { sum.add(b) };
+    combined.map_err(|e| e.to_string())?;
+    Ok(sum)
+}
+
+/// The item whose histogram opens at byte `start`: itself, and where it ends.
+fn histograms(text: &str, start: usize) -> Result<(Items, usize), Fault> {
+    let (first, mut at) = histogram::read(text, start)?;
+    let mut change = Change::None;
+    let minus = text[at..].starts_with('-');
+    let other = &text[at..];
+    if other.starts_with(['+', '-']) && other[1..].starts_with(histogram::OPEN) {
+        let (other, end) = histogram::read(text, at + 1)?;
+        (change, at) = (Change::Histogram { other, minus }, end);
+    }
+    let end = at + text[at..].find(is_space).unwrap_or(text.len() - at);
+    let rest = &text[at..end];
+    let fault = |why| Fault::new(Span { start: at as u32, end: end as u32 }, why);
+    let times = match (rest.strip_prefix('x'), &change) {
+        (Some(count), _) => repetitions(count).map_err(fault)?,
+        (None, Change::None) if rest.is_empty() => 0,
+        _ => return Err(fault(unexpected(rest))),
+    };
+    Ok((Items { first: Point::Histogram(first), change, times }, end))
+}
+
+/// An item that is no histogram.
+fn numbers(item: &str) -> Result<Items, String> {
+    let (first, rest) = match item.strip_prefix('_') {
+        Some(rest) => (Point::Gap, rest),
+        None if item.eq_ignore_ascii_case("stale") => (Point::Float(STALE), ""),
+        None => {
+            let (value, rest) = number(item).ok_or_else(|| unexpected(item))?;
+            (Point::Float(value), rest)
+        }
+    };
+    let gap = first == Point::Gap;
+    let (change, rest) = match rest.starts_with(['+', '-']) && !gap {
+        true => {
+            let (delta, rest) = number(rest).ok_or_else(|| unexpected(item))?;
+            (Change::Add(delta), rest)
+        }
+        false => (Change::None, rest),
+    };
+    let times = match (rest.strip_prefix('x'), &change) {
+        (Some(count), _) => repetitions(count)?,
+        (None, Change::None) if rest.is_empty() => u64::from(gap),
+        // An increment without a count means nothing.
+        _ => return Err(unexpected(item)),
+    };
+    Ok(Items { first, change, times })
+}
+
+fn repetitions(count: &str) -> Result<u64, String> {
+    count.parse::<u64>().map_err(|e| {
+        format!("invalid repetition in series values: strconv.ParseUint: parsing {}: {e}", quote(count))
+    })
+}
+
+fn unexpected(item: &str) -> String {
     format!("unexpected {} in series values, expected number or \"stale\"", quote(item))
 }
 
 /// A number with an optional sign at the front of `text`, and what follows it.
-fn number(text: &str) -> Option<(f64, &str)> {
+pub(super) fn number(text: &str) -> Option<(f64, &str)> {
     let signed = usize::from(text.starts_with(['+', '-']));
     let body = &text[signed..];
     let word = body.get(..3).filter(|w| w.eq_ignore_ascii_case("inf") || w.eq_ignore_ascii_case("nan"));
@@ -145,20 +254,43 @@ mod tests {
     use super::*;
 
     fn plain(text: &str) -> Vec<Option<f64>> {
-        parse_series(text).map(|s| s.values).unwrap_or_default()
+        let number = |point| match point {
+            Point::Float(v) => Some(v),
+            Point::Gap | Point::Histogram(_) => None,
+        };
+        parse_series(text).map(|s| s.values.into_iter().map(number).collect()).unwrap_or_default()
     }
 
     #[test]
     fn items_expand_as_in_test_files() {
-        let series = parse_series(r#"m{a="b", "c.d"="e"} 1+2x3 _x2 5 stale"#).unwrap();
-        assert_eq!(series.labels, Labels::from_pairs([("__name__", "m"), ("a", "b"), ("c.d", "e")]));
+        let text = r#"m{a="b", "c.d"="e"} 1+2x3 _x2 5 stale"#;
+        let labels = Labels::from_pairs([("__name__", "m"), ("a", "b"), ("c.d", "e")]);
+        assert_eq!(parse_series(text).unwrap().labels, labels);
         let numbers = [Some(1.0), Some(3.0), Some(5.0), Some(7.0), None, None, Some(5.0)];
-        assert_eq!(series.values[..7], numbers);
-        assert_eq!(series.values[7].map(f64::to_bits), Some(STALE.to_bits()));
+        assert_eq!(plain(text)[..7], numbers);
+        assert_eq!(plain(text)[7].map(f64::to_bits), Some(STALE.to_bits()));
         assert_eq!(plain("m -1-1x2"), [Some(-1.0), Some(-2.0), Some(-3.0)]);
         assert_eq!(plain("m 1.5e1x1 _"), [Some(15.0), Some(15.0), None]);
         assert_eq!(plain("{} -Inf 0x2"), [Some(f64::NEG_INFINITY), Some(0.0), Some(0.0), Some(0.0)]);
         assert!(plain("m").is_empty());
+    }
+
+    #[test]
+    fn histograms_expand_as_numbers_do() {
+        let text = "m {{count:1 buckets:[1]}}+{{count:2 buckets:[1 1] counter_reset_hint:gauge}}x2 {{}}x1 7 {{sum:1}}";
+        let values = parse_series(text).unwrap().values;
+        let counts: Vec<Option<f64>> = values
+            .iter()
+            .map(|point| match point {
+                Point::Histogram(literal) => Some(literal.histogram.count),
+                Point::Float(_) | Point::Gap => None,
+            })
+            .collect();
+        assert_eq!(counts, [Some(1.0), Some(3.0), Some(5.0), Some(0.0), Some(0.0), None, Some(0.0)]);
+        let Point::Histogram(last) = &values[2] else { panic!("{values:?}") };
+        assert_eq!(last.histogram.positive.counts, [3.0, 2.0]);
+        assert!(last.hint_written);
+        assert!(matches!(&values[6], Point::Histogram(h) if !h.hint_written && h.histogram.sum == 1.0));
     }
 
     #[test]
@@ -168,9 +300,12 @@ mod tests {
             error.message(),
             "1:5: parse error: unexpected \"abc\" in series values, expected number or \"stale\""
         );
-        assert!(parse_series("m 1+2").is_err());
-        assert!(parse_series("m 1x99999999999").is_err());
-        assert!(parse_series("m{a!=\"b\"} 1").is_err());
-        assert!(parse_series("m 1x").is_err());
+        let coarser = parse_series("m {{schema:1}}+{{schema:0}}x2").unwrap_err();
+        assert!(coarser.text.contains("error combining histograms: cannot merge from schema 0 to 1"));
+        for bad in
+            ["m 1+2", "m 1x99999999999", "m{a!=\"b\"} 1", "m 1x", "m {{}}+{{}}", "m {{}}1", "m {{}}+1x2"]
+        {
+            assert!(parse_series(bad).is_err(), "{bad}");
+        }
     }
 }

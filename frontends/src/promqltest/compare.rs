@@ -1,89 +1,104 @@
-//! Whether an answer is the expected one.
+//! Whether values are the expected ones: numbers within a relative tolerance, histograms bucket by bucket.
 
-use super::script::{Eval, Wanted};
-use crate::promql::series::parse_series;
-use engine::query::{Answer, Series, Value};
-use std::fmt::Write;
+use super::answer::{Cell, Cells, Value};
+use super::expect::{Expected, Wanted};
+use super::script::{Grid, When};
+use crate::promql::HistogramLiteral;
+use crate::promql::series::{Point, SeriesDescription};
+use storage::model::Labels;
+use storage::model::histogram::{Buckets, NativeHistogram};
 use storage::model::value::is_stale;
-use storage::model::{Labels, TimeMs};
 
 /// Relative difference up to which two values are equal.
 const TOLERANCE: f64 = 1e-6;
 
-/// Whether `answer` is what `eval` wants; `Err`: the expectation cannot be read.
-pub(super) fn fits(eval: &Eval, answer: &Answer) -> Result<bool, String> {
-    let wanted = &eval.wanted;
-    if let Some(text) = &wanted.string {
-        return Ok(matches!(&answer.value, Value::Text(_, got) if got == text));
-    }
-    match &answer.value {
-        Value::Scalar(_, got) => Ok(match wanted.lines.as_slice() {
-            [line] => number(line).is_some_and(|want| same(want, *got)),
-            _ => false,
-        }),
-        Value::Text(..) => Ok(false),
-        Value::Vector(got) => {
-            let got: Vec<Series> = got
-                .iter()
-                .map(|s| Series { labels: s.labels.clone(), points: vec![(eval.start, s.v)] })
-                .collect();
-            let want = series(wanted, eval.start, 1)?;
-            Ok(if wanted.ordered { equal(&want, &got) } else { equal(&sorted(want), &sorted(got)) })
-        }
-        Value::Matrix(got) => {
-            let (start, step) = wanted.matrix.unwrap_or((eval.start, eval.step.unwrap_or(1)));
-            Ok(equal(&sorted(series(wanted, start, step)?), &sorted(got.clone())))
-        }
+/// Whether `value` is what `wanted` says, of a query at `when`.
+pub(super) fn fits(wanted: &Wanted, when: When, value: &Value) -> bool {
+    match (&wanted.answer, value) {
+        (Expected::Text(want), Value::Text(got)) => want == got,
+        (Expected::Scalar(want), Value::Scalar(got)) => same(*want, *got),
+        (Expected::Series(want), Value::Vector(got)) => vector(want, got, wanted.ordered),
+        (Expected::Series(want), Value::Matrix(got)) => match (wanted.matrix, when) {
+            (Some(grid), _) | (None, When::Range(grid)) => !wanted.ordered && matrix(want, got, grid),
+            // Without times only nothing can be expected.
+            (None, When::At(_)) => want.is_empty() && got.is_empty(),
+        },
+        _ => false,
     }
 }
 
-/// Whether a range query answers at `t` what an instant query answered there, bit by bit.
-pub(super) fn agrees(instant: &Answer, range: &Answer, t: TimeMs) -> bool {
-    let Value::Matrix(series) = &range.value else { return false };
-    let at_t = series.iter().filter_map(|s| {
-        s.points.iter().find(|point| point.0 == t).map(|point| (s.labels.clone(), point.1.to_bits()))
-    });
-    let got: Vec<(Labels, u64)> = at_t.collect();
-    let mut want: Vec<(Labels, u64)> = match &instant.value {
-        Value::Scalar(_, v) => vec![(Labels::default(), v.to_bits())],
-        Value::Vector(samples) => samples.iter().map(|s| (s.labels.clone(), s.v.to_bits())).collect(),
-        Value::Text(..) | Value::Matrix(_) => return true,
-    };
-    want.sort();
-    want == got
-}
-
-fn number(line: &str) -> Option<f64> {
-    let number = parse_series(&format!("x {line}")).ok()?;
-    if line.contains(char::is_whitespace) { None } else { number.values.first().copied().flatten() }
-}
-
-/// The expected series; the first value is at `start`.
-fn series(wanted: &Wanted, start: TimeMs, step: i64) -> Result<Vec<Series>, String> {
-    let mut found = Vec::new();
-    for line in &wanted.lines {
-        let described = parse_series(line).map_err(|e| format!("{line:?}: {}", e.message()))?;
-        let times = (0i64..).map(|i| start + i * step);
-        let points: Vec<(TimeMs, f64)> =
-            times.zip(described.values).filter_map(|(t, v)| v.map(|v| (t, v))).collect();
-        if !points.is_empty() {
-            found.push(Series { labels: described.labels, points });
-        }
+/// Whether the series of a range vector are in the order of their labels, as they always are.
+pub(super) fn is_sorted(value: &Value) -> bool {
+    match value {
+        Value::Matrix(series) => series.is_sorted_by(|a, b| a.0 <= b.0),
+        _ => true,
     }
-    Ok(found)
 }
 
-fn sorted(mut series: Vec<Series>) -> Vec<Series> {
-    series.sort_by(|a, b| a.labels.cmp(&b.labels));
-    series
+fn vector(want: &[SeriesDescription], got: &[(Labels, Cell)], ordered: bool) -> bool {
+    let mut want: Vec<(&Labels, &Point)> =
+        want.iter().filter_map(|s| s.values.first().map(|point| (&s.labels, point))).collect();
+    let mut got: Vec<(&Labels, &Cell)> = got.iter().map(|(labels, cell)| (labels, cell)).collect();
+    if !ordered {
+        want.sort_by(|a, b| a.0.cmp(b.0));
+        got.sort_by(|a, b| a.0.cmp(b.0));
+    }
+    want.len() == got.len() && want.iter().zip(&got).all(|(w, g)| w.0 == g.0 && cell(w.1, g.1))
 }
 
-fn equal(want: &[Series], got: &[Series]) -> bool {
-    let point = |(a, b): (&(TimeMs, f64), &(TimeMs, f64))| a.0 == b.0 && same(a.1, b.1);
-    let one = |(a, b): (&Series, &Series)| {
-        a.labels == b.labels && a.points.len() == b.points.len() && a.points.iter().zip(&b.points).all(point)
+fn matrix(want: &[SeriesDescription], got: &[(Labels, Cells)], grid: Grid) -> bool {
+    let mut want: Vec<&SeriesDescription> = want.iter().collect();
+    want.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let one = |(want, (labels, got)): (&&SeriesDescription, &(Labels, Cells))| {
+        let times = (0i64..).map(|i| grid.start + i * grid.step);
+        let mut points = times.zip(&want.values).filter(|(_, point)| **point != Point::Gap);
+        let mut equal = want.labels == *labels;
+        for (t, found) in got {
+            equal &= points.next().is_some_and(|(time, point)| time == *t && cell(point, found));
+        }
+        equal && points.next().is_none()
     };
     want.len() == got.len() && want.iter().zip(got).all(one)
+}
+
+fn cell(want: &Point, got: &Cell) -> bool {
+    match (want, got) {
+        (Point::Float(want), Cell::Float(got)) => same(*want, *got),
+        (Point::Histogram(want), Cell::Histogram(got)) => same_histogram(want, got),
+        _ => false,
+    }
+}
+
+/// Equal within the tolerance, except for what says where buckets are. The hint counts if it was written.
+#[allow(clippy::float_cmp, reason = "bounds and thresholds are compared exactly")]
+fn same_histogram(want: &HistogramLiteral, got: &NativeHistogram) -> bool {
+    let HistogramLiteral { histogram: want, hint_written } = want;
+    want.schema == got.schema
+        && same(want.count, got.count)
+        && same(want.sum, got.sum)
+        && want.zero_threshold == got.zero_threshold
+        && same(want.zero_count, got.zero_count)
+        && (!want.is_custom() || want.bounds == got.bounds)
+        && same_buckets(&want.positive, &got.positive)
+        && same_buckets(&want.negative, &got.negative)
+        && (!hint_written || want.hint == got.hint)
+}
+
+fn same_buckets(want: &Buckets, got: &Buckets) -> bool {
+    let (want, got) = (filled(want), filled(got));
+    want.len() == got.len() && want.iter().zip(&got).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
+}
+
+/// Index and count of the buckets that hold something: how empty ones are laid out is of no interest.
+fn filled(buckets: &Buckets) -> Vec<(i64, f64)> {
+    let mut index = 0i64;
+    let mut indexes = Vec::with_capacity(buckets.counts.len());
+    for span in &buckets.spans {
+        index += i64::from(span.offset);
+        indexes.extend(index..index + i64::from(span.length));
+        index += i64::from(span.length);
+    }
+    indexes.into_iter().zip(buckets.counts.iter().copied()).filter(|(_, count)| *count != 0.0).collect()
 }
 
 /// Equal within the tolerance; NaN equals NaN, the stale marker only itself.
@@ -102,27 +117,11 @@ fn same(a: f64, b: f64) -> bool {
     diff / sum.min(f64::MAX) < TOLERANCE
 }
 
-/// An answer in the notation of expectations, with times where they are not the evaluation's.
-pub(super) fn print(answer: &Answer) -> String {
-    let mut out = String::new();
-    let mut line = |labels: &Labels, points: &[(TimeMs, f64)]| {
-        let pairs: Vec<String> = labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
-        let values: Vec<String> = points.iter().map(|(t, v)| format!("{v} @{t}")).collect();
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "{{{}}} {}", pairs.join(", "), values.join("  "));
-    };
-    match &answer.value {
-        Value::Scalar(_, v) => return format!("{v}"),
-        Value::Text(_, text) => return format!("{text:?}"),
-        Value::Vector(samples) => samples.iter().for_each(|s| line(&s.labels, &[(s.t, s.v)])),
-        Value::Matrix(series) => series.iter().for_each(|s| line(&s.labels, &s.points)),
-    }
-    if out.is_empty() { "nothing".to_owned() } else { out }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::same;
+    use super::{same, same_histogram};
+    use crate::promql::HistogramLiteral;
+    use crate::promql::series::{Point, parse_series};
     use storage::model::value::STALE;
 
     #[test]
@@ -131,5 +130,40 @@ mod tests {
         assert!(same(f64::NAN, f64::NAN) && !same(f64::NAN, STALE) && same(STALE, STALE));
         assert!(!same(0.0, 1e-9) && same(0.0, -0.0));
         assert!(same(f64::INFINITY, f64::INFINITY) && !same(f64::INFINITY, 1.0));
+    }
+
+    fn literal(text: &str) -> HistogramLiteral {
+        match parse_series(&format!("h {{{{{text}}}}}")).map(|s| s.values) {
+            Ok(values) => match values.as_slice() {
+                [Point::Histogram(literal)] => literal.clone(),
+                other => panic!("{text}: {other:?}"),
+            },
+            Err(error) => panic!("{text}: {error}"),
+        }
+    }
+
+    #[test]
+    fn histograms_are_equal_wherever_their_empty_buckets_are() {
+        let equal = |a: &str, b: &str| same_histogram(&literal(a), &literal(b).histogram);
+        assert!(equal("count:3 buckets:[0 1 0 2 0]", "count:3.000001 buckets:[1 0 2] offset:1"));
+        assert!(equal("sum:1", "sum:1 counter_reset_hint:gauge"));
+        assert!(equal(
+            "schema:-53 custom_values:[1 2] buckets:[0 1]",
+            "schema:-53 custom_values:[1 2] buckets:[0 1 0]"
+        ));
+        for (a, b) in [
+            ("count:3", "count:4"),
+            ("sum:1", "sum:2"),
+            ("schema:1", "schema:2"),
+            ("z_bucket:1", "z_bucket:2"),
+            ("z_bucket_w:1", "z_bucket_w:1.0000001"),
+            ("buckets:[1]", "buckets:[1] offset:1"),
+            ("buckets:[1]", "n_buckets:[1]"),
+            ("buckets:[1 1]", "buckets:[1 2]"),
+            ("schema:-53 custom_values:[1]", "schema:-53 custom_values:[2]"),
+            ("counter_reset_hint:unknown", "counter_reset_hint:gauge"),
+        ] {
+            assert!(!equal(a, b), "{a} / {b}");
+        }
     }
 }

@@ -10,6 +10,8 @@ pub struct Failure {
     pub line: usize,
     /// The query.
     pub expr: String,
+    /// In which other way it was asked; empty: as it stands.
+    pub asked: String,
     /// What the file says.
     pub expected: String,
     /// What came out.
@@ -39,18 +41,21 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many evaluations were skipped for each reason.
-    pub fn reasons(&self) -> BTreeMap<&str, usize> {
-        let mut reasons = BTreeMap::new();
-        self.skipped.iter().for_each(|skip| *reasons.entry(skip.reason.as_str()).or_insert(0) += 1);
+    /// The lines that were skipped, by reason.
+    pub fn reasons(&self) -> BTreeMap<&str, Vec<usize>> {
+        let mut reasons: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        self.skipped.iter().for_each(|skip| reasons.entry(skip.reason.as_str()).or_default().push(skip.line));
         reasons
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Failure { line, expr, expected, got } in &self.failed {
+        for Failure { line, expr, asked, expected, got } in &self.failed {
             writeln!(f, "{}:{line}: {expr}", self.file)?;
+            if !asked.is_empty() {
+                writeln!(f, "  asked as:\n    {}", asked.trim())?;
+            }
             for (title, text) in [("expected", expected), ("got", got)] {
                 writeln!(f, "  {title}:")?;
                 text.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
@@ -61,6 +66,9 @@ impl fmt::Display for Report {
             write!(f, ", {} skipped", self.skipped.len())?;
         }
         writeln!(f)?;
-        self.reasons().iter().try_for_each(|(reason, n)| writeln!(f, "  skipped {n}: {reason}"))
+        self.reasons().iter().try_for_each(|(reason, lines)| {
+            let list: Vec<String> = lines.iter().map(usize::to_string).collect();
+            writeln!(f, "  skipped {}: {reason} (lines {})", lines.len(), list.join(", "))
+        })
     }
 }

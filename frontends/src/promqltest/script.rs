@@ -12,7 +12,11 @@
 //!
 //! clear
 //! ```
+//!
+//! [`super::load`] reads what stands behind `load`, [`super::expect`] what stands behind `eval`.
 
+use super::expect::Wanted;
+use super::load::{self, Load};
 use storage::model::TimeMs;
 use storage::model::time::parse_duration;
 
@@ -27,12 +31,7 @@ pub(super) struct Command {
 pub(super) enum Kind {
     /// Forget all samples.
     Clear,
-    /// Series descriptions; `buckets`: classic buckets are kept as native histograms too.
-    Load {
-        step: i64,
-        buckets: bool,
-        series: Vec<String>,
-    },
+    Load(Load),
     Eval(Box<Eval>),
     /// Cannot be read: the text, and why.
     Bad(String, String),
@@ -42,36 +41,41 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Eval {
     pub expr: String,
-    pub start: TimeMs,
-    pub end: TimeMs,
-    /// `None`: an instant query at `start`.
-    pub step: Option<i64>,
+    pub when: When,
     pub wanted: Wanted,
 }
 
-/// What must come of a query.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
-    /// It must fail, with this text.
-    pub fail: Option<Text>,
-    /// It must carry a warning; an info.
-    pub warn: bool,
-    pub info: bool,
-    /// The lines' order is the answer's.
-    pub ordered: bool,
-    pub string: Option<String>,
-    /// Start and step of the expected range vector.
-    pub matrix: Option<(TimeMs, i64)>,
-    /// Series descriptions, or one number.
-    pub lines: Vec<String>,
+/// The times a query is asked for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// An instant query.
+    At(TimeMs),
+    /// A range query.
+    Range(Grid),
 }
 
-/// What an error must say.
-#[derive(Clone, Debug)]
-pub(super) enum Text {
-    Any,
-    Exactly(String),
-    Matching(regex::Regex),
+/// `start, start + step, … ≤ end`, ms.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Grid {
+    pub start: TimeMs,
+    pub end: TimeMs,
+    pub step: i64,
+}
+
+impl Grid {
+    /// Its times.
+    pub(super) fn times(self) -> impl Iterator<Item = TimeMs> {
+        let next = move |t: &TimeMs| t.checked_add(self.step.max(1));
+        std::iter::successors(Some(self.start), next).take_while(move |t| *t <= self.end)
+    }
+}
+
+/// Why a line cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// From 1.
+    pub line: usize,
+    pub text: String,
 }
 
 /// The commands of `text`.
@@ -84,132 +88,109 @@ pub(super) fn read(text: &str) -> Vec<Command> {
             at += 1;
             continue;
         }
-        let end = at + 1 + lines[at + 1..].iter().take_while(|line| !silent(line)).count();
-        let alone = lines[at] == "clear";
-        let body = if alone { &[] } else { &lines[at + 1..end] };
-        let kind = command(lines[at], body).unwrap_or_else(|why| Kind::Bad(lines[at].to_owned(), why));
-        commands.push(Command { line: at + 1, kind });
+        let length = lines[at + 1..].iter().take_while(|line| !silent(line)).count();
+        let mut body = &lines[at + 1..at + 1 + length];
+        let kind = command(lines[at], &mut body, at + 1).map(|kind| (at + 1, kind));
+        let (line, kind) = kind.unwrap_or_else(|Fault { line, text }| {
+            (line, Kind::Bad(lines.get(line - 1).unwrap_or(&"").to_string(), text))
+        });
+        commands.push(Command { line, kind });
         at += 1 + body.len();
     }
     commands
 }
 
-fn command(head: &str, body: &[&str]) -> Result<Kind, String> {
+/// The command at `line`; `body` is cut to the lines that belong to it.
+fn command(head: &str, body: &mut &[&str], line: usize) -> Result<Kind, Fault> {
+    let fault = |text: String| Fault { line, text };
     let (word, rest) = head.split_once(char::is_whitespace).unwrap_or((head, ""));
-    match word {
-        "clear" => Ok(Kind::Clear),
-        "load" | "load_with_nhcb" => Ok(Kind::Load {
-            step: duration(rest.trim())?,
-            buckets: word != "load",
-            series: body.iter().map(|line| (*line).to_owned()).collect(),
-        }),
-        _ if word == "eval" || word.starts_with("eval_") => {
-            let mut eval = query(rest.trim())?;
-            match word.strip_prefix("eval_") {
-                None => {}
-                Some("fail") => eval.wanted.fail = Some(Text::Any),
-                Some("warn") => eval.wanted.warn = true,
-                Some("info") => eval.wanted.info = true,
-                Some("ordered") => eval.wanted.ordered = true,
-                Some(_) => return Err(format!("unknown command {word:?}")),
-            }
-            body.iter().try_for_each(|line| expectation(line, &mut eval.wanted))?;
-            Ok(Kind::Eval(Box::new(eval)))
+    match word.to_ascii_lowercase().as_str() {
+        "clear" => {
+            *body = &[];
+            Ok(Kind::Clear)
         }
-        _ => Err(format!("unknown command {word:?}")),
+        word @ ("load" | "load_with_nhcb") => {
+            let step = duration(rest.trim()).map_err(fault)?;
+            load::read(step, word != "load", body, line + 1).map(Kind::Load)
+        }
+        word @ ("eval" | "eval_fail" | "eval_warn" | "eval_info" | "eval_ordered") => {
+            let mut wanted = Wanted::of_command(word);
+            let (expr, mut when) = query(rest.trim()).map_err(fault)?;
+            let taken = wanted.read(body, when, line + 1)?;
+            *body = &body[..taken];
+            // A range vector is asked for where it ends.
+            if let (When::At(t), Some(grid)) = (&mut when, wanted.matrix) {
+                *t = grid.end;
+            }
+            Ok(Kind::Eval(Box::new(Eval { expr, when, wanted })))
+        }
+        _ => Err(fault(format!("unknown command {word:?}"))),
     }
 }
 
 /// `instant at T EXPR` or `range from T to T step D EXPR`.
-fn query(text: &str) -> Result<Eval, String> {
-    let mut rest = text;
-    let mut word = || {
-        let (word, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        rest = after.trim_start();
-        word
-    };
-    let (start, end, step) = match word() {
+fn query(text: &str) -> Result<(String, When), String> {
+    let (kind, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let (when, expr) = match kind {
         "instant" => {
-            keyword("at", word())?;
-            let t = duration(word())?;
-            (t, t, None)
+            let mut words = Words(rest);
+            words.keyword("at")?;
+            (When::At(words.duration()?), words.0)
         }
         "range" => {
-            keyword("from", word())?;
-            let start = duration(word())?;
-            keyword("to", word())?;
-            let end = duration(word())?;
-            keyword("step", word())?;
-            (start, end, Some(duration(word())?))
+            let (grid, rest) = grid(rest)?;
+            (When::Range(grid), rest)
         }
         other => return Err(format!("expected \"instant\" or \"range\", got {other:?}")),
     };
-    Ok(Eval { expr: rest.to_owned(), start, end, step, wanted: Wanted::default() })
+    let expr = expr.trim();
+    if expr.is_empty() {
+        return Err("the query is missing".to_owned());
+    }
+    Ok((expr.to_owned(), when))
 }
 
-fn keyword(wanted: &str, word: &str) -> Result<(), String> {
-    if word == wanted { Ok(()) } else { Err(format!("expected {wanted:?}, got {word:?}")) }
+/// `from T to T step D`, and what follows it.
+pub(super) fn grid(text: &str) -> Result<(Grid, &str), String> {
+    let mut words = Words(text);
+    words.keyword("from")?;
+    let start = words.duration()?;
+    words.keyword("to")?;
+    let end = words.duration()?;
+    words.keyword("step")?;
+    let step = words.duration()?;
+    if end < start {
+        return Err("the end is before the start".to_owned());
+    }
+    if step <= 0 {
+        return Err("the step must be positive".to_owned());
+    }
+    Ok((Grid { start, end, step }, words.0))
+}
+
+/// Text that is taken word by word.
+struct Words<'a>(&'a str);
+
+impl<'a> Words<'a> {
+    fn word(&mut self) -> &'a str {
+        let text = self.0.trim_start();
+        let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        self.0 = rest;
+        word
+    }
+
+    fn keyword(&mut self, wanted: &str) -> Result<(), String> {
+        let word = self.word();
+        if word == wanted { Ok(()) } else { Err(format!("expected {wanted:?}, got {word:?}")) }
+    }
+
+    fn duration(&mut self) -> Result<i64, String> {
+        duration(self.word())
+    }
 }
 
 /// A time or a length, ms: `1h30m`, `-5s`, `0`.
 fn duration(text: &str) -> Result<i64, String> {
     let (sign, positive) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     parse_duration(positive).map(|ms| sign * ms).map_err(|e| format!("{text:?}: {e}"))
-}
-
-/// One line behind an `eval`.
-fn expectation(line: &str, wanted: &mut Wanted) -> Result<(), String> {
-    if let Some(text) = line.strip_prefix("expected_fail_message ") {
-        wanted.fail = Some(Text::Exactly(text.trim().to_owned()));
-        return Ok(());
-    }
-    if let Some(text) = line.strip_prefix("expected_fail_regexp ") {
-        wanted.fail = Some(pattern(text)?);
-        return Ok(());
-    }
-    let Some(rest) = line.strip_prefix("expect").filter(|rest| rest.starts_with(char::is_whitespace)) else {
-        wanted.lines.push(line.to_owned());
-        return Ok(());
-    };
-    let rest = rest.trim();
-    let (word, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    match word {
-        "fail" => wanted.fail = Some(said(text.trim())?),
-        "warn" => wanted.warn = true,
-        "info" => wanted.info = true,
-        // This build gives no annotations; were there some, the runner would look.
-        "no_warn" | "no_info" => {}
-        "ordered" => wanted.ordered = true,
-        "string" => wanted.string = Some(string(text.trim())?),
-        "range" => {
-            let text = text.trim().strip_prefix("vector").ok_or("expected \"range vector\"")?;
-            let times = query(&format!("range {}", text.trim()))?;
-            wanted.matrix = Some((times.start, times.step.unwrap_or(1)));
-        }
-        _ => return Err(format!("unknown expectation {rest:?}")),
-    }
-    Ok(())
-}
-
-/// `msg: …`, `regex: …` or nothing.
-fn said(text: &str) -> Result<Text, String> {
-    match (text.strip_prefix("msg:"), text.strip_prefix("regex:")) {
-        (Some(message), _) => Ok(Text::Exactly(message.trim().to_owned())),
-        (_, Some(regex)) => pattern(regex),
-        _ if text.is_empty() => Ok(Text::Any),
-        _ => Err(format!("expected \"msg:\" or \"regex:\", got {text:?}")),
-    }
-}
-
-fn pattern(text: &str) -> Result<Text, String> {
-    regex::Regex::new(text.trim()).map(Text::Matching).map_err(|e| e.to_string())
-}
-
-/// A string literal, read as PromQL reads it.
-fn string(text: &str) -> Result<String, String> {
-    let plan = crate::promql::compile(text, &crate::promql::Options::default()).map_err(|e| e.message())?;
-    match &plan.op {
-        engine::plan::Op::Text(text) => Ok(text.clone()),
-        _ => Err(format!("expected a string, got {text}")),
-    }
 }

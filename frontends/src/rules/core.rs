@@ -3,20 +3,24 @@
 //! [`Core::apply`] changes the set of rules, all or nothing; [`Core::step`] does the work of one moment. The
 //! thread around it is in [`super::manager`]; tests drive it by hand.
 
-use super::alert::Restored;
+use super::counters::{Counters, Durations, RULE_GROUP};
 use super::file::{Group, Rule};
 use super::inbox::{Arrived, Inbox, RuleId, RuleSink};
-use super::limits::MAX_SLEEP_MS;
+use super::limits::{KEEP_WAIT_MS, MAX_SLEEP_MS};
+use super::lineage::{Kinship, RuleKey, lineage};
 use super::manager::{Options, Ports};
-use super::running::{Alerting, Running, Slots, Tally, Tools, timing};
+use super::ports::OutgoingAlert;
+use super::restore;
+use super::running::{Alerting, Running, Slots, Tools, timing};
 use super::snapshot::GroupSnapshot;
 use super::template::Expander;
-use engine::live::{ViewId, ViewKind, ViewSpec};
-use std::collections::HashMap;
+use crate::past::PastRule;
+use engine::live::{TapId, ViewId, ViewKind, ViewSpec};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use storage::metrics::{Counter, Gauge, Metrics};
-use storage::model::value::is_stale;
-use storage::model::{Labels, Matcher, TimeMs};
+use std::time::Duration;
+use storage::keep::Change;
+use storage::model::{Labels, TimeMs};
 
 /// All running rules.
 pub struct Core {
@@ -27,73 +31,56 @@ pub struct Core {
     groups: Vec<RunningGroup>,
     /// Where each rule is: group, rule.
     places: HashMap<RuleId, (usize, usize)>,
+    /// When each rule wants to be looked at: what is not due costs nothing.
+    wakes: BTreeSet<(TimeMs, RuleId)>,
+    /// When the next slot of each group is, by its place.
+    slots: BTreeSet<(TimeMs, usize)>,
+    durations: Durations,
     next_id: u64,
+    /// The alerts of before the restart have not been asked for yet.
+    newborn: bool,
 }
 
-struct RunningGroup {
-    group: Group,
-    rules: Vec<Running>,
+pub(super) struct RunningGroup {
+    pub group: Group,
+    pub rules: Vec<Running>,
     counters: Counters,
 }
 
-struct Counters {
-    evaluations: Arc<Counter>,
-    failures: Arc<Counter>,
-    missed: Arc<Counter>,
-    rules: Arc<Gauge>,
-    interval: Arc<Gauge>,
-    last: Arc<Gauge>,
-}
-
-impl Counters {
-    fn new(metrics: &Metrics, group: &Group) -> Counters {
-        let key = format!("{};{}", group.file, group.name);
-        let labels = [("rule_group", key.as_str())];
-        let counter = |name, help| metrics.counter(name, help, &labels);
-        let gauge = |name, help| metrics.gauge(name, help, &labels);
-        Counters {
-            evaluations: counter("prometheus_rule_evaluations_total", "Evaluations of rules."),
-            failures: counter(
-                "prometheus_rule_evaluation_failures_total",
-                "Evaluations of rules that failed.",
-            ),
-            missed: counter(
-                "prometheus_rule_group_iterations_missed_total",
-                "Interval slots or snapshots of a rule group that were missed.",
-            ),
-            rules: gauge("prometheus_rule_group_rules", "Rules in the group."),
-            interval: gauge("prometheus_rule_group_interval_seconds", "Distance of the group's slots."),
-            last: gauge(
-                "prometheus_rule_group_last_evaluation_timestamp_seconds",
-                "When a rule of the group was last evaluated.",
-            ),
-        }
-    }
-
-    fn add(&self, tally: Tally) {
-        self.evaluations.add(tally.evaluations);
-        self.failures.add(tally.failures);
-        self.missed.add(tally.missed);
-    }
-}
-
 /// A rule of the new set and where it comes from.
-enum Origin {
-    /// It runs already: group, rule.
-    Old(usize, usize),
-    /// Its view has just been installed.
-    New(ViewId),
+#[derive(Copy, Clone)]
+struct Origin {
+    /// The rule it goes on from: group, rule.
+    old: Option<(usize, usize)>,
+    /// The view that has just been installed for it; `None`: it keeps the one it has.
+    view: Option<ViewId>,
 }
 
 impl Core {
     /// No rules yet.
     pub fn new(ports: Ports, options: Options, inbox: Arc<Inbox>) -> Core {
         let expander = Expander::new(&options.external_labels, &options.external_url, ports.query.clone());
-        Core { ports, options, expander, inbox, groups: Vec::new(), places: HashMap::new(), next_id: 1 }
+        let (groups, places, wakes, slots) = Default::default();
+        let durations = Durations::new(&ports.metrics);
+        Core {
+            ports,
+            options,
+            expander,
+            inbox,
+            groups,
+            places,
+            wakes,
+            slots,
+            durations,
+            next_id: 0,
+            newborn: true,
+        }
     }
 
     /// Replaces the set of rules, all or nothing: on an error everything runs on as before. Rules whose
-    /// definition is the same keep view and state; an alert whose `for` or annotations alone changed does too.
+    /// definition is the same keep view and state, wherever they are now; an alert whose `for` or annotations alone changed
+    /// does too. An alert whose expression has changed keeps its state (see [`lineage`]). A recording rule with another
+    /// expression records the old one until the new one can stand: no slot is lost.
     pub fn apply(&mut self, groups: Vec<Group>, external_labels: &Labels, now: TimeMs) -> Result<(), String> {
         let expander = Expander::new(external_labels, &self.options.external_url, self.ports.query.clone());
         let mut parts = Vec::new();
@@ -103,154 +90,217 @@ impl Core {
                 parts.push(rule.alert.as_ref().map(part).transpose()?);
             }
         }
-        let origins = self.install(&groups)?;
-        self.expander = expander;
-        self.options.external_labels = external_labels.clone();
-        self.take_over(groups, parts, origins, now);
-        Ok(())
+        let keys = RuleKey::all(&groups);
+        self.ports.views.hold();
+        let applied = self.install(&groups, &keys).map(|origins| {
+            self.expander = expander;
+            self.options.external_labels = external_labels.clone();
+            self.take_over(groups, keys, parts, origins, now);
+            self.ports.views.keep_past(self.past());
+        });
+        self.ports.views.release();
+        applied
+    }
+
+    /// All recording rules.
+    fn past(&self) -> Vec<PastRule> {
+        let rules = self.groups.iter().flat_map(|g| g.rules.iter().map(move |r| (&g.group, r)));
+        let rules = rules.filter(|(_, running)| running.rule.alert.is_none());
+        rules.map(|(group, running)| past_of(group, running)).collect()
     }
 
     /// Finds what runs already and installs the rest; on an error nothing stays installed.
-    fn install(&self, groups: &[Group]) -> Result<Vec<Origin>, String> {
-        let mut used = std::collections::HashSet::new();
-        let (mut origins, mut installed) = (Vec::new(), Vec::new());
-        for group in groups {
-            for rule in &group.rules {
-                if let Some(place) = self.same_rule(group, rule, &used) {
-                    used.insert(place);
-                    origins.push(Origin::Old(place.0, place.1));
-                    continue;
+    fn install(&self, groups: &[Group], keys: &[RuleKey]) -> Result<Vec<Origin>, String> {
+        let running = self.groups.iter().enumerate().flat_map(|(g, group)| {
+            group.rules.iter().enumerate().map(move |(r, running)| ((g, r), &running.key))
+        });
+        let (places, old): (Vec<_>, Vec<_>) = running.unzip();
+        let ancestors = lineage(&old, keys);
+        let rules = groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+        let (mut origins, mut installed, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        for ((group, rule), ancestor) in rules.zip(ancestors) {
+            let old = ancestor.map(|(at, _)| places[at]).filter(|place| self.is_kind(*place, rule));
+            let same = ancestor.is_some_and(|(_, kinship)| kinship != Kinship::Rewritten);
+            if same && old.is_some_and(|place| self.keeps_view(place, group, rule)) {
+                origins.push(Origin { old, view: None });
+                continue;
+            }
+            let spec = view_of(group, rule);
+            if let Some(view) = old.and_then(|place| self.changing_view(place, rule, &spec)) {
+                changes.push((view, spec));
+                origins.push(Origin { old, view: None });
+                continue;
+            }
+            match self.ports.views.install(spec) {
+                Ok(view) => {
+                    installed.push(view);
+                    origins.push(Origin { old: old.filter(|_| rule.alert.is_some()), view: Some(view) });
                 }
-                match self.ports.views.install(view_of(group, rule)) {
-                    Ok(view) => {
-                        installed.push(view);
-                        origins.push(Origin::New(view));
-                    }
-                    Err(error) => {
-                        installed.into_iter().for_each(|view| self.ports.views.remove(view));
-                        return Err(format!(
-                            "{}: group {:?}, rule {:?}: {error}",
-                            group.file, group.name, rule.name
-                        ));
-                    }
+                Err(error) => {
+                    installed.into_iter().for_each(|view| self.ports.views.remove(view));
+                    let (file, group, rule) = (&group.file, &group.name, &rule.name);
+                    return Err(format!("{file}: group {group:?}, rule {rule:?}: {error}"));
                 }
             }
+        }
+        for (view, spec) in changes {
+            self.ports.views.change(view, spec)?;
         }
         Ok(origins)
     }
 
-    fn same_rule(
-        &self,
-        group: &Group,
-        rule: &Rule,
-        used: &std::collections::HashSet<(usize, usize)>,
-    ) -> Option<(usize, usize)> {
-        let g =
-            self.groups.iter().position(|g| (&g.group.file, &g.group.name) == (&group.file, &group.name))?;
+    /// Whether the running rule is an alert as the new one is, or a recording rule as it is.
+    fn is_kind(&self, (g, r): (usize, usize), rule: &Rule) -> bool {
+        self.groups[g].rules[r].rule.alert.is_some() == rule.alert.is_some()
+    }
+
+    fn keeps_view(&self, (g, r): (usize, usize), group: &Group, rule: &Rule) -> bool {
         let old = &self.groups[g];
-        let same_grid = (old.group.interval, old.group.query_offset, old.group.limit)
-            == (group.interval, group.query_offset, group.limit);
-        let same = |running: &Running| {
-            let was = &running.rule;
-            (&was.name, &was.expr, &was.labels) == (&rule.name, &rule.expr, &rule.labels)
-                && was.alert.is_some() == rule.alert.is_some()
-                && (rule.alert.is_some() || same_grid)
-        };
-        let r = (0..old.rules.len()).find(|r| !used.contains(&(g, *r)) && same(&old.rules[*r]))?;
-        Some((g, r))
+        let grid = |group: &Group| (group.interval, group.query_offset, group.limit);
+        old.rules[r].rule.expr == rule.expr && (rule.alert.is_some() || grid(&old.group) == grid(group))
+    }
+
+    /// The view of the running rule, if it records the same series as the new one and can do so with another expression.
+    fn changing_view(&self, (g, r): (usize, usize), rule: &Rule, spec: &ViewSpec) -> Option<ViewId> {
+        let running = &self.groups[g].rules[r];
+        let same_series = (&running.rule.name, &running.rule.labels) == (&rule.name, &rule.labels);
+        let may = rule.alert.is_none() && same_series && self.ports.views.may_change(running.view, spec);
+        may.then_some(running.view)
     }
 
     fn take_over(
         &mut self,
         groups: Vec<Group>,
+        keys: Vec<RuleKey>,
         parts: Vec<Option<Alerting>>,
         origins: Vec<Origin>,
         now: TimeMs,
     ) {
-        let mut old: HashMap<(usize, usize), Running> = HashMap::new();
-        let old_counters: Vec<Counters> = std::mem::take(&mut self.groups)
-            .into_iter()
-            .enumerate()
-            .map(|(g, group)| {
-                old.extend(group.rules.into_iter().enumerate().map(|(r, rule)| ((g, r), rule)));
-                group.counters
-            })
-            .collect();
-        old_counters.iter().for_each(|c| c.rules.set(0.0));
-        let mut fresh = Vec::new();
-        let mut sources = parts.into_iter().zip(origins);
+        let (mut old, mut gone) = (HashMap::new(), BTreeSet::new());
+        for (g, group) in std::mem::take(&mut self.groups).into_iter().enumerate() {
+            gone.insert(group.counters.key);
+            old.extend(group.rules.into_iter().enumerate().map(|(r, rule)| ((g, r), rule)));
+        }
+        let (mut fresh, mut changes) = (Vec::new(), Vec::new());
+        let mut sources = keys.into_iter().zip(parts).zip(origins);
         for group in groups {
             let mut rules = Vec::new();
             for rule in &group.rules {
-                let Some((part, origin)) = sources.next() else { break };
-                let kept = if let Origin::Old(g, r) = origin { old.remove(&(g, r)) } else { None };
-                rules.push(match (kept, origin) {
-                    (Some(running), _) => self.carry_on(&group, running, rule, part, now),
-                    (None, Origin::New(view)) => {
-                        let running = self.start(view, rule, part);
+                let Some(((key, part), origin)) = sources.next() else { break };
+                let mut kept = origin.old.and_then(|place| old.remove(&place));
+                if let Some(kept) = kept.as_mut().filter(|kept| kept.key != key) {
+                    kept.rename(Some(key.clone()), &mut changes);
+                }
+                rules.push(match (kept, origin.view) {
+                    (Some(running), view) => self.carry_on(&group, running, rule, part, view, now),
+                    (None, Some(view)) => {
+                        let running = self.start(view, rule, key, part);
                         fresh.push(running.id);
                         running
                     }
-                    (None, Origin::Old(..)) => continue,
+                    (None, None) => continue,
                 });
             }
-            let counters = Counters::new(&self.ports.metrics, &group);
-            counters.rules.set(rules.len() as f64);
-            counters.interval.set(group.interval as f64 / 1000.0);
+            let counters = Counters::new(&self.ports.metrics, &group, rules.len(), now);
+            gone.remove(&counters.key);
             self.groups.push(RunningGroup { group, rules, counters });
         }
-        old.into_values().for_each(|running| self.end(running, now));
+        old.into_values().for_each(|running| self.end(running, &mut changes, now));
+        gone.iter().for_each(|key| self.ports.metrics.forget(&[(RULE_GROUP, key)]));
         self.index();
-        self.restore(&fresh, now);
+        self.restore(&fresh, &mut changes, now);
+        self.keep(changes, now);
+        self.index();
     }
 
     fn index(&mut self) {
-        let places = self.groups.iter().enumerate().flat_map(|(g, group)| {
-            group.rules.iter().enumerate().map(move |(r, running)| (running.id, (g, r)))
-        });
-        self.places = places.collect();
+        (self.places, self.wakes, self.slots) = Default::default();
+        for (g, group) in self.groups.iter_mut().enumerate() {
+            self.slots.insert((group.counters.next_slot(), g));
+            for (r, running) in group.rules.iter_mut().enumerate() {
+                running.wake = running.next_wake();
+                self.places.insert(running.id, (g, r));
+                self.wakes.insert((running.wake, running.id));
+            }
+        }
     }
 
+    /// The rule goes on, with a new definition, and with another `view` if it asks something else now.
     fn carry_on(
-        &self,
+        &mut self,
         group: &Group,
         mut running: Running,
         rule: &Rule,
         part: Option<Alerting>,
+        view: Option<ViewId>,
         now: TimeMs,
     ) -> Running {
         let old = running.alerting.take();
         running.rule = rule.clone();
+        let in_slots = |part: &Option<Alerting>| part.as_ref().is_some_and(Alerting::in_slots);
+        let anew = view.is_some() || in_slots(&part) != in_slots(&old);
+        if anew {
+            // What the old tap has said and still waits is not for it any more.
+            running.id = self.new_id();
+        }
         running.alerting = match (part, old, &rule.alert) {
             (Some(mut part), Some(old), Some(options)) => {
-                part.inherit(old, timing(group, options, self.options.resend_delay), now);
+                part.inherit(old, timing(group, options, self.options.resend_delay), anew, now);
                 Some(part)
             }
             (part, ..) => part,
         };
+        match view {
+            Some(view) => {
+                self.ports.views.remove(running.view);
+                running.view = view;
+                running.tap = self.tap(&running);
+            }
+            None if anew => self.tap_anew(&mut running),
+            None => {}
+        }
         running
     }
 
-    fn start(&mut self, view: ViewId, rule: &Rule, alerting: Option<Alerting>) -> Running {
-        let id = RuleId(self.next_id);
+    fn new_id(&mut self) -> RuleId {
         self.next_id += 1;
-        let sink = RuleSink { inbox: self.inbox.clone(), rule: id, outcome_only: alerting.is_none() };
-        let tap = self.ports.views.tap(view, Box::new(sink));
-        Running {
-            id,
+        RuleId(self.next_id)
+    }
+
+    fn tap(&self, running: &Running) -> TapId {
+        let outcome_only = running.alerting.is_none();
+        let sink = RuleSink { inbox: self.inbox.clone(), rule: running.id, outcome_only };
+        self.ports.views.tap(running.view, Box::new(sink))
+    }
+
+    fn tap_anew(&self, running: &mut Running) {
+        self.ports.views.untap(running.tap);
+        running.tap = self.tap(running);
+    }
+
+    fn start(&mut self, view: ViewId, rule: &Rule, key: RuleKey, alerting: Option<Alerting>) -> Running {
+        let mut running = Running {
+            id: self.new_id(),
             view,
-            tap,
+            tap: TapId(0),
             rule: rule.clone(),
+            key,
+            kept_as: None,
+            wake: TimeMs::MAX,
             health: Default::default(),
             last_evaluation: None,
             evaluation_time: 0.0,
+            counted: Default::default(),
             alerting,
-        }
+        };
+        running.tap = self.tap(&running);
+        running
     }
 
     /// A rule that is no more: its series end.
-    fn end(&self, mut running: Running, now: TimeMs) {
+    fn end(&self, mut running: Running, changes: &mut Vec<Change>, now: TimeMs) {
         self.ports.views.remove(running.view);
+        running.rename(None, changes);
         if let Some(alerting) = &mut running.alerting
             && let Err(error) = alerting.writer.write(&*self.ports.store, now, &[])
         {
@@ -259,104 +309,118 @@ impl Core {
     }
 
     /// Gives new alerting rules the alerts they had before a restart.
-    fn restore(&mut self, fresh: &[RuleId], now: TimeMs) {
-        let wanted = fresh.iter().filter_map(|id| self.places.get(id)).copied().collect::<Vec<_>>();
+    fn restore(&mut self, fresh: &[RuleId], changes: &mut Vec<Change>, now: TimeMs) {
+        let past = if std::mem::take(&mut self.newborn) { self.ports.memory.recall() } else { None };
+        if let Some(entries) = &past {
+            changes.extend(entries.keys().map(|key| (key.clone(), None)));
+        }
+        let wanted = fresh.iter().filter_map(|id| self.places.get(id)).copied();
         let wanted: Vec<(usize, usize)> =
-            wanted.into_iter().filter(|(g, r)| self.groups[*g].rules[*r].alerting.is_some()).collect();
-        if wanted.is_empty() {
-            return;
-        }
-        let found = match self.known_alerts(now) {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%error, "alerts of before the restart could not be read: their `for` begins anew");
-                return;
-            }
-        };
-        let mut claims: HashMap<&Labels, usize> = HashMap::new();
-        for (g, r) in &wanted {
-            let rule = &self.groups[*g].rules[*r].rule;
-            found
-                .iter()
-                .filter(|f| owns(rule, &f.alert))
-                .for_each(|f| *claims.entry(&f.alert).or_default() += 1);
-        }
-        let grace = self.options.for_grace_period;
-        for (g, r) in wanted {
-            let interval = self.groups[g].group.interval;
-            let running = &mut self.groups[g].rules[r];
-            let mine: Vec<Restored> = found
-                .iter()
-                .filter(|f| owns(&running.rule, &f.alert))
-                .map(|f| Restored { shared: claims.get(&f.alert).is_some_and(|n| *n > 1), ..f.clone() })
-                .collect();
-            let Some(alerting) = running.alerting.as_mut().filter(|_| !mine.is_empty()) else { continue };
-            alerting.alerts.restore(mine, now, grace);
-            let series = alerting.alerts.samples(&running.rule.name).into_iter().map(|(labels, _)| labels);
-            alerting.writer.adopt(&*self.ports.store, series);
-            alerting.settle_at = Some(now + 2 * interval);
+            wanted.filter(|(g, r)| self.groups[*g].rules[*r].alerting.is_some()).collect();
+        if !wanted.is_empty() {
+            let restart = restore::Restart { ports: &self.ports, options: &self.options, now };
+            restart.run(&mut self.groups, &wanted, past.as_ref());
         }
     }
 
-    /// The alerts that the store knows to have been active within the outage tolerance.
-    fn known_alerts(&self, now: TimeMs) -> Result<Vec<Restored>, storage::store::StoreError> {
-        let from = now - self.options.outage_tolerance;
-        let newest = |name| self.ports.store.newest(&[Matcher::equal("__name__", name)], from, now);
-        let firing: HashMap<Labels, TimeMs> = newest("ALERTS")?
-            .into_iter()
-            .filter(|(labels, _, v)| !is_stale(*v) && labels.get("alertstate") == Some("firing"))
-            .map(|(labels, t, _)| (labels.filter(|n| n != "__name__" && n != "alertstate"), t))
-            .collect();
-        let pending = newest("ALERTS_FOR_STATE")?.into_iter().filter(|(_, _, v)| v.is_finite());
-        let one = |(labels, t, v): (Labels, TimeMs, f64)| {
-            let alert = labels.without_name();
-            let firing = firing.get(&alert).is_some_and(|at| *at >= t);
-            Restored { alert, active_at: (v * 1000.0).round() as TimeMs, seen_at: t, firing, shared: false }
-        };
-        Ok(pending.map(one).collect())
+    /// Keeps `changes`, and what else has changed; a number to wait for.
+    fn keep(&mut self, mut changes: Vec<Change>, now: TimeMs) -> u64 {
+        let rules = self.groups.iter_mut().flat_map(|group| &mut group.rules);
+        rules.for_each(|running| changes.extend(running.take_changes(now)));
+        self.ports.memory.keep(changes)
     }
 
     /// Does what is due at `now`: events, timers, slots, sends. Returns when it wants to be called again.
     pub fn step(&mut self, now: TimeMs) -> TimeMs {
-        let Arrived { events, lagging } = self.inbox.take();
-        let tools = Tools { expander: &self.expander, store: &*self.ports.store };
+        let Arrived { events, lagging, told } = self.inbox.take();
+        let mut touched = BTreeSet::new();
+        let mut outgoing = Vec::new();
         for (id, event) in events {
-            let Some((g, r)) = self.places.get(&id).copied() else { continue };
-            let group = &mut self.groups[g];
-            let tally = group.rules[r].on_event(&tools, event);
-            group.counters.add(tally);
-            if let Some(t) = group.rules[r].last_evaluation {
-                group.counters.last.set(t as f64 / 1000.0);
+            let Some(place) = self.places.get(&id).copied() else { continue };
+            touched.insert(place);
+            let tools = Tools { expander: &self.expander, store: &*self.ports.store };
+            let group = &mut self.groups[place.0];
+            let running = &mut group.rules[place.1];
+            let tally = running.on_event(&tools, event);
+            group.counters.told(running, tally, self.ports.views.spent(running.view), &self.durations);
+            // At once: an alert that fires and ends within one step is told both times.
+            outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.inbox, now));
+        }
+        for told in told {
+            let Some(place) = self.places.get(&told.rule).copied() else { continue };
+            if let Some(alerting) = &mut self.groups[place.0].rules[place.1].alerting {
+                alerting.alerts.told(&told);
+                touched.insert(place);
             }
         }
-        let mut wake = now + MAX_SLEEP_MS;
-        let mut outgoing = Vec::new();
-        for group in &mut self.groups {
-            for running in &mut group.rules {
-                if running.next_wake() <= now {
-                    group.counters.add(running.on_time(&tools, now));
-                }
-                outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, now));
-                wake = wake.min(running.next_wake());
+        let due = self.wakes.range(..=(now, RuleId(u64::MAX)));
+        touched.extend(due.filter_map(|(_, id)| self.places.get(id)));
+        let mut changes = Vec::new();
+        for place in touched {
+            self.look_at(place, now, &mut outgoing, &mut changes);
+        }
+        self.tell(outgoing, changes);
+        self.pass_slots(now);
+        lagging.into_iter().for_each(|id| self.tap_again(id));
+        let slot = self.slots.first().map_or(TimeMs::MAX, |(t, _)| *t);
+        self.wakes.first().map_or(TimeMs::MAX, |(t, _)| *t).min(slot).min(now + MAX_SLEEP_MS)
+    }
+
+    /// Counts the slots of groups that have passed.
+    fn pass_slots(&mut self, now: TimeMs) {
+        while let Some((_, g)) = self.slots.first().copied().filter(|(t, _)| *t <= now) {
+            self.slots.pop_first();
+            let RunningGroup { rules, counters, .. } = &mut self.groups[g];
+            counters.slot(rules, &*self.ports.views, &self.durations, now);
+            self.slots.insert((counters.next_slot(), g));
+        }
+    }
+
+    /// Lets time pass for one rule.
+    fn look_at(
+        &mut self,
+        (g, r): (usize, usize),
+        now: TimeMs,
+        outgoing: &mut Vec<OutgoingAlert>,
+        changes: &mut Vec<Change>,
+    ) {
+        let tools = Tools { expander: &self.expander, store: &*self.ports.store };
+        let group = &mut self.groups[g];
+        let running = &mut group.rules[r];
+        if running.next_wake() <= now {
+            group.counters.failed(running.on_time(&tools, now).failures);
+        }
+        outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.inbox, now));
+        changes.extend(running.take_changes(now));
+        let wake = running.next_wake();
+        if wake != running.wake {
+            self.wakes.remove(&(running.wake, running.id));
+            self.wakes.insert((wake, running.id));
+            running.wake = wake;
+        }
+    }
+
+    /// Sends alerts, once what has changed would outlive the process.
+    fn tell(&self, outgoing: Vec<OutgoingAlert>, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            let number = self.ports.memory.keep(changes);
+            if !outgoing.is_empty() {
+                self.ports.memory.wait(number, Duration::from_millis(KEEP_WAIT_MS));
             }
         }
         if !outgoing.is_empty() {
             self.ports.notify.send(outgoing);
         }
-        lagging.into_iter().for_each(|id| self.tap_again(id));
-        wake
     }
 
     /// A rule that lost events gets a fresh snapshot.
     fn tap_again(&mut self, id: RuleId) {
         let Some((g, r)) = self.places.get(&id).copied() else { return };
-        let group = &mut self.groups[g];
-        group.counters.missed.inc();
-        let running = &mut group.rules[r];
+        let running = &self.groups[g].rules[r];
         tracing::warn!(rule = %running.rule.name, "the rules thread lags behind: starting again from a snapshot");
         self.ports.views.untap(running.tap);
-        let sink = RuleSink { inbox: self.inbox.clone(), rule: id, outcome_only: running.alerting.is_none() };
-        running.tap = self.ports.views.tap(running.view, Box::new(sink));
+        let tap = self.tap(running);
+        self.groups[g].rules[r].tap = tap;
     }
 
     /// What the API shows.
@@ -366,19 +430,20 @@ impl Core {
             file: group.group.file.clone(),
             interval: group.group.interval,
             limit: group.group.limit,
-            rules: group.rules.iter().map(|r| r.snapshot(&self.expander, now)).collect(),
+            rules: group.rules.iter().map(|r| r.snapshot(&self.expander, &*self.ports.views, now)).collect(),
             last_evaluation: group.rules.iter().filter_map(|r| r.last_evaluation).max(),
-            evaluation_time: group.rules.iter().map(|r| r.evaluation_time).sum(),
+            evaluation_time: group.rules.iter().map(|r| r.took(self.ports.views.spent(r.view))).sum(),
         };
         self.groups.iter().map(one).collect()
     }
 }
 
-/// Whether an alert of before a restart may be one of this rule.
-fn owns(rule: &Rule, alert: &Labels) -> bool {
-    let fixed = rule.labels.iter().filter(|(_, v)| !v.contains("{{"));
-    alert.get("alertname") == Some(&rule.name)
-        && fixed.into_iter().all(|(name, value)| alert.get(name).unwrap_or("") == value)
+/// A rule as [`crate::past`] knows it. Its key says nothing of its expression: what is computed stays when that changes.
+fn past_of(group: &Group, running: &Running) -> PastRule {
+    let (rule, spec) = (&running.rule, view_of(group, &running.rule));
+    let Group { file, name, interval, query_offset, .. } = group;
+    let key = format!("{file};{name};{interval};{query_offset};{};{:?}", rule.name, rule.labels);
+    PastRule { view: running.view, key, spec, backfill: rule.backfill, lateness: group.lateness }
 }
 
 /// The standing plan of a rule.

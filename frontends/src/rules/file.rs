@@ -4,6 +4,7 @@
 //! known to parse; [`load`] does so for all files. A fault names file, line, column and remedy.
 
 use super::core::view_of;
+use super::limits::LATENESS_MS;
 use super::lint;
 use super::template;
 use super::yaml::{self, Fault};
@@ -36,6 +37,17 @@ pub enum Rhythm {
     Interval,
 }
 
+/// What becomes of recorded samples when samples that they are made of come late.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LateSamples {
+    /// What is evaluated stays, as in Prometheus.
+    #[default]
+    Keep,
+    /// They are computed again.
+    Correct,
+}
+
 /// The compiler of PromQL, for [`load`].
 pub fn promql_compiler(options: crate::promql::Options) -> impl Fn(&str) -> Result<Expression, String> {
     move |text| {
@@ -60,6 +72,8 @@ pub struct Group {
     pub limit: usize,
     /// When its alerts are looked at.
     pub rhythm: Rhythm,
+    /// How late samples may come and still change what was recorded, ms; `None`: what is evaluated stays.
+    pub lateness: Option<i64>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
 }
@@ -75,6 +89,8 @@ pub struct Rule {
     pub labels: Vec<(String, String)>,
     /// What an alerting rule has besides; `None`: a recording rule.
     pub alert: Option<AlertOptions>,
+    /// How much of its past is computed, ms; recording rules only.
+    pub backfill: i64,
 }
 
 /// What an alerting rule has besides.
@@ -126,6 +142,12 @@ struct RawGroup {
     #[serde(default)]
     evaluation: Rhythm,
     #[serde(default)]
+    backfill: Option<Spanned<String>>,
+    #[serde(default)]
+    late_samples: LateSamples,
+    #[serde(default)]
+    lateness: Option<Spanned<String>>,
+    #[serde(default)]
     labels: Texts,
     #[serde(default)]
     rules: Option<Vec<Spanned<RawRule>>>,
@@ -146,6 +168,8 @@ struct RawRule {
     hold: Option<Spanned<String>>,
     #[serde(default)]
     keep_firing_for: Option<Spanned<String>>,
+    #[serde(default)]
+    backfill: Option<Spanned<String>>,
     #[serde(default)]
     labels: Texts,
     #[serde(default)]
@@ -214,6 +238,8 @@ impl Reader<'_> {
             interval = self.defaults.interval;
         }
         let query_offset = self.duration(&raw.query_offset, self.defaults.query_offset)?;
+        let backfill = self.duration(&raw.backfill, 0)?;
+        let lateness = self.lateness(&raw)?;
         self.check_labels(&raw.labels)?;
         let mut group = Group {
             file: self.file.to_owned(),
@@ -222,21 +248,45 @@ impl Reader<'_> {
             query_offset,
             limit: raw.limit.unwrap_or(0),
             rhythm: raw.evaluation,
+            lateness,
             rules: Vec::new(),
         };
         for rule in raw.rules.unwrap_or_default() {
             let place = rule.value.expr.as_ref().map_or(rule.referenced, |expr| expr.referenced);
-            let rule = self.rule(&raw.labels, rule)?;
-            engine::live::check(&view_of(&group, &rule)).map_err(|why| {
-                let what = format!("the expression cannot stand: {why}");
-                self.fault(place, what, "write it without that, or take the rule out")
-            })?;
+            let rule = self.rule(&raw.labels, backfill, rule)?;
+            if let Err(why) = engine::live::check(&view_of(&group, &rule)) {
+                let what = format!(
+                    "the expression cannot stand ({why}): it is asked from history at every interval"
+                );
+                self.warnings.push(self.fault(
+                    place,
+                    what,
+                    "it works, and costs what it costs in Prometheus",
+                ));
+            }
             group.rules.push(rule);
         }
         Ok(group)
     }
 
-    fn rule(&mut self, group_labels: &Texts, raw: Spanned<RawRule>) -> Result<Rule, Fault> {
+    fn lateness(&self, raw: &RawGroup) -> Result<Option<i64>, Fault> {
+        match (raw.late_samples, &raw.lateness) {
+            (LateSamples::Correct, text) => self.duration(text, LATENESS_MS).map(Some),
+            (LateSamples::Keep, None) => Ok(None),
+            (LateSamples::Keep, Some(text)) => Err(self.fault(
+                text.referenced,
+                "'lateness' without `late_samples: correct` means nothing",
+                "add `late_samples: correct`, or remove it",
+            )),
+        }
+    }
+
+    fn rule(
+        &mut self,
+        group_labels: &Texts,
+        group_backfill: i64,
+        raw: Spanned<RawRule>,
+    ) -> Result<Rule, Fault> {
         let (place, raw) = (raw.referenced, raw.value);
         self.check_labels(&raw.labels)?;
         let labels = merged(group_labels, &raw.labels);
@@ -251,7 +301,11 @@ impl Reader<'_> {
                 "one of 'record' or 'alert' must be set",
                 "add `alert: Name` (to be notified) or `record: level:metric:operation` (to keep a series)",
             )),
-            (Some(record), None) => self.recording(place, record, &raw, labels),
+            (Some(record), None) => {
+                let backfill = self.duration(&raw.backfill, group_backfill)?;
+                let rule = self.recording(place, record, &raw, labels)?;
+                Ok(Rule { backfill, ..rule })
+            }
             (None, Some(alert)) => self.alerting(place, alert, &raw, labels),
         }
     }
@@ -283,7 +337,7 @@ impl Reader<'_> {
             return Err(self.fault(record.referenced, "invalid recording rule name: \"\"", "give it a name"));
         }
         let expr = self.expression(place, &raw.expr)?;
-        Ok(Rule { name: name.clone(), expr, labels, alert: None })
+        Ok(Rule { name: name.clone(), expr, labels, alert: None, backfill: 0 })
     }
 
     fn alerting(
@@ -296,6 +350,10 @@ impl Reader<'_> {
         if alert.value.is_empty() {
             return Err(self.fault(alert.referenced, "an alert's name must not be empty", "give it a name"));
         }
+        if let Some(backfill) = &raw.backfill {
+            let what = "invalid field 'backfill' in alerting rule";
+            return Err(self.fault(backfill.referenced, what, "only recording rules have a past: remove it"));
+        }
         let expr = self.expression(place, &raw.expr)?;
         let hold = self.duration(&raw.hold, 0)?;
         let keep_firing_for = self.duration(&raw.keep_firing_for, 0)?;
@@ -307,7 +365,7 @@ impl Reader<'_> {
         }
         let annotations = raw.annotations.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect();
         let options = AlertOptions { hold, keep_firing_for, annotations };
-        Ok(Rule { name: alert.value.clone(), expr, labels, alert: Some(options) })
+        Ok(Rule { name: alert.value.clone(), expr, labels, alert: Some(options), backfill: 0 })
     }
 
     fn expression(&self, place: Location, expr: &Option<Spanned<String>>) -> Result<Expression, Fault> {
@@ -395,7 +453,7 @@ pub(crate) fn fake_compile(text: &str) -> Result<Expression, String> {
         return Err(format!("{line}:{column}: parse error: unexpected character: '!'"));
     }
     let matchers = vec![storage::model::Matcher::equal("__name__", text.trim())];
-    let op = Op::Instant(Selector { matchers, offset: 0, at: None });
+    let op = Op::Instant(Selector { matchers, offset: 0, at: None, extension: None });
     Ok(Expression {
         plan: std::sync::Arc::new(Node { op, span: Span::default() }),
         text: text.trim().to_owned(),

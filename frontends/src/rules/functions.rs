@@ -7,6 +7,7 @@ use gotmpl::{TemplateError, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::TimeMs;
+use storage::model::number::{self, not_finite};
 
 type Outcome = Result<Value, TemplateError>;
 type Function = fn(&[Value]) -> Outcome;
@@ -113,13 +114,7 @@ fn show(value: &Value) -> Value {
 
 /// Go's `%v` of a float: shortest digits, an exponent below 1e-4 and from 1e21.
 pub fn shortest(v: f64) -> String {
-    if let Some(special) = not_finite(v) {
-        return special;
-    }
-    let digits = format!("{v:e}");
-    let (mantissa, exponent) = digits.split_once('e').unwrap_or((&digits, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if v != 0.0 && !(-4..21).contains(&exponent) { scientific(mantissa, exponent) } else { format!("{v}") }
+    if v != 0.0 && !(1e-4..1e21).contains(&v.abs()) { number::scientific(v) } else { number::plain(v) }
 }
 
 /// Go's `%.{precision}g`.
@@ -138,15 +133,6 @@ pub fn general(v: f64, precision: usize) -> String {
     }
     let decimals = (precision as i32 - 1 - exponent).max(0) as usize;
     trim_zeros(&format!("{v:.decimals$}")).to_owned()
-}
-
-fn not_finite(v: f64) -> Option<String> {
-    match v {
-        v if v.is_nan() => Some("NaN".to_owned()),
-        f64::INFINITY => Some("+Inf".to_owned()),
-        f64::NEG_INFINITY => Some("-Inf".to_owned()),
-        _ => None,
-    }
 }
 
 fn scientific(mantissa: &str, exponent: i32) -> String {

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use storage::model::{Labels, TimeMs};
 
 /// Identity of a running rule; never used again after a reload.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +19,7 @@ pub struct RuleId(pub u64);
 struct Waiting {
     events: VecDeque<(RuleId, TapEvent)>,
     lagging: HashSet<RuleId>,
+    told: Vec<Told>,
     closed: bool,
     /// Something besides events waits for the thread.
     nudged: bool,
@@ -37,6 +39,23 @@ pub struct Arrived {
     pub events: VecDeque<(RuleId, TapEvent)>,
     /// Rules that lost events and must be tapped anew.
     pub lagging: HashSet<RuleId>,
+    /// Alerts that an Alertmanager has taken.
+    pub told: Vec<Told>,
+}
+
+/// An alert of a rule was taken by an Alertmanager.
+#[derive(Clone)]
+pub struct Told {
+    /// The rule.
+    pub rule: RuleId,
+    /// The alert.
+    pub labels: Labels,
+    /// When it was handed out.
+    pub sent: TimeMs,
+    /// When it began to fire, as it was told.
+    pub fired_at: Option<TimeMs>,
+    /// When it ended, as it was told.
+    pub resolved_at: Option<TimeMs>,
 }
 
 impl Inbox {
@@ -45,13 +64,15 @@ impl Inbox {
         let mut waiting = self.waiting.lock();
         let events = std::mem::take(&mut waiting.events);
         let lagging = std::mem::take(&mut waiting.lagging);
-        Arrived { events, lagging }
+        let told = std::mem::take(&mut waiting.told);
+        Arrived { events, lagging, told }
     }
 
     /// Sleeps until something arrives, at most `limit`.
     pub fn wait(&self, limit: Duration) {
         let mut waiting = self.waiting.lock();
-        let idle = waiting.events.is_empty() && waiting.lagging.is_empty() && !waiting.closed;
+        let empty = waiting.events.is_empty() && waiting.lagging.is_empty() && waiting.told.is_empty();
+        let idle = empty && !waiting.closed;
         if idle && !waiting.nudged {
             self.arrived.wait_for(&mut waiting, limit);
         }
@@ -72,6 +93,17 @@ impl Inbox {
     /// Wakes the thread that waits.
     pub fn wake(&self) {
         self.waiting.lock().nudged = true;
+        self.arrived.notify_all();
+    }
+
+    /// An alert has arrived at an Alertmanager. If too many such news wait, this one is lost: should the process die
+    /// now, the alert is sent once more.
+    pub fn told(&self, told: Told) {
+        let mut waiting = self.waiting.lock();
+        if waiting.told.len() < INBOX_EVENTS {
+            waiting.told.push(told);
+        }
+        drop(waiting);
         self.arrived.notify_all();
     }
 
@@ -107,8 +139,15 @@ impl Sink for RuleSink {
             TapEvent::Snapshot { t, .. } | TapEvent::Delta { t, .. } if self.outcome_only => {
                 TapEvent::Progress { t }
             }
+            // Worked out for another consumer of the view.
+            TapEvent::Notes { .. } => return true,
             other => other,
         };
         self.inbox.push(self.rule, event)
+    }
+
+    /// As in Prometheus, rules have no use for annotations.
+    fn wants_notes(&self) -> bool {
+        false
     }
 }

@@ -17,5 +17,14 @@ pub const TIMER_SLACK_MS: i64 = 100;
 pub const MAX_SLEEP_MS: i64 = 1_000;
 /// How long a resolved alert is kept and sent again, ms (Prometheus: 15 minutes).
 pub const RESOLVED_RETENTION_MS: i64 = 15 * 60_000;
+/// Least time after which an alert is sent again, ms: a resend delay of 0 must not make a storm.
+pub const RESEND_FLOOR_MS: i64 = 1_000;
+/// Least time from a restart until alerts whose rows have not come are over, ms: targets must have been scraped again.
+pub const RESTART_PATIENCE_MS: i64 = 30_000;
+/// Longest wait for the disk before an alert is told that has not been kept yet, ms: an alert about a disk that stands
+/// still must be told all the same.
+pub const KEEP_WAIT_MS: u64 = 100;
 /// Largest edit distance of a "did you mean": beyond it the guess is noise.
 pub const HINT_DISTANCE: usize = 3;
+/// How late samples may come to a group with `late_samples: correct` that says nothing else, ms.
+pub const LATENESS_MS: i64 = 120_000;

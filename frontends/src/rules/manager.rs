@@ -6,6 +6,7 @@
 use super::core::Core;
 use super::file::Group;
 use super::inbox::Inbox;
+use super::memory::Memory;
 use super::ports::{Notify, StateStore};
 use super::snapshot::GroupSnapshot;
 use super::template::QueryFn;
@@ -26,6 +27,8 @@ pub struct Ports {
     pub views: Arc<dyn Views>,
     /// Where `ALERTS` is written and read back.
     pub store: Arc<dyn StateStore>,
+    /// Where alerts outlive the process.
+    pub memory: Arc<dyn Memory>,
     /// Where alerts go.
     pub notify: Arc<dyn Notify>,
     /// `query` in templates.

@@ -1,21 +1,26 @@
 //! Rules: rule files in, standing plans and alerts out.
 //!
-//! [`file`] reads Prometheus' rule files, [`template`] expands labels and annotations, [`alert`] is the state
-//! machine of one alerting rule (pure), [`record`] writes `ALERTS` samples, [`manager`] keeps all of it
-//! standing. [`yaml`] explains what is wrong with a YAML file, for rule files and for the configuration.
+//! [`file`] reads Prometheus' rule files, [`template`] expands labels and annotations, [`states`] is the state
+//! machine of one alerting rule (pure), [`record`] writes `ALERTS` samples, [`memory`] keeps states over a restart,
+//! [`lineage`] knows which rule goes on from which, [`manager`] keeps all of it standing. [`yaml`] explains what is wrong with a YAML file, for rule files and for the configuration.
 
 pub mod alert;
 pub mod core;
+mod counters;
 pub mod file;
 mod functions;
 pub mod inbox;
 pub mod limits;
+pub mod lineage;
 pub mod lint;
 pub mod manager;
+pub mod memory;
 pub mod ports;
 pub mod record;
+mod restore;
 mod running;
 pub mod snapshot;
+pub mod states;
 pub mod template;
 pub mod yaml;
 

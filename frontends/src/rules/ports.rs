@@ -1,6 +1,7 @@
 //! What the rules manager needs of the house, as traits: tests put small fakes behind them.
 //! Standing plans are [`crate::views`].
 
+use std::sync::Arc;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
 use storage::store::{Appended, Columns, GroupId, Store, StoreError, Tell};
 
@@ -10,7 +11,7 @@ pub trait StateStore: Send + Sync {
     fn open_group(&self, key: &str, shard: u16) -> GroupId;
     /// Where a series lives.
     fn resolve(&self, labels: &Labels) -> SeriesRef;
-    /// Appends one batch.
+    /// Appends one batch. Never waits.
     fn append(&self, batch: &Columns) -> Result<Appended, StoreError>;
     /// The newest sample of each matching series in `from..=to`, stale markers included.
     fn newest(
@@ -29,7 +30,7 @@ impl StateStore for Store {
         Store::resolve(self, labels)
     }
     fn append(&self, batch: &Columns) -> Result<Appended, StoreError> {
-        self.append_columns(batch, Tell::Feed)
+        self.append_at_once(batch, Tell::Feed)
     }
     fn newest(
         &self,
@@ -41,8 +42,18 @@ impl StateStore for Store {
     }
 }
 
+/// To be called when an Alertmanager has taken an alert; on any thread, any number of times.
+#[derive(Clone)]
+pub struct Receipt(pub Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Receipt")
+    }
+}
+
 /// An alert on its way to Alertmanager; external labels and relabelling come after.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct OutgoingAlert {
     /// Its labels.
     pub labels: Labels,
@@ -56,6 +67,8 @@ pub struct OutgoingAlert {
     pub resolved: bool,
     /// A page that shows its expression.
     pub generator_url: String,
+    /// Who wants to know that it has arrived.
+    pub receipt: Receipt,
 }
 
 /// Carries alerts out. Called on the rules thread: must queue and return.

@@ -35,7 +35,7 @@ impl Writer {
         self.known.extend(series.into_iter().map(|labels| (labels.clone(), store.resolve(&labels))));
     }
 
-    /// Writes the samples at `t`, which must grow from call to call (else nothing happens); series of the last
+    /// Writes the samples at `t`, or right after those of the last call should `t` not be later; series of the last
     /// call that are missing now end. Returns the highest log position.
     pub fn write(
         &mut self,
@@ -43,9 +43,10 @@ impl Writer {
         t: TimeMs,
         samples: &[(Labels, f64)],
     ) -> Result<Option<u64>, StoreError> {
-        if t <= self.last || (samples.is_empty() && self.known.is_empty()) {
+        if samples.is_empty() && self.known.is_empty() {
             return Ok(None);
         }
+        let t = t.max(self.last.saturating_add(1));
         self.last = t;
         let mut values: BTreeMap<Labels, f64> =
             self.known.keys().map(|labels| (labels.clone(), STALE)).collect();

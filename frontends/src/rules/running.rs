@@ -1,16 +1,24 @@
 //! One rule while it runs: its view, its health and, for an alerting rule, its alerts and their writer.
 
-use super::alert::{Alerts, Due, Row, Timing};
+use super::alert::{Due, Row, Timing};
 use super::file::{AlertOptions, Group, Rhythm, Rule};
 use super::functions::graph_link;
-use super::inbox::RuleId;
+use super::inbox::{Inbox, RuleId, Told};
 use super::limits::TIMER_SLACK_MS;
-use super::ports::{OutgoingAlert, StateStore};
+use super::lineage::RuleKey;
+use super::memory;
+use super::ports::{OutgoingAlert, Receipt, StateStore};
 use super::record::Writer;
 use super::snapshot::{AlertSnapshot, AlertingSnapshot, Health, RuleSnapshot};
+use super::states::Alerts;
 use super::template::{Expander, Template};
+use crate::views::Views;
+use engine::live::meter::Spent;
 use engine::live::{TapEvent, TapId, ViewId};
+use engine::operators::side::Sample;
 use std::collections::HashMap;
+use std::sync::Arc;
+use storage::keep::Change;
 use storage::model::{Labels, TimeMs};
 
 /// A rule that stands.
@@ -19,9 +27,17 @@ pub(super) struct Running {
     pub view: ViewId,
     pub tap: TapId,
     pub rule: Rule,
+    pub key: RuleKey,
+    /// The hash of `key`, once something was kept under it.
+    pub kept_as: Option<u64>,
+    /// When it wants to be looked at, as the core has it.
+    pub wake: TimeMs,
     pub health: Health,
     pub last_evaluation: Option<TimeMs>,
+    /// What taking in the events of that evaluation took, s.
     pub evaluation_time: f64,
+    /// What the group's counters know of the view.
+    pub counted: Spent,
     pub alerting: Option<Alerting>,
 }
 
@@ -31,11 +47,31 @@ pub(super) struct Alerting {
     pub writer: Writer,
     pub labels: Vec<(String, Template)>,
     pub annotations: Vec<(String, Template)>,
-    /// When unseen restored alerts are given up.
-    pub settle_at: Option<TimeMs>,
+    /// While there may be alerts whose rows have not come yet.
+    pub awaiting: Option<Awaiting>,
     slots: Slots,
     /// With `evaluation: interval`: the condition's rows, looked at in the next slot.
     mirror: Option<HashMap<Labels, f64>>,
+    /// The mirror is the view's; a new rule's view has not answered yet.
+    heard: bool,
+    /// With `evaluation: interval`: the slot that was just evaluated, at which alerts are sent.
+    send_slot: Option<TimeMs>,
+}
+
+/// Alerts are known that no row has been seen of.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Awaiting {
+    /// Until when their rows may come; `None`: the first answer has them all.
+    pub until: Option<TimeMs>,
+    /// The first answer without them.
+    since: Option<TimeMs>,
+}
+
+impl Awaiting {
+    /// Rows may come until `t`.
+    pub fn until(t: TimeMs) -> Awaiting {
+        Awaiting { until: Some(t), since: None }
+    }
 }
 
 /// The grid of a group: `k * interval + offset`.
@@ -63,7 +99,7 @@ impl Slots {
     }
 
     /// The slot that is due at `t`, and how many were skipped before it.
-    fn take(&mut self, t: TimeMs) -> Option<(TimeMs, u64)> {
+    pub fn take(&mut self, t: TimeMs) -> Option<(TimeMs, u64)> {
         if t < self.next {
             return None;
         }
@@ -77,17 +113,12 @@ impl Slots {
 /// What a step of a rule did, for the group's counters.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    pub evaluations: u64,
+    /// Evaluations that its view told of; of several without a change it tells once.
+    pub told: u64,
+    /// Those among them that failed.
+    pub told_failures: u64,
+    /// What failed here: limits, writing.
     pub failures: u64,
-    pub missed: u64,
-}
-
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
-        self.evaluations += other.evaluations;
-        self.failures += other.failures;
-        self.missed += other.missed;
-    }
 }
 
 /// What the steps of a rule need from outside.
@@ -136,20 +167,42 @@ impl Alerting {
             writer: Writer::new(key),
             labels: compile(expander, rule, &rule.labels)?,
             annotations: compile(expander, rule, &options.annotations)?,
-            settle_at: None,
+            awaiting: None,
             slots: Slots::new(group.interval, now),
             mirror: (group.rhythm == Rhythm::Interval).then(HashMap::new),
+            heard: false,
+            send_slot: None,
         })
     }
 
-    /// Carries the state of `old` (the same rule before a reload) over.
-    pub fn inherit(&mut self, old: Alerting, timing: Timing, now: TimeMs) {
+    /// Carries the state of `old` (the same rule before a reload) over. `anew`: the rows are told anew, those that hold
+    /// now first.
+    pub fn inherit(&mut self, old: Alerting, timing: Timing, anew: bool, now: TimeMs) {
         self.alerts = old.alerts;
-        self.alerts.retime(timing, now);
         self.writer = old.writer;
-        self.settle_at = old.settle_at;
-        if let (Some(mirror), Some(rows)) = (&mut self.mirror, old.mirror) {
-            *mirror = rows;
+        self.awaiting = old.awaiting;
+        if anew {
+            self.alerts.await_rows();
+            self.awaiting.get_or_insert_default();
+        } else {
+            self.mirror = old.mirror;
+            self.heard = old.heard;
+        }
+        self.alerts.retime(timing, now);
+    }
+
+    /// Whether its condition is looked at in its slots only.
+    pub fn in_slots(&self) -> bool {
+        self.mirror.is_some()
+    }
+
+    /// The whole answer at `t` has been taken: rows that were not in it are missing.
+    fn answered(&mut self, t: TimeMs) {
+        let Some(awaiting) = &mut self.awaiting else { return };
+        let since = *awaiting.since.get_or_insert(t);
+        if awaiting.until.is_none_or(|until| until <= t) {
+            self.awaiting = None;
+            self.alerts.settle(since);
         }
     }
 
@@ -220,31 +273,35 @@ impl Alerting {
 
     fn rows_changed(&mut self, name: &str, tools: &Tools, event: TapEvent) -> Result<(), String> {
         match (event, &mut self.mirror) {
-            (TapEvent::Snapshot { rows, .. }, Some(mirror)) => *mirror = rows.into_iter().collect(),
-            (TapEvent::Snapshot { t, rows }, None) => return self.replace(name, tools, t, rows),
+            (TapEvent::Snapshot { rows, .. }, Some(mirror)) => {
+                *mirror = numbers(rows).collect();
+                self.heard = true;
+            }
+            (TapEvent::Snapshot { t, rows }, None) => {
+                self.replace(name, tools, t, numbers(rows).collect())?;
+                self.answered(t);
+            }
             (TapEvent::Delta { upsert, remove, .. }, Some(mirror)) => {
                 for row in &remove {
                     mirror.remove(row);
                 }
-                mirror.extend(upsert);
+                mirror.extend(numbers(upsert));
             }
             (TapEvent::Delta { t, upsert, remove }, None) => {
-                return self.take(name, tools, t, upsert, &remove);
+                return self.take(name, tools, t, numbers(upsert).collect(), &remove);
             }
-            (TapEvent::Progress { .. } | TapEvent::Failed { .. }, _) => {}
+            (TapEvent::Progress { .. } | TapEvent::Notes { .. } | TapEvent::Failed { .. }, _) => {}
         }
         Ok(())
     }
 
-    /// Runs timers and slots that are due at `t`; returns the slots missed.
-    fn pass(&mut self, name: &str, tools: &Tools, t: TimeMs) -> Result<u64, String> {
-        if self.settle_at.is_some_and(|at| at <= t) {
-            self.settle_at = None;
-            self.alerts.settle(t);
+    /// Runs timers and slots that are due at `t`.
+    fn pass(&mut self, name: &str, tools: &Tools, t: TimeMs) -> Result<(), String> {
+        if self.awaiting.is_some_and(|a| a.until.is_some_and(|until| until <= t)) {
+            self.answered(t);
         }
         let mut outcome = Ok(());
-        let slot = self.slots.take(t);
-        if let Some((slot, _)) = slot {
+        if let Some((slot, _)) = self.slots.take(t) {
             match self.mirror.take() {
                 Some(mirror) => {
                     outcome = self.replace(
@@ -254,6 +311,10 @@ impl Alerting {
                         mirror.iter().map(|(l, v)| (l.clone(), *v)).collect(),
                     );
                     self.mirror = Some(mirror);
+                    self.send_slot = Some(slot);
+                    if self.heard {
+                        self.answered(slot);
+                    }
                 }
                 None => self.alerts.advance(slot),
             }
@@ -264,15 +325,23 @@ impl Alerting {
         if self.mirror.is_none() {
             self.alerts.advance(t);
         }
-        outcome.map(|()| slot.map_or(0, |(_, missed)| missed))
+        outcome
     }
 
     /// When something happens by itself.
     fn next_wake(&self) -> TimeMs {
         let timer = self.alerts.next_wake().filter(|_| self.mirror.is_none()).unwrap_or(TimeMs::MAX);
-        let settle = self.settle_at.unwrap_or(TimeMs::MAX);
+        let settle = self.awaiting.and_then(|a| a.until).unwrap_or(TimeMs::MAX);
         let delayed = timer.min(settle).min(self.slots.next).saturating_add(TIMER_SLACK_MS);
-        delayed.min(self.alerts.next_send().unwrap_or(TimeMs::MAX))
+        delayed.min(self.next_send())
+    }
+
+    /// When something must be sent: at once if it is due, but with `evaluation: interval` in the slots only.
+    fn next_send(&self) -> TimeMs {
+        match (self.in_slots(), self.send_slot) {
+            (true, None) => TimeMs::MAX,
+            _ => self.alerts.next_send().unwrap_or(TimeMs::MAX),
+        }
     }
 }
 
@@ -284,24 +353,43 @@ impl Running {
             TapEvent::Snapshot { t, .. }
             | TapEvent::Delta { t, .. }
             | TapEvent::Progress { t }
+            | TapEvent::Notes { t, .. }
             | TapEvent::Failed { t, .. } => *t,
         };
         let mut tally = Tally::default();
         let counts = matches!(event, TapEvent::Progress { .. } | TapEvent::Failed { .. });
-        tally.evaluations += u64::from(counts);
+        tally.told += u64::from(counts);
         let failed = if let TapEvent::Failed { error, .. } = &event { Some(error.clone()) } else { None };
         let outcome = match (&mut self.alerting, failed) {
-            (_, Some(error)) => Err(error),
+            (_, Some(error)) => {
+                tally.told_failures += 1;
+                Err(error)
+            }
             (None, None) => Ok(()),
             (Some(alerting), None) => {
-                alerting.on_event(&self.rule.name, tools, t, event).map(|m| tally.missed += m)
+                let outcome = alerting.on_event(&self.rule.name, tools, t, event);
+                tally.failures += u64::from(outcome.is_err());
+                outcome
             }
         };
-        tally.failures += u64::from(outcome.is_err());
         self.note(outcome, counts);
+        let before = if self.last_evaluation == Some(t) { self.evaluation_time } else { 0.0 };
         self.last_evaluation = self.last_evaluation.max(Some(t));
-        self.evaluation_time = began.elapsed().as_secs_f64();
+        self.evaluation_time = before + began.elapsed().as_secs_f64();
         tally
+    }
+
+    /// What its latest evaluation took, s: in the view, as far as that was measured, and here.
+    pub fn took(&self, spent: Option<Spent>) -> f64 {
+        self.evaluation_time + spent.map_or(0.0, |spent| spent.latest)
+    }
+
+    /// How many samples its latest evaluation gave; an alert is two.
+    pub fn samples(&self, spent: Option<Spent>) -> usize {
+        match &self.alerting {
+            Some(alerting) => 2 * alerting.alerts.iter().filter(|(_, a)| a.resolved_at.is_none()).count(),
+            None => spent.map_or(0, |spent| spent.samples),
+        }
     }
 
     /// A failure stays visible until an evaluation goes well.
@@ -323,27 +411,31 @@ impl Running {
         let mut tally = Tally::default();
         let Some(alerting) = &mut self.alerting else { return tally };
         let outcome = alerting.pass(&self.rule.name, tools, now - TIMER_SLACK_MS);
-        match outcome.and_then(|missed| alerting.write_changes(&self.rule.name, tools, now).map(|()| missed))
-        {
-            Ok(missed) => tally.missed = missed,
-            Err(error) => {
-                tally.failures += 1;
-                self.note(Err(error), true);
-            }
+        if let Err(error) = outcome.and_then(|()| alerting.write_changes(&self.rule.name, tools, now)) {
+            tally.failures += 1;
+            self.note(Err(error), true);
         }
         tally
     }
 
     /// Alerts that must be sent at `now`.
-    pub fn outgoing(&mut self, expander: &Expander, external_url: &str, now: TimeMs) -> Vec<OutgoingAlert> {
+    pub fn outgoing(
+        &mut self,
+        expander: &Expander,
+        url: &str,
+        inbox: &Arc<Inbox>,
+        now: TimeMs,
+    ) -> Vec<OutgoingAlert> {
         let Some(alerting) = &mut self.alerting else { return Vec::new() };
-        if alerting.alerts.next_send().is_none_or(|at| at > now) {
+        if alerting.next_send() > now {
             return Vec::new();
         }
-        let url = format!("{}{}", external_url.trim_end_matches('/'), graph_link(&self.rule.expr.text, 1));
-        let due = alerting.alerts.take_due(now);
+        let url = format!("{}{}", url.trim_end_matches('/'), graph_link(&self.rule.expr.text, 1));
+        let at = alerting.send_slot.take().unwrap_or(now);
+        let due = alerting.alerts.take_due(at);
         let one = |due: Due| OutgoingAlert {
-            annotations: alerting.annotations(expander, &due.alert.row, due.alert.value, now),
+            annotations: alerting.annotations(expander, &due.alert.row, due.alert.value, at),
+            receipt: receipt(inbox, self.id, &due, at),
             labels: due.labels,
             starts_at: due.alert.fired_at.unwrap_or(due.alert.active_at),
             ends_at: due.ends_at,
@@ -353,35 +445,64 @@ impl Running {
         due.into_iter().map(one).collect()
     }
 
+    /// What has to be kept of alerts that have changed.
+    pub fn take_changes(&mut self, now: TimeMs) -> Vec<Change> {
+        let Some(alerting) = &mut self.alerting else { return Vec::new() };
+        let news = alerting.alerts.take_news();
+        if news.is_empty() {
+            return Vec::new();
+        }
+        let hash = self.key.hash64();
+        let mut changes = Vec::new();
+        if self.kept_as.replace(hash) != Some(hash) {
+            changes.extend(memory::rule(&self.key));
+        }
+        changes.extend(news.iter().filter_map(|(labels, alert)| memory::alert(hash, labels, *alert, now)));
+        changes
+    }
+
+    /// It is known by another key now, or not at all any more: what was kept under the old one goes.
+    pub fn rename(&mut self, key: Option<RuleKey>, changes: &mut Vec<Change>) {
+        if let (Some(hash), Some(alerting)) = (self.kept_as.take(), &mut self.alerting) {
+            changes.extend(memory::forget_rule(hash));
+            alerting.alerts.all_news();
+            let all = alerting.alerts.take_news();
+            changes.extend(all.iter().filter_map(|(labels, _)| memory::alert(hash, labels, None, 0)));
+            alerting.alerts.all_news();
+        }
+        if let Some(key) = key {
+            self.key = key;
+        }
+    }
+
     /// When something happens by itself.
     pub fn next_wake(&self) -> TimeMs {
         self.alerting.as_ref().map_or(TimeMs::MAX, Alerting::next_wake)
     }
 
     /// What the API shows.
-    pub fn snapshot(&self, expander: &Expander, now: TimeMs) -> RuleSnapshot {
+    pub fn snapshot(&self, expander: &Expander, views: &dyn Views, now: TimeMs) -> RuleSnapshot {
         RuleSnapshot {
             name: self.rule.name.clone(),
             query: self.rule.expr.text.clone(),
             labels: self.rule.labels.clone(),
             health: self.health.clone(),
             last_evaluation: self.last_evaluation,
-            evaluation_time: self.evaluation_time,
+            evaluation_time: self.took(views.spent(self.view)),
             alerting: self.alerting.as_ref().map(|a| a.snapshot(self.rule.alert.as_ref(), expander, now)),
         }
     }
 }
 
 impl Alerting {
-    fn on_event(&mut self, name: &str, tools: &Tools, t: TimeMs, event: TapEvent) -> Result<u64, String> {
-        let missed = self.pass(name, tools, t - 1)?;
+    fn on_event(&mut self, name: &str, tools: &Tools, t: TimeMs, event: TapEvent) -> Result<(), String> {
+        self.pass(name, tools, t - 1)?;
         let complete = matches!(event, TapEvent::Progress { .. });
         self.rows_changed(name, tools, event)?;
         if complete {
-            return self.pass(name, tools, t).map(|more| missed + more);
+            return self.pass(name, tools, t);
         }
-        self.write_changes(name, tools, t)?;
-        Ok(missed)
+        self.write_changes(name, tools, t)
     }
 
     /// Writes at once what has changed, so that a restart finds it.
@@ -407,4 +528,17 @@ impl Alerting {
             alerts: active.map(one).collect(),
         }
     }
+}
+
+fn receipt(inbox: &Arc<Inbox>, rule: RuleId, due: &Due, sent: TimeMs) -> Receipt {
+    let (fired_at, resolved_at) = (due.alert.fired_at, due.alert.resolved_at);
+    let told = Told { rule, labels: due.labels.clone(), sent, fired_at, resolved_at };
+    let inbox = inbox.clone();
+    Receipt(Arc::new(move || inbox.told(told.clone())))
+}
+
+/// The values that alerts have; a histogram counts as 0, as in Prometheus.
+fn numbers(rows: Vec<engine::live::Row>) -> impl Iterator<Item = (Labels, f64)> {
+    let number = |sample: Sample| if let Sample::Float(v) = sample { v } else { 0.0 };
+    rows.into_iter().map(move |(labels, sample)| (labels, number(sample)))
 }

@@ -4,3 +4,4 @@
 mod alerts;
 mod files;
 mod managed;
+mod restart;

@@ -1,7 +1,8 @@
 //! Decoded pages of recent reads. Series of one metric lie side by side in a block, and readers ask for them one
 //! after the other: without this each would decode its neighbours again.
 
-use crate::limits::BLOCK_CACHE_BYTES;
+use super::page::{Decoder, Page};
+use crate::limits::{BLOCK_CACHE_BYTES, BLOCK_DECODERS};
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -9,6 +10,24 @@ use std::sync::Arc;
 
 /// Which block (a number from [`PageCache::register`]) and which page of it.
 type Key = (u64, usize);
+
+/// A decoded page.
+#[derive(Clone)]
+pub(super) enum Cached {
+    /// As Arrow holds it.
+    Batch(RecordBatch),
+    /// Of `samples.parquet`.
+    Samples(Arc<Page>),
+}
+
+impl Cached {
+    fn size(&self) -> usize {
+        match self {
+            Cached::Batch(batch) => batch.get_array_memory_size(),
+            Cached::Samples(page) => page.size(),
+        }
+    }
+}
 
 /// A bounded cache, shared by all blocks of a set; cheap to clone.
 #[derive(Clone, Default)]
@@ -18,9 +37,11 @@ pub(super) struct PageCache(Arc<Mutex<State>>);
 struct State {
     blocks: u64,
     bytes: usize,
-    pages: HashMap<Key, RecordBatch>,
+    pages: HashMap<Key, Cached>,
     /// Oldest first.
     order: VecDeque<Key>,
+    /// Decoders that nobody uses now.
+    decoders: Vec<Decoder>,
 }
 
 impl PageCache {
@@ -31,23 +52,37 @@ impl PageCache {
         state.blocks
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<RecordBatch> {
+    /// A decoder; to be given back with [`PageCache::keep`]. `None`: there is no memory for it.
+    pub(super) fn decoder(&self) -> Option<Decoder> {
+        let kept = self.0.lock().decoders.pop();
+        kept.or_else(|| Decoder::new().ok())
+    }
+
+    /// Takes a decoder back.
+    pub(super) fn keep(&self, decoder: Decoder) {
+        let mut state = self.0.lock();
+        if state.decoders.len() < BLOCK_DECODERS {
+            state.decoders.push(decoder);
+        }
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<Cached> {
         self.0.lock().pages.get(&key).cloned()
     }
 
-    pub(super) fn put(&self, key: Key, page: &RecordBatch) {
-        let size = page.get_array_memory_size();
+    pub(super) fn put(&self, key: Key, page: Cached) {
+        let size = page.size();
         let mut state = self.0.lock();
         if size > BLOCK_CACHE_BYTES / 4 || state.pages.contains_key(&key) {
             return;
         }
         while state.bytes + size > BLOCK_CACHE_BYTES {
             let Some(oldest) = state.order.pop_front() else { break };
-            let gone = state.pages.remove(&oldest).map_or(0, |page| page.get_array_memory_size());
+            let gone = state.pages.remove(&oldest).map_or(0, |page| page.size());
             state.bytes = state.bytes.saturating_sub(gone);
         }
         state.bytes += size;
         state.order.push_back(key);
-        state.pages.insert(key, page.clone());
+        state.pages.insert(key, page);
     }
 }

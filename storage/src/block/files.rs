@@ -108,7 +108,7 @@ impl CheckedFile {
         let meta = meta.ok_or_else(|| damaged(path, "is not named in meta.json"))?;
         check_length(path, meta)?;
         if chunks.len() as u64 != meta.bytes.div_ceil(BLOCK_CRC_BYTES as u64) * 4 {
-            return Err(damaged(path, "samples.crc has another length than this file asks for"));
+            return Err(damaged(path, "its checksums have another length than this file asks for"));
         }
         let file = File::open(path).map_err(io_error(path))?;
         Ok(CheckedFile(Arc::new(Inner { file, len: meta.bytes, chunks })))

@@ -7,15 +7,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The version of the format that this code writes and reads.
-pub const VERSION: u32 = 1;
+/// The version of blocks that hold floats only; others are refused by readers that know no more.
+pub const FLOATS: u32 = 1;
+/// The version of blocks that also hold histograms or start timestamps.
+pub const LANES: u32 = 2;
 /// Name of the file.
 pub(super) const META: &str = "meta.json";
 
 const SEAL: &str = ",\"crc32c\":\"";
 
 /// What a block holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockMeta {
     /// Format version.
     pub version: u32,
@@ -31,15 +33,28 @@ pub struct BlockMeta {
     pub series: u64,
     /// Number of rows of `samples.parquet`.
     pub rows: u64,
-    /// Number of samples, stale markers included.
+    /// Number of samples, stale markers and histograms included.
     pub samples: u64,
+    /// Number of histograms.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub histograms: u64,
+    /// Number of start timestamps.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub starts: u64,
     /// Number of clocks.
     pub clocks: u64,
+    /// Names of the blocks that it was merged from: it has all their samples.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
     /// Length and checksum by file name.
     pub files: BTreeMap<String, FileMeta>,
     /// Where the block is; not part of the file.
     #[serde(skip)]
     pub dir: PathBuf,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Length and checksum of a file.
@@ -61,6 +76,16 @@ impl BlockMeta {
     /// Size of the block on disk, bytes, without `meta.json`.
     pub fn bytes(&self) -> u64 {
         self.files.values().map(|f| f.bytes).sum()
+    }
+
+    /// Size of the block on disk, bytes, with `meta.json`.
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.bytes() + self.encode().map_or(0, |text| text.len() as u64)
+    }
+
+    /// The block's name: that of its directory.
+    pub fn name(&self) -> std::path::Display<'_> {
+        self.dir.file_name().map_or(self.dir.as_path(), Path::new).display()
     }
 
     /// Whether the block has samples in `from..=to`.
@@ -87,8 +112,9 @@ impl BlockMeta {
             return Err(damaged(&path, "checksum does not match"));
         }
         let mut meta: BlockMeta = serde_json::from_str(text).map_err(|e| damaged(&path, e))?;
-        if meta.version != VERSION {
-            return Err(damaged(&path, format!("version {} is unknown, {VERSION} is known", meta.version)));
+        if !(FLOATS..=LANES).contains(&meta.version) {
+            let reason = format!("version {} is unknown, {FLOATS} to {LANES} are known", meta.version);
+            return Err(damaged(&path, reason));
         }
         meta.dir = dir.to_owned();
         Ok(meta)

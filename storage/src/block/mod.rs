@@ -1,13 +1,20 @@
 //! Blocks: immutable directories of Parquet files, one per time range (`docs/format/block.md`).
 //!
 //! [`writer::write_block`] makes one out of sorted series, [`reader::Block`] reads one, [`set::Blocks`] is
-//! all of a data directory. What makes them small: shared [`clocks`] and [`decimal`] mantissas.
+//! all of a data directory. What makes them small: shared [`clocks`] and [`decimal`] mantissas. Native histograms and start
+//! timestamps are files of their own ([`histograms`], [`lane`]).
 
 mod cache;
 mod clocks;
 mod decimal;
 mod files;
+mod histograms;
+mod lane;
+pub mod merge;
 pub mod meta;
+mod packed;
+mod page;
+mod pages;
 mod postings;
 pub mod reader;
 mod rows;
@@ -15,6 +22,7 @@ mod schema;
 pub mod set;
 pub mod writer;
 
+pub use merge::merge_blocks;
 pub use meta::BlockMeta;
 pub use reader::{Block, BlockSeriesHandle};
 pub use set::Blocks;

@@ -4,27 +4,30 @@
 //! and kept a while in the page cache, because the next question is mostly about its neighbour.
 
 use super::cache::PageCache;
-use super::files::{CheckedFile, read_checked};
+use super::files::read_checked;
+use super::histograms::{self, HISTOGRAM_PAGES, START_PAGES};
+use super::lane::LaneFile;
 use super::meta::{BlockMeta, META};
+use super::page::{self, Page, element};
+use super::pages::{PageOptions, Pages, batches};
 use super::postings::Postings;
 use super::schema::{CHECKSUMS, CLOCKS, SAMPLES, SERIES};
-use super::{damaged, decimal, io_error};
-use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_PAGE_ROWS};
+use super::{damaged, io_error};
+use crate::limits::BLOCK_PAGE_ROWS;
 use crate::model::labels::METRIC_NAME;
-use crate::model::value::STALE;
-use crate::model::{Labels, Matcher, TimeMs, shard_of};
-use crate::store::StoreError;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int8Type, Int64Type, UInt32Type};
+use crate::model::{Labels, Matcher, SHARDS, TimeMs, shard_of};
+use crate::store::{Histograms, Starts, StoreError};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, UInt32Type};
 use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-};
-use parquet::file::metadata::PageIndexPolicy;
-use parquet::file::reader::ChunkReader;
-use std::path::{Path, PathBuf};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use roaring::RoaringBitmap;
+use std::path::Path;
 use std::sync::Arc;
+
+/// How a page of `samples.parquet` is read.
+const SAMPLE_PAGES: PageOptions =
+    PageOptions { file: SAMPLES, checksums: CHECKSUMS, columns: &page::COLUMNS, page_rows: BLOCK_PAGE_ROWS };
 
 /// An open block; cheap to clone. Files stay readable after the directory is removed, as long as a clone lives.
 #[derive(Clone)]
@@ -32,19 +35,18 @@ pub struct Block(Arc<Inner>);
 
 struct Inner {
     meta: BlockMeta,
-    path: PathBuf,
-    samples: CheckedFile,
-    footer: ArrowReaderMetadata,
+    samples: Pages,
+    histograms: Option<LaneFile>,
+    starts: Option<LaneFile>,
     series: Vec<Labels>,
-    shards: Vec<u16>,
+    /// Series by shard.
+    shards: Vec<RoaringBitmap>,
     postings: Postings,
     clocks: Vec<Vec<TimeMs>>,
     /// First row of each series, and one past the last row.
     first_row: Vec<u32>,
     /// Clock of each row.
     row_clock: Vec<u32>,
-    cache: PageCache,
-    number: u64,
 }
 
 /// A series of a block.
@@ -66,31 +68,30 @@ impl Block {
         let content = |name: &str| read_checked(&dir.join(name), meta.files.get(name));
         let series = read_series(&dir.join(SERIES), content(SERIES)?)?;
         let clocks = read_clocks(&dir.join(CLOCKS), content(CLOCKS)?)?;
-        let path = dir.join(SAMPLES);
-        let samples = CheckedFile::open(&path, meta.files.get(SAMPLES), content(CHECKSUMS)?)?;
-        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
-        let footer = ArrowReaderMetadata::load(&samples, options).map_err(|e| damaged(&path, e))?;
-        let (first_row, row_clock) = read_rows(&path, &samples, &footer, series.len(), clocks.len())?;
-        if (series.len() as u64, clocks.len() as u64, row_clock.len() as u64)
-            != (meta.series, meta.clocks, meta.rows)
+        let samples = Pages::open(SAMPLE_PAGES, &meta, cache)?;
+        let (first_row, row_clock) = read_rows(&samples, series.len(), clocks.len())?;
+        let histograms = LaneFile::open(HISTOGRAM_PAGES, &meta, cache)?;
+        let starts = LaneFile::open(START_PAGES, &meta, cache)?;
+        let items = |lane: &Option<LaneFile>| lane.as_ref().map_or(0, |lane| lane.rows() as u64);
+        let found = (series.len() as u64, clocks.len() as u64, row_clock.len() as u64);
+        if found != (meta.series, meta.clocks, meta.rows)
+            || (items(&histograms), items(&starts)) != (meta.histograms, meta.starts)
         {
             return Err(damaged(&meta_path, "counts other series, clocks or rows than there are"));
         }
-        let shards = series.iter().map(shard_of).collect();
-        let (postings, cache, number) = (Postings::build(&series), cache.clone(), cache.register());
+        let shards = by_shard(&series);
+        let postings = Postings::build(&series);
         let inner = Inner {
             meta,
-            path,
             samples,
-            footer,
+            histograms,
+            starts,
             series,
             shards,
             postings,
             clocks,
             first_row,
             row_clock,
-            cache,
-            number,
         };
         Ok(Block(Arc::new(inner)))
     }
@@ -102,7 +103,7 @@ impl Block {
 
     /// The series that satisfy all matchers and may have samples in `from..=to`, sorted by labels.
     pub fn select(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Vec<BlockSeriesHandle> {
-        self.select_if(matchers, from, to, |_| true)
+        self.handles(self.0.postings.select(matchers), from, to)
     }
 
     /// As [`Block::select`], of one shard only.
@@ -113,21 +114,19 @@ impl Block {
         from: TimeMs,
         to: TimeMs,
     ) -> Vec<BlockSeriesHandle> {
-        self.select_if(matchers, from, to, |series| self.0.shards[series as usize] == shard)
+        let Some(of_shard) = self.0.shards.get(usize::from(shard)).filter(|ids| !ids.is_empty()) else {
+            return Vec::new();
+        };
+        self.handles(self.0.postings.select(matchers) & of_shard, from, to)
     }
 
-    fn select_if(
-        &self,
-        matchers: &[Matcher],
-        from: TimeMs,
-        to: TimeMs,
-        keep: impl Fn(u32) -> bool,
-    ) -> Vec<BlockSeriesHandle> {
+    fn handles(&self, ids: RoaringBitmap, from: TimeMs, to: TimeMs) -> Vec<BlockSeriesHandle> {
         if !self.0.meta.overlaps(from, to) {
             return Vec::new();
         }
-        let ids = self.0.postings.select(matchers).into_iter();
-        let here = ids.filter(|id| keep(*id) && self.rows_in(*id, from, to).next().is_some());
+        let floats = |id: u32| self.rows_in(id, from, to).next().is_some();
+        let histograms = |id: u32| self.0.histograms.as_ref().is_some_and(|lane| lane.overlaps(id, from, to));
+        let here = ids.into_iter().filter(|id| floats(*id) || histograms(*id));
         here.map(|series| BlockSeriesHandle { block: self.clone(), series }).collect()
     }
 
@@ -169,89 +168,59 @@ impl Block {
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError> {
-        let mut current: Option<(usize, RecordBatch)> = None;
+        let mut current: Option<(usize, Arc<Page>)> = None;
         for row in self.rows_in(series, from, to) {
-            let page = row / BLOCK_PAGE_ROWS;
-            let batch = match current.take() {
-                Some((number, batch)) if number == page => batch,
-                _ => self.page(page)?,
+            let number = row / BLOCK_PAGE_ROWS;
+            let page = match current.take() {
+                Some((known, page)) if known == number => page,
+                _ => self.0.samples.samples(number, || self.clock_lengths(number))?,
             };
-            self.decode(&batch, row, from, to, ts, vs)?;
-            current = Some((page, batch));
+            let read = self.read_row(&page, row, from, to, ts, vs);
+            read.map_err(|why| self.0.samples.bad(format!("row {row}: {why}")))?;
+            current = Some((number, page));
         }
         Ok(())
     }
 
-    /// The decoded rows `page * BLOCK_PAGE_ROWS ..`, with the columns `exp`, `gaps`, `m`, `raw`.
-    fn page(&self, page: usize) -> Result<RecordBatch, StoreError> {
-        let inner = &*self.0;
-        if let Some(batch) = inner.cache.get((inner.number, page)) {
-            return Ok(batch);
-        }
-        let first = page * BLOCK_PAGE_ROWS % BLOCK_GROUP_ROWS;
-        let group = page * BLOCK_PAGE_ROWS / BLOCK_GROUP_ROWS;
-        let in_group = inner.row_clock.len().saturating_sub(group * BLOCK_GROUP_ROWS).min(BLOCK_GROUP_ROWS);
-        let last = (first + BLOCK_PAGE_ROWS).min(in_group);
-        let mask = columns(&inner.footer, &["exp", "gaps", "m", "raw"]);
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(inner.samples.clone(), inner.footer.clone())
-                .with_row_groups(vec![group])
-                .with_projection(mask)
-                .with_batch_size(BLOCK_PAGE_ROWS)
-                .with_row_selection(RowSelection::from_consecutive_ranges(
-                    std::iter::once(first..last),
-                    in_group,
-                ))
-                .build();
-        let batch = reader.map_err(|e| self.bad(e))?.next().ok_or_else(|| self.bad("a page is empty"))?;
-        let batch = batch.map_err(|e| self.bad(e))?;
-        if batch.num_rows() != last - first || batch.num_columns() != 4 {
-            return Err(self.bad("a page has not the rows that it should have"));
-        }
-        inner.cache.put((inner.number, page), &batch);
-        Ok(batch)
-    }
-
-    fn bad(&self, reason: impl ToString) -> StoreError {
-        damaged(&self.0.path, reason)
+    /// The lengths of the clocks of a page's rows.
+    fn clock_lengths(&self, page: usize) -> Vec<usize> {
+        let rows = self.0.row_clock.iter().skip(page * BLOCK_PAGE_ROWS).take(BLOCK_PAGE_ROWS);
+        rows.map(|clock| self.0.clocks[*clock as usize].len()).collect()
     }
 
     /// Appends the samples of one row that are in `from..=to`.
-    fn decode(
+    fn read_row(
         &self,
-        batch: &RecordBatch,
+        page: &Page,
         row: usize,
         from: TimeMs,
         to: TimeMs,
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
-    ) -> Result<(), StoreError> {
-        let at = row % BLOCK_PAGE_ROWS;
+    ) -> Result<(), &'static str> {
+        const UNFIT: &str = "values and timestamps do not fit together";
         let clock = &self.0.clocks[self.0.row_clock[row] as usize];
-        let gaps =
-            element::<UInt32Type>(batch.column(1), at).ok_or_else(|| self.bad("gaps are no list of u32"))?;
-        let gaps = gaps.as_primitive::<UInt32Type>().values();
-        let exp = batch
-            .column(0)
-            .as_primitive_opt::<Int8Type>()
-            .ok_or_else(|| self.bad("exp is no int8"))?
-            .value(at);
+        let (values, gaps) = page.row(row % BLOCK_PAGE_ROWS).ok_or("its page is too short")?;
+        if clock.len().checked_sub(gaps.len()) != Some(values.len()) {
+            return Err(UNFIT);
+        }
         let added = ts.len();
         let range = push_times(clock, gaps, from, to, ts);
-        let count = clock.len().checked_sub(gaps.len());
-        let done = match decimal::value(exp) {
-            Some(value) => element::<Int64Type>(batch.column(2), at)
-                .filter(|list| Some(list.len()) == count)
-                .map(|list| push_values::<Int64Type>(&list, range, value, vs)),
-            None => element::<Float64Type>(batch.column(3), at)
-                .filter(|list| Some(list.len()) == count)
-                .map(|list| push_values::<Float64Type>(&list, range, |v| v, vs)),
-        };
-        if done.is_none() {
+        let Some(values) = values.get(range) else {
             ts.truncate(added);
-            return Err(self.bad(format!("row {row}: values and timestamps do not fit together")));
-        }
+            return Err(UNFIT);
+        };
+        vs.extend_from_slice(values);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Block {
+    /// A page as both decoders read it.
+    pub(super) fn page_twice(&self, page: usize) -> (Option<Page>, Page) {
+        let theirs = self.0.samples.batch(page).ok().and_then(|batch| Page::of_batch(&batch).ok());
+        (self.0.samples.by_hand(page, &self.clock_lengths(page)), theirs.unwrap_or_default())
     }
 }
 
@@ -276,16 +245,37 @@ impl BlockSeriesHandle {
     ) -> Result<(), StoreError> {
         self.block.read(self.series, from, to, ts, vs)
     }
-}
 
-/// The list in row `at` of a list column, if it is one of these elements and not null.
-fn element<T: ArrowPrimitiveType>(column: &ArrayRef, at: usize) -> Option<ArrayRef> {
-    let list = column.as_list_opt::<i32>()?;
-    if at >= list.len() || list.is_null(at) {
-        return None;
+    /// Whether it has histograms.
+    pub fn has_histograms(&self) -> bool {
+        self.block.0.histograms.as_ref().is_some_and(|lane| lane.has(self.series))
     }
-    let element = list.value(at);
-    element.as_primitive_opt::<T>().is_some().then_some(element)
+
+    /// Appends the histograms with `from ≤ t ≤ to`, in time order.
+    pub fn read_histograms(&self, from: TimeMs, to: TimeMs, out: &mut Histograms) -> Result<(), StoreError> {
+        let Some(lane) = &self.block.0.histograms else { return Ok(()) };
+        let base = out.len();
+        lane.read(self.series, from, to, |page, row, t| {
+            let before = out[base..].last().map(|(_, h)| h.as_ref());
+            let h = histograms::decode(page, row, before)?;
+            out.push((t, Arc::new(h)));
+            Some(())
+        })
+    }
+
+    /// Whether it has start timestamps.
+    pub fn has_starts(&self) -> bool {
+        self.block.0.starts.as_ref().is_some_and(|lane| lane.has(self.series))
+    }
+
+    /// Appends the start timestamps of the samples with `from ≤ t ≤ to`, in time order.
+    pub fn read_starts(&self, from: TimeMs, to: TimeMs, out: &mut Starts) -> Result<(), StoreError> {
+        let Some(lane) = &self.block.0.starts else { return Ok(()) };
+        lane.read(self.series, from, to, |page, row, t| {
+            out.push((t, histograms::decode_start(page, row)?));
+            Some(())
+        })
+    }
 }
 
 /// Appends the times of `clock` at which there is a sample in `from..=to`; which samples of the row these are.
@@ -299,6 +289,10 @@ fn push_times(
     let (start, end) = (clock.partition_point(|t| *t < from), clock.partition_point(|t| *t <= to));
     let before = gaps.partition_point(|gap| (*gap as usize) < start);
     let already = ts.len();
+    if before == gaps.len() {
+        ts.extend_from_slice(clock.get(start..end).unwrap_or(&[]));
+        return start - before..start - before + ts.len() - already;
+    }
     let mut gaps = gaps[before..].iter().map(|gap| *gap as usize).peekable();
     for (at, t) in clock.iter().enumerate().take(end).skip(start) {
         if gaps.next_if_eq(&at).is_none() {
@@ -308,47 +302,12 @@ fn push_times(
     start - before..start - before + ts.len() - already
 }
 
-fn push_values<T: ArrowPrimitiveType>(
-    list: &ArrayRef,
-    range: std::ops::Range<usize>,
-    value: impl Fn(T::Native) -> f64,
-    vs: &mut Vec<f64>,
-) {
-    let list = list.as_primitive::<T>();
-    if list.null_count() == 0 {
-        return vs.extend(list.values()[range].iter().map(|v| value(*v)));
+fn by_shard(series: &[Labels]) -> Vec<RoaringBitmap> {
+    let mut shards = vec![RoaringBitmap::new(); usize::from(SHARDS)];
+    for (id, labels) in (0u32..).zip(series) {
+        shards[usize::from(shard_of(labels))].insert(id);
     }
-    vs.extend(range.map(|at| if list.is_null(at) { STALE } else { value(list.value(at)) }));
-}
-
-fn columns(footer: &ArrowReaderMetadata, names: &[&str]) -> ProjectionMask {
-    let schema = footer.schema();
-    let roots = names.iter().filter_map(|name| schema.index_of(name).ok());
-    ProjectionMask::roots(footer.parquet_schema(), roots)
-}
-
-/// All record batches of a file; the columns must be called `names`.
-fn batches<R: ChunkReader + 'static>(
-    path: &Path,
-    file: R,
-    footer: ArrowReaderMetadata,
-    names: &[&str],
-) -> Result<Vec<RecordBatch>, StoreError> {
-    let mask = columns(&footer, names);
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
-        .with_projection(mask)
-        .with_batch_size(BLOCK_GROUP_ROWS)
-        .build()
-        .map_err(|e| damaged(path, e))?;
-    let mut all = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(|e| damaged(path, e))?;
-        if batch.num_columns() != names.len() {
-            return Err(damaged(path, format!("has not the columns {}", names.join(", "))));
-        }
-        all.push(batch);
-    }
-    Ok(all)
+    shards
 }
 
 fn small_batches(path: &Path, content: Bytes, names: &[&str]) -> Result<Vec<RecordBatch>, StoreError> {
@@ -393,36 +352,28 @@ fn read_series(path: &Path, content: Bytes) -> Result<Vec<Labels>, StoreError> {
     Ok(series)
 }
 
-/// The row index: first row by series (and the end), clock by row.
-fn read_rows(
-    path: &Path,
-    samples: &CheckedFile,
-    footer: &ArrowReaderMetadata,
-    series: usize,
-    clocks: usize,
-) -> Result<(Vec<u32>, Vec<u32>), StoreError> {
+/// The row index: first row by series (and the end), clock by row. A series of histograms only has no rows.
+fn read_rows(samples: &Pages, series: usize, clocks: usize) -> Result<(Vec<u32>, Vec<u32>), StoreError> {
     let (mut first_row, mut row_clock) = (Vec::with_capacity(series + 1), Vec::new());
-    for batch in batches(path, samples.clone(), footer.clone(), &["series_id", "clock_id"])? {
+    for batch in samples.columns(&["series_id", "clock_id"])? {
         let u32s = |at: usize| batch.column(at).as_primitive_opt::<UInt32Type>();
         let (Some(ids), Some(clock_ids)) = (u32s(0), u32s(1)) else {
-            return Err(damaged(path, "ids are no u32"));
+            return Err(samples.bad("ids are no u32"));
         };
         for (id, clock) in ids.values().iter().zip(clock_ids.values()) {
             let row = row_clock.len() as u32;
-            match (*id as usize + 1).checked_sub(first_row.len()) {
-                Some(0) => {}
-                Some(1) => first_row.push(row),
-                _ => return Err(damaged(path, format!("row {row}: series {id} is out of order"))),
+            if *id as usize + 1 < first_row.len() || *id as usize >= series {
+                return Err(samples.bad(format!("row {row}: series {id} is out of order")));
+            }
+            while first_row.len() <= *id as usize {
+                first_row.push(row);
             }
             if *clock as usize >= clocks {
-                return Err(damaged(path, format!("row {row}: clock {clock} does not exist")));
+                return Err(samples.bad(format!("row {row}: clock {clock} does not exist")));
             }
             row_clock.push(*clock);
         }
     }
-    if first_row.len() != series {
-        return Err(damaged(path, format!("has rows of {} series instead of {series}", first_row.len())));
-    }
-    first_row.push(row_clock.len() as u32);
+    first_row.resize(series + 1, row_clock.len() as u32);
     Ok((first_row, row_clock))
 }

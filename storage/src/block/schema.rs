@@ -1,6 +1,6 @@
 //! The Parquet schemas of a block's files and how they are written (`docs/format/block.md`).
 
-use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_PAGE_ROWS};
+use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS};
 use arrow::array::{ArrayRef, ListBuilder, PrimitiveBuilder};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Schema};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -13,6 +13,10 @@ pub(super) const SAMPLES: &str = "samples.parquet";
 pub(super) const CHECKSUMS: &str = "samples.crc";
 pub(super) const CLOCKS: &str = "clocks.parquet";
 pub(super) const SERIES: &str = "series.parquet";
+pub(super) const HISTOGRAMS: &str = "histograms.parquet";
+pub(super) const HISTOGRAMS_CHECKSUMS: &str = "histograms.crc";
+pub(super) const STARTS: &str = "starts.parquet";
+pub(super) const STARTS_CHECKSUMS: &str = "starts.crc";
 
 fn list(name: &str, of: DataType, nullable: bool, elements_nullable: bool) -> Field {
     let element = Field::new("element", of, elements_nullable);
@@ -66,6 +70,35 @@ pub(super) fn series() -> Arc<Schema> {
     ]))
 }
 
+pub(super) fn histograms() -> Arc<Schema> {
+    let number = |name: &str| Field::new(name, DataType::Float64, false);
+    let mut fields = vec![
+        Field::new("series_id", DataType::UInt32, false),
+        Field::new("ts", DataType::Int64, false),
+        Field::new("schema", DataType::Int8, false),
+        Field::new("hint", DataType::Int8, false),
+        number("count"),
+        number("sum"),
+        number("zero_threshold"),
+        number("zero_count"),
+    ];
+    for sign in ["positive", "negative"] {
+        fields.push(list(&format!("{sign}_offsets"), DataType::Int32, false, false));
+        fields.push(list(&format!("{sign}_lengths"), DataType::UInt32, false, false));
+        fields.push(list(&format!("{sign}_counts"), DataType::Float64, false, false));
+    }
+    fields.push(list("bounds", DataType::Float64, false, false));
+    Arc::new(Schema::new(fields))
+}
+
+pub(super) fn starts() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![
+        Field::new("series_id", DataType::UInt32, false),
+        Field::new("ts", DataType::Int64, false),
+        Field::new("start", DataType::Int64, false),
+    ]))
+}
+
 fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
     Ok(WriterProperties::builder()
         .set_created_by("perennial".to_owned())
@@ -77,9 +110,17 @@ fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
 
 /// Delta packing for columns given by their paths.
 fn packed(properties: WriterPropertiesBuilder, columns: &[&[&str]]) -> WriterPropertiesBuilder {
+    encoded(properties, columns, Encoding::DELTA_BINARY_PACKED)
+}
+
+fn encoded(
+    properties: WriterPropertiesBuilder,
+    columns: &[&[&str]],
+    encoding: Encoding,
+) -> WriterPropertiesBuilder {
     columns.iter().fold(properties, |properties, path| {
         let path = ColumnPath::new(path.iter().map(|p| (*p).to_owned()).collect());
-        properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+        properties.set_column_encoding(path, encoding)
     })
 }
 
@@ -95,6 +136,34 @@ pub(super) fn samples_properties() -> Result<WriterProperties, ParquetError> {
         .set_column_statistics_enabled(page("vmin"), EnabledStatistics::Page)
         .set_column_statistics_enabled(page("vmax"), EnabledStatistics::Page);
     Ok(properties.build())
+}
+
+/// As all lanes: pages of whole rows.
+fn lane_properties() -> Result<WriterPropertiesBuilder, ParquetError> {
+    let properties = packed(properties()?, &[&["series_id"], &["ts"]]);
+    Ok(properties
+        .set_data_page_row_count_limit(BLOCK_LANE_PAGE_ROWS)
+        .set_write_batch_size(BLOCK_LANE_PAGE_ROWS))
+}
+
+pub(super) fn histograms_properties() -> Result<WriterProperties, ParquetError> {
+    let lists = ["positive_offsets", "positive_lengths", "negative_offsets", "negative_lengths"];
+    let lists = lists.map(|name| [name, "list", "element"]);
+    let lists: Vec<&[&str]> = lists.iter().map(|path| &path[..]).collect();
+    let properties = packed(packed(lane_properties()?, &[&["schema"], &["hint"]]), &lists);
+    // Neighbours have the same exponents: split into bytes they compress to half.
+    let doubles: [&[&str]; 5] = [
+        &["count"],
+        &["sum"],
+        &["zero_count"],
+        &["positive_counts", "list", "element"],
+        &["negative_counts", "list", "element"],
+    ];
+    Ok(encoded(properties, &doubles, Encoding::BYTE_STREAM_SPLIT).build())
+}
+
+pub(super) fn starts_properties() -> Result<WriterProperties, ParquetError> {
+    Ok(packed(lane_properties()?, &[&["start"]]).build())
 }
 
 pub(super) fn clocks_properties() -> Result<WriterProperties, ParquetError> {

@@ -1,14 +1,21 @@
-//! The blocks of a data directory.
+//! The blocks of a data directory: opened, listed, added, removed.
+//!
+//! A block goes in three steps: off the list, renamed ([`deleting`]), removed. A kill between them leaves a whole
+//! block, which the next start lists again, or a directory that every start leaves out and sweeps away.
 
 use super::cache::PageCache;
 use super::reader::{Block, BlockSeriesHandle};
 use super::{BlockMeta, io_error};
+use crate::disk::Disk;
 use crate::model::{Matcher, TimeMs};
 use crate::store::StoreError;
 use parking_lot::RwLock;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// How the directory of a block ends that is being removed.
+const DELETING: &str = "deleting";
 
 /// A set of blocks. Readers work on the blocks that were there when they asked; no lock is held while they read.
 pub struct Blocks {
@@ -18,8 +25,9 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Opens all blocks in `blocks_dir` (made if missing), and removes what an interrupted writer left. A damaged
-    /// block is left out, left on disk, and named in the second result: one line each.
+    /// Opens all blocks in `blocks_dir` (made if missing), and removes what an interrupted writer left. What is being
+    /// removed is left out, for [`Blocks::sweep`]. A damaged block is left out, left on disk, and named in the second
+    /// result: one line each.
     pub fn open(blocks_dir: &Path) -> Result<(Blocks, Vec<String>), StoreError> {
         let bad = io_error(blocks_dir);
         std::fs::create_dir_all(blocks_dir).map_err(&bad)?;
@@ -28,7 +36,7 @@ impl Blocks {
             let path = entry.map_err(&bad)?.path();
             if path.extension().is_some_and(|e| e == "tmp") {
                 std::fs::remove_dir_all(&path).map_err(io_error(&path))?;
-            } else if path.is_dir() {
+            } else if path.is_dir() && !is_deleting(&path) {
                 match Block::open_with(&path, &cache) {
                     Ok(block) => blocks.push(block),
                     Err(error) => damage.push(format!("block left out: {error}")),
@@ -55,13 +63,54 @@ impl Blocks {
         *blocks = Arc::new(new);
     }
 
-    /// Takes the blocks for which `keep` does not hold out of the set, and returns their directories, which the
-    /// caller may remove: readers that have them open go on reading.
-    pub fn retain(&self, keep: impl Fn(&BlockMeta) -> bool) -> Vec<PathBuf> {
+    /// Takes the block in directory `dir` off the list; readers that have it open go on reading.
+    fn take(&self, dir: &Path) -> Option<Block> {
         let mut blocks = self.blocks.write();
-        let (stay, go): (Vec<Block>, Vec<Block>) = blocks.iter().cloned().partition(|b| keep(b.meta()));
+        let (mut gone, stay): (Vec<Block>, Vec<Block>) =
+            blocks.iter().cloned().partition(|b| b.meta().dir == dir);
         *blocks = Arc::new(stay);
-        go.iter().map(|b| b.meta().dir.clone()).collect()
+        gone.pop()
+    }
+
+    /// Removes the block in directory `dir` from the set and from the disk. On an error it is whole and on the list
+    /// again, or [`Blocks::sweep`] has to finish.
+    pub fn remove(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+        let Some(block) = self.take(dir) else { return Ok(()) };
+        let away = deleting(dir);
+        if let Err(error) = disk.rename(dir, &away) {
+            // It may have been renamed all the same, and only not have become durable.
+            if disk.list(dir).is_ok() {
+                self.add(block);
+            }
+            return Err(io_error(dir)(error));
+        }
+        disk.remove(&away).map_err(io_error(&away))
+    }
+
+    /// Removes the blocks that others say they replace. Until then both are read, and hold the same.
+    pub fn remove_replaced(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let metas = self.metas();
+        let replaced: BTreeSet<&str> = metas.iter().flat_map(|m| &m.replaces).map(String::as_str).collect();
+        let gone = metas.iter().filter(|meta| replaced.contains(meta.name().to_string().as_str()));
+        // One that cannot be removed does not keep the others.
+        gone.map(|meta| self.remove(disk, &meta.dir)).fold(Ok(()), Result::and)
+    }
+
+    /// The blocks in these directories, in the set's order.
+    pub fn in_dirs(&self, dirs: &BTreeSet<PathBuf>) -> Vec<Block> {
+        self.blocks.read().iter().filter(|block| dirs.contains(&block.meta().dir)).cloned().collect()
+    }
+
+    /// Removes what an interrupted [`Blocks::remove`] left in `blocks_dir`; how many directories.
+    pub fn sweep(disk: &dyn Disk, blocks_dir: &Path) -> Result<usize, StoreError> {
+        let mut left = disk.list(blocks_dir).map_err(io_error(blocks_dir))?;
+        left.retain(|path| is_deleting(path));
+        if !left.is_empty() {
+            // The new names first: no power loss may show half a block under its old one.
+            disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
+        }
+        left.iter().try_for_each(|path| disk.remove(path).map_err(io_error(path)))?;
+        Ok(left.len())
     }
 
     /// What the blocks hold, in time order.
@@ -121,6 +170,16 @@ impl Blocks {
         }
         out.into_iter().collect()
     }
+}
+
+/// What the directory of a block is called while it is removed; not a name that `docs/format/open.sql` looks for.
+fn deleting(dir: &Path) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().replace('_', "-");
+    dir.with_file_name(format!("{name}.{DELETING}"))
+}
+
+fn is_deleting(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == DELETING)
 }
 
 /// Allocates for new texts only.

@@ -1,13 +1,16 @@
 //! Round trips, matchers, damage, failing disks.
 
+use super::page::Page;
 use super::*;
 use crate::disk::{Disk, DiskFile, OsDisk};
-use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_WINDOW_MS};
+use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS};
+use crate::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS};
 use crate::model::value::STALE_BITS;
-use crate::model::{Labels, MatchOp, Matcher, SHARDS, shard_of};
+use crate::model::{Labels, MatchOp, Matcher, NativeHistogram, SHARDS, shard_of};
 use proptest::prelude::*;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 const DAY: i64 = 12 * BLOCK_WINDOW_MS;
 
@@ -23,7 +26,8 @@ fn bits(vs: &[f64]) -> Vec<u64> {
 /// The block's answer is what is in `series`, bit for bit.
 fn assert_holds(block: &Block, series: &[BlockSeries], from: i64, to: i64) {
     let handles = block.select(&[], i64::MIN, i64::MAX);
-    let stored: Vec<&BlockSeries> = series.iter().filter(|s| !s.ts.is_empty()).collect();
+    let stored: Vec<&BlockSeries> =
+        series.iter().filter(|s| !s.ts.is_empty() || !s.histograms.is_empty()).collect();
     assert_eq!(handles.len(), stored.len());
     for (handle, series) in handles.iter().zip(stored) {
         assert_eq!(*handle.labels(), series.labels);
@@ -38,6 +42,19 @@ fn assert_holds(block: &Block, series: &[BlockSeries], from: i64, to: i64) {
             "{}",
             series.labels
         );
+    }
+}
+
+/// Our decoder reads the pages of the block as the `parquet` crate does; `all` of them: one row per series makes
+/// pages of equal length in all columns.
+fn assert_read_by_hand(block: &Block, all: bool) {
+    let row = |page: &Page, at| page.row(at).map(|(vs, gaps)| (bits(vs), gaps.to_vec()));
+    for number in 0..(block.meta().rows as usize).div_ceil(BLOCK_PAGE_ROWS) {
+        let (ours, theirs) = block.page_twice(number);
+        assert!(ours.is_some() || !all, "page {number} is laid as our writer lays pages");
+        for (ours, at) in ours.iter().flat_map(|page| (0..BLOCK_PAGE_ROWS + 1).map(move |at| (page, at))) {
+            assert_eq!(row(ours, at), row(&theirs, at), "row {at} of page {number}");
+        }
     }
 }
 
@@ -85,7 +102,8 @@ fn series() -> impl Strategy<Value = Vec<BlockSeries>> {
             let labels = [("__name__", metric.as_str()), ("instance", &instance), ("Upper", "x")];
             let kept = clocks[clock].iter().zip(keep).filter(|(_, keep)| *keep || i % 2 == 0);
             let ts: Vec<i64> = kept.map(|(t, _)| *t).collect();
-            BlockSeries { labels: Labels::from_pairs(labels), vs: vs[..ts.len()].to_vec(), ts }
+            let (labels, vs) = (Labels::from_pairs(labels), vs[..ts.len()].to_vec());
+            BlockSeries { labels, vs, ts, ..BlockSeries::default() }
         };
         all.into_iter().enumerate().map(build).collect()
     })
@@ -100,8 +118,16 @@ proptest! {
         let block = write(dir.path(), &series);
         assert_holds(&block, &series, i64::MIN, i64::MAX);
         assert_holds(&block, &series, from, from + len);
+        assert_read_by_hand(&block, false);
         let samples: usize = series.iter().map(|s| s.ts.len()).sum();
         prop_assert_eq!(block.meta().samples, samples as u64);
+        for one in &mut series {
+            let early = one.ts.partition_point(|t| *t < BLOCK_WINDOW_MS);
+            one.ts.truncate(early);
+            one.vs.truncate(early);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        assert_read_by_hand(&write(dir.path(), &series), true);
     }
 }
 
@@ -112,6 +138,7 @@ fn target(count: usize, scrapes: i64) -> Vec<BlockSeries> {
         labels: Labels::from_pairs([("__name__", "m"), ("job", "j"), ("i", format!("{i:06}").as_str())]),
         vs: ts.iter().map(|t| (*t / 1000 + i as i64) as f64).collect(),
         ts: ts.clone(),
+        ..BlockSeries::default()
     };
     (0..count).map(one).collect()
 }
@@ -135,6 +162,7 @@ fn a_series_with_missing_samples_uses_its_targets_clock() {
     let block = write(dir.path(), &series);
     assert_eq!(block.meta().clocks, 2);
     assert_holds(&block, &series, 20_000, 4_000_000);
+    assert_read_by_hand(&block, true);
 }
 
 fn some_labels() -> Vec<BlockSeries> {
@@ -143,7 +171,7 @@ fn some_labels() -> Vec<BlockSeries> {
         for code in ["", "200", "404", "500"] {
             for pod in ["", "web-1", "web-2", "db"] {
                 let labels = Labels::from_pairs([("__name__", name), ("code", code), ("pod", pod)]);
-                all.push(BlockSeries { labels, ts: vec![5], vs: vec![1.0] });
+                all.push(BlockSeries { labels, ts: vec![5], vs: vec![1.0], ..BlockSeries::default() });
             }
         }
     }
@@ -198,6 +226,10 @@ fn read_all(dir: &Path, series: &[BlockSeries]) -> Result<(), StoreError> {
         let (mut ts, mut vs) = (Vec::new(), Vec::new());
         handle.read(0, DAY, &mut ts, &mut vs)?;
         assert_eq!((&ts, bits(&vs)), (&series.ts, bits(&series.vs)), "a wrong answer out of damaged bytes");
+        let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+        handle.read_histograms(0, DAY, &mut histograms)?;
+        handle.read_starts(0, DAY, &mut starts)?;
+        assert_eq!((&histograms, &starts), (&series.histograms, &series.starts), "a wrong answer");
     }
     Ok(())
 }
@@ -209,7 +241,14 @@ fn damage_is_an_error_that_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let home = write(dir.path(), &series).meta().dir.clone();
     read_all(&home, &series).unwrap();
-    for file in ["samples.parquet", "samples.crc", "clocks.parquet", "series.parquet", "meta.json"] {
+    each_flip_is_noticed(&home, &series, &["samples.parquet", "samples.crc", "clocks.parquet"]);
+    each_flip_is_noticed(&home, &series, &["series.parquet", "meta.json"]);
+}
+
+/// Flips bits of these files, and cuts them, here and there.
+fn each_flip_is_noticed(home: &Path, series: &[BlockSeries], files: &[&str]) {
+    let read_all = || read_all(home, series);
+    for file in files {
         let path = home.join(file);
         let good = std::fs::read(&path).unwrap();
         let step = (good.len() / 60).max(1);
@@ -217,16 +256,84 @@ fn damage_is_an_error_that_names_the_file() {
             let mut bad = good.clone();
             bad[at] ^= 0x40;
             std::fs::write(&path, &bad).unwrap();
-            let error = read_all(&home, &series).expect_err("a flipped bit must be noticed").to_string();
+            let error = read_all().expect_err("a flipped bit must be noticed").to_string();
             assert!(error.contains(file), "{file} at {at}: {error}");
             std::fs::write(&path, &good[..at]).unwrap();
-            assert!(read_all(&home, &series).is_err(), "{file} cut at {at}");
+            assert!(read_all().is_err(), "{file} cut at {at}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(read_all(&home, &series).is_err());
+        assert!(read_all().is_err());
         std::fs::write(&path, &good).unwrap();
     }
+    read_all().unwrap();
+}
+
+/// Series with floats, histograms, start timestamps, or several of these.
+fn with_lanes(count: usize, samples: i64) -> Vec<BlockSeries> {
+    let mut all = target(count, 5);
+    for (i, series) in all.iter_mut().enumerate() {
+        let histogram = |n: i64| {
+            let spans =
+                vec![BucketSpan { offset: -3, length: 2 }, BucketSpan { offset: 4, length: i as u32 % 3 }];
+            let counts = (0..2 + i % 3).map(|k| (n * k as i64) as f64 + 0.5).collect();
+            let mut h = NativeHistogram { sum: n as f64, count: 7.0 * n as f64, ..<_>::default() };
+            h.positive = Buckets { spans, counts };
+            h.negative = if i % 5 == 0 { h.positive.clone() } else { Buckets::default() };
+            (h.zero_threshold, h.zero_count) = (1e-128, n as f64);
+            if i % 7 == 0 {
+                (h.schema, h.bounds) = (CUSTOM_BUCKETS, [-1.0, 0.25, 5.0].into());
+            }
+            h
+        };
+        let times = (0..samples).map(|n| n * 15_000 + 1);
+        match i % 4 {
+            0 => continue,
+            1 => (series.ts, series.vs) = (Vec::new(), Vec::new()),
+            2 => series.starts = series.ts.iter().map(|t| (*t, 77)).collect(),
+            _ => series.starts = times.clone().map(|t| (t, t / 2)).collect(),
+        }
+        if i % 4 != 2 {
+            series.histograms = times.map(|t| (t, Arc::new(histogram(t)))).collect();
+        }
+    }
+    all
+}
+
+#[test]
+fn lanes_come_back() {
+    let series = with_lanes(150, 480);
+    let dir = tempfile::tempdir().unwrap();
+    let block = write(dir.path(), &series);
+    let home = block.meta().dir.clone();
     read_all(&home, &series).unwrap();
+    let lanes = series.iter().map(|s| (s.histograms.len() as u64, s.starts.len() as u64));
+    let (histograms, starts) = lanes.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    assert!(histograms > BLOCK_GROUP_ROWS as u64, "more than one row group");
+    let meta = block.meta();
+    assert_eq!((meta.version, meta.histograms, meta.starts), (2, histograms, starts));
+    assert_holds(&block, &series, 0, DAY);
+    let handle = block.select(&[Matcher::equal("i", "000003")], 0, 100).remove(0);
+    let (mut out, mut times) = (vec![(-1, Arc::default())], Vec::new());
+    handle.read_histograms(45_001, 75_001, &mut out).unwrap();
+    handle.read_starts(45_002, 75_000, &mut times).unwrap();
+    assert_eq!(out[1..], series[3].histograms[3..=5]);
+    assert_eq!(times, series[3].starts[4..5]);
+    let bounds: Vec<_> = block.select(&[Matcher::equal("i", "000007")], 0, 100);
+    let mut out = Vec::new();
+    bounds[0].read_histograms(0, 45_001, &mut out).unwrap();
+    assert!(out.windows(2).all(|w| Arc::ptr_eq(&w[0].1.bounds, &w[1].1.bounds)), "bounds are shared");
+}
+
+#[test]
+fn damage_in_lanes_is_noticed() {
+    let series = with_lanes(40, 20);
+    let dir = tempfile::tempdir().unwrap();
+    let home = write(dir.path(), &series).meta().dir.clone();
+    each_flip_is_noticed(
+        &home,
+        &series,
+        &["histograms.parquet", "histograms.crc", "starts.parquet", "starts.crc"],
+    );
 }
 
 #[test]
@@ -258,21 +365,29 @@ fn a_set_leaves_damage_out_and_removes_leftovers() {
     let other = write_block(&OsDisk, dir.path(), DAY, 2 * DAY, std::iter::empty()).unwrap();
     std::fs::write(other.dir.join("meta.json"), "{}").unwrap();
     std::fs::create_dir(dir.path().join("1_2.tmp")).unwrap();
+    std::fs::create_dir(dir.path().join("1-2-3.deleting")).unwrap();
     let (blocks, damage) = Blocks::open(dir.path()).unwrap();
     assert_eq!(blocks.metas(), [block.meta().clone()]);
     assert_eq!(damage.len(), 1);
     assert!(damage[0].contains("meta.json: has no checksum"), "{}", damage[0]);
     assert!(other.dir.exists() && !dir.path().join("1_2.tmp").exists());
 
-    let late = BlockSeries { labels: target(1, 1)[0].labels.clone(), ts: vec![DAY + 1], vs: vec![7.0] };
+    let labels = target(1, 1)[0].labels.clone();
+    let late = BlockSeries { labels, ts: vec![DAY + 1], vs: vec![7.0], ..BlockSeries::default() };
     let meta = write_block(&OsDisk, dir.path(), DAY, DAY + 2, std::iter::once(Ok(late))).unwrap();
     blocks.add(blocks.load(&meta.dir).unwrap());
     let shard = shard_of(&target(1, 1)[0].labels);
     let first = [Matcher::equal("i", "000000")];
     let parts = blocks.select(shard, &first, 0, i64::MAX);
     assert_eq!(parts.iter().map(|p| p.block().meta().from).collect::<Vec<_>>(), [0, DAY]);
-    assert_eq!(blocks.retain(|meta| meta.from > 0), [block.meta().dir.clone()]);
+    blocks.remove(&OsDisk, &block.meta().dir).unwrap();
     assert_eq!(blocks.select(shard, &first, 0, i64::MAX).len(), 1);
+    assert!(!block.meta().dir.exists());
+    let (mut ts, mut vs) = (Vec::new(), Vec::new());
+    parts[0].read(0, DAY, &mut ts, &mut vs).unwrap();
+    assert!(!ts.is_empty(), "who has the block goes on reading");
+    assert_eq!(Blocks::sweep(&OsDisk, dir.path()).unwrap(), 1, "what another removal left");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
 #[test]

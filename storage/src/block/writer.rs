@@ -2,28 +2,31 @@
 
 use super::clocks::{ClockTable, target_of};
 use super::files::CheckedWriter;
-use super::meta::{BlockMeta, FileMeta, META, VERSION};
+use super::histograms::{HistogramRows, StartRows};
+use super::meta::{BlockMeta, FLOATS, FileMeta, LANES, META};
 use super::rows::Rows;
-use super::schema::{self, CHECKSUMS, CLOCKS, SAMPLES, SERIES, column, list_builder};
+use super::schema::{
+    self, CHECKSUMS, CLOCKS, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, SAMPLES, SERIES, STARTS, STARTS_CHECKSUMS,
+    column, list_builder,
+};
 use super::{damaged, io_error};
 use crate::disk::Disk;
-use crate::limits::{BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS};
+use crate::limits::{BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS};
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Labels, TimeMs};
-use crate::store::StoreError;
+use crate::store::{Histograms, Starts, StoreError};
 use arrow::array::StringArray;
 use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, UInt32Array, UInt64Array};
 use arrow::datatypes::{Int64Type, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// All samples that one series has in a block.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct BlockSeries {
     /// Its labels.
     pub labels: Labels,
@@ -31,10 +34,22 @@ pub struct BlockSeries {
     pub ts: Vec<TimeMs>,
     /// Values, parallel to `ts`; stale markers allowed.
     pub vs: Vec<f64>,
+    /// Histograms, strictly ascending, at other times than `ts`.
+    pub histograms: Histograms,
+    /// Start timestamps of samples, strictly ascending.
+    pub starts: Starts,
+}
+
+/// Where a block comes from.
+pub(super) struct Origin {
+    pub(super) from: TimeMs,
+    pub(super) to: TimeMs,
+    /// Names of the blocks whose samples it has, all of them.
+    pub(super) replaces: Vec<String>,
 }
 
 /// Writes the block `from ≤ t < to` into `blocks_dir` out of series sorted by labels, and returns when it would
-/// survive power loss. Series without samples are left out. On an error nothing but a `.tmp` directory is left.
+/// survive power loss. Series without samples are left out. On an error nothing but perhaps a `.tmp` directory is left.
 pub fn write_block(
     disk: &dyn Disk,
     blocks_dir: &Path,
@@ -42,10 +57,25 @@ pub fn write_block(
     to: TimeMs,
     series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
 ) -> Result<BlockMeta, StoreError> {
+    write_block_of(disk, blocks_dir, Origin { from, to, replaces: Vec::new() }, series)
+}
+
+/// As [`write_block`], of a block that may replace others.
+pub(super) fn write_block_of(
+    disk: &dyn Disk,
+    blocks_dir: &Path,
+    origin: Origin,
+    series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
+) -> Result<BlockMeta, StoreError> {
+    let Origin { from, to, replaces } = origin;
     let temporary = blocks_dir.join(format!("{from}_{to}.tmp"));
     remove_if_there(disk, &temporary)?;
     disk.create_dir(&temporary).map_err(io_error(&temporary))?;
-    let mut meta = write_files(disk, &temporary, from, to, series)?;
+    let mut meta = write_files(disk, &temporary, from, to, series).inspect_err(|_| {
+        // If that fails too, the next start removes it.
+        let _ = disk.remove(&temporary);
+    })?;
+    meta.replaces = replaces;
     meta.dir = blocks_dir.join(name(&meta));
     write_bytes(disk, &temporary.join(META), &meta.encode().map_err(|e| damaged(&temporary, e))?)?;
     disk.sync_dir(&temporary).map_err(io_error(&temporary))?;
@@ -60,9 +90,11 @@ fn remove_if_there(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     if disk.list(dir).is_ok() { disk.remove(dir).map_err(io_error(dir)) } else { Ok(()) }
 }
 
-/// The directory's name; a function of the content, so that writing one block twice gives one name.
+/// The directory's name; a function of the content, so that writing one block twice gives one name. A block that replaces
+/// others never has the name of one of them, even if it holds the same.
 fn name(meta: &BlockMeta) -> String {
-    let content: String = meta.files.values().map(|f| f.crc32c.as_str()).collect();
+    let files = meta.files.values().map(|f| f.crc32c.as_str());
+    let content: String = files.chain(meta.replaces.iter().map(String::as_str)).collect();
     format!("{}_{}_{:016x}", meta.from, meta.to, xxhash_rust::xxh3::xxh3_64(content.as_bytes()))
 }
 
@@ -77,7 +109,7 @@ fn write_files(
     for one in series {
         builder.push(&one?)?;
     }
-    builder.finish(disk)
+    builder.finish()
 }
 
 fn write_bytes(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<FileMeta, StoreError> {
@@ -129,36 +161,65 @@ fn io_cause(error: ParquetError) -> std::io::Error {
     }
 }
 
+/// A lane's file, from its first item on.
+struct LaneTable<R> {
+    rows: R,
+    waiting: usize,
+    table: Table,
+}
+
+type TakeRows<R> = fn(&mut R) -> Result<RecordBatch, arrow::error::ArrowError>;
+
+impl<R> LaneTable<R> {
+    /// Counts an item, and writes a page's worth of them.
+    fn pushed(&mut self, take: TakeRows<R>) -> Result<(), StoreError> {
+        self.waiting += 1;
+        if self.waiting < BLOCK_LANE_PAGE_ROWS {
+            return Ok(());
+        }
+        self.waiting = 0;
+        self.table.write(take(&mut self.rows))
+    }
+
+    fn finish(mut self, take: TakeRows<R>) -> Result<(FileMeta, Vec<u8>), StoreError> {
+        if self.waiting > 0 {
+            self.table.write(take(&mut self.rows))?;
+        }
+        self.table.finish()
+    }
+}
+
 struct Builder<'a> {
+    disk: &'a dyn Disk,
     dir: &'a Path,
     samples: Table,
     rows: Rows,
+    histograms: Option<LaneTable<HistogramRows>>,
+    starts: Option<LaneTable<StartRows>>,
     clocks: ClockTable,
     labels: Vec<Labels>,
     meta: BlockMeta,
 }
 
 impl<'a> Builder<'a> {
-    fn new(disk: &dyn Disk, dir: &'a Path, from: TimeMs, to: TimeMs) -> Result<Builder<'a>, StoreError> {
+    fn new(disk: &'a dyn Disk, dir: &'a Path, from: TimeMs, to: TimeMs) -> Result<Builder<'a>, StoreError> {
         let samples =
             Table::create(disk, dir.join(SAMPLES), schema::samples(), schema::samples_properties())?;
         let meta = BlockMeta {
-            version: VERSION,
+            version: FLOATS,
             from,
             to,
             min_time: TimeMs::MAX,
             max_time: TimeMs::MIN,
-            series: 0,
-            rows: 0,
-            samples: 0,
-            clocks: 0,
-            files: BTreeMap::new(),
-            dir: PathBuf::new(),
+            ..BlockMeta::default()
         };
         Ok(Builder {
+            disk,
             dir,
             samples,
             rows: Rows::new(),
+            histograms: None,
+            starts: None,
             clocks: ClockTable::default(),
             labels: Vec::new(),
             meta,
@@ -166,13 +227,19 @@ impl<'a> Builder<'a> {
     }
 
     fn push(&mut self, series: &BlockSeries) -> Result<(), StoreError> {
-        let (Some(first), Some(last)) = (series.ts.first(), series.ts.last()) else { return Ok(()) };
+        let histogram = |at: Option<&(TimeMs, _)>| at.map(|(t, _)| *t);
+        let (first, last) = (histogram(series.histograms.first()), histogram(series.histograms.last()));
+        let ends = series.ts.first().into_iter().chain(series.ts.last()).copied().chain(first).chain(last);
+        let Some((min, max)) = ends.map(|t| (t, t)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else {
+            return Ok(());
+        };
         self.check(series)?;
         let (id, target) = (self.labels.len() as u32, target_of(&series.labels));
         self.labels.push(series.labels.clone());
-        self.meta.min_time = self.meta.min_time.min(*first);
-        self.meta.max_time = self.meta.max_time.max(*last);
-        self.meta.samples += series.ts.len() as u64;
+        self.meta.min_time = self.meta.min_time.min(min);
+        self.meta.max_time = self.meta.max_time.max(max);
+        self.meta.samples += (series.ts.len() + series.histograms.len()) as u64;
+        self.push_lanes(id, series)?;
         let mut vs = series.vs.as_slice();
         let window = |t: i64| t.div_euclid(BLOCK_WINDOW_MS);
         for ts in series.ts.chunk_by(|a, b| window(*a) == window(*b)) {
@@ -194,16 +261,68 @@ impl<'a> Builder<'a> {
         if series.ts.len() != series.vs.len() {
             return refuse("has not as many values as timestamps");
         }
-        if series.ts.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return refuse("has timestamps that do not ascend");
-        }
-        if series.ts.iter().any(|t| *t < self.meta.from || *t >= self.meta.to) {
-            return refuse("has a sample outside of the block");
+        let histograms: Vec<TimeMs> = series.histograms.iter().map(|(t, _)| *t).collect();
+        let starts: Vec<TimeMs> = series.starts.iter().map(|(t, _)| *t).collect();
+        for ts in [&series.ts, &histograms, &starts] {
+            if ts.windows(2).any(|pair| pair[0] >= pair[1]) {
+                return refuse("has timestamps that do not ascend");
+            }
+            if ts.iter().any(|t| *t < self.meta.from || *t >= self.meta.to) {
+                return refuse("has a sample outside of the block");
+            }
         }
         Ok(())
     }
 
-    fn finish(mut self, disk: &dyn Disk) -> Result<BlockMeta, StoreError> {
+    /// Histograms and start timestamps; their files are begun with the first of them.
+    fn push_lanes(&mut self, id: u32, series: &BlockSeries) -> Result<(), StoreError> {
+        let begin = |name: &str, schema, properties| {
+            Table::create(self.disk, self.dir.join(name), schema, properties)
+        };
+        if self.histograms.is_none() && !series.histograms.is_empty() {
+            let table = begin(HISTOGRAMS, schema::histograms(), schema::histograms_properties())?;
+            self.histograms = Some(LaneTable { rows: HistogramRows::new(), waiting: 0, table });
+        }
+        if self.starts.is_none() && !series.starts.is_empty() {
+            let table = begin(STARTS, schema::starts(), schema::starts_properties())?;
+            self.starts = Some(LaneTable { rows: StartRows::default(), waiting: 0, table });
+        }
+        self.meta.histograms += series.histograms.len() as u64;
+        self.meta.starts += series.starts.len() as u64;
+        if let Some(lane) = &mut self.histograms {
+            for (t, h) in &series.histograms {
+                lane.rows.push(id, *t, h);
+                lane.pushed(HistogramRows::take)?;
+            }
+        }
+        if let Some(lane) = &mut self.starts {
+            for (t, start) in &series.starts {
+                lane.rows.push(id, *t, *start);
+                lane.pushed(StartRows::take)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the files of the lanes that there are.
+    fn finish_lanes(&mut self) -> Result<Vec<(&'static str, FileMeta)>, StoreError> {
+        let histograms = self.histograms.take().map(|lane| lane.finish(HistogramRows::take));
+        let starts = self.starts.take().map(|lane| lane.finish(StartRows::take));
+        let lanes = [(HISTOGRAMS, HISTOGRAMS_CHECKSUMS, histograms), (STARTS, STARTS_CHECKSUMS, starts)];
+        let mut files = Vec::new();
+        for (name, checksums, finished) in lanes {
+            if let Some((meta, chunks)) = finished.transpose()? {
+                files.push((name, meta));
+                files.push((checksums, write_bytes(self.disk, &self.dir.join(checksums), &chunks)?));
+                self.meta.version = LANES;
+            }
+        }
+        Ok(files)
+    }
+
+    fn finish(mut self) -> Result<BlockMeta, StoreError> {
+        let disk = self.disk;
+        let lanes = self.finish_lanes()?;
         if self.rows.len() > 0 {
             self.samples.write(self.rows.take())?;
         }
@@ -223,7 +342,8 @@ impl<'a> Builder<'a> {
             (CLOCKS, clocks.finish()?.0),
             (SERIES, series.finish()?.0),
         ];
-        self.meta.files = files.into_iter().map(|(name, meta)| (name.to_owned(), meta)).collect();
+        self.meta.files =
+            files.into_iter().chain(lanes).map(|(name, meta)| (name.to_owned(), meta)).collect();
         Ok(self.meta)
     }
 }

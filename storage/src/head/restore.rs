@@ -4,7 +4,7 @@
 use super::columns::ColumnSet;
 use super::group::Group;
 use super::series::Home;
-use super::shard::Head;
+use super::shard::{Flushing, Head};
 use crate::limits::SHARD_SLOTS;
 use crate::model::value::is_absent;
 use crate::model::{Labels, SHARDS, TimeMs};
@@ -150,11 +150,8 @@ impl Head {
 
     /// A single sample.
     pub fn restore_sample(&mut self, slot: u32, t: TimeMs, v: f64) -> Result<(), String> {
-        if slot >= SHARD_SLOTS {
-            return Err(format!("slot {slot} is beyond {SHARD_SLOTS}"));
-        }
-        self.reach(slot);
-        if self.at(slot, t).is_none() {
+        self.restore_slot(slot)?;
+        if self.at(slot, t).is_none() && self.histogram_at(slot, t).is_none() {
             self.add_row(slot, t, v);
         }
         Ok(())
@@ -164,12 +161,13 @@ impl Head {
     pub fn span(&self) -> Option<(TimeMs, TimeMs)> {
         let sets = self.sets.values().filter_map(|set| set.oldest());
         let rows = self.series.iter().filter_map(|series| series.rows.as_ref()?.oldest());
-        Some((sets.chain(rows).min()?, self.newest?))
+        let histograms = self.series.iter().filter_map(|series| series.lanes.as_ref()?.histograms.oldest());
+        Some((sets.chain(rows).chain(histograms).min()?, self.newest?))
     }
 
     /// From now until [`Head::drop_before`], samples before `end` are noted: the flush does not see them.
     pub fn begin_flush(&mut self, end: TimeMs) {
-        self.flushing = Some((end, Vec::new()));
+        self.flushing = Some(Flushing { end, ..Flushing::default() });
     }
 
     /// The flush failed.
@@ -196,17 +194,38 @@ impl Head {
                     series.rows = None;
                 }
             }
-        }
-        self.drop_sets();
-        for (_, late) in self.flushing.take().into_iter() {
-            for (slot, t, v) in late {
-                if self.at(slot, t).is_none() {
-                    self.add_row(slot, t, v);
+            if let Some(lanes) = &mut series.lanes {
+                lanes.drop_before(end);
+                if lanes.is_empty() {
+                    series.lanes = None;
                 }
             }
         }
+        self.drop_sets();
+        if let Some(flushing) = self.flushing.take() {
+            self.put_back(flushing);
+        }
         self.refresh_mixed();
         self.unlist_empty();
+    }
+
+    /// Stores anew what came while a flush ran and was dropped with what is in its blocks.
+    fn put_back(&mut self, late: Flushing) {
+        for (slot, t, v) in late.rows {
+            if self.at(slot, t).is_none() {
+                self.add_row(slot, t, v);
+            }
+        }
+        for (slot, t, h) in late.histograms {
+            if self.histogram_at(slot, t).is_none() {
+                self.add_histogram(slot, t, h);
+            }
+        }
+        for (slot, t, start) in late.starts {
+            if self.start_at(slot, t).is_none() {
+                self.add_start(slot, t, start);
+            }
+        }
     }
 
     /// Removes column sets without samples, and starts anew those that consist mostly of dead columns.
@@ -237,7 +256,7 @@ impl Head {
         let mixed = |slot: u32, group: u32| {
             let series = &self.series[slot as usize];
             let foreign = |set: u32| self.sets.get(&set).is_some_and(|set| set.group != group);
-            series.rows.is_some() || series.homes.as_slice().iter().any(|home| foreign(home.set))
+            series.is_mixed() || series.homes.as_slice().iter().any(|home| foreign(home.set))
         };
         let fresh: Vec<(u32, RoaringBitmap)> = self
             .sets
@@ -265,7 +284,8 @@ impl Head {
             let mut homes = series.homes.as_slice().iter();
             let in_use =
                 |home: &Home| held.get(&home.set).is_some_and(|columns| columns.contains(home.column));
-            if series.listed && series.rows.is_none() && !homes.any(in_use) {
+            let alone = series.rows.is_none() && series.lanes.is_none();
+            if series.listed && alone && !homes.any(in_use) {
                 self.postings.remove(slot as u32, &series.labels);
                 (series.listed, series.logged) = (false, false);
             }
@@ -291,7 +311,9 @@ impl Head {
     pub fn chunks(&self) -> u64 {
         let rows =
             self.series.iter().filter_map(|series| series.rows.as_ref()).map(|rows| rows.chunks() as u64);
-        self.sets.values().map(|set| set.chunks()).sum::<u64>() + rows.sum::<u64>()
+        let lanes = self.series.iter().filter_map(|series| series.lanes.as_ref());
+        let histograms = lanes.map(|lanes| lanes.histograms.chunks() as u64);
+        self.sets.values().map(|set| set.chunks()).sum::<u64>() + rows.sum::<u64>() + histograms.sum::<u64>()
     }
 
     /// Number of visible series.

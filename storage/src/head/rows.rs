@@ -6,6 +6,8 @@
 use super::xor;
 use crate::limits::{CHUNK_SAMPLES, LATE_SAMPLES};
 use crate::model::TimeMs;
+use crate::model::value::is_absent;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// An immutable compressed chunk: delta-of-delta times as varints, then XORed values.
@@ -94,6 +96,8 @@ pub struct Rows {
     vs: Vec<f64>,
     late: Vec<(TimeMs, f64)>,
     newest: Option<TimeMs>,
+    /// Some values may be *absent*: samples that were taken back, here or in columns.
+    holes: bool,
 }
 
 impl Rows {
@@ -121,13 +125,40 @@ impl Rows {
     /// Adds a sample at a time that holds none yet. Chunks do not cross multiples of `range`.
     pub fn add(&mut self, t: TimeMs, v: f64, range: i64) {
         if self.newest.is_some_and(|newest| t <= newest) {
-            let at = self.late.partition_point(|(other, _)| *other < t);
-            self.late.insert(at, (t, v));
-            if self.late.len() >= LATE_SAMPLES {
-                self.seal_late(range);
+            if self.holes {
+                // There may be a hole at this time.
+                return self.put(t, v, range);
             }
+            self.add_late(t, v, range);
             return;
         }
+        self.add_newest(t, v, range);
+    }
+
+    /// Makes `v` the value at `t`, whatever is there: *absent* makes a hole.
+    pub fn put(&mut self, t: TimeMs, v: f64, range: i64) {
+        self.holes |= is_absent(v);
+        if let Ok(i) = self.ts.binary_search(&t) {
+            self.vs[i] = v;
+        } else if let Ok(i) = self.late.binary_search_by_key(&t, |l| l.0) {
+            self.late[i].1 = v;
+        } else if self.newest.is_some_and(|newest| t <= newest) {
+            // Late samples are read behind the chunks, and sealed behind them: the later one counts.
+            self.add_late(t, v, range);
+        } else {
+            self.add_newest(t, v, range);
+        }
+    }
+
+    fn add_late(&mut self, t: TimeMs, v: f64, range: i64) {
+        let at = self.late.partition_point(|(other, _)| *other < t);
+        self.late.insert(at, (t, v));
+        if self.late.len() >= LATE_SAMPLES {
+            self.seal_late(range);
+        }
+    }
+
+    fn add_newest(&mut self, t: TimeMs, v: f64, range: i64) {
         let crosses = self.ts.last().is_some_and(|last| last.div_euclid(range) != t.div_euclid(range));
         if crosses || self.ts.len() >= CHUNK_SAMPLES {
             self.seal();
@@ -153,7 +184,7 @@ impl Rows {
         }
     }
 
-    /// The value at exactly `t`.
+    /// The value at exactly `t`; *absent* for a hole.
     pub fn at(&self, t: TimeMs) -> Option<f64> {
         if let Ok(i) = self.ts.binary_search(&t) {
             return Some(self.vs[i]);
@@ -163,49 +194,12 @@ impl Rows {
         }
         let (mut ts, mut vs) = (Vec::new(), Vec::new());
         self.chunks.iter().for_each(|chunk| chunk.read(t, t, &mut ts, &mut vs));
-        vs.first().copied()
+        vs.last().copied()
     }
 
-    /// What a reader of `from..=to` needs, without what it does not.
-    pub fn snapshot(&self, from: TimeMs, to: TimeMs) -> Rows {
-        let open = self.ts.partition_point(|t| *t < from)..self.ts.partition_point(|t| *t <= to);
-        Rows {
-            chunks: self.chunks.iter().filter(|c| c.overlaps(from, to)).cloned().collect(),
-            ts: self.ts.get(open.clone()).unwrap_or(&[]).to_vec(),
-            vs: self.vs.get(open).unwrap_or(&[]).to_vec(),
-            late: self.late.iter().filter(|(t, _)| *t >= from && *t <= to).copied().collect(),
-            newest: self.newest,
-        }
-    }
-
-    /// Appends the samples with `from ≤ t ≤ to` run by run; `end` is called after each ascending run.
-    pub fn read(
-        &self,
-        from: TimeMs,
-        to: TimeMs,
-        ts: &mut Vec<TimeMs>,
-        vs: &mut Vec<f64>,
-        mut end: impl FnMut(&[TimeMs]),
-    ) {
-        for chunk in &self.chunks {
-            chunk.read(from, to, ts, vs);
-            end(ts);
-        }
-        let open = self.ts.partition_point(|t| *t < from)..self.ts.partition_point(|t| *t <= to);
-        ts.extend_from_slice(self.ts.get(open.clone()).unwrap_or(&[]));
-        vs.extend_from_slice(self.vs.get(open).unwrap_or(&[]));
-        end(ts);
-        for (t, v) in self.late.iter().filter(|(t, _)| *t >= from && *t <= to) {
-            ts.push(*t);
-            vs.push(*v);
-        }
-        end(ts);
-    }
-
-    /// Calls `add(min, max)` for each part.
-    pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
-        self.chunks.iter().for_each(|c| add(c.min, c.max));
-        self.ts.iter().chain(self.late.iter().map(|l| &l.0)).for_each(|t| add(*t, *t));
+    /// All of them.
+    pub fn slices(&self) -> Slices<'_> {
+        Slices { chunks: &self.chunks, ts: &self.ts, vs: &self.vs, late: &self.late, holes: self.holes }
     }
 
     /// Forgets all samples before `end`.
@@ -224,6 +218,111 @@ impl Rows {
         self.ts.drain(..cut);
         self.vs.drain(..cut);
         self.late.retain(|(t, _)| *t >= end);
+    }
+}
+
+/// Where the rows of one series are.
+#[derive(Copy, Clone)]
+pub struct Slices<'a> {
+    chunks: &'a [Arc<RowChunk>],
+    ts: &'a [TimeMs],
+    vs: &'a [f64],
+    late: &'a [(TimeMs, f64)],
+    /// Some values may be *absent*, and say that there is no sample.
+    pub holes: bool,
+}
+
+/// The part of a sorted slice with `from ≤ t ≤ to`.
+fn within<T>(items: &[T], from: TimeMs, to: TimeMs, time: impl Fn(&T) -> TimeMs) -> Range<usize> {
+    let first = items.partition_point(|item| time(item) < from);
+    first..items.partition_point(|item| time(item) <= to).max(first)
+}
+
+impl Slices<'_> {
+    /// Appends the samples with `from ≤ t ≤ to` run by run; `end` is called after each ascending run.
+    pub fn read(
+        &self,
+        from: TimeMs,
+        to: TimeMs,
+        ts: &mut Vec<TimeMs>,
+        vs: &mut Vec<f64>,
+        mut end: impl FnMut(&[TimeMs]),
+    ) {
+        for chunk in self.chunks {
+            chunk.read(from, to, ts, vs);
+            end(ts);
+        }
+        let open = within(self.ts, from, to, |t| *t);
+        ts.extend_from_slice(&self.ts[open.clone()]);
+        vs.extend_from_slice(&self.vs[open]);
+        end(ts);
+        for (t, v) in &self.late[within(self.late, from, to, |l| l.0)] {
+            ts.push(*t);
+            vs.push(*v);
+        }
+        end(ts);
+    }
+
+    /// Calls `add(min, max)` for each part.
+    pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
+        self.chunks.iter().for_each(|c| add(c.min, c.max));
+        self.ts.iter().chain(self.late.iter().map(|l| &l.0)).for_each(|t| add(*t, *t));
+    }
+}
+
+/// Rows of many series as a reader takes them away: chunks are shared, the rest is copied, all series into the
+/// same vectors.
+#[derive(Default)]
+pub struct TakenRows {
+    chunks: Vec<Arc<RowChunk>>,
+    ts: Vec<TimeMs>,
+    vs: Vec<f64>,
+    late: Vec<(TimeMs, f64)>,
+}
+
+/// The rows of one series in [`TakenRows`].
+pub struct RowsPlace {
+    chunks: Range<u32>,
+    open: Range<u32>,
+    late: Range<u32>,
+    holes: bool,
+}
+
+impl TakenRows {
+    /// Takes what a reader of `from..=to` needs; `None` if there is nothing.
+    pub fn take(&mut self, rows: &Rows, from: TimeMs, to: TimeMs) -> Option<RowsPlace> {
+        let before = (self.chunks.len(), self.ts.len(), self.late.len());
+        self.chunks.extend(rows.chunks.iter().filter(|c| c.overlaps(from, to)).cloned());
+        let open = within(&rows.ts, from, to, |t| *t);
+        self.ts.extend_from_slice(&rows.ts[open.clone()]);
+        self.vs.extend_from_slice(&rows.vs[open]);
+        self.late.extend_from_slice(&rows.late[within(&rows.late, from, to, |l| l.0)]);
+        let after = (self.chunks.len(), self.ts.len(), self.late.len());
+        (after != before).then_some(RowsPlace {
+            chunks: before.0 as u32..after.0 as u32,
+            open: before.1 as u32..after.1 as u32,
+            late: before.2 as u32..after.2 as u32,
+            holes: rows.holes,
+        })
+    }
+
+    /// The rows of one series.
+    pub fn slices(&self, place: &RowsPlace) -> Slices<'_> {
+        let range = |r: &Range<u32>| r.start as usize..r.end as usize;
+        let (chunks, open, late) = (range(&place.chunks), range(&place.open), range(&place.late));
+        Slices {
+            chunks: &self.chunks[chunks],
+            ts: &self.ts[open.clone()],
+            vs: &self.vs[open],
+            late: &self.late[late],
+            holes: place.holes,
+        }
+    }
+
+    /// As [`Slices::spans`], of all series.
+    pub fn spans(&self, add: impl FnMut(TimeMs, TimeMs)) {
+        Slices { chunks: &self.chunks, ts: &self.ts, vs: &self.vs, late: &self.late, holes: false }
+            .spans(add);
     }
 }
 
@@ -251,7 +350,10 @@ mod tests {
             rows.drop_before(cut);
             model.retain(|t, _| *t >= cut);
             let (mut ts, mut vs) = (Vec::new(), Vec::new());
-            rows.read(0, 4_000, &mut ts, &mut vs, |_| ());
+            let mut taken = TakenRows::default();
+            let place = taken.take(&rows, 0, 4_000);
+            prop_assert_eq!(place.is_none(), rows.is_empty());
+            place.iter().for_each(|place| taken.slices(place).read(0, 4_000, &mut ts, &mut vs, |_| ()));
             let read: BTreeMap<i64, u64> = ts.iter().copied().zip(vs.iter().map(|v| v.to_bits())).collect();
             prop_assert_eq!(ts.len(), read.len(), "each time once");
             prop_assert_eq!(read, model);

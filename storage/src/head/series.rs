@@ -1,8 +1,8 @@
 //! A series in the head: its labels and where its samples are.
 
+use super::lanes::Lanes;
 use super::rows::Rows;
 use crate::model::Labels;
-use std::cmp::Ordering;
 
 /// A place of a series' samples: a column of a column set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -21,10 +21,19 @@ pub struct Series {
     pub homes: Homes,
     /// Samples that came alone.
     pub rows: Option<Box<Rows>>,
+    /// Native histograms and start timestamps, if it ever had some.
+    pub lanes: Option<Box<Lanes>>,
     /// Whether it is in the postings: it has samples, or a writer holds on to it.
     pub listed: bool,
     /// Whether the log knows it.
     pub logged: bool,
+}
+
+impl Series {
+    /// Whether it has samples outside columns, so that those in columns must be checked one by one.
+    pub fn is_mixed(&self) -> bool {
+        self.rows.is_some() || self.lanes.as_ref().is_some_and(|lanes| !lanes.histograms.is_empty())
+    }
 }
 
 /// The homes of a series; one is kept without an allocation.
@@ -66,50 +75,5 @@ impl Homes {
             [one] => Homes::One(*one),
             _ => Homes::Many(left.into()),
         };
-    }
-}
-
-/// The order of [`Labels`], without checking their text again: sorting selections is a hot path.
-pub fn compare_labels(a: &Labels, b: &Labels) -> Ordering {
-    let (a, b) = (a.encoded(), b.encoded());
-    let (mut i, mut j) = (0, 0);
-    while i < a.len() && j < b.len() {
-        match take(a, &mut i).cmp(take(b, &mut j)) {
-            Ordering::Equal => (),
-            other => return other,
-        }
-    }
-    (i < a.len()).cmp(&(j < b.len()))
-}
-
-fn take<'a>(bytes: &'a [u8], at: &mut usize) -> &'a [u8] {
-    let (mut len, mut shift) = (0usize, 0);
-    while let Some(&byte) = bytes.get(*at) {
-        *at += 1;
-        len |= usize::from(byte & 0x7f) << (shift & 31);
-        shift += 7;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    let text = bytes.get(*at..*at + len).unwrap_or(&[]);
-    *at += len;
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn the_order_is_that_of_labels(
-            a in proptest::collection::btree_map("[ab]{1,2}", "[xy]{1,2}|z{130}", 0..4),
-            b in proptest::collection::btree_map("[ab]{1,2}", "[xy]{1,2}|z{130}", 0..4),
-        ) {
-            let (a, b) = (Labels::from_pairs(a), Labels::from_pairs(b));
-            prop_assert_eq!(compare_labels(&a, &b), a.cmp(&b));
-        }
     }
 }

@@ -5,8 +5,10 @@
 
 use super::columns::ColumnSet;
 use super::group::Group;
+use super::lanes::{HistogramSample, Start};
 use super::postings::Postings;
 use super::series::{Home, Homes, Series};
+use super::verdict::{Counts, Verdict};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{Labels, TimeMs};
@@ -33,49 +35,19 @@ pub struct Head {
     pub(super) block_range: i64,
     pub(super) out_of_order: i64,
     pub(super) newest: Option<TimeMs>,
-    /// While a flush runs: its end, and the samples before it that came since its snapshot.
-    pub(super) flushing: Option<(TimeMs, Vec<Sample>)>,
+    /// While a flush runs.
+    pub(super) flushing: Option<Flushing>,
     /// Everything before is in blocks: what comes for it now would make a block of its own at every flush.
     pub(super) floor: TimeMs,
 }
 
-/// What is to be done with a sample.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Store it.
-    Store,
-    /// It is there already.
-    Same,
-    /// Another value is there.
-    Duplicate,
-    /// It comes too late.
-    TooOld,
-}
-
-/// Counts of what became of the samples of an append.
-#[derive(Copy, Clone, Debug, Default)]
-pub struct Counts {
-    /// Stored.
-    pub stored: usize,
-    /// Of these, behind the series' newest sample.
-    pub late: usize,
-    /// Refused as too old.
-    pub too_old: usize,
-    /// Refused because another value is there.
-    pub duplicate: usize,
-}
-
-impl Counts {
-    /// Counts a sample; whether it is to be stored.
-    fn note(&mut self, verdict: Verdict) -> bool {
-        match verdict {
-            Verdict::Store => self.stored += 1,
-            Verdict::Same => (),
-            Verdict::Duplicate => self.duplicate += 1,
-            Verdict::TooOld => self.too_old += 1,
-        }
-        verdict == Verdict::Store
-    }
+/// The end of a flush that runs, and what came for the time before it since its snapshot.
+#[derive(Default)]
+pub struct Flushing {
+    pub(super) end: TimeMs,
+    pub(super) rows: Vec<Sample>,
+    pub(super) histograms: Vec<HistogramSample>,
+    pub(super) starts: Vec<Start>,
 }
 
 /// What a batch became.
@@ -148,8 +120,14 @@ impl Head {
     /// Hands out slots up to `slot`; they have no labels and are not visible.
     pub(super) fn reach(&mut self, slot: u32) {
         while self.series.len() <= slot as usize {
-            let (rows, homes) = (None, Homes::None);
-            self.series.push(Series { labels: Labels::default(), homes, rows, listed: false, logged: false });
+            self.series.push(Series {
+                labels: Labels::default(),
+                homes: Homes::None,
+                rows: None,
+                lanes: None,
+                listed: false,
+                logged: false,
+            });
         }
     }
 
@@ -234,11 +212,9 @@ impl Head {
         self.groups[group].newest = Some(t);
         self.newest = self.newest.max(Some(t));
         let Some(columns) = self.sets.get_mut(&set) else { return };
-        if let Some((end, late)) = &mut self.flushing
-            && t < *end
-        {
+        if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
             let samples = columns.columns.iter().zip(row.iter()).filter(|(_, v)| !is_absent(**v));
-            late.extend(samples.map(|(slot, v)| (*slot, t, *v)));
+            flushing.rows.extend(samples.map(|(slot, v)| (*slot, t, *v)));
         }
         columns.push(t, row, self.block_range);
     }
@@ -288,14 +264,14 @@ impl Head {
         let others = series.homes.as_slice().iter().filter(|home| home.set != set);
         let foreign =
             others.filter(|home| self.sets.get(&home.set).is_some_and(|s| s.group != group)).count();
-        if foreign > 0 || series.rows.is_some() {
+        if foreign > 0 || series.is_mixed() {
             self.mark_mixed(slot);
         }
         column
     }
 
     /// From now on, samples of `slot` are checked one by one wherever they come.
-    fn mark_mixed(&mut self, slot: u32) {
+    pub(super) fn mark_mixed(&mut self, slot: u32) {
         for home in self.series[slot as usize].homes.as_slice() {
             if let Some(set) = self.sets.get_mut(&home.set) {
                 set.mixed.insert(home.column);
@@ -358,10 +334,8 @@ impl Head {
     /// Stores a sample at a time at which its series has none.
     pub fn add_row(&mut self, slot: u32, t: TimeMs, v: f64) {
         self.list(slot);
-        if let Some((end, late)) = &mut self.flushing
-            && t < *end
-        {
-            late.push((slot, t, v));
+        if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
+            flushing.rows.push((slot, t, v));
         }
         let range = self.block_range;
         self.newest = self.newest.max(Some(t));
@@ -371,40 +345,6 @@ impl Head {
         if first {
             self.mark_mixed(slot);
         }
-    }
-
-    /// What is to be done with a sample of `slot`.
-    pub fn verdict(&self, slot: u32, t: TimeMs, v: f64) -> Verdict {
-        if t < self.floor {
-            return Verdict::TooOld;
-        }
-        let Some(newest) = self.newest_of(slot).filter(|newest| t <= *newest) else { return Verdict::Store };
-        if t < newest.saturating_sub(self.out_of_order) {
-            return Verdict::TooOld;
-        }
-        match self.at(slot, t) {
-            Some(there) if there.to_bits() == v.to_bits() => Verdict::Same,
-            Some(_) => Verdict::Duplicate,
-            None => Verdict::Store,
-        }
-    }
-
-    /// Time of the newest sample of a series.
-    pub fn newest_of(&self, slot: u32) -> Option<TimeMs> {
-        let series = self.series.get(slot as usize)?;
-        let homes = series.homes.as_slice().iter();
-        let columns = homes.filter_map(|home| self.sets.get(&home.set)?.newest(home.column));
-        columns.max().max(series.rows.as_ref().and_then(|rows| rows.newest()))
-    }
-
-    /// The value of a series at exactly `t`.
-    pub fn at(&self, slot: u32, t: TimeMs) -> Option<f64> {
-        let series = self.series.get(slot as usize)?;
-        let row = series.rows.as_ref().and_then(|rows| rows.at(t));
-        row.or_else(|| {
-            let mut homes = series.homes.as_slice().iter();
-            homes.find_map(|home| self.sets.get(&home.set)?.at(home.column, t))
-        })
     }
 }
 

@@ -2,24 +2,28 @@
 //! that still changes.
 
 use super::columns::ColumnsSnapshot;
-use super::rows::Rows;
+use super::lanes::Lanes;
+use super::rows::{RowsPlace, TakenRows};
 use super::shard::Head;
-use crate::model::{Labels, Matcher, TimeMs};
+use crate::model::{Labels, Matcher, NativeHistogram, TimeMs};
 use crate::store::Runs;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Samples of some series of one head.
 #[derive(Default)]
 pub struct HeadSnapshot {
     sets: Vec<ColumnsSnapshot>,
+    rows: TakenRows,
     series: Vec<Taken>,
 }
 
-/// One series: columns of the snapshot's sets, and rows.
+/// One series: columns of the snapshot's sets, rows, and sparse lanes.
 struct Taken {
     columns: Columns,
-    rows: Option<Box<Rows>>,
+    rows: Option<RowsPlace>,
+    lanes: Option<Box<Lanes>>,
 }
 
 /// (Set, column) pairs; one is kept without an allocation.
@@ -59,18 +63,59 @@ impl HeadSnapshot {
             Columns::Many(all) => all.iter().for_each(|(set, c)| column(*set, *c, ts)),
         }
         if let Some(rows) = &taken.rows {
+            let rows = self.rows.slices(rows);
+            runs.holes |= rows.holes;
             rows.read(from, to, ts, vs, |ts| runs.end(ts));
         }
     }
 }
 
 impl HeadSnapshot {
-    /// Adds the numbers `k` of the ranges `[k * range, (k + 1) * range)` that may hold samples.
-    pub fn ranges(&self, range: i64, into: &mut BTreeSet<i64>) {
+    fn lanes(&self, at: u32) -> Option<&Lanes> {
+        self.series[at as usize].lanes.as_deref()
+    }
+
+    /// Whether series `at` has histograms.
+    pub(crate) fn has_histograms(&self, at: u32) -> bool {
+        self.lanes(at).is_some_and(|lanes| !lanes.histograms.is_empty())
+    }
+
+    /// Appends the histograms of series `at` in time order.
+    pub(crate) fn read_histograms(
+        &self,
+        at: u32,
+        from: TimeMs,
+        to: TimeMs,
+        out: &mut Vec<(TimeMs, Arc<NativeHistogram>)>,
+    ) {
+        self.lanes(at).into_iter().for_each(|lanes| lanes.histograms.read(from, to, out));
+    }
+
+    /// Whether series `at` has start timestamps.
+    pub(crate) fn has_starts(&self, at: u32) -> bool {
+        self.lanes(at).is_some_and(|lanes| !lanes.starts.is_empty())
+    }
+
+    /// Appends the start timestamps of series `at` in time order.
+    pub(crate) fn read_starts(&self, at: u32, from: TimeMs, to: TimeMs, out: &mut Vec<(TimeMs, TimeMs)>) {
+        self.lanes(at).into_iter().for_each(|lanes| lanes.starts.read(from, to, out));
+    }
+
+    /// Adds the numbers `k` of the ranges `[k * range, (k + 1) * range)` that may hold samples before `end`.
+    pub fn ranges(&self, range: i64, end: TimeMs, into: &mut BTreeSet<i64>) {
         // Neither windows nor chunks cross a multiple of the range.
         let mut add = |min: TimeMs, max: TimeMs| into.extend([min.div_euclid(range), max.div_euclid(range)]);
         self.sets.iter().for_each(|set| set.spans(&mut add));
-        self.series.iter().filter_map(|series| series.rows.as_ref()).for_each(|rows| rows.spans(&mut add));
+        self.rows.spans(&mut add);
+        let lanes = self.series.iter().filter_map(|series| series.lanes.as_ref());
+        // The chunks of lanes may go on behind the end.
+        lanes.for_each(|lanes| {
+            lanes.histograms.times(|t| {
+                if t < end {
+                    add(t, t);
+                }
+            });
+        });
     }
 }
 
@@ -106,11 +151,12 @@ impl Head {
                     any = true;
                 }
             }
-            let rows =
-                series.rows.as_ref().map(|rows| Box::new(rows.snapshot(from, to))).filter(|r| !r.is_empty());
-            if any || rows.is_some() {
+            let rows = series.rows.as_ref().and_then(|rows| out.rows.take(rows, from, to));
+            let lanes = series.lanes.as_ref().map(|lanes| Box::new(lanes.snapshot(from, to)));
+            let lanes = lanes.filter(|lanes| !lanes.is_empty());
+            if any || rows.is_some() || lanes.as_ref().is_some_and(|lanes| !lanes.histograms.is_empty()) {
                 each(slot, &series.labels);
-                out.series.push(Taken { columns, rows });
+                out.series.push(Taken { columns, rows, lanes });
             }
         }
         out

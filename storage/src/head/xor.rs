@@ -34,48 +34,47 @@ impl BitWriter<'_> {
     }
 }
 
-/// Reads what [`BitWriter`] wrote.
+/// Reads what [`BitWriter`] wrote. Each look loads a whole word: no state but the place.
 struct BitReader<'a> {
     bytes: &'a [u8],
+    /// Bits read so far.
     at: usize,
-    acc: u64,
-    left: u32,
 }
 
+/// Bits that [`BitReader::peek`] gives at least.
+const PEEKED: u32 = 57;
+
 impl BitReader<'_> {
+    /// The next bits, the first one highest; [`PEEKED`] of them are good.
     #[inline]
-    fn refill(&mut self) {
-        if let Some(word) = self.bytes.get(self.at..self.at + 8).and_then(|b| b.first_chunk::<8>()) {
-            self.acc = u64::from_be_bytes(*word);
-        } else {
-            let mut word = [0; 8];
-            let tail = self.bytes.get(self.at..).unwrap_or(&[]);
-            word[..tail.len()].copy_from_slice(tail);
-            self.acc = u64::from_be_bytes(word);
-        }
-        self.at += 8;
-        self.left = 64;
+    fn peek(&self) -> u64 {
+        let byte = self.at / 8;
+        let word = match self.bytes.get(byte..byte + 8).and_then(|b| b.first_chunk::<8>()) {
+            Some(word) => u64::from_be_bytes(*word),
+            None => self.tail(byte),
+        };
+        word << (self.at % 8)
+    }
+
+    /// The last bytes, and zeros behind them.
+    #[cold]
+    fn tail(&self, byte: usize) -> u64 {
+        let mut word = [0; 8];
+        let tail = self.bytes.get(byte..).unwrap_or(&[]);
+        word[..tail.len()].copy_from_slice(tail);
+        u64::from_be_bytes(word)
     }
 
     /// The next `count` (1..=64) bits.
     #[inline]
     fn take(&mut self, count: u32) -> u64 {
-        if self.left == 0 {
-            self.refill();
-        }
-        if count <= self.left {
-            let bits = self.acc >> (64 - count);
-            self.acc = self.acc.checked_shl(count).unwrap_or(0);
-            self.left -= count;
+        if count < PEEKED {
+            let bits = self.peek() >> (64 - count);
+            self.at += count as usize;
             return bits;
         }
-        let rest = count - self.left;
-        let high = self.acc >> (64 - self.left);
-        self.refill();
-        let low = self.acc >> (64 - rest);
-        self.acc = self.acc.checked_shl(rest).unwrap_or(0);
-        self.left -= rest;
-        (high << rest) | low
+        let high = self.take(count - 32);
+        (high << 32) | self.take(32)
     }
 }
 
@@ -107,13 +106,19 @@ pub fn encode(values: impl Iterator<Item = u64>, bytes: &mut Vec<u8>) {
 /// Calls `take(index, bits)` for the first `count` values of a stream made by [`encode`].
 #[inline]
 pub fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
-    let mut from = BitReader { bytes, at: 0, acc: 0, left: 0 };
+    let mut from = BitReader { bytes, at: 0 };
     let (mut value, mut leading, mut length) = (0u64, 0u32, 1u32);
     for i in 0..count {
-        if from.take(1) == 1 {
-            if from.take(1) == 1 {
-                leading = from.take(5) as u32;
-                length = (from.take(6) as u32 + 1).min(64 - leading);
+        let word = from.peek();
+        if word >> 63 == 0 {
+            from.at += 1;
+        } else {
+            from.at += 2;
+            if word >> 62 == 0b11 {
+                leading = (word >> 57) as u32 & 31;
+                length = ((word >> 51) as u32 & 63) + 1;
+                length = length.min(64 - leading);
+                from.at += 11;
             }
             value ^= from.take(length) << (64 - leading - length);
         }

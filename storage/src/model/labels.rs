@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The name of the label that holds the metric name.
@@ -17,8 +18,15 @@ pub fn describes_metric(name: &str) -> bool {
 }
 
 /// An immutable, sorted label set.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Labels(Arc<[u8]>);
+
+/// One pass of a hash made for texts of this length; what is left to the map's hasher is one word.
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash64());
+    }
+}
 
 impl Default for Labels {
     fn default() -> Self {
@@ -71,9 +79,15 @@ impl Labels {
         Iter { bytes: &self.0, at: 0 }
     }
 
+    /// The pairs as bytes.
+    fn raw(&self) -> Raw<'_> {
+        Raw { bytes: &self.0, at: 0 }
+    }
+
     /// The value of label `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+        let pair = self.raw().find(|pair| pair.name == name.as_bytes())?;
+        std::str::from_utf8(pair.value).ok()
     }
 
     /// The metric name, or "".
@@ -88,7 +102,7 @@ impl Labels {
 
     /// Number of labels.
     pub fn len(&self) -> usize {
-        self.iter().count()
+        self.raw().count()
     }
 
     /// A 64-bit hash of the content, stable across runs and machines.
@@ -96,9 +110,31 @@ impl Labels {
         xxhash_rust::xxh3::xxh3_64(&self.0)
     }
 
+    /// xxHash64 of the label set as Prometheus lays it out in memory: the hash by which it takes samples of series.
+    pub fn sampling_hash(&self) -> u64 {
+        let mut bytes = Vec::with_capacity(self.0.len() + 8);
+        for text in self.iter().flat_map(|(name, value)| [name, value]) {
+            match u8::try_from(text.len()) {
+                Ok(len) if len < 255 => bytes.push(len),
+                _ => {
+                    bytes.push(255);
+                    bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+                }
+            }
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        xxhash_rust::xxh64::xxh64(&bytes, 0)
+    }
+
     /// The labels for which `keep(name)` holds.
     pub fn filter(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
-        Labels::from_sorted(self.iter().filter(|(n, _)| keep(n)))
+        let mut bytes = Vec::with_capacity(self.0.len());
+        for pair in self.raw() {
+            if std::str::from_utf8(pair.name).is_ok_and(&mut keep) {
+                bytes.extend_from_slice(pair.encoded);
+            }
+        }
+        if bytes.len() == self.0.len() { self.clone() } else { Labels(Arc::from(bytes)) }
     }
 
     /// Without the metric name.
@@ -120,7 +156,7 @@ impl Labels {
 /// Order of Prometheus' `labels.Compare`: pairwise by name, then value, bytewise; the shorter first.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        self.raw().map(|pair| (pair.name, pair.value)).cmp(other.raw().map(|pair| (pair.name, pair.value)))
     }
 }
 
@@ -189,6 +225,35 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
+/// The pairs of a [`Labels`] without checking their text, which was checked when they were made: sorting and
+/// grouping walk them often.
+struct Raw<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+struct RawPair<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+    /// Both, as they are encoded.
+    encoded: &'a [u8],
+}
+
+impl<'a> Iterator for Raw<'a> {
+    type Item = RawPair<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RawPair<'a>> {
+        let from = self.at;
+        if from >= self.bytes.len() {
+            return None;
+        }
+        let name = take(self.bytes, &mut self.at)?;
+        let value = take(self.bytes, &mut self.at)?;
+        Some(RawPair { name, value, encoded: &self.bytes[from..self.at] })
+    }
+}
+
 /// Collects labels in any order.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {
@@ -241,7 +306,14 @@ fn put(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend_from_slice(text.as_bytes());
 }
 
+/// The next text, which must be UTF-8.
 fn checked_take<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a str> {
+    std::str::from_utf8(take(bytes, at)?).ok()
+}
+
+/// The bytes of the next text.
+#[inline]
+fn take<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     let (mut len, mut shift) = (0usize, 0);
     loop {
         let byte = *bytes.get(*at)?;
@@ -256,7 +328,7 @@ fn checked_take<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a str> {
         }
     }
     let end = at.checked_add(len)?;
-    let text = std::str::from_utf8(bytes.get(*at..end)?).ok()?;
+    let text = bytes.get(*at..end)?;
     *at = end;
     Some(text)
 }
@@ -272,6 +344,34 @@ mod tests {
         assert_eq!(Labels::from_encoded(labels.encoded()), Some(labels.clone()));
         assert_eq!(Labels::from_encoded(&labels.encoded()[1..]), None);
         assert_eq!(labels.without_name().to_string(), r#"{a="2", z="1"}"#);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn bytes_and_texts_agree(
+            a in proptest::collection::btree_map("[abä]{1,2}", "[xyß]{1,2}|z{130}", 0..4),
+            b in proptest::collection::btree_map("[abä]{1,2}", "[xyß]{1,2}|z{130}", 0..4),
+        ) {
+            let (left, right) = (Labels::from_pairs(a.clone()), Labels::from_pairs(b.clone()));
+            proptest::prop_assert_eq!(left.cmp(&right), a.iter().cmp(b.iter()));
+            let kept = Labels::from_pairs(a.iter().filter(|(n, _)| n.starts_with('a')));
+            proptest::prop_assert_eq!(left.filter(|n| n.starts_with('a')), kept);
+            proptest::prop_assert_eq!(left.get("a"), a.get("a").map(String::as_str));
+            proptest::prop_assert_eq!(left.len(), a.len());
+        }
+    }
+
+    #[test]
+    fn samples_of_series_are_taken_as_prometheus_takes_them() {
+        // A length below 255 is one byte; from there on three, after a byte of 255.
+        let hash = |bytes: &[u8]| xxhash_rust::xxh64::xxh64(bytes, 0);
+        assert_eq!(Labels::default().sampling_hash(), 0xef46_db37_51d8_e999);
+        let short = Labels::from_pairs([("b", "2"), ("a", "1")]);
+        assert_eq!(short.sampling_hash(), hash(b"\x01a\x011\x01b\x012"));
+        let (less, more) = ("x".repeat(254), "x".repeat(0x0123));
+        let of = |text: &str| Labels::from_pairs([("a", text)]).sampling_hash();
+        assert_eq!(of(&less), hash(&[b"\x01a\xfe", less.as_bytes()].concat()));
+        assert_eq!(of(&more), hash(&[b"\x01a\xff\x23\x01\x00", more.as_bytes()].concat()));
     }
 
     #[test]

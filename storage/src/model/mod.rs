@@ -1,12 +1,15 @@
 //! The data model: labels, matchers, values and time. Everything else in the house speaks in these words.
 
+pub mod histogram;
 pub mod labels;
 pub mod matcher;
+pub mod number;
 pub mod regex;
 pub mod shard;
 pub mod time;
 pub mod value;
 
+pub use histogram::NativeHistogram;
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};
 pub use shard::{SHARDS, SeriesRef, shard_of};

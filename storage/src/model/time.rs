@@ -14,6 +14,9 @@ const UNITS: [(&str, i64); 7] = [
     ("ms", 1),
 ];
 
+/// Longest duration, ms: what Go's nanoseconds hold, some 292 years.
+const LONGEST_MS: i64 = i64::MAX / 1_000_000;
+
 /// Parses a Prometheus duration such as `15s`, `1h30m` or `0`; milliseconds.
 pub fn parse_duration(text: &str) -> Result<i64, String> {
     let bad = || format!("not a valid duration string: {text:?}");
@@ -38,6 +41,7 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
         total = number
             .checked_mul(UNITS[at].1)
             .and_then(|ms| total.checked_add(ms))
+            .filter(|ms| *ms <= LONGEST_MS)
             .ok_or("duration out of range")?;
     }
     Ok(total)
@@ -80,5 +84,7 @@ mod tests {
         assert!(parse_duration("1m1h").is_err());
         assert!(parse_duration("5").is_err());
         assert!(parse_duration("").is_err());
+        assert_eq!(parse_duration("300y"), Err("duration out of range".to_owned()));
+        assert!(parse_duration("292y").is_ok());
     }
 }

@@ -3,19 +3,30 @@
 //! The log is asked for room before the lock is taken; behind it nothing waits and nothing fails, so head and
 //! log cannot differ. Encoding happens under the shard's lock, so a scrape's difference is to its predecessor.
 
-use super::batch::{Appended, Columns, FeedData, FeedItem, Row, Tell};
+use super::batch::{Appended, Columns, FeedData, FeedItem, HistogramRow, Row, StartRow, Tell};
 use super::options::StoreError;
 use super::{Shard, Store};
-use crate::head::{Counts, Taken, group_of};
-use crate::limits::WAL_SAMPLES;
-use crate::model::{SHARDS, SeriesRef, TimeMs};
-use crate::wal::{Kind, put_samples};
+use crate::head::{Counts, HistogramSample, Start, Taken, group_of};
+use crate::limits::{HISTOGRAM_BUCKETS, WAL_SAMPLES};
+use crate::model::histogram::Buckets;
+use crate::model::{NativeHistogram, SHARDS, SeriesRef, TimeMs};
+use crate::wal::{Batch, Kind, add_histograms, put_samples, put_starts};
 use std::sync::Arc;
 
 impl Store {
-    /// Appends one batch.
+    /// Appends one batch. Waits a while if the disk does not keep up.
     pub fn append_columns(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
         self.log.admit()?;
+        self.append_admitted(batch, tell)
+    }
+
+    /// As [`Store::append_columns`], without ever waiting: for ticks and alerts, which no disk may delay.
+    pub fn append_at_once(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
+        self.log.admit_at_once()?;
+        self.append_admitted(batch, tell)
+    }
+
+    fn append_admitted(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
         let (shard_at, group) = group_of(batch.group.0);
         let mut counts = Counts::default();
         let mut shard = self.shard(shard_at).write();
@@ -39,45 +50,127 @@ impl Store {
 
     /// Appends single samples, in any order and of any shard.
     pub fn append_rows(&self, rows: &[Row]) -> Result<Appended, StoreError> {
-        self.check_rows(rows)?;
         self.log.admit()?;
-        let mut by_shard: Vec<Vec<&Row>> = vec![Vec::new(); usize::from(SHARDS)];
-        rows.iter().for_each(|row| by_shard[usize::from(row.series.shard)].push(row));
+        let (counts, appended) = self.append_each(
+            rows,
+            |row| row.series,
+            |shard, at, rows, counts| {
+                let mut stored = Vec::with_capacity(rows.len());
+                for row in rows {
+                    let v = crate::model::value::sanitize(row.v);
+                    if shard.head.append_row(row.series.slot, row.t, v, counts) {
+                        stored.push((row.series.slot, row.t, v));
+                    }
+                }
+                (self.log_samples(shard, at, &stored), vec![FeedData::Rows(stored)])
+            },
+            |item| self.tell(item),
+        )?;
+        self.metrics.count(&counts);
+        Ok(appended)
+    }
+
+    /// Appends native histograms, in any order and of any shard. They are samples as floats are: one behind the
+    /// out-of-order window, or at a time at which its series has another sample, is refused and counted.
+    pub fn append_histograms(&self, rows: &[HistogramRow]) -> Result<Appended, StoreError> {
+        self.log.admit()?;
+        self.take_histograms(rows, |item| self.tell(item))
+    }
+
+    /// As [`Store::append_histograms`], without waiting or telling the feed: for the live runtime, which hands on itself
+    /// what it gets back.
+    pub fn record_histograms(&self, rows: &[HistogramRow]) -> Result<Vec<FeedItem>, StoreError> {
+        self.log.admit_at_once()?;
+        let mut items = Vec::new();
+        self.take_histograms(rows, |item| items.push(item))?;
+        Ok(items)
+    }
+
+    fn take_histograms(
+        &self,
+        rows: &[HistogramRow],
+        tell: impl FnMut(FeedItem),
+    ) -> Result<Appended, StoreError> {
+        if let Some(row) = rows.iter().find(|row| !is_storable(&row.h)) {
+            return Err(StoreError::Refused(format!("malformed histogram of series {:?}", row.series)));
+        }
+        let append = |shard: &mut Shard, at, rows: Vec<&HistogramRow>, counts: &mut Counts| {
+            let mut stored = Vec::with_capacity(rows.len());
+            for row in rows {
+                let kept = shard.head.append_histogram(row.series.slot, row.t, &row.h, counts);
+                stored.extend(kept.map(|h| (row.series.slot, row.t, h)));
+            }
+            (self.log_histograms(shard, at, &stored), vec![FeedData::Histograms(stored)])
+        };
+        let (counts, appended) = self.append_each(rows, |row| row.series, append, tell)?;
+        self.metrics.count(&counts);
+        Ok(appended)
+    }
+
+    /// Appends the start timestamps of samples that have been appended. The first one of a sample stays.
+    pub fn append_starts(&self, rows: &[StartRow]) -> Result<Appended, StoreError> {
+        self.log.admit()?;
+        let append = |shard: &mut Shard, at, rows: Vec<&StartRow>, counts: &mut Counts| {
+            let mut stored = Vec::with_capacity(rows.len());
+            for row in rows.into_iter().filter(|row| row.start != 0) {
+                if shard.head.append_start(row.series.slot, row.t, row.start, counts) {
+                    stored.push((row.series.slot, row.t, row.start));
+                }
+            }
+            (self.log_starts(shard, at, &stored), vec![FeedData::Starts(stored)])
+        };
+        self.append_each(rows, |row| row.series, append, |item| self.tell(item)).map(|(_, appended)| appended)
+    }
+
+    /// Has `append` take the rows of each shard under its lock, and calls `tell` with them,
+    /// in the shard's order. The log has been asked for room.
+    pub(super) fn append_each<R>(
+        &self,
+        rows: &[R],
+        series: impl Fn(&R) -> SeriesRef,
+        append: impl Fn(&mut Shard, u16, Vec<&R>, &mut Counts) -> (u64, Vec<FeedData>),
+        mut tell: impl FnMut(FeedItem),
+    ) -> Result<(Counts, Appended), StoreError> {
+        self.check_series(rows.iter().map(&series))?;
+        let mut by_shard: Vec<Vec<&R>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        rows.iter().for_each(|row| by_shard[usize::from(series(row).shard)].push(row));
         let mut counts = Counts::default();
         let (mut lsn, mut seq) = (0, 0);
         for (shard_at, rows) in (0..SHARDS).zip(by_shard).filter(|(_, rows)| !rows.is_empty()) {
             let mut shard = self.shard(shard_at).write();
-            let mut stored = Vec::with_capacity(rows.len());
-            for row in rows {
-                let v = crate::model::value::sanitize(row.v);
-                if shard.head.append_row(row.series.slot, row.t, v, &mut counts) {
-                    stored.push((row.series.slot, row.t, v));
-                }
+            let (logged, all) = append(&mut shard, shard_at, rows, &mut counts);
+            lsn = lsn.max(logged);
+            for data in all {
+                shard.seq += 1;
+                seq = shard.seq;
+                tell(FeedItem { shard: shard_at, seq, data });
             }
-            shard.seq += 1;
-            seq = shard.seq;
-            lsn = self.log_samples(&mut shard, shard_at, &stored).max(lsn);
-            self.tell(FeedItem { shard: shard_at, seq, data: FeedData::Rows(stored) });
         }
-        self.metrics.count(&counts);
-        Ok(appended(&counts, lsn, seq))
+        Ok((counts, appended(&counts, lsn, seq)))
     }
 
-    fn check_rows(&self, rows: &[Row]) -> Result<(), StoreError> {
+    fn check_series(&self, mut series: impl Iterator<Item = SeriesRef>) -> Result<(), StoreError> {
         let mut slots = [None; SHARDS as usize];
-        let mut known = |series: SeriesRef| {
+        let mut known = |series: &SeriesRef| {
             let count = slots.get_mut(usize::from(series.shard));
             count.is_some_and(|n| series.slot < *n.get_or_insert_with(|| self.slots(series.shard)))
         };
-        match rows.iter().find(|row| !known(row.series)) {
-            Some(row) => {
-                Err(StoreError::Refused(format!("malformed rows: there is no series {:?}", row.series)))
+        match series.find(|series| !known(series)) {
+            Some(series) => {
+                Err(StoreError::Refused(format!("malformed rows: there is no series {series:?}")))
             }
             None => Ok(()),
         }
     }
 
     fn tell(&self, item: FeedItem) {
+        if let Some(watch) = &*self.watch.read() {
+            watch.look(&item);
+        }
+        self.tell_feed(item);
+    }
+
+    pub(super) fn tell_feed(&self, item: FeedItem) {
         if let Some(feed) = &*self.feed.read() {
             feed.push(item);
         }
@@ -99,25 +192,66 @@ impl Store {
         }
     }
 
-    /// Logs single samples that are in the head already; the newest record if there are none.
+    /// Logs single samples that are in the head already.
     fn log_samples(&self, shard: &mut Shard, shard_at: u16, samples: &[(u32, TimeMs, f64)]) -> u64 {
-        let Some(newest) = samples.iter().map(|(_, t, _)| *t).max() else {
+        self.log_parts(shard, shard_at, samples.iter().map(|s| s.1).max(), |batch| {
+            for part in samples.chunks(WAL_SAMPLES) {
+                batch.add(Kind::Samples, |out| put_samples(out, shard_at, part));
+            }
+        })
+    }
+
+    /// As [`Store::log_samples`].
+    fn log_histograms(&self, shard: &mut Shard, shard_at: u16, samples: &[HistogramSample]) -> u64 {
+        self.log_parts(shard, shard_at, samples.iter().map(|s| s.1).max(), |batch| {
+            add_histograms(batch, shard_at, samples);
+        })
+    }
+
+    /// As [`Store::log_samples`].
+    fn log_starts(&self, shard: &mut Shard, shard_at: u16, starts: &[Start]) -> u64 {
+        self.log_parts(shard, shard_at, starts.iter().map(|s| s.1).max(), |batch| {
+            for part in starts.chunks(WAL_SAMPLES) {
+                batch.add(Kind::Starts, |out| put_starts(out, shard_at, part));
+            }
+        })
+    }
+
+    /// Logs what `add` adds, up to time `newest`; if there is nothing, the newest record.
+    pub(super) fn log_parts(
+        &self,
+        shard: &mut Shard,
+        shard_at: u16,
+        newest: Option<TimeMs>,
+        add: impl FnOnce(&mut Batch),
+    ) -> u64 {
+        if newest.is_none() {
             // Nothing new; what is stored already is acknowledged with what came before.
             return self.log.last_lsn();
-        };
+        }
         let Shard { head, batch, .. } = shard;
         batch.clear();
         head.encode_series(shard_at, batch);
-        for part in samples.chunks(WAL_SAMPLES) {
-            batch.add(Kind::Samples, |out| put_samples(out, shard_at, part));
-        }
+        add(batch);
         loop {
-            if let Ok(lsn) = self.log.push(batch, self.log.epoch(), Some(newest)) {
+            if let Ok(lsn) = self.log.push(batch, self.log.epoch(), newest) {
                 head.series_logged();
                 return lsn;
             }
         }
     }
+}
+
+/// Whether the formats can hold it: as many counts as its spans say, not more than a record takes, a small schema.
+fn is_storable(h: &NativeHistogram) -> bool {
+    let buckets = |b: &Buckets| {
+        let counts: u64 = b.spans.iter().map(|span| u64::from(span.length)).sum();
+        counts == b.counts.len() as u64
+            && b.counts.len() <= HISTOGRAM_BUCKETS
+            && b.spans.len() <= HISTOGRAM_BUCKETS
+    };
+    let schema = i8::try_from(h.schema).is_ok();
+    schema && buckets(&h.positive) && buckets(&h.negative) && h.bounds.len() <= HISTOGRAM_BUCKETS
 }
 
 fn appended(counts: &Counts, lsn: u64, seq: u64) -> Appended {

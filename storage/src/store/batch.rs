@@ -2,7 +2,7 @@
 //!
 //! See [`super::Store::append_columns`] for who takes them and [`crate::head`] for where they stay.
 
-use crate::model::{SeriesRef, TimeMs};
+use crate::model::{NativeHistogram, SeriesRef, TimeMs};
 use std::sync::Arc;
 
 /// Identity of a column group: the series of one target (or one rule) in one shard.
@@ -41,6 +41,28 @@ pub struct Row {
     pub v: f64,
 }
 
+/// One native histogram. A stale one is a [`Row`] with the marker instead.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramRow {
+    /// The series.
+    pub series: SeriesRef,
+    /// Its timestamp.
+    pub t: TimeMs,
+    /// The histogram.
+    pub h: Arc<NativeHistogram>,
+}
+
+/// Since when a sample's counter counts; for samples of which it is known.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct StartRow {
+    /// The series.
+    pub series: SeriesRef,
+    /// The sample's timestamp.
+    pub t: TimeMs,
+    /// The start timestamp; 0 says nothing and is not stored.
+    pub start: TimeMs,
+}
+
 /// What an append did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
@@ -67,13 +89,17 @@ pub struct FeedItem {
     pub data: FeedData,
 }
 
-/// The two shapes of appended data.
+/// The shapes of appended data.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum FeedData {
     /// A scrape's batch.
     Columns(Columns),
     /// Single samples: (slot, time, value).
     Rows(Vec<(u32, TimeMs, f64)>),
+    /// Native histograms: (slot, time, histogram).
+    Histograms(Vec<(u32, TimeMs, Arc<NativeHistogram>)>),
+    /// Start timestamps: (slot, time of the sample, start). They come behind the samples.
+    Starts(Vec<(u32, TimeMs, TimeMs)>),
 }
 
 /// Who wants to hear of every append: the live runtime. Called with the shard's lock held, so that
@@ -81,6 +107,13 @@ pub enum FeedData {
 pub trait Feed: Send + Sync {
     /// One appended item.
     fn push(&self, item: FeedItem);
+}
+
+/// Who wants to look at what writers append, besides the feed. Corrections, and what is recorded with [`Tell::Nobody`], are
+/// not shown. Called with the shard's lock held: must only look, and queue what it wants.
+pub trait Watch: Send + Sync {
+    /// One appended item.
+    fn look(&self, item: &FeedItem);
 }
 
 /// Whether an append is also pushed to the [`Feed`].

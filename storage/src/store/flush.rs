@@ -6,14 +6,16 @@
 
 use super::Store;
 use super::options::StoreError;
-use super::selection::{Part, Runs};
-use crate::head::{HeadSnapshot, compare_labels};
+use super::retention::{Beside, Retention};
+use super::selection::{Histograms, Part, Runs, Starts};
+use crate::head::HeadSnapshot;
 use crate::model::{Labels, Matcher, SHARDS, TimeMs};
 use crate::wal::{Batch, Checkpoint, Flushed, Kind, add};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// All samples of one series in one range.
+#[derive(Clone, Debug, Default)]
 pub struct SeriesSamples {
     /// Its labels.
     pub labels: Labels,
@@ -21,6 +23,10 @@ pub struct SeriesSamples {
     pub ts: Vec<TimeMs>,
     /// Values, parallel to `ts`.
     pub vs: Vec<f64>,
+    /// Samples that are histograms.
+    pub histograms: Histograms,
+    /// Start timestamps of samples.
+    pub starts: Starts,
 }
 
 /// Samples of a series outside the head, and its labels.
@@ -36,7 +42,17 @@ pub trait History: Send + Sync {
         series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
     ) -> Result<(), StoreError>;
 
-    /// The matching series of a shard with samples in `from..=to`; equal labels in time order.
+    /// Removes the parts that have to go at `now`, beside what `head` has. Those that read them go on reading.
+    fn retain(&self, _retention: Retention, _head: Beside, _now: TimeMs) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Merges the parts that are due, if any are; `range` is that of [`History::write`]. Readers do not notice.
+    fn compact(&self, _range: TimeMs, _retention: Retention) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// The matching series of a shard with samples in `from..=to`, sorted by labels; equal labels in time order.
     fn select(
         &self,
         shard: u16,
@@ -73,7 +89,7 @@ impl Store {
         };
         let lsn = self.log.last_lsn();
         let (entries, snapshots) = self.snapshot_before(min, end);
-        let outcome = self.write_ranges(history.as_ref(), &entries, &snapshots);
+        let outcome = self.write_ranges(history.as_ref(), end, &entries, &snapshots);
         if outcome.is_err() {
             self.metrics.flush_failures.inc();
             self.shards.iter().for_each(|shard| shard.write().head.abandon_flush());
@@ -99,28 +115,27 @@ impl Store {
                 at += 1;
             }));
         }
-        entries.sort_unstable_by(|a, b| compare_labels(&a.0, &b.0));
+        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         (entries, snapshots)
     }
 
-    /// One block per aligned range; the number of blocks.
+    /// One block per aligned range before `end`; the number of blocks.
     fn write_ranges(
         &self,
         history: &dyn History,
+        end: TimeMs,
         entries: &[Entry],
         snapshots: &[HeadSnapshot],
     ) -> Result<usize, StoreError> {
         let range = self.options.block_range_ms.max(1);
         let (mut ranges, mut written) = (BTreeSet::new(), 0);
-        snapshots.iter().for_each(|snapshot| snapshot.ranges(range, &mut ranges));
+        snapshots.iter().for_each(|snapshot| snapshot.ranges(range, end, &mut ranges));
         for from in ranges.into_iter().map(|k| k.saturating_mul(range)) {
             let to = from.saturating_add(range);
             let series = entries.iter().filter_map(|(labels, shard, at)| {
-                let (mut ts, mut vs) = (Vec::new(), Vec::new());
-                let mut runs = Runs::start(&ts);
-                snapshots[usize::from(*shard)].read(*at, from, to - 1, &mut ts, &mut vs, &mut runs);
-                runs.merge(&mut ts, &mut vs);
-                (!ts.is_empty()).then(|| Ok(SeriesSamples { labels: labels.clone(), ts, vs }))
+                let samples = read_series(labels, &snapshots[usize::from(*shard)], *at, from, to - 1);
+                let any = !samples.ts.is_empty() || !samples.histograms.is_empty();
+                any.then_some(Ok(samples))
             });
             let mut series = series.peekable();
             if series.peek().is_some() {
@@ -147,4 +162,16 @@ impl Store {
         checkpoint.append(&mut batch, 1)?;
         checkpoint.finish()
     }
+}
+
+/// All that series `at` of a snapshot has in `from..=to`.
+fn read_series(labels: &Labels, snapshot: &HeadSnapshot, at: u32, from: TimeMs, to: TimeMs) -> SeriesSamples {
+    let (mut ts, mut vs) = (Vec::new(), Vec::new());
+    let mut runs = Runs::start(&ts);
+    snapshot.read(at, from, to, &mut ts, &mut vs, &mut runs);
+    runs.merge(&mut ts, &mut vs);
+    let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+    snapshot.read_histograms(at, from, to, &mut histograms);
+    snapshot.read_starts(at, from, to, &mut starts);
+    SeriesSamples { labels: labels.clone(), ts, vs, histograms, starts }
 }

@@ -6,8 +6,8 @@ use crate::disk::Disk;
 use crate::head::{Head, group_of};
 use crate::model::{SHARDS, TimeMs, shard_of};
 use crate::wal::{
-    Cursor, Flushed, Found, GroupRecord, Kind, Outcome, SeriesRecord, Visitor, replay, take_layout, take_row,
-    take_samples, take_scrape_head,
+    Cursor, Flushed, Found, GroupRecord, Kind, Outcome, SeriesRecord, Visitor, replay, take_histograms,
+    take_layout, take_row, take_samples, take_scrape_head, take_starts,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -50,7 +50,9 @@ impl Visitor for Restorer {
             Kind::Group => self.group(found.payload).map(|()| None),
             Kind::Layout => self.layout(found.payload).map(|()| None),
             Kind::Keyframe | Kind::Delta => self.scrape(found).map(Some),
-            Kind::Samples => self.single(found),
+            Kind::Samples | Kind::Corrections => self.single(found),
+            Kind::Histograms => self.histograms(found),
+            Kind::Starts => self.starts(found),
             Kind::Flushed => {
                 self.flushed = Some(codec::decode(found.payload).map_err(|e| e.to_string())?);
                 Ok(None)
@@ -114,11 +116,44 @@ impl Restorer {
             if self.in_blocks(found.lsn, t) {
                 continue;
             }
-            let head =
-                self.heads.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))?;
-            head.restore_sample(slot, t, v)?;
+            let head = self.head(shard)?;
+            match found.kind {
+                Kind::Corrections => head.restore_correction(slot, t, v)?,
+                _ => head.restore_sample(slot, t, v)?,
+            }
             self.samples += 1;
         }
         Ok(newest)
+    }
+
+    fn histograms(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_histograms(found.payload, |shard, slot, t, h| all.push((shard, slot, t, h)))
+            .ok_or("malformed histograms")?;
+        for (shard, slot, t, h) in all {
+            newest = newest.max(Some(t));
+            if !self.in_blocks(found.lsn, t) {
+                self.head(shard)?.restore_histogram(slot, t, h)?;
+                self.samples += 1;
+            }
+        }
+        Ok(newest)
+    }
+
+    fn starts(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_starts(found.payload, |shard, slot, t, start| all.push((shard, slot, t, start)))
+            .ok_or("malformed start timestamps")?;
+        for (shard, slot, t, start) in all {
+            newest = newest.max(Some(t));
+            if !self.in_blocks(found.lsn, t) {
+                self.head(shard)?.restore_start(slot, t, start)?;
+            }
+        }
+        Ok(newest)
+    }
+
+    fn head(&mut self, shard: u32) -> Result<&mut Head, String> {
+        self.heads.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))
     }
 }

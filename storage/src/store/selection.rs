@@ -5,8 +5,14 @@
 
 use super::options::StoreError;
 use crate::head::HeadSnapshot;
-use crate::model::{Labels, TimeMs};
+use crate::model::value::is_absent;
+use crate::model::{Labels, NativeHistogram, TimeMs};
 use std::sync::Arc;
+
+/// Histogram samples in time order.
+pub type Histograms = Vec<(TimeMs, Arc<NativeHistogram>)>;
+/// Start timestamps by their samples' time, in order.
+pub type Starts = Vec<(TimeMs, TimeMs)>;
 
 /// One source of samples of one series besides the head: a row of a block.
 pub trait Part: Send + Sync {
@@ -18,6 +24,26 @@ pub trait Part: Send + Sync {
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError>;
+
+    /// Whether it may hold histograms; cheap.
+    fn has_histograms(&self) -> bool {
+        false
+    }
+
+    /// Appends the histograms with `from ≤ t ≤ to` in time order.
+    fn read_histograms(&self, _from: TimeMs, _to: TimeMs, _out: &mut Histograms) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether it may hold start timestamps; cheap.
+    fn has_starts(&self) -> bool {
+        false
+    }
+
+    /// Appends the start timestamps of the samples with `from ≤ t ≤ to` in time order.
+    fn read_starts(&self, _from: TimeMs, _to: TimeMs, _out: &mut Starts) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A snapshot of the series of one shard that match: holds no lock, sees no later append.
@@ -54,7 +80,7 @@ pub(crate) struct Entry {
 impl Selection {
     /// The selection of these series, sorted here.
     pub(crate) fn new(seq: u64, mut entries: Vec<Entry>, head: HeadSnapshot) -> Selection {
-        entries.sort_unstable_by(|a, b| crate::head::compare_labels(&a.labels, &b.labels));
+        entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         let n = entries.len();
         let (mut labels, mut slots, mut sources) =
             (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
@@ -88,6 +114,67 @@ impl Selection {
         runs.merge(ts, vs);
         Ok(())
     }
+
+    /// Whether series `i` may have histograms in the selected time; cheap. Their times are never those of floats.
+    pub fn has_histograms(&self, i: usize) -> bool {
+        let Sources { head, parts } = &self.sources[i];
+        head.is_some_and(|at| self.head.has_histograms(at)) || parts.iter().any(|part| part.has_histograms())
+    }
+
+    /// Appends to `out` the histograms of series `i` with `from ≤ t ≤ to`, in time order, each time once. A stale
+    /// marker is never among them: it is a float.
+    pub fn read_histograms(
+        &self,
+        i: usize,
+        from: TimeMs,
+        to: TimeMs,
+        out: &mut Histograms,
+    ) -> Result<(), StoreError> {
+        let (base, sources) = (out.len(), &self.sources[i]);
+        for part in &sources.parts {
+            part.read_histograms(from, to, out)?;
+        }
+        sources.head.into_iter().for_each(|at| self.head.read_histograms(at, from, to, out));
+        put_in_order(out, base);
+        Ok(())
+    }
+
+    /// Whether series `i` may have start timestamps in the selected time; cheap.
+    pub fn has_starts(&self, i: usize) -> bool {
+        let Sources { head, parts } = &self.sources[i];
+        head.is_some_and(|at| self.head.has_starts(at)) || parts.iter().any(|part| part.has_starts())
+    }
+
+    /// Appends to `out` the start timestamps that are known of the samples of series `i` with `from ≤ t ≤ to`:
+    /// (time of the sample, start), in time order, each time once.
+    pub fn read_starts(
+        &self,
+        i: usize,
+        from: TimeMs,
+        to: TimeMs,
+        out: &mut Starts,
+    ) -> Result<(), StoreError> {
+        let (base, sources) = (out.len(), &self.sources[i]);
+        for part in &sources.parts {
+            part.read_starts(from, to, out)?;
+        }
+        sources.head.into_iter().for_each(|at| self.head.read_starts(at, from, to, out));
+        put_in_order(out, base);
+        Ok(())
+    }
+}
+
+/// Brings what sources appended from `base` on into time order; of equal times the later source's stays.
+pub(crate) fn put_in_order<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
+    if out[base..].windows(2).all(|pair| pair[0].0 < pair[1].0) {
+        return;
+    }
+    // Stable: among equal times the last one is the later source's, and it is kept.
+    let mut added = out.split_off(base);
+    added.reverse();
+    added.sort_by_key(|(t, _)| *t);
+    added.dedup_by_key(|(t, _)| *t);
+    out.append(&mut added);
 }
 
 /// The ascending runs that sources appended one after the other, and their merge.
@@ -95,12 +182,14 @@ pub(crate) struct Runs {
     base: usize,
     last: usize,
     bounds: Vec<usize>,
+    /// A later run may say *absent* of a time: nothing is there.
+    pub holes: bool,
 }
 
 impl Runs {
     /// Runs appended after what `ts` already holds.
     pub(crate) fn start(ts: &[TimeMs]) -> Runs {
-        Runs { base: ts.len(), last: ts.len(), bounds: Vec::new() }
+        Runs { base: ts.len(), last: ts.len(), bounds: Vec::new(), holes: false }
     }
 
     /// A source is through. Remembers where its run begins only if it does not follow the one before.
@@ -115,7 +204,7 @@ impl Runs {
 
     /// Brings overlapping runs into time order; of equal times the later run's value stays.
     pub(crate) fn merge(self, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
-        if self.bounds.is_empty() {
+        if self.bounds.is_empty() && !self.holes {
             return;
         }
         let mut all: Vec<(TimeMs, f64)> =
@@ -123,13 +212,12 @@ impl Runs {
         all.sort_by_key(|(t, _)| *t);
         ts.truncate(self.base);
         vs.truncate(self.base);
-        for (t, v) in all {
-            if ts.len() > self.base && ts.last() == Some(&t) {
-                vs.pop();
-            } else {
-                ts.push(t);
+        for (i, (t, v)) in all.iter().enumerate() {
+            let last_word = all.get(i + 1).is_none_or(|next| next.0 != *t);
+            if last_word && !is_absent(*v) {
+                ts.push(*t);
+                vs.push(*v);
             }
-            vs.push(v);
         }
     }
 }

@@ -7,7 +7,9 @@ use super::record::{Batch, Kind};
 use super::segment::SegmentInfo;
 use super::writer::Writer;
 use crate::disk::Disk;
-use crate::limits::{WAL_BUFFER_BYTES, WAL_RETRY_MS, WAL_SEGMENT_BYTES, WAL_WAIT_MS};
+use crate::limits::{
+    WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MS, WAL_SEGMENT_BYTES, WAL_WAIT_MS,
+};
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use crate::store::StoreError;
@@ -157,6 +159,19 @@ impl Log {
         state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
     }
 
+    /// As [`Log::admit`], for those who must not wait: a reserve in the buffer is theirs alone, and beyond it the answer is
+    /// no at once.
+    pub fn admit_at_once(&self) -> Result<(), StoreError> {
+        let state = self.shared.state.lock();
+        if state.closing {
+            return Err(StoreError::Refused("the store is closed".to_owned()));
+        }
+        if state.queued + state.unsynced > WAL_BUFFER_BYTES + WAL_RESERVE_BYTES {
+            return Err(StoreError::Refused("the disk does not keep up".to_owned()));
+        }
+        state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
+    }
+
     /// The segment being filled, as a number that only grows.
     pub fn epoch(&self) -> u64 {
         self.shared.epoch.load(Relaxed)
@@ -183,7 +198,8 @@ impl Log {
         state.epoch_bytes += len;
         state.queued += batch.len();
         let last = state.next_lsn - 1;
-        if state.queue.is_empty() {
+        // Pieces stay small, so that nobody waits here while a long one is moved to a larger place.
+        if state.queue.last().is_none_or(|piece| piece.bytes.len() > WAL_PIECE_BYTES) {
             state.queue.push(Piece { first_lsn: first, ..Piece::default() });
         }
         if let Some(piece) = state.queue.last_mut() {

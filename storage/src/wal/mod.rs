@@ -1,10 +1,11 @@
 //! The write-ahead log: what is acknowledged is in it. Format, byte by byte: `docs/format/wal.md`.
 //!
-//! [`record`] frames, [`samples`] and [`checkpoint`] are payloads, [`group`] the difference coding, [`log`]
+//! [`record`] frames, [`samples`], [`histograms`] and [`checkpoint`] are payloads, [`group`] the difference coding, [`log`]
 //! what appenders call, [`writer`] its thread, [`segment`] the files, [`replay`] the way back.
 
 mod checkpoint;
 mod group;
+mod histograms;
 mod log;
 mod record;
 mod replay;
@@ -14,6 +15,9 @@ mod writer;
 
 pub use checkpoint::{Checkpoint, Flushed, GroupRecord, SeriesRecord, add, add_group, add_series};
 pub use group::GroupLog;
+pub use histograms::{
+    add_histograms, put_histogram, put_starts, take_histogram, take_histograms, take_starts,
+};
 pub use log::{Done, Log, LogOptions};
 pub use record::{Batch, Found, Kind};
 pub use replay::{Outcome, Visitor, replay};

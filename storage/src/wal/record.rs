@@ -32,14 +32,33 @@ pub enum Kind {
     Flushed = 8,
     /// End of a checkpoint: its number of records (codec).
     End = 9,
+    /// Native histograms of one shard.
+    Histograms = 10,
+    /// Start timestamps of single samples of one shard.
+    Starts = 11,
+    /// Samples of one shard that replace what is there.
+    Corrections = 12,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Kind> {
         use Kind::*;
-        [Series, Group, Layout, Keyframe, Delta, Samples, Close, Flushed, End]
-            .into_iter()
-            .find(|k| *k as u8 == byte)
+        [
+            Series,
+            Group,
+            Layout,
+            Keyframe,
+            Delta,
+            Samples,
+            Close,
+            Flushed,
+            End,
+            Histograms,
+            Starts,
+            Corrections,
+        ]
+        .into_iter()
+        .find(|k| *k as u8 == byte)
     }
 }
 

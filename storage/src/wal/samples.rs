@@ -46,7 +46,7 @@ fn reference(old: u64) -> u64 {
 
 /// A byte `leading zero bytes << 4 | n`, then the n bytes that matter, lowest first.
 #[inline]
-fn put_bits(out: &mut Vec<u8>, x: u64) {
+pub(super) fn put_bits(out: &mut Vec<u8>, x: u64) {
     let lead = x.leading_zeros() / 8;
     let trail = (x.trailing_zeros() / 8).min(8 - lead);
     let len = 8 - lead - trail;
@@ -83,11 +83,13 @@ impl<'a> Cursor<'a> {
         self.take(8)?.first_chunk().map(|b| u64::from_le_bytes(*b))
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    /// A byte.
+    pub fn byte(&mut self) -> Option<u8> {
         self.take(1).map(|b| b[0])
     }
 
-    fn bits(&mut self) -> Option<u64> {
+    /// A coded word.
+    pub fn bits(&mut self) -> Option<u64> {
         let control = self.byte()?;
         let (lead, len) = (u32::from(control >> 4), u32::from(control & 15));
         if lead + len > 8 {
@@ -98,7 +100,8 @@ impl<'a> Cursor<'a> {
         Some(u64::from_le_bytes(word).checked_shl((8 - lead - len) * 8).unwrap_or(0))
     }
 
-    fn varint(&mut self) -> Option<u64> {
+    /// A LEB128 number.
+    pub fn varint(&mut self) -> Option<u64> {
         let (mut v, mut shift) = (0u64, 0);
         loop {
             let byte = self.byte()?;

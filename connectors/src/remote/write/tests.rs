@@ -19,8 +19,63 @@ struct TimeSeries {
     labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
     samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "3")]
+    exemplars: Vec<Exemplar>,
     #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Label>,
+    histograms: Vec<Histogram>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Span {
+    #[prost(sint32, tag = "1")]
+    offset: i32,
+    #[prost(uint32, tag = "2")]
+    length: u32,
+}
+
+/// Of both versions.
+#[derive(Clone, PartialEq, Message)]
+struct Histogram {
+    #[prost(uint64, optional, tag = "1")]
+    count_int: Option<u64>,
+    #[prost(double, optional, tag = "2")]
+    count_float: Option<f64>,
+    #[prost(double, tag = "3")]
+    sum: f64,
+    #[prost(sint32, tag = "4")]
+    schema: i32,
+    #[prost(double, tag = "5")]
+    zero_threshold: f64,
+    #[prost(uint64, optional, tag = "6")]
+    zero_count_int: Option<u64>,
+    #[prost(message, repeated, tag = "8")]
+    negative_spans: Vec<Span>,
+    #[prost(sint64, repeated, tag = "9")]
+    negative_deltas: Vec<i64>,
+    #[prost(message, repeated, tag = "11")]
+    positive_spans: Vec<Span>,
+    #[prost(sint64, repeated, tag = "12")]
+    positive_deltas: Vec<i64>,
+    #[prost(double, repeated, tag = "13")]
+    positive_counts: Vec<f64>,
+    #[prost(int32, tag = "14")]
+    reset_hint: i32,
+    #[prost(int64, tag = "15")]
+    timestamp: i64,
+    #[prost(double, repeated, tag = "16")]
+    custom_values: Vec<f64>,
+    #[prost(int64, tag = "17")]
+    start_timestamp: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -47,6 +102,7 @@ fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
     TimeSeries {
         labels: labels.iter().map(label).collect(),
         samples: samples.iter().map(sample).collect(),
+        exemplars: Vec::new(),
         histograms: Vec::new(),
     }
 }
@@ -88,7 +144,7 @@ fn samples_arrive() {
             series(&[("__name__", "a"), ("job", "j"), ("empty", "")], &[(t, v), (t + 500, v + 0.5)]),
             series(&[("__name__", "b")], &[(t, STALE)]),
         ]);
-        let written = writer.apply(&body, NOW).unwrap();
+        let written = writer.apply(&body, Proto::V1, NOW).unwrap();
         assert_eq!((written.samples, written.refusal()), (3, None));
     }
     assert_eq!(
@@ -102,7 +158,7 @@ fn samples_arrive() {
 fn what_cannot_be_stored_is_counted_and_keeps_nothing_out() {
     let (writer, _dir) = writer();
     let mut histogram = series(&[("__name__", "h")], &[]);
-    histogram.histograms.push(Label::default());
+    histogram.histograms.push(Histogram { count_int: Some(1), ..Histogram::default() });
     let body = packed(vec![
         series(&[("job", "nameless")], &[(0, 1.0)]),
         series(&[("__name__", "twice"), ("x", "1"), ("x", "2")], &[(0, 1.0)]),
@@ -110,8 +166,10 @@ fn what_cannot_be_stored_is_counted_and_keeps_nothing_out() {
         series(&[("__name__", "good")], &[(0, ABSENT)]),
         histogram,
     ]);
-    let written = writer.apply(&body, NOW).unwrap();
-    assert_eq!((written.samples, written.invalid, written.future, written.histograms), (1, 2, 1, 1));
+    let written = writer.apply(&body, Proto::V1, NOW).unwrap();
+    assert_eq!((written.samples, written.invalid, written.future, written.histograms), (1, 2, 1, 0));
+    let (bad, why) = written.bad_histograms.clone().unwrap();
+    assert!(bad == 1 && why.starts_with("0 observations found in buckets"), "{why}");
     assert!(written.refusal().unwrap().starts_with("out of bounds (1 samples); invalid labels (2 samples)"));
     assert!(stored(&writer, "good")[0].2[0].is_nan(), "the reserved pattern came in as an ordinary NaN");
 }
@@ -119,20 +177,186 @@ fn what_cannot_be_stored_is_counted_and_keeps_nothing_out() {
 #[test]
 fn bad_requests() {
     let (writer, _dir) = writer();
-    let status = |body: &[u8]| writer.apply(body, NOW).unwrap_err().status();
+    let status = |body: &[u8]| writer.apply(body, Proto::V1, NOW).unwrap_err().status();
     assert_eq!(status(b"no snappy"), 400);
     assert_eq!(status(&snap::raw::Encoder::new().compress_vec(&[0x0a, 0x7f, 0x01]).unwrap()), 400);
     let bomb = snap::raw::Encoder::new().compress_vec(&vec![0; limits::REMOTE_WRITE_BYTES + 1]).unwrap();
-    assert!(writer.apply(&bomb, NOW).unwrap_err().to_string().contains("exceeds the limit"));
+    assert!(writer.apply(&bomb, Proto::V1, NOW).unwrap_err().to_string().contains("exceeds the limit"));
     assert!(check_headers(Some("application/x-protobuf"), Some("snappy")).is_ok());
     assert!(check_headers(Some("application/x-protobuf;proto=prometheus.WriteRequest"), None).is_ok());
+    let second =
+        check_headers(Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"), Some("snappy"));
+    assert_eq!(second.unwrap(), Proto::V2);
     for (content_type, encoding) in [
         (Some("application/json"), Some("snappy")),
-        (Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"), Some("snappy")),
+        (Some("application/x-protobuf;proto=io.prometheus.write.v9.Request"), Some("snappy")),
         (Some("application/x-protobuf"), Some("gzip")),
     ] {
         assert_eq!(check_headers(content_type, encoding).unwrap_err().status(), 415);
     }
+}
+
+/// Histograms of a series with their times, start timestamps, and exemplars.
+type Lanes = (Vec<(i64, String)>, Vec<(i64, i64)>, Vec<(i64, f64)>);
+
+fn lanes(writer: &RemoteWriter, name: &str) -> Lanes {
+    let matcher = [Matcher::equal("__name__", name)];
+    let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+    for shard in 0..SHARDS {
+        let selection = writer.store.select(shard, &matcher, 0, i64::MAX).unwrap();
+        for i in 0..selection.labels.len() {
+            selection.read_histograms(i, 0, i64::MAX, &mut histograms).unwrap();
+            selection.read_starts(i, 0, i64::MAX, &mut starts).unwrap();
+        }
+    }
+    let show = |h: &storage::model::NativeHistogram| {
+        let (positive, negative) = (&h.positive.counts, &h.negative.counts);
+        format!("{} {} {} {positive:?} {negative:?} {:?} {:?}", h.schema, h.count, h.sum, h.bounds, h.hint)
+    };
+    let found = writer.store.select_exemplars(&[matcher.to_vec()], 0, i64::MAX);
+    let exemplars = found.iter().flat_map(|s| &s.exemplars).map(|e| (e.t - NOW, e.v)).collect();
+    let histograms = histograms.iter().map(|(t, h)| (t - NOW, show(h))).collect();
+    (histograms, starts.iter().map(|(t, s)| (t - NOW, s - NOW)).collect(), exemplars)
+}
+
+fn whole(t: i64, deltas: &[i64]) -> Histogram {
+    let positive_spans = vec![Span { offset: 1, length: deltas.len() as u32 }];
+    let (mut at, mut count) = (0, 2);
+    for delta in deltas {
+        at += delta;
+        count += at as u64;
+    }
+    Histogram {
+        count_int: Some(count),
+        sum: 1.5,
+        schema: 3,
+        zero_threshold: 0.1,
+        zero_count_int: Some(1),
+        negative_spans: vec![Span { offset: -5, length: 1 }],
+        negative_deltas: vec![1],
+        positive_spans,
+        positive_deltas: deltas.to_vec(),
+        timestamp: NOW + t,
+        ..Histogram::default()
+    }
+}
+
+#[test]
+fn histograms_and_exemplars_arrive() {
+    let (writer, _dir) = writer();
+    writer.store.set_max_exemplars(9);
+    let mut all = series(&[("__name__", "h")], &[]);
+    let custom = Histogram {
+        count_float: Some(4.5),
+        sum: 2.0,
+        schema: -53,
+        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_counts: vec![1.5, 3.0],
+        custom_values: vec![0.25],
+        reset_hint: 3,
+        timestamp: NOW + 3,
+        ..Histogram::default()
+    };
+    let stale = Histogram { sum: STALE, timestamp: NOW + 4, ..Histogram::default() };
+    all.histograms = vec![whole(1, &[3, -1]), whole(2, &[3, 1]), custom, stale];
+    all.exemplars.push(Exemplar { labels: vec![Label::default()], value: 1.0, timestamp: NOW });
+    let labels = vec![Label { name: "id".into(), value: "x".into() }];
+    all.exemplars.push(Exemplar { labels, value: 7.0, timestamp: NOW + 1 });
+    let written = writer.apply(&packed(vec![all]), Proto::V1, NOW).unwrap();
+    let counts = (written.histograms, written.samples, written.exemplars, written.invalid);
+    assert_eq!(counts, (3, 1, 1, 1), "an empty label name is no label");
+    let (histograms, starts, exemplars) = lanes(&writer, "h");
+    let line = |t, text: &str| (t, text.to_owned());
+    assert_eq!(
+        histograms,
+        [
+            line(1, "3 7 1.5 [3.0, 2.0] [1.0] [] Unknown"),
+            line(2, "3 9 1.5 [3.0, 4.0] [1.0] [] NotReset"),
+            line(3, "-53 4.5 2 [1.5, 3.0] [] [0.25] Gauge"),
+        ]
+    );
+    assert_eq!((starts, exemplars), (vec![], vec![(1, 7.0)]));
+    assert!(is_stale(stored(&writer, "h")[0].2[0]), "the end of a histogram is a float");
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Request2 {
+    #[prost(string, repeated, tag = "4")]
+    symbols: Vec<String>,
+    #[prost(message, repeated, tag = "5")]
+    timeseries: Vec<TimeSeries2>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TimeSeries2 {
+    #[prost(uint32, repeated, tag = "1")]
+    labels_refs: Vec<u32>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<Sample2>,
+    #[prost(message, repeated, tag = "3")]
+    histograms: Vec<Histogram>,
+    #[prost(message, repeated, tag = "4")]
+    exemplars: Vec<Exemplar2>,
+    #[prost(int64, tag = "6")]
+    created: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sample2 {
+    #[prost(double, tag = "1")]
+    value: f64,
+    #[prost(int64, tag = "2")]
+    timestamp: i64,
+    #[prost(int64, tag = "3")]
+    start_timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Exemplar2 {
+    #[prost(uint32, repeated, tag = "1")]
+    labels_refs: Vec<u32>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    timestamp: i64,
+}
+
+#[test]
+fn version_2_has_a_table_of_texts_and_start_timestamps() {
+    let (writer, _dir) = writer();
+    writer.store.set_max_exemplars(9);
+    let sample = |t, start| Sample2 {
+        value: 2.5,
+        timestamp: NOW + t,
+        start_timestamp: if start == 0 { 0 } else { NOW + start },
+    };
+    let with = |labels_refs: &[u32], samples: Vec<Sample2>| TimeSeries2 {
+        labels_refs: labels_refs.to_vec(),
+        samples,
+        ..TimeSeries2::default()
+    };
+    let mut a = with(&[1, 2, 3, 4], vec![sample(0, -9), sample(1, 0)]);
+    a.histograms = vec![Histogram { start_timestamp: NOW - 8, ..whole(2, &[1]) }];
+    a.exemplars = vec![Exemplar2 { labels_refs: vec![3, 5], value: 3.0, timestamp: NOW }];
+    let created = TimeSeries2 { created: NOW - 5, ..with(&[1, 5], vec![sample(0, 0)]) };
+    let bad = [&[1, 99][..], &[1], &[3, 4], &[1, 2, 1, 2]].map(|refs| with(refs, vec![sample(0, 0)]));
+    let symbols = ["", "__name__", "a", "job", "j", "b"].map(str::to_owned).to_vec();
+    let send = |symbols: Vec<String>, timeseries: Vec<TimeSeries2>| {
+        let message = Request2 { symbols, timeseries }.encode_to_vec();
+        writer.apply(&snap::raw::Encoder::new().compress_vec(&message).unwrap(), Proto::V2, NOW)
+    };
+    let all = [a, created].into_iter().chain(bad).collect();
+    let written = send(symbols, all).unwrap();
+    assert_eq!((written.samples, written.histograms, written.exemplars, written.invalid), (3, 1, 1, 4));
+    assert_eq!(stored(&writer, "a"), [("a{job=\"j\"}".to_owned(), vec![0, 1], vec![2.5, 2.5])]);
+    let (histograms, starts, exemplars) = lanes(&writer, "a");
+    assert_eq!((histograms.len(), starts, exemplars), (1, vec![(0, -9), (2, -8)], vec![(0, 3.0)]));
+    assert_eq!(lanes(&writer, "b").1, [(0, -5)]);
+    // Other numbers, the same texts.
+    let symbols = ["", "j", "job", "a", "__name__"].map(str::to_owned).to_vec();
+    send(symbols, vec![with(&[4, 3, 2, 1], vec![sample(7, 0)])]).unwrap();
+    assert_eq!(stored(&writer, "a")[0].1, [0, 1, 7]);
+    assert_eq!(send(vec!["x".to_owned()], Vec::new()).unwrap_err().status(), 400);
 }
 
 proptest! {
@@ -143,8 +367,12 @@ proptest! {
         let mut message = WriteRequest { timeseries: vec![series(&[("__name__", "a"), ("b", "c")], &[(0, 1.0)])] }.encode_to_vec();
         let at = cut.index(message.len());
         message[at] ^= flip;
-        let _ = writer.apply(&snap::raw::Encoder::new().compress_vec(&message).unwrap(), NOW);
+        for proto in [Proto::V1, Proto::V2] {
+            let _ = writer.apply(&snap::raw::Encoder::new().compress_vec(&message).unwrap(), proto, NOW);
+        }
         message.truncate(at);
-        let _ = writer.apply(&snap::raw::Encoder::new().compress_vec(&message).unwrap(), NOW);
+        for proto in [Proto::V1, Proto::V2] {
+            let _ = writer.apply(&snap::raw::Encoder::new().compress_vec(&message).unwrap(), proto, NOW);
+        }
     }
 }

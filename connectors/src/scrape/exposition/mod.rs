@@ -2,9 +2,14 @@
 //!
 //! A [`Parser`] walks the body and yields [`Entry`]s. A sample's identity stays the bytes of its line: only
 //! who does not know them yet has [`series::parse`] make labels of them. The caller may *guess* the next
-//! series; a right guess costs one comparison instead of a scan.
+//! series; a right guess costs one comparison instead of a scan. What cannot be walked so is read as a whole into
+//! [`points`]: protobuf ([`families`]), and classic histograms that become native ones ([`nhcb`]).
 
+pub mod exemplar;
+pub mod families;
+pub mod nhcb;
 pub mod number;
+pub mod points;
 pub mod series;
 
 use memchr::{memchr, memchr2, memchr3};
@@ -16,6 +21,15 @@ pub enum Format {
     Text,
     /// OpenMetrics.
     OpenMetrics,
+}
+
+/// What a body is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum BodyFormat {
+    /// Lines, for a [`Parser`].
+    Text(Format),
+    /// Messages, for [`families::read`].
+    Protobuf,
 }
 
 /// The type of a metric family.
@@ -131,6 +145,8 @@ pub struct Parser<'a> {
     format: Format,
     kind: Kind,
     ended: bool,
+    /// Where the exemplar of the last sample stands.
+    exemplar: Option<(usize, usize)>,
 }
 
 type Fallible<T> = Result<T, String>;
@@ -138,12 +154,17 @@ type Fallible<T> = Result<T, String>;
 impl<'a> Parser<'a> {
     /// A parser at the start of `body`.
     pub fn new(body: &'a [u8], format: Format) -> Parser<'a> {
-        Parser { body, at: 0, start: 0, format, kind: Kind::Unknown, ended: false }
+        Parser { body, at: 0, start: 0, format, kind: Kind::Unknown, ended: false, exemplar: None }
     }
 
     /// The type that the last TYPE line gave: samples that follow have it.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The bytes of the last sample's exemplar, for [`exemplar::parse`].
+    pub fn exemplar(&self) -> Option<&'a [u8]> {
+        self.exemplar.map(|(start, end)| &self.body[start..end])
     }
 
     /// The next entry; `None` at the end. `guess` are the bytes of the series the caller expects (or nothing).
@@ -248,8 +269,9 @@ impl<'a> Parser<'a> {
             self.at += 1;
             t = Some(self.open_metrics_timestamp()?);
         }
+        self.exemplar = None;
         if self.peek() == Some(b' ') {
-            self.exemplar()?;
+            self.take_exemplar()?;
         }
         self.end_line()?;
         Ok(Sample { series, guessed, value, t })
@@ -265,12 +287,13 @@ impl<'a> Parser<'a> {
         Ok((seconds * 1000.0) as i64)
     }
 
-    /// Checks ` # {labels} value [timestamp]` and forgets it.
-    fn exemplar(&mut self) -> Fallible<()> {
+    /// Checks ` # {labels} value [timestamp]` and remembers where it stands.
+    fn take_exemplar(&mut self) -> Fallible<()> {
         if !self.body[self.at..].starts_with(b" # {") {
             return Err(format!("expected an exemplar, got {}", quote(self.token())));
         }
         self.at += 3;
+        let start = self.at;
         self.at += braces(&self.body[self.at..], self.format)?;
         self.one_blank("after the exemplar's labels")?;
         self.number()?;
@@ -278,6 +301,7 @@ impl<'a> Parser<'a> {
             self.at += 1;
             self.open_metrics_timestamp()?;
         }
+        self.exemplar = Some((start, self.at));
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Numbers in expositions: NaN normalisation, and the canonical spelling of bucket and quantile bounds.
 
+use storage::model::number::{general, not_finite};
 use storage::model::value::{NORMAL_NAN_BITS, is_stale};
 
 /// `v`, with every NaN but the stale marker replaced by the ordinary one, so that reserved patterns stay ours.
@@ -10,29 +11,14 @@ pub fn normal(v: f64) -> f64 {
 
 /// `v` as OpenMetrics spells bounds: always with a point or an exponent (`1` → `1.0`, `1e6` → `1e+06`).
 pub fn canonical(v: f64) -> String {
-    if v.is_nan() {
-        return "NaN".to_owned();
+    if let Some(text) = not_finite(v) {
+        return text;
     }
-    if v.is_infinite() {
-        return if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    let mut text = shortest(v);
+    let mut text = general(v);
     if !text.contains(['.', 'e']) {
         text.push_str(".0");
     }
     text
-}
-
-/// Go's `'g'` format with the shortest digits: with an exponent below 1e-4 and from 1e6 on.
-fn shortest(v: f64) -> String {
-    let scientific = format!("{v:e}");
-    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..6).contains(&exponent) || v == 0.0 {
-        return format!("{v}");
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.abs())
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! `/api/v1/subscribe`: answers that stay current, pushed to the client. The protocol is in `docs/subscribe.md`.
 //!
 //! Equal questions share one standing view ([`views`]). A [`subscription`] taps its view through a bounded [`outbox`],
-//! which does what the client's back-pressure policy says; what cannot stand is [`asked`]; [`protocol`] writes the messages, and [`websocket`] or
+//! which does what the client's back-pressure policy says; [`protocol`] writes the messages, and [`websocket`] or
 //! [`stream`] carries them.
 
-pub mod asked;
 pub mod outbox;
 pub mod protocol;
 pub mod request;
@@ -34,10 +33,8 @@ pub async fn subscribe(mut call: Call) -> Reply {
     if !may_connect(&call) {
         return Ok(text_error(StatusCode::FORBIDDEN, "this origin may not subscribe (--web.cors.origin)"));
     }
-    let first = match call.form.get("query") {
-        "" => None,
-        _ => Some(Request::from_form(&call.form)?),
-    };
+    let asks = ["query", "view"].iter().any(|field| !call.form.get(field).is_empty());
+    let first = asks.then(|| Request::from_form(&call.form)).transpose()?;
     match WebSocketUpgrade::from_request_parts(&mut call.parts, &()).await {
         Ok(upgrade) => Ok(websocket::accept(call.state, upgrade, first)),
         Err(refusal) => Ok(refusal.into_response()),

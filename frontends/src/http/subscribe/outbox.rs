@@ -5,7 +5,10 @@
 
 use super::super::limits::{BUFFER_EVENTS, BUFFER_ROWS, CONFLATE_TICKS};
 use super::request::Backpressure;
-use engine::live::{Sink, TapEvent};
+use crate::past::{CorrectedRows, Listener};
+use engine::live::{Row, Sink, TapEvent};
+use engine::operators::side::Sample;
+use engine::plan::notes::Annotation;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Taken {
     /// The whole answer.
-    Snapshot(TimeMs, Vec<(Labels, f64)>),
+    Snapshot(TimeMs, Vec<Row>),
     /// Changes of one tick, or of several merged.
     Delta {
         /// The first of several ticks.
@@ -24,14 +27,18 @@ pub enum Taken {
         /// The tick, or the last of several.
         t: TimeMs,
         /// New and changed rows.
-        upsert: Vec<(Labels, f64)>,
+        upsert: Vec<Row>,
         /// Rows that are gone.
         remove: Vec<Labels>,
     },
     /// Complete as of this tick.
     Progress(TimeMs),
+    /// From now on the answer should be read with these.
+    Notes(TimeMs, Vec<Annotation>),
     /// The evaluation failed.
     Failed(TimeMs, String),
+    /// Recorded samples of an earlier time were corrected.
+    Corrected(CorrectedRows),
     /// The client fell behind, and nothing more will come.
     Lagging {
         /// First tick that is lost.
@@ -39,6 +46,8 @@ pub enum Taken {
         /// The tick at which the queue was given up.
         to: TimeMs,
     },
+    /// The view was removed, and nothing more will come.
+    Over,
 }
 
 /// Several deltas in one: the last word on each row.
@@ -46,11 +55,12 @@ struct Merged {
     since: TimeMs,
     t: TimeMs,
     ticks: usize,
-    rows: HashMap<Labels, Option<f64>>,
+    rows: HashMap<Labels, Option<Sample>>,
 }
 
 enum Item {
     Event(TapEvent),
+    Corrected(CorrectedRows),
     Merged(Merged),
 }
 
@@ -58,6 +68,7 @@ impl Item {
     fn rows(&self) -> usize {
         match self {
             Item::Event(event) => rows(event),
+            Item::Corrected(rows) => rows.upsert.len() + rows.remove.len(),
             Item::Merged(merged) => merged.rows.len(),
         }
     }
@@ -65,6 +76,7 @@ impl Item {
     fn first_tick(&self) -> TimeMs {
         match self {
             Item::Event(event) => tick(event),
+            Item::Corrected(rows) => rows.t,
             Item::Merged(merged) => merged.since,
         }
     }
@@ -74,7 +86,7 @@ fn rows(event: &TapEvent) -> usize {
     match event {
         TapEvent::Snapshot { rows, .. } => rows.len(),
         TapEvent::Delta { upsert, remove, .. } => upsert.len() + remove.len(),
-        TapEvent::Progress { .. } | TapEvent::Failed { .. } => 0,
+        TapEvent::Progress { .. } | TapEvent::Notes { .. } | TapEvent::Failed { .. } => 0,
     }
 }
 
@@ -83,6 +95,7 @@ fn tick(event: &TapEvent) -> TimeMs {
         TapEvent::Snapshot { t, .. }
         | TapEvent::Delta { t, .. }
         | TapEvent::Progress { t }
+        | TapEvent::Notes { t, .. }
         | TapEvent::Failed { t, .. } => *t,
     }
 }
@@ -90,6 +103,8 @@ fn tick(event: &TapEvent) -> TimeMs {
 struct Queue {
     items: VecDeque<Item>,
     lagging: Option<(TimeMs, TimeMs)>,
+    /// The tap is gone.
+    over: bool,
 }
 
 /// The queue of one tap.
@@ -103,7 +118,7 @@ pub struct Outbox {
 impl Outbox {
     /// An empty queue that rings `bell` when there is something to take.
     pub fn new(policy: Backpressure, buffer: Option<usize>, bell: Arc<Notify>) -> Arc<Outbox> {
-        let queue = Mutex::new(Queue { items: VecDeque::new(), lagging: None });
+        let queue = Mutex::new(Queue { items: VecDeque::new(), lagging: None, over: false });
         Arc::new(Outbox { policy, capacity: buffer.unwrap_or(BUFFER_EVENTS), queue, bell })
     }
 
@@ -117,19 +132,33 @@ impl Outbox {
         let mut queue = self.queue.lock();
         match queue.items.pop_front() {
             Some(Item::Event(event)) => Some(taken(event)),
+            Some(Item::Corrected(rows)) => Some(Taken::Corrected(rows)),
             Some(Item::Merged(merged)) => Some(taken_merged(merged)),
-            None => queue.lagging.map(|(from, to)| Taken::Lagging { from, to }),
+            None => match queue.lagging {
+                Some((from, to)) => Some(Taken::Lagging { from, to }),
+                None => queue.over.then_some(Taken::Over),
+            },
         }
+    }
+
+    /// The end that hears of corrections.
+    pub fn listener(self: &Arc<Outbox>) -> Box<dyn Listener> {
+        Box::new(Ear(Arc::downgrade(self)))
     }
 
     /// Queues `event`; `false` if the client has fallen behind.
     fn push(&self, event: TapEvent) -> bool {
+        let t = tick(&event);
+        self.queue(t, |queue| queue.push(event, self.policy, self.capacity))
+    }
+
+    /// Has `push` queue something of time `t`; `false` if the client has fallen behind.
+    fn queue(&self, t: TimeMs, push: impl FnOnce(&mut Queue) -> bool) -> bool {
         let mut queue = self.queue.lock();
         if queue.lagging.is_some() {
             return false;
         }
-        let t = tick(&event);
-        let fits = queue.push(event, self.policy, self.capacity);
+        let fits = push(&mut queue);
         if !fits {
             let from = queue.items.front().map_or(t, Item::first_tick);
             queue.items.clear();
@@ -155,14 +184,18 @@ impl Queue {
                 return self.merge(event) && self.fits(0);
             }
         }
+        self.push_item(Item::Event(event), policy, capacity)
+    }
+
+    fn push_item(&mut self, item: Item, policy: Backpressure, capacity: usize) -> bool {
         let full = match policy {
             Backpressure::Conflate => self.items.len() > CONFLATE_TICKS,
             Backpressure::Buffer | Backpressure::Close => self.items.len() >= capacity,
         };
-        if full || !self.fits(rows(&event)) {
+        if full || !self.fits(item.rows()) {
             return false;
         }
-        self.items.push_back(Item::Event(event));
+        self.items.push_back(item);
         true
     }
 
@@ -182,7 +215,7 @@ impl Queue {
                 merged.add(first);
                 merged
             }
-            None => return true,
+            Some(Item::Corrected(_)) | None => return true,
         };
         merged.add(event);
         let fits = merged.ticks <= CONFLATE_TICKS;
@@ -206,6 +239,7 @@ fn taken(event: TapEvent) -> Taken {
         TapEvent::Snapshot { t, rows } => Taken::Snapshot(t, rows),
         TapEvent::Delta { t, upsert, remove } => Taken::Delta { since: None, t, upsert, remove },
         TapEvent::Progress { t } => Taken::Progress(t),
+        TapEvent::Notes { t, notes } => Taken::Notes(t, notes),
         TapEvent::Failed { t, error } => Taken::Failed(t, error),
     }
 }
@@ -232,6 +266,31 @@ impl Sink for Inlet {
     }
 }
 
+/// The end that hears of corrections; that it goes says nothing of the view.
+struct Ear(std::sync::Weak<Outbox>);
+
+impl Listener for Ear {
+    fn corrected(&self, rows: CorrectedRows) {
+        if let Some(outbox) = self.0.upgrade() {
+            let (policy, capacity) = (outbox.policy, outbox.capacity);
+            outbox.queue(rows.t, |queue| queue.push_item(Item::Corrected(rows), policy, capacity));
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.0.upgrade() {
+            outbox.queue.lock().over = true;
+            outbox.bell.notify_one();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +300,7 @@ mod tests {
     }
 
     fn delta(t: TimeMs, upsert: &[(&str, f64)], remove: &[&str]) -> TapEvent {
-        let upsert = upsert.iter().map(|(name, v)| (job(name), *v)).collect();
+        let upsert = upsert.iter().map(|(name, v)| (job(name), (*v).into())).collect();
         TapEvent::Delta { t, upsert, remove: remove.iter().map(|name| job(name)).collect() }
     }
 
@@ -258,7 +317,7 @@ mod tests {
     #[test]
     fn conflation_keeps_the_last_word_on_each_row() {
         let (outbox, mut sink) = outbox(Backpressure::Conflate, None);
-        assert!(sink.push(TapEvent::Snapshot { t: 1, rows: vec![(job("a"), 1.0)] }));
+        assert!(sink.push(TapEvent::Snapshot { t: 1, rows: vec![(job("a"), 1.0.into())] }));
         assert!(sink.push(TapEvent::Progress { t: 1 }));
         assert!(sink.push(delta(2, &[("a", 2.0), ("b", 1.0)], &[])));
         assert!(sink.push(TapEvent::Progress { t: 2 }));
@@ -266,11 +325,11 @@ mod tests {
         assert!(sink.push(TapEvent::Progress { t: 3 }));
         assert!(sink.push(TapEvent::Progress { t: 4 }));
         let expected = [
-            Taken::Snapshot(1, vec![(job("a"), 1.0)]),
+            Taken::Snapshot(1, vec![(job("a"), 1.0.into())]),
             Taken::Delta {
                 since: Some(2),
                 t: 3,
-                upsert: vec![(job("b"), 1.0), (job("c"), 1.0)],
+                upsert: vec![(job("b"), 1.0.into()), (job("c"), 1.0.into())],
                 remove: vec![job("a")],
             },
             Taken::Progress(4),
@@ -297,6 +356,30 @@ mod tests {
             sink.push(delta(3, &[], &[])) && sink.push(delta(4, &[], &[])) && !sink.push(delta(5, &[], &[]))
         );
         assert_eq!(outbox.take(), Some(Taken::Lagging { from: 3, to: 5 }));
+    }
+
+    #[test]
+    fn corrections_wait_in_line_and_count() {
+        let (outbox, mut sink) = outbox(Backpressure::Buffer, Some(2));
+        let listener = outbox.listener();
+        let rows = CorrectedRows { t: 1, upsert: vec![(job("a"), 1.0.into())], remove: vec![job("b")] };
+        assert!(sink.push(delta(2, &[("a", 1.0)], &[])));
+        listener.corrected(rows.clone());
+        assert_eq!(all(&outbox)[1..], [Taken::Corrected(rows.clone())]);
+        (0..3).for_each(|_| listener.corrected(rows.clone()));
+        assert!(matches!(outbox.take(), Some(Taken::Lagging { from: 1, to: 1 })));
+        drop(outbox);
+        assert!(!listener.is_open());
+    }
+
+    #[test]
+    fn a_view_that_is_removed_ends_the_queue_after_what_waits() {
+        let (outbox, mut sink) = outbox(Backpressure::Conflate, None);
+        assert!(sink.push(delta(1, &[("a", 1.0)], &[])));
+        assert_eq!(all(&outbox).len(), 1);
+        assert!(sink.push(TapEvent::Progress { t: 2 }));
+        drop(sink);
+        assert_eq!((outbox.take(), outbox.take()), (Some(Taken::Progress(2)), Some(Taken::Over)));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use super::super::json;
 use super::super::reply::ApiError;
 use super::request::Envelope;
+use engine::live::Row;
+use engine::operators::side::Sample;
 use engine::plan::{AggregateOp, Op, Plan, Type};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -95,6 +97,25 @@ pub fn progress(id: &str, t: TimeMs) -> Message {
     Message::open("progress", id).time("t", t).close()
 }
 
+/// From `t` on the answer should be read with these warnings and infos.
+pub fn notes(id: &str, t: TimeMs, warnings: &[String], infos: &[String]) -> Message {
+    let text = |out: &mut String, text: &String| json::string(out, text);
+    Message::open("notes", id)
+        .time("t", t)
+        .list("warnings", warnings, text)
+        .list("infos", infos, text)
+        .close()
+}
+
+/// Recorded samples at `t` are others than they were when they were recorded.
+pub fn correction(id: &str, t: TimeMs, upsert: &[Row], remove: &[Labels]) -> Message {
+    Message::open("correction", id)
+        .time("t", t)
+        .list("upsert", upsert, row)
+        .list("remove", remove, json::labels)
+        .close()
+}
+
 /// States between these ticks were not delivered; a snapshot follows.
 pub fn lost(id: &str, from: TimeMs, to: TimeMs) -> Message {
     Message::open("lost", id).time("from", from).time("to", to).close()
@@ -116,16 +137,25 @@ pub fn error(id: Option<&str>, error: &ApiError, t: Option<TimeMs>) -> Message {
     }
 }
 
-fn row(out: &mut String, (labels, value): &(Labels, f64)) {
+fn row(out: &mut String, (labels, sample): &Row) {
     out.push_str("{\"labels\":");
     json::labels(out, labels);
-    out.push_str(",\"value\":\"");
-    json::value(out, *value);
-    out.push_str("\"}");
+    match sample {
+        Sample::Float(v) => {
+            out.push_str(",\"value\":\"");
+            json::value(out, *v);
+            out.push_str("\"}");
+        }
+        Sample::Histogram(h) => {
+            out.push_str(",\"histogram\":");
+            json::histogram(out, h);
+            out.push('}');
+        }
+    }
 }
 
-fn diff_row(out: &mut String, (labels, value, diff): &(Labels, f64, i8)) {
-    row(out, &(labels.clone(), *value));
+fn diff_row(out: &mut String, (labels, sample, diff): &(Labels, Sample, i8)) {
+    row(out, &(labels.clone(), sample.clone()));
     out.pop();
     let _ = write!(out, ",\"diff\":{diff}}}");
 }
@@ -134,7 +164,7 @@ fn diff_row(out: &mut String, (labels, value, diff): &(Labels, f64, i8)) {
 pub struct Encoder {
     id: String,
     /// The rows that the client has; only the envelope `diff` needs them, to say what a change replaces.
-    rows: Option<HashMap<Labels, f64>>,
+    rows: Option<HashMap<Labels, Sample>>,
 }
 
 impl Encoder {
@@ -144,22 +174,16 @@ impl Encoder {
     }
 
     /// The whole answer.
-    pub fn snapshot(&mut self, t: TimeMs, rows: &[(Labels, f64)]) -> Message {
+    pub fn snapshot(&mut self, t: TimeMs, rows: &[Row]) -> Message {
         let message = Message::open("snapshot", &self.id).time("t", t);
         let Some(known) = &mut self.rows else { return message.list("rows", rows, row).close() };
         *known = rows.iter().cloned().collect();
-        let diff: Vec<_> = rows.iter().map(|(labels, v)| (labels.clone(), *v, 1)).collect();
+        let diff: Vec<_> = rows.iter().map(|(labels, v)| (labels.clone(), v.clone(), 1)).collect();
         message.list("rows", &diff, diff_row).close()
     }
 
     /// What changed up to `t`; since an earlier tick if `since` is given.
-    pub fn delta(
-        &mut self,
-        since: Option<TimeMs>,
-        t: TimeMs,
-        upsert: &[(Labels, f64)],
-        remove: &[Labels],
-    ) -> Message {
+    pub fn delta(&mut self, since: Option<TimeMs>, t: TimeMs, upsert: &[Row], remove: &[Labels]) -> Message {
         let mut message = Message::open("delta", &self.id).time("t", t);
         if let Some(since) = since {
             message = message.time("since", since);
@@ -172,8 +196,8 @@ impl Encoder {
             diff.extend(known.remove(labels).map(|old| (labels.clone(), old, -1)));
         }
         for (labels, v) in upsert {
-            diff.extend(known.insert(labels.clone(), *v).map(|old| (labels.clone(), old, -1)));
-            diff.push((labels.clone(), *v, 1));
+            diff.extend(known.insert(labels.clone(), v.clone()).map(|old| (labels.clone(), old, -1)));
+            diff.push((labels.clone(), v.clone(), 1));
         }
         message.list("rows", &diff, diff_row).close()
     }
@@ -191,11 +215,11 @@ mod tests {
     fn upsert_envelope() {
         let mut encoder = Encoder::new("a", Envelope::Upsert);
         assert_eq!(
-            encoder.snapshot(1_500, &[(job("x"), 1.0), (Labels::default(), f64::NAN)]).json,
+            encoder.snapshot(1_500, &[(job("x"), 1.0.into()), (Labels::default(), f64::NAN.into())]).json,
             r#"{"snapshot":{"id":"a","t":1.500,"rows":[{"labels":{"job":"x"},"value":"1"},{"labels":{},"value":"NaN"}]}}"#
         );
         assert_eq!(
-            encoder.delta(None, 2_000, &[(job("y"), 2.5)], &[job("x")]).json,
+            encoder.delta(None, 2_000, &[(job("y"), 2.5.into())], &[job("x")]).json,
             r#"{"delta":{"id":"a","t":2,"upsert":[{"labels":{"job":"y"},"value":"2.5"}],"remove":[{"job":"x"}]}}"#
         );
         let delta = encoder.delta(Some(2_000), 3_000, &[], &[]);
@@ -205,10 +229,10 @@ mod tests {
     #[test]
     fn diff_envelope_says_what_a_change_replaces() {
         let mut encoder = Encoder::new("a", Envelope::Diff);
-        let snapshot = encoder.snapshot(1_000, &[(job("x"), 1.0), (job("y"), 2.0)]);
+        let snapshot = encoder.snapshot(1_000, &[(job("x"), 1.0.into()), (job("y"), 2.0.into())]);
         assert!(snapshot.json.contains(r#"{"labels":{"job":"x"},"value":"1","diff":1}"#));
         assert_eq!(
-            encoder.delta(None, 2_000, &[(job("y"), 3.0)], &[job("x"), job("never")]).json,
+            encoder.delta(None, 2_000, &[(job("y"), 3.0.into())], &[job("x"), job("never")]).json,
             concat!(
                 r#"{"delta":{"id":"a","t":2,"rows":[{"labels":{"job":"x"},"value":"1","diff":-1},"#,
                 r#"{"labels":{"job":"y"},"value":"2","diff":-1},{"labels":{"job":"y"},"value":"3","diff":1}]}}"#
@@ -232,6 +256,10 @@ mod tests {
     #[test]
     fn notices() {
         assert_eq!(progress("a\"", 5_000).json, r#"{"progress":{"id":"a\"","t":5}}"#);
+        assert_eq!(
+            correction("a", 1_000, &[(job("x"), 2.0.into())], &[job("y")]).json,
+            r#"{"correction":{"id":"a","t":1,"upsert":[{"labels":{"job":"x"},"value":"2"}],"remove":[{"job":"y"}]}}"#
+        );
         assert_eq!(lost("a", 1_000, 2_500).json, r#"{"lost":{"id":"a","from":1,"to":2.500}}"#);
         assert_eq!(
             error(None, &ApiError::bad_data("x"), None).json,

@@ -21,8 +21,12 @@ pub enum ClientMessage {
 pub struct Request {
     /// The client's name for it; comes back in every message.
     pub id: String,
-    /// The expression.
+    /// The expression; empty: `view` says what.
+    #[serde(default)]
     pub query: String,
+    /// Instead of an expression, a view that stands: a standing query's name, or an id.
+    #[serde(default)]
+    pub view: String,
     /// Its language.
     #[serde(default)]
     pub lang: Language,
@@ -86,6 +90,7 @@ impl Request {
         let request = Request {
             id: or("id", "query"),
             query: form.get("query").to_owned(),
+            view: form.get("view").to_owned(),
             lang: word("lang", &or("lang", "promql"))?,
             backpressure: word("backpressure", &or("backpressure", "conflate"))?,
             buffer,
@@ -99,6 +104,9 @@ impl Request {
         if self.id.is_empty() || self.id.len() > limits::SUBSCRIPTION_ID_BYTES {
             let limit = limits::SUBSCRIPTION_ID_BYTES;
             return Err(ApiError::parameter("id", format!("must have 1 to {limit} bytes")));
+        }
+        if !self.query.is_empty() && !self.view.is_empty() {
+            return Err(ApiError::parameter("view", "either `query` or `view`, not both"));
         }
         if self.buffer.is_some_and(|n| n == 0 || n > limits::BUFFER_EVENTS_MAX) {
             let limit = limits::BUFFER_EVENTS_MAX;

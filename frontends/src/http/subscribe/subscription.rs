@@ -3,24 +3,32 @@
 use super::super::dispatch::Call;
 use super::super::reply::{ApiError, ErrorType};
 use super::super::telemetry::Counted;
-use super::super::{AppState, limits, query};
+use super::super::{AppState, limits, query, standing, views};
 use super::outbox::{Outbox, Taken};
 use super::protocol::{self, Encoder, Message};
 use super::request::{Backpressure, Request};
 use super::too_many;
 use super::views::Lease;
-use engine::live::{TapId, ViewKind, ViewSpec, check};
+use crate::promql::annotations::render_all;
+use crate::views::Views;
+use engine::live::{TapId, ViewId, ViewKind, ViewSpec, check};
+use engine::plan::{Op, Plan};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use storage::model::TimeMs;
+use storage::model::{Matcher, TimeMs};
 use tokio::sync::Notify;
 
 /// One open subscription.
 pub struct Subscription {
     id: String,
+    /// What was asked, for the places of annotations.
+    query: String,
     policy: Backpressure,
     buffer: Option<usize>,
     bell: Arc<Notify>,
+    views: Arc<dyn Views>,
+    /// What picks the series of a subscription that is a selector and nothing else: it hears of corrections.
+    series: Option<Vec<Matcher>>,
     lease: Arc<Lease>,
     tap: TapId,
     outbox: Arc<Outbox>,
@@ -44,21 +52,22 @@ impl Subscription {
             return Err(too_many("subscriptions", limits::SUBSCRIPTIONS));
         }
         let counted = Counted::new(&state.telemetry.subscriptions);
-        let plan = query::compile(state, &request.query)?;
-        if let Some(kind) = query::not_a_series(&plan) {
-            let reason = format!(
-                "invalid expression type {kind:?} for subscription, must be Scalar or instant Vector"
-            );
-            return Err(ApiError::parameter("query", reason));
-        }
+        let Question { text, plan, view } = question(state, &request).await?;
         let explained = state.sources.language.explain(&plan);
         let kind = ViewKind::Continuous;
         let standing = check(&ViewSpec { name: String::new(), plan: plan.clone(), kind }).is_ok();
-        let first = protocol::subscribed(&request.id, &request.query, &plan, &explained, standing);
+        let first = protocol::subscribed(&request.id, &text, &plan, &explained, standing);
         let outbox = Outbox::new(request.backpressure, request.buffer, bell.clone());
-        let (views, sink, name) = (state.views.clone(), outbox.sink(), request.query.clone());
+        let series = series_of(&plan);
+        if let Some(matchers) = &series {
+            state.sources.views.listen(matchers.clone(), outbox.listener());
+        }
+        let (views, sink, name) = (state.views.clone(), outbox.sink(), text.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let lease = views.acquire(&plan, &name)?;
+            let lease = match view {
+                Some(id) => views.borrow(id),
+                None => views.acquire(&plan, &name)?,
+            };
             let tap = lease.tap(sink);
             Ok::<_, String>((lease, tap))
         });
@@ -70,9 +79,12 @@ impl Subscription {
         Ok(Subscription {
             encoder: Encoder::new(&request.id, request.envelope),
             id: request.id,
+            query: text,
             policy: request.backpressure,
             buffer: request.buffer,
             bell,
+            views: state.sources.views.clone(),
+            series,
             lease: Arc::new(lease),
             tap,
             outbox,
@@ -121,10 +133,22 @@ impl Subscription {
             Taken::Delta { since, t, upsert, remove } => {
                 self.ready.push_back(self.encoder.delta(since, t, &upsert, &remove));
             }
+            Taken::Notes(t, notes) => {
+                let (warnings, infos) = render_all(&self.query, &notes);
+                self.ready.push_back(protocol::notes(&self.id, t, &warnings, &infos));
+            }
             Taken::Progress(t) => self.ready.push_back(protocol::progress(&self.id, t)),
             Taken::Failed(t, text) => {
                 let error = ApiError::new(ErrorType::Execution, text);
                 self.ready.push_back(protocol::error(Some(&self.id), &error, Some(t)));
+            }
+            Taken::Corrected(rows) => {
+                let message = protocol::correction(&self.id, rows.t, &rows.upsert, &rows.remove);
+                self.ready.push_back(message);
+            }
+            Taken::Over => {
+                self.ready.push_back(protocol::unsubscribed(&self.id));
+                self.ended = true;
             }
             Taken::Lagging { .. } => {}
         }
@@ -142,6 +166,9 @@ impl Subscription {
         }
         self.lost_since.get_or_insert(from);
         self.outbox = Outbox::new(self.policy, self.buffer, self.bell.clone());
+        if let Some(matchers) = &self.series {
+            self.views.listen(matchers.clone(), self.outbox.listener());
+        }
         let (lease, old, sink) = (self.lease.clone(), self.tap, self.outbox.sink());
         let again = tokio::task::spawn_blocking(move || {
             lease.untap(old);
@@ -155,6 +182,44 @@ impl Subscription {
                 self.ready.push_back(protocol::unsubscribed(&self.id));
                 self.ended = true;
             }
+        }
+    }
+}
+
+/// The matchers of a plan that shows series as they are, now.
+fn series_of(plan: &Plan) -> Option<Vec<Matcher>> {
+    match &plan.op {
+        Op::Instant(selector) if selector.offset == 0 && selector.at.is_none() => {
+            Some(selector.matchers.clone())
+        }
+        _ => None,
+    }
+}
+
+/// What a request asks for.
+struct Question {
+    text: String,
+    plan: Plan,
+    /// The view that answers it already.
+    view: Option<ViewId>,
+}
+
+async fn question(state: &AppState, request: &Request) -> Result<Question, ApiError> {
+    if !request.view.is_empty() {
+        let id = standing::id_named(state, &request.view)?;
+        let report = views::one(state, id).await?.ok_or_else(|| views::is_gone(&request.view))?;
+        let text = state.sources.standing.definition(id).map_or(report.spec.name, |(_, d)| d.query);
+        return Ok(Question { text, plan: report.spec.plan, view: Some(id) });
+    }
+    let plan = state.sources.language.compile(&request.query, None);
+    let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
+    match query::not_a_series(&plan) {
+        None => Ok(Question { text: request.query.clone(), plan, view: None }),
+        Some(kind) => {
+            let reason = format!(
+                "invalid expression type {kind:?} for subscription, must be Scalar or instant Vector"
+            );
+            Err(ApiError::parameter("query", reason))
         }
     }
 }

@@ -49,7 +49,7 @@ impl SharedViews {
             self.views.install(spec)
         };
         match standing.id.get_or_init(install) {
-            Ok(id) => Ok(Lease { shared: self.clone(), plan: plan.clone(), id: *id }),
+            Ok(id) => Ok(Lease { shared: self.clone(), plan: Some(plan.clone()), id: *id }),
             Err(e) => {
                 let mut all = self.standing.lock();
                 // Somebody may have tried again meanwhile: theirs stays.
@@ -59,6 +59,11 @@ impl SharedViews {
                 Err(e.clone())
             }
         }
+    }
+
+    /// A view that others keep: it is theirs to remove.
+    pub fn borrow(self: &Arc<Self>, id: ViewId) -> Lease {
+        Lease { shared: self.clone(), plan: None, id }
     }
 
     fn enter(&self, plan: &Plan) -> Result<Arc<Standing>, String> {
@@ -112,10 +117,11 @@ impl SharedViews {
     }
 }
 
-/// Keeps a view standing while it lives.
+/// Keeps a view standing while it lives, or only knows one that others keep.
 pub struct Lease {
     shared: Arc<SharedViews>,
-    plan: Plan,
+    /// `None`: somebody else keeps it.
+    plan: Option<Plan>,
     id: ViewId,
 }
 
@@ -133,7 +139,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared.leave(&self.plan);
+        self.plan.iter().for_each(|plan| self.shared.leave(plan));
     }
 }
 

@@ -8,16 +8,16 @@ use serde_json::Value;
 use std::sync::atomic::Ordering::SeqCst;
 use tower::ServiceExt;
 
-struct Got {
-    status: StatusCode,
+pub(super) struct Got {
+    pub(super) status: StatusCode,
     headers: HeaderMap,
-    text: String,
+    pub(super) text: String,
     /// Bytes on the wire.
     size: usize,
 }
 
 impl Got {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
 
@@ -38,7 +38,7 @@ async fn send(state: &AppState, request: Request<Body>) -> Got {
     }
 }
 
-async fn request(
+pub(super) async fn request(
     state: &AppState,
     method: &str,
     path: &str,
@@ -73,7 +73,7 @@ async fn query_gives_every_type_in_its_notation() {
     ];
     for (values, data) in cases {
         let got = get(&format!("/api/v1/query?{values}")).await;
-        let expected = format!(r#"{{"status":"success","data":{data},"infos":["PromQL info: hm"]}}"#);
+        let expected = format!(r#"{{"status":"success","data":{data},"infos":["PromQL info: hm (1:1)"]}}"#);
         assert_eq!((got.status, got.text), (StatusCode::OK, expected));
         assert_eq!(got.headers["content-type"], "application/json");
     }
@@ -94,6 +94,10 @@ async fn errors_have_their_words_and_codes() {
             r#"error parsing lookback delta duration: cannot parse "x" to a valid duration"#,
         ),
         ("query?query=1&limit=-1", r#"invalid parameter "limit": limit must be non-negative"#),
+        ("query", r#"invalid parameter "query": 1:1: parse error: no expression found in input"#),
+        ("parse_query", r#"invalid parameter "query": 1:1: parse error: no expression found in input"#),
+        ("query_exemplars?query=sum(", "1:5: parse error: unclosed left parenthesis"),
+        ("query_exemplars?query=up&start=5&end=1", "end timestamp must not be before start timestamp"),
         ("query?query=1&limit=x", r#"invalid parameter "limit": strconv.Atoi: parsing "x": invalid syntax"#),
         (
             "query_range?query=1&start=x",
@@ -171,9 +175,97 @@ async fn forms_limits_and_stats() {
     assert_eq!(got["warnings"], serde_json::json!(["results truncated due to limit"]));
     assert_eq!(got["data"]["stats"]["samples"]["totalQueryableSamples"], 7);
     assert!(got["data"]["stats"]["timings"]["execTotalTime"].as_f64().unwrap() > 0.0);
+    assert_eq!(got["data"]["stats"]["samples"].get("totalQueryableSamplesPerStep"), None);
+    let steps = Settings { step_stats: true, ..Settings::default() };
+    let path = "/api/v1/query_range?query=up&start=0&end=2&step=1&stats=all";
+    let got = request(&server(steps).0, "GET", path, &[], "").await.json();
+    let samples = &got["data"]["stats"]["samples"];
+    assert_eq!(samples["totalQueryableSamplesPerStep"], serde_json::json!([[0, 0], [1, 4], [2, 0]]));
+    assert_eq!(samples["samplesReadPerStep"], serde_json::json!([[0, 0], [1, 3], [2, 0]]));
     let got = get("/api/v1/query_range?query=up&start=1&end=3&step=1").await.json();
     assert_eq!(got["data"]["result"][0]["metric"]["job"], "a", "matrices come by label set");
     assert_eq!(got["data"]["result"][1]["values"], serde_json::json!([[1, "0"], [2, "1"], [3, "2"]]));
+}
+
+#[tokio::test]
+async fn expressions_without_an_answer() {
+    assert_eq!(get("/api/v1/format_query?query=up").await.text, r#"{"status":"success","data":"<up>"}"#);
+    assert_eq!(
+        get("/api/v1/parse_query?query=up").await.text,
+        r#"{"status":"success","data":{"type":"up"}}"#
+    );
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let (state, _) = server(Settings::default());
+    for (path, data) in [("format_query", r#""<1>""#), ("parse_query", r#"{"type":"1"}"#)] {
+        let got = request(&state, "POST", &format!("/api/v1/{path}"), &form, "query=1").await;
+        assert_eq!(got.text, format!(r#"{{"status":"success","data":{data}}}"#));
+    }
+    let exemplar = r#"{"labels":{"trace_id":"x"},"value":"1e-07","timestamp":1.5}"#;
+    let series = |job: &str| {
+        format!(r#"{{"seriesLabels":{{"__name__":"up","job":"{job}"}},"exemplars":[{exemplar}]}}"#)
+    };
+    assert_eq!(
+        get("/api/v1/query_exemplars?query=up&start=1&end=2").await.text,
+        format!(r#"{{"status":"success","data":[{},{}]}}"#, series("a"), series("b"))
+    );
+    let got = get("/api/v1/query_exemplars?query=1").await;
+    assert_eq!((got.status.as_u16(), got.text.as_str()), (204, ""));
+}
+
+#[tokio::test]
+async fn what_queries_cost_is_counted_and_logged() {
+    let (state, _) = server(Settings::default());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("queries.log");
+    state.sources.query_log.set(Some(&file)).unwrap();
+    request(&state, "GET", "/api/v1/query?query=up&time=5", &[], "").await;
+    request(&state, "POST", "/api/v1/query_range?query=hungry&start=1&end=3&step=1", &[], "").await;
+    request(&state, "GET", "/api/v1/query?query=hungry", &[], "").await;
+    request(&state, "GET", "/api/v1/query?query=sum(", &[], "").await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let queries: Vec<_> = lines.iter().map(|l| l["params"]["query"].as_str().unwrap()).collect();
+    assert_eq!(queries, ["up", "hungry", "hungry"]);
+    assert_eq!(lines[0]["params"]["start"], "1970-01-01T00:00:05.000Z");
+    assert_eq!(lines[0]["stats"]["samples"]["totalQueryableSamples"], 7);
+    assert_eq!(lines[1]["httpRequest"]["method"], "POST");
+    assert_eq!(lines[2]["error"], "query processing would load too many samples");
+    let metrics = request(&state, "GET", "/metrics", &[], "").await.text;
+    for line in [
+        "prometheus_engine_queries 0\n",
+        "prometheus_engine_query_duration_seconds_count{slice=\"inner_eval\"} 3\n",
+        "prometheus_engine_query_duration_seconds_count{slice=\"queue_time\"} 3\n",
+        "prometheus_engine_query_samples_total 14\n",
+        "prometheus_engine_query_samples_read_total 10\n",
+        "prometheus_engine_query_log_enabled 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_waits_for_its_turn_no_longer_than_its_timeout() {
+    let settings = Settings { max_concurrency: 1, ..Settings::default() };
+    let (state, _) = server(settings);
+    let slow = request(&state, "GET", "/api/v1/query?query=slow&timeout=400ms", &[], "");
+    let quick = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        request(&state, "GET", "/api/v1/query?query=1&timeout=50ms", &[], "").await
+    };
+    let (slow, quick) = tokio::join!(slow, quick);
+    assert_eq!(slow.json()["error"], "query timed out in expression evaluation");
+    assert_eq!(
+        (quick.status.as_u16(), quick.json()["error"].as_str()),
+        (503, Some("query timed out in query queue"))
+    );
+    let waiting = request(&state, "GET", "/api/v1/query?query=slow&timeout=100ms", &[], "");
+    let patient = async {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        request(&state, "GET", "/api/v1/query?query=1&stats=all", &[], "").await
+    };
+    let (_, patient) = tokio::join!(waiting, patient);
+    let queued = &patient.json()["data"]["stats"]["timings"]["execQueueTime"];
+    assert!(queued.as_f64().unwrap() > 0.03, "{queued}");
 }
 
 #[tokio::test]
@@ -325,14 +417,16 @@ async fn life_and_death() {
     assert_eq!(request(&state, "POST", "/-/quit", &[], "").await.status, 200);
     assert!(fakes.quit.load(SeqCst));
     let headers = [("content-type", "application/x-protobuf"), ("content-encoding", "snappy")];
-    assert_eq!(request(&state, "POST", "/api/v1/write", &headers, "abc").await.status, 204);
+    let got = request(&state, "POST", "/api/v1/write", &headers, "abc").await;
+    assert_eq!(got.status, 204);
+    assert_eq!(got.header("x-prometheus-remote-write-histograms-written"), "2");
     let got = request(&state, "POST", "/api/v1/write", &headers, "abcd").await;
     assert_eq!((got.status.as_u16(), got.text.as_str()), (400, "application/x-protobuf snappy 4\n"));
 }
 
 #[tokio::test]
 async fn what_grafana_and_alertmanager_follow_is_answered() {
-    let got = get("/api/v1/query_exemplars?query=up&start=1&end=2").await;
+    let got = get("/api/v1/query_exemplars?query=nix&start=1&end=2").await;
     assert_eq!((got.status.as_u16(), got.text.as_str()), (200, r#"{"status":"success","data":[]}"#));
     for bad in ["query=up&start=2&end=1", "query=up&start=x", "query=sum("] {
         assert_eq!(get(&format!("/api/v1/query_exemplars?{bad}")).await.status, 400, "{bad}");

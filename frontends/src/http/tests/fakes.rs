@@ -3,10 +3,16 @@
 use super::super::model::*;
 use super::super::sources::*;
 use super::super::{AppState, Settings};
+use crate::http::query::log::QueryLog;
+use crate::promql::QueryRange;
+use crate::standing::StandingQueries;
 use crate::views::Views;
 use bytes::Bytes;
+use engine::live::describe::{DescribeError, Description, ViewReport};
 use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
+use engine::plan::notes::{Annotation, Extent, Level};
 use engine::plan::{Node, Number, Op, Plan, Selector, Span};
+use engine::query::guard::SampleCounts;
 use engine::query::{Answer, QueryError, QueryOptions, Series, Value, VectorSample};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -32,9 +38,13 @@ pub struct Fakes {
 struct Words;
 
 impl Language for Words {
-    fn compile(&self, text: &str) -> Result<Plan, String> {
-        let selector =
-            |name: &str| Selector { matchers: vec![Matcher::equal("__name__", name)], offset: 0, at: None };
+    fn compile(&self, text: &str, _: Option<QueryRange>) -> Result<Plan, String> {
+        let selector = |name: &str| Selector {
+            matchers: vec![Matcher::equal("__name__", name)],
+            offset: 0,
+            at: None,
+            extension: None,
+        };
         let op = match text {
             "" => return Err("1:1: parse error: no expression found in input".into()),
             "sum(" => return Err("1:5: parse error: unclosed left parenthesis".into()),
@@ -55,7 +65,16 @@ impl Language for Words {
     }
 
     fn format(&self, text: &str) -> Result<String, String> {
-        self.compile(text).map(|_| format!("<{text}>"))
+        self.compile(text, None).map(|_| format!("<{text}>"))
+    }
+
+    fn tree(&self, text: &str) -> Result<serde_json::Value, String> {
+        self.compile(text, None).map(|_| serde_json::json!({"type": text}))
+    }
+
+    fn selectors(&self, text: &str) -> Result<Vec<Vec<Matcher>>, String> {
+        let plan = self.compile(text, None)?;
+        Ok(if let Op::Instant(selector) = &plan.op { vec![selector.matchers.clone()] } else { vec![] })
     }
 
     fn explain(&self, _: &Plan) -> String {
@@ -67,7 +86,14 @@ struct Oracle(Arc<Fakes>);
 
 impl Oracle {
     fn answer(value: Value) -> Result<Answer, QueryError> {
-        Ok(Answer { value, warnings: vec![], infos: vec!["PromQL info: hm".into()], samples: 7 })
+        let note = Annotation {
+            level: Level::Info,
+            text: "hm".into(),
+            extent: Extent::Untold,
+            span: Span::default(),
+        };
+        let steps = vec![(1_000, 4, 3)];
+        Ok(Answer { value, notes: vec![note], samples: SampleCounts { total: 7, read: 5, peak: 3, steps } })
     }
 }
 
@@ -97,12 +123,12 @@ impl Answers for Oracle {
                 Err(QueryError::Execution("query processing would load too many samples".into()))
             }
             Op::Range { .. } => Self::answer(Value::Matrix(vec![
-                Series { labels: job("b"), points: vec![(1_000, 1.0)] },
-                Series { labels: job("a"), points: vec![(1_500, 2.0)] },
+                Series { labels: job("b"), points: vec![(1_000, 1.0)], histograms: vec![] },
+                Series { labels: job("a"), points: vec![(1_500, 2.0)], histograms: vec![] },
             ])),
             _ => Self::answer(Value::Vector(vec![
-                VectorSample { labels: job("a"), t, v: 1.0 },
-                VectorSample { labels: job("b"), t, v: f64::NAN },
+                VectorSample { labels: job("a"), t, v: 1.0, h: None },
+                VectorSample { labels: job("b"), t, v: f64::NAN, h: None },
             ])),
         }
     }
@@ -116,7 +142,7 @@ impl Answers for Oracle {
         _: &QueryOptions,
     ) -> Result<Answer, QueryError> {
         let points: Vec<_> = (0..=(end - start) / step).map(|i| (start + i * step, i as f64)).collect();
-        let series = |name| Series { labels: job(name), points: points.clone() };
+        let series = |name| Series { labels: job(name), points: points.clone(), histograms: vec![] };
         Self::answer(Value::Matrix(vec![series("b"), series("a")]))
     }
 }
@@ -149,6 +175,16 @@ impl Catalog for Shelf {
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
         Ok(self.series(sets, 0, to)?.into_iter().map(|labels| (labels, to, 1.0)).collect())
     }
+    fn exemplars(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+        let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "x")]), value: 1e-7, t: 1_500 };
+        let series = self.series(sets, from, to)?.into_iter();
+        Ok(series.map(|l| SeriesExemplars { series_labels: l, exemplars: vec![exemplar.clone()] }).collect())
+    }
     fn stats(&self, limit: usize) -> HeadStats {
         let by_metric = vec![("up".to_owned(), 2); limit.min(3)];
         HeadStats { series: 2, min_time: 1, max_time: 2, by_metric, ..HeadStats::default() }
@@ -161,6 +197,10 @@ pub struct FakeViews {
     next: AtomicU64,
     pub installed: Mutex<Vec<String>>,
     taps: Mutex<HashMap<TapId, Box<dyn Sink>>>,
+    /// What there is to describe, by id.
+    pub reports: Mutex<Vec<ViewReport>>,
+    /// Why nothing is described.
+    pub silent: Mutex<Option<DescribeError>>,
 }
 
 impl FakeViews {
@@ -194,6 +234,17 @@ impl Views for SharedFakeViews {
     }
     fn untap(&self, tap: TapId) {
         self.0.views.taps.lock().remove(&tap);
+    }
+    fn read(&self, view: ViewId) -> Result<Option<ViewReport>, DescribeError> {
+        Ok(self.0.views.reports.lock().iter().find(|report| report.id == view).cloned())
+    }
+    fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
+        if let Some(error) = *self.0.views.silent.lock() {
+            return Err(error);
+        }
+        let reports = self.0.views.reports.lock();
+        let views = reports.iter().filter(|view| view.id >= from).take(limit).cloned().collect();
+        Ok(Description { t: (!reports.is_empty()).then_some(1_795_248_000_500), total: reports.len(), views })
     }
 }
 
@@ -320,14 +371,10 @@ impl Admin for Rest {
 }
 
 impl RemoteWrite for Rest {
-    fn write(
-        &self,
-        content_type: &str,
-        encoding: &str,
-        body: Bytes,
-    ) -> BoxFuture<'static, Result<(), (u16, String)>> {
-        let refused = (400, format!("{content_type} {encoding} {}", body.len()));
-        Box::pin(async move { if body.len() == 3 { Ok(()) } else { Err(refused) } })
+    fn write(&self, content_type: &str, encoding: &str, body: Bytes) -> BoxFuture<'static, WriteReply> {
+        let text = format!("{content_type} {encoding} {}", body.len());
+        let status = if body.len() == 3 { 204 } else { 400 };
+        Box::pin(async move { WriteReply { status, text, written: Some([1, 2, 3]) } })
     }
 }
 
@@ -336,18 +383,25 @@ pub fn server(settings: Settings) -> (AppState, Arc<Fakes>) {
     let fakes = Arc::new(Fakes::default());
     fakes.ready.store(true, SeqCst);
     let rest = Arc::new(Rest(fakes.clone()));
+    let metrics = Metrics::default();
+    let views: Arc<dyn Views> = Arc::new(SharedFakeViews(fakes.clone()));
     let sources = Sources {
         language: Arc::new(Words),
         answers: Arc::new(Oracle(fakes.clone())),
         catalog: Arc::new(Shelf),
-        views: Arc::new(SharedFakeViews(fakes.clone())),
+        standing: Arc::new(StandingQueries::unwritten(
+            views.clone(),
+            Box::new(|text| Words.compile(text, None)),
+        )),
+        views,
         targets: rest.clone(),
         rules: rest.clone(),
         alertmanagers: rest.clone(),
         admin: rest.clone(),
         remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWrite>),
         clock: Arc::new(ManualClock::at(1_000_123)),
-        metrics: Metrics::default(),
+        query_log: Arc::new(QueryLog::new(&metrics)),
+        metrics,
     };
     (AppState::new(settings, sources), fakes)
 }

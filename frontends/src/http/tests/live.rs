@@ -76,11 +76,11 @@ async fn headers(reader: &mut BufReader<TcpStream>) -> String {
 }
 
 fn snapshot(t: i64) -> TapEvent {
-    TapEvent::Snapshot { t, rows: vec![(job("a"), 1.0)] }
+    TapEvent::Snapshot { t, rows: vec![(job("a"), 1.0.into())] }
 }
 
 fn delta(t: i64, v: f64) -> TapEvent {
-    TapEvent::Delta { t, upsert: vec![(job("a"), v)], remove: vec![job("b")] }
+    TapEvent::Delta { t, upsert: vec![(job("a"), v.into())], remove: vec![job("b")] }
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_lagging_client_is_told_and_gets_a_fresh_snapshot() {
     let taken = (0..).take_while(|i| views.push(&delta(2_000 + i, *i as f64)) == 1).count();
     assert!(taken >= CONFLATE_TICKS - 1, "{taken}");
     until("it taps anew", || views.taps() == 1).await;
-    views.push(&TapEvent::Snapshot { t: 9_000, rows: vec![(job("a"), 7.0)] });
+    views.push(&TapEvent::Snapshot { t: 9_000, rows: vec![(job("a"), 7.0.into())] });
     let lost = hear(&mut socket).await;
     assert_eq!((&lost["lost"]["from"], &lost["lost"]["to"]), (&json!(1), &json!(9)));
     assert_eq!(hear(&mut socket).await["snapshot"]["rows"][0]["value"], "7");

@@ -1,5 +1,8 @@
-//! Tests of the API through its router, with fakes behind the traits: [`api`] by single requests, [`live`] over sockets.
+//! Tests of the API through its router, with fakes behind the traits: [`api`] by single requests, [`live`] over sockets, [`views`] the
+//! pages of what stands.
 
 mod api;
 mod fakes;
 mod live;
+mod standing;
+mod views;

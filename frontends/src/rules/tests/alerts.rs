@@ -1,6 +1,7 @@
 //! The state machine: what Prometheus' `alerting_test.go` asks of it, and exact time.
 
-use crate::rules::alert::{Alert, Alerts, Restored, Row, SAME_LABELS, State, Timing};
+use crate::rules::alert::{Alert, Restored, Row, State, Timing};
+use crate::rules::states::{Alerts, SAME_LABELS};
 use storage::model::{Labels, TimeMs};
 
 const MINUTE: i64 = 60_000;
@@ -120,6 +121,26 @@ fn firing_alerts_are_sent_again_and_resolved_ones_for_15_minutes() {
 }
 
 #[test]
+fn what_fires_and_ends_before_it_could_be_sent_is_told_in_both_states() {
+    let mut alerts = Alerts::new(timing(MINUTE, 0));
+    holds(&mut alerts, 0);
+    ends(&mut alerts, MINUTE + 50);
+    let ended: Vec<_> = alerts.take_due(MINUTE + 60).iter().map(|d| d.alert.resolved_at).collect();
+    assert_eq!(ended, [None, Some(MINUTE + 50)]);
+    assert!(alerts.take_due(MINUTE + 70).is_empty());
+}
+
+/// What has been sent by the clock may end at a tick that is a little older.
+#[test]
+fn an_end_is_told_at_once_even_if_it_is_older_than_the_last_sending() {
+    let mut alerts = Alerts::new(timing(0, 0));
+    holds(&mut alerts, 0);
+    alerts.take_due(100);
+    ends(&mut alerts, 90);
+    assert_eq!(alerts.take_due(101).iter().map(|due| due.ends_at).collect::<Vec<_>>(), [90]);
+}
+
+#[test]
 fn an_alert_that_comes_back_starts_anew() {
     let mut alerts = Alerts::new(timing(0, 0));
     holds(&mut alerts, 0);
@@ -159,10 +180,12 @@ fn a_row_whose_templated_labels_change_becomes_another_alert() {
 fn a_longer_for_takes_firing_back_to_pending() {
     let mut alerts = Alerts::new(timing(0, 0));
     holds(&mut alerts, 0);
+    alerts.take_due(0);
     alerts.retime(timing(5 * MINUTE, 0), MINUTE);
     assert_eq!((alerts.state(), alerts.next_wake()), (State::Pending, Some(5 * MINUTE)));
     alerts.retime(timing(MINUTE, 0), 2 * MINUTE);
     assert_eq!(alerts.state(), State::Firing);
+    assert_eq!(alerts.take_due(2 * MINUTE).len(), 1, "told at once, although it was told before");
 }
 
 #[test]

@@ -44,6 +44,38 @@ fn groups_carry_their_settings_and_labels() {
 }
 
 #[test]
+fn recording_rules_may_have_a_past() {
+    let text = "groups:\n- name: g\n  backfill: 1d\n  rules:\n  - {record: a, expr: up}\n  - {record: b, expr: up, backfill: 30d}\n  - {record: c, expr: up, backfill: 0s}\n  - {alert: d, expr: up}\n";
+    let rules = load(text).unwrap().groups.remove(0).rules;
+    let day = 86_400_000;
+    assert_eq!(rules.iter().map(|rule| rule.backfill).collect::<Vec<_>>(), [day, 30 * day, 0, 0]);
+    let wrong =
+        load("groups:\n- name: g\n  rules:\n  - alert: d\n    expr: up\n    backfill: 1d\n").unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "rules.yml:6:15: invalid field 'backfill' in alerting rule; only recording rules have a past: remove it"
+    );
+}
+
+#[test]
+fn late_samples_may_correct() {
+    let group = |keys: &str| {
+        let text = format!("groups:\n- name: g\n{keys}  rules: []\n");
+        load(&text).map(|mut loaded| loaded.groups.remove(0).lateness).map_err(|fault| fault.to_string())
+    };
+    assert_eq!(group(""), Ok(None));
+    assert_eq!(group("  late_samples: keep\n"), Ok(None));
+    assert_eq!(group("  late_samples: correct\n"), Ok(Some(120_000)));
+    assert_eq!(group("  late_samples: correct\n  lateness: 30s\n"), Ok(Some(30_000)));
+    let alone = "rules.yml:3:13: 'lateness' without `late_samples: correct` means nothing; add `late_samples: correct`, or remove it";
+    assert_eq!(group("  lateness: 30s\n"), Err(alone.to_owned()));
+    assert_eq!(
+        group("  late_samples: corect\n"),
+        Err("rules.yml:3:17: unknown value \"corect\"; did you mean \"correct\"?".to_owned())
+    );
+}
+
+#[test]
 fn faults_name_place_and_remedy() {
     let cases = include_str!("../../../tests/data/rule_faults.txt");
     let mut count = 0;

@@ -4,6 +4,7 @@ use crate::rules::core::Core;
 use crate::rules::file::{AlertOptions, Group, Rhythm, Rule, fake_compile};
 use crate::rules::inbox::Inbox;
 use crate::rules::manager::{Manager, Options, Ports};
+use crate::rules::memory::Memory;
 use crate::rules::ports::{Notify, OutgoingAlert, StateStore};
 use crate::rules::template::QueryFn;
 use crate::views::Views;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::clock::ManualClock;
+use storage::keep::{Change, Entries};
 use storage::metrics::Metrics;
 use storage::model::value::is_stale;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs, shard_of};
@@ -24,7 +26,7 @@ const MINUTE: i64 = 60 * SECOND;
 type Standing = (ViewSpec, Vec<Box<dyn Sink>>);
 
 #[derive(Default)]
-struct FakeViews {
+pub(super) struct FakeViews {
     state: Mutex<BTreeMap<u64, Standing>>,
     next: Mutex<u64>,
 }
@@ -52,18 +54,18 @@ impl Views for FakeViews {
 }
 
 impl FakeViews {
-    fn push(&self, name: &str, event: TapEvent) {
+    pub fn push(&self, name: &str, event: TapEvent) {
         let mut state = self.state.lock();
         let (_, sinks) = state.values_mut().find(|(spec, _)| spec.name == name).unwrap();
         sinks.retain_mut(|sink| sink.push(event.clone()));
     }
-    fn names(&self) -> Vec<(u64, String)> {
+    pub fn names(&self) -> Vec<(u64, String)> {
         self.state.lock().iter().map(|(id, (spec, _))| (*id, spec.name.clone())).collect()
     }
 }
 
 #[derive(Default)]
-struct FakeStore {
+pub(super) struct FakeStore {
     slots: Mutex<BTreeMap<(u16, u32), Labels>>,
     samples: Mutex<Vec<(Labels, TimeMs, f64)>>,
 }
@@ -120,7 +122,7 @@ impl FakeStore {
 }
 
 #[derive(Default)]
-struct Sent(Mutex<Vec<OutgoingAlert>>);
+pub(super) struct Sent(pub Mutex<Vec<OutgoingAlert>>);
 impl Notify for Sent {
     fn send(&self, alerts: Vec<OutgoingAlert>) {
         self.0.lock().extend(alerts);
@@ -134,13 +136,35 @@ impl QueryFn for NoQuery {
     }
 }
 
+/// Keeps records; what a process recalls is what the ones before it kept.
 #[derive(Default)]
-struct House {
-    views: Arc<FakeViews>,
-    store: Arc<FakeStore>,
-    sent: Arc<Sent>,
-    clock: Arc<ManualClock>,
-    metrics: Metrics,
+pub(super) struct FakeMemory(Mutex<Option<Entries>>);
+impl Memory for FakeMemory {
+    fn recall(&self) -> Option<Entries> {
+        self.0.lock().clone()
+    }
+    fn keep(&self, changes: Vec<Change>) -> u64 {
+        let mut entries = self.0.lock();
+        let entries = entries.get_or_insert_default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => entries.insert(key, value),
+                None => entries.remove(&key),
+            };
+        }
+        0
+    }
+    fn wait(&self, _: u64, _: std::time::Duration) {}
+}
+
+#[derive(Default)]
+pub(super) struct House {
+    pub views: Arc<FakeViews>,
+    pub store: Arc<FakeStore>,
+    pub sent: Arc<Sent>,
+    pub memory: Arc<FakeMemory>,
+    pub clock: Arc<ManualClock>,
+    pub metrics: Metrics,
 }
 
 impl House {
@@ -148,32 +172,34 @@ impl House {
         Ports {
             views: self.views.clone(),
             store: self.store.clone(),
+            memory: self.memory.clone(),
             notify: self.sent.clone(),
             query: Arc::new(NoQuery),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         }
     }
-    fn core(&self) -> Core {
+    pub fn core(&self) -> Core {
         let options = Options { external_url: "http://p:9090/".into(), ..Options::default() };
         Core::new(self.ports(), options, Arc::new(Inbox::default()))
     }
-    fn take_sent(&self) -> Vec<OutgoingAlert> {
+    pub fn take_sent(&self) -> Vec<OutgoingAlert> {
         std::mem::take(&mut *self.sent.0.lock())
     }
 }
 
-fn alert(name: &str, expr: &str, hold: i64) -> Rule {
+pub(super) fn alert(name: &str, expr: &str, hold: i64) -> Rule {
     let annotations = vec![("text".to_owned(), "{{ $labels.instance }} at {{ $value }}".to_owned())];
     Rule {
         name: name.to_owned(),
         expr: fake_compile(expr).unwrap(),
         labels: vec![("severity".to_owned(), "page".to_owned())],
         alert: Some(AlertOptions { hold, keep_firing_for: 0, annotations }),
+        backfill: 0,
     }
 }
 
-fn group(rules: Vec<Rule>) -> Group {
+pub(super) fn group(rules: Vec<Rule>) -> Group {
     Group {
         file: "f.yml".into(),
         name: "g".into(),
@@ -181,18 +207,19 @@ fn group(rules: Vec<Rule>) -> Group {
         query_offset: 0,
         limit: 0,
         rhythm: Rhythm::Continuous,
+        lateness: None,
         rules,
     }
 }
 
-fn row(instance: &str) -> Labels {
+pub(super) fn row(instance: &str) -> Labels {
     Labels::from_pairs([("__name__", "up"), ("instance", instance)])
 }
 
-fn delta(t: TimeMs, up: &[(&str, f64)], gone: &[&str]) -> TapEvent {
+pub(super) fn delta(t: TimeMs, up: &[(&str, f64)], gone: &[&str]) -> TapEvent {
     TapEvent::Delta {
         t,
-        upsert: up.iter().map(|(i, v)| (row(i), *v)).collect(),
+        upsert: up.iter().map(|(i, v)| (row(i), (*v).into())).collect(),
         remove: gone.iter().map(|i| row(i)).collect(),
     }
 }
@@ -324,7 +351,7 @@ fn a_restart_finds_its_alerts_again() {
     let mut core = second.core();
     let start = 11 * MINUTE;
     core.apply(rules(), &Labels::default(), start).unwrap();
-    second.views.push("Down", TapEvent::Snapshot { t: start + 10, rows: vec![(row("a:1"), 0.0)] });
+    second.views.push("Down", TapEvent::Snapshot { t: start + 10, rows: vec![(row("a:1"), 0.0.into())] });
     core.step(start + 20);
     let sent = second.take_sent();
     assert_eq!(sent.len(), 1, "it fires on without waiting again");

@@ -1,0 +1,170 @@
+"""Experiments of the live engine: very many rules, long windows, bytes of state, new views, installing rules.
+
+Read next: `experiments.py`, whose helpers and conventions these use.
+"""
+
+import json
+import re
+import threading
+import time
+import urllib.request
+
+from . import load, remote_write, rules, servers
+from .experiments import check, cores, epoch_of_run, exporter, sink
+
+NOTHING = {servers.Perennial: "scrape_configs: []\n", servers.Prometheus: "scrape_configs: []\n",
+           servers.Victoria: "scrape_configs:\n"}
+
+
+def many_rules(kind, options):
+    """CPU of `--rules` rules in fifty shapes with varied thresholds, every `--rule-interval` seconds."""
+    epoch, members = epoch_of_run(), load.targets(options.series)
+    jobs = len({t.job for t in members})
+    with exporter(options, epoch) as port, sink() as receiver, kind(options.directory, options) as server:
+        server.interval, server.alertmanager_port = options.scrape_interval or 15, receiver.port
+        server.start(servers.scrape_jobs(members, port))
+        time.sleep(2 * server.interval + 3)
+        baseline = cores(server, max(2 * server.interval, options.seconds / 3))
+        file, kept = rules.threshold_file(options.rules, jobs, f"{options.rule_interval}s")
+        server.add_rules(file)
+        time.sleep(2 * server.interval + 10)
+        loaded = server.rules_loaded()
+        check(loaded == options.rules, f"{loaded} of {options.rules} rules loaded")
+        total = cores(server, options.seconds)
+        names = server.count('count(count by (__name__) ({__name__=~"many:.+"}))')
+        check(names >= kept, f"{names} of {kept} recording rules have results")
+        return {"scraping (cores)": baseline, "rules (cores)": total - baseline, **lateness(server)}
+
+
+def lateness(server):
+    """How many evaluations were left out for want of time, as far as the server counts them."""
+    missed = server.count("sum(prometheus_rule_group_iterations_missed_total)")
+    return {"iterations missed": missed}
+
+
+WINDOWS = ("5m", "1h", "1d")
+
+
+def windows(kind, options):
+    """CPU of the same fifty rules over `[5m]`, `[1h]` and `[1d]`, a day of history written before."""
+    figures = {}
+    epoch, members = epoch_of_run(), load.targets(options.series)
+    jobs = len({t.job for t in members})
+    with exporter(options, epoch) as port, sink() as receiver, kind(options.directory, options) as server:
+        server.interval, server.alertmanager_port = 15, receiver.port
+        server.start(NOTHING[kind])
+        now = time.time()
+        remote_write.fill(server.port, members, epoch - 86400, now - options.prefill * 60, now, 15)
+        server.__exit__()
+        server.processes.clear()
+        server.start(servers.scrape_jobs(members, port))
+        time.sleep(35)
+        baseline = cores(server, max(30, options.seconds / 3))
+        for function in ("rate", "max_over_time", "avg_over_time"):
+            for window in WINDOWS:
+                server.add_rules(rules.window_file(function, window, jobs, 50))
+                time.sleep(35)
+                figures[f"{function}[{window}] (cores)"] = cores(server, options.seconds) - baseline
+        names = server.count('count(count by (__name__) ({__name__=~"window:.+"}))')
+        check(names >= 50, f"{names} of 50 rules have results")
+    return {"scraping (cores)": baseline, **figures}
+
+
+def state(kind, options):
+    """Bytes of live state per series: a first window, and each further one over the same series (Perennial only)."""
+    epoch, members = epoch_of_run(), load.targets(options.series)
+    with exporter(options, epoch) as port, sink() as receiver, kind(options.directory, options) as server:
+        server.interval, server.alertmanager_port = 15, receiver.port
+        server.start(NOTHING[kind])
+        now = time.time()
+        remote_write.fill(server.port, members, epoch, now - 900, now, 15)
+        server.__exit__()
+        server.processes.clear()
+        server.start(servers.scrape_jobs(members, port))
+        time.sleep(35)
+        figures, before = {}, server.memory_bytes()[1]
+        base = before
+        for at, window in enumerate(("5m", "1m", "2m", "3m", "4m")):
+            server.add_rules(rules.state_file(at + 1, ("5m", "1m", "2m", "3m", "4m")))
+            time.sleep(35)
+            now = server.memory_bytes()[1]
+            series = server.count('count(http_requests_total)')
+            figures[f"[{window}] more, anonymous memory per series (bytes)"] = (now - before) / series
+            before = now
+        counted = sum(view.get("stateBytes", 0) for view in server.get("/api/v1/views")["data"]["views"])
+        return {**figures, "all, counted by the server, per series (bytes)": counted / series,
+                "all, anonymous memory, per series (bytes)": (before - base) / series}
+
+
+def new_view(kind, options):
+    """Seconds until a new subscription over all series with a one-hour window has its first answer (Perennial only)."""
+    epoch, members = epoch_of_run(), load.targets(options.series)
+    with kind(options.directory, options) as server:
+        server.start(NOTHING[kind])
+        now = time.time()
+        remote_write.fill(server.port, members, epoch, now - options.prefill * 60, now, 15)
+        figures = {}
+        for name, query in (("max_over_time 1h", 'sum by (job) (max_over_time({job=~"job.+"}[1h]))'),
+                            ("rate 1h, after it", 'sum by (job) (rate({job=~"job.+"}[1h]))')):
+            start = time.monotonic()
+            url = server.url("/api/v1/subscribe", query=query, format="ndjson")
+            with urllib.request.urlopen(url, timeout=120) as answer:
+                rows = first_rows(answer)
+            figures[f"{name} (s)"] = time.monotonic() - start
+            jobs = len({t.job for t in members})
+            check(rows == jobs, f"{rows} of {jobs} rows in the first answer")
+        return figures
+
+
+def first_rows(lines):
+    """Rows of the first snapshot in an NDJSON stream."""
+    for line in lines:
+        message = json.loads(line)
+        if "snapshot" in message:
+            return len(message["snapshot"]["rows"])
+    return 0
+
+
+TICK = re.compile(r'^perennial_tick_duration_seconds_(sum|count) (\S+)$', re.M)
+
+
+def tick_sums(server):
+    """(seconds spent in ticks, number of ticks) since the start."""
+    with urllib.request.urlopen(server.url("/metrics"), timeout=20) as answer:
+        found = dict(TICK.findall(answer.read().decode()))
+    return float(found["sum"]), float(found["count"])
+
+
+def install(kind, options):
+    """What 1,000 rules more or less cost in ticks while `--rules` rules run every second (Perennial only)."""
+    epoch, members = epoch_of_run(), load.targets(options.series)
+    jobs = len({t.job for t in members})
+    with exporter(options, epoch) as port, sink() as receiver, kind(options.directory, options) as server:
+        server.interval, server.alertmanager_port = 15, receiver.port
+        server.start(servers.scrape_jobs(members, port))
+        time.sleep(35)
+        few, _ = rules.threshold_file(options.rules, jobs, "1s")
+        more, _ = rules.threshold_file(options.rules + 1000, jobs, "1s")
+        server.add_rules(few)
+        time.sleep(20)
+        quiet = ticks_of(server, lambda: None)
+        added = ticks_of(server, lambda: server.add_rules(more))
+        removed = ticks_of(server, lambda: server.add_rules(few))
+        check(server.rules_loaded() == options.rules, "the rules did not come and go")
+        return {"quiet: tick time in 10 s (ms)": quiet, "1,000 installed: more tick time (ms)": added - quiet,
+                "1,000 removed: more tick time (ms)": removed - quiet, **lateness(server)}
+
+
+def ticks_of(server, act):
+    """Milliseconds of ticks in the ten seconds around `act`."""
+    before = tick_sums(server)[0]
+    thread = threading.Timer(3, act)
+    thread.start()
+    time.sleep(10)
+    thread.join()
+    return (tick_sums(server)[0] - before) * 1000
+
+
+ALL = {"many-rules": many_rules, "windows": windows, "state": state, "new-view": new_view, "install": install}
+# What the other servers do not have: state of rules, subscriptions, ticks.
+PERENNIAL_ONLY = {"state", "new-view", "install"}

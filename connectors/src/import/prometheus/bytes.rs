@@ -1,0 +1,83 @@
+//! Numbers in Prometheus' files: big-endian, or variable in length as Go's `encoding/binary` writes them.
+
+/// A place in a slice. Every read past the end is `None`.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// At the first byte.
+    pub fn new(bytes: &'a [u8]) -> Cursor<'a> {
+        Cursor { bytes }
+    }
+
+    /// Bytes left.
+    pub fn left(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The next `n` bytes.
+    pub fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.bytes.split_at_checked(n)?;
+        self.bytes = tail;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.first_chunk::<N>().copied()
+    }
+
+    /// One byte.
+    pub fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    /// Four bytes.
+    pub fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// Eight bytes.
+    pub fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// Seven bits a byte, the low ones first; the high bit says that more follow.
+    pub fn uvarint(&mut self) -> Option<u64> {
+        let mut n = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let part = u64::from(byte & 0x7F);
+            if shift == 63 && part > 1 {
+                return None;
+            }
+            n |= part << shift;
+            if byte & 0x80 == 0 {
+                return Some(n);
+            }
+        }
+        None
+    }
+
+    /// As [`Cursor::uvarint`], with the sign in the lowest bit.
+    pub fn varint(&mut self) -> Option<i64> {
+        self.uvarint().map(crate::protobuf::zigzag)
+    }
+
+    /// As [`Cursor::uvarint`], a length or a count.
+    pub fn size(&mut self) -> Option<usize> {
+        self.uvarint().and_then(|n| usize::try_from(n).ok())
+    }
+
+    /// A length, and so many bytes of text.
+    pub fn text(&mut self) -> Option<&'a str> {
+        let n = self.size()?;
+        std::str::from_utf8(self.take(n)?).ok()
+    }
+}
+
+/// Whether the four bytes behind `body` are its CRC32C.
+pub fn sealed(body: &[u8], crc: Option<u32>) -> bool {
+    crc == Some(crc32c::crc32c(body))
+}

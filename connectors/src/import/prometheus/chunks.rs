@@ -1,0 +1,114 @@
+//! The files of a block's `chunks/`: where a chunk is, whether it is whole, what it holds.
+
+use super::super::{ImportError, damaged, io_error};
+use super::bytes::{Cursor, sealed};
+use super::{histogram, xor};
+use crate::histogram::RawHistogram;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use storage::model::TimeMs;
+use storage::model::value::{STALE, sanitize};
+use storage::store::Histograms;
+
+const MAGIC: u32 = 0x85BD_40DD;
+/// Magic, version, padding.
+const HEADER: usize = 8;
+/// A chunk of more bytes is damage: Prometheus cuts them at 120 samples or about a thousand bytes.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Samples being collected, in the order of chunks.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// Times of floats.
+    pub ts: Vec<TimeMs>,
+    /// Values, parallel to `ts`.
+    pub vs: Vec<f64>,
+    /// Native histograms.
+    pub histograms: Histograms,
+}
+
+impl Samples {
+    pub(super) fn float(&mut self, t: TimeMs, v: f64) {
+        self.ts.push(t);
+        self.vs.push(sanitize(v));
+    }
+
+    /// `None`: it is not well-formed.
+    pub(super) fn histogram(&mut self, t: TimeMs, h: RawHistogram) -> Option<()> {
+        if h.is_stale() {
+            self.ts.push(t);
+            self.vs.push(STALE);
+        } else {
+            self.histograms.push((t, Arc::new(h.finish().ok()?)));
+        }
+        Some(())
+    }
+
+    /// Keeps what is wanted, in time order, each time once: chunks may overlap, and the first one wins.
+    pub(super) fn finish(&mut self, wanted: impl Fn(TimeMs) -> bool) {
+        let mut floats: Vec<(TimeMs, f64)> = self.ts.drain(..).zip(self.vs.drain(..)).collect();
+        floats.retain(|(t, _)| wanted(*t));
+        floats.sort_by_key(|(t, _)| *t);
+        floats.dedup_by_key(|(t, _)| *t);
+        (self.ts, self.vs) = floats.into_iter().unzip();
+        self.histograms.retain(|(t, _)| wanted(*t) && self.ts.binary_search(t).is_err());
+        self.histograms.sort_by_key(|(t, _)| *t);
+        self.histograms.dedup_by_key(|(t, _)| *t);
+    }
+}
+
+/// The chunk files of a block.
+pub struct Chunks {
+    dir: PathBuf,
+    files: Vec<(PathBuf, File)>,
+}
+
+impl Chunks {
+    /// Opens the files `000001`, `000002`, … in `dir`.
+    pub fn open(dir: &Path) -> Result<Chunks, ImportError> {
+        let mut files = Vec::new();
+        loop {
+            let path = dir.join(format!("{:06}", files.len() + 1));
+            if !path.is_file() {
+                return Ok(Chunks { dir: dir.to_owned(), files });
+            }
+            let file = File::open(&path).map_err(io_error(&path))?;
+            let mut header = [0; HEADER];
+            file.read_exact_at(&mut header, 0).map_err(io_error(&path))?;
+            if Cursor::new(&header).u32() != Some(MAGIC) || header[4] != 1 {
+                return Err(damaged(&path, "offset 0: is no file of chunks, version 1"));
+            }
+            files.push((path, file));
+        }
+    }
+
+    /// Appends the samples of the chunk that the index calls `reference`: file and offset.
+    pub fn read(&self, reference: u64, out: &mut Samples) -> Result<(), ImportError> {
+        let (number, offset) = ((reference >> 32) as usize, reference & 0xFFFF_FFFF);
+        let missing = || damaged(&self.dir, format!("has no file {:06}, which the index names", number + 1));
+        let (path, file) = self.files.get(number).ok_or_else(missing)?;
+        let bad = |reason: &str| damaged(path, format!("offset {offset}: {reason}"));
+        // A length takes at most five bytes here.
+        let mut head = [0; 5];
+        let read = file.read_at(&mut head, offset).map_err(io_error(path))?;
+        let mut cursor = Cursor::new(&head[..read]);
+        let len = cursor.size().filter(|n| *n <= MOST_BYTES).ok_or_else(|| bad("no length of a chunk"))?;
+        let from = offset + (read - cursor.left()) as u64;
+        // Encoding, data, checksum.
+        let mut body = vec![0; 1 + len + 4];
+        file.read_exact_at(&mut body, from).map_err(io_error(path))?;
+        let (body, crc) = body.split_at(1 + len);
+        if !sealed(body, Cursor::new(crc).u32()) {
+            return Err(bad("the chunk's checksum does not match"));
+        }
+        let samples = match body[0] {
+            1 => xor::read(&body[1..], out),
+            2 => histogram::read(&body[1..], false, out),
+            3 => histogram::read(&body[1..], true, out),
+            other => return Err(bad(&format!("encoding {other} of a chunk is unknown"))),
+        };
+        samples.ok_or_else(|| bad("the chunk does not hold what it says"))
+    }
+}

@@ -1,0 +1,204 @@
+//! Chunks of native histograms: a layout of buckets that all samples share, then a column per bucket.
+//!
+//! Whole counts are written as differences of differences, float counts as XOR with the count before.
+
+use super::bits::{Bits, Xored};
+use super::chunks::Samples;
+use crate::histogram::{RawBuckets, RawHistogram};
+use storage::model::histogram::{BucketSpan, CUSTOM_BUCKETS, ResetHint};
+
+/// Most buckets in one layout: no chunk is so large that it could hold more.
+const MOST_BUCKETS: usize = 1 << 20;
+
+/// What the samples of a chunk have in common.
+struct Layout {
+    schema: i32,
+    zero_threshold: f64,
+    positive: Vec<BucketSpan>,
+    negative: Vec<BucketSpan>,
+    bounds: Vec<f64>,
+    flags: Flags,
+}
+
+/// What a chunk says of counter resets: of its first sample, or of all.
+#[derive(Clone, Copy, PartialEq)]
+enum Flags {
+    Unknown,
+    NotReset,
+    Reset,
+    Gauge,
+}
+
+/// Appends the samples of a chunk's data; `None`: it is too short for what it says. `float`: counts are doubles.
+pub fn read(data: &[u8], float: bool, out: &mut Samples) -> Option<()> {
+    let (count, data) = data.split_first_chunk::<2>()?;
+    let (flags, data) = data.split_first()?;
+    let flags = [Flags::Unknown, Flags::NotReset, Flags::Reset, Flags::Gauge][usize::from(flags >> 6)];
+    let mut bits = Bits::new(data);
+    let layout = Layout::read(&mut bits, flags)?;
+    let count = u16::from_be_bytes(*count);
+    match float {
+        false => whole(&mut bits, &layout, count, out),
+        true => floats(&mut bits, &layout, count, out),
+    }
+}
+
+impl Layout {
+    fn read(bits: &mut Bits<'_>, flags: Flags) -> Option<Layout> {
+        let zero_threshold = match bits.bits(8)? {
+            0 => 0.0,
+            255 => bits.double()?,
+            exponent => 0.5 * 2f64.powi(exponent as i32 - 243),
+        };
+        let schema = i32::try_from(bits.varbit()?).ok()?;
+        let (positive, negative) = (spans(bits)?, spans(bits)?);
+        let bounds = if schema == CUSTOM_BUCKETS { bounds(bits)? } else { Vec::new() };
+        Some(Layout { schema, zero_threshold, positive, negative, bounds, flags })
+    }
+
+    fn hint(&self, at: u16) -> ResetHint {
+        match self.flags {
+            Flags::Gauge => ResetHint::Gauge,
+            Flags::Reset if at == 0 => ResetHint::Reset,
+            Flags::NotReset if at == 0 => ResetHint::NotReset,
+            Flags::Unknown if at == 0 => ResetHint::Unknown,
+            _ => ResetHint::NotReset,
+        }
+    }
+
+    /// The histogram that all samples are made from.
+    fn blank(&self, float: bool, at: u16) -> RawHistogram {
+        let buckets = |spans: &[BucketSpan]| RawBuckets { spans: spans.to_vec(), ..RawBuckets::default() };
+        RawHistogram {
+            float,
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            positive: buckets(&self.positive),
+            negative: buckets(&self.negative),
+            hint: self.hint(at),
+            bounds: self.bounds.clone(),
+            ..RawHistogram::default()
+        }
+    }
+}
+
+fn spans(bits: &mut Bits<'_>) -> Option<Vec<BucketSpan>> {
+    let count = usize::try_from(bits.varbit_unsigned()?).ok()?;
+    let (mut spans, mut buckets) = (Vec::new(), 0usize);
+    for _ in 0..count {
+        let length = u32::try_from(bits.varbit_unsigned()?).ok()?;
+        let offset = i32::try_from(bits.varbit()?).ok()?;
+        buckets = buckets.checked_add(length as usize).filter(|n| *n <= MOST_BUCKETS)?;
+        spans.push(BucketSpan { offset, length });
+    }
+    Some(spans)
+}
+
+/// Bounds that are whole thousandths are written as such.
+fn bounds(bits: &mut Bits<'_>) -> Option<Vec<f64>> {
+    let count = bits.varbit_unsigned()?;
+    (0..count)
+        .map(|_| match bits.varbit_unsigned()? {
+            0 => bits.double(),
+            thousandths => Some((thousandths - 1) as f64 / 1000.0),
+        })
+        .collect()
+}
+
+fn buckets(spans: &[BucketSpan]) -> usize {
+    spans.iter().map(|span| span.length as usize).sum()
+}
+
+/// A whole number whose difference from the one before changes little.
+#[derive(Clone, Copy, Default)]
+struct Steady {
+    value: i64,
+    delta: i64,
+}
+
+impl Steady {
+    fn begin(&mut self, value: i64) -> i64 {
+        *self = Steady { value, delta: 0 };
+        value
+    }
+
+    /// The difference as it is; its own difference begins here.
+    fn step(&mut self, delta: i64) -> i64 {
+        self.delta = delta;
+        self.value = self.value.wrapping_add(delta);
+        self.value
+    }
+
+    /// The difference of the difference.
+    fn bend(&mut self, change: i64) -> i64 {
+        self.step(self.delta.wrapping_add(change))
+    }
+
+    /// Number `at` of the column, out of what is written for it.
+    fn next(&mut self, at: u16, bits: &mut Bits<'_>) -> Option<i64> {
+        let written = bits.varbit()?;
+        Some(if at == 1 { self.step(written) } else { self.bend(written) })
+    }
+}
+
+fn whole(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) -> Option<()> {
+    let (positive, negative) = (buckets(&layout.positive), buckets(&layout.negative));
+    let (mut time, mut total, mut zero) = (Steady::default(), Steady::default(), Steady::default());
+    let (mut sum, mut columns) = (Xored::default(), vec![Steady::default(); positive + negative]);
+    for at in 0..count {
+        let mut h = layout.blank(false, at);
+        let t = if at == 0 {
+            let t = time.begin(bits.varbit()?);
+            h.count = total.begin(bits.varbit_unsigned()? as i64) as f64;
+            h.zero_count = zero.begin(bits.varbit_unsigned()? as i64) as f64;
+            sum = Xored::begin(bits.double()?);
+            for column in &mut columns {
+                column.begin(bits.varbit()?);
+            }
+            t
+        } else {
+            // Time does not go back: its first difference has no sign.
+            let t =
+                if at == 1 { time.step(bits.varbit_unsigned()? as i64) } else { time.bend(bits.varbit()?) };
+            h.count = total.next(at, bits)? as f64;
+            h.zero_count = zero.next(at, bits)? as f64;
+            sum.next(bits)?;
+            for column in &mut columns {
+                column.next(at, bits)?;
+            }
+            t
+        };
+        h.sum = sum.value;
+        h.positive.deltas = columns[..positive].iter().map(|c| c.value).collect();
+        h.negative.deltas = columns[positive..].iter().map(|c| c.value).collect();
+        out.histogram(t, h)?;
+    }
+    Some(())
+}
+
+fn floats(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) -> Option<()> {
+    let positive = buckets(&layout.positive);
+    // Count, zero bucket and sum come first, then the buckets.
+    let mut columns = vec![Xored::default(); 3 + positive + buckets(&layout.negative)];
+    let mut time = Steady::default();
+    for at in 0..count {
+        let t = match at {
+            0 => time.begin(bits.varbit()?),
+            1 => time.step(bits.varbit_unsigned()? as i64),
+            _ => time.bend(bits.varbit()?),
+        };
+        for column in &mut columns {
+            match at {
+                0 => *column = Xored::begin(bits.double()?),
+                _ => drop(column.next(bits)?),
+            }
+        }
+        let mut h = layout.blank(true, at);
+        (h.count, h.zero_count, h.sum) = (columns[0].value, columns[1].value, columns[2].value);
+        let (p, n) = columns[3..].split_at(positive);
+        h.positive.counts = p.iter().map(|c| c.value).collect();
+        h.negative.counts = n.iter().map(|c| c.value).collect();
+        out.histogram(t, h)?;
+    }
+    Some(())
+}

@@ -1,0 +1,47 @@
+//! A block's `tombstones`: stretches of series that were deleted and are still in the chunks.
+
+use super::super::{ImportError, damaged, io_error};
+use super::bytes::{Cursor, sealed};
+use std::collections::HashMap;
+use std::path::Path;
+use storage::model::TimeMs;
+
+const MAGIC: u32 = 0x0130_BA30;
+/// Magic and version.
+const HEADER: usize = 5;
+
+/// Deleted stretches, ends included, by the series' reference in the index.
+#[derive(Debug, Default)]
+pub struct Tombstones(HashMap<u64, Vec<(TimeMs, TimeMs)>>);
+
+impl Tombstones {
+    /// Reads the file; there need not be one.
+    pub fn open(path: &Path) -> Result<Tombstones, ImportError> {
+        if !path.exists() {
+            return Ok(Tombstones::default());
+        }
+        let content = std::fs::read(path).map_err(io_error(path))?;
+        Tombstones::read(&content)
+            .ok_or_else(|| damaged(path, "the tombstones, or their checksum, are wrong"))
+    }
+
+    fn read(content: &[u8]) -> Option<Tombstones> {
+        let (content, crc) = content.split_at_checked(content.len().checked_sub(4)?)?;
+        let mut head = Cursor::new(content);
+        let body = content.get(HEADER..)?;
+        if head.u32()? != MAGIC || head.u8()? != 1 || !sealed(body, Cursor::new(crc).u32()) {
+            return None;
+        }
+        let (mut cursor, mut found) = (Cursor::new(body), HashMap::<u64, Vec<(TimeMs, TimeMs)>>::new());
+        while cursor.left() > 0 {
+            let series = cursor.uvarint()?;
+            found.entry(series).or_default().push((cursor.varint()?, cursor.varint()?));
+        }
+        Some(Tombstones(found))
+    }
+
+    /// Whether the sample at `t` of a series was deleted.
+    pub fn covers(&self, series: u64, t: TimeMs) -> bool {
+        self.0.get(&series).is_some_and(|deleted| deleted.iter().any(|(from, to)| (*from..=*to).contains(&t)))
+    }
+}

@@ -1,0 +1,33 @@
+//! Chunks of floats: times as differences of differences, values as XOR with the value before.
+
+use super::bits::{Bits, Xored};
+use super::chunks::Samples;
+
+/// Appends the samples of a chunk's data (count, then bits); `None`: it is too short for what it says.
+pub fn read(data: &[u8], out: &mut Samples) -> Option<()> {
+    let (count, data) = data.split_first_chunk::<2>()?;
+    let (count, mut bits) = (u16::from_be_bytes(*count), Bits::new(data));
+    let (mut t, mut delta, mut column) = (0i64, 0i64, Xored::default());
+    for at in 0..count {
+        let v = match at {
+            0 => {
+                t = bits.varint()?;
+                column = Xored::begin(bits.double()?);
+                column.value
+            }
+            1 => {
+                delta = i64::try_from(bits.uvarint()?).ok()?;
+                t = t.checked_add(delta)?;
+                column.next(&mut bits)?
+            }
+            _ => {
+                let width = [0, 14, 17, 20, 64][bits.ones(4)? as usize];
+                delta = delta.wrapping_add(bits.signed(width)?);
+                t = t.checked_add(delta)?;
+                column.next(&mut bits)?
+            }
+        };
+        out.float(t, v);
+    }
+    Some(())
+}

@@ -1,0 +1,219 @@
+//! Protocol buffers, as much as it takes to walk over a message without copying: fields of four wire types.
+//!
+//! Nothing recurses: a nested message is a slice that the caller may walk over in turn. Remote write and protobuf scrapes
+//! read their messages with it.
+
+/// What is wrong with a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("damaged protobuf at byte {at}: {reason}")]
+pub struct ProtobufError {
+    /// Offset in the message being walked over.
+    pub at: usize,
+    /// What was expected.
+    pub reason: &'static str,
+}
+
+/// A field's value.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Wire type 0.
+    Varint(u64),
+    /// Wire type 1: eight bytes.
+    Fixed64(u64),
+    /// Wire type 2: bytes, text or a message.
+    Bytes(&'a [u8]),
+    /// Wire type 5: four bytes.
+    Fixed32(u32),
+}
+
+/// Walks over the fields of a message.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    message: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of `message`.
+    pub fn of(message: &'a [u8]) -> Fields<'a> {
+        Fields { message, at: 0 }
+    }
+
+    /// How far the walk has come, bytes.
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The next field, number and value; `None` at the end.
+    #[inline]
+    pub fn next_field(&mut self) -> Result<Option<(u64, Value<'a>)>, ProtobufError> {
+        if self.at == self.message.len() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let value = match tag & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
+            2 => {
+                let len = self.varint()?;
+                Value::Bytes(self.bytes(len)?)
+            }
+            5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
+            _ => return Err(self.error("unknown wire type")),
+        };
+        Ok(Some((tag >> 3, value)))
+    }
+
+    #[cold]
+    fn error(&self, reason: &'static str) -> ProtobufError {
+        ProtobufError { at: self.at, reason }
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, ProtobufError> {
+        let mut value = 0u64;
+        for shift in (0..70).step_by(7) {
+            let Some(byte) = self.message.get(self.at) else { return Err(self.error("number is cut off")) };
+            self.at += 1;
+            value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(self.error("number is too long"))
+    }
+
+    #[inline]
+    fn bytes(&mut self, len: u64) -> Result<&'a [u8], ProtobufError> {
+        let rest = &self.message[self.at..];
+        match usize::try_from(len).ok().and_then(|len| rest.get(..len)) {
+            Some(bytes) => {
+                self.at += bytes.len();
+                Ok(bytes)
+            }
+            None => Err(self.error("field is longer than its message")),
+        }
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ProtobufError> {
+        let bytes = self.bytes(N as u64)?;
+        let mut array = [0; N];
+        array.copy_from_slice(bytes);
+        Ok(array)
+    }
+}
+
+/// Messages one after the other, each after its length.
+#[derive(Clone, Debug)]
+pub struct Delimited<'a>(Fields<'a>);
+
+impl<'a> Delimited<'a> {
+    /// The messages in `body`.
+    pub fn of(body: &'a [u8]) -> Delimited<'a> {
+        Delimited(Fields::of(body))
+    }
+
+    /// The next message; `None` at the end.
+    pub fn next_message(&mut self) -> Result<Option<&'a [u8]>, ProtobufError> {
+        if self.0.at == self.0.message.len() {
+            return Ok(None);
+        }
+        let len = self.0.varint()?;
+        self.0.bytes(len).map(Some)
+    }
+}
+
+/// A number of type sint32 or sint64.
+#[inline]
+pub fn zigzag(n: u64) -> i64 {
+    (n >> 1) as i64 ^ -((n & 1) as i64)
+}
+
+impl Value<'_> {
+    /// The number, if it is a varint; else 0, as for a field of another type.
+    pub fn number(self) -> u64 {
+        if let Value::Varint(n) = self { n } else { 0 }
+    }
+
+    /// The double, if it is one; else 0.
+    pub fn double(self) -> f64 {
+        if let Value::Fixed64(bits) = self { f64::from_bits(bits) } else { 0.0 }
+    }
+
+    /// Calls `each` for the varints of a repeated field, packed or one at a time.
+    pub fn each_number(self, mut each: impl FnMut(u64)) -> Result<(), ProtobufError> {
+        match self {
+            Value::Varint(n) => each(n),
+            Value::Bytes(packed) => {
+                let mut packed = Fields::of(packed);
+                while packed.at < packed.message.len() {
+                    each(packed.varint()?);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for the doubles of a repeated field, packed or one at a time.
+    pub fn each_double(self, mut each: impl FnMut(f64)) -> Result<(), ProtobufError> {
+        match self {
+            Value::Fixed64(bits) => each(f64::from_bits(bits)),
+            Value::Bytes(packed) => {
+                let mut packed = Fields::of(packed);
+                while packed.at < packed.message.len() {
+                    each(f64::from_bits(u64::from_le_bytes(packed.array()?)));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn damage_is_named() {
+        for (bytes, reason) in [
+            (&[0x08u8][..], "number is cut off"),
+            (&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], "number is too long"),
+            (&[0x0a, 0x05, 0x00], "field is longer than its message"),
+            (&[0x09, 0x05, 0x00], "field is longer than its message"),
+            (&[0x0b], "unknown wire type"),
+        ] {
+            assert_eq!(Fields::of(bytes).next_field().unwrap_err().reason, reason);
+        }
+    }
+
+    #[test]
+    fn repeated_numbers_come_packed_or_alone() {
+        let mut all = Vec::new();
+        Value::Bytes(&[0x01, 0x96, 0x01]).each_number(|n| all.push(zigzag(n))).unwrap();
+        Value::Varint(4).each_number(|n| all.push(zigzag(n))).unwrap();
+        assert_eq!(all, [-1, 75, 2]);
+        assert!(Value::Bytes(&[0; 12]).each_double(drop).is_err());
+        let mut messages = Delimited::of(&[2, 7, 8, 0, 3, 1]);
+        assert_eq!(messages.next_message(), Ok(Some(&[7u8, 8][..])));
+        assert_eq!(messages.next_message(), Ok(Some(&[][..])));
+        assert!(messages.next_message().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut fields = Fields::of(&bytes);
+            while let Ok(Some(_)) = fields.next_field() {}
+            prop_assert!(fields.position() <= bytes.len());
+            let mut messages = Delimited::of(&bytes);
+            while let Ok(Some(_)) = messages.next_message() {}
+            let _ = Value::Bytes(&bytes).each_number(|_| ());
+            let _ = Value::Bytes(&bytes).each_double(|_| ());
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `prometheus.WriteRequest`, remote write 1.0: every series carries its labels as texts.
+
+use super::message::{Gathered, is_acceptable};
+use super::series_cache::LabelBytesCache;
+use super::write::RemoteError;
+use crate::protobuf::{Fields, ProtobufError, Value};
+use storage::model::labels::METRIC_NAME;
+use storage::model::{LabelsBuilder, SeriesRef};
+use storage::store::Store;
+
+/// Reads one request.
+pub struct Reader<'a> {
+    /// Where series are resolved.
+    pub store: &'a Store,
+    /// Series that are known by their bytes.
+    pub cache: &'a LabelBytesCache,
+}
+
+impl Reader<'_> {
+    /// Gathers what `message` holds.
+    pub fn read(&self, message: &[u8], into: &mut Gathered) -> Result<(), RemoteError> {
+        let mut request = Fields::of(message);
+        while let Some(field) = request.next_field()? {
+            if let (1, Value::Bytes(series)) = field {
+                self.time_series(series, into)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one `TimeSeries`: labels (1), samples (2), exemplars (3), histograms (4).
+    fn time_series(&self, message: &[u8], into: &mut Gathered) -> Result<(), RemoteError> {
+        let mut fields = Fields::of(message);
+        let mut series = None;
+        // Senders write all labels first; the bytes up to the first other field are the key.
+        let mut labels_end = 0;
+        while let Some((number, value)) = fields.next_field()? {
+            match (number, value) {
+                (1, _) if series.is_none() => labels_end = fields.position(),
+                (1, _) => {
+                    return Err(RemoteError::BadRequest("labels after samples in a time series".into()));
+                }
+                (2..=4, Value::Bytes(item)) => {
+                    let found = match series {
+                        Some(found) => found,
+                        None => self.series(&message[..labels_end])?,
+                    };
+                    series = Some(found);
+                    match number {
+                        2 => into.sample(found, item, 0)?,
+                        3 => read_exemplar(found, item, into)?,
+                        _ => into.histogram(found, item, 0)?,
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The series whose labels are encoded in `fields`; `None` if no series can have them.
+    fn series(&self, fields: &[u8]) -> Result<Option<SeriesRef>, RemoteError> {
+        self.cache.get(fields, || {
+            let labels = read_labels(fields)?.filter(|labels| !labels.get(METRIC_NAME).is_empty());
+            Ok(labels.map(|labels| self.store.resolve(&labels.build())))
+        })
+    }
+}
+
+/// Reads an `Exemplar`: labels (1), value (2), time (3).
+fn read_exemplar(
+    series: Option<SeriesRef>,
+    message: &[u8],
+    into: &mut Gathered,
+) -> Result<(), ProtobufError> {
+    let (mut v, mut t) = (0.0, 0);
+    let mut fields = Fields::of(message);
+    while let Some(field) = fields.next_field()? {
+        match field {
+            (2, value) => v = value.double(),
+            (3, time) => t = time.number() as i64,
+            _ => {}
+        }
+    }
+    into.exemplar(series, read_labels(message)?.map(|labels| labels.build()), t, v);
+    Ok(())
+}
+
+/// The labels encoded in the first field of `message`; `None` if nothing can have them.
+fn read_labels(message: &[u8]) -> Result<Option<LabelsBuilder>, ProtobufError> {
+    let mut labels = LabelsBuilder::default();
+    let mut fields = Fields::of(message);
+    let mut valid = true;
+    while let Some(field) = fields.next_field()? {
+        let (1, Value::Bytes(label)) = field else { continue };
+        let (mut name, mut value) = (&b""[..], &b""[..]);
+        let mut parts = Fields::of(label);
+        while let Some(part) = parts.next_field()? {
+            match part {
+                (1, Value::Bytes(bytes)) => name = bytes,
+                (2, Value::Bytes(bytes)) => value = bytes,
+                _ => {}
+            }
+        }
+        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) if is_acceptable(name, value, &labels) => {
+                labels.set(name, value);
+            }
+            _ => valid = false,
+        }
+    }
+    Ok(valid.then_some(labels))
+}

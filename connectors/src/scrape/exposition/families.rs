@@ -1,0 +1,281 @@
+//! The protobuf exposition: `io.prometheus.client.MetricFamily` messages, each after its length.
+//!
+//! A family is read twice: what is said of it may stand behind its metrics.
+
+use super::Kind;
+mod wire;
+
+use super::nhcb::ClassicHistogram;
+use super::number::{canonical, normal};
+use super::points::{PointRules, PointValue, Points, RawExemplar, write_series};
+use crate::histogram::RawHistogram;
+use crate::protobuf::{Delimited, Fields, ProtobufError, Value};
+use storage::model::TimeMs;
+use storage::model::histogram::ResetHint;
+use wire::{WireHistogram, exemplar, label, pair, read_histogram, text, timestamp};
+
+/// What is said of a family.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Family<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its type.
+    pub kind: Kind,
+    /// The help text.
+    pub help: &'a str,
+    /// The unit.
+    pub unit: &'a str,
+}
+
+/// Why a body cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FamilyError {
+    /// Not protobuf.
+    #[error(transparent)]
+    Damaged(#[from] ProtobufError),
+    /// Not an exposition.
+    #[error("{0}")]
+    Bad(String),
+}
+
+type Fallible<T> = Result<T, FamilyError>;
+
+/// Reads a body; `each` is told of each family.
+pub fn read<'a>(body: &'a [u8], rules: PointRules, mut each: impl FnMut(&Family<'a>)) -> Fallible<Points> {
+    let mut points = Points::default();
+    let mut messages = Delimited::of(body);
+    while let Some(message) = messages.next_message()? {
+        let family = header(message)?;
+        each(&family);
+        let mut reader = Reader { family, rules, points: &mut points, labels: Vec::new() };
+        let mut fields = Fields::of(message);
+        while let Some(field) = fields.next_field()? {
+            if let (4, Value::Bytes(metric)) = field {
+                reader.metric(metric)?;
+            }
+        }
+    }
+    Ok(points)
+}
+
+/// Calls `each` for what is said of each family, up to where the body is damaged.
+pub fn each_family<'a>(body: &'a [u8], mut each: impl FnMut(&Family<'a>)) {
+    let mut messages = Delimited::of(body);
+    while let Ok(Some(message)) = messages.next_message() {
+        if let Ok(family) = header(message) {
+            each(&family);
+        }
+    }
+}
+
+/// Name (1), help (2), type (3), unit (5).
+fn header(message: &[u8]) -> Fallible<Family<'_>> {
+    let mut family = Family { kind: Kind::Counter, ..Family::default() };
+    let mut fields = Fields::of(message);
+    while let Some(field) = fields.next_field()? {
+        match field {
+            (1, Value::Bytes(name)) => family.name = text(name, "metric name")?,
+            (2, Value::Bytes(help)) => family.help = text(help, "help")?,
+            (3, kind) => {
+                family.kind = match kind.number() {
+                    0 => Kind::Counter,
+                    1 => Kind::Gauge,
+                    2 => Kind::Summary,
+                    3 => Kind::Unknown,
+                    4 => Kind::Histogram,
+                    5 => Kind::GaugeHistogram,
+                    n => {
+                        return Err(FamilyError::Bad(format!(
+                            "unknown metric type for metric {:?}: {n}",
+                            family.name
+                        )));
+                    }
+                }
+            }
+            (5, Value::Bytes(unit)) => family.unit = text(unit, "unit")?,
+            _ => {}
+        }
+    }
+    if family.name.is_empty() {
+        return Err(FamilyError::Bad("invalid metric name: ".to_owned()));
+    }
+    Ok(family)
+}
+
+/// Reads the metrics of a family.
+struct Reader<'a, 'p> {
+    family: Family<'a>,
+    rules: PointRules,
+    points: &'p mut Points,
+    /// Labels of the metric being read.
+    labels: Vec<(&'a str, &'a str)>,
+}
+
+/// What samples of one metric share.
+#[derive(Copy, Clone, Default)]
+struct Times {
+    t: Option<TimeMs>,
+    start: TimeMs,
+}
+
+impl<'a> Reader<'a, '_> {
+    /// Labels (1), gauge (2), counter (3), summary (4), untyped (5), time (6), histogram (7).
+    fn metric(&mut self, message: &'a [u8]) -> Fallible<()> {
+        self.labels.clear();
+        let (mut t, mut content) = (None, &b""[..]);
+        let wanted = match self.family.kind {
+            Kind::Gauge => 2,
+            Kind::Counter => 3,
+            Kind::Summary => 4,
+            Kind::Histogram | Kind::GaugeHistogram => 7,
+            _ => 5,
+        };
+        let mut fields = Fields::of(message);
+        while let Some(field) = fields.next_field()? {
+            match field {
+                (1, Value::Bytes(pair)) => self.labels.push(label(pair)?),
+                // 0 cannot be told from "not said".
+                (6, time) => t = Some(time.number() as i64).filter(|t| *t != 0),
+                (n, Value::Bytes(bytes)) if n == wanted => content = bytes,
+                _ => {}
+            }
+        }
+        match self.family.kind {
+            Kind::Summary => self.summary(content, t),
+            Kind::Histogram | Kind::GaugeHistogram => self.histogram(content, t),
+            Kind::Counter => self.counter(content, t),
+            _ => {
+                let mut fields = Fields::of(content);
+                let mut v = 0.0;
+                while let Some(field) = fields.next_field()? {
+                    if let (1, value) = field {
+                        v = value.double();
+                    }
+                }
+                self.float("", None, v, Times { t, start: 0 }, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds a float of the family's series with this suffix and label.
+    fn float(
+        &mut self,
+        suffix: &str,
+        more: Option<(&str, &str)>,
+        v: f64,
+        times: Times,
+        exemplar: Option<RawExemplar>,
+    ) {
+        let (name, labels) = ([self.family.name, suffix], &self.labels);
+        let write = |out: &mut Vec<u8>| write_series(out, name, labels, more);
+        let point = self.points.push(write, self.family.kind, PointValue::Float(normal(v)));
+        (point.t, point.start) = (times.t, times.start);
+        point.exemplars.extend(exemplar);
+    }
+
+    /// Value (1), exemplar (2), created (3).
+    fn counter(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
+        let (mut v, mut start, mut seen) = (0.0, 0, None);
+        let mut fields = Fields::of(message);
+        while let Some((number, value)) = fields.next_field()? {
+            match number {
+                1 => v = value.double(),
+                2 if self.rules.exemplars => seen = exemplar(value)?,
+                3 => start = timestamp(value)?,
+                _ => {}
+            }
+        }
+        self.float("", None, v, Times { t, start }, seen);
+        Ok(())
+    }
+
+    /// Count (1), sum (2), quantiles (3), created (4).
+    fn summary(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
+        let (mut count, mut sum, mut start, mut quantiles) = (0.0, 0.0, 0, Vec::new());
+        let mut fields = Fields::of(message);
+        while let Some((number, value)) = fields.next_field()? {
+            match (number, value) {
+                (1, n) => count = n.number() as f64,
+                (2, v) => sum = v.double(),
+                (3, Value::Bytes(quantile)) => quantiles.push(pair(quantile)?),
+                (4, created) => start = timestamp(created)?,
+                _ => {}
+            }
+        }
+        let times = Times { t, start };
+        self.float("_count", None, count, times, None);
+        self.float("_sum", None, sum, times, None);
+        for (quantile, v) in quantiles {
+            self.float("", Some(("quantile", &canonical(quantile))), v, times, None);
+        }
+        Ok(())
+    }
+
+    fn histogram(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
+        let h = read_histogram(message, self.rules.exemplars)?;
+        let times = Times { t, start: h.start };
+        let native = self.rules.native && h.is_native();
+        if native {
+            let mut raw = h.raw.clone();
+            if raw.float {
+                (raw.count, raw.zero_count) = (h.count_float, h.zero_count_float);
+            }
+            if self.family.kind == Kind::GaugeHistogram {
+                raw.hint = ResetHint::Gauge;
+            }
+            let own = !h.exemplars.is_empty();
+            let bucketed = h.buckets.iter().filter_map(|b| b.exemplar.as_ref());
+            let seen: Vec<RawExemplar> = match own {
+                true => h.exemplars.clone(),
+                false => bucketed.cloned().collect(),
+            };
+            self.push_histogram(raw, times, seen);
+        } else if self.rules.convert && !h.buckets.is_empty() {
+            let mut classic = ClassicHistogram::default();
+            h.buckets.iter().for_each(|b| classic.bucket(b.bound, b.count));
+            (classic.count, classic.sum) = (Some(h.count()), h.raw.sum);
+            if let Some(mut raw) = classic.convert() {
+                if self.family.kind == Kind::GaugeHistogram {
+                    raw.hint = ResetHint::Gauge;
+                }
+                let seen = h.buckets.iter().filter_map(|b| b.exemplar.clone()).collect();
+                self.push_histogram(raw, times, seen);
+            }
+        }
+        let replaced = native || (self.rules.convert && !h.buckets.is_empty());
+        if !replaced || (self.rules.classic_too && !h.buckets.is_empty()) {
+            self.classic(h, times);
+        }
+        Ok(())
+    }
+
+    /// Adds a native histogram; of its exemplars those that say when.
+    fn push_histogram(&mut self, raw: RawHistogram, times: Times, mut seen: Vec<RawExemplar>) {
+        let (name, labels) = ([self.family.name, ""], &self.labels);
+        let write = |out: &mut Vec<u8>| write_series(out, name, labels, None);
+        let point = self.points.push(write, self.family.kind, PointValue::Histogram(Box::new(raw)));
+        (point.t, point.start) = (times.t, times.start);
+        seen.retain(|exemplar| exemplar.t.is_some());
+        point.exemplars = seen;
+    }
+
+    /// Adds the classic series of a histogram.
+    fn classic(&mut self, h: WireHistogram, times: Times) {
+        let count = h.count();
+        self.float("_count", None, count, times, None);
+        self.float("_sum", None, h.raw.sum, times, None);
+        let mut infinite = false;
+        for bucket in h.buckets {
+            infinite |= bucket.bound == f64::INFINITY;
+            let bound = canonical(bucket.bound);
+            self.float("_bucket", Some(("le", &bound)), bucket.count, times, bucket.exemplar);
+        }
+        if !infinite {
+            self.float("_bucket", Some(("le", "+Inf")), count, times, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

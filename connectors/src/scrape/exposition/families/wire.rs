@@ -1,0 +1,158 @@
+//! The small messages of the protobuf exposition: labels, exemplars, times, and histograms as they come.
+
+use super::super::number::normal;
+use super::super::points::RawExemplar;
+use super::super::quote;
+use super::{Fallible, FamilyError};
+use crate::histogram::RawHistogram;
+use crate::limits;
+use crate::protobuf::{Fields, Value, zigzag};
+use storage::model::{LabelsBuilder, TimeMs};
+
+/// A text; `what` it is is for the error.
+pub(super) fn text<'a>(bytes: &'a [u8], what: &str) -> Fallible<&'a str> {
+    std::str::from_utf8(bytes)
+        .map_err(|_| FamilyError::Bad(format!("invalid UTF-8 in {what} {}", quote(bytes))))
+}
+
+/// A histogram as exposed: native and classic at once.
+#[derive(Default)]
+pub(super) struct WireHistogram {
+    /// The native part; its `count` is the whole one.
+    pub(super) raw: RawHistogram,
+    pub(super) count_float: f64,
+    pub(super) zero_count_float: f64,
+    pub(super) buckets: Vec<WireBucket>,
+    pub(super) exemplars: Vec<RawExemplar>,
+    pub(super) start: TimeMs,
+}
+
+#[derive(Default)]
+pub(super) struct WireBucket {
+    pub(super) bound: f64,
+    pub(super) count: f64,
+    pub(super) exemplar: Option<RawExemplar>,
+}
+
+impl WireHistogram {
+    /// A native histogram that has seen nothing has a span without length, so that it is known for one.
+    pub(super) fn is_native(&self) -> bool {
+        let raw = &self.raw;
+        !raw.positive.spans.is_empty()
+            || !raw.negative.spans.is_empty()
+            || raw.zero_threshold > 0.0
+            || raw.zero_count > 0.0
+            || self.zero_count_float > 0.0
+    }
+
+    pub(super) fn count(&self) -> f64 {
+        if self.count_float > 0.0 { self.count_float } else { self.raw.count }
+    }
+}
+
+pub(super) fn read_histogram(message: &[u8], exemplars: bool) -> Fallible<WireHistogram> {
+    let mut h = WireHistogram::default();
+    let mut fields = Fields::of(message);
+    while let Some((number, value)) = fields.next_field()? {
+        let raw = &mut h.raw;
+        match number {
+            1 => raw.count = value.number() as f64,
+            2 => raw.sum = value.double(),
+            3 => h.buckets.extend(bucket(value, exemplars)?),
+            4 => h.count_float = value.double(),
+            5 => raw.schema = zigzag(value.number()) as i32,
+            6 => raw.zero_threshold = value.double(),
+            7 => raw.zero_count = value.number() as f64,
+            8 => h.zero_count_float = value.double(),
+            9 => raw.negative.span(value)?,
+            10 => raw.negative.deltas(value)?,
+            11 => raw.negative.counts(value)?,
+            12 => raw.positive.span(value)?,
+            13 => raw.positive.deltas(value)?,
+            14 => raw.positive.counts(value)?,
+            15 => h.start = timestamp(value)?,
+            16 if exemplars => h.exemplars.extend(exemplar(value)?),
+            _ => {}
+        }
+    }
+    h.raw.float = h.count_float > 0.0 || h.zero_count_float > 0.0;
+    Ok(h)
+}
+
+/// Cumulative count (1, or 4 as a float), upper bound (2), exemplar (3).
+pub(super) fn bucket(value: Value<'_>, exemplars: bool) -> Fallible<Option<WireBucket>> {
+    let Value::Bytes(message) = value else { return Ok(None) };
+    let mut bucket = WireBucket::default();
+    let mut fields = Fields::of(message);
+    while let Some((number, value)) = fields.next_field()? {
+        match number {
+            1 if bucket.count == 0.0 => bucket.count = value.number() as f64,
+            4 if value.double() > 0.0 => bucket.count = value.double(),
+            2 => bucket.bound = value.double(),
+            3 if exemplars => bucket.exemplar = exemplar(value)?,
+            _ => {}
+        }
+    }
+    Ok(Some(bucket))
+}
+
+/// Two doubles.
+pub(super) fn pair(message: &[u8]) -> Fallible<(f64, f64)> {
+    let mut pair = (0.0, 0.0);
+    let mut fields = Fields::of(message);
+    while let Some((number, value)) = fields.next_field()? {
+        match number {
+            1 => pair.0 = value.double(),
+            2 => pair.1 = value.double(),
+            _ => {}
+        }
+    }
+    Ok(pair)
+}
+
+pub(super) fn label(message: &[u8]) -> Fallible<(&str, &str)> {
+    let (mut name, mut value) = ("", "");
+    let mut fields = Fields::of(message);
+    while let Some(field) = fields.next_field()? {
+        match field {
+            (1, Value::Bytes(bytes)) => name = text(bytes, "label name")?,
+            (2, Value::Bytes(bytes)) => value = text(bytes, "label value")?,
+            _ => {}
+        }
+    }
+    Ok((name, value))
+}
+
+/// Labels (1), value (2), time (3).
+pub(super) fn exemplar(value: Value<'_>) -> Fallible<Option<RawExemplar>> {
+    let Value::Bytes(message) = value else { return Ok(None) };
+    let (mut labels, mut v, mut t) = (LabelsBuilder::default(), 0.0, None);
+    let mut fields = Fields::of(message);
+    while let Some((number, value)) = fields.next_field()? {
+        match (number, value) {
+            (1, Value::Bytes(pair)) if labels.pairs().len() < limits::LABELS_PER_SERIES => {
+                let (name, value) = label(pair)?;
+                labels.set(name, value);
+            }
+            (2, value) => v = value.double(),
+            (3, time) => t = Some(timestamp(time)?),
+            _ => {}
+        }
+    }
+    Ok(Some(RawExemplar { labels: labels.build(), v: normal(v), t }))
+}
+
+/// A `google.protobuf.Timestamp` in ms: seconds (1), nanoseconds (2).
+pub(super) fn timestamp(value: Value<'_>) -> Fallible<TimeMs> {
+    let Value::Bytes(message) = value else { return Ok(0) };
+    let (mut seconds, mut nanos) = (0i64, 0i64);
+    let mut fields = Fields::of(message);
+    while let Some((number, value)) = fields.next_field()? {
+        match number {
+            1 => seconds = value.number() as i64,
+            2 => nanos = i64::from(value.number() as i32),
+            _ => {}
+        }
+    }
+    Ok(seconds.saturating_mul(1000).saturating_add(nanos.div_euclid(1_000_000)))
+}

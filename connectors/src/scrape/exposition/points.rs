@@ -1,0 +1,167 @@
+//! A body read as a whole: what comes of formats that one cannot walk line by line, and of lines that belong together.
+//!
+//! A float of a protobuf family gets a name as the text format would write it, so that the series cache, the label
+//! rules and their limits treat all formats alike.
+
+use super::Kind;
+use super::series::is_name_byte;
+use crate::histogram::RawHistogram;
+use std::ops::Range;
+use storage::model::{Labels, TimeMs};
+
+/// An exemplar as it was exposed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawExemplar {
+    /// Its own labels.
+    pub labels: Labels,
+    /// What was observed.
+    pub v: f64,
+    /// When, if that is said, ms.
+    pub t: Option<TimeMs>,
+}
+
+/// A sample's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PointValue {
+    /// A float; every NaN is the ordinary one or the stale marker.
+    Float(f64),
+    /// A native histogram, not yet checked.
+    Histogram(Box<RawHistogram>),
+}
+
+/// A sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    series: Range<usize>,
+    /// The type of its family.
+    pub kind: Kind,
+    /// Its value.
+    pub value: PointValue,
+    /// The timestamp, ms, if one was exposed.
+    pub t: Option<TimeMs>,
+    /// Since when it counts, ms; 0: not said.
+    pub start: TimeMs,
+    /// Exemplars, in the order of the exposition.
+    pub exemplars: Vec<RawExemplar>,
+}
+
+/// What is to be made of a body.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PointRules {
+    /// Native histograms are taken; else their classic buckets.
+    pub native: bool,
+    /// Classic buckets are taken beside the native histogram.
+    pub classic_too: bool,
+    /// Classic histograms become native ones with custom buckets.
+    pub convert: bool,
+    /// Exemplars are read.
+    pub exemplars: bool,
+}
+
+/// The samples of a body.
+#[derive(Debug, Default)]
+pub struct Points {
+    text: Vec<u8>,
+    all: Vec<Point>,
+}
+
+impl Points {
+    /// Adds a sample of the series that `write` names.
+    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>), kind: Kind, value: PointValue) -> &mut Point {
+        let start = self.text.len();
+        write(&mut self.text);
+        let series = start..self.text.len();
+        let point = Point { series, kind, value, t: None, start: 0, exemplars: Vec::new() };
+        let at = self.all.len();
+        self.all.push(point);
+        &mut self.all[at]
+    }
+
+    /// The samples in order, each with the bytes that name its series.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Point)> {
+        self.all.iter().map(|point| (&self.text[point.series.clone()], point))
+    }
+}
+
+/// Writes a series as the text format does: names that need quotes get some.
+pub fn write_series(out: &mut Vec<u8>, name: [&str; 2], labels: &[(&str, &str)], more: Option<(&str, &str)>) {
+    let plain = |bytes: &str, also: &[u8]| {
+        !bytes.as_bytes().first().is_some_and(u8::is_ascii_digit)
+            && bytes.bytes().all(|b| is_name_byte(b) && !also.contains(&b))
+    };
+    let bare = plain(name[0], b"") && plain(name[1], b"") && !name[0].is_empty();
+    if bare {
+        name.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+    }
+    let mut separator = b'{';
+    let mut next = |out: &mut Vec<u8>| out.push(std::mem::replace(&mut separator, b','));
+    if !bare {
+        next(out);
+        out.push(b'"');
+        name.iter().for_each(|part| escape(out, part));
+        out.push(b'"');
+    }
+    for (label, value) in labels.iter().copied().chain(more) {
+        next(out);
+        if plain(label, b":") && !label.is_empty() {
+            out.extend_from_slice(label.as_bytes());
+        } else {
+            out.push(b'"');
+            escape(out, label);
+            out.push(b'"');
+        }
+        out.extend_from_slice(b"=\"");
+        escape(out, value);
+        out.push(b'"');
+    }
+    if separator == b',' {
+        out.push(b'}');
+    }
+}
+
+fn escape(out: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'\\' | b'"' => out.extend([b'\\', byte]),
+            b'\n' => out.extend(b"\\n"),
+            _ => out.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::series;
+    use super::*;
+    use proptest::prelude::*;
+    use storage::model::labels::METRIC_NAME;
+
+    #[test]
+    fn names_are_written_as_text() {
+        let text = |name, labels: &[(&str, &str)], more| {
+            let mut out = Vec::new();
+            write_series(&mut out, name, labels, more);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(["a", ""], &[], None), "a");
+        assert_eq!(
+            text(["a", "_bucket"], &[("x", "1")], Some(("le", "+Inf"))),
+            "a_bucket{x=\"1\",le=\"+Inf\"}"
+        );
+        assert_eq!(
+            text(["a.b", "_sum"], &[("x y", "\"\\\n")], None),
+            "{\"a.b_sum\",\"x y\"=\"\\\"\\\\\\n\"}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn and_read_back(name in "[a-z.ä]{1,4}", label in "[a-z:. \"]{1,4}", value in "[a-z\\\\\"\\n,{}=ä]{0,6}") {
+            let mut out = Vec::new();
+            write_series(&mut out, [&name, "_x"], &[(&label, &value)], None);
+            let labels = series::parse(&out, Kind::Unknown).unwrap();
+            prop_assert_eq!(labels.get(METRIC_NAME), format!("{name}_x"));
+            prop_assert_eq!(labels.get(&label), value);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a scrape brings besides floats: native histograms, start timestamps, exemplars.
+//!
+//! They wait here until the whole body is known to be good. A histogram is appended before the floats of its scrape:
+//! where a series changes from floats to histograms, its column's stale marker then meets the histogram and is refused.
+
+use crate::scrape::exposition::points::RawExemplar;
+use std::sync::Arc;
+use storage::exemplars::{Exemplar, ExemplarRow};
+use storage::model::value::STALE;
+use storage::model::{NativeHistogram, SeriesRef, TimeMs};
+use storage::store::{HistogramRow, Row, StartRow, Store, StoreError};
+
+/// See the module. Times are `None` where the sample has that of the scrape.
+#[derive(Default)]
+pub struct Extras {
+    /// Histograms.
+    pub histograms: Vec<(SeriesRef, Option<TimeMs>, Arc<NativeHistogram>)>,
+    /// Start timestamps.
+    pub starts: Vec<(SeriesRef, Option<TimeMs>, TimeMs)>,
+    /// Exemplars, in the order of the exposition.
+    pub exemplars: Vec<(SeriesRef, Option<TimeMs>, RawExemplar)>,
+    /// The series that had a histogram without a time of its own in the last scrape, sorted.
+    alive: Vec<SeriesRef>,
+}
+
+impl Extras {
+    /// Forgets what waits.
+    pub fn discard(&mut self) {
+        self.histograms.clear();
+        self.starts.clear();
+        self.exemplars.clear();
+    }
+
+    /// The series that have a histogram with the scrape's time now, sorted.
+    fn present(&self) -> Vec<SeriesRef> {
+        let timeless = self.histograms.iter().filter(|(_, t, _)| t.is_none());
+        let mut present: Vec<SeriesRef> = timeless.map(|(series, _, _)| *series).collect();
+        present.sort_unstable();
+        present.dedup();
+        present
+    }
+
+    /// How many of these series had no histogram in the last scrape.
+    pub fn risen(&self) -> usize {
+        let present = self.present();
+        present.iter().filter(|series| self.alive.binary_search(series).is_err()).count()
+    }
+
+    /// Series whose histograms have times of their own.
+    pub fn timed(&self) -> impl Iterator<Item = SeriesRef> {
+        self.histograms.iter().filter(|(_, t, _)| t.is_some()).map(|(series, _, _)| *series)
+    }
+
+    /// Appends the histograms of the scrape at `t`, and gives the stale markers for series that have none any more. How
+    /// many were too old, and how many had another sample at their time.
+    pub fn commit_histograms(
+        &mut self,
+        t: TimeMs,
+        store: &Store,
+    ) -> Result<(Vec<Row>, usize, usize), StoreError> {
+        if self.histograms.is_empty() && self.alive.is_empty() {
+            return Ok((Vec::new(), 0, 0));
+        }
+        let present = self.present();
+        let rows: Vec<HistogramRow> = self
+            .histograms
+            .drain(..)
+            .map(|(series, own, h)| HistogramRow { series, t: own.unwrap_or(t), h })
+            .collect();
+        let appended = store.append_histograms(&rows)?;
+        let gone = self.alive.iter().filter(|series| present.binary_search(series).is_err());
+        let stale = gone.map(|series| Row { series: *series, t, v: STALE }).collect();
+        self.alive = present;
+        Ok((stale, appended.too_old, appended.duplicate))
+    }
+
+    /// Appends what belongs to samples that are stored now.
+    pub fn commit_rest(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
+        if !self.starts.is_empty() {
+            let row = |(series, own, start): (SeriesRef, Option<TimeMs>, TimeMs)| StartRow {
+                series,
+                t: own.unwrap_or(t),
+                start,
+            };
+            let rows: Vec<StartRow> = self.starts.drain(..).map(row).collect();
+            store.append_starts(&rows)?;
+        }
+        if !self.exemplars.is_empty() {
+            let mut rows: Vec<ExemplarRow> = self
+                .exemplars
+                .drain(..)
+                .map(|(series, own, raw)| ExemplarRow {
+                    series,
+                    timed: raw.t.is_some(),
+                    exemplar: Exemplar { labels: raw.labels, t: raw.t.or(own).unwrap_or(t), v: raw.v },
+                })
+                .collect();
+            // A histogram has several; the store takes those of a series in order only.
+            rows.sort_by(|a, b| {
+                let (x, y) = (&a.exemplar, &b.exemplar);
+                x.t.cmp(&y.t).then(x.v.total_cmp(&y.v)).then_with(|| x.labels.cmp(&y.labels))
+            });
+            store.add_exemplars(rows);
+        }
+        Ok(())
+    }
+
+    /// Stale markers at `t` for all series that had histograms.
+    pub fn end(&mut self, t: TimeMs) -> Vec<Row> {
+        self.alive.drain(..).map(|series| Row { series, t, v: STALE }).collect()
+    }
+}

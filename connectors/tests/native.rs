@@ -1,0 +1,214 @@
+//! Native histograms, start timestamps and exemplars from a target to the store.
+
+mod bench;
+
+use bench::{Answer, Bench, text};
+use connectors::scrape::manager::Options;
+use storage::model::histogram::ResetHint;
+use storage::model::value::is_stale;
+use storage::model::{Matcher, SHARDS};
+
+/// Protobuf by hand: what a test sends must not come from the code it tests.
+fn varint(mut n: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+    out
+}
+
+fn number(field: u64, n: u64) -> Vec<u8> {
+    [varint(field << 3), varint(n)].concat()
+}
+
+fn signed(field: u64, n: i64) -> Vec<u8> {
+    number(field, ((n << 1) ^ (n >> 63)) as u64)
+}
+
+fn double(field: u64, v: f64) -> Vec<u8> {
+    [varint(field << 3 | 1), v.to_le_bytes().to_vec()].concat()
+}
+
+fn bytes(field: u64, content: &[u8]) -> Vec<u8> {
+    [varint(field << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
+}
+
+fn label(name: &str, value: &str) -> Vec<u8> {
+    bytes(1, &[bytes(1, name.as_bytes()), bytes(2, value.as_bytes())].concat())
+}
+
+fn family(name: &str, kind: u64, metrics: &[Vec<u8>]) -> Vec<u8> {
+    let head = [bytes(1, name.as_bytes()), bytes(2, b"help"), number(3, kind)].concat();
+    let metrics: Vec<u8> = metrics.iter().flat_map(|metric| bytes(4, metric)).collect();
+    let message = [head, metrics].concat();
+    [varint(message.len() as u64), message].concat()
+}
+
+/// `count` observations: one below 0.1 and the others below 1 classically, in two native buckets of schema 0.
+fn histogram(count: u64) -> Vec<u8> {
+    let span = bytes(12, &[signed(1, -3), number(2, 2)].concat());
+    let deltas = [signed(13, 1), signed(13, count as i64 - 2)].concat();
+    let exemplar = bytes(3, &[label("id", "x"), double(2, 0.05), bytes(3, &number(1, 1_000))].concat());
+    let bucket = |bound, n, more: &[u8]| bytes(3, &[number(1, n), double(2, bound), more.to_vec()].concat());
+    let classic = [bucket(0.1, 1, &exemplar), bucket(1.0, count, b"")].concat();
+    let created = bytes(15, &number(1, 500));
+    bytes(7, &[number(1, count), double(2, 0.5), classic, signed(5, 0), span, deltas, created].concat())
+}
+
+fn protobuf(body: Vec<u8>) -> Answer {
+    let content_type =
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+    Answer { content_type, body, ..text("") }
+}
+
+fn exposition(count: u64) -> Answer {
+    let counter = bytes(3, &[double(1, 3.0), bytes(3, &number(1, 400))].concat());
+    protobuf([family("h", 4, &[histogram(count)]), family("c_total", 0, &[counter])].concat())
+}
+
+/// Counts and hints of the histograms called `name`, their bounds, and the starts of its samples.
+fn stored(bench: &Bench, name: &str) -> (Vec<(f64, ResetHint)>, Vec<f64>, Vec<i64>) {
+    let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+    for shard in 0..SHARDS {
+        let selection = bench.store.select(shard, &[Matcher::equal("__name__", name)], 0, i64::MAX).unwrap();
+        for i in 0..selection.labels.len() {
+            selection.read_histograms(i, 0, i64::MAX, &mut histograms).unwrap();
+            selection.read_starts(i, 0, i64::MAX, &mut starts).unwrap();
+        }
+    }
+    let bounds = histograms.first().map_or(Vec::new(), |(_, h)| h.bounds.to_vec());
+    let counts = histograms.iter().map(|(_, h)| (h.count, h.hint)).collect();
+    (counts, bounds, starts.iter().map(|(_, start)| *start).collect())
+}
+
+const NATIVE: &str = "scrape_native_histograms: true";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_native_histogram_lives_changes_and_ends() {
+    let bench = Bench::with("", Options { start_timestamps: true, ..Options::default() }).await;
+    bench.store.set_max_exemplars(10);
+    bench.answer(exposition(5));
+    bench.apply(NATIVE);
+    bench.until("two scrapes", |b| stored(b, "h").0.len() >= 2).await;
+    let (counts, _, starts) = stored(&bench, "h");
+    assert_eq!(counts[..2], [(5.0, ResetHint::Unknown), (5.0, ResetHint::NotReset)]);
+    assert_eq!((starts[0], stored(&bench, "c_total").2[0]), (500_000, 400_000));
+    assert!(bench.samples("h_bucket").is_empty() && bench.samples("h_count").is_empty());
+    let accept = bench.site.headers.lock().unwrap()["accept"].to_str().unwrap().to_owned();
+    assert!(accept.starts_with("application/vnd.google.protobuf;"), "{accept}");
+    assert_eq!(bench.last("scrape_samples_scraped"), Some(2.0));
+    assert_eq!(bench.samples("scrape_series_added")[0].2[..2], [2.0, 0.0]);
+    let metadata = bench.manager.metadata(|_| true);
+    assert!(metadata.iter().any(|m| format!("{m:?}").contains("c_total")), "{metadata:?}");
+    let exemplars = bench.store.select_exemplars(&[vec![Matcher::equal("__name__", "h")]], 0, i64::MAX);
+    assert_eq!((exemplars[0].exemplars.len(), exemplars[0].exemplars[0].t), (1, 1_000_000));
+
+    bench.answer(exposition(4));
+    bench.until("a reset", |b| stored(b, "h").0.iter().any(|h| h.0 == 4.0)).await;
+    let reset = stored(&bench, "h").0.into_iter().find(|h| h.0 == 4.0);
+    assert_eq!(reset, Some((4.0, ResetHint::Unknown)));
+    bench.answer(protobuf(family("g", 1, &[bytes(2, &double(1, 1.0))])));
+    bench.until("the end", |b| b.last("h").is_some_and(is_stale)).await;
+    bench.until("g", |b| b.samples("g").first().is_some_and(|s| s.2.len() > 2)).await;
+    assert_eq!(bench.samples("h")[0].2.len(), 1, "one marker");
+    bench.answer(exposition(6));
+    bench.until("it is back", |b| stored(b, "h").0.last().is_some_and(|h| h.0 == 6.0)).await;
+    bench.answer(text("not metrics at all {"));
+    bench
+        .until("all stale", |b| b.samples("h")[0].2.len() == 2 && b.last("c_total").is_some_and(is_stale))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_series_may_change_its_nature() {
+    let bench = Bench::new("", false).await;
+    let gauge = || protobuf(family("h", 1, &[bytes(2, &double(1, 1.0))]));
+    bench.answer(gauge());
+    bench.apply(NATIVE);
+    bench.until("a float", |b| b.last("h") == Some(1.0)).await;
+    bench.answer(exposition(3));
+    bench.until("a histogram", |b| stored(b, "h").0.len() > 1).await;
+    bench.answer(gauge());
+    let histograms = stored(&bench, "h").0.len();
+    bench.until("floats again", |b| b.samples("h")[0].2.len() > 4).await;
+    assert!(bench.samples("h")[0].2.iter().all(|v| !is_stale(*v)), "it never ended");
+    assert!(stored(&bench, "h").0.len() <= histograms + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classic_buckets_come_where_they_are_asked_for() {
+    let bench = Bench::new("", false).await;
+    bench.answer(exposition(3));
+    bench.apply("");
+    bench.until("classic", |b| b.samples("h_bucket").len() == 3).await;
+    assert_eq!((bench.last("h_count"), stored(&bench, "h").0.len()), (Some(3.0), 0));
+    bench.apply("convert_classic_histograms_to_nhcb: true");
+    bench.until("custom", |b| !stored(b, "h").0.is_empty()).await;
+    assert_eq!(stored(&bench, "h").1, [0.1, 1.0]);
+    bench.until("no classic any more", |b| b.last("h_count").is_some_and(is_stale)).await;
+    bench.apply("scrape_native_histograms: true\n  always_scrape_classic_histograms: true");
+    bench.until("both", |b| b.last("h_count") == Some(3.0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_converted_too() {
+    let body =
+        "# TYPE t histogram\nt_bucket{le=\"1\"} 2\nt_bucket{le=\"+Inf\"} 3\nt_sum 4\nt_count 3\nother 1\n";
+    let bench = Bench::new(body, false).await;
+    bench.apply("convert_classic_histograms_to_nhcb: true");
+    bench.until("both", |b| stored(b, "t").0.len() > 1 && b.last("other") == Some(1.0)).await;
+    let (counts, bounds, _) = stored(&bench, "t");
+    assert_eq!((counts[0].0, counts[1].1, bounds), (3.0, ResetHint::NotReset, vec![1.0]));
+    assert!(bench.samples("t_count").is_empty());
+    bench.answer(text("other 1\n"));
+    bench.until("the end", |b| b.last("t").is_some_and(is_stale)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_histograms_and_limits_fail_the_scrape() {
+    let bench = Bench::new("", false).await;
+    let span = bytes(12, &number(2, 1));
+    let wrong = bytes(7, &[number(1, 9), span, signed(13, 1)].concat());
+    bench.answer(protobuf(family("h", 4, &[wrong])));
+    bench.apply(NATIVE);
+    bench.until_error("1 observations found in buckets, but the Count field is 9").await;
+    bench.answer(exposition(3));
+    bench.until_up().await;
+    bench.apply("scrape_native_histograms: true\n  sample_limit: 1");
+    bench.until_error("sample limit exceeded").await;
+    let span = bytes(12, &[signed(1, -60), number(2, 2), signed(1, 0)].concat());
+    let far = bytes(12, &[signed(1, 90), number(2, 1)].concat());
+    let wide = [number(1, 3), span, far, signed(13, 1), signed(13, 0), signed(13, 0)].concat();
+    bench.answer(protobuf(family("h", 4, &[bytes(7, &wide)])));
+    bench.apply("scrape_native_histograms: true\n  native_histogram_bucket_limit: 1");
+    bench.until_error("histogram bucket limit exceeded").await;
+    bench.apply("scrape_native_histograms: true\n  metric_relabel_configs: [{source_labels: [__name__], regex: h, action: drop}]");
+    bench.until_up().await;
+    bench.answer(protobuf(vec![9, 9]));
+    bench.until_error("damaged protobuf").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exemplars_of_open_metrics_are_kept() {
+    let body =
+        "# TYPE a counter\na_total 1 # {id=\"x\"} 0.5 7\nb_total{le=\"1\"} 2 # {id=\"y\"} 0.25\n# EOF\n";
+    let bench = Bench::new("", false).await;
+    bench.store.set_max_exemplars(10);
+    bench.answer(Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text(body) });
+    bench.apply("");
+    bench.until("three scrapes", |b| b.samples("a_total").first().is_some_and(|s| s.2.len() > 2)).await;
+    let found = |name| {
+        let series = bench.store.select_exemplars(&[vec![Matcher::equal("__name__", name)]], 0, i64::MAX);
+        let all = series.into_iter().flat_map(|series| series.exemplars);
+        all.map(|e| (e.labels.to_string(), e.v, e.t)).collect::<Vec<_>>()
+    };
+    assert_eq!(found("a_total"), [("{id=\"x\"}".to_owned(), 0.5, 7_000)]);
+    let untimed = found("b_total");
+    assert_eq!(
+        (untimed.len(), untimed[0].2),
+        (1, bench.samples("b_total")[0].1[0]),
+        "once, with the sample's time"
+    );
+}

@@ -1,0 +1,227 @@
+//! Windows that reach beyond their edges (`anchored`, `smoothed`): what stood at an edge is taken from the sample
+//! before it, or from the line between the samples around it, instead of being extrapolated.
+//!
+//! Here: floats, and what is common. Histograms are in [`super::extended_histograms`].
+
+use super::mixed_rate::{NOTHING, Rule};
+use super::notice::Noticed;
+use super::{Window, extended_histograms};
+use crate::operators::side::Sample;
+use crate::plan::Extension;
+use storage::model::TimeMs;
+use storage::model::value::ABSENT;
+
+/// The part of an anchored window that pairs of samples are counted in: the newest sample at or before the left edge
+/// and all behind it. `None` if none is behind it. Other windows are whole.
+pub(super) fn anchored<'a>(w: &Window<'a>) -> Option<Window<'a>> {
+    if w.extension.is_none() {
+        return Some(*w);
+    }
+    let floats = w.ts.partition_point(|t| *t <= w.start);
+    let histograms = w.histograms.partition_point(|(t, _)| *t <= w.start);
+    if floats == w.ts.len() && histograms == w.histograms.len() {
+        return None;
+    }
+    let float = floats.checked_sub(1).map(|at| w.ts[at]);
+    let histogram = histograms.checked_sub(1).map(|at| w.histograms[at].0);
+    // The anchor is the newer one; the other kind begins behind the edge.
+    let (floats, histograms) = match (float, histogram) {
+        (None, None) => (0, 0),
+        (Some(_), None) => (floats - 1, histograms),
+        (Some(f), Some(h)) if f >= h => (floats - 1, histograms),
+        _ => (floats, histograms - 1),
+    };
+    Some(Window { ts: &w.ts[floats..], vs: &w.vs[floats..], histograms: &w.histograms[histograms..], ..*w })
+}
+
+/// Which samples stand for the edges of a window.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Edges {
+    /// The first sample to look at: the newest at or before the left edge, or the first at all.
+    pub first: usize,
+    /// The last one: the newest at all, or if smoothed the first at or behind the right edge.
+    pub last: usize,
+    /// The line between samples is followed.
+    pub smoothed: bool,
+}
+
+impl Edges {
+    /// Of samples with these times; `None` if none of them says anything about the window.
+    pub fn of(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<Edges> {
+        let smoothed = w.extension == Some(Extension::Smoothed);
+        let newest = times.checked_sub(1)?;
+        // The newest sample is not looked at: it is the answer if no other is.
+        let search = |behind: &dyn Fn(TimeMs) -> bool| {
+            let (mut low, mut high) = (0, newest);
+            while low < high {
+                let middle = (low + high) / 2;
+                if behind(time(middle)) {
+                    high = middle;
+                } else {
+                    low = middle + 1;
+                }
+            }
+            low
+        };
+        let first = search(&|t| t > w.start).saturating_sub(1);
+        let last = if smoothed { search(&|t| t >= w.end) } else { newest };
+        let apart = time(last) <= w.start || smoothed && time(first) > w.end;
+        (!apart).then_some(Edges { first, last, smoothed })
+    }
+
+    /// Whether the value at the left edge lies on the line to the next sample.
+    pub fn left_between(&self, w: &Window, time: impl Fn(usize) -> TimeMs) -> bool {
+        self.smoothed && time(self.first) < w.start
+    }
+
+    /// Whether the value at the right edge lies on the line from the sample before.
+    pub fn right_between(&self, w: &Window, time: impl Fn(usize) -> TimeMs) -> bool {
+        self.smoothed && self.last > 0 && time(self.last) > w.end
+    }
+}
+
+/// The value at `t` on the line between two samples. A counter that fell between them began at zero.
+pub(super) fn between(before: (TimeMs, f64), after: (TimeMs, f64), t: TimeMs, counter: bool) -> f64 {
+    let from = if counter && after.1 < before.1 { 0.0 } else { before.1 };
+    from + (after.1 - from) * (t - before.0) as f64 / (after.0 - before.0) as f64
+}
+
+/// `rate`, `increase` and `delta` of floats: ABSENT if there is nothing to say.
+pub(super) fn change(w: &Window, rule: Rule) -> f64 {
+    let Some(edges) = Edges::of(w, w.ts.len(), |i| w.ts[i]) else { return ABSENT };
+    let (left, right) = ends(w, edges, rule.counter);
+    let Edges { first, last, .. } = edges;
+    let mut result = right - left;
+    if rule.counter {
+        let from = first + usize::from(w.ts[first] <= w.start);
+        let to = last + usize::from(w.ts[last] < w.end);
+        result += lost(left, right, w.vs.get(from..to).unwrap_or(&[]));
+    }
+    if rule.per_second { result / w.range_seconds() } else { result }
+}
+
+/// The samples within `edges` (exclusive, inclusive) with what stood at the edges: an extended window as such.
+pub fn extended_floats(
+    ts: &[TimeMs],
+    vs: &[f64],
+    (start, end): (TimeMs, TimeMs),
+    extension: Extension,
+) -> Vec<(TimeMs, f64)> {
+    let w = Window { ts, vs, start, end, extension: Some(extension), ..Window::default() };
+    let time = |i: usize| ts[i];
+    let Some(edges) = Edges::of(&w, ts.len(), time) else { return Vec::new() };
+    let (left, right) = ends(&w, edges, false);
+    let inner = ts.iter().copied().zip(vs.iter().copied()).filter(|(t, _)| start < *t && *t < end);
+    [(start, left)].into_iter().chain(inner).chain([(end, right)]).collect()
+}
+
+/// The values at both edges.
+fn ends(w: &Window, edges: Edges, counter: bool) -> (f64, f64) {
+    let time = |i: usize| w.ts[i];
+    let at = |i: usize| (w.ts[i], w.vs[i]);
+    let Edges { first, last, .. } = edges;
+    let left = if edges.left_between(w, time) {
+        between(at(first), at(first + 1), w.start, counter)
+    } else {
+        w.vs[first]
+    };
+    let right = if edges.right_between(w, time) {
+        between(at(last - 1), at(last), w.end, counter)
+    } else {
+        w.vs[last]
+    };
+    (left, right)
+}
+
+/// What a counter lost by resets on its way from `left` through `inner` to `right`.
+fn lost(left: f64, right: f64, inner: &[f64]) -> f64 {
+    let (mut sum, mut before) = (0.0, left);
+    for v in inner.iter().chain([&right]) {
+        if *v < before {
+            sum += before;
+        }
+        before = *v;
+    }
+    sum
+}
+
+/// The value of a series at `t` between its samples, or the last one before it: what `smoothed` makes of an instant
+/// selector. `None` if all samples are later.
+pub fn smoothed_float(ts: &[TimeMs], vs: &[f64], t: TimeMs) -> Option<f64> {
+    let next = ts.partition_point(|at| *at < t);
+    match (next.checked_sub(1), ts.get(next)) {
+        (_, Some(at)) if *at == t => Some(vs[next]),
+        (Some(before), Some(_)) => Some(between((ts[before], vs[before]), (ts[next], vs[next]), t, false)),
+        (Some(before), None) => Some(vs[before]),
+        (None, _) => None,
+    }
+}
+
+/// As [`change`], of windows of one kind, told as a list of what happened.
+pub(super) fn change_reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
+    if !w.histograms.is_empty() {
+        return extended_histograms::change_reference(w, rule, noticed);
+    }
+    let smoothed = w.extension == Some(Extension::Smoothed);
+    let samples: Vec<(TimeMs, f64)> = w.ts.iter().copied().zip(w.vs.iter().copied()).collect();
+    let before: Vec<_> = samples.iter().filter(|s| s.0 <= w.start).collect();
+    let within: Vec<_> = samples.iter().filter(|s| s.0 > w.start && s.0 < w.end).collect();
+    let behind: Vec<_> = samples.iter().filter(|s| s.0 >= w.end && (smoothed || s.0 == w.end)).collect();
+    // Nothing in the window, and no line through it.
+    if within.is_empty() && (behind.is_empty() || before.is_empty() && behind[0].0 > w.end) {
+        return NOTHING;
+    }
+    let line = |a: &(TimeMs, f64), b: &(TimeMs, f64), t| between(*a, *b, t, rule.counter);
+    let mut path: Vec<f64> = Vec::new();
+    match before.last() {
+        Some(anchor) if smoothed && anchor.0 < w.start => {
+            path.push(line(anchor, within.first().unwrap_or_else(|| &behind[0]), w.start));
+        }
+        Some(anchor) => path.push(anchor.1),
+        None => {}
+    }
+    path.extend(within.iter().map(|s| s.1));
+    if let Some(next) = behind.first() {
+        let previous = within.last().or(before.last());
+        path.push(match previous {
+            Some(previous) if smoothed && next.0 > w.end => line(previous, next, w.end),
+            _ => next.1,
+        });
+    }
+    let mut change = path[path.len() - 1] - path[0];
+    if rule.counter {
+        let falls = path.windows(2).filter(|pair| pair[1] < pair[0]).map(|pair| pair[0]);
+        change += falls.fold(0.0, |sum, v| sum + v);
+    }
+    Sample::Float(if rule.per_second { change / w.range_seconds() } else { change })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::testing::window;
+
+    #[test]
+    fn a_counter_that_fell_began_at_zero() {
+        assert_eq!(between((0, 10.0), (10, 20.0), 5, true), 15.0);
+        assert_eq!(between((0, 10.0), (10, 4.0), 5, true), 2.0);
+        assert_eq!(between((0, 10.0), (10, 4.0), 5, false), 7.0);
+    }
+
+    #[test]
+    fn edges_are_the_samples_around() {
+        let of = |ts: &[TimeMs], smoothed| {
+            let extension = Some(if smoothed { Extension::Smoothed } else { Extension::Anchored });
+            let w = Window { start: 100, end: 200, extension, ..window(ts, &[]) };
+            Edges::of(&w, ts.len(), |i| ts[i]).map(|e| (e.first, e.last))
+        };
+        assert_eq!(of(&[50, 90, 150, 190], false), Some((1, 3)));
+        assert_eq!(of(&[50, 100, 150, 200], false), Some((1, 3)));
+        assert_eq!(of(&[50, 90], false), None);
+        assert_eq!(of(&[150], false), Some((0, 0)));
+        assert_eq!(of(&[50, 90, 150, 190, 210, 220], true), Some((1, 4)));
+        assert_eq!(of(&[90, 210], true), Some((0, 1)));
+        assert_eq!(of(&[210], true), None);
+        assert_eq!(of(&[90], true), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! Histograms in windows that reach beyond their edges: [`super::extended`] with buckets. A line between two
+//! histograms is a line for each of their buckets.
+
+use super::Window;
+use super::extended::Edges;
+use super::mixed_rate::{Rule, answer, minus, plus};
+use super::notice::{Notice, Noticed};
+use super::window::Timed;
+use crate::operators::side::Sample;
+use crate::plan::Extension;
+use std::sync::Arc;
+use storage::model::histogram::ResetHint;
+use storage::model::{NativeHistogram, TimeMs};
+
+/// The histogram at `t` on the line between two. A counter that was reset between them began at zero. `None`, with a
+/// notice, where custom and exponential buckets meet.
+pub(super) fn between(
+    before: &Timed,
+    after: &Timed,
+    t: TimeMs,
+    counter: bool,
+    noticed: &mut Noticed,
+) -> Option<NativeHistogram> {
+    if t == before.0 {
+        return Some(NativeHistogram::clone(&before.1));
+    }
+    let mut result = NativeHistogram::clone(&after.1);
+    if t == after.0 {
+        return Some(result);
+    }
+    let share = (t - before.0) as f64 / (after.0 - before.0) as f64;
+    if counter && after.1.detect_reset(&before.1) {
+        result.mul(share);
+        return Some(result);
+    }
+    minus(&mut result, &before.1, noticed)?;
+    result.mul(share);
+    plus(&mut result, &before.1, noticed)?;
+    Some(result)
+}
+
+/// `rate`, `increase` and `delta` of histograms.
+pub(super) fn change(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHistogram> {
+    let all = w.histograms;
+    let time = |i: usize| all[i].0;
+    let edges = Edges::of(w, all.len(), time)?;
+    let Edges { first, last, .. } = edges;
+    check(&all[first..=last], rule, noticed)?;
+    let left = if edges.left_between(w, time) {
+        between(&all[first], &all[first + 1], w.start, rule.counter, noticed)?
+    } else {
+        NativeHistogram::clone(&all[first].1)
+    };
+    let right = if edges.right_between(w, time) {
+        between(&all[last - 1], &all[last], w.end, rule.counter, noticed)?
+    } else {
+        NativeHistogram::clone(&all[last].1)
+    };
+    if !rule.counter && (left.hint != ResetHint::Gauge || right.hint != ResetHint::Gauge) {
+        noticed.add(Notice::NotAGauge);
+    }
+    let mut result = right.clone();
+    minus(&mut result, &left, noticed)?;
+    if rule.counter
+        && let Some(lost) = lost(w, edges, (&left, &right), noticed)?
+    {
+        plus(&mut result, &lost, noticed)?;
+    }
+    if rule.per_second {
+        result.div(w.range_seconds());
+    }
+    result.hint = ResetHint::Gauge;
+    result.compact();
+    Some(result)
+}
+
+/// Whether all have buckets of one kind; gauges among them are noticed if it is to be a counter.
+fn check(all: &[Timed], rule: Rule, noticed: &mut Noticed) -> Option<()> {
+    for (_, h) in all {
+        if h.is_custom() != all[0].1.is_custom() {
+            noticed.add(Notice::MixedSchemas);
+            return None;
+        }
+        if rule.counter && h.hint == ResetHint::Gauge {
+            noticed.add(Notice::NotACounter);
+        }
+    }
+    Some(())
+}
+
+/// What a counter lost by resets on its way from the left edge to the right one, if anything.
+fn lost(
+    w: &Window,
+    edges: Edges,
+    (left, right): (&NativeHistogram, &NativeHistogram),
+    noticed: &mut Noticed,
+) -> Option<Option<NativeHistogram>> {
+    let all = w.histograms;
+    let (mut from, mut before) = (edges.first + 1, left);
+    if edges.left_between(w, |i| all[i].0) && all[from].1.detect_reset(&all[edges.first].1) {
+        // The value at the left edge has been through this reset already.
+        before = &all[from].1;
+        from += 1;
+    }
+    if from > edges.last {
+        return Some(None);
+    }
+    let mut sum: Option<NativeHistogram> = None;
+    // The sample that the right edge is made of is the right edge.
+    for h in all[from..edges.last].iter().map(|(_, h)| &**h).chain([right]) {
+        if h.detect_reset(before) {
+            match &mut sum {
+                None => sum = Some(before.clone()),
+                Some(sum) => plus(sum, before, noticed)?,
+            }
+        }
+        before = h;
+    }
+    Some(sum)
+}
+
+/// What `smoothed` makes of an instant selector over histograms, as [`super::extended::smoothed_float`].
+pub fn smoothed_histogram(all: &[Timed], t: TimeMs, noticed: &mut Noticed) -> Option<Arc<NativeHistogram>> {
+    let next = all.partition_point(|(at, _)| *at < t);
+    let before = next.checked_sub(1).map(|at| &all[at]);
+    match (before, all.get(next)) {
+        (_, Some((at, h))) if *at == t => Some(h.clone()),
+        (Some(before), Some(after)) => {
+            if before.1.is_custom() != after.1.is_custom() {
+                noticed.add(Notice::MixedSchemas);
+                return None;
+            }
+            let gauges = before.1.hint == ResetHint::Gauge && after.1.hint == ResetHint::Gauge;
+            between(before, after, t, !gauges, noticed).map(Arc::new)
+        }
+        (Some((_, h)), None) => {
+            // The hint is about a pair of samples, and this is another pair.
+            Some(Arc::new(NativeHistogram { hint: ResetHint::Unknown, ..NativeHistogram::clone(h) }))
+        }
+        (None, _) => None,
+    }
+}
+
+/// As [`change`]: the window is first rewritten as the list of histograms that it goes through.
+pub(super) fn change_reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
+    answer(reference(w, rule, noticed))
+}
+
+fn reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHistogram> {
+    let smoothed = w.extension == Some(Extension::Smoothed);
+    let anchor = w.histograms.iter().rposition(|(t, _)| *t <= w.start);
+    let first = anchor.unwrap_or(0);
+    let end = w.histograms.iter().position(|(t, _)| smoothed && *t >= w.end);
+    let last = end.unwrap_or(w.histograms.len() - 1);
+    let used = w.histograms.get(first..=last).filter(|used| !used.is_empty())?;
+    let newest = used[used.len() - 1].0;
+    if newest <= w.start || smoothed && used[0].0 > w.end {
+        return None;
+    }
+    for (_, h) in used {
+        if h.is_custom() != used[0].1.is_custom() {
+            noticed.add(Notice::MixedSchemas);
+            return None;
+        }
+        if rule.counter && h.hint == ResetHint::Gauge {
+            noticed.add(Notice::NotACounter);
+        }
+    }
+    // What the counter was on its way: at the left edge, at the samples between, at the right edge.
+    let count = used.len();
+    let mut path: Vec<NativeHistogram> = used.iter().map(|(_, h)| NativeHistogram::clone(h)).collect();
+    let cut = smoothed && used[0].0 < w.start;
+    if cut {
+        path[0] = between(&used[0], &used[1], w.start, rule.counter, noticed)?;
+    }
+    if smoothed && count > 1 && newest > w.end {
+        path[count - 1] = between(&used[count - 2], &used[count - 1], w.end, rule.counter, noticed)?;
+    }
+    if !rule.counter && (path[0].hint != ResetHint::Gauge || path[count - 1].hint != ResetHint::Gauge) {
+        noticed.add(Notice::NotAGauge);
+    }
+    // A reset that the left edge lies in is part of its value.
+    let through = cut && used[1].1.detect_reset(&used[0].1);
+    let pairs = if rule.counter { 1 + usize::from(through)..count } else { 0..0 };
+    let lost: Vec<_> =
+        pairs.filter(|i| path[*i].detect_reset(&path[i - 1])).map(|i| path[i - 1].clone()).collect();
+    let mut result = path[count - 1].clone();
+    minus(&mut result, &path[0], noticed)?;
+    if let Some((first, rest)) = lost.split_first() {
+        let mut sum = first.clone();
+        for h in rest {
+            plus(&mut sum, h, noticed)?;
+        }
+        plus(&mut result, &sum, noticed)?;
+    }
+    if rule.per_second {
+        result.div(w.range_seconds());
+    }
+    result.hint = ResetHint::Gauge;
+    result.compact();
+    Some(result)
+}

@@ -1,0 +1,184 @@
+//! `…_over_time` of windows with native histograms. Sums and means are of one kind of sample only; the others take
+//! both kinds as they come. Order statistics leave histograms out ([`super::window::Mixed::LeftOut`]).
+
+use super::Window;
+use super::mixed_rate::{NOTHING, answer};
+use super::notice::{Notice, Noticed};
+use super::window::Point;
+use crate::operators::side::Sample;
+use std::sync::Arc;
+use storage::model::NativeHistogram;
+use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, Reconciled};
+
+/// The histograms of a window that has only such.
+fn alone<'a>(
+    w: &Window<'a>,
+    noticed: &mut Noticed,
+) -> Option<impl Iterator<Item = &'a NativeHistogram> + use<'a>> {
+    if !w.ts.is_empty() {
+        noticed.add(Notice::MixedKinds);
+        return None;
+    }
+    let histograms: &'a [_] = w.histograms;
+    Some(histograms.iter().map(|(_, h): &(i64, Arc<NativeHistogram>)| &**h))
+}
+
+/// Adds up all but the first; `None` where custom and exponential buckets meet.
+fn add_all<'a>(
+    rest: impl Iterator<Item = &'a NativeHistogram>,
+    mut add: impl FnMut(&NativeHistogram) -> Result<Reconciled, HistogramError>,
+    noticed: &mut Noticed,
+) -> Option<()> {
+    for h in rest {
+        if add(h).is_err() {
+            noticed.add(Notice::MixedSchemas);
+            return None;
+        }
+    }
+    Some(())
+}
+
+fn say(noticed: &mut Noticed, collided: bool, reconciled: bool) {
+    if collided {
+        noticed.add(Notice::ConflictingResets);
+    }
+    if reconciled {
+        noticed.add(Notice::ReconciledAggregate);
+    }
+}
+
+pub(super) fn sum(w: &Window, noticed: &mut Noticed) -> Sample {
+    let Some(mut all) = alone(w, noticed) else { return NOTHING };
+    let Some(mut sum) = all.next().map(HistogramSum::of) else { return NOTHING };
+    let Some(()) = add_all(all, |h| sum.add(h), noticed) else { return NOTHING };
+    say(noticed, sum.hints_collided(), sum.bounds_reconciled());
+    answer(Some(sum.value()))
+}
+
+pub(super) fn avg(w: &Window, noticed: &mut Noticed) -> Sample {
+    let Some(mut all) = alone(w, noticed) else { return NOTHING };
+    let Some(mut mean) = all.next().map(HistogramMean::of) else { return NOTHING };
+    let Some(()) = add_all(all, |h| mean.add(h), noticed) else { return NOTHING };
+    say(noticed, mean.hints_collided(), mean.bounds_reconciled());
+    answer(Some(mean.value()))
+}
+
+pub(super) fn count(w: &Window, _: &mut Noticed) -> Sample {
+    Sample::Float(w.len() as f64)
+}
+
+pub(super) fn present(_: &Window, _: &mut Noticed) -> Sample {
+    Sample::Float(1.0)
+}
+
+fn sample(point: Option<Point>) -> Sample {
+    point.map_or(NOTHING, |p| p.sample())
+}
+
+fn time(point: Option<Point>) -> Sample {
+    point.map_or(NOTHING, |p| Sample::Float(p.t() as f64 / 1000.0))
+}
+
+pub(super) fn first(w: &Window, _: &mut Noticed) -> Sample {
+    sample(w.merged().next())
+}
+
+pub(super) fn last(w: &Window, _: &mut Noticed) -> Sample {
+    sample(w.merged().next_back())
+}
+
+pub(super) fn ts_of_first(w: &Window, _: &mut Noticed) -> Sample {
+    time(w.merged().next())
+}
+
+pub(super) fn ts_of_last(w: &Window, _: &mut Noticed) -> Sample {
+    time(w.merged().next_back())
+}
+
+/// All samples, as they come.
+fn points<'a>(w: &Window<'a>) -> Vec<Point<'a>> {
+    let floats = w.ts.iter().zip(w.vs).map(|(t, v)| Point::Float(*t, *v));
+    let mut all: Vec<_> = floats.chain(w.histograms.iter().map(|(t, h)| Point::Histogram(*t, h))).collect();
+    all.sort_by_key(Point::t);
+    all
+}
+
+pub(super) fn first_reference(w: &Window, _: &mut Noticed) -> Sample {
+    sample(points(w).into_iter().min_by_key(Point::t))
+}
+
+pub(super) fn last_reference(w: &Window, _: &mut Noticed) -> Sample {
+    sample(points(w).into_iter().max_by_key(Point::t))
+}
+
+pub(super) fn ts_of_first_reference(w: &Window, _: &mut Noticed) -> Sample {
+    time(points(w).into_iter().min_by_key(Point::t))
+}
+
+pub(super) fn ts_of_last_reference(w: &Window, _: &mut Noticed) -> Sample {
+    time(points(w).into_iter().max_by_key(Point::t))
+}
+
+pub(super) fn count_reference(w: &Window, _: &mut Noticed) -> Sample {
+    Sample::Float(points(w).iter().map(|_| 1.0).sum())
+}
+
+pub(super) fn present_reference(w: &Window, _: &mut Noticed) -> Sample {
+    Sample::Float(points(w).iter().map(|_| 1.0).fold(0.0, f64::max))
+}
+
+/// The histograms, if a sum of them is possible; says what there is to say.
+fn summands(w: &Window, noticed: &mut Noticed) -> Option<Vec<NativeHistogram>> {
+    use storage::model::histogram::ResetHint::{NotReset, Reset};
+    let all: Vec<NativeHistogram> = w.histograms.iter().map(|(_, h)| NativeHistogram::clone(h)).collect();
+    let has = |hint| all.iter().any(|h| h.hint == hint);
+    if !w.ts.is_empty() {
+        noticed.add(Notice::MixedKinds);
+    } else if all.iter().any(|h| h.is_custom()) != all.iter().all(|h| h.is_custom()) {
+        noticed.add(Notice::MixedSchemas);
+    } else {
+        let mut bounds: Vec<Vec<u64>> = Vec::new();
+        for h in &all {
+            bounds.push(h.bounds.iter().filter(|_| h.is_custom()).map(|b| b.to_bits()).collect());
+        }
+        bounds.dedup();
+        let differ = common_differ(&bounds);
+        say(noticed, has(Reset) && has(NotReset), differ);
+        return Some(all);
+    }
+    None
+}
+
+/// Whether adding one by one meets other bounds than those common so far.
+fn common_differ(bounds: &[Vec<u64>]) -> bool {
+    let Some((first, rest)) = bounds.split_first() else { return false };
+    let mut common = first.clone();
+    let mut differ = false;
+    for other in rest {
+        differ |= *other != common;
+        common.retain(|b| other.contains(b));
+    }
+    differ
+}
+
+pub(super) fn sum_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+    let Some(all) = summands(w, noticed) else { return NOTHING };
+    let sum = all.split_first().map(|(first, rest)| {
+        rest.iter().fold(HistogramSum::of(first), |mut sum, h| {
+            let _ = sum.add(h);
+            sum
+        })
+    });
+    answer(sum.map(|sum| sum.value()))
+}
+
+pub(super) fn avg_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+    let Some(all) = summands(w, noticed) else { return NOTHING };
+    let mean = all.split_first().map(|(first, rest)| {
+        rest.iter().fold(HistogramMean::of(first), |mut mean, h| {
+            let _ = mean.add(h);
+            mean
+        })
+    });
+    answer(mean.map(|mean| mean.value()))
+}

@@ -1,0 +1,184 @@
+//! `irate`, `idelta`, `changes` and `resets` of windows with native histograms or start timestamps: they look at
+//! samples next to each other, whatever their kind.
+
+use super::Window;
+use super::extended::anchored;
+use super::mixed_rate::{NOTHING, minus};
+use super::notice::{Notice, Noticed};
+use super::starts::Counted;
+use super::window::Point;
+use crate::operators::side::Sample;
+use std::sync::Arc;
+use storage::model::NativeHistogram;
+use storage::model::histogram::ResetHint;
+
+pub(super) fn irate(w: &Window, noticed: &mut Noticed) -> Sample {
+    instant(w, true, noticed)
+}
+
+pub(super) fn idelta(w: &Window, noticed: &mut Noticed) -> Sample {
+    instant(w, false, noticed)
+}
+
+/// From the last two samples, if both are of one kind.
+fn instant(w: &Window, counter: bool, noticed: &mut Noticed) -> Sample {
+    let mut newest = w.merged().rev();
+    let (Some(now), Some(before)) = (newest.next(), newest.next()) else { return NOTHING };
+    if now.t() == before.t() {
+        return NOTHING;
+    }
+    let seconds = (now.t() - before.t()) as f64 / 1000.0;
+    let by_start = counter && Counted::of(w, now.t()).reset_since(Counted::of(w, before.t()));
+    match (before, now) {
+        (Point::Float(_, v0), Point::Float(_, v1)) => {
+            let change = if counter && (v1 < v0 || by_start) { v1 } else { v1 - v0 };
+            Sample::Float(if counter { change / seconds } else { change })
+        }
+        (Point::Histogram(_, h0), Point::Histogram(_, h1)) => {
+            let Some(mut change) = histogram_change((h0, h1), counter, by_start, noticed) else {
+                return NOTHING;
+            };
+            if counter {
+                change.div(seconds);
+            }
+            Sample::Histogram(Arc::new(change))
+        }
+        _ => {
+            noticed.add(Notice::MixedKinds);
+            NOTHING
+        }
+    }
+}
+
+fn histogram_change(
+    (before, now): (&NativeHistogram, &NativeHistogram),
+    counter: bool,
+    by_start: bool,
+    noticed: &mut Noticed,
+) -> Option<NativeHistogram> {
+    let gauges = [before, now].map(|h| h.hint == ResetHint::Gauge);
+    if counter && gauges.contains(&true) {
+        noticed.add(Notice::NotACounter);
+    }
+    if !counter && gauges.contains(&false) {
+        noticed.add(Notice::NotAGauge);
+    }
+    let mut change = now.clone();
+    if !counter || !(by_start || now.detect_reset(before)) {
+        minus(&mut change, before, noticed)?;
+    }
+    change.hint = ResetHint::Gauge;
+    change.compact();
+    Some(change)
+}
+
+pub(super) fn changes(w: &Window, _: &mut Noticed) -> Sample {
+    count_pairs(w, |_, before, now| match (before, now) {
+        (Point::Float(_, a), Point::Float(_, b)) => a != b && !(a.is_nan() && b.is_nan()),
+        (Point::Histogram(_, a), Point::Histogram(_, b)) => !a.equals(b),
+        _ => true,
+    })
+}
+
+pub(super) fn resets(w: &Window, _: &mut Noticed) -> Sample {
+    count_pairs(w, |w, before, now| {
+        let by_start = || Counted::of(w, now.t()).reset_since(Counted::of(w, before.t()));
+        match (before, now) {
+            (Point::Float(_, a), Point::Float(_, b)) => b < a || by_start(),
+            (Point::Histogram(_, a), Point::Histogram(_, b)) => by_start() || b.detect_reset(a),
+            _ => true,
+        }
+    })
+}
+
+/// How many samples differ from the one before; in an anchored window from the anchor on.
+fn count_pairs(w: &Window, differ: impl Fn(&Window, Point, Point) -> bool) -> Sample {
+    let Some(w) = anchored(w) else { return NOTHING };
+    let pairs = w.merged().zip(w.merged().skip(1));
+    Sample::Float(pairs.filter(|(before, now)| differ(&w, *before, *now)).count() as f64)
+}
+
+/// The samples that count: in an anchored window those after the left edge, and the one before.
+fn counting(w: &Window) -> Vec<(i64, Option<f64>, Option<NativeHistogram>)> {
+    let all = w.merged().map(|p| match p {
+        Point::Float(t, v) => (t, Some(v), None),
+        Point::Histogram(t, h) => (t, None, Some(NativeHistogram::clone(h))),
+    });
+    let mut all: Vec<_> = all.collect();
+    if w.extension.is_some() {
+        if all.iter().all(|(t, ..)| *t <= w.start) {
+            return Vec::new();
+        }
+        while all.len() > 1 && all[1].0 <= w.start {
+            all.remove(0);
+        }
+    }
+    all
+}
+
+pub(super) fn changes_reference(w: &Window, _: &mut Noticed) -> Sample {
+    let all = counting(w);
+    let mut n = 0;
+    for i in 1..all.len() {
+        n += match (&all[i - 1], &all[i]) {
+            ((_, Some(a), _), (_, Some(b), _)) => u32::from(!(a == b || (a.is_nan() && b.is_nan()))),
+            ((_, _, Some(a)), (_, _, Some(b))) => u32::from(!a.equals(b)),
+            _ => 1,
+        };
+    }
+    if all.is_empty() { NOTHING } else { Sample::Float(f64::from(n)) }
+}
+
+pub(super) fn resets_reference(w: &Window, _: &mut Noticed) -> Sample {
+    let all = counting(w);
+    let mut n = 0;
+    for i in 1..all.len() {
+        let starts = [&all[i - 1], &all[i]].map(|(t, ..)| Counted::of(w, *t));
+        let fell = match (&all[i - 1], &all[i]) {
+            ((_, Some(a), _), (_, Some(b), _)) => b < a,
+            ((_, _, Some(a)), (_, _, Some(b))) => b.detect_reset(a),
+            _ => true,
+        };
+        n += u32::from(fell || starts[1].reset_since(starts[0]));
+    }
+    if all.is_empty() { NOTHING } else { Sample::Float(f64::from(n)) }
+}
+
+pub(super) fn irate_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+    instant_reference(w, true, noticed)
+}
+
+pub(super) fn idelta_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+    instant_reference(w, false, noticed)
+}
+
+fn instant_reference(w: &Window, counter: bool, noticed: &mut Noticed) -> Sample {
+    let all = counting(w);
+    let [.., (t0, v0, h0), (t1, v1, h1)] = &all[..] else { return NOTHING };
+    let seconds = (t1 - t0) as f64 / 1000.0;
+    let reset = Counted::of(w, *t1).reset_since(Counted::of(w, *t0));
+    if let (Some(v0), Some(v1)) = (v0, v1) {
+        let gauge = v1 - v0;
+        let counted = if v1 < v0 || reset { *v1 } else { gauge } / seconds;
+        return Sample::Float(if counter { counted } else { gauge });
+    }
+    let (Some(h0), Some(h1)) = (h0, h1) else {
+        noticed.add(Notice::MixedKinds);
+        return NOTHING;
+    };
+    let number = [h0, h1].iter().filter(|h| h.hint == ResetHint::Gauge).count();
+    match (counter, number) {
+        (true, 1 | 2) => noticed.add(Notice::NotACounter),
+        (false, 0 | 1) => noticed.add(Notice::NotAGauge),
+        _ => {}
+    }
+    let mut result = h1.clone();
+    if !(counter && (reset || h1.detect_reset(h0))) && minus(&mut result, h0, noticed).is_none() {
+        return NOTHING;
+    }
+    (result.hint, ()) = (ResetHint::Gauge, result.compact());
+    if counter {
+        result.div(seconds);
+    }
+    Sample::Histogram(Arc::new(result))
+}

@@ -1,0 +1,354 @@
+//! `rate`, `increase` and `delta` of windows with native histograms or start timestamps. The stretching to the
+//! window's edges is that of floats ([`super::rate`]); windows of a wider reach go to [`super::extended`].
+
+use super::notice::{Notice, Noticed};
+use super::rate::Sampled;
+use super::starts::Counted;
+use super::window::Timed;
+use super::{Window, extended, extended_histograms};
+use crate::operators::side::Sample;
+use std::sync::Arc;
+use storage::model::histogram::ResetHint;
+use storage::model::value::ABSENT;
+use storage::model::{NativeHistogram, TimeMs};
+
+/// Which of the three it is.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Rule {
+    /// Corrects for resets and never extrapolates below zero.
+    pub counter: bool,
+    /// Divides by the length of the window.
+    pub per_second: bool,
+}
+
+const RATE: Rule = Rule { counter: true, per_second: true };
+const INCREASE: Rule = Rule { counter: true, per_second: false };
+const DELTA: Rule = Rule { counter: false, per_second: false };
+
+pub(super) fn rate(w: &Window, noticed: &mut Noticed) -> Sample {
+    change(w, RATE, noticed)
+}
+
+pub(super) fn increase(w: &Window, noticed: &mut Noticed) -> Sample {
+    change(w, INCREASE, noticed)
+}
+
+pub(super) fn delta(w: &Window, noticed: &mut Noticed) -> Sample {
+    change(w, DELTA, noticed)
+}
+
+/// No answer.
+pub(super) const NOTHING: Sample = Sample::Float(ABSENT);
+
+/// A histogram, or nothing.
+pub(super) fn answer(histogram: Option<NativeHistogram>) -> Sample {
+    histogram.map_or(NOTHING, |h| Sample::Histogram(Arc::new(h)))
+}
+
+fn change(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
+    match (w.ts.is_empty(), w.histograms.is_empty(), w.extension) {
+        (false, false, _) => {
+            noticed.add(Notice::MixedKinds);
+            NOTHING
+        }
+        (false, true, None) => Sample::Float(floats(w, rule, noticed)),
+        (_, _, None) => answer(histograms(w, rule, noticed)),
+        (false, true, Some(_)) => Sample::Float(extended::change(w, rule)),
+        (_, _, Some(_)) => answer(extended_histograms::change(w, rule, noticed)),
+    }
+}
+
+/// What start timestamps say of the samples at `times`: whether the counter was reset between each one and the one
+/// before it (the first one stands for itself), and whether some overlap.
+fn resets_by_start(w: &Window, times: impl Iterator<Item = TimeMs>) -> (Vec<bool>, bool) {
+    let counted: Vec<Counted> = times.map(|t| Counted::of(w, t)).collect();
+    let resets = counted.windows(2).map(|pair| pair[1].reset_since(pair[0]));
+    let resets = [false].into_iter().chain(resets).collect();
+    (resets, counted.windows(2).any(|pair| pair[1].overlaps(pair[0])))
+}
+
+fn notice_overlap(overlap: bool, noticed: &mut Noticed) {
+    if overlap {
+        noticed.overlap();
+    }
+}
+
+/// Floats with start timestamps.
+fn floats(w: &Window, rule: Rule, noticed: &mut Noticed) -> f64 {
+    let last = w.ts.len() - 1;
+    let mut result = w.vs[last] - w.vs[0];
+    let mut started = None;
+    if rule.counter {
+        let (resets, overlap) = resets_by_start(w, w.ts.iter().copied());
+        notice_overlap(overlap, noticed);
+        for (i, pair) in w.vs.windows(2).enumerate() {
+            if pair[1] < pair[0] || resets[i + 1] {
+                result += pair[0];
+            }
+        }
+        started = Counted::of(w, w.ts[0]).started_in(w);
+        if started.is_some() {
+            result += w.vs[0];
+        }
+    }
+    let sampled = Sampled { first: w.ts[0], last: w.ts[last], count: last + 1, started };
+    let factor = sampled.factor(w, rule.counter.then_some((w.vs[0], result)), rule.per_second);
+    factor.map_or(ABSENT, |factor| result * factor)
+}
+
+fn histograms(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHistogram> {
+    let (first, last) = (w.histograms.first()?, w.histograms.last()?);
+    let (resets, overlap) = match rule.counter {
+        true => resets_by_start(w, w.histograms.iter().map(|(t, _)| *t)),
+        false => (Vec::new(), false),
+    };
+    let mut result = None;
+    if w.histograms.len() > 1 {
+        result = Some(raw_change(w, rule, &resets, noticed)?);
+    }
+    let started = if rule.counter { Counted::of(w, first.0).started_in(w) } else { None };
+    if started.is_some() {
+        result = Some(match result {
+            None => NativeHistogram::clone(&first.1),
+            Some(mut change) => {
+                plus(&mut change, &first.1, noticed)?;
+                change
+            }
+        });
+    }
+    let mut result = result?;
+    // Of an answer that failed on the way only the failure is said.
+    notice_overlap(overlap, noticed);
+    let sampled = Sampled { first: first.0, last: last.0, count: w.histograms.len(), started };
+    let factor = sampled.factor(w, rule.counter.then_some((first.1.count, result.count)), rule.per_second)?;
+    result.mul(factor);
+    Some(result)
+}
+
+/// Adds `other`; `None`, with a notice, where that cannot be.
+pub(super) fn plus(h: &mut NativeHistogram, other: &NativeHistogram, noticed: &mut Noticed) -> Option<()> {
+    let Ok(reconciled) = h.add(other) else {
+        noticed.add(Notice::MixedSchemas);
+        return None;
+    };
+    if reconciled.bounds {
+        noticed.add(Notice::ReconciledAdd);
+    }
+    Some(())
+}
+
+/// Takes `other` away, as [`plus`].
+pub(super) fn minus(h: &mut NativeHistogram, other: &NativeHistogram, noticed: &mut Noticed) -> Option<()> {
+    let Ok(reconciled) = h.sub(other) else {
+        noticed.add(Notice::MixedSchemas);
+        return None;
+    };
+    if reconciled.bounds {
+        noticed.add(Notice::ReconciledSub);
+    }
+    Some(())
+}
+
+/// The change from the first histogram to the last, corrected for resets if it is a counter.
+fn raw_change(w: &Window, rule: Rule, resets: &[bool], noticed: &mut Noticed) -> Option<NativeHistogram> {
+    let mut said = Noticed::default();
+    let outcome =
+        if rule.counter { counter_change(w, resets, &mut said) } else { gauge_change(w, &mut said) };
+    match outcome {
+        Ok(mut change) => {
+            noticed.merge(said);
+            change.hint = ResetHint::Gauge;
+            change.compact();
+            Some(change)
+        }
+        Err(Unlike::Ends) => {
+            noticed.merge(said);
+            noticed.add(Notice::MixedSchemas);
+            None
+        }
+        // As upstream: what was noticed before is not said.
+        Err(Unlike::Between) => {
+            noticed.add(Notice::MixedSchemas);
+            None
+        }
+    }
+}
+
+/// Where custom and exponential buckets meet.
+#[derive(Copy, Clone, Debug)]
+enum Unlike {
+    /// First and last histogram.
+    Ends,
+    /// Another one.
+    Between,
+}
+
+fn gauge_change(w: &Window, said: &mut Noticed) -> Result<NativeHistogram, Unlike> {
+    let (first, last) = (&w.histograms[0].1, &w.histograms[w.histograms.len() - 1].1);
+    if last.is_custom() != first.is_custom() {
+        return Err(Unlike::Ends);
+    }
+    let mut result = last.to_schema(last.schema.min(first.schema)).map_err(|_| Unlike::Between)?;
+    minus(&mut result, first, said).ok_or(Unlike::Between)?;
+    if first.hint != ResetHint::Gauge || last.hint != ResetHint::Gauge {
+        said.add(Notice::NotAGauge);
+    }
+    Ok(result)
+}
+
+fn counter_change(w: &Window, resets: &[bool], said: &mut Noticed) -> Result<NativeHistogram, Unlike> {
+    let all = w.histograms;
+    let (first, second, last) = (&all[0].1, &all[1].1, &all[all.len() - 1].1);
+    let is_gauge = |h: &NativeHistogram| h.hint == ResetHint::Gauge;
+    if is_gauge(first) || is_gauge(last) {
+        said.add(Notice::NotACounter);
+    }
+    // A first histogram that is reset at once counts for nothing: its layout must not matter.
+    let nothing = NativeHistogram {
+        schema: second.schema,
+        bounds: second.bounds.clone(),
+        ..NativeHistogram::default()
+    };
+    let base = if resets[1] || second.detect_reset(first) { &nothing } else { &**first };
+    if last.is_custom() != base.is_custom() {
+        return Err(Unlike::Ends);
+    }
+    let mut schema = last.schema.min(base.schema);
+    for (_, h) in &all[1..all.len() - 1] {
+        if is_gauge(h) {
+            said.add(Notice::NotACounter);
+        }
+        schema = schema.min(h.schema);
+        if h.is_custom() != base.is_custom() {
+            return Err(Unlike::Between);
+        }
+    }
+    let mut result = last.to_schema(schema).map_err(|_| Unlike::Between)?;
+    minus(&mut result, base, said).ok_or(Unlike::Between)?;
+    let mut before = base;
+    for ((_, h), by_start) in all.iter().zip(resets.iter().copied()).skip(1) {
+        if by_start || h.detect_reset(before) {
+            plus(&mut result, before, said).ok_or(Unlike::Between)?;
+        }
+        before = h;
+    }
+    Ok(result)
+}
+
+pub(super) fn rate_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+    reference(w, RATE, noticed)
+}
+
+pub(super) fn increase_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+    reference(w, INCREASE, noticed)
+}
+
+pub(super) fn delta_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+    reference(w, DELTA, noticed)
+}
+
+/// From the words of the specification, step by step.
+fn reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
+    if !w.ts.is_empty() && !w.histograms.is_empty() {
+        noticed.add(Notice::MixedKinds);
+        return NOTHING;
+    }
+    if w.extension.is_some() {
+        return extended::change_reference(w, rule, noticed);
+    }
+    let counted: Vec<Counted> = w.merged().map(|p| Counted::of(w, p.t())).collect();
+    let overlap = rule.counter && (1..counted.len()).any(|i| counted[i].overlaps(counted[i - 1]));
+    let by_start: Vec<bool> =
+        (0..counted.len()).map(|i| rule.counter && i > 0 && counted[i].reset_since(counted[i - 1])).collect();
+    let started = if rule.counter { counted[0].started_in(w) } else { None };
+    let first = counted[0].t;
+    let last = counted[counted.len() - 1].t;
+    let stretch = |value: f64, change: f64| {
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let steps = counted.len() as f64 - 1.0;
+        let average = if steps > 0.0 { seconds(last - first) / steps } else { 0.0 };
+        let clip = |gap: f64| if gap >= average * 1.1 { average / 2.0 } else { gap };
+        let sampled = seconds(last - started.unwrap_or(first));
+        let mut left = if started.is_some() { 0.0 } else { clip(seconds(first - w.start)) };
+        if rule.counter && started.is_none() && change > 0.0 && value >= 0.0 {
+            left = f64::min(left, sampled * (value / change));
+        }
+        let right = clip(seconds(w.end - last));
+        let factor = if sampled == 0.0 { 1.0 } else { (sampled + left + right) / sampled };
+        if rule.per_second { factor / w.range_seconds() } else { factor }
+    };
+    if counted.len() == 1 && started.is_none() {
+        return NOTHING;
+    }
+    if !w.ts.is_empty() {
+        notice_overlap(overlap, noticed);
+        let lost = (1..w.vs.len()).filter(|i| rule.counter && (w.vs[*i] < w.vs[i - 1] || by_start[*i]));
+        let mut change = lost.fold(w.vs[w.vs.len() - 1] - w.vs[0], |sum, i| sum + w.vs[i - 1]);
+        change += if started.is_some() { w.vs[0] } else { 0.0 };
+        return Sample::Float(change * stretch(w.vs[0], change));
+    }
+    answer(histogram_reference(w, rule, &by_start, started.is_some(), noticed).map(|mut h| {
+        notice_overlap(overlap, noticed);
+        h.mul(stretch(w.histograms[0].1.count, h.count));
+        h
+    }))
+}
+
+/// The change of histograms before it is stretched: all are brought to one resolution first.
+fn histogram_reference(
+    w: &Window,
+    rule: Rule,
+    by_start: &[bool],
+    started: bool,
+    noticed: &mut Noticed,
+) -> Option<NativeHistogram> {
+    let samples: Vec<&NativeHistogram> = w.histograms.iter().map(|h: &Timed| &*h.1).collect();
+    if samples.len() == 1 {
+        return started.then(|| samples[0].clone());
+    }
+    let last = samples.len() - 1;
+    let forget = rule.counter && (by_start[1] || samples[1].detect_reset(samples[0]));
+    let empty = NativeHistogram {
+        schema: samples[1].schema,
+        bounds: samples[1].bounds.clone(),
+        ..NativeHistogram::default()
+    };
+    let mut used = samples.clone();
+    if forget {
+        used[0] = &empty;
+    }
+    let gauge = |h: &&NativeHistogram| h.hint == ResetHint::Gauge;
+    let ends = used[0].is_custom() != used[last].is_custom();
+    let between = rule.counter && used.iter().any(|h| h.is_custom() != used[0].is_custom());
+    if ends || between {
+        noticed.add(Notice::MixedSchemas);
+        if ends && rule.counter && (gauge(&samples[0]) || gauge(&samples[last])) {
+            noticed.add(Notice::NotACounter);
+        }
+        return None;
+    }
+    let kind =
+        if rule.counter { samples.iter().any(gauge) } else { !gauge(&samples[0]) || !gauge(&samples[last]) };
+    if kind {
+        noticed.add(if rule.counter { Notice::NotACounter } else { Notice::NotAGauge });
+    }
+    let looked_at: Vec<i32> = if rule.counter {
+        used.iter().map(|h| h.schema).collect()
+    } else {
+        vec![used[0].schema, used[last].schema]
+    };
+    let schema = looked_at.into_iter().min()?;
+    let mut result = used[last].to_schema(schema).ok()?;
+    minus(&mut result, used[0], noticed)?;
+    for i in 1..=last {
+        if rule.counter && (by_start[i] || used[i].detect_reset(used[i - 1])) {
+            plus(&mut result, used[i - 1], noticed)?;
+        }
+    }
+    result.hint = ResetHint::Gauge;
+    result.compact();
+    if started {
+        plus(&mut result, samples[0], noticed)?;
+    }
+    Some(result)
+}

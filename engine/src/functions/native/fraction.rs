@@ -1,0 +1,96 @@
+//! The share of a native histogram's observations between two values: the quantile's inverse.
+
+use super::super::NAN;
+use super::one_sided;
+use storage::model::NativeHistogram;
+use storage::model::histogram::Bucket;
+use storage::model::histogram::logarithm::log2;
+
+/// A share of observations.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Fraction {
+    /// The estimate.
+    pub value: f64,
+    /// Some observations are NaN and thus in no range: worth an info annotation.
+    pub excludes_nan: bool,
+}
+
+/// A value whose rank is sought: how many observations lie below it, once known.
+struct Edge {
+    value: f64,
+    rank: Option<f64>,
+}
+
+impl Edge {
+    /// Looks for the value at the beginning of a bucket, below which `rank` observations lie.
+    fn at_start(&mut self, bucket: &Bucket, rank: f64) {
+        if self.rank.is_none() && bucket.lower >= self.value {
+            self.rank = Some(rank);
+        }
+    }
+
+    /// Looks for it within the bucket.
+    fn inside(&mut self, bucket: &Bucket, rank: f64, linear: bool) {
+        if self.rank.is_none() && bucket.lower < self.value && bucket.upper > self.value {
+            self.rank = Some(below(bucket, rank, self.value, linear));
+        }
+    }
+
+    /// Observations below the value; all of `count` if it lies behind every bucket.
+    fn rank(&self, count: f64) -> f64 {
+        match self.rank {
+            Some(rank) if rank > count => count,
+            rank => rank.unwrap_or(count),
+        }
+    }
+}
+
+/// The share of the observations above `lower` and not above `upper`. NaN without observations or for a bound that
+/// is NaN; 0 if the bounds are not ascending.
+pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> Fraction {
+    let plain = |value| Fraction { value, excludes_nan: false };
+    if h.count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return plain(NAN);
+    }
+    if lower >= upper {
+        return plain(0.0);
+    }
+    let mut edges = [Edge { value: lower, rank: None }, Edge { value: upper, rank: None }];
+    let (mut rank, mut in_buckets) = (0.0, 0.0);
+    let mut buckets = h.all_buckets();
+    for mut bucket in buckets.by_ref() {
+        in_buckets += bucket.count;
+        let at_zero = bucket.lower <= 0.0 && bucket.upper >= 0.0;
+        if at_zero {
+            one_sided(h, &mut bucket);
+        }
+        edges.iter_mut().for_each(|e| e.at_start(&bucket, rank));
+        edges.iter_mut().for_each(|e| e.inside(&bucket, rank, at_zero || h.is_custom()));
+        if edges.iter().all(|e| e.rank.is_some()) {
+            break;
+        }
+        rank += bucket.count;
+    }
+    let nan = h.sum.is_nan();
+    let count = if nan { buckets.fold(in_buckets, |sum, b| sum + b.count) } else { h.count };
+    let [lower, upper] = edges.map(|e| e.rank(count));
+    Fraction { value: (upper - lower) / h.count, excludes_nan: nan && count < h.count }
+}
+
+/// Observations below `v`, which lies within a bucket that `rank` observations lie below.
+fn below(b: &Bucket, rank: f64, v: f64, linear: bool) -> f64 {
+    if linear {
+        // Nothing is known of where observations lie above -Inf; all of them count as below.
+        if b.lower == f64::NEG_INFINITY {
+            return b.count;
+        }
+        return rank + b.count * (v - b.lower) / (b.upper - b.lower);
+    }
+    let [log_lower, log_upper, log_v] = [b.lower, b.upper, v].map(|v| log2(v.abs()));
+    let fraction = if v > 0.0 {
+        (log_v - log_lower) / (log_upper - log_lower)
+    } else {
+        1.0 - (log_v - log_upper) / (log_lower - log_upper)
+    };
+    rank + b.count * fraction
+}

@@ -1,0 +1,130 @@
+//! The quantile of a native histogram.
+//!
+//! In exponential buckets observations are taken to be spread evenly on a logarithmic scale, so that the median of
+//! one bucket is the bound that the next higher resolution would put there; in the zero bucket and in custom ones,
+//! linearly.
+
+use super::super::NAN;
+use super::one_sided;
+use storage::model::NativeHistogram;
+use storage::model::histogram::Bucket;
+use storage::model::histogram::logarithm::{exp2, log2};
+
+/// A quantile, and what observations of NaN did to it.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Quantile {
+    /// The estimate.
+    pub value: f64,
+    /// Whether it is worth an info annotation.
+    pub nan: NanObservations,
+}
+
+/// What observations of NaN, which are in the count but in no bucket, do to a quantile: they count as the greatest.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum NanObservations {
+    /// There are none, or none that matter.
+    #[default]
+    None,
+    /// The quantile is among them: "result is NaN".
+    Result,
+    /// They shift it upwards: "result is skewed higher".
+    Skew,
+}
+
+/// Quantile `q` of the observations. NaN without observations, infinite for `q` outside [0, 1].
+pub fn quantile(q: f64, h: &NativeHistogram) -> Quantile {
+    let plain = |value| Quantile { value, nan: NanObservations::None };
+    if q < 0.0 {
+        return plain(f64::NEG_INFINITY);
+    }
+    if q > 1.0 {
+        return plain(f64::INFINITY);
+    }
+    if h.count == 0.0 || q.is_nan() {
+        return plain(NAN);
+    }
+    // From the nearer end; from the lower one where NaN may make the count too big.
+    if h.sum.is_nan() || q < 0.5 {
+        let (bucket, count, rest) = find(h.all_buckets(), q * h.count);
+        within(h, bucket, count, q * h.count, Some(rest))
+    } else {
+        let rank = (1.0 - q) * h.count;
+        let (bucket, count, _) = find(h.all_buckets().rev(), rank);
+        within(h, bucket, count, rank, None::<std::iter::Empty<Bucket>>)
+    }
+}
+
+/// The first bucket up to which `rank` observations have come, the last if there are fewer; how many have come, and
+/// the buckets behind it.
+fn find<I: Iterator<Item = Bucket>>(mut buckets: I, rank: f64) -> (Bucket, f64, I) {
+    let (mut bucket, mut count) = (Bucket::default(), 0.0);
+    for next in buckets.by_ref() {
+        bucket = next;
+        if bucket.count == 0.0 {
+            continue;
+        }
+        count += bucket.count;
+        if count >= rank {
+            break;
+        }
+    }
+    (bucket, count, buckets)
+}
+
+/// The quantile once its bucket is found. `rest` are the buckets behind it on an ascending walk.
+fn within(
+    h: &NativeHistogram,
+    mut bucket: Bucket,
+    count: f64,
+    rank: f64,
+    rest: Option<impl Iterator<Item = Bucket>>,
+) -> Quantile {
+    let plain = |value| Quantile { value, nan: NanObservations::None };
+    if h.is_custom() {
+        if bucket.lower == f64::NEG_INFINITY {
+            if bucket.upper <= 0.0 {
+                return plain(bucket.upper);
+            }
+            bucket.lower = 0.0;
+        } else if bucket.upper == f64::INFINITY {
+            return plain(bucket.lower);
+        }
+    } else if bucket.lower < 0.0 && bucket.upper > 0.0 {
+        one_sided(h, &mut bucket);
+    }
+    // Rounding may have brought more than there are.
+    let mut count = if count > h.count { h.count } else { count };
+    if count < rank {
+        return if h.sum.is_nan() {
+            Quantile { value: NAN, nan: NanObservations::Result }
+        } else {
+            plain(bucket.upper)
+        };
+    }
+    let rank = if rest.is_some() { rank - (count - bucket.count) } else { count - rank };
+    let mut nan = NanObservations::None;
+    if h.sum.is_nan() {
+        // As upstream, the last bucket is interpolated in, wherever the quantile was found.
+        for last in rest.into_iter().flatten() {
+            count += last.count;
+            bucket = last;
+        }
+        if count < h.count {
+            nan = NanObservations::Skew;
+        }
+    }
+    Quantile { value: interpolate(&bucket, rank / bucket.count, h.is_custom()), nan }
+}
+
+/// The value that lies a fraction of a bucket's observations into it.
+fn interpolate(bucket: &Bucket, fraction: f64, custom: bool) -> f64 {
+    let (lower, upper) = (bucket.lower, bucket.upper);
+    if custom || (lower <= 0.0 && upper >= 0.0) {
+        return lower + (upper - lower) * fraction;
+    }
+    let (log_lower, log_upper) = (log2(lower.abs()), log2(upper.abs()));
+    if lower > 0.0 {
+        return exp2(log_lower + (log_upper - log_lower) * fraction);
+    }
+    -exp2(log_upper + (log_lower - log_upper) * (1.0 - fraction))
+}

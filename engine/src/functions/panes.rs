@@ -1,0 +1,439 @@
+//! Window functions that are kept up pane by pane: the times of a block are cut into panes of [`PANE`] each, and a pane that
+//! is complete is summed up once. A window then costs its panes, and the samples of the two panes that it cuts. All windows
+//! over a block begin and end with the same times, so whole rows are summed up side by side.
+//!
+//! Nothing is ever taken back out of a sum: that drifts, and an infinity would stay in it for ever. Extremes and counts
+//! come out bit by bit as from scratch; sums are added up in another order and say so in the table.
+//!
+//! The newest time of a block is in no pane: samples of other series may still come for it.
+
+use super::summation::{Mean, Neumaier};
+use std::collections::VecDeque;
+use storage::model::TimeMs;
+use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample};
+
+/// Times in a pane.
+pub const PANE: u32 = 32;
+
+/// Windows of fewer times are scanned: that gives Prometheus' very bits, and costs no more.
+pub const SHORT: usize = 2 * PANE as usize;
+
+/// Rows of values with numbers that stay.
+pub trait Rows {
+    /// Grows when a row changes that is not the newest, or when rows get other numbers.
+    fn epoch(&self) -> u32;
+    /// The time of a row.
+    fn time(&self, at: u32) -> TimeMs;
+    /// The values of a row; the last columns may be missing.
+    fn values(&self, at: u32) -> &[f64];
+}
+
+/// The panes of one block for one function.
+pub trait Panes: Send {
+    /// The function's value of the window over rows `span.0..span.1`, for each of `width` columns, into `out`. Windows never go
+    /// back.
+    fn eval(&mut self, rows: &dyn Rows, span: (u32, u32), width: usize, out: &mut Vec<f64>);
+
+    /// Bytes allocated.
+    fn bytes(&self) -> usize;
+}
+
+/// Makes the panes of a function.
+pub type MakePanes = fn() -> Box<dyn Panes>;
+
+/// What is kept of some samples of one series.
+pub(super) trait Summary: Copy + Send + 'static {
+    /// Of none.
+    const EMPTY: Self;
+    /// One more sample, the newest.
+    fn add(&mut self, t: TimeMs, v: f64);
+    /// Those that follow.
+    fn merge(&mut self, later: &Self);
+    /// The function's value; ABSENT of no sample.
+    fn value(&self) -> f64;
+}
+
+/// Panes of summaries.
+pub(super) fn of<S: Summary>() -> Box<dyn Panes> {
+    Box::new(Paned::<S> { epoch: 0, first: 0, panes: VecDeque::new(), sums: Vec::new() })
+}
+
+struct Paned<S> {
+    epoch: u32,
+    /// Number of the first pane.
+    first: u32,
+    panes: VecDeque<Box<[S]>>,
+    /// For use during an evaluation.
+    sums: Vec<S>,
+}
+
+/// Adds a row to the summaries of its columns.
+fn add_row<S: Summary>(sums: &mut [S], rows: &dyn Rows, at: u32) {
+    let t = rows.time(at);
+    for (sum, v) in sums.iter_mut().zip(rows.values(at)) {
+        if is_sample(*v) && !is_histogram(*v) {
+            sum.add(t, *v);
+        }
+    }
+}
+
+impl<S: Summary> Paned<S> {
+    /// Keeps the panes that lie in `from..to`: drops those before, and sums up new ones.
+    fn slide(&mut self, rows: &dyn Rows, (from, to): (u32, u32), width: usize) {
+        if self.epoch != rows.epoch() {
+            self.panes.clear();
+            self.epoch = rows.epoch();
+        }
+        let first = from.div_ceil(PANE);
+        let gone = (first.saturating_sub(self.first) as usize).min(self.panes.len());
+        self.panes.drain(..gone);
+        self.first = first.max(if self.panes.is_empty() { first } else { self.first });
+        while self.end() + PANE < to {
+            let mut pane = vec![S::EMPTY; width];
+            (self.end()..self.end() + PANE).for_each(|at| add_row(&mut pane, rows, at));
+            self.panes.push_back(pane.into());
+        }
+    }
+
+    /// The row after the last pane.
+    fn end(&self) -> u32 {
+        (self.first + self.panes.len() as u32) * PANE
+    }
+}
+
+impl<S: Summary> Panes for Paned<S> {
+    fn eval(&mut self, rows: &dyn Rows, (from, to): (u32, u32), width: usize, out: &mut Vec<f64>) {
+        self.slide(rows, (from, to), width);
+        let (first, last) = ((self.first * PANE).min(to), self.end());
+        let sums = &mut self.sums;
+        sums.clear();
+        sums.resize(width, S::EMPTY);
+        (from..first).for_each(|at| add_row(sums, rows, at));
+        for pane in &self.panes {
+            sums.iter_mut().zip(pane).for_each(|(sum, pane)| sum.merge(pane));
+        }
+        (last..to).for_each(|at| add_row(sums, rows, at));
+        out.clear();
+        out.extend(sums.iter().map(S::value));
+    }
+
+    fn bytes(&self) -> usize {
+        let panes: usize = self.panes.iter().map(|pane| size_of_val(&**pane) + size_of::<Box<[S]>>()).sum();
+        panes + self.sums.capacity() * size_of::<S>()
+    }
+}
+
+/// The largest value: the first of equals, NaN only if there is nothing else.
+#[derive(Copy, Clone)]
+pub(super) struct Largest(f64);
+
+impl Summary for Largest {
+    const EMPTY: Largest = Largest(ABSENT);
+
+    #[inline]
+    fn add(&mut self, _: TimeMs, v: f64) {
+        if v > self.0 || self.0.is_nan() {
+            self.0 = v;
+        }
+    }
+
+    #[inline]
+    fn merge(&mut self, later: &Largest) {
+        if !is_absent(later.0) {
+            self.add(0, later.0);
+        }
+    }
+
+    fn value(&self) -> f64 {
+        self.0
+    }
+}
+
+/// The smallest value, as [`Largest`].
+#[derive(Copy, Clone)]
+pub(super) struct Smallest(f64);
+
+impl Summary for Smallest {
+    const EMPTY: Smallest = Smallest(ABSENT);
+
+    #[inline]
+    fn add(&mut self, _: TimeMs, v: f64) {
+        if v < self.0 || self.0.is_nan() {
+            self.0 = v;
+        }
+    }
+
+    #[inline]
+    fn merge(&mut self, later: &Smallest) {
+        if !is_absent(later.0) {
+            self.add(0, later.0);
+        }
+    }
+
+    fn value(&self) -> f64 {
+        self.0
+    }
+}
+
+/// A sum; `sum` is ABSENT of no sample.
+#[derive(Copy, Clone)]
+pub(super) struct Sum(Neumaier);
+
+impl Summary for Sum {
+    const EMPTY: Sum = Sum(Neumaier { sum: ABSENT, c: 0.0 });
+
+    #[inline]
+    fn add(&mut self, _: TimeMs, v: f64) {
+        if is_absent(self.0.sum) {
+            self.0 = Neumaier::default();
+        }
+        self.0.add(v);
+    }
+
+    fn merge(&mut self, later: &Sum) {
+        if is_absent(later.0.sum) {
+            return;
+        }
+        self.add(0, later.0.sum);
+        if !self.0.sum.is_infinite() {
+            self.0.c += later.0.c;
+        }
+    }
+
+    fn value(&self) -> f64 {
+        if is_absent(self.0.sum) { ABSENT } else { self.0.value() }
+    }
+}
+
+/// A mean.
+#[derive(Copy, Clone)]
+pub(super) struct Average(Option<Mean>);
+
+impl Summary for Average {
+    const EMPTY: Average = Average(None);
+
+    #[inline]
+    fn add(&mut self, _: TimeMs, v: f64) {
+        match &mut self.0 {
+            Some(mean) => mean.add(v),
+            none => *none = Some(Mean::of(v)),
+        }
+    }
+
+    fn merge(&mut self, later: &Average) {
+        match (&mut self.0, &later.0) {
+            (Some(mean), Some(later)) => mean.merge(later),
+            (none, later) => *none = none.or(*later),
+        }
+    }
+
+    fn value(&self) -> f64 {
+        self.0.map_or(ABSENT, |mean| mean.value())
+    }
+}
+
+/// Welford's recurrence with compensated mean and sum of squares, merged as Chan does; `ROOT`: the deviation.
+#[derive(Copy, Clone)]
+pub(super) struct Spread<const ROOT: bool> {
+    n: f64,
+    mean: Neumaier,
+    squares: Neumaier,
+}
+
+impl<const ROOT: bool> Summary for Spread<ROOT> {
+    const EMPTY: Self =
+        Spread { n: 0.0, mean: Neumaier { sum: 0.0, c: 0.0 }, squares: Neumaier { sum: 0.0, c: 0.0 } };
+
+    #[inline]
+    fn add(&mut self, _: TimeMs, v: f64) {
+        self.n += 1.0;
+        let delta = v - (self.mean.sum + self.mean.c);
+        self.mean.add(delta / self.n);
+        self.squares.add(delta * (v - (self.mean.sum + self.mean.c)));
+    }
+
+    fn merge(&mut self, later: &Self) {
+        if later.n == 0.0 || self.n == 0.0 {
+            *self = if self.n == 0.0 { *later } else { *self };
+            return;
+        }
+        let (before, n) = (self.n, self.n + later.n);
+        let delta = (later.mean.sum + later.mean.c) - (self.mean.sum + self.mean.c);
+        self.n = n;
+        self.mean.add(delta * (later.n / n));
+        self.squares.add(later.squares.sum);
+        self.squares.add(later.squares.c + delta * delta * (before * later.n / n));
+    }
+
+    fn value(&self) -> f64 {
+        let variance = (self.squares.sum + self.squares.c) / self.n;
+        match self.n == 0.0 {
+            true => ABSENT,
+            false if ROOT => variance.sqrt(),
+            false => variance,
+        }
+    }
+}
+
+/// How often the value changed; a NaN after a NaN is no change.
+#[derive(Copy, Clone)]
+pub(super) struct Changes {
+    first: f64,
+    last: f64,
+    count: u32,
+}
+
+fn differ(a: f64, b: f64) -> bool {
+    a != b && !(a.is_nan() && b.is_nan())
+}
+
+impl Summary for Changes {
+    const EMPTY: Changes = Changes { first: ABSENT, last: ABSENT, count: 0 };
+
+    #[inline]
+    fn add(&mut self, _: TimeMs, v: f64) {
+        match is_absent(self.last) {
+            true => self.first = v,
+            false => self.count += u32::from(differ(self.last, v)),
+        }
+        self.last = v;
+    }
+
+    fn merge(&mut self, later: &Changes) {
+        if !is_absent(later.last) {
+            self.add(0, later.first);
+            (self.last, self.count) = (later.last, self.count + later.count);
+        }
+    }
+
+    fn value(&self) -> f64 {
+        if is_absent(self.last) { ABSENT } else { f64::from(self.count) }
+    }
+}
+
+/// Time of the largest or the smallest value, in seconds: the last of equals, the last sample if all are NaN.
+#[derive(Copy, Clone)]
+pub(super) struct TimeOf<const LARGEST: bool> {
+    t: TimeMs,
+    v: f64,
+}
+
+impl<const LARGEST: bool> Summary for TimeOf<LARGEST> {
+    const EMPTY: Self = TimeOf { t: 0, v: ABSENT };
+
+    #[inline]
+    fn add(&mut self, t: TimeMs, v: f64) {
+        let better = if LARGEST { v >= self.v } else { v <= self.v };
+        if better || self.v.is_nan() {
+            *self = TimeOf { t, v };
+        }
+    }
+
+    fn merge(&mut self, later: &Self) {
+        if !is_absent(later.v) {
+            self.add(later.t, later.v);
+        }
+    }
+
+    fn value(&self) -> f64 {
+        if is_absent(self.v) { ABSENT } else { self.t as f64 / 1000.0 }
+    }
+}
+
+/// What the summaries of a window may differ from its kernel by: so much of the largest sum of magnitudes on the way. A sum
+/// in another order rounds differently, by some units in the last place of what is compensated for.
+pub const REORDERED: f64 = 1e-13;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::{Kernel, Upkeep, Window, table};
+    use proptest::prelude::*;
+
+    struct Given {
+        epoch: u32,
+        rows: Vec<Vec<f64>>,
+    }
+
+    impl Rows for Given {
+        fn epoch(&self) -> u32 {
+            self.epoch
+        }
+
+        fn time(&self, at: u32) -> TimeMs {
+            i64::from(at) * 15_000
+        }
+
+        fn values(&self, at: u32) -> &[f64] {
+            &self.rows[at as usize]
+        }
+    }
+
+    fn value() -> impl Strategy<Value = f64> {
+        let nan = |bits: u64| f64::from_bits(0x7ff8_0000_0000_0000 | bits);
+        prop_oneof![
+            6 => (-3i32..3).prop_map(f64::from),
+            6 => -1e6f64..1e6,
+            1 => Just(-0.0),
+            1 => Just(ABSENT),
+            1 => (1u64..9).prop_map(nan),
+        ]
+    }
+
+    /// The kernel over a window of one column, from scratch; and the sum of the magnitudes in it.
+    fn scratch(eval: fn(&Window) -> f64, given: &Given, (from, to): (u32, u32), column: usize) -> (f64, f64) {
+        let samples = (from..to).map(|at| (given.time(at), given.rows[at as usize][column]));
+        let (ts, vs): (Vec<TimeMs>, Vec<f64>) = samples.filter(|(_, v)| is_sample(*v)).unzip();
+        let size: f64 = vs.iter().filter(|v| v.is_finite()).map(|v| v.abs()).sum();
+        let value =
+            if ts.is_empty() { ABSENT } else { eval(&Window { ts: &ts, vs: &vs, ..Window::default() }) };
+        (value, size)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Windows slide over rows, now and then an old value changes; every function that has panes.
+        #[test]
+        fn the_same_as_from_scratch(
+            rows in prop::collection::vec(prop::collection::vec(value(), 2), 150..400),
+            moves in prop::collection::vec((0u32..12, 0u32..12, prop::bool::weighted(0.05)), 1..30),
+        ) {
+            for function in table() {
+                let Kernel::Window(kernel) = function.kernel else { continue };
+                let Upkeep::Panes { make, exact } = kernel.upkeep else { continue };
+                let mut given = Given { epoch: 0, rows: rows.clone() };
+                let (mut panes, mut out, mut from, mut to) = (make(), Vec::new(), 0, 100);
+                for (leave, enter, late) in &moves {
+                    to = (to + enter).min(rows.len() as u32);
+                    from = (from + leave).min(to - 1);
+                    if *late && to - from > 3 {
+                        given.rows[(from + to) as usize / 2][0] = 7.5;
+                        given.epoch += 1;
+                    }
+                    panes.eval(&given, (from, to), 2, &mut out);
+                    for (column, got) in out.iter().enumerate() {
+                        let (want, size) = scratch(kernel.eval, &given, (from, to), column);
+                        let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan() && !is_absent(*got) && !is_absent(want);
+                        // The spread of values comes of squares: there the part that is lost is a part of the answer.
+                        let near = (got - want).abs() <= (REORDERED * size).max(1e-9 * want.abs());
+                        prop_assert!(same || !exact && near, "{}: {got:e}, from scratch {want:e}", function.name);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_infinity_leaves_a_sum_as_it_leaves_the_window() {
+        let mut rows = vec![vec![0.1]; 200];
+        rows[10][0] = f64::INFINITY;
+        rows[70][0] = 1e17;
+        let given = Given { epoch: 0, rows };
+        let (mut panes, mut out) = (of::<Sum>(), Vec::new());
+        panes.eval(&given, (0, 120), 1, &mut out);
+        assert_eq!(out[0], f64::INFINITY);
+        panes.eval(&given, (71, 191), 1, &mut out);
+        assert!((out[0] - 12.0).abs() < 1e-12);
+    }
+}

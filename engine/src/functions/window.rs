@@ -1,0 +1,410 @@
+//! Windows: the samples of one series that a function sees at one time, and what a window function is.
+//!
+//! A window holds floats and native histograms in slices of their own, each in time order. Most windows hold floats
+//! alone; they take [`WindowKernel::eval`] and pay nothing for the rest. Whatever has histograms, start timestamps
+//! or wider reach than the window itself goes through [`WindowKernel::mixed`]. What a kernel notices on the way is
+//! in [`super::notice`].
+
+use super::notice::{Notice, Noticed};
+use super::panes::MakePanes;
+use super::rate;
+use super::slide::Slide;
+use crate::operators::side::Sample;
+use crate::plan::Extension;
+use std::sync::Arc;
+use storage::model::value::ABSENT;
+use storage::model::{NativeHistogram, TimeMs};
+
+/// A histogram and its time.
+pub type Timed = (TimeMs, Arc<NativeHistogram>);
+
+/// A kernel over windows of any kind.
+pub type MixedFn = fn(&Window, &mut Noticed) -> Sample;
+
+/// A window function.
+#[derive(Copy, Clone, Debug)]
+pub struct WindowKernel {
+    /// The kernel for windows of floats: ABSENT if the window gives no value. `Window::ts` is never empty.
+    pub eval: fn(&Window) -> f64,
+    /// The obviously right, slow version: property tests compare.
+    pub reference: fn(&Window) -> f64,
+    /// When the value moves although no sample arrives.
+    pub moves: Moves,
+    /// How it is kept up while the window slides.
+    pub upkeep: Upkeep,
+    /// What becomes of native histograms.
+    pub mixed: Mixed,
+    /// It is made for counters: a float series that is not called like one is worth an info.
+    pub wants_counter: bool,
+    /// Start timestamps make a difference.
+    pub reads_starts: bool,
+    /// The kernel for many windows of one series at once.
+    pub slide: Option<Slide>,
+}
+
+/// How a window function of floats is kept up while its window slides.
+#[derive(Copy, Clone, Debug)]
+pub enum Upkeep {
+    /// All samples of the window are looked at again.
+    Scan,
+    /// The kernel looks at the first sample, at the last two and at their number, and unless it is told that the window is
+    /// monotone, at each pair: it may be given an abridged window ([`Window::skipped`]).
+    Ends {
+        /// It looks at pairs.
+        pairs: bool,
+    },
+    /// Long windows are summed up pane by pane.
+    Panes {
+        /// Makes the panes.
+        make: MakePanes,
+        /// The value is that of the kernel bit by bit. Otherwise it is a sum in another order, and may differ by
+        /// [`super::panes::REORDERED`] of the sum of the magnitudes.
+        exact: bool,
+    },
+}
+
+/// What a window function makes of windows that do not hold just floats.
+#[derive(Copy, Clone, Debug)]
+pub enum Mixed {
+    /// Histograms are left out; where there are floats too, that is worth an info.
+    LeftOut,
+    /// It has a kernel for them.
+    Taken(Taken),
+}
+
+/// The kernel for windows of any kind.
+#[derive(Copy, Clone, Debug)]
+pub struct Taken {
+    /// The kernel. The window has a sample of either kind.
+    pub eval: MixedFn,
+    /// The slow version.
+    pub reference: MixedFn,
+    /// What it takes, for the documentation.
+    pub what: &'static str,
+    /// It knows what to do with this wider reach.
+    pub anchored: bool,
+    /// As `anchored`.
+    pub smoothed: bool,
+}
+
+/// When the value of a window function changes although no sample arrives.
+#[derive(Copy, Clone, Debug)]
+pub enum Moves {
+    /// Only when a sample leaves the window.
+    OnExpiry,
+    /// When a sample leaves, and with time while one edge is extrapolated (rate, increase, delta).
+    Extrapolated,
+    /// At every tick, along a line: its value now, and how much it rises per second while no sample arrives; NaN if that
+    /// is not known.
+    Line(fn(&Window) -> (f64, f64)),
+}
+
+/// The samples of one series in one window, and where the window stands.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Window<'a> {
+    /// Times of the floats, ascending; no stale markers, no absent values.
+    pub ts: &'a [TimeMs],
+    /// The floats.
+    pub vs: &'a [f64],
+    /// Floats between the first and the second one here that are not shown, because the kernel does not look at them.
+    pub skipped: usize,
+    /// The native histograms, in time order; never at the time of a float.
+    pub histograms: &'a [Timed],
+    /// What is known of start timestamps: (time of the sample, start), in order of time. Of other samples it is 0.
+    pub starts: &'a [(TimeMs, TimeMs)],
+    /// Left edge, exclusive: every `ts > start`, unless `extension` says otherwise.
+    pub start: TimeMs,
+    /// Right edge, inclusive: evaluation time minus offset.
+    pub end: TimeMs,
+    /// Evaluation time.
+    pub t: TimeMs,
+    /// Scalar parameters, in order.
+    pub args: &'a [f64],
+    /// The caller knows that no adjacent pair of floats decreases: a counter kernel need not look.
+    pub monotone: bool,
+    /// With one, samples within the lookback of an edge are there too: before the left one, and if smoothed behind
+    /// the right one.
+    pub extension: Option<Extension>,
+}
+
+impl<'a> Window<'a> {
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.ts.len() + self.skipped + self.histograms.len()
+    }
+
+    /// Whether there is no sample. Kernels never see such a window.
+    pub fn is_empty(&self) -> bool {
+        self.ts.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Whether it holds just floats within its edges: all that the float kernels understand.
+    pub fn is_plain(&self) -> bool {
+        self.histograms.is_empty() && self.starts.is_empty() && self.extension.is_none()
+    }
+
+    /// Length of the window, ms.
+    pub fn range(&self) -> i64 {
+        self.end - self.start
+    }
+
+    /// Length of the window in seconds, rounded as Go's `Duration.Seconds`: whole seconds plus the rest.
+    pub fn range_seconds(&self) -> f64 {
+        let range = self.range();
+        (range / 1000) as f64 + ((range % 1000) * 1_000_000) as f64 / 1e9
+    }
+
+    /// The last evaluation time at which the window that slides with it still holds its first sample.
+    pub fn expiry(&self) -> TimeMs {
+        self.t + (self.first_time() - self.start) - 1
+    }
+
+    /// Time of the oldest sample.
+    pub fn first_time(&self) -> TimeMs {
+        let float = self.ts.first().copied().unwrap_or(TimeMs::MAX);
+        self.histograms.first().map_or(float, |(t, _)| float.min(*t))
+    }
+
+    /// Since when the counter of the sample at `t` counts; 0 if that is not known.
+    pub fn start_of(&self, t: TimeMs) -> TimeMs {
+        self.starts.binary_search_by_key(&t, |(t, _)| *t).map_or(0, |at| self.starts[at].1)
+    }
+
+    /// All samples in time order.
+    pub fn merged(&self) -> Merged<'a> {
+        Merged { ts: self.ts, vs: self.vs, histograms: self.histograms }
+    }
+}
+
+/// A sample of a window.
+#[derive(Copy, Clone, Debug)]
+pub enum Point<'a> {
+    /// A float.
+    Float(TimeMs, f64),
+    /// A native histogram.
+    Histogram(TimeMs, &'a Arc<NativeHistogram>),
+}
+
+impl Point<'_> {
+    /// Its time.
+    pub fn t(&self) -> TimeMs {
+        match self {
+            Point::Float(t, _) | Point::Histogram(t, _) => *t,
+        }
+    }
+
+    /// The time of a float in ms as a value; a histogram stays one.
+    pub fn time_of_float(&self) -> Sample {
+        match self {
+            Point::Float(t, _) => Sample::Float(*t as f64),
+            Point::Histogram(..) => self.sample(),
+        }
+    }
+
+    /// Its value.
+    pub fn sample(&self) -> Sample {
+        match self {
+            Point::Float(_, v) => Sample::Float(*v),
+            Point::Histogram(_, h) => Sample::Histogram((*h).clone()),
+        }
+    }
+}
+
+/// The samples of a window in time order, from both ends.
+#[derive(Clone, Debug)]
+pub struct Merged<'a> {
+    ts: &'a [TimeMs],
+    vs: &'a [f64],
+    histograms: &'a [Timed],
+}
+
+impl<'a> Iterator for Merged<'a> {
+    type Item = Point<'a>;
+
+    fn next(&mut self) -> Option<Point<'a>> {
+        match (self.ts.first(), self.histograms.first()) {
+            (Some(t), h) if h.is_none_or(|h| *t < h.0) => {
+                let point = Point::Float(*t, self.vs[0]);
+                (self.ts, self.vs) = (&self.ts[1..], &self.vs[1..]);
+                Some(point)
+            }
+            (_, Some((t, h))) => {
+                self.histograms = &self.histograms[1..];
+                Some(Point::Histogram(*t, h))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<'a> DoubleEndedIterator for Merged<'a> {
+    fn next_back(&mut self) -> Option<Point<'a>> {
+        match (self.ts.last(), self.histograms.last()) {
+            (Some(t), h) if h.is_none_or(|h| h.0 < *t) => {
+                let last = self.ts.len() - 1;
+                let point = Point::Float(*t, self.vs[last]);
+                (self.ts, self.vs) = (&self.ts[..last], &self.vs[..last]);
+                Some(point)
+            }
+            (_, Some((t, h))) => {
+                self.histograms = &self.histograms[..self.histograms.len() - 1];
+                Some(Point::Histogram(*t, h))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl WindowKernel {
+    /// A kernel of floats that changes when a sample leaves the window.
+    pub(super) const fn floats(eval: fn(&Window) -> f64, reference: fn(&Window) -> f64) -> WindowKernel {
+        WindowKernel {
+            eval,
+            reference,
+            moves: Moves::OnExpiry,
+            upkeep: Upkeep::Scan,
+            mixed: Mixed::LeftOut,
+            wants_counter: false,
+            reads_starts: false,
+            slide: None,
+        }
+    }
+
+    /// As it moves.
+    pub(super) const fn moves(mut self, moves: Moves) -> WindowKernel {
+        self.moves = moves;
+        self
+    }
+
+    /// Is kept up from the ends of its window; `pairs`: and from each pair, unless the window is monotone.
+    pub(super) const fn ends(mut self, pairs: bool) -> WindowKernel {
+        self.upkeep = Upkeep::Ends { pairs };
+        self
+    }
+
+    /// Is kept up pane by pane.
+    pub(super) const fn panes(mut self, make: MakePanes, exact: bool) -> WindowKernel {
+        self.upkeep = Upkeep::Panes { make, exact };
+        self
+    }
+
+    /// Has a kernel for many windows at once.
+    pub(super) const fn slides(mut self, slide: Slide) -> WindowKernel {
+        self.slide = Some(slide);
+        self
+    }
+
+    /// Takes windows of any kind.
+    pub(super) const fn taken(
+        mut self,
+        what: &'static str,
+        eval: MixedFn,
+        reference: MixedFn,
+    ) -> WindowKernel {
+        self.mixed = Mixed::Taken(Taken { eval, reference, what, anchored: false, smoothed: false });
+        self
+    }
+
+    /// Takes a wider reach: `anchored`, and perhaps `smoothed`.
+    pub(super) const fn reaches(mut self, smoothed: bool) -> WindowKernel {
+        if let Mixed::Taken(taken) = &mut self.mixed {
+            taken.anchored = true;
+            taken.smoothed = smoothed;
+        }
+        self
+    }
+
+    /// Heeds start timestamps.
+    pub(super) const fn reads_starts(mut self) -> WindowKernel {
+        self.reads_starts = true;
+        self
+    }
+
+    /// Is made for counters.
+    pub(super) const fn wants_counter(mut self) -> WindowKernel {
+        self.wants_counter = true;
+        self
+    }
+
+    /// Whether it can be asked about a window with this reach.
+    pub fn allows(&self, extension: Extension) -> bool {
+        match (self.mixed, extension) {
+            (Mixed::LeftOut, _) => false,
+            (Mixed::Taken(taken), Extension::Anchored) => taken.anchored,
+            (Mixed::Taken(taken), Extension::Smoothed) => taken.smoothed,
+        }
+    }
+
+    /// The value of a window of any kind that has a sample.
+    pub fn value(&self, w: &Window, noticed: &mut Noticed) -> Sample {
+        if w.is_plain() {
+            return Sample::Float((self.eval)(w));
+        }
+        self.value_with(w, noticed, self.eval, |taken| taken.eval)
+    }
+
+    /// What [`WindowKernel::value`] must answer.
+    #[cfg(test)]
+    pub(super) fn value_reference(&self, w: &Window, noticed: &mut Noticed) -> Sample {
+        if w.is_plain() {
+            return Sample::Float((self.reference)(w));
+        }
+        self.value_with(w, noticed, self.reference, |taken| taken.reference)
+    }
+
+    fn value_with(
+        &self,
+        w: &Window,
+        noticed: &mut Noticed,
+        floats: fn(&Window) -> f64,
+        mixed: fn(Taken) -> MixedFn,
+    ) -> Sample {
+        match self.mixed {
+            Mixed::Taken(taken) => mixed(taken)(w, noticed),
+            Mixed::LeftOut if w.ts.is_empty() => Sample::Float(ABSENT),
+            Mixed::LeftOut => {
+                if !w.histograms.is_empty() {
+                    noticed.add(Notice::LeftOut);
+                }
+                Sample::Float(floats(w))
+            }
+        }
+    }
+
+    /// The last evaluation time, at least `w.t`, up to which the value stays as it is while no sample arrives
+    /// and the window slides with time. See [`rate::extrapolated_valid_until`] for what "as it is" allows.
+    pub fn valid_until(&self, w: &Window) -> TimeMs {
+        match self.moves {
+            Moves::Line(_) => w.t,
+            _ if w.extension.is_some() => w.t,
+            Moves::OnExpiry => w.expiry(),
+            Moves::Extrapolated if w.is_plain() => rate::extrapolated_valid_until(w),
+            Moves::Extrapolated => w.t,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::testing::window;
+
+    #[test]
+    fn range_seconds_rounds_as_go_does() {
+        let window = |range| Window { end: range, t: range, ..window(&[], &[]) };
+        assert_eq!(window(300_000).range_seconds(), 300.0);
+        assert_eq!(window(1_500).range_seconds(), 1.5);
+        assert_eq!(window(2_001).range_seconds(), 2.0 + 0.001);
+    }
+
+    #[test]
+    fn both_kinds_come_in_time_order() {
+        let h = |t| (t, Arc::new(NativeHistogram::default()));
+        let histograms = [h(5), h(20), h(25)];
+        let w = Window { histograms: &histograms, ..window(&[10, 30], &[1.0, 2.0]) };
+        let times: Vec<TimeMs> = w.merged().map(|p| p.t()).collect();
+        assert_eq!(times, [5, 10, 20, 25, 30]);
+        assert!(w.merged().rev().map(|p| p.t()).eq(times.into_iter().rev()));
+        assert_eq!((w.len(), w.first_time()), (5, 5));
+    }
+}

@@ -1,0 +1,56 @@
+//! What a gather host says of the views it owns: their answers, their steps.
+
+use super::super::describe::{Amount, AnswerReport, Content, GatherPart, Question, ViewReport, Work};
+use super::super::views::{Slots, View};
+use super::{GatherHost, State, annotations};
+use crate::plan::physical::StepOp;
+use storage::model::TimeMs;
+
+impl GatherHost {
+    /// Answers a question for the views of this worker, as of the tick at `t`.
+    pub fn describe(&self, question: &Question, t: TimeMs) -> GatherPart {
+        let asked = self.views.page(question.from, question.limit);
+        let own = asked.filter(|(_, view)| view.owner == self.place.index());
+        let views = own.filter_map(|(id, view)| {
+            let state = self.states.get(id)?;
+            let (spec, answer, work) = (
+                view.spec.clone(),
+                self.answer_of(view, state, t, question.rows),
+                Some(self.work_of(view, state)),
+            );
+            Some(ViewReport { id: *id, spec, answer, work })
+        });
+        GatherPart { t, total: self.views.all.len(), views: views.collect() }
+    }
+
+    fn answer_of(&self, view: &View, state: &State, t: TimeMs, rows: bool) -> AnswerReport {
+        let out = self.stage.output(view.root);
+        let mut answer = state.past.report(state.taps.len(), out.present().count());
+        // A continuous one is complete as of each tick, whether or not there was something to look at.
+        if view.slots == Slots::Always && answer.frontier.is_some() {
+            answer.frontier = Some(t);
+        }
+        let content = || Content { rows: out.rows(), notes: annotations(view, &self.stage, &self.ports) };
+        let wanted = rows && state.past.is_of(out.version);
+        AnswerReport { content: wanted.then(content), ..answer }
+    }
+
+    fn work_of(&self, view: &View, state: &State) -> Work {
+        let mut bytes = Amount::default();
+        for (step, shared) in self.views.gather.distinct(&view.gather) {
+            bytes.add(self.stage.bytes(step), shared);
+            if let Some(StepOp::Port(local)) = self.views.gather.step(step).map(|step| &step.op) {
+                bytes.add(self.ports.get(local).map_or(0, |port| port.bytes()), shared);
+            }
+        }
+        bytes.add(state.bytes(), false);
+        Work {
+            state: bytes,
+            owner: view.owner,
+            level: view.level,
+            local: self.views.local.sharing(&view.local),
+            gather: self.views.gather.sharing(&view.gather),
+            ..Work::default()
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The blocks of a leaf at one time: whole, only the columns that fell due early, or only those that move along a line.
+
+use super::super::ring::{Block, Ring};
+use super::{Early, LeafState, Lines, View};
+use crate::functions::notice::Noticed;
+use crate::functions::panes::{Rows, SHORT};
+use crate::functions::{Kernel, Upkeep, WindowKernel};
+use crate::operators::Output;
+use crate::plan::physical::Leaf;
+use crate::query::leaf::place_of_notes;
+use storage::model::TimeMs;
+use storage::model::value::ABSENT;
+
+/// How the columns of a block that hold floats alone are evaluated at one time.
+pub(super) enum Way<'a> {
+    /// Each from its samples.
+    Each,
+    /// Those without gaps from the ends of the window: the first time, the last but one, the last, and their values.
+    Ends {
+        /// The number of the block.
+        number: u32,
+        /// Times.
+        ts: [TimeMs; 3],
+        /// Values by column.
+        rows: [&'a [f64]; 3],
+        /// The number of the first time: columns must be whole from there.
+        from: u32,
+        /// They must also not fall.
+        pairs: bool,
+    },
+    /// All at once: the values stand in [`LeafState::swept`].
+    Swept,
+}
+
+impl LeafState {
+    /// The kernel, if windows are just their floats.
+    fn plain_kernel(&self) -> Option<WindowKernel> {
+        if self.source.extension.is_some() || self.refused.is_some() {
+            return None;
+        }
+        match &self.leaf {
+            Leaf::Window(function, _) => match function.0.kernel {
+                Kernel::Window(kernel) => Some(kernel),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn way<'a>(&mut self, number: u32, block: &'a Block, view: View) -> Way<'a> {
+        let Some(kernel) = self.plain_kernel() else { return Way::Each };
+        let View { lo, hi, .. } = view;
+        let from = block.base() + lo as u32;
+        let to = block.base() + hi as u32;
+        match kernel.upkeep {
+            Upkeep::Ends { pairs } if hi - lo > 3 => {
+                let at = [from, to - 2, to - 1];
+                let clock = block.clock();
+                Way::Ends {
+                    number,
+                    ts: [clock[lo], clock[hi - 2], clock[hi - 1]],
+                    rows: at.map(|at| block.values(at)),
+                    from,
+                    pairs,
+                }
+            }
+            Upkeep::Panes { make, .. } if hi - lo >= SHORT => {
+                let panes = self.panes.entry(number).or_insert_with(make);
+                panes.eval(block, (from, to), block.columns.len(), &mut self.swept);
+                Way::Swept
+            }
+            _ => {
+                self.panes.remove(&number);
+                Way::Each
+            }
+        }
+    }
+
+    /// Evaluates all columns of a block; returns how many.
+    pub(super) fn block(
+        &mut self,
+        number: u32,
+        block: &Block,
+        t: TimeMs,
+        ring: &Ring,
+        out: &mut Output,
+        touched: &mut Vec<u32>,
+    ) -> usize {
+        let view = self.view(block, t);
+        let mut until = self.block_holds(block, view);
+        let mut early = self.early.remove(&number).unwrap_or_default();
+        early.clear();
+        self.standing = None;
+        self.rising.clear();
+        let way = self.way(number, block, view);
+        for at in 0..block.columns.len() {
+            let holds = self.row(block, at, view, &way, ring, out, touched);
+            if holds < until {
+                early.push(Early { column: at as u32, holds });
+            }
+        }
+        if early.len() * 2 > block.columns.len() {
+            until = early.iter().fold(until, |until, early| until.min(early.holds));
+        } else if !early.is_empty() {
+            self.early.insert(number, early);
+        }
+        self.lines.remove(&number);
+        if !self.rising.is_empty() {
+            let of = std::mem::take(&mut self.rising);
+            self.lines.insert(number, Lines { from: t, shown: t, of });
+        }
+        self.blocks[number as usize].holds = until;
+        block.columns.len()
+    }
+
+    /// Evaluates those early columns of a block that have fallen due; returns how many.
+    pub(super) fn early(
+        &mut self,
+        number: u32,
+        block: &Block,
+        t: TimeMs,
+        ring: &Ring,
+        out: &mut Output,
+        touched: &mut Vec<u32>,
+    ) -> usize {
+        let Some(mut early) = self.early.remove(&number) else { return 0 };
+        let (view, until, mut rows) = (self.view(block, t), self.blocks[number as usize].holds, 0);
+        self.standing = None;
+        self.rising.clear();
+        let way = self.way(number, block, view);
+        for early in early.iter_mut().filter(|early| early.holds < t) {
+            early.holds = self.row(block, early.column as usize, view, &way, ring, out, touched);
+            rows += 1;
+        }
+        early.retain(|early| early.holds < until);
+        if !early.is_empty() {
+            self.early.insert(number, early);
+        }
+        rows
+    }
+
+    /// Moves what moves along a line on to `t`; returns how many rows.
+    pub(super) fn glide(
+        &mut self,
+        number: u32,
+        block: &Block,
+        t: TimeMs,
+        out: &mut Output,
+        touched: &mut Vec<u32>,
+    ) -> usize {
+        let Some(lines) = self.lines.get_mut(&number).filter(|lines| lines.shown < t) else { return 0 };
+        lines.shown = t;
+        let seconds = (t - lines.from) as f64 / 1000.0;
+        for line in &lines.of {
+            let row = block.columns[line.column as usize].row as usize;
+            out.set(row, line.value + line.slope * seconds, touched);
+        }
+        lines.of.len()
+    }
+
+    /// Evaluates one column; returns until when the result holds as far as the column itself knows.
+    #[allow(clippy::too_many_arguments, reason = "where a row comes from, and where it goes to")]
+    #[inline]
+    fn row(
+        &mut self,
+        block: &Block,
+        at: usize,
+        view: View,
+        way: &Way,
+        ring: &Ring,
+        out: &mut Output,
+        touched: &mut Vec<u32>,
+    ) -> TimeMs {
+        let row = block.columns[at].row;
+        let before = out.values[row as usize];
+        let (noticed, holds);
+        if self.is_mixed(block, at) {
+            let mut seen = Noticed::default();
+            let (sample, until) = self.mixed(block, at, view, &mut seen);
+            out.put(row as usize, sample, touched);
+            (noticed, holds) = (seen, until);
+        } else {
+            let (value, until) =
+                if view.lo < view.hi { self.column(block, at, view, way) } else { (ABSENT, TimeMs::MAX) };
+            out.set(row as usize, value, touched);
+            (noticed, holds) = (Noticed::default(), until);
+        }
+        if !self.said.is_silent() || !noticed.is_empty() {
+            let about = (ring.labels[row as usize].name(), place_of_notes(&self.leaf));
+            self.said.noticed(row, noticed, about, out);
+            self.said.moved(row, before, out.values[row as usize]);
+        }
+        holds
+    }
+}

@@ -1,0 +1,65 @@
+//! What leaves and rings keep, in bytes.
+
+use super::*;
+use crate::functions::lookup;
+use crate::plan::FunctionRef;
+use storage::model::{Labels, Matcher};
+use storage::store::GroupId;
+
+const SERIES: usize = 600;
+const SCRAPE_MS: i64 = 15_000;
+/// What the local host adds to windows.
+const SLACK_MS: i64 = 30_000;
+
+fn ring(range: i64) -> Ring {
+    let mut ring = Ring::new(vec![Matcher::equal("__name__", "c_total")], range + SLACK_MS);
+    let labels = |i: usize| {
+        let i = i.to_string();
+        Labels::from_pairs([("__name__", "c_total"), ("instance", "h:90"), ("series", &i)])
+    };
+    let labels: Vec<Labels> = (0..SERIES).map(labels).collect();
+    let series = labels.iter().enumerate().map(|(i, labels)| (i as u32, i as u32, labels));
+    let route = ring.route(GroupId(1), series).unwrap();
+    for scrape in 0..2 * range / SCRAPE_MS {
+        let values: Vec<f64> = (0..SERIES).map(|i| (scrape * i as i64) as f64).collect();
+        ring.push(&route, scrape * SCRAPE_MS, &values, scrape * SCRAPE_MS);
+    }
+    ring.strip_names();
+    ring
+}
+
+/// Bytes of one window: what the leaf knows, and its rows.
+fn window(ring: &Ring, function: &str, range: i64) -> usize {
+    let source =
+        Source { matchers: ring.matchers().to_vec(), offset: 0, at: None, extension: None, skims: false };
+    let leaf = Leaf::Window(FunctionRef(lookup(function).unwrap()), range);
+    let mut state = LeafState::new(source, leaf, 0, (300_000, Dialect::default()));
+    let mut out = Output::default();
+    let newest = ring.blocks[0].clock().last().copied().unwrap();
+    assert_eq!(state.eval(ring, newest, Vec::new(), &mut out), SERIES);
+    assert_eq!(out.present().count(), SERIES);
+    state.bytes() + out.values.capacity() * size_of::<f64>() + out.labels.capacity() * size_of::<Labels>()
+}
+
+#[test]
+fn five_minutes_at_fifteen_seconds_take_300_bytes_a_series_and_further_windows_64() {
+    let ring = ring(300_000);
+    let first = (ring.bytes() + window(&ring, "rate", 300_000)) / SERIES;
+    assert!(first <= 300, "{first}");
+    for (function, range) in [("rate", 60_000), ("increase", 120_000), ("max_over_time", 300_000)] {
+        let further = window(&ring, function, range) / SERIES;
+        assert!(further <= 64, "{function}: {further}");
+    }
+}
+
+#[test]
+fn an_hour_costs_its_samples_and_little_more() {
+    let ring = ring(3_600_000);
+    let samples = (3_600_000 + SLACK_MS) as usize / SCRAPE_MS as usize * size_of::<f64>();
+    assert!(ring.bytes() / SERIES <= samples * 11 / 10 + 120, "{}", ring.bytes() / SERIES);
+    // A partial result for each 32 samples, of two numbers for sums.
+    let extremes = window(&ring, "max_over_time", 3_600_000) / SERIES;
+    assert!(extremes <= 64 + 64, "{extremes}");
+    let sums = window(&ring, "sum_over_time", 3_600_000) / SERIES;
+    assert!(sums <= 64 + 128, "{sums}");
+}

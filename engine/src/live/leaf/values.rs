@@ -1,0 +1,233 @@
+//! One column of a block at one time: the value, and until when it holds as far as the column itself knows.
+
+use super::super::ring::Block;
+use super::blocks::Way;
+use super::{LeafState, Line, View};
+use crate::functions::lanes::{Lanes, tell_resets};
+use crate::functions::notice::Noticed;
+use crate::functions::rate::Standing;
+use crate::functions::window::{Point, Timed};
+use crate::functions::{Kernel, Moves, Window, WindowKernel};
+use crate::operators::side::Sample;
+use crate::plan::Extension;
+use crate::plan::physical::Leaf;
+use storage::model::TimeMs;
+use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample, is_stale};
+
+impl LeafState {
+    /// Whether a column needs more than its floats.
+    pub(super) fn is_mixed(&self, block: &Block, column: usize) -> bool {
+        self.source.extension.is_some() || block.columns[column].sided || self.refused.is_some()
+    }
+
+    /// The value of one column of floats, and until when it holds as far as the column itself knows.
+    pub(super) fn column(&mut self, block: &Block, column: usize, view: View, way: &Way) -> (f64, TimeMs) {
+        match &self.leaf {
+            Leaf::Value => latest(block, column, view, |_, v| v),
+            Leaf::Timestamp(_) => latest(block, column, view, |t, _| t as f64 / 1000.0),
+            Leaf::StartTimestamp if !self.reads_starts => (ABSENT, TimeMs::MAX),
+            // Its start is not known.
+            Leaf::StartTimestamp => latest(block, column, view, |_, _| 0.0),
+            Leaf::Info => latest(block, column, view, |t, _| t as f64),
+            Leaf::Present(_) => {
+                let mut at = (view.lo..view.hi).rev().map(|i| block.value(block.base() + i as u32, column));
+                let any = at.any(is_sample);
+                (if any { 1.0 } else { ABSENT }, TimeMs::MAX)
+            }
+            Leaf::Window(function, _) => match function.0.kernel {
+                Kernel::Window(kernel) => self.window(kernel, block, column, view, way),
+                _ => (ABSENT, TimeMs::MAX),
+            },
+        }
+    }
+
+    fn window(
+        &mut self,
+        kernel: WindowKernel,
+        block: &Block,
+        column: usize,
+        view: View,
+        way: &Way,
+    ) -> (f64, TimeMs) {
+        let View { start, end, t, .. } = view;
+        let state = &block.columns[column];
+        let window = Window { start, end, t, ..Window::default() };
+        match way {
+            Way::Swept => (self.swept[column], TimeMs::MAX),
+            Way::Ends { number, ts, rows, from, pairs }
+                if state.whole_from <= *from && (!pairs || state.rising_from <= *from) =>
+            {
+                if !self.irregular.is_empty() {
+                    self.irregular.remove(&(*number, column as u32));
+                }
+                let vs = rows.map(|row| row[column]);
+                let (skipped, monotone) = (view.hi - view.lo - 3, *pairs);
+                self.plain(kernel, column, Window { ts, vs: &vs, skipped, monotone, ..window })
+            }
+            Way::Ends { number, .. } => self.bent(kernel, (*number, block, column), view, window),
+            Way::Each => self.scan(kernel, block, column, view, window),
+        }
+    }
+
+    /// From the ends, and where the series falls.
+    fn bent(
+        &mut self,
+        kernel: WindowKernel,
+        (number, block, column): (u32, &Block, usize),
+        view: View,
+        window: Window,
+    ) -> (f64, TimeMs) {
+        let (mut ts, mut vs) = (std::mem::take(&mut self.ts), std::mem::take(&mut self.vs));
+        let span = (block.base() + view.lo as u32, block.base() + view.hi as u32);
+        let skipped = self.abridge((number, block, column), span, &mut ts, &mut vs);
+        let value = skipped.map(|skipped| match vs.is_empty() {
+            true => (ABSENT, TimeMs::MAX),
+            false => self.plain(kernel, column, Window { ts: &ts, vs: &vs, skipped, ..window }),
+        });
+        (self.ts, self.vs) = (ts, vs);
+        value.unwrap_or_else(|| self.scan(kernel, block, column, view, window))
+    }
+
+    /// From all samples of the window.
+    fn scan(
+        &mut self,
+        kernel: WindowKernel,
+        block: &Block,
+        column: usize,
+        view: View,
+        window: Window,
+    ) -> (f64, TimeMs) {
+        let (from, state) = (block.base() + view.lo as u32, &block.columns[column]);
+        let (mut ts, mut vs) = (std::mem::take(&mut self.ts), std::mem::take(&mut self.vs));
+        block.column(view.lo..view.hi, column, &mut vs);
+        let whole = state.whole_from <= from;
+        if !whole {
+            keep_floats(&block.clock()[view.lo..view.hi], &mut ts, &mut vs, false);
+        }
+        let monotone = whole && state.rising_from <= from;
+        let times = if whole { &block.clock()[view.lo..view.hi] } else { &ts };
+        let value = match vs.is_empty() {
+            true => (ABSENT, TimeMs::MAX),
+            false => self.plain(kernel, column, Window { ts: times, vs: &vs, monotone, ..window }),
+        };
+        (self.ts, self.vs) = (ts, vs);
+        value
+    }
+
+    /// The value of a window of floats.
+    fn plain(&mut self, kernel: WindowKernel, column: usize, window: Window) -> (f64, TimeMs) {
+        // Only for as long as the kernel runs.
+        let args = std::mem::take(&mut self.params);
+        let window = Window { args: &args, ..window };
+        let answer = match kernel.moves {
+            Moves::OnExpiry => ((kernel.eval)(&window), TimeMs::MAX),
+            Moves::Line(line) => {
+                let (value, slope) = line(&window);
+                if slope != 0.0 && !slope.is_nan() {
+                    self.rising.push(Line { column: column as u32, value, slope });
+                }
+                (value, if slope.is_nan() { window.t } else { TimeMs::MAX })
+            }
+            Moves::Extrapolated => match (kernel.eval)(&window) {
+                value if is_absent(value) => (value, TimeMs::MAX),
+                value => (value, Standing::valid_until(&window, &mut self.standing)),
+            },
+        };
+        self.params = args;
+        answer
+    }
+
+    /// The histograms of a view, and for windows the one at its left edge, that tell of resets themselves.
+    fn told(&self, histograms: &[Timed], after: TimeMs, until: TimeMs) -> Vec<Timed> {
+        let windows = matches!(self.leaf, Leaf::Window(..) | Leaf::Present(_));
+        let from = histograms.partition_point(|(t, _)| *t < after + i64::from(!windows));
+        let to = histograms.partition_point(|(t, _)| *t <= until);
+        let mut told = histograms.get(from..to).unwrap_or(&[]).to_vec();
+        tell_resets(&mut told);
+        told
+    }
+
+    /// The value of one column of any kind, and until when it holds as far as the column itself knows.
+    pub(super) fn mixed(
+        &mut self,
+        block: &Block,
+        column: usize,
+        view: View,
+        noticed: &mut Noticed,
+    ) -> (Sample, TimeMs) {
+        let View { lo, hi, after, until, end, t, .. } = view;
+        let smoothed = self.source.extension == Some(Extension::Smoothed);
+        let newest_counts =
+            matches!(self.leaf, Leaf::Value | Leaf::Timestamp(_) | Leaf::StartTimestamp | Leaf::Info);
+        block.column(lo..hi, column, &mut self.vs);
+        keep_floats(&block.clock()[lo..hi], &mut self.ts, &mut self.vs, newest_counts && !smoothed);
+        let side = block.side(column);
+        let mut histograms = side.map_or(&[][..], |side| &side.histograms);
+        let told: Vec<Timed>;
+        let mut at_edge = false;
+        if self.source.skims && !histograms.is_empty() {
+            told = self.told(histograms, after, until);
+            // It tells of the one behind it now, and a moment later no more.
+            at_edge = told.first().is_some_and(|(first, _)| *first == after);
+            histograms = &told;
+        }
+        let starts = side.filter(|_| self.reads_starts).map_or(&[][..], |side| &side.starts);
+        let lanes = Lanes { ts: &self.ts, vs: &self.vs, histograms, starts };
+        let lanes = lanes.within(after, until);
+        if lanes.is_empty() {
+            return (Sample::Float(ABSENT), TimeMs::MAX);
+        }
+        let of_newest = |sample: &dyn Fn(Point) -> Sample| match lanes.newest(after, until) {
+            Some(point) => (sample(point), t + (point.t() - after) - 1),
+            None => (Sample::Float(ABSENT), TimeMs::MAX),
+        };
+        let seconds = |ms: TimeMs| Sample::Float(ms as f64 / 1000.0);
+        match &self.leaf {
+            Leaf::Value if smoothed => (lanes.smoothed(end, noticed), t),
+            Leaf::Value => of_newest(&|p| p.sample()),
+            Leaf::Timestamp(_) => of_newest(&|p| seconds(p.t())),
+            Leaf::Info => of_newest(&|p| p.time_of_float()),
+            Leaf::StartTimestamp if !self.reads_starts => (Sample::Float(ABSENT), TimeMs::MAX),
+            Leaf::StartTimestamp => of_newest(&|p| seconds(lanes.start_of(p.t()))),
+            Leaf::Present(_) => (Sample::Float(1.0), TimeMs::MAX),
+            Leaf::Window(function, _) => {
+                let Kernel::Window(kernel) = function.0.kernel else {
+                    return (Sample::Float(ABSENT), TimeMs::MAX);
+                };
+                self.asked |= self.refused.is_some();
+                let extension = self.source.extension;
+                let window = lanes.window(Window {
+                    start: view.start,
+                    end,
+                    t,
+                    args: &self.params,
+                    extension,
+                    ..Window::default()
+                });
+                let holds = if at_edge { t } else { kernel.valid_until(&window) };
+                (kernel.value(&window, noticed), holds)
+            }
+        }
+    }
+}
+
+/// Keeps the floats of `vs`, which stand at `clock`, with or without stale markers, and gives their times.
+fn keep_floats(clock: &[TimeMs], ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>, stale: bool) {
+    let wanted = |v: f64| !is_absent(v) && !is_histogram(v) && (stale || !is_stale(v));
+    ts.clear();
+    ts.extend(clock.iter().zip(vs.iter()).filter(|(_, v)| wanted(**v)).map(|(t, _)| *t));
+    vs.retain(|v| wanted(*v));
+}
+
+/// The newest sample of a column in view, unless it is a stale marker.
+fn latest(block: &Block, column: usize, view: View, value: impl Fn(TimeMs, f64) -> f64) -> (f64, TimeMs) {
+    let at = |i: usize| block.value(block.base() + i as u32, column);
+    let newest = (view.lo..view.hi).rev().map(|i| (i, at(i))).find(|(_, v)| !is_absent(*v));
+    match newest {
+        Some((i, v)) if !is_stale(v) => {
+            let t = block.clock()[i];
+            (value(t, v), view.t + (t - view.start) - 1)
+        }
+        _ => (ABSENT, TimeMs::MAX),
+    }
+}

@@ -1,0 +1,70 @@
+//! What a local host says of views: rows their leaves looked at, and the rings these read.
+
+use super::super::ViewId;
+use super::super::describe::{LocalPart, LocalWork, Question, RingReport};
+use super::LocalHost;
+use std::collections::BTreeMap;
+use storage::model::Matcher;
+
+impl LocalHost {
+    /// Answers a question as far as this worker's shards go.
+    pub fn describe(&self, question: &Question) -> LocalPart {
+        let mut part = LocalPart::default();
+        for (id, view) in self.views.page(question.from, question.limit) {
+            let mut work = LocalWork::default();
+            for (step, shared) in self.views.local.distinct(&view.local) {
+                for shard in &self.shards {
+                    work.state.add(shard.stage.bytes(step), shared);
+                    let Some(leaf) = shard.leaves.get(&step) else { continue };
+                    work.rows += leaf.touched(view.slots.latest(self.now));
+                    work.state.add(leaf.bytes(), shared);
+                    work.rings.push(leaf.ring);
+                }
+            }
+            work.rings.sort_unstable();
+            work.rings.dedup();
+            part.rings.extend(work.rings.iter().map(|ring| (*ring, RingReport::default())));
+            part.views.insert(*id, work);
+        }
+        self.measure(&mut part.rings);
+        self.count_readers(&mut part.rings);
+        part
+    }
+
+    fn measure(&self, rings: &mut BTreeMap<usize, RingReport>) {
+        for (number, report) in rings {
+            for ring in self.shards.iter().filter_map(|shard| shard.rings.get(*number)?.as_ref()) {
+                if report.selector.is_empty() {
+                    let matchers: Vec<String> = ring.matchers().iter().map(Matcher::to_string).collect();
+                    report.selector = format!("{{{}}}", matchers.join(", "));
+                }
+                report.retention = report.retention.max(ring.retention());
+                report.series += ring.labels.len();
+                report.bytes += ring.bytes();
+            }
+        }
+    }
+
+    /// Counts the views that read each ring, those among them that nobody asked for.
+    fn count_readers(&self, rings: &mut BTreeMap<usize, RingReport>) {
+        // All shards have the same leaves.
+        let Some(shard) = self.shards.first().filter(|_| !rings.is_empty()) else { return };
+        let mut ring_of = Vec::new();
+        for (step, leaf) in shard.leaves.iter().filter(|(_, leaf)| rings.contains_key(&leaf.ring)) {
+            ring_of.resize(step + 1, None);
+            ring_of[*step] = Some(leaf.ring);
+        }
+        let (mut last, mut readers): (BTreeMap<usize, ViewId>, BTreeMap<usize, usize>) = Default::default();
+        for (id, view) in &self.views.all {
+            for ring in view.local.iter().filter_map(|step| *ring_of.get(*step)?) {
+                // A view with two windows over one ring is one reader.
+                if last.insert(ring, *id) != Some(*id) {
+                    *readers.entry(ring).or_default() += 1;
+                }
+            }
+        }
+        for (number, count) in readers {
+            rings.entry(number).or_default().readers = count;
+        }
+    }
+}

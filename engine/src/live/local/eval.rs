@@ -1,0 +1,122 @@
+//! What a shard does in a round: leaves and steps that are due and dirty, in order of dependency.
+//!
+//! A leaf becomes dirty by a sample in its ring ([`disturb`]), by a timer, or by another parameter; the stage knows of
+//! steps whose inputs changed. Nothing is polled.
+
+use super::super::leaf::LeafState;
+use super::shard::Shard;
+use crate::live::meter::Meter;
+use crate::operators::bits::Bits;
+use crate::operators::stage::Stage;
+use crate::plan::physical::StepId;
+use std::collections::BTreeMap;
+use storage::model::TimeMs;
+
+/// Blocks of a ring have new samples: its readers are dirty.
+pub(super) fn disturb(
+    readers: &[StepId],
+    leaves: &mut BTreeMap<StepId, LeafState>,
+    stage: &mut Stage,
+    blocks: impl Iterator<Item = u32> + Clone,
+) {
+    for reader in readers {
+        let Some(leaf) = leaves.get_mut(reader) else { continue };
+        blocks.clone().for_each(|block| leaf.disturb(block));
+        stage.disturb(*reader);
+    }
+}
+
+impl Shard {
+    pub(super) fn add_leaf(&mut self, step: StepId, state: LeafState) {
+        if self.readers.len() <= state.ring {
+            self.readers.resize_with(state.ring + 1, Vec::new);
+        }
+        self.readers[state.ring].push(step);
+        self.leaves.insert(step, state);
+    }
+
+    /// Takes a leaf away, if the step is one; returns the ring that it read.
+    pub(super) fn remove_leaf(&mut self, step: StepId) -> Option<usize> {
+        let ring = self.leaves.remove(&step)?.ring;
+        self.readers[ring].retain(|reader| *reader != step);
+        self.timers.leaf_gone();
+        Some(ring)
+    }
+
+    /// A ring was filled anew: what leaves know of its blocks is void.
+    pub(super) fn reset_leaves(&mut self, ring: usize) {
+        for reader in self.readers.get(ring).into_iter().flatten() {
+            self.leaves.get_mut(reader).into_iter().for_each(LeafState::reset);
+            self.stage.disturb(*reader);
+        }
+    }
+
+    /// What leaves know of any ring is void.
+    pub(super) fn reset_all(&mut self) {
+        (0..self.readers.len()).for_each(|ring| self.reset_leaves(ring));
+    }
+
+    /// Evaluates what is due and dirty, in order; returns how many rows the leaves looked at.
+    pub(super) fn eval(&mut self, due: &Bits, t: TimeMs, meter: &mut Meter) -> usize {
+        self.ring_timers(t);
+        let (mut rows, mut from) = (0, 0);
+        self.stage.begin();
+        meter.skip();
+        while let Some(id) = self.stage.next(due, from) {
+            let before = self.versions(id);
+            match self.leaves.contains_key(&id) {
+                true => rows += self.eval_leaf(id, t),
+                false => drop(self.stage.eval(id, t)),
+            }
+            let after = self.versions(id);
+            if after.1 != before.1 {
+                self.renoted.push(id);
+                if !self.noted.contains(&id) {
+                    self.noted.push(id);
+                    self.remarks_stand = false;
+                }
+            }
+            if after.0 != before.0 {
+                self.stage.changed(id);
+                self.changed.push(id);
+            }
+            meter.step(id);
+            from = id + 1;
+        }
+        rows
+    }
+
+    /// Versions of a step's rows and of its notes.
+    fn versions(&self, id: StepId) -> (u64, u64) {
+        let out = self.stage.output(id);
+        (out.version, out.notes.version())
+    }
+
+    fn eval_leaf(&mut self, id: StepId, t: TimeMs) -> usize {
+        let Some(leaf) = self.leaves.get_mut(&id) else { return 0 };
+        // A ring that is still being read is not there yet: the leaf is told when it is.
+        let Some(ring) = self.rings.get_mut(leaf.ring).and_then(Option::as_mut) else { return 0 };
+        if leaf.strips_names() {
+            ring.strip_names();
+        }
+        let params = self.stage.inputs(id).iter();
+        let params = params.map(|p| self.stage.output(*p).values.first().copied().unwrap_or(f64::NAN));
+        let params = params.collect();
+        let rows = leaf.eval(ring, t, params, self.stage.output_mut(id));
+        self.timers.set(id, leaf.alarms.drain(..));
+        rows
+    }
+
+    /// Tells the leaves whose timers have rung.
+    fn ring_timers(&mut self, t: TimeMs) {
+        let leaves = &mut self.leaves;
+        self.timers.sweep(|leaf| leaves.contains_key(&leaf));
+        while let Some(timer) = self.timers.next(t) {
+            let Some(leaf) = leaves.get_mut(&timer.leaf()) else { continue };
+            if leaf.rung(timer.block, timer.until, t) {
+                self.stage.disturb(timer.leaf());
+            }
+            self.timers.set(timer.leaf(), leaf.alarms.drain(..));
+        }
+    }
+}

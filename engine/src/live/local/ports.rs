@@ -1,0 +1,128 @@
+//! Ports of one shard: what each owner has heard of their rows and of what is remarked, and what it must hear now.
+
+use super::shard::Shard;
+use crate::live::message::PortDelta;
+use crate::operators::bits::Bits;
+use crate::operators::side::Histograms;
+use crate::operators::{Changed, Output};
+use crate::plan::notes::Note;
+use crate::plan::physical::StepId;
+
+/// What an owner knows of a port.
+#[derive(Copy, Clone, Default)]
+pub(super) struct Sent {
+    version: u64,
+    labels: usize,
+    once: bool,
+    /// Version of the notes of the port and what is below it.
+    notes: u64,
+}
+
+impl Shard {
+    /// What `owner` must hear of a port, if anything.
+    pub(super) fn delta(&mut self, port: StepId, owner: usize) -> Option<PortDelta> {
+        let remarked = self.remarked(port);
+        let sent = self.sent.entry((port, owner)).or_default();
+        let out = self.stage.output(port);
+        let silent = remarked == sent.notes;
+        if sent.once && sent.version == out.version && silent {
+            return None;
+        }
+        let delta = PortDelta {
+            owner: owner as u64,
+            port: port as u64,
+            shard: self.wide,
+            labels: out.labels[sent.labels..].to_vec(),
+            drops: out.drops.get(sent.labels..).unwrap_or_default().to_vec(),
+            rows: Vec::new(),
+            error: out.error.clone(),
+            ..PortDelta::default()
+        };
+        let change = out.version.wrapping_sub(sent.version);
+        let (known, first) = (sent.labels, !sent.once);
+        if first {
+            self.remarks_stand = self.noted.is_empty();
+        }
+        *sent = Sent { version: out.version, labels: out.labels.len(), once: true, notes: remarked };
+        let mut delta = match change {
+            0 if !first => delta,
+            1 if !first => with_rows(delta, out, false, known),
+            _ => with_rows(delta, out, true, known),
+        };
+        if !silent {
+            delta.notes = Some(self.notes(port));
+        }
+        // An empty shard has nothing to say.
+        let nothing = delta.labels.is_empty() && delta.error.is_none() && delta.notes.is_none();
+        (!(first && nothing)).then_some(delta)
+    }
+
+    /// Due ports above steps whose notes have changed: what is remarked may change although no value does.
+    pub(super) fn noted_ports(&mut self, due: &Bits) -> Vec<StepId> {
+        if !std::mem::replace(&mut self.remarks_stand, true) {
+            self.find_remarks();
+            self.remarks.iter().for_each(|(port, _)| self.unheard.insert(*port));
+            self.renoted.clear();
+        }
+        for step in self.renoted.drain(..) {
+            let above = self.remarks.iter().filter(|(_, below)| below.contains(&step));
+            above.for_each(|(port, _)| self.unheard.insert(*port));
+        }
+        let (mut ports, mut from) = (Vec::new(), 0);
+        while let Some(port) = self.unheard.next_common(due, from) {
+            self.unheard.remove(port);
+            ports.push(port);
+            from = port + 1;
+        }
+        ports
+    }
+
+    fn find_remarks(&mut self) {
+        let mut ports: Vec<StepId> = self.sent.keys().map(|(port, _)| *port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let below = |port: &StepId| -> Vec<StepId> {
+            self.noted.iter().copied().filter(|step| self.stage.reads(*port, *step)).collect()
+        };
+        let found = ports.iter().map(|port| (*port, below(port)));
+        self.remarks = found.filter(|(_, steps)| !steps.is_empty()).collect();
+    }
+
+    /// A number that changes with the notes of a port and the steps below it; 0: there never was one.
+    fn remarked(&self, port: StepId) -> u64 {
+        self.remarkable(port).map(|step| self.stage.output(step).notes.version()).sum()
+    }
+
+    fn notes(&self, port: StepId) -> Vec<(u64, Note)> {
+        let of = |step: StepId| {
+            let notes = self.stage.output(step).notes.iter();
+            notes.map(move |note| (step as u64, note.clone()))
+        };
+        self.remarkable(port).flat_map(of).collect()
+    }
+
+    /// The steps below a port, itself included, that ever had a note.
+    fn remarkable(&self, port: StepId) -> impl Iterator<Item = StepId> + '_ {
+        let at = self.remarks.binary_search_by_key(&port, |(port, _)| *port);
+        at.ok().map_or(&[][..], |at| &self.remarks[at].1).iter().copied()
+    }
+}
+
+fn with_rows(mut delta: PortDelta, out: &Output, all: bool, known: usize) -> PortDelta {
+    delta.rows = match &out.changed {
+        Changed::Rows(rows) if !all => {
+            // A new row without a value was never "changed", but the owner starts it absent too.
+            debug_assert!(known <= out.labels.len());
+            rows.clone()
+        }
+        _ => (0..out.labels.len() as u32).collect(),
+    };
+    let pick = |lane: &Vec<f64>| delta.rows.iter().map(|row| lane[*row as usize]).collect::<Vec<f64>>();
+    delta.lanes = std::iter::once(&out.values).chain(&out.extra).map(pick).collect();
+    let side = |side: &Histograms| match side.is_empty() {
+        true => Vec::new(),
+        false => delta.rows.iter().map(|row| side.get(*row as usize).cloned()).collect(),
+    };
+    (delta.histograms, delta.compensations) = (side(&out.histograms), side(&out.compensations));
+    delta
+}

@@ -1,0 +1,88 @@
+//! Which selector has which ring: numbers that are the same in every shard and on every worker.
+
+use std::collections::{BTreeSet, HashMap};
+use storage::model::Matcher;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct RingTable {
+    ids: HashMap<Vec<Matcher>, usize>,
+    entries: Vec<Option<Entry>>,
+    free: BTreeSet<usize>,
+    /// Rings that do not reach back as far as their readers want.
+    short: BTreeSet<usize>,
+}
+
+struct Entry {
+    matchers: Vec<Matcher>,
+    readers: u32,
+    /// How far back it should reach, ms.
+    retention: i64,
+}
+
+impl RingTable {
+    /// The ring of one more reader, which wants to look back `retention` ms.
+    pub(super) fn acquire(&mut self, matchers: &[Matcher], retention: i64) -> usize {
+        let ring = match self.ids.get(matchers) {
+            Some(ring) => *ring,
+            None => self.add(matchers),
+        };
+        if let Some(entry) = &mut self.entries[ring] {
+            entry.readers += 1;
+            if entry.retention < retention {
+                entry.retention = retention;
+                self.short.insert(ring);
+            }
+        }
+        ring
+    }
+
+    fn add(&mut self, matchers: &[Matcher]) -> usize {
+        let ring = self.free.pop_first().unwrap_or(self.entries.len());
+        if ring == self.entries.len() {
+            self.entries.push(None);
+        }
+        self.entries[ring] = Some(Entry { matchers: matchers.to_vec(), readers: 0, retention: 0 });
+        self.ids.insert(matchers.to_vec(), ring);
+        ring
+    }
+
+    /// A reader is gone; returns the ring's number if it was the last.
+    pub(super) fn release(&mut self, ring: usize) -> Option<usize> {
+        let entry = self.entries[ring].as_mut()?;
+        entry.readers -= 1;
+        if entry.readers > 0 {
+            return None;
+        }
+        if self.ids.get(&entry.matchers) == Some(&ring) {
+            self.ids.remove(&entry.matchers);
+        }
+        self.entries[ring] = None;
+        self.short.remove(&ring);
+        self.free.insert(ring);
+        Some(ring)
+    }
+
+    /// Gives the next reader of a selector (`None`: of any) a ring of its own.
+    pub(super) fn retire(&mut self, selector: Option<&[Matcher]>) {
+        match selector {
+            Some(matchers) => drop(self.ids.remove(matchers)),
+            None => self.ids.clear(),
+        }
+    }
+
+    /// The rings that are to reach further back than when this was asked before: number, selector, how far.
+    pub(super) fn take_short(&mut self) -> Vec<(usize, Vec<Matcher>, i64)> {
+        let short = std::mem::take(&mut self.short);
+        let of = |ring: usize| {
+            let entry = self.entries[ring].as_ref()?;
+            Some((ring, entry.matchers.clone(), entry.retention))
+        };
+        short.into_iter().filter_map(of).collect()
+    }
+
+    /// The rings that new readers get.
+    pub(super) fn current(&self) -> impl Iterator<Item = (&Vec<Matcher>, usize)> {
+        self.ids.iter().map(|(matchers, ring)| (matchers, *ring))
+    }
+}

@@ -1,0 +1,282 @@
+//! The local stage of one shard: its rings, how samples reach them, and the steps that read them.
+//!
+//! Evaluation is in [`super::eval`], what owners hear in [`super::ports`], rings that are being filled in [`super::past`].
+
+use super::eval::disturb;
+use super::past::Past;
+use super::ports::Sent;
+use super::timers::Timers;
+use crate::live::leaf::LeafState;
+use crate::live::ring::{Item, Ring, Route, series_of};
+use crate::operators::bits::Bits;
+use crate::operators::stage::Stage;
+use crate::plan::Dialect;
+use crate::plan::physical::StepId;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use storage::model::{Labels, SeriesRef, TimeMs};
+use storage::store::{Columns, FeedData, FeedItem, GroupId, Layout, Store};
+
+/// See the module.
+pub(super) struct Shard {
+    pub shard: u16,
+    /// Its number among the shards of all processes.
+    pub wide: u16,
+    pub stage: Stage,
+    pub rings: Vec<Option<Ring>>,
+    by_name: HashMap<String, Vec<usize>>,
+    unnamed: Vec<usize>,
+    pub leaves: BTreeMap<StepId, LeafState>,
+    groups: HashMap<GroupId, Group>,
+    /// Rings that want the series in a slot; for samples that come alone.
+    slots: HashMap<u32, (Labels, Vec<usize>)>,
+    pub past: Past,
+    /// New steps that are not evaluated yet.
+    pub shut: Bits,
+    pub sent: HashMap<(StepId, usize), Sent>,
+    /// Steps whose rows changed in this round.
+    pub changed: Vec<StepId>,
+    /// Ports that a new owner has heard nothing of.
+    pub greet: Vec<(StepId, usize)>,
+    /// Steps that ever had something to remark.
+    pub noted: Vec<StepId>,
+    /// For each port above such steps: those steps. Worked out again when steps or ports come or go.
+    pub remarks: Vec<(StepId, Vec<StepId>)>,
+    pub remarks_stand: bool,
+    /// Steps of which the notes have changed since [`Shard::noted_ports`] looked.
+    pub renoted: Vec<StepId>,
+    /// Ports whose owners have not heard of the latest notes.
+    pub unheard: Bits,
+    /// Per ring the leaves that read it.
+    pub readers: Vec<Vec<StepId>>,
+    pub timers: Timers,
+    starts: bool,
+}
+
+/// How the batches of one group reach the rings.
+struct Group {
+    layout: Arc<Layout>,
+    /// The series with their column, by metric name.
+    series: BTreeMap<String, Vec<Member>>,
+    routes: Vec<(usize, Route)>,
+    /// The tick of its latest batch.
+    used: TimeMs,
+}
+
+/// A series of a group: its column, its slot, its labels.
+type Member = (u32, u32, Labels);
+
+impl Shard {
+    pub(super) fn new((shard, wide): (u16, u16), dialect: Dialect) -> Shard {
+        Shard {
+            shard,
+            wide,
+            stage: Stage::new(dialect),
+            rings: Vec::new(),
+            by_name: HashMap::new(),
+            unnamed: Vec::new(),
+            leaves: BTreeMap::new(),
+            groups: HashMap::new(),
+            slots: HashMap::new(),
+            past: Past::default(),
+            shut: Bits::default(),
+            sent: HashMap::new(),
+            changed: Vec::new(),
+            greet: Vec::new(),
+            noted: Vec::new(),
+            remarks: Vec::new(),
+            remarks_stand: true,
+            renoted: Vec::new(),
+            unheard: Bits::default(),
+            readers: Vec::new(),
+            timers: Timers::default(),
+            starts: dialect.start_timestamps,
+        }
+    }
+
+    /// Whether everything is there that its steps need.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.past.is_idle() && self.shut.is_empty()
+    }
+
+    /// Whether any of these steps waits for its past, or to be opened.
+    pub(super) fn keeps_waiting(&self, steps: &[StepId]) -> bool {
+        let reads = |step: &StepId| self.leaves.get(step).is_some_and(|leaf| self.past.is_reading(leaf.ring));
+        steps.iter().any(|step| self.shut.contains(*step) || reads(step))
+    }
+
+    /// Lets new steps be evaluated; returns about how many rows that looks at.
+    pub(super) fn open(&mut self) -> usize {
+        let rows = |step: StepId| {
+            let ring = self.leaves.get(&step).and_then(|leaf| self.rings[leaf.ring].as_ref());
+            1 + ring.map_or(0, |ring| ring.labels.len())
+        };
+        let rows = self.shut.iter().map(rows).sum();
+        self.shut = Bits::default();
+        rows
+    }
+
+    /// There is a ring of that number, be it only to come.
+    pub(super) fn expect(&mut self, number: usize) {
+        if self.rings.len() <= number {
+            self.rings.resize_with(number + 1, || None);
+        }
+    }
+
+    /// Puts a ring in place, or one that reaches further back into the place of another; the rows of that one keep their
+    /// numbers. What has come since it was read must be handed in by [`Shard::take`].
+    pub(super) fn place(&mut self, number: usize, mut ring: Ring, t: TimeMs) {
+        match self.rings[number].take() {
+            Some(old) => ring.number_rows_as(&old),
+            None => match ring.name() {
+                Some(name) => self.by_name.entry(name.to_owned()).or_default().push(number),
+                None => self.unnamed.push(number),
+            },
+        }
+        // Groups of targets that have ended would bring their series along. One that is back is learnt anew.
+        self.groups.retain(|_, group| group.used >= t - ring.retention());
+        for (id, group) in &mut self.groups {
+            group.routes.retain(|(ring, _)| *ring != number);
+            let route = group.route(*id, &mut ring);
+            group.routes.extend(route.map(|route| (number, route)));
+        }
+        self.slots.clear();
+        self.rings[number] = Some(ring);
+        self.reset_leaves(number);
+    }
+
+    /// Nobody reads a ring any more.
+    pub(super) fn drop_ring(&mut self, number: usize) {
+        self.past.forget(number);
+        let Some(ring) = self.rings.get_mut(number).and_then(Option::take) else { return };
+        match ring.name() {
+            Some(name) => {
+                if let Some(rings) = self.by_name.get_mut(name) {
+                    rings.retain(|ring| *ring != number);
+                    if rings.is_empty() {
+                        self.by_name.remove(name);
+                    }
+                }
+            }
+            None => self.unnamed.retain(|ring| *ring != number),
+        }
+    }
+
+    /// Takes routes to rings that are gone away: their numbers will be used again.
+    pub(super) fn forget_routes(&mut self) {
+        for group in self.groups.values_mut() {
+            group.routes.retain(|(ring, _)| self.rings[*ring].is_some());
+        }
+        self.slots.clear();
+    }
+
+    /// Takes samples into all rings, or into one `only`.
+    pub(super) fn take(&mut self, store: &Store, item: &FeedItem, t: TimeMs, only: Option<usize>) {
+        let seq = item.seq;
+        match &item.data {
+            FeedData::Columns(columns) => self.columns(store, columns, (seq, t), only),
+            FeedData::Rows(rows) => {
+                let items = rows.iter().map(|(slot, at, v)| (*slot, *at, Item::Float(*v)));
+                self.items(store, items, (seq, t), only);
+            }
+            FeedData::Histograms(rows) => {
+                let items = rows.iter().map(|(slot, at, h)| (*slot, *at, Item::Histogram(h.clone())));
+                self.items(store, items, (seq, t), only);
+            }
+            FeedData::Starts(rows) if self.starts => {
+                let items = rows.iter().map(|(slot, at, start)| (*slot, *at, Item::Start(*start)));
+                self.items(store, items, (seq, t), only);
+            }
+            FeedData::Starts(_) => {}
+        }
+    }
+
+    fn columns(&mut self, store: &Store, batch: &Columns, (seq, t): (u64, TimeMs), only: Option<usize>) {
+        let known = self.groups.get(&batch.group).is_some_and(|g| Arc::ptr_eq(&g.layout, &batch.layout));
+        if !known {
+            self.learn(store, batch);
+        }
+        let Some(group) = self.groups.get_mut(&batch.group) else { return };
+        group.used = t;
+        for (number, route) in group.routes.iter().filter(|(ring, _)| only.is_none_or(|only| only == *ring)) {
+            if let Some(ring) = self.rings[*number].as_mut().filter(|ring| !ring.has(seq)) {
+                ring.push(route, batch.t, &batch.values, t);
+                let readers = self.readers.get(*number).map_or(&[][..], Vec::as_slice);
+                disturb(readers, &mut self.leaves, &mut self.stage, route.blocks());
+            }
+        }
+    }
+
+    /// Works out how a group's batches reach the rings.
+    fn learn(&mut self, store: &Store, batch: &Columns) {
+        let series = match self.groups.remove(&batch.group) {
+            Some(group) if group.layout.slots == batch.layout.slots => group.series,
+            _ => members(store, self.shard, &batch.layout.slots),
+        };
+        let mut group = Group { layout: batch.layout.clone(), series, routes: Vec::new(), used: TimeMs::MIN };
+        let named = group.series.keys().filter_map(|name| self.by_name.get(name)).flatten();
+        let wanted: Vec<usize> = self.unnamed.iter().chain(named).copied().collect();
+        for number in wanted {
+            let Some(ring) = self.rings[number].as_mut() else { continue };
+            let route = group.route(batch.group, ring);
+            group.routes.extend(route.map(|route| (number, route)));
+        }
+        self.groups.insert(batch.group, group);
+    }
+
+    /// Takes what comes alone: (slot, time of the sample, item).
+    fn items(
+        &mut self,
+        store: &Store,
+        items: impl Iterator<Item = (u32, TimeMs, Item)>,
+        (seq, t): (u64, TimeMs),
+        only: Option<usize>,
+    ) {
+        for (slot, sample_t, item) in items {
+            let (by_name, unnamed, shard) = (&self.by_name, &self.unnamed, self.shard);
+            let (leaves, stage) = (&mut self.leaves, &mut self.stage);
+            let (labels, rings) = self.slots.entry(slot).or_insert_with(|| {
+                let labels = store.labels(SeriesRef { shard, slot });
+                let named = by_name.get(labels.name()).into_iter().flatten();
+                let rings = named.chain(unnamed).copied().collect();
+                (labels, rings)
+            });
+            rings.retain(|ring| match self.rings[*ring].as_mut() {
+                Some(_) if only.is_some_and(|only| only != *ring) => true,
+                Some(state) if state.has(seq) => true,
+                Some(state) => {
+                    let Some(block) = state.push_item(slot, labels, sample_t, &item, t) else { return false };
+                    let readers = self.readers.get(*ring).map_or(&[][..], Vec::as_slice);
+                    disturb(readers, leaves, stage, std::iter::once(block));
+                    true
+                }
+                None => false,
+            });
+        }
+    }
+}
+
+/// The series of a batch by metric name.
+fn members(store: &Store, shard: u16, slots: &[u32]) -> BTreeMap<String, Vec<Member>> {
+    let mut series: BTreeMap<String, Vec<Member>> = BTreeMap::new();
+    for (column, (slot, labels)) in series_of(store, shard, slots).into_iter().enumerate() {
+        let member = (column as u32, slot, labels);
+        match series.get_mut(member.2.name()) {
+            Some(members) => members.push(member),
+            None => drop(series.insert(member.2.name().to_owned(), vec![member])),
+        }
+    }
+    series
+}
+
+impl Group {
+    /// How its batches reach a ring: looks only at series that have the name the ring wants, if it wants one.
+    fn route(&self, id: GroupId, ring: &mut Ring) -> Option<Route> {
+        let name = ring.name().map(str::to_owned);
+        let series = match name {
+            Some(name) => self.series.get(&name).map_or(&[][..], Vec::as_slice).iter().collect(),
+            None => self.series.values().flatten().collect::<Vec<&Member>>(),
+        };
+        ring.route(id, series.into_iter().map(|(column, slot, labels)| (*column, *slot, labels)))
+    }
+}

@@ -1,0 +1,176 @@
+//! What waits for the next tick: word of views and consumers, in order, and what the workers themselves have come to.
+//!
+//! A tick takes a bounded number of views along, so that ten thousand new rules are no tick of their own; they begin
+//! together all the same, because a *cohort* begins when all of it has been handed on and is ready.
+
+use super::message::{Cohort, Control};
+use super::views::Slots;
+use super::{ViewId, ViewSpec};
+use crate::limits::TICK_VIEWS;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use storage::model::Matcher;
+
+/// See the module.
+#[derive(Default)]
+pub struct Queue {
+    waiting: VecDeque<Control>,
+    /// Comes before what waits: begins, renewals.
+    own: Vec<Control>,
+    /// The newest cohort.
+    newest: Cohort,
+    /// How many are putting together what belongs together, and in which cohort.
+    held: (usize, Cohort),
+    /// Views of a cohort that still wait.
+    undelivered: BTreeMap<Cohort, usize>,
+    /// When views are due. A view that is to change has what it will have, too.
+    slots: HashMap<ViewId, Vec<(Slots, Cohort)>>,
+    /// The distinct schedules of recorded views, with how many have them.
+    schedules: BTreeMap<(i64, i64), usize>,
+    /// Something stands already, and should not be disturbed.
+    stands: bool,
+}
+
+impl Queue {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.own.is_empty()
+    }
+
+    /// What comes until [`Queue::release`] belongs together: no tick takes part of it, and its views begin together.
+    pub fn hold(&mut self) {
+        if self.held.0 == 0 {
+            self.held.1 = self.new_cohort();
+        }
+        self.held.0 += 1;
+    }
+
+    /// See [`Queue::hold`].
+    pub fn release(&mut self) {
+        self.held.0 = self.held.0.saturating_sub(1);
+    }
+
+    fn new_cohort(&mut self) -> Cohort {
+        self.newest += 1;
+        self.newest
+    }
+
+    /// A view, or another question for one that stands; whether it is new.
+    pub fn install(&mut self, id: ViewId, spec: ViewSpec) -> bool {
+        let slots = Slots::of(&spec.kind);
+        let cohort = if self.held.0 > 0 { self.held.1 } else { self.new_cohort() };
+        let known = self.slots.entry(id).or_default();
+        let new = known.is_empty();
+        known.push((slots, cohort));
+        count(&mut self.schedules, slots, true);
+        *self.undelivered.entry(cohort).or_default() += 1;
+        self.waiting.push_back(Control::Install(id, spec, cohort));
+        new
+    }
+
+    /// Whether there is such a view.
+    pub fn has(&self, id: ViewId) -> bool {
+        self.slots.contains_key(&id)
+    }
+
+    /// No view any more; whether there was one.
+    pub fn remove(&mut self, id: ViewId) -> bool {
+        let Some(known) = self.slots.remove(&id) else { return false };
+        known.iter().for_each(|(slots, _)| count(&mut self.schedules, *slots, false));
+        self.waiting.push_back(Control::Remove(id));
+        true
+    }
+
+    /// Anything else.
+    pub fn push(&mut self, control: Control) {
+        self.waiting.push_back(control);
+    }
+
+    /// The state of the views of a selector (`None`: of all) is to be built anew.
+    pub fn renew(&mut self, selector: Option<Vec<Matcher>>) {
+        let cohort = self.new_cohort();
+        self.own.push(match selector {
+            Some(selector) => Control::Renew(selector, cohort),
+            None => Control::RenewAll(cohort),
+        });
+    }
+
+    /// All workers are ready to begin a cohort; whether it does: part of it may still wait here.
+    pub fn ready(&mut self, cohort: Cohort) -> bool {
+        let whole = !self.undelivered.contains_key(&cohort);
+        if whole {
+            self.own.push(Control::Begin(cohort));
+        }
+        whole
+    }
+
+    /// What the next tick takes along, and whether there is more. With `all`, it takes everything, and everything begins.
+    pub fn take(&mut self, all: bool) -> (Vec<Control>, bool) {
+        let mut taken = std::mem::take(&mut self.own);
+        for control in &taken {
+            if let Control::Begin(cohort) = control {
+                begin(&mut self.slots, &mut self.schedules, |other| other == *cohort);
+                self.stands = true;
+            }
+        }
+        let mut views = 0;
+        while let Some(control) = self.waiting.pop_front() {
+            views += usize::from(matches!(control, Control::Install(..) | Control::Remove(_)));
+            if !all && (self.held.0 > 0 || self.stands && views > TICK_VIEWS) {
+                self.waiting.push_front(control);
+                break;
+            }
+            if let Control::Install(_, _, cohort) = &control {
+                deliver(&mut self.undelivered, *cohort);
+            }
+            taken.push(control);
+        }
+        if all {
+            begin(&mut self.slots, &mut self.schedules, |_| true);
+            self.stands = true;
+            taken.push(Control::BeginAll);
+        }
+        (taken, self.held.0 == 0 && !self.waiting.is_empty())
+    }
+
+    /// The distinct schedules of all views.
+    pub fn schedules(&self) -> Vec<(i64, i64)> {
+        self.schedules.keys().copied().collect()
+    }
+
+    /// How many messages wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.own.len()
+    }
+}
+
+fn count(schedules: &mut BTreeMap<(i64, i64), usize>, slots: Slots, more: bool) {
+    let Slots::Every(interval, offset) = slots else { return };
+    let views = schedules.entry((interval, offset)).or_default();
+    *views = if more { *views + 1 } else { views.saturating_sub(1) };
+    if *views == 0 {
+        schedules.remove(&(interval, offset));
+    }
+}
+
+/// Views of these cohorts are due when they will be, and no more when they were before.
+fn begin(
+    slots: &mut HashMap<ViewId, Vec<(Slots, Cohort)>>,
+    schedules: &mut BTreeMap<(i64, i64), usize>,
+    which: impl Fn(Cohort) -> bool,
+) {
+    for known in slots.values_mut().filter(|known| known.len() > 1) {
+        if let Some(at) = known.iter().rposition(|(_, cohort)| which(*cohort)) {
+            known.drain(..at).for_each(|(before, _)| count(schedules, before, false));
+        }
+    }
+}
+
+fn deliver(undelivered: &mut BTreeMap<Cohort, usize>, cohort: Cohort) {
+    if let Some(views) = undelivered.get_mut(&cohort) {
+        *views -= 1;
+        if *views == 0 {
+            undelivered.remove(&cohort);
+        }
+    }
+}

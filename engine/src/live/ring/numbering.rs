@@ -1,0 +1,92 @@
+//! A ring that takes the place of another numbers its rows as that one did: whoever reads it knows them by their numbers.
+
+use super::{Place, Ring};
+
+impl Ring {
+    /// Gives rows the numbers that they have in `old`; rows that it does not know follow. Rows that only `old` knows
+    /// have no sample.
+    pub fn number_rows_as(&mut self, old: &Ring) {
+        let mut of_slot = vec![None; self.labels.len()];
+        self.by_slot.iter().for_each(|(slot, row)| of_slot[*row as usize] = Some(*slot));
+        let mut labels = old.labels.clone();
+        let (mut by_slot, mut slotless) = (old.by_slot.clone(), old.slotless.clone());
+        let mut numbers = Vec::with_capacity(self.labels.len());
+        for (row, own) in std::mem::take(&mut self.labels).into_iter().enumerate() {
+            let slot = of_slot[row];
+            let known = slot.and_then(|slot| by_slot.get(&slot)).or_else(|| slotless.get(&own)).copied();
+            let number = known.unwrap_or_else(|| {
+                labels.push(own.clone());
+                labels.len() as u32 - 1
+            });
+            match slot {
+                Some(slot) => {
+                    slotless.remove(&own);
+                    by_slot.insert(slot, number);
+                }
+                None => drop(slotless.insert(own, number)),
+            }
+            numbers.push(number);
+        }
+        let nowhere = Place { block: u32::MAX, column: 0 };
+        let places = std::mem::replace(&mut self.places, vec![nowhere; labels.len()]);
+        for (row, place) in places.into_iter().enumerate() {
+            self.places[numbers[row] as usize] = place;
+        }
+        let columns = self.blocks.iter_mut().flat_map(|block| &mut block.columns);
+        columns.for_each(|column| column.row = numbers[column.row as usize]);
+        (self.labels, self.by_slot, self.slotless) = (labels, by_slot, slotless);
+        self.bare.clear();
+        self.has_doubles |= old.has_doubles;
+        self.house_the_rest();
+    }
+
+    /// Gives rows that have no place yet a column without samples: their readers must see that nothing is left.
+    fn house_the_rest(&mut self) {
+        for row in 0..self.places.len() {
+            if self.places[row].block == u32::MAX {
+                self.add_alone(row as u32);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::ring::Item;
+    use storage::model::{Labels, Matcher};
+
+    fn labels(series: &str) -> Labels {
+        Labels::from_pairs([("__name__", "m"), ("series", series)])
+    }
+
+    fn ring(series: &[(u32, &str, f64)]) -> Ring {
+        let mut ring = Ring::new(vec![Matcher::equal("__name__", "m")], 1_000);
+        for (slot, series, v) in series {
+            ring.push_item(*slot, &labels(series), 10, &Item::Float(*v), 0);
+        }
+        ring
+    }
+
+    #[test]
+    fn rows_keep_their_numbers() {
+        let old = ring(&[(1, "a", 1.0), (2, "b", 2.0), (3, "c", 3.0)]);
+        let mut new = ring(&[(7, "d", 7.0), (3, "c", 30.0), (1, "a", 10.0)]);
+        new.number_rows_as(&old);
+        assert_eq!(new.labels, ["a", "b", "c", "d"].map(labels));
+        let mut rows = vec![None; 4];
+        for block in new.blocks.iter().filter(|block| !block.clock().is_empty()) {
+            rows[block.columns[0].row as usize] = Some(block.value(block.base(), 0));
+        }
+        assert_eq!(rows, [Some(10.0), None, Some(30.0), Some(7.0)]);
+        // What comes next finds its row, and so does what the old ring alone knew.
+        for (slot, series, row) in [(7, "d", 3), (2, "b", 1), (9, "e", 4)] {
+            new.push_item(slot, &labels(series), 20, &Item::Float(0.5), 0);
+            let place = new.places[row];
+            let block = &new.blocks[place.block as usize];
+            let newest = block.base() + block.clock().len() as u32 - 1;
+            assert_eq!(block.columns[place.column as usize].row, row as u32);
+            assert_eq!(block.value(newest, place.column as usize), 0.5);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Which rows ticks look at: those whose samples arrived, or whose timers fell due, and no others.
+
+use super::{Live, LiveOptions, Sink, TapEvent, ViewKind, ViewSpec};
+use crate::functions::lookup;
+use crate::plan::{FunctionRef, Node, Op, Plan, Selector, Span};
+use std::sync::Arc;
+use storage::disk::OsDisk;
+use storage::metrics::{Counter, Metrics};
+use storage::model::value::ABSENT;
+use storage::model::{Labels, Matcher, TimeMs, shard_of};
+use storage::store::{Columns, GroupId, Layout, Options, Store, Tell};
+
+const START: TimeMs = 1_700_000_000_000;
+const TARGETS: usize = 4;
+const SERIES: usize = 10;
+const SCRAPE_MS: i64 = 15_000;
+
+fn plan(op: Op) -> Plan {
+    Arc::new(Node { op, span: Span::default() })
+}
+
+fn selector() -> Selector {
+    Selector { matchers: vec![Matcher::equal("__name__", "c_total")], offset: 0, at: None, extension: None }
+}
+
+fn window(function: &str, range: i64) -> Plan {
+    let args = vec![plan(Op::Range { selector: selector(), range })];
+    plan(Op::Call { function: FunctionRef(lookup(function).unwrap()), args })
+}
+
+struct Deaf;
+
+impl Sink for Deaf {
+    fn push(&mut self, _: TapEvent) -> bool {
+        true
+    }
+}
+
+struct Target {
+    group: GroupId,
+    layout: Arc<Layout>,
+}
+
+struct Bench {
+    store: Arc<Store>,
+    live: Live,
+    targets: Vec<Target>,
+    touched: Arc<Counter>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(plans: Vec<Plan>) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            dir: dir.path().to_owned(),
+            wal_sync_interval_ms: 100,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 0,
+        };
+        let metrics = Metrics::default();
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
+        let live = Live::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
+        for (i, plan) in plans.into_iter().enumerate() {
+            let spec = ViewSpec { name: i.to_string(), plan, kind: ViewKind::Continuous };
+            let view = live.install(spec).unwrap();
+            live.tap(view, Box::new(Deaf));
+        }
+        let target = |number: usize| {
+            let instance = format!("h{number}:90");
+            let labels = |i: usize| {
+                let i = i.to_string();
+                let pairs = [("__name__", "c_total"), ("instance", &instance), ("job", "j"), ("series", &i)];
+                Labels::from_pairs(pairs)
+            };
+            let slots = (0..SERIES).map(|i| store.resolve(&labels(i)).slot).collect();
+            let group = store.open_group(&instance, shard_of(&labels(0)));
+            Target { group, layout: Arc::new(Layout { slots }) }
+        };
+        let targets = (0..TARGETS).map(target).collect();
+        let touched = metrics.counter("perennial_tick_rows_touched_total", "", &[]);
+        Bench { store, live, targets, touched, _dir: dir }
+    }
+
+    /// A scrape of a target; series below `from` are not in it.
+    fn scrape(&self, target: usize, t: TimeMs, from: usize) {
+        let value = |i: usize| if i < from { ABSENT } else { 1e6 + ((t - START) / 1_000 * i as i64) as f64 };
+        let Target { group, layout } = &self.targets[target];
+        let values = (0..SERIES).map(value).collect();
+        let batch = Columns { group: *group, layout: layout.clone(), t, values };
+        self.store.append_columns(&batch, Tell::Feed).unwrap();
+    }
+
+    /// The rows that the tick at `t` looks at.
+    fn tick(&self, t: TimeMs) -> u64 {
+        let before = self.touched.get();
+        self.live.tick(t);
+        self.touched.get() - before
+    }
+}
+
+/// The target that is scraped at second `second`, if one is: each has its phase.
+fn scraped(second: i64) -> Option<usize> {
+    (0..TARGETS).find(|target| second % (SCRAPE_MS / 1_000) == *target as i64 * 3)
+}
+
+#[test]
+fn a_tick_looks_at_rows_that_got_samples_and_at_no_others() {
+    let functions =
+        ["rate", "increase", "max_over_time", "sum_over_time", "count_over_time", "last_over_time"];
+    let mut plans: Vec<Plan> = functions.iter().map(|f| window(f, 60_000)).collect();
+    plans.push(plan(Op::Instant(selector())));
+    let leaves = plans.len() as u64;
+    let bench = Bench::new(plans);
+    for second in 0..200 {
+        let t = START + second * 1_000;
+        let scraped = scraped(second);
+        scraped.into_iter().for_each(|target| bench.scrape(target, t, 0));
+        let rows = bench.tick(t);
+        // Before windows are full they begin to be stretched, at times of their own.
+        if second >= 90 {
+            let expected = if scraped.is_some() { leaves * SERIES as u64 } else { 0 };
+            assert_eq!(rows, expected, "second {second}");
+        }
+    }
+    bench.live.stop();
+}
+
+#[test]
+fn a_series_that_falls_silent_is_looked_at_alone_when_its_time_has_come() {
+    let bench = Bench::new(vec![plan(Op::Instant(selector()))]);
+    let lookback = LiveOptions::default().lookback / 1_000;
+    for second in 0..lookback + 100 {
+        let t = START + second * 1_000;
+        let scraped = scraped(second);
+        // Two series of the first target are in its first scrapes only, the last time in that of second 30.
+        let from = |target| if target == 0 && second > 40 { 2 } else { 0 };
+        // Samples take a while to come, so that they grow old between scrapes.
+        scraped.into_iter().for_each(|target| bench.scrape(target, t - 2_500, from(target)));
+        let rows = bench.tick(t);
+        let expected = match scraped {
+            Some(_) => SERIES as u64,
+            None if second == 28 + lookback => 2,
+            None => 0,
+        };
+        assert_eq!(rows, if second == 0 { rows } else { expected }, "second {second}");
+    }
+    bench.live.stop();
+}

@@ -1,0 +1,219 @@
+//! Which views a round evaluates: batches of those with equal slots and level, kept up as views come and go.
+//!
+//! A view that no other one reads, and that reads none or knows by name which, changes no level but its own; that is what
+//! views that come and go mostly are. Otherwise all levels are worked out again.
+
+use super::{Slots, View, levels};
+use crate::live::{ViewId, ViewKind, ViewSpec};
+use crate::operators::bits::Bits;
+use crate::plan::Op;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use storage::model::labels::METRIC_NAME;
+use storage::model::{MatchOp, TimeMs};
+
+/// Views that are evaluated together, and what they need.
+#[derive(Default)]
+pub struct Batch {
+    /// The views.
+    views: BTreeSet<ViewId>,
+    /// How many of them this worker owns.
+    pub own: usize,
+    /// Those among these that are recorded.
+    pub recorded: Vec<ViewId>,
+    /// Their local steps.
+    pub local: Bits,
+    /// Gather steps of those of them that this worker owns.
+    pub gather: Bits,
+}
+
+/// When, and in which round of a tick.
+type Key = (Slots, u64);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Schedule {
+    /// The number of this worker.
+    worker: usize,
+    batches: BTreeMap<Key, Batch>,
+    /// What is coming; due at every tick.
+    coming: Batch,
+    /// Views that began and are in no batch yet.
+    fresh: BTreeSet<ViewId>,
+    /// Batches that views have left.
+    left: BTreeSet<Key>,
+    /// Views came or went that others read.
+    relevel: bool,
+    /// Something came, or began.
+    recome: bool,
+    /// Standing views by what they record.
+    records: HashMap<String, BTreeSet<ViewId>>,
+    /// How many standing views select a metric of that name.
+    selected: HashMap<String, usize>,
+    /// How many of them may select any.
+    unpinned: usize,
+    /// How many views stand.
+    standing: usize,
+}
+
+impl Schedule {
+    /// The schedule of a worker, with nothing in it.
+    pub fn new(worker: usize) -> Schedule {
+        Schedule { worker, ..Schedule::default() }
+    }
+
+    /// A view began.
+    pub fn add(&mut self, id: ViewId, view: &View) {
+        self.count(&view.spec, true);
+        if let ViewKind::Recorded { record, .. } = &view.spec.kind {
+            self.records.entry(record.clone()).or_default().insert(id);
+            self.relevel |= self.is_read(record);
+        }
+        self.fresh.insert(id);
+        self.recome = true;
+        self.standing += 1;
+    }
+
+    /// Whether any view stands.
+    pub fn stands(&self) -> bool {
+        self.standing > 0
+    }
+
+    /// A view that had begun is gone.
+    pub fn remove(&mut self, id: ViewId, view: &View) {
+        self.count(&view.spec, false);
+        if let ViewKind::Recorded { record, .. } = &view.spec.kind {
+            if let Some(views) = self.records.get_mut(record) {
+                views.remove(&id);
+                if views.is_empty() {
+                    self.records.remove(record);
+                }
+            }
+            self.relevel |= self.is_read(record);
+        }
+        self.standing -= 1;
+        self.fresh.remove(&id);
+        self.leave(id, (view.slots, view.level));
+    }
+
+    fn leave(&mut self, id: ViewId, key: Key) {
+        if self.batches.get_mut(&key).is_some_and(|batch| batch.views.remove(&id)) {
+            self.left.insert(key);
+        }
+    }
+
+    /// Something came, or is not to come any more.
+    pub fn come(&mut self) {
+        self.recome = true;
+    }
+
+    fn is_read(&self, record: &str) -> bool {
+        self.unpinned > 0 || self.selected.contains_key(record)
+    }
+
+    fn count(&mut self, spec: &ViewSpec, more: bool) {
+        let Some(names) = names(spec) else {
+            self.unpinned = if more { self.unpinned + 1 } else { self.unpinned.saturating_sub(1) };
+            return;
+        };
+        for name in names {
+            let views = self.selected.entry(name.to_owned()).or_default();
+            *views = if more { *views + 1 } else { views.saturating_sub(1) };
+            if *views == 0 {
+                self.selected.remove(name);
+            }
+        }
+    }
+
+    /// Brings the batches up.
+    pub fn settle(
+        &mut self,
+        all: &mut BTreeMap<ViewId, View>,
+        coming: impl Fn(&BTreeMap<ViewId, View>, &mut Batch),
+    ) {
+        if self.relevel {
+            self.settle_all(all);
+        }
+        for id in std::mem::take(&mut self.fresh) {
+            let Some(level) = all.get(&id).map(|view| self.level(view, all)) else { continue };
+            if let Some(view) = all.get_mut(&id) {
+                view.level = level;
+                self.enter(id, view);
+            }
+        }
+        for key in std::mem::take(&mut self.left) {
+            let Some(batch) = self.batches.remove(&key) else { continue };
+            for id in batch.views {
+                all.get(&id).into_iter().for_each(|view| self.enter(id, view));
+            }
+        }
+        if std::mem::take(&mut self.recome) {
+            self.coming = Batch::default();
+            coming(all, &mut self.coming);
+        }
+    }
+
+    fn settle_all(&mut self, all: &mut BTreeMap<ViewId, View>) {
+        let levels = levels(all);
+        self.batches.clear();
+        self.left.clear();
+        self.fresh.clear();
+        self.relevel = false;
+        for (id, view) in all.iter_mut() {
+            view.level = levels[id];
+            if view.cohort.is_none() {
+                self.enter(*id, view);
+            }
+        }
+    }
+
+    fn enter(&mut self, id: ViewId, view: &View) {
+        let batch = self.batches.entry((view.slots, view.level)).or_default();
+        if batch.views.insert(id) && view.owner == self.worker {
+            batch.own += 1;
+            batch.recorded.extend((view.slots != Slots::Always).then_some(id));
+        }
+        batch.add_steps(view);
+    }
+
+    /// The level of a view that others do not read.
+    fn level(&self, view: &View, all: &BTreeMap<ViewId, View>) -> u64 {
+        let Some(names) = names(&view.spec) else { return 0 };
+        let read = names.into_iter().filter_map(|name| self.records.get(name)).flatten();
+        let above = read.filter_map(|id| all.get(id)).map(|view| view.level + 1).max();
+        above.unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
+    }
+
+    /// The batches due at `t`, in round `round`.
+    pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &Batch> {
+        let due = move |((slots, level), _): &(&Key, &Batch)| *level == round && slots.due(t);
+        let coming = (round == 0).then_some(&self.coming);
+        self.batches.iter().filter(due).map(|(_, batch)| batch).chain(coming)
+    }
+
+    /// The last round that the tick at `t` needs.
+    pub fn last_round(&self, t: TimeMs) -> u64 {
+        let due = self.batches.keys().filter(|(slots, _)| slots.due(t));
+        due.map(|(_, level)| *level).max().unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
+    }
+}
+
+impl Batch {
+    /// Adds what a view needs.
+    pub(super) fn add_steps(&mut self, view: &View) {
+        view.local.iter().for_each(|step| self.local.insert(*step));
+        view.gather.iter().for_each(|step| self.gather.insert(*step));
+    }
+}
+
+/// The metric names that a view selects; `None`: one of its selectors does not say.
+fn names(spec: &ViewSpec) -> Option<Vec<&str>> {
+    let (mut found, mut walk) = (Vec::new(), vec![&spec.plan]);
+    while let Some(plan) = walk.pop() {
+        walk.extend(plan.inputs());
+        if let Op::Instant(selector) | Op::Range { selector, .. } = &plan.op {
+            let pins = |m: &&storage::model::Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
+            found.push(selector.matchers.iter().find(pins)?.value.as_str());
+        }
+    }
+    Some(found)
+}

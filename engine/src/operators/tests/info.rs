@@ -1,0 +1,102 @@
+//! Labels of info series.
+
+use super::super::info::Info;
+use super::*;
+use crate::plan::details::InfoLabels;
+use storage::model::{MatchOp, Matcher};
+
+fn wanted(names: &[&str], data: &[(&str, &str)]) -> InfoLabels {
+    InfoLabels {
+        names: names.iter().map(|name| Matcher::equal("__name__", *name)).collect(),
+        data: data
+            .iter()
+            .map(|(name, regex)| Matcher::new(*name, MatchOp::Regex, *regex).expect("a matcher"))
+            .collect(),
+    }
+}
+
+fn joined(wanted: InfoLabels, base: &[(&str, Sample)], info: &[(&str, f64)]) -> Result<Vec<String>, String> {
+    let info: Vec<(&str, Sample)> = info.iter().map(|(labels, t)| (*labels, f(*t))).collect();
+    let mut out = Output::default();
+    eval_into(&mut Info::new(wanted), &[&rows(base), &rows(&info)], &Changed::All, &mut out)?;
+    Ok(answer(&out).into_iter().map(|(labels, value)| format!("{labels} {value}")).collect())
+}
+
+#[test]
+fn labels_come_from_the_newest_series_of_each_metric() {
+    let base = [("m,instance=a,job=1,own=x", f(1.0)), ("m,instance=b,job=1", f(2.0)), ("m", f(3.0))];
+    let info = [
+        ("target_info,instance=a,job=1,own=y,v=old", 500.0),
+        ("target_info,instance=a,job=1,v=new", 900.0),
+        ("build_info,instance=a,job=1,b=1", 100.0),
+        ("target_info,instance=b,job=2,v=other", 900.0),
+    ];
+    let want = [
+        "m 3",
+        "m{b=\"1\", instance=\"a\", job=\"1\", own=\"x\", v=\"new\"} 1",
+        "m{instance=\"b\", job=\"1\"} 2",
+    ];
+    let want: Vec<String> = want.map(str::to_owned).to_vec();
+    assert_eq!(joined(wanted(&["target_info"], &[]), &base, &info), Ok(want));
+}
+
+#[test]
+fn asked_labels_are_added_alone_and_must_be_there() {
+    let base = [("m,instance=a,job=1", f(1.0)), ("m,instance=b,job=1", f(2.0))];
+    let info = [("target_info,instance=a,job=1,v=1,w=2", 900.0)];
+    let of = |regex| joined(wanted(&[], &[("v", regex)]), &base, &info);
+    assert_eq!(of(".+"), Ok(vec!["m{instance=\"a\", job=\"1\", v=\"1\"} 1".to_owned()]));
+    let both = ["m{instance=\"a\", job=\"1\", v=\"1\"} 1", "m{instance=\"b\", job=\"1\"} 2"];
+    assert_eq!(of(".*"), Ok(both.map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn info_series_stay_as_they_are() {
+    let base = [("target_info,instance=a,job=1,v=1", f(1.0))];
+    let info = [("target_info,instance=a,job=1,v=1,w=2", 900.0)];
+    let own = vec!["target_info{instance=\"a\", job=\"1\", v=\"1\"} 1".to_owned()];
+    assert_eq!(joined(wanted(&["target_info"], &[]), &base, &info), Ok(own));
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let base = [("m,instance=a,job=1", f(1.0))];
+    let twice = [("i,instance=a,job=1,v=1", 900.0), ("i,instance=a,job=1,v=2", 900.0)];
+    let text = "found duplicate series for info metric: existing {__name__=\"i\", instance=\"a\", job=\"1\", v=\"1\"} @ 900, new {__name__=\"i\", instance=\"a\", job=\"1\", v=\"2\"} @ 900";
+    assert_eq!(joined(wanted(&["i"], &[]), &base, &twice), Err(text.to_owned()));
+    // Nobody asks: nothing is refused.
+    assert_eq!(joined(wanted(&["i"], &[]), &[("m,instance=a,job=1", absent())], &twice), Ok(vec![]));
+    let two = [("i,instance=a,job=1,v=1", 900.0), ("k,instance=a,job=1,v=2", 900.0)];
+    assert_eq!(joined(wanted(&[], &[]), &base, &two), Err("conflicting label: v".to_owned()));
+    let histogram = storage::model::value::HISTOGRAM;
+    let refused = joined(wanted(&[], &[]), &base, &[("i,instance=a,job=1", histogram)]);
+    assert_eq!(refused, Err("info sample should be float".to_owned()));
+    let elsewhere = joined(wanted(&[], &[]), &base, &[("i,instance=c,job=1", histogram)]);
+    assert!(elsewhere.is_ok_and(|rows| rows.len() == 1));
+}
+
+#[test]
+fn histograms_are_carried() {
+    let of = h(0, &[1.0]);
+    let info = [("i,instance=a,v=1", 1.0)];
+    let rows = joined(wanted(&["i"], &[]), &[("m,instance=a", (&of).into())], &info).expect("an answer");
+    assert_eq!(rows, ["m{instance=\"a\", v=\"1\"} {{count:1 sum:1 z_bucket_w:0.001 buckets:[1]}}"]);
+}
+
+/// A series that only rows without a value ask for makes no answer fail; in a query of more steps another step may.
+#[test]
+fn what_no_row_asks_for_now_does_not_matter() {
+    let base = [("m,instance=a,job=1", f(ABSENT)), ("m,instance=b,job=1", f(2.0))];
+    let info = [("target_info,instance=a,job=1,v=1", f(9.0)), ("target_info,instance=a,job=1,v=2", f(9.0))];
+    let answer_of = |mut info_operator: Info| {
+        let mut out = Output::default();
+        eval_into(&mut info_operator, &[&rows(&base), &rows(&info)], &Changed::All, &mut out)?;
+        Ok::<_, String>(
+            answer(&out).into_iter().map(|(labels, v)| format!("{labels} {v}")).collect::<Vec<_>>(),
+        )
+    };
+    let names = || wanted(&["target_info"], &[]);
+    assert_eq!(answer_of(Info::new(names())), Ok(vec!["m{instance=\"b\", job=\"1\"} 2".to_owned()]));
+    let error = answer_of(Info::over_range(names())).unwrap_err();
+    assert!(error.starts_with("found duplicate series for info metric"), "{error}");
+}

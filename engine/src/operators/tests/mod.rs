@@ -1,0 +1,123 @@
+//! Operators by hand: rows in, rows and remarks out. Behaviour over whole queries is in `tests/promql/`.
+
+mod aggregates;
+mod histograms;
+mod info;
+mod maps;
+
+use super::side::Sample;
+use super::{Changed, Input, Operator, Output};
+use crate::plan::notes::Note;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
+use storage::model::value::ABSENT;
+use storage::model::{Labels, NativeHistogram};
+
+/// `a=1,b=2` as labels; a first word without `=` is the metric's name.
+pub fn labels(text: &str) -> Labels {
+    let pairs = text.split(',').filter(|part| !part.is_empty());
+    Labels::from_pairs(pairs.map(|part| part.split_once('=').unwrap_or(("__name__", part))))
+}
+
+/// A float.
+pub fn f(v: f64) -> Sample {
+    Sample::Float(v)
+}
+
+/// An exponential histogram with these counts from bucket 0 on; its sum is that of the counts.
+pub fn h(schema: i32, counts: &[f64]) -> Arc<NativeHistogram> {
+    let total = counts.iter().sum();
+    Arc::new(NativeHistogram {
+        schema,
+        zero_threshold: 0.001,
+        count: total,
+        sum: total,
+        positive: buckets(counts),
+        ..NativeHistogram::default()
+    })
+}
+
+/// A histogram with custom bounds.
+pub fn custom(bounds: &[f64], counts: &[f64]) -> Arc<NativeHistogram> {
+    let total = counts.iter().sum();
+    Arc::new(NativeHistogram {
+        schema: CUSTOM_BUCKETS,
+        count: total,
+        sum: total,
+        positive: buckets(counts),
+        bounds: bounds.into(),
+        ..NativeHistogram::default()
+    })
+}
+
+/// The same with another hint.
+pub fn hinted(histogram: &NativeHistogram, hint: ResetHint) -> Sample {
+    Sample::Histogram(Arc::new(NativeHistogram { hint, ..histogram.clone() }))
+}
+
+fn buckets(counts: &[f64]) -> Buckets {
+    Buckets { spans: vec![BucketSpan { offset: 0, length: counts.len() as u32 }], counts: counts.to_vec() }
+}
+
+impl From<&Arc<NativeHistogram>> for Sample {
+    fn from(histogram: &Arc<NativeHistogram>) -> Sample {
+        Sample::Histogram(histogram.clone())
+    }
+}
+
+/// Rows with samples.
+pub fn rows(rows: &[(&str, Sample)]) -> Output {
+    let mut out = Output::default();
+    for (text, sample) in rows {
+        let row = out.add_row(labels(text));
+        out.put(row, sample.clone(), &mut Vec::new());
+    }
+    out
+}
+
+/// A scalar.
+pub fn scalar(v: f64) -> Output {
+    rows(&[("", f(v))])
+}
+
+/// Evaluates from scratch.
+pub fn eval(operator: &mut dyn Operator, inputs: &[&Output]) -> Output {
+    let mut out = Output::default();
+    eval_into(operator, inputs, &Changed::All, &mut out).expect("an answer");
+    out
+}
+
+/// Evaluates at 1 s, with this change in every input.
+pub fn eval_into(
+    operator: &mut dyn Operator,
+    inputs: &[&Output],
+    changed: &Changed,
+    out: &mut Output,
+) -> Result<(), String> {
+    let inputs: Vec<Input> = inputs.iter().map(|out| Input { out, delta: Some(changed) }).collect();
+    operator.eval(&inputs, 1_000, out).map_err(|e| e.0)
+}
+
+/// The answer by labels, as text.
+pub fn answer(out: &Output) -> BTreeMap<String, String> {
+    let text = |row: usize| match out.cell(row).sample() {
+        Some(Sample::Float(v)) => v.to_string(),
+        Some(Sample::Histogram(h)) => h.test_expression(),
+        None => String::new(),
+    };
+    out.present().map(|row| (out.labels[row].to_string(), text(row))).collect()
+}
+
+/// The texts of all remarks, sorted.
+pub fn remarks(out: &Output) -> Vec<String> {
+    let mut texts: Vec<String> = out.notes.iter().map(|note: &Note| note.text.to_string()).collect();
+    texts.sort();
+    texts.dedup();
+    texts
+}
+
+/// Nothing.
+pub fn absent() -> Sample {
+    Sample::Float(ABSENT)
+}

@@ -1,0 +1,167 @@
+//! Annotations: what a query's answer should be read with. Warnings say that something is wrong with the data or the
+//! query, infos that something may be.
+//!
+//! Operators leave [`Note`]s (see [`crate::operators::notes`]), which know the step but not the text of the query: a step may
+//! serve several. [`Origin`] says where a step stood in one query; the two make an [`Annotation`]. Front ends add the
+//! prefix and turn the place into line and column.
+
+use super::{Node, Op, Plan, Span};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::TimeMs;
+
+/// How grave it is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// Something is wrong.
+    Warning,
+    /// Something may be.
+    Info,
+}
+
+/// What it is about.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Place {
+    /// The whole expression of the step.
+    #[default]
+    Whole,
+    /// Its operand of that number, in the order of [`Node::inputs`].
+    Operand(u8),
+}
+
+/// What an operator has to remark.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// How grave it is.
+    pub level: Level,
+    /// Prometheus' text, without prefix and position. Notes of one text are one.
+    pub text: Arc<str>,
+    /// What it is about.
+    pub place: Place,
+    /// What is merged when the same is remarked again.
+    pub extent: Extent,
+}
+
+/// How far something extends that was remarked several times.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Extent {
+    /// It is not said.
+    #[default]
+    Untold,
+    /// So many times.
+    Times(u64),
+    /// Bucket counts that fell where they must not.
+    Buckets {
+        /// Lowest bound of a repaired bucket.
+        low: f64,
+        /// Highest.
+        high: f64,
+        /// Largest difference.
+        difference: f64,
+        /// Samples.
+        samples: u64,
+        /// First evaluation time.
+        from: TimeMs,
+        /// Last evaluation time.
+        to: TimeMs,
+    },
+}
+
+impl Extent {
+    /// Both together.
+    #[must_use]
+    pub fn merge(self, other: Extent) -> Extent {
+        match (self, other) {
+            (Extent::Times(a), Extent::Times(b)) => Extent::Times(a + b),
+            (
+                Extent::Buckets { low, high, difference, samples, from, to },
+                Extent::Buckets { low: l, high: h, difference: d, samples: s, from: f, to: t },
+            ) => Extent::Buckets {
+                low: low.min(l),
+                high: high.max(h),
+                difference: difference.max(d),
+                samples: samples + s,
+                from: from.min(f),
+                to: to.max(t),
+            },
+            (Extent::Untold, other) => other,
+            (this, _) => this,
+        }
+    }
+}
+
+/// Where a step stood in a query: its expression and its operands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    whole: Span,
+    operands: Vec<Span>,
+}
+
+impl Origin {
+    /// The origin of the steps of `node`.
+    pub fn of(node: &Node) -> Origin {
+        // As upstream: a subquery that a function works on has no place of its own.
+        let place = |input: &&Plan| match input.op {
+            Op::Subquery { .. } => Span::default(),
+            _ => input.span,
+        };
+        Origin { whole: node.span, operands: node.inputs().iter().map(place).collect() }
+    }
+
+    /// The text that a note is about.
+    pub fn span(&self, place: Place) -> Span {
+        match place {
+            Place::Whole => self.whole,
+            Place::Operand(i) => self.operands.get(usize::from(i)).copied().unwrap_or(self.whole),
+        }
+    }
+}
+
+/// A note with its place in the query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Annotation {
+    /// How grave it is.
+    pub level: Level,
+    /// See [`Note::text`].
+    pub text: Arc<str>,
+    /// See [`Note::extent`].
+    pub extent: Extent,
+    /// What it is about.
+    pub span: Span,
+}
+
+/// Annotations of one query: of equal texts one remains, at the latest place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Annotations(BTreeMap<(Level, Arc<str>), (Extent, Span)>);
+
+impl Annotations {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds a note of a step with this origin.
+    pub fn add(&mut self, note: &Note, origin: &Origin) {
+        let span = origin.span(note.place);
+        self.insert(note.level, note.text.clone(), note.extent, span);
+    }
+
+    /// Adds all of `other`, which came later.
+    pub fn extend(&mut self, other: Annotations) {
+        for ((level, text), (extent, span)) in other.0 {
+            self.insert(level, text, extent, span);
+        }
+    }
+
+    fn insert(&mut self, level: Level, text: Arc<str>, extent: Extent, span: Span) {
+        let entry = self.0.entry((level, text)).or_insert((Extent::Untold, span));
+        *entry = (entry.0.merge(extent), span);
+    }
+
+    /// All of them, warnings first, by text.
+    pub fn into_list(self) -> Vec<Annotation> {
+        let annotation = |((level, text), (extent, span))| Annotation { level, text, extent, span };
+        self.0.into_iter().map(annotation).collect()
+    }
+}

@@ -1,0 +1,116 @@
+//! Partial aggregates of a whole block of steps at once.
+//!
+//! Most queries aggregate what a leaf gives: `sum by (job) (rate(…))`. Step by step that is a walk over all series
+//! per step, scattered over memory; here each series is walked once, along its steps, and added to its group's row of
+//! partial results. Additions happen per group and step in the order of the members, as in
+//! [`crate::operators::aggregate`], so the bits are the same.
+
+use super::block::Block;
+use super::shard::{Lanes, PortBlock};
+use crate::functions::aggregation::{AvgPartial, SumPartial, max, min};
+use crate::operators::Output;
+use crate::operators::aggregate::lanes;
+use crate::operators::grouping::{Groups, group_key};
+use crate::plan::physical::{Physical, StepId, StepOp};
+use crate::plan::{AggregateOp, Grouping};
+use storage::model::Labels;
+use storage::model::value::{ABSENT, is_absent};
+
+/// A local aggregate over a leaf.
+pub struct Aggregate {
+    /// The leaf.
+    pub leaf: StepId,
+    op: AggregateOp,
+    grouping: Grouping,
+    groups: Groups,
+}
+
+/// The aggregates that the ports of a query are, in their order; `None` if any port is something else.
+pub fn of_ports(physical: &Physical, ports: &[StepId]) -> Option<Vec<Aggregate>> {
+    let aggregate = |port: &StepId| {
+        let step = &physical.local[*port];
+        let (StepOp::Partial(op, grouping), [leaf]) = (&step.op, &step.inputs[..]) else { return None };
+        let plain = matches!(physical.local[*leaf].op, StepOp::Leaf(..));
+        plain.then(|| Aggregate {
+            leaf: *leaf,
+            op: *op,
+            grouping: grouping.clone(),
+            groups: Groups::default(),
+        })
+    };
+    ports.iter().map(aggregate).collect()
+}
+
+impl Aggregate {
+    /// The partial results of a block; `rows` has the labels of the leaf.
+    pub fn over(&mut self, rows: &Output, block: &Block, steps: usize) -> PortBlock {
+        let grouping = &self.grouping;
+        self.groups.learn(rows, |labels| group_key(grouping, labels));
+        let mut out = Columns::new(self.groups.len(), lanes(self.op), steps);
+        for group in 0..self.groups.len() {
+            let members = self.groups.members(group).iter().map(|row| block.row(*row as usize));
+            self.group(group, members, &mut out);
+        }
+        out.into_port(&self.groups.labels)
+    }
+
+    fn group<'a>(&self, group: usize, members: impl Iterator<Item = &'a [f64]>, out: &mut Columns) {
+        match self.op {
+            AggregateOp::Sum => {
+                out.fold(group, members, SumPartial::of, SumPartial::add, |sum| {
+                    let [sum, c] = sum.lanes();
+                    [sum, c, ABSENT]
+                });
+            }
+            AggregateOp::Avg => out.fold(group, members, AvgPartial::of, AvgPartial::add, AvgPartial::lanes),
+            AggregateOp::Min => out.fold(group, members, |v| v, |m, v| *m = min(*m, v), alone),
+            AggregateOp::Max => out.fold(group, members, |v| v, |m, v| *m = max(*m, v), alone),
+            AggregateOp::Group => out.fold(group, members, |_| 1.0, |_, _| (), alone),
+            _ => out.fold(group, members, |_| 1.0, |n, _| *n += 1.0, alone),
+        }
+    }
+}
+
+fn alone(value: &f64) -> [f64; 3] {
+    [*value, ABSENT, ABSENT]
+}
+
+/// Lanes in the making: `[step][lane][group]`.
+struct Columns {
+    steps: Vec<Lanes>,
+}
+
+impl Columns {
+    fn new(groups: usize, lanes: usize, steps: usize) -> Columns {
+        let step = || Lanes { floats: vec![vec![ABSENT; groups]; lanes], ..Lanes::default() };
+        Columns { steps: (0..steps).map(|_| step()).collect() }
+    }
+
+    /// Aggregates the rows of one group: `of` a first value, to which others are `add`ed.
+    fn fold<'a, A: Copy>(
+        &mut self,
+        group: usize,
+        members: impl Iterator<Item = &'a [f64]>,
+        of: impl Fn(f64) -> A,
+        add: impl Fn(&mut A, f64),
+        lanes: impl Fn(&A) -> [f64; 3],
+    ) {
+        let mut sums: Vec<Option<A>> = vec![None; self.steps.len()];
+        for row in members {
+            for (sum, value) in sums.iter_mut().zip(row).filter(|(_, value)| !is_absent(**value)) {
+                match sum {
+                    Some(sum) => add(sum, *value),
+                    None => *sum = Some(of(*value)),
+                }
+            }
+        }
+        for (step, sum) in self.steps.iter_mut().zip(&sums) {
+            let Some(sum) = sum else { continue };
+            step.floats.iter_mut().zip(lanes(sum)).for_each(|(lane, value)| lane[group] = value);
+        }
+    }
+
+    fn into_port(self, labels: &[Labels]) -> PortBlock {
+        PortBlock { labels: labels.to_vec(), steps: self.steps, ..PortBlock::default() }
+    }
+}

@@ -1,0 +1,240 @@
+//! The leaves of a query: samples of the selected series of one shard, made into a value block.
+//!
+//! A leaf decodes each of its series once per block, sequentially. Floats in plain windows are walked by
+//! [`super::floats`], everything else by [`super::mixed`].
+
+use super::block::Block;
+use super::floats::{Floats, Places, Work};
+use super::guard::{Guard, Seen};
+use super::run::Grid;
+use super::{QueryError, QueryOptions};
+use crate::functions::Kernel;
+use crate::functions::lanes::drop_stale;
+use crate::functions::window::Timed;
+use crate::operators::names::{Named, computed};
+use crate::operators::side::Histograms;
+use crate::operators::stage::Stage;
+use crate::operators::{Output, Twins};
+use crate::plan::Dialect;
+use crate::plan::notes::{Annotations, Origin, Place};
+use crate::plan::physical::{Leaf, Source, StepId};
+use storage::model::{Labels, TimeMs};
+use storage::store::{Selection, Store};
+
+pub(super) struct LeafRun {
+    pub(super) id: StepId,
+    pub(super) source: Source,
+    pub(super) leaf: Leaf,
+    params: Vec<StepId>,
+    pub(super) selection: Selection,
+    /// The values of the current block of steps.
+    pub(super) block: Block,
+    /// The histograms of the current block, by step.
+    pub(super) histograms: Vec<Histograms>,
+    /// Start timestamps make a difference.
+    pub(super) reads_starts: bool,
+    /// Labels, not names, tell what is a counter.
+    pub(super) typed: bool,
+    /// The metric that was last said to be no counter.
+    pub(super) doubted: Option<String>,
+    pub(super) twins: Twins,
+}
+
+/// What a block of a leaf is filled with.
+pub(super) struct Filling<'a> {
+    /// Evaluation times.
+    pub times: &'a [TimeMs],
+    /// Right edges of the windows.
+    pub ends: &'a [TimeMs],
+    /// Scalar parameters per step; empty if there are none.
+    pub params: &'a [Vec<f64>],
+    /// Samples in these times are looked at, both included.
+    pub span: (TimeMs, TimeMs),
+    /// How far back an instant selector looks, ms.
+    pub lookback: i64,
+    /// The query's limits.
+    pub guard: &'a Guard,
+}
+
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) ts: Vec<TimeMs>,
+    pub(super) vs: Vec<f64>,
+    pub(super) histograms: Vec<Timed>,
+    pub(super) starts: Vec<(TimeMs, TimeMs)>,
+    work: Work,
+}
+
+/// The labels that a leaf gives to a series.
+pub fn leaf_labels(leaf: &Leaf, labels: &Labels, dialect: Dialect) -> Named {
+    computed(dialect, labels, false, keeps_name(leaf))
+}
+
+/// Whether a leaf's rows keep the metric names of their series.
+pub fn keeps_name(leaf: &Leaf) -> bool {
+    match leaf {
+        // Of those that are only counted the name does not matter, and may be all that tells them apart.
+        Leaf::Value | Leaf::Info | Leaf::Present(_) => true,
+        Leaf::Window(function, _) => function.0.keeps_name,
+        Leaf::Timestamp(_) | Leaf::StartTimestamp => false,
+    }
+}
+
+/// What a leaf's notes are about: the selector, which is an operand of window functions.
+pub fn place_of_notes(leaf: &Leaf) -> Place {
+    if matches!(leaf, Leaf::Window(..)) { Place::Operand(0) } else { Place::Whole }
+}
+
+impl LeafRun {
+    #[allow(clippy::too_many_arguments, reason = "a constructor of plain data")]
+    pub(super) fn new(
+        store: &Store,
+        shard: u16,
+        id: StepId,
+        source: &Source,
+        leaf: &Leaf,
+        params: Vec<StepId>,
+        grid: Grid,
+        options: &QueryOptions,
+    ) -> Result<LeafRun, QueryError> {
+        let (back, ahead) = source.reach(leaf, options.lookback);
+        let from = source.time(grid.start, grid.start, grid.end) - back;
+        let to = source.time(grid.end, grid.start, grid.end) + ahead;
+        let from = from + i64::from(!source.skims);
+        let selection = store
+            .select(shard, &source.matchers, from, to)
+            .map_err(|e| QueryError::Internal(e.to_string()))?;
+        Ok(LeafRun {
+            id,
+            source: source.clone(),
+            leaf: leaf.clone(),
+            params,
+            selection,
+            block: Block::default(),
+            histograms: Vec::new(),
+            reads_starts: options.dialect.start_timestamps && leaf.reads_starts(),
+            typed: options.dialect.type_and_unit_labels,
+            doubted: None,
+            twins: Twins::default(),
+        })
+    }
+
+    pub(super) fn add_rows(&self, dialect: Dialect, out: &mut Output) {
+        for labels in &self.selection.labels {
+            out.add_named(leaf_labels(&self.leaf, labels, dialect));
+        }
+    }
+
+    /// Whether its block is just floats, and no two rows have the same labels; `out` has these.
+    pub(super) fn is_simple(&mut self, out: &Output) -> bool {
+        if !out.sorted {
+            self.twins.learn(out);
+        }
+        self.twins.is_empty() && self.histograms.iter().all(Histograms::is_empty)
+    }
+
+    /// Computes the value block of the leaf, and adds what there is to remark.
+    pub(super) fn fill(
+        &mut self,
+        filling: &Filling,
+        scratch: &mut Scratch,
+        (origin, notes): (&Origin, &mut Annotations),
+    ) -> Result<(), QueryError> {
+        let rows = self.selection.labels.len();
+        let steps = filling.times.len();
+        self.block.reset(rows, steps);
+        self.histograms.clear();
+        self.histograms.resize_with(steps, Histograms::default);
+        let (from, to) = filling.span;
+        let mut seen = Seen::default();
+        for row in 0..rows {
+            // Long windows are much work for one series.
+            if row % 64 == 0 || seen.samples > crate::limits::CHECK_SAMPLES {
+                filling.guard.look(std::mem::take(&mut seen))?;
+                filling.guard.check()?;
+            }
+            scratch.ts.clear();
+            scratch.vs.clear();
+            self.selection
+                .read(row, from, to, &mut scratch.ts, &mut scratch.vs)
+                .map_err(|e| QueryError::Internal(e.to_string()))?;
+            if self.is_mixed(row) {
+                seen.add(self.mixed(row, filling, scratch, (origin, notes))?);
+            } else {
+                seen.add(self.series(row, filling, scratch));
+                if filling.guard.counts_steps() {
+                    self.count_steps(filling, scratch);
+                }
+            }
+            self.doubt_counter(row, origin, notes);
+        }
+        self.doubt_params(filling.params, origin, notes);
+        filling.guard.look(seen)
+    }
+
+    /// Counts a series' samples step by step.
+    fn count_steps(&self, filling: &Filling, scratch: &Scratch) {
+        let Filling { times, ends, lookback, guard, .. } = *filling;
+        let floats = Floats { ts: &scratch.ts, vs: &scratch.vs };
+        match &self.leaf {
+            Leaf::Value | Leaf::Timestamp(_) | Leaf::StartTimestamp | Leaf::Info => {
+                let reach = self.leaf.reach(lookback);
+                floats.latest(ends, reach, |i, _, _| guard.look_at(times[i], 1, 1));
+            }
+            Leaf::Present(range) | Leaf::Window(_, range) => {
+                floats.windows(ends, *range, |i, lo, hi, fresh| guard.look_at(times[i], hi - lo, fresh));
+            }
+        }
+    }
+
+    /// Right edges of the windows.
+    pub(super) fn ends(&self, times: &[TimeMs], grid: Grid) -> Vec<TimeMs> {
+        times.iter().map(|t| self.source.time(*t, grid.start, grid.end)).collect()
+    }
+
+    /// From when to when samples are looked at.
+    pub(super) fn span(&self, ends: &[TimeMs], lookback: i64) -> (TimeMs, TimeMs) {
+        let (back, ahead) = self.source.reach(&self.leaf, lookback);
+        let first = ends.iter().min().copied().unwrap_or(TimeMs::MAX);
+        let last = ends.iter().max().copied().unwrap_or(TimeMs::MIN);
+        (first.saturating_sub(back).saturating_add(1), last.saturating_add(ahead))
+    }
+
+    /// Scalar parameters per step.
+    pub(super) fn params(&self, times: &[TimeMs], stage: &mut Stage) -> Vec<Vec<f64>> {
+        if self.params.is_empty() {
+            return Vec::new();
+        }
+        let mut at = |t: TimeMs| {
+            // Parameters are pure scalars: evaluating every earlier step in order reaches them all.
+            (0..self.id).for_each(|id| {
+                stage.eval(id, t);
+            });
+            self.params.iter().map(|p| stage.output(*p).values.first().copied().unwrap_or(f64::NAN)).collect()
+        };
+        times.iter().map(|t| at(*t)).collect()
+    }
+
+    /// Computes series `row`, which is floats in plain windows.
+    fn series(&mut self, row: usize, filling: &Filling, scratch: &mut Scratch) -> Seen {
+        let Filling { times, ends, params, lookback, .. } = *filling;
+        if matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..)) {
+            drop_stale(&mut scratch.ts, &mut scratch.vs);
+        }
+        let (floats, out) = (Floats { ts: &scratch.ts, vs: &scratch.vs }, self.block.row_mut(row));
+        match &self.leaf {
+            Leaf::Value => floats.latest(ends, lookback, |i, _, v| out[i] = v),
+            Leaf::Timestamp(shorter) => {
+                floats.latest(ends, lookback - shorter, |i, t, _| out[i] = t as f64 / 1000.0)
+            }
+            Leaf::StartTimestamp => Seen::default(),
+            Leaf::Info => floats.latest(ends, lookback, |i, t, _| out[i] = t as f64),
+            Leaf::Present(range) => floats.windows(ends, *range, |i, _, _, _| out[i] = 1.0),
+            Leaf::Window(function, range) => {
+                let Kernel::Window(kernel) = function.0.kernel else { return Seen::default() };
+                let places = Places { times, ends, range: *range, params };
+                floats.evaluate(kernel, places, &mut scratch.work, out)
+            }
+        }
+    }
+}

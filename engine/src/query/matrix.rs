@@ -1,0 +1,86 @@
+//! The answer of an instant query that is a bare range selector: the samples themselves.
+
+use super::guard::{Guard, Seen};
+use super::{Answer, QueryError, QueryOptions, Series, Value};
+use crate::functions::extended::extended_floats;
+use crate::functions::lanes::drop_stale;
+use crate::plan::notes::Annotations;
+use crate::plan::physical::Source;
+use crate::plan::{Extension, Selector};
+use storage::model::{SHARDS, TimeMs};
+use storage::store::{Selection, Store, StoreError};
+
+/// What is asked.
+struct Asked {
+    source: Source,
+    range: i64,
+    end: TimeMs,
+    lookback: i64,
+}
+
+/// The samples of `selector` in the `range` ms up to `t`.
+pub(super) fn matrix(
+    store: &Store,
+    selector: &Selector,
+    range: i64,
+    t: TimeMs,
+    options: &QueryOptions,
+) -> Result<Answer, QueryError> {
+    let guard = Guard::new(options);
+    let Selector { matchers, offset, at, extension } = selector.clone();
+    let source = Source { matchers, offset, at, extension, skims: false };
+    let asked = Asked { end: source.time(t, t, t), source, range, lookback: options.lookback };
+    let (from, to) = asked.span();
+    let mut all = Vec::new();
+    for shard in 0..SHARDS {
+        let selection = store.select(shard, &asked.source.matchers, from, to).map_err(internal)?;
+        for row in 0..selection.labels.len() {
+            guard.check()?;
+            let Some(series) = asked.series(&selection, row)? else { continue };
+            let histograms: usize = series.histograms.iter().map(|(_, h)| h.samples()).sum();
+            let samples = series.points.len() + histograms;
+            guard.look(Seen { samples, fresh: samples, points: samples, largest: 0 })?;
+            guard.look_at(t, samples, samples);
+            all.push(series);
+        }
+    }
+    all.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(Answer::of(Value::Matrix(all), Annotations::default(), guard.samples()))
+}
+
+fn internal(error: StoreError) -> QueryError {
+    QueryError::Internal(error.to_string())
+}
+
+impl Asked {
+    /// Samples in these times are looked at, both included.
+    fn span(&self) -> (TimeMs, TimeMs) {
+        let (before, behind) = match self.source.extension {
+            None => (0, 0),
+            Some(Extension::Anchored) => (self.lookback, 0),
+            Some(Extension::Smoothed) => (self.lookback, self.lookback),
+        };
+        (self.end - self.range - before + 1, self.end + behind)
+    }
+
+    fn series(&self, selection: &Selection, row: usize) -> Result<Option<Series>, QueryError> {
+        let (from, to) = self.span();
+        let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+        selection.read(row, from, to, &mut ts, &mut vs).map_err(internal)?;
+        if selection.has_histograms(row) {
+            selection.read_histograms(row, from, to, &mut histograms).map_err(internal)?;
+        }
+        drop_stale(&mut ts, &mut vs);
+        let points = match self.source.extension {
+            None => ts.into_iter().zip(vs).collect(),
+            Some(extension) if !histograms.is_empty() => {
+                let text = format!("{} modifier is not supported with histograms", extension.as_str());
+                return Err(QueryError::Execution(text));
+            }
+            Some(extension) => extended_floats(&ts, &vs, (self.end - self.range, self.end), extension),
+        };
+        let labels = selection.labels[row].clone();
+        let any = !points.is_empty() || !histograms.is_empty();
+        Ok(any.then_some(Series { labels, points, histograms }))
+    }
+}

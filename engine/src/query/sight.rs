@@ -1,0 +1,50 @@
+//! Which evaluations of a plan see a sample: what has to be asked again when one comes late.
+
+use super::QueryOptions;
+use crate::plan::physical::{Physical, StepOp};
+use crate::plan::{At, Plan};
+use storage::model::{Matcher, TimeMs};
+
+/// A selector of a plan, and when its samples are looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// What picks its series.
+    pub matchers: Vec<Matcher>,
+    /// A sample at `t` is seen by evaluations from `t + from` on, ms.
+    pub from: i64,
+    /// And before `t + to`, ms.
+    pub to: i64,
+}
+
+/// What a plan looks at; a sample of one moment that a fixed time (`@`) picks may be seen by any evaluation.
+pub fn sights(plan: &Plan, options: &QueryOptions) -> Vec<Sight> {
+    let mut found = Vec::new();
+    collect(plan, false, (0, 0), options, &mut found);
+    found
+}
+
+/// Evaluations at any time.
+const ALWAYS: (i64, i64) = (TimeMs::MIN / 4, TimeMs::MAX / 4);
+
+/// Adds what `plan` looks at, which is itself evaluated between `from` and `to` before the evaluation that counts.
+fn collect(plan: &Plan, inner: bool, (from, to): (i64, i64), options: &QueryOptions, found: &mut Vec<Sight>) {
+    let Ok(physical) = Physical::of_history(plan, inner, options.dialect) else { return };
+    let fixed = |at: &Option<At>| matches!(at, Some(At::Time(_)));
+    for step in &physical.local {
+        let StepOp::Leaf(source, leaf) = &step.op else { continue };
+        let (back, ahead) = source.reach(leaf, options.lookback);
+        let (from, to) = match fixed(&source.at) {
+            true => ALWAYS,
+            false => (from + source.offset - ahead, to + source.offset + back),
+        };
+        found.push(Sight { matchers: source.matchers.clone(), from, to });
+    }
+    for asked in &physical.subqueries {
+        let span = match fixed(&asked.at) {
+            true => ALWAYS,
+            false => (from + asked.offset, to + asked.offset + asked.range + 1),
+        };
+        collect(&asked.input, true, span, options, found);
+    }
+    physical.given.iter().for_each(|plan| collect(plan, inner, (from, to), options, found));
+}

@@ -1,0 +1,228 @@
+//! Views that cannot stand: subqueries, a fixed `@` time, negative offsets.
+//!
+//! Such an expression is asked from history, as Prometheus asks every rule: at the slots of its group if it is recorded,
+//! otherwise once a second while somebody listens. What changed goes out with the events of a standing view, and
+//! recorded samples go the same way ([`engine::live::record`]). Whatever can stand does: it goes to the live runtime
+//! behind [`AskedViews`]. One view is in [`view`].
+
+mod rows;
+mod view;
+
+use crate::http::sources::Answers;
+use crate::limits::ASKED_VIEWS;
+use crate::past::{BackfillReport, Listener, Past, PastRule};
+use crate::views::Views;
+use engine::live::describe::{DescribeError, Description, ViewReport};
+use engine::live::meter::Spent;
+use engine::live::{Sink, TapId, ViewId, ViewSpec, check};
+use engine::plan::Type;
+use engine::query::QueryOptions;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use storage::clock::Clock;
+use storage::model::Matcher;
+use storage::store::Store;
+use view::Asked;
+
+/// Ids from here on are ours, not the live runtime's.
+const FIRST: u64 = 1 << 63;
+/// What the names of such ids begin with.
+const PREFIX: &str = "asked-";
+
+/// The name of an id for people: `7` stands, `asked-7` is asked.
+pub fn id_name(id: ViewId) -> String {
+    match id.0.checked_sub(FIRST) {
+        Some(number) => format!("{PREFIX}{number}"),
+        None => id.0.to_string(),
+    }
+}
+
+/// The id of a name; `None`: no view can have it.
+pub fn id_of(name: &str) -> Option<ViewId> {
+    let (digits, first) = name.strip_prefix(PREFIX).map_or((name, 0), |digits| (digits, FIRST));
+    let number = digits.parse::<u64>().ok().filter(|number| *number < FIRST)?;
+    (digits.bytes().all(|b| b.is_ascii_digit())).then_some(ViewId(first + number))
+}
+
+/// The live runtime's views, and those that are asked for.
+pub struct AskedViews {
+    live: Arc<dyn Views>,
+    history: Arc<History>,
+    past: Option<Arc<Past>>,
+    next: AtomicU64,
+    views: Mutex<HashMap<ViewId, Arc<Asked>>>,
+    taps: Mutex<HashMap<TapId, Arc<Asked>>>,
+}
+
+/// Whom asked views ask, and where they write.
+pub struct History {
+    /// Who answers.
+    pub answers: Arc<dyn Answers>,
+    /// Where recorded samples go.
+    pub store: Arc<Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Limits and settings of each question.
+    pub options: QueryOptions,
+}
+
+impl AskedViews {
+    /// In front of `live`.
+    pub fn new(live: Arc<dyn Views>, history: History) -> AskedViews {
+        AskedViews {
+            live,
+            history: Arc::new(history),
+            past: None,
+            next: AtomicU64::new(FIRST),
+            views: Mutex::default(),
+            taps: Mutex::default(),
+        }
+    }
+
+    /// The same, and `past` computes what rules would have recorded earlier.
+    pub fn with_past(mut self, past: Arc<Past>) -> AskedViews {
+        self.past = Some(past);
+        self
+    }
+
+    fn ask(&self, spec: ViewSpec) -> Result<ViewId, String> {
+        if !matches!(spec.plan.kind(), Type::Scalar | Type::Vector) {
+            return Err("only an instant vector or a scalar can be asked again and again".to_owned());
+        }
+        let mut views = self.views.lock();
+        if views.len() >= ASKED_VIEWS {
+            return Err(format!("too many expressions that cannot stand (limit {ASKED_VIEWS})"));
+        }
+        let id = ViewId(self.next.fetch_add(1, Relaxed));
+        views.insert(id, Asked::start(spec, self.history.clone())?);
+        Ok(id)
+    }
+}
+
+impl Views for AskedViews {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+        if check(&view).is_ok() { self.live.install(view) } else { self.ask(view) }
+    }
+
+    /// A view that stands cannot become one that is asked, nor the other way round.
+    fn may_change(&self, view: ViewId, to: &ViewSpec) -> bool {
+        !self.views.lock().contains_key(&view) && self.live.may_change(view, to)
+    }
+
+    fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
+        self.live.change(view, to)
+    }
+
+    fn hold(&self) {
+        self.live.hold();
+    }
+
+    fn release(&self) {
+        self.live.release();
+    }
+
+    fn remove(&self, view: ViewId) {
+        match self.views.lock().remove(&view) {
+            Some(asked) => asked.end(),
+            None => self.live.remove(view),
+        }
+    }
+
+    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
+        let Some(asked) = self.views.lock().get(&view).cloned() else { return self.live.tap(view, sink) };
+        let id = TapId(self.next.fetch_add(1, Relaxed));
+        asked.tap(id, sink);
+        self.taps.lock().insert(id, asked);
+        id
+    }
+
+    fn untap(&self, tap: TapId) {
+        match self.taps.lock().remove(&tap) {
+            Some(asked) => asked.untap(tap),
+            None => self.live.untap(tap),
+        }
+    }
+
+    /// Those that stand come first: their ids are smaller.
+    fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
+        let mut page = self.live.describe(from, limit)?;
+        let asked = self.views.lock();
+        page.total += asked.len();
+        let mut asked: Vec<_> =
+            asked.iter().filter(|(id, _)| **id >= from).map(|(id, view)| (*id, view.clone())).collect();
+        asked.sort_unstable_by_key(|(id, _)| *id);
+        asked.truncate(limit.saturating_sub(page.views.len()));
+        page.views.extend(asked.into_iter().map(|(id, view)| view.describe(id)));
+        Ok(page)
+    }
+
+    fn keep_past(&self, rules: Vec<PastRule>) {
+        let Some(past) = &self.past else { return };
+        for (view, sink) in past.keep(rules, self.reach()) {
+            self.tap(view, sink);
+        }
+    }
+
+    fn past(&self, view: ViewId) -> Option<BackfillReport> {
+        self.past.as_ref()?.report(view)
+    }
+
+    fn listen(&self, matchers: Vec<Matcher>, listener: Box<dyn Listener>) {
+        if let Some(past) = &self.past {
+            past.listen(matchers, listener);
+        }
+    }
+
+    fn reach(&self) -> i64 {
+        self.live.reach()
+    }
+
+    fn read(&self, view: ViewId) -> Result<Option<ViewReport>, DescribeError> {
+        if view.0 < FIRST {
+            return self.live.read(view);
+        }
+        let asked = self.views.lock().get(&view).cloned();
+        Ok(asked.map(|asked| asked.read(view)))
+    }
+
+    fn spent(&self, view: ViewId) -> Option<Spent> {
+        if view.0 < FIRST {
+            return self.live.spent(view);
+        }
+        let asked = self.views.lock().get(&view).cloned();
+        asked.and_then(|asked| asked.spent())
+    }
+}
+
+impl Drop for AskedViews {
+    fn drop(&mut self) {
+        self.views.lock().values().for_each(|asked| asked.end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_names() {
+        for (id, name) in [(0, "0"), (12, "12"), (FIRST, "asked-0"), (FIRST + 12, "asked-12")] {
+            assert_eq!((id_name(ViewId(id)).as_str(), id_of(name)), (name, Some(ViewId(id))));
+        }
+        for name in [
+            "",
+            "x",
+            "-1",
+            "+1",
+            "asked-",
+            "asked-x",
+            "asked-+1",
+            "9223372036854775808",
+            "asked-9223372036854775808",
+        ] {
+            assert_eq!(id_of(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps.
+
+use super::History;
+use super::rows::Rows;
+use crate::limits::{ASK_DELAY, ASK_EVERY};
+use engine::live::describe::{Content, Past, ViewReport};
+use engine::live::meter::Spent;
+use engine::live::record::Recorder;
+use engine::live::tap::Taps;
+use engine::live::{Row, Sink, TapId, ViewId, ViewKind, ViewSpec};
+use engine::operators::side::Sample;
+use engine::plan::notes::Annotation;
+use engine::query::{QueryError, Value, VectorSample};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::model::{Labels, TimeMs};
+use storage::store::Tell;
+
+/// See the module.
+pub struct Asked {
+    spec: ViewSpec,
+    history: Arc<History>,
+    state: Mutex<State>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    taps: Taps,
+    rows: Rows,
+    recorder: Option<Recorder>,
+    past: Past,
+    /// What the latest answer is to be read with.
+    notes: Vec<Annotation>,
+    spent: Option<Spent>,
+    /// A tap came: it wants its snapshot now.
+    eager: bool,
+    ended: bool,
+}
+
+impl Asked {
+    /// Starts the thread of a view.
+    pub fn start(spec: ViewSpec, history: Arc<History>) -> Result<Arc<Asked>, String> {
+        let recorder = Recorder::new(&spec.name, &spec.kind, Tell::Feed);
+        let state = Mutex::new(State { recorder, ..State::default() });
+        let asked = Arc::new(Asked { spec, history, state, woken: Condvar::new() });
+        let view = asked.clone();
+        let thread = std::thread::Builder::new().name("asked".to_owned()).spawn(move || view.run());
+        thread.map_err(|e| e.to_string())?;
+        Ok(asked)
+    }
+
+    /// Ends the thread, and with it the recorded series.
+    pub fn end(&self) {
+        self.state.lock().ended = true;
+        self.woken.notify_all();
+    }
+
+    /// Adds a consumer.
+    pub fn tap(&self, id: TapId, sink: Box<dyn Sink>) {
+        let mut state = self.state.lock();
+        state.taps.add(id, sink);
+        state.eager = true;
+        self.woken.notify_all();
+    }
+
+    /// Removes a consumer.
+    pub fn untap(&self, id: TapId) {
+        self.state.lock().taps.remove(id);
+    }
+
+    /// What it says of itself, under the id `id`.
+    pub fn describe(&self, id: ViewId) -> ViewReport {
+        let state = self.state.lock();
+        let answer = state.past.report(state.taps.len(), state.rows.output().present().count());
+        ViewReport { id, spec: self.spec.clone(), answer, work: None }
+    }
+
+    /// The same, with the rows of its latest answer.
+    pub fn read(&self, id: ViewId) -> ViewReport {
+        let mut report = self.describe(id);
+        let state = self.state.lock();
+        let content = || Content { rows: state.rows.output().rows(), notes: state.notes.clone() };
+        report.answer.content = report.answer.changed.map(|_| content());
+        report
+    }
+
+    /// What asking takes.
+    pub fn spent(&self) -> Option<Spent> {
+        self.state.lock().spent
+    }
+
+    fn run(&self) {
+        let mut last = self.history.clock.now();
+        while let Some(t) = self.wait(last) {
+            self.evaluate(t);
+            last = t;
+        }
+        let (mut state, now) = (self.state.lock(), self.history.clock.now());
+        if let Some(recorder) = &mut state.recorder {
+            recorder.end(now, &self.history.store);
+        }
+    }
+
+    /// Sleeps until the next time after `last`; `None`: it is over.
+    fn wait(&self, last: TimeMs) -> Option<TimeMs> {
+        let mut state = self.state.lock();
+        loop {
+            if state.ended {
+                return None;
+            }
+            let now = self.history.clock.now();
+            let wake = match self.spec.kind {
+                ViewKind::Recorded { interval, offset, .. } => {
+                    // Not before what stands has recorded its own answers of the slot.
+                    let slot = latest(now - ASK_DELAY, interval, offset);
+                    if slot > last {
+                        return Some(slot);
+                    }
+                    slot + interval.max(1) + ASK_DELAY
+                }
+                ViewKind::Continuous if state.taps.is_empty() => now + ASK_EVERY,
+                ViewKind::Continuous if now >= last + ASK_EVERY || (state.eager && now > last) => {
+                    state.eager = false;
+                    return Some(now);
+                }
+                ViewKind::Continuous => last + ASK_EVERY,
+            };
+            self.woken.wait_for(&mut state, Duration::from_millis((wake - now).max(1) as u64));
+        }
+    }
+
+    fn evaluate(&self, t: TimeMs) {
+        let query_offset = match self.spec.kind {
+            ViewKind::Recorded { query_offset, .. } => query_offset,
+            ViewKind::Continuous => 0,
+        };
+        let began = Instant::now();
+        let answered = self.answer(t - query_offset);
+        let took = began.elapsed().as_secs_f64();
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let before = state.spent.unwrap_or_default();
+        let total = before.total + took;
+        let mut spent = Spent { t, latest: took, total, evaluations: before.evaluations + 1, ..before };
+        let mut notes = Vec::new();
+        let mut outcome = answered.map(|(rows, remarks)| {
+            state.rows.replace(rows);
+            notes = remarks;
+        });
+        if let (Ok(()), Some(recorder)) = (&outcome, &mut state.recorder) {
+            outcome = recorder.record(t, state.rows.output(), &self.history.store).map(drop);
+        }
+        match &outcome {
+            Ok(()) => {
+                spent.samples = state.recorder.as_ref().map_or(0, Recorder::samples);
+                state.past.answered(t, state.rows.output().version);
+            }
+            Err(error) => {
+                tracing::debug!(view = self.spec.name, error, "evaluation failed");
+                (spent.samples, spent.failures) = (0, spent.failures + 1);
+                state.past.failed(t, error.clone());
+            }
+        }
+        state.spent = Some(spent);
+        state.notes.clone_from(&notes);
+        state.taps.tell(t, state.rows.output(), notes, outcome.as_ref().err());
+    }
+
+    fn answer(&self, t: TimeMs) -> Result<(Vec<Row>, Vec<Annotation>), String> {
+        let history = &self.history;
+        let answer = history.answers.instant(&self.spec.plan, t, &history.options);
+        let answer = answer.map_err(|e: QueryError| e.to_string())?;
+        let rows = match answer.value {
+            Value::Vector(rows) => rows.into_iter().map(row).collect(),
+            Value::Scalar(_, v) => vec![(Labels::default(), v.into())],
+            Value::Text(..) | Value::Matrix(_) => return Err("must be Scalar or instant Vector".to_owned()),
+        };
+        Ok((rows, answer.notes))
+    }
+}
+
+fn row(sample: VectorSample) -> Row {
+    (sample.labels, sample.h.map_or(Sample::Float(sample.v), Sample::Histogram))
+}
+
+/// The latest slot `k * interval + offset` that is not after `t`.
+fn latest(t: TimeMs, interval: i64, offset: i64) -> TimeMs {
+    t - (t - offset).rem_euclid(interval.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::latest;
+
+    #[test]
+    fn slots_are_multiples_of_the_interval() {
+        assert_eq!((latest(61_999, 15_000, 0), latest(60_000, 15_000, 0)), (60_000, 60_000));
+        assert_eq!((latest(61_999, 15_000, 2_000), latest(61_998, 15_000, 2_000)), (47_000, 47_000));
+        assert_eq!(latest(62_000, 15_000, 2_000), 62_000);
+    }
+}

@@ -1,0 +1,163 @@
+//! The queries at work: at most `--query.max-concurrency` of them, each with its text in a file that outlives a crash.
+//!
+//! The file is Prometheus' `queries.active`: `[`, then a slot of [`SLOT`] bytes for each query, its JSON padded with
+//! zeros up to a comma. What a server finds in it when it starts did not finish in its last run. The bytes are
+//! written, not synced: a killed process leaves them in the system's cache, and that is what they are for.
+
+use super::super::limits::{ACTIVE_QUERY_BYTES as SLOT, ACTIVE_QUERY_SLOTS as SLOTS};
+use parking_lot::Mutex;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Name of the file in the data directory.
+const FILE: &str = "queries.active";
+
+/// The turns of queries, and what is written about them.
+pub struct ActiveQueries {
+    turns: Arc<Semaphore>,
+    slots: Mutex<Vec<usize>>,
+    file: Option<File>,
+}
+
+impl ActiveQueries {
+    /// Turns for `concurrency` queries at a time, without a file.
+    pub fn unwritten(concurrency: usize) -> ActiveQueries {
+        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let slots = (0..concurrency.min(SLOTS)).rev().collect();
+        ActiveQueries { turns: Arc::new(Semaphore::new(concurrency)), slots: Mutex::new(slots), file: None }
+    }
+
+    /// As [`ActiveQueries::unwritten`], with the file in `directory`. What an earlier run left in it goes into the
+    /// log. Without a file, say on a full disk, queries are answered all the same.
+    pub fn in_directory(concurrency: usize, directory: &Path) -> ActiveQueries {
+        let path = directory.join(FILE);
+        if let Some(queries) = std::fs::read(&path).ok().and_then(|bytes| unfinished(&bytes)) {
+            tracing::info!(queries, "These queries didn't finish in prometheus' last run:");
+        }
+        let mut active = ActiveQueries::unwritten(concurrency);
+        match create(&path, active.slots.lock().len()) {
+            Ok(file) => active.file = Some(file),
+            Err(error) => {
+                tracing::warn!(%error, file = %path.display(), "active queries are not written down")
+            }
+        }
+        active
+    }
+
+    /// Waits for a turn. The semaphore is never closed.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turns.clone().acquire_owned().await.ok()
+    }
+
+    /// Writes down that `query` works from now (s since the epoch) on, until the guard goes.
+    pub fn write(self: &Arc<Self>, query: &str, now: i64) -> Option<Written> {
+        let file = self.file.as_ref()?;
+        let slot = self.slots.lock().pop()?;
+        let mut bytes = entry(query, now).into_bytes();
+        bytes.resize(SLOT - 1, 0);
+        bytes.push(b',');
+        // The note about a query must not cost its answer.
+        let _ = file.write_all_at(&bytes, at(slot));
+        Some(Written { active: self.clone(), slot })
+    }
+}
+
+fn at(slot: usize) -> u64 {
+    (1 + slot * SLOT) as u64
+}
+
+fn create(path: &Path, slots: usize) -> io::Result<File> {
+    let file = File::options().create(true).truncate(true).write(true).open(path)?;
+    file.set_len(at(slots))?;
+    file.write_all_at(b"[", 0)?;
+    Ok(file)
+}
+
+/// The JSON of one query, cut where it would not fit into its slot.
+fn entry(query: &str, now: i64) -> String {
+    let json = |query: &str| serde_json::json!({"query": query, "timestamp_sec": now}).to_string();
+    let mut end = query.len().min(SLOT);
+    loop {
+        while !query.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = json(&query[..end]);
+        // Escapes make the text longer, so that one cut may not be enough.
+        match text.len().checked_sub(SLOT - 1) {
+            None | Some(0) => return text,
+            Some(_) if end == 0 => return text,
+            Some(over) => end = end.saturating_sub(over.div_ceil(6).max(1)),
+        }
+    }
+}
+
+/// The entries of a file as a JSON list; `None` if there are none.
+fn unfinished(bytes: &[u8]) -> Option<String> {
+    let text: Vec<u8> = bytes.iter().copied().filter(|b| *b != 0).collect();
+    let text = String::from_utf8_lossy(&text);
+    let list = text.strip_suffix(',').filter(|list| list.len() > 1)?;
+    Some(format!("{list}]"))
+}
+
+/// A query that is written down.
+pub struct Written {
+    active: Arc<ActiveQueries>,
+    slot: usize,
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if let Some(file) = &self.active.file {
+            let _ = file.write_all_at(&[0; SLOT], at(self.slot));
+        }
+        self.active.slots.lock().push(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_finish_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let active = Arc::new(ActiveQueries::in_directory(3, directory.path()));
+        let (one, two) = (active.write("up", 5), active.write("sum(\"\0\")", 6));
+        drop(one);
+        let read = || std::fs::read(directory.path().join(FILE)).unwrap();
+        assert_eq!(read().len(), 1 + 3 * SLOT);
+        let expected = r#"[{"query":"sum(\"\u0000\")","timestamp_sec":6}]"#;
+        assert_eq!(unfinished(&read()).as_deref(), Some(expected));
+        let _three = active.write("up", 7);
+        let list: serde_json::Value = serde_json::from_str(&unfinished(&read()).unwrap()).unwrap();
+        assert_eq!(list.as_array().unwrap().len(), 2);
+        drop(two);
+        let again = ActiveQueries::in_directory(1, directory.path());
+        assert_eq!((unfinished(&read()), again.turns.available_permits()), (None, 1));
+    }
+
+    #[test]
+    fn a_long_query_is_cut_to_its_slot() {
+        for text in ["é".repeat(2_000), "\"".repeat(2_000), "\0".repeat(2_000), "x".repeat(100_000)] {
+            let json = entry(&text, 1_795_332_391);
+            assert!(json.len() < SLOT && json.len() > SLOT - 20, "{}", json.len());
+            let back: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert!(text.starts_with(back["query"].as_str().unwrap()));
+        }
+    }
+
+    #[test]
+    fn more_queries_than_slots_work_unwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let active = Arc::new(ActiveQueries::in_directory(1, directory.path()));
+        let first = active.write("a", 1);
+        assert!(first.is_some() && active.write("b", 1).is_none());
+        drop(first);
+        assert!(active.write("c", 1).is_some());
+        assert!(Arc::new(ActiveQueries::unwritten(1)).write("a", 1).is_none());
+    }
+}

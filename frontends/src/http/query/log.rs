@@ -1,0 +1,147 @@
+//! The query log: a line of JSON for every query that the API answered, `query_log_file` of the configuration.
+
+use super::super::json;
+use super::super::model::utc_millis;
+use super::stats::Stats;
+use parking_lot::Mutex;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use storage::metrics::{Counter, Gauge, Metrics};
+use storage::model::TimeMs;
+
+/// Where queries are logged, or that they are not.
+pub struct QueryLog {
+    file: Mutex<Option<(PathBuf, File)>>,
+    enabled: Arc<Gauge>,
+    failures: Arc<Counter>,
+}
+
+/// What is logged of a query beside its figures.
+#[derive(Clone, Debug, Default)]
+pub struct Logged {
+    /// Its text.
+    pub query: String,
+    /// First evaluation, ms.
+    pub start: TimeMs,
+    /// Last evaluation, ms.
+    pub end: TimeMs,
+    /// Distance of evaluations, ms; 0 for an instant query.
+    pub step: i64,
+    /// Address of the client.
+    pub client: String,
+    /// Method of the request.
+    pub method: String,
+    /// Path of the request.
+    pub path: String,
+}
+
+impl QueryLog {
+    /// No log yet.
+    pub fn new(metrics: &Metrics) -> QueryLog {
+        let failures = "prometheus_engine_query_log_failures_total";
+        QueryLog {
+            file: Mutex::new(None),
+            enabled: metrics.gauge("prometheus_engine_query_log_enabled", "State of the query log.", &[]),
+            failures: metrics.counter(failures, "The number of query log failures.", &[]),
+        }
+    }
+
+    /// From now on queries are logged into the file at `path`; `None`: nowhere. The file is opened anew even if the
+    /// path is the same, so that a log that was moved away goes on under its name. After an error all is as before.
+    pub fn set(&self, path: Option<&Path>) -> Result<(), String> {
+        let open = |path: &Path| {
+            let file = File::options().create(true).append(true).open(path);
+            let file = file.map_err(|e| format!("cannot open the query log {}: {e}", path.display()))?;
+            Ok::<_, String>((path.to_path_buf(), file))
+        };
+        let opened = path.map(open).transpose()?;
+        self.enabled.set(if opened.is_some() { 1.0 } else { 0.0 });
+        *self.file.lock() = opened;
+        Ok(())
+    }
+
+    /// Whether queries are logged.
+    pub fn is_on(&self) -> bool {
+        self.file.lock().is_some()
+    }
+
+    /// Logs a query that ended at `now`, well or with this error.
+    pub fn write(&self, query: &Logged, stats: &Stats, error: Option<&str>, now: TimeMs) {
+        let mut file = self.file.lock();
+        let Some((path, file)) = file.as_mut() else { return };
+        if let Err(e) = file.write_all(line(query, stats, error, now).as_bytes()) {
+            self.failures.inc();
+            tracing::error!(file = %path.display(), "cannot log a query: {e}");
+        }
+    }
+}
+
+fn line(query: &Logged, stats: &Stats, error: Option<&str>, now: TimeMs) -> String {
+    let mut out = String::new();
+    let field = |out: &mut String, name: &str, value: &str| {
+        out.push_str(name);
+        json::string(out, value);
+    };
+    let now = utc_millis(now);
+    field(&mut out, r#"{"time":"#, &now);
+    field(
+        &mut out,
+        r#","level":"INFO","msg":"promql query logged","params":{"end":"#,
+        &utc_millis(query.end),
+    );
+    field(&mut out, r#","query":"#, &query.query);
+    field(&mut out, r#","start":"#, &utc_millis(query.start));
+    out.push_str(&format!(r#","step":{}}}"#, query.step / 1000));
+    if let Some(error) = error {
+        field(&mut out, r#","error":"#, error);
+    }
+    out.push_str(r#","stats":"#);
+    out.push_str(&stats.to_json());
+    field(&mut out, r#","httpRequest":{"clientIP":"#, &query.client);
+    field(&mut out, r#","method":"#, &query.method);
+    field(&mut out, r#","path":"#, &query.path);
+    field(&mut out, r#"},"ts":"#, &now);
+    out.push_str("}\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_holds_what_readers_look_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, metrics) = (directory.path().join("q.log"), Metrics::default());
+        let log = QueryLog::new(&metrics);
+        let query = Logged {
+            query: "sum(\"a\n\")".into(),
+            start: 1_000,
+            end: 4_500,
+            step: 1_500,
+            client: "127.0.0.1".into(),
+            method: "GET".into(),
+            path: "/api/v1/query_range".into(),
+        };
+        log.write(&query, &Stats::default(), None, 5_000);
+        assert!(log.set(Some(&directory.path().join("no/such"))).is_err() && !log.is_on());
+        log.set(Some(&path)).unwrap();
+        log.write(&query, &Stats::default(), None, 5_000);
+        log.write(&query, &Stats::default(), Some("too much"), 5_000);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            lines[0]["params"],
+            serde_json::json!({"query": "sum(\"a\n\")", "start": "1970-01-01T00:00:01.000Z", "end": "1970-01-01T00:00:04.500Z", "step": 1})
+        );
+        assert_eq!((&lines[0]["ts"], lines[0].get("error")), (&"1970-01-01T00:00:05.000Z".into(), None));
+        assert_eq!(lines[1]["error"], "too much");
+        assert_eq!(lines[0]["httpRequest"]["path"], "/api/v1/query_range");
+        assert!(lines[0]["stats"]["timings"]["execTotalTime"].is_number());
+        log.set(None).unwrap();
+        assert!(metrics.render().contains("prometheus_engine_query_log_enabled 0\n"));
+    }
+}

@@ -1,0 +1,129 @@
+//! What a query cost: where its time went and how many samples it looked at, as `stats` of its answer and in the log.
+
+use super::super::json;
+use super::super::telemetry::Telemetry;
+use super::log::Logged;
+use engine::query::Answer;
+use engine::query::guard::SampleCounts;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+use storage::model::TimeMs;
+
+/// The figures of one query.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Reading the text, making the plan.
+    pub prepared: Duration,
+    /// Waiting for its turn.
+    pub queued: Duration,
+    /// Computing the answer.
+    pub evaluated: Duration,
+    /// Bringing the series into their order.
+    pub sorted: Duration,
+    /// Samples looked at.
+    pub samples: SampleCounts,
+}
+
+impl Stats {
+    /// Everything but the time in the queue.
+    fn total(&self) -> Duration {
+        self.prepared + self.evaluated + self.sorted
+    }
+
+    /// Takes over what the engine counted for a query over the times of `logged`; of `steps` those that saw nothing
+    /// are told too.
+    pub fn count(&mut self, answer: &Answer, logged: &Logged, steps: bool) {
+        self.samples = answer.samples.clone();
+        let counted = std::mem::take(&mut self.samples.steps);
+        if steps {
+            let of = |t: TimeMs| match counted.binary_search_by_key(&t, |step| step.0) {
+                Ok(at) => counted[at],
+                Err(_) => (t, 0, 0),
+            };
+            let times = (logged.start..=logged.end).step_by(logged.step.max(1) as usize);
+            self.samples.steps = times.map(of).collect();
+        }
+    }
+
+    /// Adds the query to the server's own metrics.
+    pub fn observe(&self, telemetry: &Telemetry) {
+        telemetry.prepare_time.observe(self.prepared.as_secs_f64());
+        telemetry.queue_time.observe(self.queued.as_secs_f64());
+        telemetry.inner_eval.observe(self.evaluated.as_secs_f64());
+        telemetry.result_sort.observe(self.sorted.as_secs_f64());
+        telemetry.query_samples.add(self.samples.total as u64);
+        telemetry.query_samples_read.add(self.samples.read as u64);
+    }
+
+    /// The JSON of `data.stats`, fields in Prometheus' order.
+    pub fn to_json(&self) -> String {
+        let mut out = String::from(r#"{"timings":{"#);
+        let slices = [
+            ("evalTotalTime", self.total()),
+            ("resultSortTime", self.sorted),
+            ("queryPreparationTime", self.prepared),
+            ("innerEvalTime", self.evaluated),
+            ("execQueueTime", self.queued),
+            ("execTotalTime", self.total() + self.queued),
+        ];
+        for (i, (name, time)) in slices.into_iter().enumerate() {
+            let _ = write!(out, "{}\"{name}\":", if i > 0 { "," } else { "" });
+            json::value(&mut out, time.as_secs_f64());
+        }
+        out.push_str(r#"},"samples":{"#);
+        let SampleCounts { total, read, peak, steps } = &self.samples;
+        per_step(&mut out, "totalQueryableSamplesPerStep", steps.iter().map(|s| (s.0, s.1)));
+        let _ = write!(out, r#""totalQueryableSamples":{total},"#);
+        per_step(&mut out, "samplesReadPerStep", steps.iter().map(|s| (s.0, s.2)));
+        let _ = write!(out, r#""samplesRead":{read},"peakSamples":{peak}}}}}"#);
+        out
+    }
+}
+
+/// `"name":[[t,count],…],`, or nothing if nothing was counted step by step.
+fn per_step(out: &mut String, name: &str, steps: impl ExactSizeIterator<Item = (TimeMs, usize)>) {
+    if steps.len() == 0 {
+        return;
+    }
+    for (i, (t, count)) in steps.enumerate() {
+        out.push_str(if i > 0 { ",[" } else { "" });
+        if i == 0 {
+            let _ = write!(out, "\"{name}\":[[");
+        }
+        json::value(out, t as f64 / 1000.0);
+        let _ = write!(out, ",{count}]");
+    }
+    out.push_str("],");
+}
+
+/// Time from its start on.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts.
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    /// Time since.
+    pub fn read(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stats_as_prometheus_writes_them() {
+        let ms = Duration::from_millis;
+        let samples = SampleCounts { total: 5, read: 4, peak: 3, steps: vec![(1_000, 2, 2), (2_500, 3, 2)] };
+        let stats = Stats { prepared: ms(1), queued: ms(2), evaluated: ms(4), sorted: ms(8), samples };
+        let timings = r#"{"timings":{"evalTotalTime":0.013,"resultSortTime":0.008,"queryPreparationTime":0.001,"innerEvalTime":0.004,"execQueueTime":0.002,"execTotalTime":0.015},"#;
+        let samples = r#""samples":{"totalQueryableSamplesPerStep":[[1,2],[2.5,3]],"totalQueryableSamples":5,"samplesReadPerStep":[[1,2],[2.5,2]],"samplesRead":4,"peakSamples":3}}"#;
+        assert_eq!(stats.to_json(), format!("{timings}{samples}"));
+        let none = Stats::default().to_json();
+        assert!(none.ends_with(r#""samples":{"totalQueryableSamples":0,"samplesRead":0,"peakSamples":0}}"#));
+    }
+}

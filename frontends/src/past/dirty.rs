@@ -1,0 +1,240 @@
+//! Which slots of which rules must be computed again, because a sample they look at came behind their evaluation.
+
+use super::PastRule;
+use super::arrivals::Schedule;
+use super::limits::{PASS_MS, RECORDED_AFTER};
+use super::ready::reaches;
+use super::slots::Recording;
+use engine::live::ViewId;
+use engine::live::views::{levels_of, readers};
+use engine::plan::Plan;
+use engine::query::{QueryOptions, Sight, sights};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use storage::model::labels::METRIC_NAME;
+use storage::model::{Labels, MatchOp, TimeMs};
+
+/// A rule whose slots are corrected.
+pub(super) struct LateRule {
+    pub view: ViewId,
+    pub name: String,
+    pub plan: Plan,
+    pub recording: Recording,
+    /// It stands since before this slot. Of earlier ones only those are corrected at which something is recorded: nobody
+    /// knows of the others whether they were evaluated.
+    pub since: TimeMs,
+    /// How late a sample may come, ms.
+    lateness: i64,
+    sights: Vec<Sight>,
+    /// The length of the longest chain of recorded rules below it.
+    level: u64,
+    /// It reads itself: its own corrections say nothing to it.
+    cyclic: bool,
+    /// No other rule records series that could be taken for its own.
+    pub alone: bool,
+}
+
+/// Slots from the first to the second, both included; ranges neither overlap nor touch.
+type Ranges = BTreeMap<TimeMs, TimeMs>;
+/// Numbers of a rule and of one of its sights.
+pub(super) type Seen = (u32, u32);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Dirty {
+    rules: Vec<Arc<LateRule>>,
+    ranges: HashMap<ViewId, Ranges>,
+    /// Sights by the metric name they pin, and those that pin none.
+    by_name: HashMap<String, Vec<Seen>>,
+    unnamed: Vec<Seen>,
+}
+
+impl Dirty {
+    /// Only these rules count; what is dirty of them stays so. `all`: every recording rule.
+    pub fn replace(&mut self, all: &[PastRule], options: &QueryOptions, now: TimeMs) {
+        let specs = || all.iter().map(|rule| (rule.view, &rule.spec));
+        let late: Vec<&PastRule> = all.iter().filter(|rule| rule.lateness.is_some()).collect();
+        let since: HashMap<ViewId, TimeMs> = self.rules.iter().map(|rule| (rule.view, rule.since)).collect();
+        *self = Dirty { ranges: std::mem::take(&mut self.ranges), ..Dirty::default() };
+        if late.is_empty() {
+            self.ranges.clear();
+            return;
+        }
+        let reads = readers(specs());
+        let levels = levels_of(all.iter().map(|rule| rule.view), &reads);
+        let recordings: Vec<(ViewId, Recording)> =
+            all.iter().filter_map(|rule| Some((rule.view, Recording::of(&rule.spec.kind)?))).collect();
+        for rule in late {
+            let Some(recording) = Recording::of(&rule.spec.kind) else { continue };
+            let alone =
+                !recordings.iter().any(|(view, other)| *view != rule.view && recording.may_share(other));
+            let next = recording.slot_at(now - recording.delay) + recording.interval;
+            self.rules.push(Arc::new(LateRule {
+                view: rule.view,
+                since: since.get(&rule.view).copied().unwrap_or(next),
+                name: rule.spec.name.clone(),
+                plan: rule.spec.plan.clone(),
+                recording,
+                lateness: rule.lateness.unwrap_or(0),
+                sights: sights(&rule.spec.plan, options),
+                level: levels.get(&rule.view).copied().unwrap_or(0),
+                cyclic: reaches(rule.view, &reads),
+                alone,
+            }));
+        }
+        let known: Vec<ViewId> = self.rules.iter().map(|rule| rule.view).collect();
+        self.ranges.retain(|view, _| known.contains(view));
+        self.index();
+    }
+
+    fn index(&mut self) {
+        for (r, rule) in self.rules.iter().enumerate() {
+            for (s, sight) in rule.sights.iter().enumerate() {
+                let name = sight.matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal);
+                match name {
+                    Some(name) => self.by_name.entry(name.value.clone()).or_default(),
+                    None => &mut self.unnamed,
+                }
+                .push((r as u32, s as u32));
+            }
+        }
+    }
+
+    /// When the rules are evaluated.
+    pub fn schedules(&self) -> Vec<Schedule> {
+        let of = |rule: &Arc<LateRule>| {
+            let Recording { interval, offset, delay, .. } = rule.recording;
+            let ahead = rule.sights.iter().map(|sight| -sight.from.max(-MOST_AHEAD)).max().unwrap_or(0);
+            Schedule { interval, offset, delay, ahead: ahead.max(0) }
+        };
+        self.rules.iter().map(of).collect()
+    }
+
+    /// The sights that a series is in.
+    pub fn seen(&self, labels: &Labels) -> Arc<[Seen]> {
+        let named = self.by_name.get(labels.name()).into_iter().flatten();
+        let sees = |(r, s): &&Seen| {
+            let sight = &self.rules[*r as usize].sights[*s as usize];
+            sight.matchers.iter().all(|m| m.matches_labels(labels))
+        };
+        named.chain(&self.unnamed).filter(sees).copied().collect()
+    }
+
+    /// A sample at `t` came at `now`. Returns how many rules find that too late.
+    pub fn sample(&mut self, seen: &[Seen], t: TimeMs, now: TimeMs) -> u64 {
+        let mut beyond = 0;
+        for (r, s) in seen {
+            let rule = self.rules[*r as usize].clone();
+            if t < now - rule.lateness - rule.recording.delay {
+                beyond += 1;
+                continue;
+            }
+            self.touch(&rule, *s, t, now);
+        }
+        beyond
+    }
+
+    /// A recorded sample at `t` was corrected: rules that read it follow.
+    pub fn corrected(&mut self, labels: &Labels, t: TimeMs, now: TimeMs) {
+        for (r, s) in self.seen(labels).iter() {
+            let rule = self.rules[*r as usize].clone();
+            if !rule.cyclic {
+                self.touch(&rule, *s, t, now);
+            }
+        }
+    }
+
+    /// Everything within the bounds is to be computed again.
+    pub fn all(&mut self, now: TimeMs) {
+        for rule in self.rules.clone() {
+            let last = rule.evaluated(now);
+            let first = rule.recording.slot_at(now - rule.recording.delay - rule.lateness);
+            self.add(&rule, first, last);
+        }
+    }
+
+    fn touch(&mut self, rule: &LateRule, sight: u32, t: TimeMs, now: TimeMs) {
+        let (sight, last) = (&rule.sights[sight as usize], rule.evaluated(now));
+        let oldest = now - rule.lateness - rule.recording.delay - rule.recording.interval - PASS_MS;
+        let (from, to) = (t.saturating_add(sight.from).max(oldest), t.saturating_add(sight.to));
+        let first = rule.recording.slot_at(from - 1) + rule.recording.interval;
+        self.add(rule, first, rule.recording.slot_at(to - 1).min(last));
+    }
+
+    fn add(&mut self, rule: &LateRule, first: TimeMs, last: TimeMs) {
+        if first <= last {
+            insert(self.ranges.entry(rule.view).or_default(), first, last, rule.recording.interval);
+        }
+    }
+
+    /// The next rule with dirty slots that are recorded by `now`, rules that others read first, and those slots.
+    pub fn take(&mut self, now: TimeMs) -> Option<(Arc<LateRule>, Ranges)> {
+        let due = |rule: &&Arc<LateRule>| {
+            let first = self.ranges.get(&rule.view).and_then(|ranges| ranges.keys().next());
+            first.is_some_and(|first| *first <= rule.recorded(now))
+        };
+        let rule = self.rules.iter().filter(due).min_by_key(|rule| rule.level)?.clone();
+        let (mut due, last) = (self.ranges.remove(&rule.view)?, rule.recorded(now));
+        let mut later = due.split_off(&(last + 1));
+        if let Some((_, end)) = due.iter_mut().next_back().filter(|(_, end)| **end > last) {
+            later.insert(last + rule.recording.interval, *end);
+            *end = last;
+        }
+        if !later.is_empty() {
+            self.ranges.insert(rule.view, later);
+        }
+        Some((rule, due))
+    }
+
+    /// The first slot behind `t` of a rule has to be looked at when it is recorded.
+    pub fn follow(&mut self, rule: &LateRule, t: TimeMs) {
+        let next = t + rule.recording.interval;
+        self.add(rule, next, next);
+    }
+
+    /// Whether some slots are dirty that are not recorded yet.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+/// Selectors look at most so far ahead of their evaluation, ms; further only if they look at any time.
+const MOST_AHEAD: i64 = 86_400_000;
+
+impl LateRule {
+    /// The last slot that is recorded by `now`.
+    pub fn recorded(&self, now: TimeMs) -> TimeMs {
+        self.evaluated(now - RECORDED_AFTER)
+    }
+
+    /// The last slot that may have been evaluated by `now`.
+    pub fn evaluated(&self, now: TimeMs) -> TimeMs {
+        self.recording.slot_at(now - self.recording.delay)
+    }
+}
+
+/// Adds slots, and joins what touches.
+fn insert(ranges: &mut Ranges, mut first: TimeMs, mut last: TimeMs, interval: i64) {
+    while let Some((from, to)) = ranges.range(..=last + interval).next_back().map(|(f, t)| (*f, *t)) {
+        if to < first - interval {
+            break;
+        }
+        ranges.remove(&from);
+        (first, last) = (first.min(from), last.max(to));
+    }
+    ranges.insert(first, last);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_joined() {
+        let mut ranges = Ranges::new();
+        for (first, last) in [(10, 20), (50, 50), (0, 0), (30, 30), (40, 40), (80, 90)] {
+            insert(&mut ranges, first, last, 10);
+        }
+        assert_eq!(ranges.into_iter().collect::<Vec<_>>(), [(0, 50), (80, 90)]);
+    }
+}

@@ -1,0 +1,216 @@
+//! The past of recording rules: what they would have recorded had they stood earlier, and had all samples come in time.
+//!
+//! `backfill: 30d` on a rule: a thread of its own asks the rule's plan over history, piece by piece, and writes what comes
+//! as blocks. The rule itself stands meanwhile; its first slot is the *seam*: slots before it are computed, it and those
+//! behind are recorded. [`ready`] says what is next, [`backfill`] does it, [`progress`] keeps on disk how far it is.
+//!
+//! `late_samples: correct` on a group: [`arrivals`] looks at every append, [`dirty`] knows whose slots it reaches,
+//! [`correct`] computes those again and corrects the store; [`listen`]ers hear of it.
+//!
+//! Both [`ask`] the query runtime, and turn answers into the samples that the recorder would have written ([`slots`]).
+
+mod arrivals;
+mod ask;
+pub mod backfill;
+mod correct;
+mod dirty;
+mod limits;
+mod listen;
+mod progress;
+mod ready;
+pub mod slots;
+
+use crate::http::sources::Answers;
+use backfill::Work;
+use correct::Corrector;
+use engine::live::{Sink, TapEvent, ViewId, ViewSpec};
+use engine::query::QueryOptions;
+use listen::Listeners;
+pub use listen::{CorrectedRows, Listener};
+use parking_lot::{Condvar, Mutex};
+use progress::{Place, Progress};
+use ready::Rules;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::metrics::Metrics;
+use storage::model::{Matcher, TimeMs};
+use storage::store::Store;
+
+/// A recording rule with a past.
+#[derive(Clone, Debug)]
+pub struct PastRule {
+    /// Its view.
+    pub view: ViewId,
+    /// Which rule it is; the same after a restart.
+    pub key: String,
+    /// What stands.
+    pub spec: ViewSpec,
+    /// How far back it is wanted, ms; 0: not at all.
+    pub backfill: i64,
+    /// How late samples may come and still count, ms; `None`: what is evaluated stays.
+    pub lateness: Option<i64>,
+}
+
+/// How far the past of a rule is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackfillReport {
+    /// The first slot.
+    pub from: TimeMs,
+    /// The slot at which what is recorded live begins; while that is not known, the last slot to be computed so far.
+    pub to: TimeMs,
+    /// All slots before this one are computed.
+    pub done_until: TimeMs,
+    /// What is going on.
+    pub state: BackfillState,
+    /// The latest failure; empty: none.
+    pub error: String,
+}
+
+/// What is going on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackfillState {
+    /// There are slots to compute.
+    Running,
+    /// All that can be is computed; the first slot that is recorded live has not come, or that of a rule it reads.
+    Waiting,
+    /// Nothing is missing.
+    Done,
+    /// It cannot be done; the error says why.
+    Failed,
+}
+
+/// What the work needs of the house.
+pub struct Parts {
+    /// Who answers. It should be nobody else's, with few threads: questions are large.
+    pub answers: Arc<dyn Answers>,
+    /// Where samples are.
+    pub store: Arc<Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Settings of each question.
+    pub options: QueryOptions,
+    /// Where the data directory is.
+    pub disk: Arc<dyn Disk>,
+    /// Self-metrics.
+    pub metrics: Metrics,
+}
+
+/// The handle.
+pub struct Past {
+    shared: Arc<Shared>,
+    corrector: Arc<Corrector>,
+    listeners: Arc<Listeners>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the thread and everybody else have in common.
+struct Shared {
+    parts: Arc<Parts>,
+    place: Place,
+    rules: Mutex<Rules>,
+    woken: Condvar,
+    /// How far live windows look back, ms.
+    reach: AtomicI64,
+}
+
+impl Past {
+    /// Starts the thread; it sleeps until there are rules. `dir`: the data directory.
+    pub fn start(parts: Parts, dir: &Path) -> Result<Arc<Past>, String> {
+        let parts = Arc::new(parts);
+        let place = Place::new(parts.disk.clone(), dir);
+        let progress = place.read().unwrap_or_else(|| Progress::new(TimeMs::MIN, Vec::new()));
+        let rules = Mutex::new(Rules::new(progress));
+        let shared = Arc::new(Shared {
+            parts: parts.clone(),
+            place,
+            rules,
+            woken: Condvar::new(),
+            reach: AtomicI64::new(0),
+        });
+        let listeners = Arc::new(Listeners::default());
+        let corrector = Arc::new(Corrector::new(parts.clone(), listeners.clone(), &parts.metrics));
+        let (work, late) = (Work::new(shared.clone()), corrector.clone());
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|e| e.to_string())
+        };
+        let threads = vec![
+            spawn("backfill", Box::new(move || work.run()))?,
+            spawn("corrections", Box::new(move || late.run()))?,
+        ];
+        Ok(Arc::new(Past { shared, corrector, listeners, threads: Mutex::new(threads) }))
+    }
+
+    /// These are all recording rules; some have a past that is wanted, or samples that are corrected. Returns consumers for views that are new: each wants to hear of its view's
+    /// first slot and goes then.
+    pub fn keep(&self, rules: Vec<PastRule>, reach: i64) -> Vec<(ViewId, Box<dyn Sink>)> {
+        self.shared.reach.store(reach, Relaxed);
+        self.corrector.replace(&rules);
+        let (now, retention) = (self.shared.parts.clock.now(), self.shared.parts.store.retention().time_ms);
+        let fresh = self.shared.rules.lock().replace(rules, now, retention);
+        self.shared.woken.notify_all();
+        let sink = |view| {
+            let seam: Box<dyn Sink> = Box::new(Seam { shared: Arc::downgrade(&self.shared), view });
+            (view, seam)
+        };
+        fresh.into_iter().map(sink).collect()
+    }
+
+    /// How far the past of a view is; `None`: it has none.
+    pub fn report(&self, view: ViewId) -> Option<BackfillReport> {
+        self.shared.rules.lock().report(view)
+    }
+
+    /// Corrects what late samples reach that have come by now, and returns when that is done.
+    pub fn correct(&self) {
+        self.corrector.pass();
+    }
+
+    /// From now on `listener` hears of corrected samples of series that satisfy all matchers.
+    pub fn listen(&self, matchers: Vec<Matcher>, listener: Box<dyn Listener>) {
+        self.listeners.add(matchers, listener);
+    }
+
+    /// Corrects what has come late, gives up what else is under way, and ends the threads. What is not computed of the past
+    /// is computed after the next start.
+    pub fn stop(&self) {
+        self.corrector.end();
+        self.corrector.pass();
+        self.shared.parts.options.cancel.store(true, Relaxed);
+        self.shared.rules.lock().ended = true;
+        self.shared.woken.notify_all();
+        self.threads.lock().drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+impl Drop for Past {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Hears of the first evaluation of a view that succeeds: where one fails, nothing is recorded.
+struct Seam {
+    shared: Weak<Shared>,
+    view: ViewId,
+}
+
+impl Sink for Seam {
+    fn push(&mut self, event: TapEvent) -> bool {
+        // Everything else comes with failures, too.
+        let TapEvent::Progress { t } = event else { return true };
+        if let Some(shared) = self.shared.upgrade() {
+            shared.rules.lock().first_slot(self.view, t);
+            shared.woken.notify_all();
+        }
+        false
+    }
+
+    fn wants_notes(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,85 @@
+//! How far backfill is, on disk: `backfill.json` in the data directory (`docs/format/backfill.md`).
+//!
+//! Replaced as a whole after each block. What it says is done is in blocks; what it does not say is done again, and
+//! finds its samples stored already.
+
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use storage::disk::Disk;
+use storage::model::TimeMs;
+use storage::sealed;
+
+const VERSION: u32 = 1;
+const FILE: &str = "backfill.json";
+
+/// What the file holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    version: u32,
+    /// When all complete rules were last known to be recorded live.
+    pub alive: TimeMs,
+    /// The rules that have a past to compute, or had.
+    pub rules: Vec<Entry>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Which rule: it stays the same when the expression changes.
+    pub key: String,
+    /// How far back was asked for, ms.
+    pub asked: i64,
+    /// The first slot.
+    pub from: TimeMs,
+    /// Slots up to this one are computed.
+    pub done: TimeMs,
+    /// Nothing is missing before what was recorded live.
+    pub complete: bool,
+}
+
+impl Progress {
+    /// Nothing yet.
+    pub fn new(alive: TimeMs, rules: Vec<Entry>) -> Progress {
+        Progress { version: VERSION, alive, rules }
+    }
+}
+
+/// Where it is kept.
+#[derive(Clone)]
+pub struct Place {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+}
+
+impl Place {
+    /// In the data directory `dir`.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Place {
+        Place { disk, path: dir.join(FILE) }
+    }
+
+    /// What was written last. Damage costs work, not samples: all is computed again, and what is stored stays.
+    pub fn read(&self) -> Option<Progress> {
+        let found = sealed::read(&*self.disk, &self.path).map_err(|e| e.to_string());
+        let parse = |text: String| match serde_json::from_str::<Progress>(&text) {
+            Ok(progress) if progress.version == VERSION => Ok(progress),
+            Ok(progress) => Err(format!("version {} is unknown", progress.version)),
+            Err(error) => Err(error.to_string()),
+        };
+        match found.and_then(|text| text.map(parse).transpose()) {
+            Ok(progress) => progress,
+            Err(error) => {
+                let path = self.path.display();
+                tracing::error!(%path, error, "how far backfill was is lost: it begins anew, and keeps what is stored");
+                None
+            }
+        }
+    }
+
+    /// Replaces it; durable on return.
+    pub fn write(&self, progress: &Progress) -> Result<(), String> {
+        let text = serde_json::to_string(progress).map_err(|e| e.to_string())?;
+        sealed::write(&*self.disk, &self.path, &format!("{text}\n"))
+            .map_err(|e| format!("{}: {e}", self.path.display()))
+    }
+}

@@ -1,0 +1,359 @@
+//! Which slots of which rules are to be computed next: old ones first, and of one range of time what others read before them.
+
+use super::limits::{PIECE_MS, PIECE_SLOTS};
+use super::progress::{Entry, Progress};
+use super::slots::{Recording, Slots};
+use super::{BackfillReport, BackfillState, PastRule};
+use engine::live::ViewId;
+use engine::live::views::{levels_of, readers};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use storage::model::{Labels, TimeMs};
+
+/// What a restart looks at again before it was last known to be alive, ms.
+const ALIVE_SLACK_MS: i64 = 120_000;
+
+/// The rules and how far each is.
+pub struct Rules {
+    kept: BTreeMap<ViewId, Kept>,
+    /// Entries of before the start that no rule has claimed yet.
+    saved: HashMap<String, Entry>,
+    /// When complete rules were last known to be recorded.
+    alive: TimeMs,
+    /// There is something on disk, or should be.
+    on_disk: bool,
+    /// What is on disk says less than is known here.
+    unwritten: bool,
+    /// Whether rules have been named since the start.
+    known: bool,
+    /// The thread is to end.
+    pub ended: bool,
+}
+
+/// One rule.
+struct Kept {
+    rule: PastRule,
+    recording: Recording,
+    entry: Entry,
+    /// The last slot before the rule was installed.
+    base: TimeMs,
+    /// The first slot that is recorded live.
+    seam: Option<TimeMs>,
+    /// The rules among these that it reads, and how long the longest chain of them is.
+    reads: Vec<ViewId>,
+    level: u64,
+    /// It reads itself, perhaps by way of others.
+    cyclic: bool,
+    error: String,
+    /// Series with a value at slot `entry.done`, if that is known.
+    present: Option<BTreeSet<Labels>>,
+    /// Slots to ask for at once.
+    at_once: usize,
+}
+
+/// Slots of one rule that are to be computed.
+pub struct Stretch {
+    /// The rule's view.
+    pub view: ViewId,
+    /// The rule.
+    pub rule: PastRule,
+    /// What it records.
+    pub recording: Recording,
+    /// The slots.
+    pub slots: Slots,
+    /// The first slot of the rule's past.
+    pub from: TimeMs,
+    /// At the last slot only stale markers are written: the rest is recorded.
+    pub seam: bool,
+    /// Series with a value at the slot before, if that is known; where there is no slot before, none.
+    pub present: Option<BTreeSet<Labels>>,
+    /// Slots to ask for at once.
+    pub at_once: usize,
+}
+
+/// Rules that read nothing of each other, over one range of time.
+pub struct Batch {
+    /// Its begin and end.
+    pub range: (TimeMs, TimeMs),
+    /// What is to be computed.
+    pub stretches: Vec<Stretch>,
+}
+
+/// A rule is done up to a slot.
+pub struct Reached {
+    /// Its view.
+    pub view: ViewId,
+    /// The slot.
+    pub slot: TimeMs,
+    /// Series with a value there.
+    pub present: BTreeSet<Labels>,
+    /// Slots to ask for at once from now on.
+    pub at_once: usize,
+    /// A failure on the way.
+    pub error: Option<String>,
+}
+
+impl Rules {
+    /// No rules, and what was known before.
+    pub fn new(progress: Progress) -> Rules {
+        let on_disk = !progress.rules.is_empty();
+        let saved = progress.rules.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+        Rules {
+            kept: BTreeMap::new(),
+            saved,
+            alive: progress.alive,
+            on_disk,
+            unwritten: false,
+            known: false,
+            ended: false,
+        }
+    }
+
+    /// Replaces the rules. Returns the views of which nobody knows yet when they begin. `retention`: nothing older is
+    /// computed, ms; 0: anything is.
+    pub fn replace(&mut self, rules: Vec<PastRule>, now: TimeMs, retention: i64) -> Vec<ViewId> {
+        let mut old = std::mem::take(&mut self.kept);
+        let mut entries = std::mem::take(&mut self.saved);
+        (self.known, self.unwritten) = (true, true);
+        let mut fresh = Vec::new();
+        for rule in rules.into_iter().filter(|rule| rule.backfill > 0) {
+            let Some(recording) = Recording::of(&rule.spec.kind) else { continue };
+            let view = rule.view;
+            let same = old.get(&view).is_some_and(|kept| kept.rule.backfill == rule.backfill);
+            if let Some(kept) = old.remove(&view) {
+                if same {
+                    self.kept.insert(view, kept);
+                    continue;
+                }
+                entries.insert(kept.entry.key.clone(), kept.entry);
+            } else if let Some(before) = same_key(&mut old, &rule.key) {
+                entries.insert(before.entry.key.clone(), before.entry);
+            }
+            let entry = self.entry(&rule, &recording, entries.remove(&rule.key), now, retention);
+            fresh.push(view);
+            self.kept.insert(view, Kept::new(rule, recording, entry, now));
+        }
+        self.alive = now;
+        self.arrange();
+        fresh
+    }
+
+    /// Where a rule begins: where it was, or at the beginning.
+    fn entry(
+        &self,
+        rule: &PastRule,
+        recording: &Recording,
+        saved: Option<Entry>,
+        now: TimeMs,
+        retention: i64,
+    ) -> Entry {
+        let length = if retention > 0 { rule.backfill.min(retention) } else { rule.backfill };
+        let first = recording.slot_at(now - recording.delay - length - 1) + recording.interval;
+        let done = first - recording.interval;
+        let anew = Entry { key: rule.key.clone(), asked: rule.backfill, from: first, done, complete: false };
+        let Some(mut entry) = saved.filter(|entry| entry.asked >= rule.backfill) else { return anew };
+        if std::mem::take(&mut entry.complete) {
+            // It was recorded live since; what may be missing is what came after the last sign of life.
+            let alive = self.alive.saturating_sub(ALIVE_SLACK_MS + recording.delay + 2 * recording.interval);
+            entry.done = entry.done.max(recording.slot_at(alive.max(entry.from)));
+        }
+        if retention > 0 {
+            entry.done = entry.done.max(recording.slot_at(now - recording.delay - retention));
+        }
+        entry
+    }
+
+    /// Works out which rule reads which.
+    fn arrange(&mut self) {
+        let specs = || self.kept.iter().map(|(id, kept)| (*id, &kept.rule.spec));
+        let reads = readers(specs());
+        let levels = levels_of(self.kept.keys().copied(), &reads);
+        for (id, kept) in &mut self.kept {
+            kept.reads = reads.get(id).cloned().unwrap_or_default();
+            kept.level = levels.get(id).copied().unwrap_or(0);
+            kept.cyclic = reaches(*id, &reads);
+            if kept.cyclic {
+                "the rule reads its own series: its past cannot be computed".clone_into(&mut kept.error);
+            }
+        }
+    }
+
+    /// The first evaluation of a view that succeeded was at `t`.
+    pub fn first_slot(&mut self, view: ViewId, t: TimeMs) {
+        if let Some(kept) = self.kept.get_mut(&view) {
+            kept.seam.get_or_insert(t - kept.recording.delay);
+            kept.settle();
+        }
+    }
+
+    /// What is to be done next.
+    pub fn next(&self) -> Option<Batch> {
+        let pending: Vec<(&Kept, Slots, bool)> = self.kept.values().filter_map(|k| self.pending(k)).collect();
+        let range_of = |slots: &Slots| slots.first.div_euclid(PIECE_MS);
+        let at = pending.iter().map(|(_, slots, _)| range_of(slots)).min()?;
+        let among = || pending.iter().filter(|(_, slots, _)| range_of(slots) == at);
+        let level = among().map(|(kept, ..)| kept.level).min()?;
+        let range = (at * PIECE_MS, (at + 1) * PIECE_MS);
+        let stretches = among().filter(|(kept, ..)| kept.level == level).map(|(kept, slots, seam)| {
+            let last = slots.last.min(kept.recording.slot_at(range.1 - 1));
+            kept.stretch(Slots { last, ..*slots }, *seam && last == slots.last)
+        });
+        Some(Batch { range, stretches: stretches.collect() })
+    }
+
+    /// The slots that a rule is missing and that can be computed now; whether the last one is its seam.
+    fn pending<'a>(&self, kept: &'a Kept) -> Option<(&'a Kept, Slots, bool)> {
+        if kept.cyclic || kept.entry.complete {
+            return None;
+        }
+        let whole = |id: &ViewId| self.kept.get(id).is_none_or(|other| other.cyclic || other.entry.complete);
+        let interval = kept.recording.interval;
+        let (last, seam) = match kept.seam {
+            Some(seam) if kept.reads.iter().all(whole) => (seam, true),
+            Some(seam) => (kept.base.min(seam - interval), false),
+            None => (kept.base, false),
+        };
+        let slots = Slots { first: kept.entry.done + interval, last, interval };
+        (!slots.is_empty()).then_some((kept, slots, seam))
+    }
+
+    /// Takes down what is done. Returns rules that are complete now.
+    pub fn reached(&mut self, reached: Vec<Reached>) -> Vec<String> {
+        let mut complete = Vec::new();
+        for Reached { view, slot, present, at_once, error } in reached {
+            let Some(kept) = self.kept.get_mut(&view) else { continue };
+            kept.entry.done = kept.entry.done.max(slot);
+            (kept.present, kept.at_once) = (Some(present), at_once);
+            if let Some(error) = error {
+                kept.error = error;
+            }
+            if kept.settle() {
+                complete.push(kept.rule.spec.name.clone());
+            }
+        }
+        complete
+    }
+
+    /// Takes down why nothing could be written.
+    pub fn failed(&mut self, views: &[ViewId], error: &str) {
+        for view in views {
+            if let Some(kept) = self.kept.get_mut(view) {
+                error.clone_into(&mut kept.error);
+            }
+        }
+    }
+
+    /// Whether rules came or went since [`Rules::progress`] was asked.
+    pub fn is_unwritten(&self) -> bool {
+        self.unwritten
+    }
+
+    /// What goes to disk.
+    pub fn progress(&mut self, now: TimeMs) -> Option<Progress> {
+        // Before the rules are known there is nothing to say about them.
+        if !self.known {
+            return None;
+        }
+        self.unwritten = false;
+        if self.kept.is_empty() && !self.on_disk {
+            return None;
+        }
+        self.alive = now;
+        self.on_disk = !self.kept.is_empty();
+        Some(Progress::new(now, self.kept.values().map(|kept| kept.entry.clone()).collect()))
+    }
+
+    /// See [`super::Past::report`].
+    pub fn report(&self, view: ViewId) -> Option<BackfillReport> {
+        let kept = self.kept.get(&view)?;
+        let interval = kept.recording.interval;
+        let state = match kept.entry.complete {
+            true => BackfillState::Done,
+            false if kept.cyclic => BackfillState::Failed,
+            false if self.pending(kept).is_some() => BackfillState::Running,
+            false => BackfillState::Waiting,
+        };
+        let done = kept.entry.done + interval;
+        Some(BackfillReport {
+            from: kept.entry.from,
+            to: kept.seam.unwrap_or(kept.base),
+            done_until: kept.seam.map_or(done, |seam| done.min(seam)).max(kept.entry.from),
+            state,
+            error: kept.error.clone(),
+        })
+    }
+}
+
+impl Kept {
+    fn new(rule: PastRule, recording: Recording, entry: Entry, now: TimeMs) -> Kept {
+        let base = recording.slot_at(now - recording.delay);
+        Kept {
+            rule,
+            recording,
+            entry,
+            base,
+            seam: None,
+            reads: Vec::new(),
+            level: 0,
+            cyclic: false,
+            error: String::new(),
+            present: None,
+            at_once: PIECE_SLOTS,
+        }
+    }
+
+    /// Whether it has become complete just now.
+    fn settle(&mut self) -> bool {
+        let whole = self.seam.is_some_and(|seam| self.entry.done >= seam);
+        !std::mem::replace(&mut self.entry.complete, whole) && whole
+    }
+
+    fn stretch(&self, slots: Slots, seam: bool) -> Stretch {
+        let nothing_before = slots.first <= self.entry.from;
+        Stretch {
+            view: self.rule.view,
+            rule: self.rule.clone(),
+            recording: self.recording.clone(),
+            slots,
+            from: self.entry.from,
+            seam,
+            present: self.present.clone().or_else(|| nothing_before.then(BTreeSet::new)),
+            at_once: self.at_once,
+        }
+    }
+}
+
+/// The rule with this key, under another view.
+fn same_key(kept: &mut BTreeMap<ViewId, Kept>, key: &str) -> Option<Kept> {
+    let view = kept.iter().find(|(_, kept)| kept.rule.key == key).map(|(view, _)| *view)?;
+    kept.remove(&view)
+}
+
+/// Whether a rule can be reached from itself.
+pub(super) fn reaches(id: ViewId, reads: &HashMap<ViewId, Vec<ViewId>>) -> bool {
+    let (mut seen, mut walk) = (BTreeSet::new(), vec![id]);
+    while let Some(at) = walk.pop() {
+        for next in reads.get(&at).into_iter().flatten() {
+            if *next == id {
+                return true;
+            }
+            if seen.insert(*next) {
+                walk.push(*next);
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_backfill_there_is_nothing_to_write() {
+        let mut rules = Rules::new(Progress::new(0, Vec::new()));
+        rules.replace(Vec::new(), 1_000, 0);
+        assert!(rules.is_unwritten());
+        assert!(rules.progress(1_000).is_none());
+        assert!(!rules.is_unwritten(), "the thread would never sleep");
+    }
+}

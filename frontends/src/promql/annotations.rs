@@ -1,0 +1,43 @@
+//! Annotations as clients see them: Prometheus' prefix, the text, how far it extends, and where in the query.
+
+use super::position;
+use engine::operators::remarks::two_digits;
+use engine::plan::notes::{Annotation, Extent, Level};
+use storage::model::number::general;
+
+/// The annotation as a line of `warnings` or `infos` of the answer to `query`.
+pub fn render(query: &str, note: &Annotation) -> String {
+    let prefix = match note.level {
+        Level::Warning => "PromQL warning: ",
+        Level::Info => "PromQL info: ",
+    };
+    let place = position(query, note.span.start as usize);
+    format!("{prefix}{}{} ({place})", note.text, extent(note.extent))
+}
+
+/// The warnings and the infos of `notes`, in order.
+pub fn render_all(query: &str, notes: &[Annotation]) -> (Vec<String>, Vec<String>) {
+    let of = |level: Level| {
+        notes.iter().filter(|note| note.level == level).map(|note| render(query, note)).collect()
+    };
+    (of(Level::Warning), of(Level::Info))
+}
+
+fn extent(extent: Extent) -> String {
+    match extent {
+        Extent::Untold | Extent::Times(1) => String::new(),
+        Extent::Times(times) => format!(" ({times} occurrences)"),
+        Extent::Buckets { low, high, difference, samples, from, to } => {
+            let (low, high, difference) = (general(low), general(high), two_digits(difference));
+            let time = |t: i64| {
+                let time = chrono::DateTime::from_timestamp(t.div_euclid(1000), 0).unwrap_or_default();
+                time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+            };
+            format!(
+                ", from buckets {low} to {high}, with a max diff of {difference}, over {samples} samples from {} to {}",
+                time(from),
+                time(to)
+            )
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What an editor offers while a query is typed: every function with its signature and what it answers, out of the
+//! engine's table, so that an editor knows what this server knows.
+
+use super::Options;
+use engine::functions::{signature, table};
+use serde_json::{Value, json};
+
+/// The functions as JSON, by name; `enabled`: whether the server's features let a query use it.
+pub fn functions(options: &Options) -> Value {
+    let entry = |f: &&engine::functions::Function| {
+        json!({
+            "name": f.name,
+            "signature": signature(f),
+            "doc": f.doc,
+            "example": f.example,
+            "experimental": f.experimental,
+            "enabled": !f.experimental || options.experimental_functions,
+        })
+    };
+    table().iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_is_offered_once() {
+        let list = functions(&Options::default());
+        let list = list.as_array().unwrap();
+        assert_eq!(list.len(), table().len());
+        let named = |name: &str| list.iter().find(|f| f["name"] == name).unwrap();
+        assert_eq!(named("round")["signature"], "round(vector, [scalar]) → vector");
+        assert_eq!((&named("rate")["enabled"], &named("info")["enabled"]), (&true.into(), &false.into()));
+        assert!(list.iter().all(|f| f["doc"] != "" && f["example"] != ""));
+    }
+}

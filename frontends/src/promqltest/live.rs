@@ -1,0 +1,260 @@
+//! Mode `live`: every query stands as a view while the samples arrive, and its answer is read at its times.
+//!
+//! One pass over time serves all queries that see the same samples: at each time at which something arrives or
+//! somebody asks, what has arrived is appended, the runtime ticks, and the taps' state is noted for whoever asks.
+
+use super::answer::{Answer, Cell, Cells, Value};
+use super::runner::RunOptions;
+use super::scratch::{Samples, Scratch};
+use super::script::{Eval, When};
+use super::variants::asks_for_the_query;
+use super::verdict::Outcome;
+use crate::promql::annotations::render_all;
+use crate::promql::{Options, QueryRange, compile};
+use engine::functions::{Kernel, Special};
+use engine::live::{Live, LiveOptions, Row, Sink, TapEvent, ViewKind, ViewSpec};
+use engine::operators::side::Sample;
+use engine::plan::notes::{Annotation, Level};
+use engine::plan::{Extension, Node, Op, Plan, Type};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use storage::metrics::Metrics;
+use storage::model::{Labels, TimeMs};
+
+/// What a query came to.
+pub(super) enum Standing {
+    Answered(Outcome),
+    /// It cannot stand, for this reason.
+    Refused(String),
+}
+
+/// The answers of `evals`, which all see `samples`.
+pub(super) fn answers(
+    samples: &Samples,
+    evals: &[&Eval],
+    options: &RunOptions,
+) -> Result<Vec<Standing>, String> {
+    let mut stage = Stage::new(samples, evals, options)?;
+    let mut times: BTreeSet<TimeMs> =
+        stage.views.iter().flat_map(|view| view.times.iter().copied()).collect();
+    let Some(last) = times.last().copied() else { return Ok(stage.finish()) };
+    times.extend(samples.times().take_while(|t| *t <= last));
+    let restart = options.restart.then(|| times.iter().nth(times.len() / 2).copied()).flatten();
+    let mut arrived = 0;
+    for t in times {
+        if restart == Some(t) {
+            stage.restart(samples)?;
+        }
+        let until = samples.until(t);
+        stage.scratch.append(samples, arrived..until)?;
+        arrived = until;
+        stage.live.tick(t);
+        stage.views.iter_mut().for_each(|view| view.note(t));
+    }
+    Ok(stage.finish())
+}
+
+/// A store, the live runtime over it, and what stands.
+struct Stage {
+    scratch: Scratch,
+    live: Live,
+    options: RunOptions,
+    views: Vec<View>,
+    /// By query: what came of it without standing.
+    early: Vec<Option<Standing>>,
+}
+
+impl Stage {
+    fn new(samples: &Samples, evals: &[&Eval], options: &RunOptions) -> Result<Stage, String> {
+        let scratch = Scratch::new(samples)?;
+        let live = start(&scratch, options)?;
+        let mut stage = Stage { scratch, live, options: *options, views: Vec::new(), early: Vec::new() };
+        for (query, eval) in evals.iter().enumerate() {
+            let early = match View::of(query, eval, &options.language()) {
+                Ok(view) => {
+                    let refused = view.install(&stage.live).err().map(Standing::Refused);
+                    if refused.is_none() {
+                        stage.views.push(view);
+                    }
+                    refused
+                }
+                Err(early) => Some(early),
+            };
+            stage.early.push(early);
+        }
+        Ok(stage)
+    }
+
+    fn restart(&mut self, samples: &Samples) -> Result<(), String> {
+        self.live.stop();
+        self.scratch.restart(samples)?;
+        self.live = start(&self.scratch, &self.options)?;
+        self.views.iter().try_for_each(|view| view.install(&self.live))
+    }
+
+    fn finish(self) -> Vec<Standing> {
+        self.live.stop();
+        let mut found = self.early;
+        for view in self.views {
+            let query = view.query;
+            found[query] = Some(Standing::Answered(view.outcome()));
+        }
+        found.into_iter().flatten().collect()
+    }
+}
+
+fn start(scratch: &Scratch, options: &RunOptions) -> Result<Live, String> {
+    let dialect = options.language().dialect();
+    let options = LiveOptions { workers: options.workers, dialect, ..LiveOptions::default() };
+    Live::manual(scratch.store.clone(), &options, &Metrics::default())
+}
+
+/// A query that stands.
+struct View {
+    query: usize,
+    expr: String,
+    plan: Plan,
+    /// When its answer is read, ascending.
+    times: Vec<TimeMs>,
+    range: bool,
+    shown: Arc<Mutex<Shown>>,
+    /// What was read, and when.
+    noted: Vec<(TimeMs, Reading)>,
+}
+
+/// What a tap showed: rows and annotations, or why there were none.
+type Reading = Result<(BTreeMap<Labels, Cell>, Vec<Annotation>), String>;
+
+impl View {
+    /// The view for a query, not yet installed.
+    fn of(query: usize, eval: &Eval, language: &Options) -> Result<View, Standing> {
+        let (times, range, asked) = match eval.when {
+            When::At(t) => (vec![t], false, QueryRange { start: t, end: t, step: 0 }),
+            When::Range(grid) => {
+                let asked = QueryRange { start: grid.start, end: grid.end, step: grid.step };
+                (grid.times().collect(), true, asked)
+            }
+        };
+        if range && asks_for_the_query(&eval.expr) {
+            let why =
+                "start(), end(), range() and step() of a range query: a view is always asked for one time";
+            return Err(Standing::Refused(why.to_owned()));
+        }
+        let plan = compile(&eval.expr, language).map_err(|standing| {
+            match compile(&eval.expr, &Options { range: Some(asked), ..*language }) {
+                // It has an answer, but only as a query.
+                Ok(_) => Standing::Refused(standing.text),
+                Err(error) => Standing::Answered(Err(error.message())),
+            }
+        })?;
+        if range && sorts(&plan) {
+            let why = "sorting in a range query, which is warned of: a view has no order";
+            return Err(Standing::Refused(why.to_owned()));
+        }
+        if smooths(&plan) {
+            let why = "smoothed: a query is answered with samples that come after the time it is asked for";
+            return Err(Standing::Refused(why.to_owned()));
+        }
+        let shown = Arc::default();
+        Ok(View { query, expr: eval.expr.clone(), plan, times, range, shown, noted: Vec::new() })
+    }
+
+    fn install(&self, live: &Live) -> Result<(), String> {
+        let spec = ViewSpec { name: self.expr.clone(), plan: self.plan.clone(), kind: ViewKind::Continuous };
+        let id = live.install(spec)?;
+        *self.shown.lock() = Shown::default();
+        live.tap(id, Box::new(Collector(self.shown.clone())));
+        Ok(())
+    }
+
+    /// Notes the answer, if `t` is one of its times.
+    fn note(&mut self, t: TimeMs) {
+        if self.times.binary_search(&t).is_err() {
+            return;
+        }
+        let shown = self.shown.lock();
+        let rows = match &shown.failed {
+            Some(error) => Err(error.clone()),
+            None => Ok((shown.rows.clone(), shown.notes.clone())),
+        };
+        self.noted.push((t, rows));
+    }
+
+    /// What was read, as an instant or a range query would have answered.
+    fn outcome(self) -> Outcome {
+        let mut series: BTreeMap<Labels, Cells> = BTreeMap::new();
+        let mut remarks: BTreeMap<(Level, Arc<str>), Annotation> = BTreeMap::new();
+        for (t, noted) in self.noted {
+            let (rows, notes) = noted?;
+            for (labels, cell) in rows {
+                series.entry(labels).or_default().push((t, cell));
+            }
+            remarks.extend(notes.into_iter().map(|note| ((note.level, note.text.clone()), note)));
+        }
+        let remarks: Vec<Annotation> = remarks.into_values().collect();
+        let (warnings, infos) = render_all(&self.expr, &remarks);
+        let matrix = Value::Matrix(series.into_iter().collect());
+        let value = match (self.range, self.times.first()) {
+            (false, Some(t)) => {
+                let scalar = self.plan.kind() == Type::Scalar;
+                matrix.at(*t, scalar).ok_or("the view shows no number")?
+            }
+            _ => matrix,
+        };
+        Ok(Answer { value, warnings, infos })
+    }
+}
+
+/// Whether a part of the plan orders its answer.
+fn sorts(node: &Node) -> bool {
+    use Special::{Sort, SortByLabel, SortByLabelDesc, SortDesc};
+    let here = match &node.op {
+        Op::Call { function, .. } => {
+            let kernel = function.0.kernel;
+            matches!(kernel, Kernel::Special(Sort | SortDesc | SortByLabel | SortByLabelDesc))
+        }
+        _ => false,
+    };
+    here || node.inputs().into_iter().any(|input| sorts(input))
+}
+
+fn smooths(node: &Node) -> bool {
+    let here = match &node.op {
+        Op::Instant(selector) | Op::Range { selector, .. } => selector.extension == Some(Extension::Smoothed),
+        _ => false,
+    };
+    here || node.inputs().into_iter().any(|input| smooths(input))
+}
+
+/// What the tap of one view has been told.
+#[derive(Default)]
+struct Shown {
+    rows: BTreeMap<Labels, Cell>,
+    notes: Vec<Annotation>,
+    failed: Option<String>,
+}
+
+struct Collector(Arc<Mutex<Shown>>);
+
+impl Sink for Collector {
+    fn push(&mut self, event: TapEvent) -> bool {
+        let mut shown = self.0.lock();
+        let cell = |sample: Sample| match sample {
+            Sample::Float(v) => Cell::Float(v),
+            Sample::Histogram(h) => Cell::Histogram(h),
+        };
+        let cells = |rows: Vec<Row>| rows.into_iter().map(move |(labels, sample)| (labels, cell(sample)));
+        match event {
+            TapEvent::Snapshot { rows, .. } => shown.rows = cells(rows).collect(),
+            TapEvent::Delta { upsert, remove, .. } => {
+                remove.iter().for_each(|labels| drop(shown.rows.remove(labels)));
+                shown.rows.extend(cells(upsert));
+            }
+            TapEvent::Failed { error, .. } => shown.failed = Some(error),
+            TapEvent::Progress { .. } => shown.failed = None,
+            TapEvent::Notes { notes, .. } => shown.notes = notes,
+        }
+        true
+    }
+}

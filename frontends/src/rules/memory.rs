@@ -1,0 +1,160 @@
+//! What is kept of alerts, so that a restart goes on where the process ended: every state with its exact times, and
+//! when an Alertmanager last took it.
+//!
+//! A record is written before the alert is told to anybody. It is small and replaces the one before; an alert that is
+//! over and forgotten has none. The bytes are described in `docs/format/keep.md`.
+
+use super::alert::{Alert, State};
+use super::lineage::RuleKey;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::time::Duration;
+use storage::codec;
+use storage::keep::{Change, Entries, Keep};
+use storage::model::{Labels, TimeMs};
+
+/// Where records are kept: implemented by [`Kept`], and by a fake in tests.
+pub trait Memory: Send + Sync {
+    /// What was kept before this process began; `None`: nothing was, not even that there were no alerts.
+    fn recall(&self) -> Option<Entries>;
+    /// Keeps the changes, without waiting; a number for [`Memory::wait`].
+    fn keep(&self, changes: Vec<Change>) -> u64;
+    /// Waits until they outlive the process, at most `limit`.
+    fn wait(&self, number: u64, limit: Duration);
+}
+
+/// Records in a file.
+pub struct Kept {
+    map: Keep,
+    recalled: Option<Entries>,
+}
+
+impl Kept {
+    /// Records in `map`, which held `found`; `None`: there was no file.
+    pub fn new(map: Keep, found: Option<Entries>) -> Kept {
+        Kept { map, recalled: found }
+    }
+
+    /// Writes what is queued and ends.
+    pub fn close(&self) {
+        self.map.close();
+    }
+}
+
+impl Memory for Kept {
+    fn recall(&self) -> Option<Entries> {
+        self.recalled.clone()
+    }
+    fn keep(&self, changes: Vec<Change>) -> u64 {
+        self.map.put(changes)
+    }
+    fn wait(&self, number: u64, limit: Duration) {
+        self.map.wait(number, limit);
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum Key {
+    /// A rule, by the hash of its key.
+    Rule(u64),
+    /// An alert of that rule.
+    Alert(u64, Labels),
+}
+
+/// An alert as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    at: TimeMs,
+    row: Labels,
+    state: u8,
+    value: f64,
+    active_at: TimeMs,
+    fired_at: Option<TimeMs>,
+    resolved_at: Option<TimeMs>,
+    keep_firing_since: Option<TimeMs>,
+    told_at: Option<TimeMs>,
+}
+
+const STATES: [State; 3] = [State::Inactive, State::Pending, State::Firing];
+
+/// The alerts of one rule before a restart, by their labels.
+pub struct Past {
+    /// The rule.
+    pub rule: RuleKey,
+    /// Its alerts.
+    pub alerts: Vec<(Labels, Alert)>,
+}
+
+fn bytes<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+    codec::encode(value).inspect_err(|error| tracing::error!(%error, "an alert is too large to be kept")).ok()
+}
+
+/// Keeps the rule.
+pub fn rule(key: &RuleKey) -> Option<Change> {
+    Some((bytes(&Key::Rule(key.hash64()))?, Some(bytes(key)?)))
+}
+
+/// Forgets the rule; its alerts are forgotten one by one.
+pub fn forget_rule(hash: u64) -> Option<Change> {
+    Some((bytes(&Key::Rule(hash))?, None))
+}
+
+/// Keeps an alert of a rule as of `now`; `None`: forgets it.
+pub fn alert(rule: u64, labels: &Labels, alert: Option<&Alert>, now: TimeMs) -> Option<Change> {
+    let key = bytes(&Key::Alert(rule, labels.clone()))?;
+    let Some(alert) = alert else { return Some((key, None)) };
+    let record = Record {
+        at: if alert.awaited { alert.seen_at } else { now },
+        row: alert.row.clone(),
+        state: STATES.iter().position(|s| *s == alert.state).unwrap_or_default() as u8,
+        value: alert.value,
+        active_at: alert.active_at,
+        fired_at: alert.fired_at,
+        resolved_at: alert.resolved_at,
+        keep_firing_since: alert.keep_firing_since,
+        told_at: alert.told_at,
+    };
+    Some((key, Some(bytes(&record)?)))
+}
+
+/// The alerts in `entries`, by rule. What cannot be read is left out, with a line in the log.
+pub fn read(entries: &Entries) -> Vec<Past> {
+    let mut rules: HashMap<u64, Past> = HashMap::new();
+    let mut alerts = Vec::new();
+    for (key, value) in entries {
+        match codec::decode(key) {
+            Ok(Key::Rule(hash)) => match codec::decode(value) {
+                Ok(rule) => drop(rules.insert(hash, Past { rule, alerts: Vec::new() })),
+                Err(error) => tracing::error!(%error, "a kept rule cannot be read; its alerts begin anew"),
+            },
+            Ok(Key::Alert(hash, labels)) => match codec::decode::<Record>(value) {
+                Ok(record) => alerts.push((hash, labels, of_record(record))),
+                Err(error) => tracing::error!(%error, "a kept alert cannot be read; it begins anew"),
+            },
+            Err(error) => tracing::error!(%error, "a kept key cannot be read"),
+        }
+    }
+    for (hash, labels, alert) in alerts {
+        if let Some(past) = rules.get_mut(&hash) {
+            past.alerts.push((labels, alert));
+        }
+    }
+    rules.into_values().collect()
+}
+
+fn of_record(record: Record) -> Alert {
+    let state = STATES.get(usize::from(record.state)).copied().unwrap_or(State::Inactive);
+    Alert {
+        state,
+        value: record.value,
+        fired_at: record.fired_at,
+        resolved_at: record.resolved_at,
+        keep_firing_since: record.keep_firing_since,
+        last_sent_at: record.told_at,
+        told_at: record.told_at,
+        // A row that was gone is not waited for.
+        awaited: state != State::Inactive && record.keep_firing_since.is_none(),
+        seen_at: record.at,
+        ..Alert::begun(record.row, record.active_at)
+    }
+}

@@ -1,0 +1,196 @@
+//! Standing queries: views that people put and remove by name while the server runs, and that a restart brings back.
+//!
+//! A [`Definition`] is what was asked for, [`file`] keeps all of them in the data directory. Every change is on disk
+//! before it is answered. The views themselves stand where those of rules and subscriptions do ([`crate::views`]).
+
+pub mod definition;
+pub mod file;
+
+use crate::limits::{STANDING_NAME_BYTES, STANDING_QUERIES};
+use crate::views::Views;
+use definition::{Definition, Recording};
+use engine::live::{ViewId, ViewSpec};
+use engine::plan::Plan;
+use file::StateFile;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Gives the plan of a query, or says why there is none.
+pub type Compile = Box<dyn Fn(&str) -> Result<Plan, String> + Send + Sync>;
+
+/// See the module.
+pub struct StandingQueries {
+    views: Arc<dyn Views>,
+    compile: Compile,
+    file: Option<StateFile>,
+    /// One change at a time; who only looks does not wait for the disk.
+    changing: Mutex<()>,
+    queries: Mutex<BTreeMap<String, Standing>>,
+}
+
+/// One of them. What a restart could not install again is kept, for people to repair.
+#[derive(Clone)]
+struct Standing {
+    definition: Definition,
+    view: Result<ViewId, String>,
+}
+
+/// What a [`StandingQueries::put`] did.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// There was none of that name.
+    Created,
+    /// There was another one of that name.
+    Replaced,
+    /// It stood already, exactly so.
+    Unchanged,
+}
+
+/// Why a change is refused; nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The definition is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// It would write series that others write.
+    #[error("{0}")]
+    Conflict(String),
+    /// There are as many as there may be.
+    #[error("too many standing queries (limit {STANDING_QUERIES})")]
+    Full,
+    /// There is none of that name.
+    #[error("no standing query {0:?}")]
+    Missing(String),
+    /// The data directory cannot be written.
+    #[error("cannot write the file of standing queries: {0}")]
+    Disk(String),
+}
+
+impl StandingQueries {
+    /// None yet, and none that would survive a restart.
+    pub fn unwritten(views: Arc<dyn Views>, compile: Compile) -> StandingQueries {
+        let (changing, queries) = Default::default();
+        StandingQueries { views, compile, file: None, changing, queries }
+    }
+
+    /// Those of `file`, installed. What cannot be installed any more is logged and kept.
+    pub fn restore(views: Arc<dyn Views>, compile: Compile, file: StateFile) -> Result<Self, String> {
+        let definitions = file.read()?;
+        let mut all = StandingQueries { file: Some(file), ..Self::unwritten(views, compile) };
+        for (name, definition) in definitions {
+            let view = all.install(&name, &definition);
+            if let Err(error) = &view {
+                tracing::error!(name, error, "a standing query does not stand any more");
+            }
+            all.queries.get_mut().insert(name, Standing { definition, view });
+        }
+        Ok(all)
+    }
+
+    fn install(&self, name: &str, definition: &Definition) -> Result<ViewId, String> {
+        let plan = (self.compile)(&definition.query)?;
+        self.views.install(ViewSpec { name: name.to_owned(), plan, kind: definition.kind() })
+    }
+
+    /// Makes `definition` the standing query called `name`. `recorded_elsewhere` says who else records such series.
+    /// Blocks, for the disk.
+    pub fn put(
+        &self,
+        name: &str,
+        definition: Definition,
+        recorded_elsewhere: impl Fn(&Recording) -> Option<String>,
+    ) -> Result<Put, Refusal> {
+        check_name(name)?;
+        definition.check().map_err(Refusal::Invalid)?;
+        let _changing = self.changing.lock();
+        let mut after = self.queries.lock().clone();
+        let before = after.get(name).cloned();
+        if before.as_ref().is_some_and(|old| old.definition == definition && old.view.is_ok()) {
+            return Ok(Put::Unchanged);
+        }
+        if before.is_none() && after.len() >= STANDING_QUERIES {
+            return Err(Refusal::Full);
+        }
+        if let Some(recording) = &definition.recording {
+            let own = || same_series(&after, name, recording);
+            if let Some(other) = own().or_else(|| recorded_elsewhere(recording)) {
+                let series = &recording.record;
+                return Err(Refusal::Conflict(format!("{other} records {series:?} with the same labels")));
+            }
+        }
+        let view = self.install(name, &definition).map_err(Refusal::Invalid)?;
+        after.insert(name.to_owned(), Standing { definition, view: Ok(view) });
+        if let Err(refusal) = self.write(&after) {
+            self.views.remove(view);
+            return Err(refusal);
+        }
+        *self.queries.lock() = after;
+        if let Some(Ok(old)) = before.as_ref().map(|old| &old.view) {
+            self.views.remove(*old);
+        }
+        Ok(if before.is_some() { Put::Replaced } else { Put::Created })
+    }
+
+    /// Removes the standing query called `name`. Blocks, for the disk.
+    pub fn remove(&self, name: &str) -> Result<(), Refusal> {
+        let _changing = self.changing.lock();
+        let mut after = self.queries.lock().clone();
+        let old = after.remove(name).ok_or_else(|| Refusal::Missing(name.to_owned()))?;
+        self.write(&after)?;
+        *self.queries.lock() = after;
+        if let Ok(view) = old.view {
+            self.views.remove(view);
+        }
+        Ok(())
+    }
+
+    fn write(&self, queries: &BTreeMap<String, Standing>) -> Result<(), Refusal> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let definitions = queries.iter().map(|(name, standing)| (name.as_str(), &standing.definition));
+        file.write(definitions).map_err(|e| Refusal::Disk(e.to_string()))
+    }
+
+    /// The view called `name`; inside, why it does not stand.
+    pub fn view(&self, name: &str) -> Option<Result<ViewId, String>> {
+        self.queries.lock().get(name).map(|standing| standing.view.clone())
+    }
+
+    /// The name and the definition of a view, if it is one of these.
+    pub fn definition(&self, view: ViewId) -> Option<(String, Definition)> {
+        let queries = self.queries.lock();
+        let found = queries.iter().find(|(_, standing)| standing.view == Ok(view));
+        found.map(|(name, standing)| (name.clone(), standing.definition.clone()))
+    }
+
+    /// All definitions by the ids of their views.
+    pub fn definitions(&self) -> BTreeMap<ViewId, Definition> {
+        let queries = self.queries.lock();
+        let standing = queries.values().filter_map(|s| Some((*s.view.as_ref().ok()?, s.definition.clone())));
+        standing.collect()
+    }
+}
+
+/// Another standing query that records the same series.
+fn same_series(queries: &BTreeMap<String, Standing>, name: &str, recording: &Recording) -> Option<String> {
+    let same = |other: &Recording| (&other.record, &other.labels) == (&recording.record, &recording.labels);
+    let others = queries.iter().filter(|(other, _)| *other != name);
+    let mut writers = others.filter(|(_, s)| s.definition.recording.as_ref().is_some_and(same));
+    writers.next().map(|(other, _)| format!("the standing query {other:?}"))
+}
+
+/// A name cannot be taken for the id of a view, and needs no escaping in a path.
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
+    if first && plain && name.len() <= STANDING_NAME_BYTES && crate::asked::id_of(name).is_none() {
+        return Ok(());
+    }
+    Err(Refusal::Invalid(format!(
+        "the name of a standing query must have 1 to {STANDING_NAME_BYTES} of the characters a-z, A-Z, 0-9, \
+         '_', '.', ':' and '-', begin with a letter or '_', and not be the id of a view: {name:?} does not"
+    )))
+}
+
+#[cfg(test)]
+mod tests;

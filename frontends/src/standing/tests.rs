@@ -1,0 +1,180 @@
+//! Standing queries over views that a test feeds by hand.
+
+use super::definition::Language;
+use super::*;
+use engine::live::{Sink, TapId};
+use engine::plan::{Node, Number, Op, Span};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use storage::disk::{Disk, DiskFile, OsDisk};
+
+/// Which views stand, by id.
+#[derive(Default)]
+struct Board {
+    next: AtomicU64,
+    standing: Mutex<BTreeMap<ViewId, String>>,
+}
+
+impl Views for Board {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+        let id = ViewId(self.next.fetch_add(1, SeqCst));
+        self.standing.lock().insert(id, view.name);
+        Ok(id)
+    }
+    fn remove(&self, view: ViewId) {
+        self.standing.lock().remove(&view);
+    }
+    fn tap(&self, _: ViewId, _: Box<dyn Sink>) -> TapId {
+        TapId(0)
+    }
+    fn untap(&self, _: TapId) {}
+}
+
+impl Board {
+    fn names(&self) -> Vec<String> {
+        self.standing.lock().values().cloned().collect()
+    }
+}
+
+/// Numbers are queries, everything else is wrong.
+fn compile() -> Compile {
+    Box::new(|text| {
+        let number = text.parse().map_err(|_| format!("1:1: parse error: {text:?}"))?;
+        Ok(Arc::new(Node { op: Op::Number(Number(number)), span: Span::default() }))
+    })
+}
+
+fn query(text: &str) -> Definition {
+    Definition { query: text.to_owned(), lang: Language::Promql, recording: None }
+}
+
+fn recorded(text: &str, record: &str) -> Definition {
+    let recording = Recording { record: record.to_owned(), labels: BTreeMap::new(), interval: 1_000 };
+    Definition { recording: Some(recording), ..query(text) }
+}
+
+fn nobody(_: &Recording) -> Option<String> {
+    None
+}
+
+fn restored(dir: &std::path::Path, compile: Compile) -> (Arc<Board>, StandingQueries) {
+    let board = Arc::new(Board::default());
+    let file = StateFile::new(Arc::new(OsDisk), dir);
+    let queries = StandingQueries::restore(board.clone(), compile, file).unwrap();
+    (board, queries)
+}
+
+#[test]
+fn queries_come_are_replaced_and_go_and_a_restart_brings_them_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (board, queries) = restored(dir.path(), compile());
+    assert_eq!(queries.put("a", query("1"), nobody), Ok(Put::Created));
+    assert_eq!(queries.put("b", recorded("2", "r"), nobody), Ok(Put::Created));
+    assert_eq!(queries.put("a", query("1"), nobody), Ok(Put::Unchanged));
+    let first = queries.view("a");
+    assert_eq!(queries.put("a", query("3"), nobody), Ok(Put::Replaced));
+    assert_ne!(queries.view("a"), first, "another view");
+    assert_eq!(board.names().len(), 2, "the old one is gone");
+    assert_eq!(queries.put("c", query("4"), nobody), Ok(Put::Created));
+    assert_eq!(queries.remove("c"), Ok(()));
+    assert_eq!(queries.remove("c"), Err(Refusal::Missing("c".into())));
+    drop((board, queries));
+
+    let (board, queries) = restored(dir.path(), compile());
+    assert_eq!(board.names(), ["a", "b"]);
+    let id = queries.view("b").unwrap().unwrap();
+    assert_eq!(queries.definition(id), Some(("b".into(), recorded("2", "r"))));
+    drop(queries);
+
+    // A build, or a flag, that does not understand it any more: it is kept, and stands when it is put anew.
+    let (board, queries) = restored(dir.path(), Box::new(|_| Err("no".into())));
+    assert_eq!((board.names().len(), queries.view("a")), (0, Some(Err("no".into()))));
+    assert_eq!(queries.remove("b"), Ok(()));
+    let (board, queries) = restored(dir.path(), compile());
+    assert_eq!((board.names(), queries.put("a", query("3"), nobody)), (vec!["a".into()], Ok(Put::Unchanged)));
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (board, queries) = restored(dir.path(), compile());
+    queries.put("old", recorded("1", "taken"), nobody).unwrap();
+    let of_rule = |recording: &Recording| (recording.record == "ruled").then(|| "the rule x".to_owned());
+    let mut slow = recorded("1", "r");
+    slow.recording.as_mut().unwrap().interval = 1;
+    let mut named = recorded("1", "r");
+    named.recording.as_mut().unwrap().labels = [("__name__".into(), "x".into())].into();
+    for (name, definition, error) in [
+        ("", query("1"), "the name of a standing query"),
+        ("7", query("1"), "the name of a standing query"),
+        ("asked-7", query("1"), "the name of a standing query"),
+        ("a/b", query("1"), "the name of a standing query"),
+        ("a", query(" "), "`query` must not be empty"),
+        ("a", query(&"1".repeat(1 << 20)), "`query` must not have more than"),
+        ("a", query("x"), "1:1: parse error"),
+        ("a", recorded("1", ""), "`record` must be a metric name"),
+        ("a", slow, "`interval` must be from 100 ms"),
+        ("a", named, "invalid label name"),
+        ("a", recorded("1", "taken"), "the standing query \"old\" records \"taken\" with the same labels"),
+        ("a", recorded("1", "ruled"), "the rule x records \"ruled\" with the same labels"),
+    ] {
+        let refusal = queries.put(name, definition, of_rule).unwrap_err().to_string();
+        assert!(refusal.contains(error), "{name}: {refusal}");
+    }
+    assert_eq!(board.names(), ["old"]);
+    // It may record what it recorded before.
+    assert_eq!(queries.put("old", recorded("2", "taken"), nobody), Ok(Put::Replaced));
+}
+
+#[test]
+fn there_are_not_more_than_there_may_be() {
+    let queries = StandingQueries::unwritten(Arc::new(Board::default()), compile());
+    for i in 0..STANDING_QUERIES {
+        queries.put(&format!("q{i}"), query("1"), nobody).unwrap();
+    }
+    assert_eq!(queries.put("more", query("1"), nobody), Err(Refusal::Full));
+    assert_eq!(queries.put("q0", query("2"), nobody), Ok(Put::Replaced));
+}
+
+/// A disk that is full.
+struct Full;
+
+impl Disk for Full {
+    fn create(&self, _: &std::path::Path) -> std::io::Result<Box<dyn DiskFile>> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+    fn read(&self, path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+        OsDisk.read(path)
+    }
+    fn list(&self, path: &std::path::Path) -> std::io::Result<Vec<std::path::PathBuf>> {
+        OsDisk.list(path)
+    }
+    fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+    fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
+        OsDisk.remove(path)
+    }
+    fn create_dir(&self, path: &std::path::Path) -> std::io::Result<()> {
+        OsDisk.create_dir(path)
+    }
+    fn truncate(&self, path: &std::path::Path, len: u64) -> std::io::Result<()> {
+        OsDisk.truncate(path, len)
+    }
+    fn sync_dir(&self, path: &std::path::Path) -> std::io::Result<()> {
+        OsDisk.sync_dir(path)
+    }
+}
+
+#[test]
+fn what_cannot_be_written_does_not_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let (board, queries) = restored(dir.path(), compile());
+    queries.put("a", query("1"), nobody).unwrap();
+    drop((board, queries));
+    let board = Arc::new(Board::default());
+    let file = StateFile::new(Arc::new(Full), dir.path());
+    let queries = StandingQueries::restore(board.clone(), compile(), file).unwrap();
+    assert!(matches!(queries.put("b", query("1"), nobody), Err(Refusal::Disk(_))));
+    assert!(matches!(queries.remove("a"), Err(Refusal::Disk(_))));
+    assert_eq!(board.names(), ["a"]);
+}

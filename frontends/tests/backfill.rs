@@ -1,0 +1,332 @@
+//! Backfill computes what a rule would have recorded had it stood earlier: compared with a rule that did.
+//!
+//! One store has its rules from the first sample on. The other gets all samples first, then the rules with `backfill`, and
+//! goes on live; or is killed in the middle, goes on from what was on disk, and must end with the same series.
+
+use engine::live::{Live, LiveOptions, ViewId, ViewKind, ViewSpec};
+use engine::plan::Plan;
+use engine::query::{Answer, Querier, QueryError, QueryOptions};
+use frontends::asked::{AskedViews, History};
+use frontends::http::sources::Answers;
+use frontends::past::{BackfillReport, BackfillState, Parts, Past, PastRule};
+use frontends::promql::{Options, compile};
+use frontends::views::Views;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use storage::clock::ManualClock;
+use storage::disk::OsDisk;
+use storage::metrics::Metrics;
+use storage::model::value::STALE;
+use storage::model::{Labels, Matcher};
+use storage::store::{Options as StoreOptions, Row, Store};
+
+const MINUTE: i64 = 60_000;
+const INTERVAL: i64 = 30 * MINUTE;
+/// A slot, some hours before the end of a day.
+const START: i64 = 1_700_082_000_000;
+/// When the rules come that have a past, not at a slot.
+const INSTALLED: i64 = START + 3 * 86_400_000 + 7 * MINUTE;
+/// Where it ends.
+const END: i64 = INSTALLED + 6 * 3_600_000;
+
+/// name, expression, query offset, limit
+const RULES: [(&str, &str, i64, usize); 9] = [
+    ("r:rate", "sum by (job) (rate(c_total[1h]))", 0, 0),
+    ("r:most", "max_over_time(g[40m]) > 10", 90_000, 0),
+    ("r:chain", "avg_over_time(r:rate[2h])", 0, 0),
+    ("r:both", "r:rate * 2 + on (job) sum by (job) (g)", 0, 0),
+    ("r:longer", "r:chain + on (job) count by (job) (r:most)", 0, 0),
+    ("r:absent", "absent(g{job=\"a\"})", 0, 0),
+    ("r:limited", "g", 0, 2),
+    ("r:time", "time()", 30_000, 0),
+    ("r:twins", "label_replace(g{job=\"a\"}, \"instance\", \"x\", \"\", \"\")", 0, 0),
+];
+
+/// (series, time, value)
+type Arrival = (usize, i64, f64);
+
+fn labels(series: usize) -> Labels {
+    let (job, instance) = ([("a", "1"), ("a", "2"), ("b", "1")])[series % 3];
+    let name = if series < 3 { "c_total" } else { "g" };
+    Labels::from_pairs([("__name__", name), ("job", job), ("instance", instance)])
+}
+
+/// Counters with resets and gauges with holes and stale markers, all arriving in time.
+fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
+    let one = (1i64..25, 0u32..40, 0u8..40);
+    proptest::collection::vec(proptest::collection::vec(one, 700), 6).prop_map(|all| {
+        let mut arrivals = Vec::new();
+        for (series, steps) in all.into_iter().enumerate() {
+            let (mut t, mut total) = (START - 3_600_000, 0.0);
+            for (gap, value, kind) in steps {
+                t += gap * MINUTE / 2 + i64::from(value) * 7 + if kind == 1 { 3 * 3_600_000 } else { 0 };
+                total = if kind == 2 { 0.0 } else { total + f64::from(value) };
+                let v = if series < 3 { total } else { f64::from(value) };
+                let v = if kind == 3 && series >= 3 { STALE } else { v };
+                arrivals.push((series, t, v));
+            }
+        }
+        arrivals.retain(|(_, t, _)| *t < END);
+        arrivals.sort_by_key(|(_, t, _)| *t);
+        arrivals
+    })
+}
+
+/// A server's rooms, as far as they matter here.
+struct House {
+    store: Arc<Store>,
+    live: Live,
+    views: AskedViews,
+    past: Arc<Past>,
+    clock: Arc<ManualClock>,
+}
+
+/// Copies the data directory when question number `at` is asked.
+struct Asked {
+    querier: Querier,
+    count: AtomicUsize,
+    at: usize,
+    copy: Mutex<Option<(PathBuf, PathBuf)>>,
+}
+
+impl Asked {
+    fn question(&self) {
+        if self.count.fetch_add(1, SeqCst) == self.at
+            && let Some((from, to)) = self.copy.lock().take()
+        {
+            copy(&from, &to);
+        }
+    }
+}
+
+impl Answers for Asked {
+    fn instant(&self, plan: &Plan, t: i64, options: &QueryOptions) -> Result<Answer, QueryError> {
+        self.question();
+        self.querier.instant(plan, t, options)
+    }
+    fn range(
+        &self,
+        plan: &Plan,
+        start: i64,
+        end: i64,
+        step: i64,
+        options: &QueryOptions,
+    ) -> Result<Answer, QueryError> {
+        self.question();
+        self.querier.range(plan, start, end, step, options)
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &name);
+        } else {
+            std::fs::copy(&path, name).unwrap();
+        }
+    }
+}
+
+impl House {
+    fn open(dir: &Path, now: i64, kill: Option<(usize, PathBuf)>) -> House {
+        let options = StoreOptions {
+            dir: dir.to_owned(),
+            wal_sync_interval_ms: 100,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 30 * MINUTE,
+        };
+        let (store, replay) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+        assert!(replay.damage.is_empty(), "{replay:?}");
+        let clock = Arc::new(ManualClock::at(now));
+        let live = Live::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
+        let querier = Querier::new(store.clone(), 1);
+        let (at, copy) = kill.map_or((0, None), |(at, to)| (at, Some((dir.to_owned(), to))));
+        let answers = Arc::new(Asked { querier, count: AtomicUsize::new(0), at, copy: Mutex::new(copy) });
+        let history = History {
+            answers: answers.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            options: QueryOptions::default(),
+        };
+        let parts = Parts {
+            answers,
+            store: store.clone(),
+            clock: clock.clone(),
+            options: QueryOptions::default(),
+            disk: Arc::new(OsDisk),
+            metrics: Metrics::default(),
+        };
+        let past = Past::start(parts, dir).unwrap();
+        let views = AskedViews::new(Arc::new(live.clone()), history).with_past(past.clone());
+        House { store, live, views, past, clock }
+    }
+
+    fn append(&self, arrivals: &[Arrival], from: i64, to: i64) {
+        for (series, t, v) in arrivals.iter().filter(|(_, t, _)| (from..to).contains(t)) {
+            let series = self.store.resolve(&labels(*series));
+            self.store.append_rows(&[Row { series, t: *t, v: *v }]).unwrap();
+        }
+    }
+
+    /// Installs all rules, with so much of a past.
+    fn install(&self, backfill: i64) -> Vec<ViewId> {
+        let install = |(record, expr, query_offset, limit): &(&str, &str, i64, usize)| {
+            let kind = ViewKind::Recorded {
+                record: (*record).to_owned(),
+                labels: vec![("team".to_owned(), "x".to_owned())],
+                interval: INTERVAL,
+                offset: 0,
+                query_offset: *query_offset,
+                limit: *limit,
+            };
+            let plan = compile(expr, &Options::default()).unwrap();
+            let spec = ViewSpec { name: (*record).to_owned(), plan, kind };
+            let view = self.views.install(spec.clone()).unwrap();
+            PastRule { view, key: (*record).to_owned(), spec, backfill, lateness: None }
+        };
+        let rules: Vec<PastRule> = RULES.iter().map(install).collect();
+        let ids = rules.iter().map(|rule| rule.view).collect();
+        self.views.keep_past(rules);
+        ids
+    }
+
+    /// Lets samples come and slots pass, from `from` to `to`.
+    fn go_on(&self, arrivals: &[Arrival], mut from: i64, to: i64) {
+        while from < to {
+            let next = to.min((from.div_euclid(INTERVAL) + 1) * INTERVAL);
+            // What has the time of the slot itself comes before it.
+            self.append(arrivals, from + 1, next + 1);
+            self.clock.set(next);
+            self.live.tick(next);
+            from = next;
+        }
+    }
+
+    fn wait(&self, ids: &[ViewId], state: BackfillState) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let reports: Vec<BackfillReport> = ids.iter().map(|id| self.views.past(*id).unwrap()).collect();
+            if reports.iter().all(|report| report.state == state) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{reports:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn close(self) {
+        self.past.stop();
+        self.live.stop();
+        self.store.close().unwrap();
+    }
+
+    /// Everything recorded.
+    fn recorded(&self) -> BTreeMap<Labels, Vec<(i64, f64)>> {
+        let all = self.store.read_all(&[Matcher::equal("team", "x")], START - 3_600_000, END).unwrap();
+        all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect())).collect()
+    }
+}
+
+/// Equal bit by bit, or as near as rates are that were computed at other times.
+fn same(a: f64, b: f64) -> bool {
+    a.to_bits() == b.to_bits() || (a - b).abs() <= 1e-11 * a.abs().max(b.abs())
+}
+
+fn compare(got: &BTreeMap<Labels, Vec<(i64, f64)>>, wanted: &BTreeMap<Labels, Vec<(i64, f64)>>) {
+    assert_eq!(got.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
+    for (labels, wanted) in wanted {
+        let got = &got[labels];
+        let times = |points: &[(i64, f64)]| points.iter().map(|p| (p.0 - START) / 1_000).collect::<Vec<_>>();
+        assert_eq!(times(got), times(wanted), "{labels}");
+        for (g, w) in got.iter().zip(wanted) {
+            assert!(same(g.1, w.1), "{labels} at {}: {} instead of {}", g.0 - START, g.1, w.1);
+        }
+    }
+}
+
+/// What rules record that stand from the first slot on.
+fn reference(arrivals: &[Arrival]) -> BTreeMap<Labels, Vec<(i64, f64)>> {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), START, None);
+    house.append(arrivals, i64::MIN, START);
+    house.install(0);
+    house.go_on(arrivals, START - 1, END);
+    let recorded = house.recorded();
+    house.close();
+    recorded
+}
+
+/// What was recorded once stays, also if the expression says something else today; so do its neighbours' gaps fill.
+#[test]
+fn what_is_stored_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), INSTALLED, None);
+    let arrivals: Vec<Arrival> = (0..2_000).map(|i| (3, START + i * 2 * MINUTE, 30.0)).collect();
+    house.append(&arrivals, i64::MIN, INSTALLED + 1);
+    let kept =
+        Labels::from_pairs([("__name__", "r:limited"), ("instance", "1"), ("job", "a"), ("team", "x")]);
+    let series = house.store.resolve(&kept);
+    let odd = START + 10 * INTERVAL;
+    house.store.append_rows(&[Row { series, t: odd, v: 7.0 }]).unwrap();
+    let ids = house.install(INSTALLED - START);
+    house.wait(&ids, BackfillState::Waiting);
+    let recorded = &house.recorded()[&kept];
+    assert_eq!(recorded.iter().find(|(t, _)| *t == odd), Some(&(odd, 7.0)));
+    assert_eq!(recorded.len(), 135, "each slot once, and its end");
+    assert!(recorded[..134].iter().all(|(t, v)| *t == odd || *v == 30.0));
+    house.close();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_past_is_what_would_have_been_recorded(arrivals in arrivals(), flushed in any::<bool>()) {
+        let wanted = reference(&arrivals);
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open(dir.path(), INSTALLED, None);
+        house.append(&arrivals, i64::MIN, INSTALLED + 1);
+        if flushed {
+            house.store.maintain(INSTALLED).unwrap();
+        }
+        let ids = house.install(INSTALLED - START);
+        // What stands reads what rules recorded: slots that come before that is there see less.
+        house.wait(&ids, BackfillState::Waiting);
+        house.go_on(&arrivals, INSTALLED, END);
+        house.wait(&ids, BackfillState::Done);
+        let from = house.views.past(ids[0]).unwrap().from;
+        prop_assert_eq!(from, START);
+        compare(&house.recorded(), &wanted);
+        house.close();
+    }
+
+    #[test]
+    fn a_kill_leaves_no_gap_and_no_double(arrivals in arrivals(), at in 1usize..120, down in 1i64..150) {
+        let wanted = reference(&arrivals);
+        let (dir, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let image = image.path().join("data");
+        let house = House::open(dir.path(), INSTALLED, Some((at, image.clone())));
+        house.append(&arrivals, i64::MIN, INSTALLED + 1);
+        let ids = house.install(INSTALLED - START);
+        house.wait(&ids, BackfillState::Waiting);
+        house.close();
+        let data = if image.exists() { image.as_path() } else { dir.path() };
+        let back = INSTALLED + down * MINUTE;
+        let house = House::open(data, back, None);
+        house.append(&arrivals, INSTALLED + 1, back + 1);
+        let ids = house.install(INSTALLED - START);
+        house.wait(&ids, BackfillState::Waiting);
+        house.go_on(&arrivals, back, END);
+        house.wait(&ids, BackfillState::Done);
+        compare(&house.recorded(), &wanted);
+        house.close();
+    }
+}

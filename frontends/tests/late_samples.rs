@@ -1,0 +1,275 @@
+//! `late_samples: correct`: what is recorded where some samples come late equals what is recorded where all come in time.
+
+use engine::live::{Live, LiveOptions, ViewKind, ViewSpec};
+use engine::operators::side::Sample;
+use engine::query::{Querier, QueryOptions};
+use frontends::asked::{AskedViews, History};
+use frontends::past::{CorrectedRows, Listener, Parts, Past, PastRule};
+use frontends::promql::{Options, compile};
+use frontends::views::Views;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use storage::clock::ManualClock;
+use storage::disk::OsDisk;
+use storage::metrics::Metrics;
+use storage::model::value::STALE;
+use storage::model::{Labels, Matcher};
+use storage::store::{Options as StoreOptions, Row, Store};
+
+const SECOND: i64 = 1_000;
+const INTERVAL: i64 = 10 * SECOND;
+const LATENESS: i64 = 120 * SECOND;
+const START: i64 = 1_700_082_000_000;
+const END: i64 = START + 15 * 60 * SECOND;
+
+/// name, expression, query offset, limit
+const RULES: [(&str, &str, i64, usize); 9] = [
+    ("r:rate", "sum by (job) (rate(c_total[1m]))", 0, 0),
+    ("r:most", "max_over_time(g[25s]) > 10", 0, 0),
+    ("r:late", "sum by (job) (g)", 7_000, 0),
+    ("r:chain", "avg_over_time(r:rate[1m])", 0, 0),
+    ("r:both", "r:rate * 2 + on (job) sum by (job) (g)", 0, 0),
+    ("r:longer", "r:chain + on (job) count by (job) (r:most)", 0, 0),
+    ("r:absent", "absent(g{job=\"a\"} > 20)", 0, 0),
+    ("r:limited", "g > 5", 0, 2),
+    ("r:before", "g offset 40s", 0, 0),
+];
+
+/// When it comes, series, time, value.
+type Arrival = (i64, usize, i64, f64);
+
+fn labels(series: usize) -> Labels {
+    let (job, instance) = ([("a", "1"), ("a", "2"), ("b", "1")])[series % 3];
+    let name = if series < 3 { "c_total" } else { "g" };
+    Labels::from_pairs([("__name__", name), ("job", job), ("instance", instance)])
+}
+
+/// One in ten comes up to two minutes late.
+fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
+    let one = (1i64..200, 0u32..40, 0u8..40, 0u32..10, 1i64..LATENESS);
+    proptest::collection::vec(proptest::collection::vec(one, 120), 6).prop_map(|all| {
+        let mut arrivals = Vec::new();
+        for (series, steps) in all.into_iter().enumerate() {
+            let (mut t, mut total) = (START - 60 * SECOND, 0.0);
+            for (gap, value, kind, late, by) in steps {
+                t += gap * 100 + i64::from(value) * 7 + if kind == 1 { 6 * 60 * SECOND } else { 0 };
+                total = if kind == 2 { 0.0 } else { total + f64::from(value) };
+                let v = if series < 3 { total } else { f64::from(value) };
+                let v = if kind == 3 && series >= 3 { STALE } else { v };
+                arrivals.push((if late == 0 { t + by } else { t }, series, t, v));
+            }
+        }
+        arrivals.retain(|(_, _, t, _)| *t < END);
+        arrivals
+    })
+}
+
+fn in_time(arrivals: &[Arrival]) -> Vec<Arrival> {
+    arrivals.iter().map(|(_, series, t, v)| (*t, *series, *t, *v)).collect()
+}
+
+struct House {
+    store: Arc<Store>,
+    live: Live,
+    views: AskedViews,
+    past: Arc<Past>,
+    clock: Arc<ManualClock>,
+}
+
+type Recorded = BTreeMap<Labels, Vec<(i64, f64)>>;
+
+impl House {
+    fn open(dir: &Path, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) -> House {
+        let options = StoreOptions {
+            dir: dir.to_owned(),
+            wal_sync_interval_ms: 100,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 1_800_000,
+        };
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+        let clock = Arc::new(ManualClock::at(START - 1));
+        let live = Live::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
+        let answers = Arc::new(Querier::new(store.clone(), 1));
+        let history = History {
+            answers: answers.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            options: QueryOptions::default(),
+        };
+        let parts = Parts {
+            answers,
+            store: store.clone(),
+            clock: clock.clone(),
+            options: QueryOptions::default(),
+            disk: Arc::new(OsDisk),
+            metrics: Metrics::default(),
+        };
+        let past = Past::start(parts, dir).unwrap();
+        let views = AskedViews::new(Arc::new(live.clone()), history).with_past(past.clone());
+        let house = House { store, live, views, past, clock };
+        house.install(rules, lateness);
+        house
+    }
+
+    fn install(&self, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) {
+        let install = |(record, expr, query_offset, limit): &(&str, &str, i64, usize)| {
+            let kind = ViewKind::Recorded {
+                record: (*record).to_owned(),
+                labels: vec![("team".to_owned(), "x".to_owned())],
+                interval: INTERVAL,
+                offset: 0,
+                query_offset: *query_offset,
+                limit: *limit,
+            };
+            let plan = compile(expr, &Options::default()).unwrap();
+            let spec = ViewSpec { name: (*record).to_owned(), plan, kind };
+            let view = self.views.install(spec.clone()).unwrap();
+            PastRule { view, key: (*record).to_owned(), spec, backfill: 0, lateness }
+        };
+        self.views.keep_past(rules.iter().map(install).collect());
+    }
+
+    /// Lets all come and all slots pass; corrects after some of the slots.
+    fn run(&self, arrivals: &[Arrival], until: i64, corrects: impl Fn(i64) -> bool) {
+        let mut arrivals = arrivals.to_vec();
+        arrivals.sort_by_key(|(now, series, ..)| (*now, *series));
+        let mut next = START;
+        for (now, series, t, v) in arrivals {
+            while next < now {
+                self.slot(next, &corrects);
+                next += INTERVAL;
+            }
+            self.clock.set(now.max(START - 1));
+            let series = self.store.resolve(&labels(series));
+            self.store.append_rows(&[Row { series, t, v }]).unwrap();
+        }
+        while next <= until {
+            self.slot(next, &corrects);
+            next += INTERVAL;
+        }
+        self.past.correct();
+    }
+
+    fn slot(&self, t: i64, corrects: impl Fn(i64) -> bool) {
+        self.clock.set(t);
+        self.live.tick(t);
+        if corrects((t - START) / INTERVAL) {
+            self.past.correct();
+        }
+    }
+
+    fn recorded(&self) -> Recorded {
+        let all = self.store.read_all(&[Matcher::equal("team", "x")], START - 60_000, END - 10_000).unwrap();
+        let all = all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect::<Vec<_>>()));
+        all.filter(|(_, points)| !points.is_empty()).collect()
+    }
+
+    fn close(self) {
+        self.past.stop();
+        self.live.stop();
+        self.store.close().unwrap();
+    }
+}
+
+/// Equal, or as near as rates are that were computed at other times.
+fn same(a: f64, b: f64) -> bool {
+    a.to_bits() == b.to_bits() || (a - b).abs() <= 1e-10 * a.abs().max(b.abs())
+}
+
+fn compare(got: &Recorded, wanted: &Recorded) {
+    assert_eq!(got.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
+    for (labels, wanted) in wanted {
+        let got = &got[labels];
+        let times = |points: &[(i64, f64)]| points.iter().map(|p| p.0 - START).collect::<Vec<_>>();
+        let odd: Vec<_> = got.iter().filter(|g| !wanted.iter().any(|w| w.0 == g.0)).collect();
+        assert_eq!(times(got), times(wanted), "{labels}, too many: {odd:?}");
+        for (g, w) in got.iter().zip(wanted) {
+            assert!(same(g.1, w.1), "{labels} at {}: {} instead of {}", g.0 - START, g.1, w.1);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn late_samples_count_as_if_they_came_in_time(arrivals in arrivals(), every in 1i64..9) {
+        let dir = tempfile::tempdir().unwrap();
+        let reference = House::open(dir.path(), &RULES, None);
+        reference.run(&in_time(&arrivals), END, |_| false);
+        let wanted = reference.recorded();
+        reference.close();
+
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open(dir.path(), &RULES, Some(LATENESS));
+        house.run(&arrivals, END + LATENESS, |slot| slot % every == 0);
+        compare(&house.recorded(), &wanted);
+        house.close();
+        // The log has the corrections.
+        let house = House::open(dir.path(), &[], None);
+        compare(&house.recorded(), &wanted);
+        house.close();
+    }
+}
+
+const SUM: [(&str, &str, i64, usize); 1] = [("sum", "sum(g)", 0, 0)];
+
+/// One sample comes in time, one a minute late, one later than the bound.
+fn three() -> Vec<Arrival> {
+    let at = |slot: i64| START + slot * INTERVAL - 1;
+    vec![(at(1), 3, at(1), 1.0), (at(8), 4, at(2), 2.0), (at(20), 5, at(1), 4.0), (at(21), 3, at(21), 1.0)]
+}
+
+#[test]
+fn what_comes_later_than_the_bound_stays_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), &SUM, Some(LATENESS));
+    house.run(&three(), START + 22 * INTERVAL, |_| true);
+    let sums: Vec<f64> = house.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
+    // The third sample is in sight of slots 1 to 19 too, which were evaluated before it came.
+    assert_eq!(sums, [[1.0].as_slice(), &[3.0; 18], &[7.0; 3]].concat());
+    house.close();
+}
+
+#[test]
+fn by_default_what_is_evaluated_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), &SUM, None);
+    house.run(&three(), START + 22 * INTERVAL, |_| true);
+    let sums: Vec<f64> = house.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
+    assert_eq!(sums, [[1.0; 7].as_slice(), &[3.0; 12], &[7.0; 3]].concat());
+    house.close();
+}
+
+struct Ear(Arc<Mutex<Vec<CorrectedRows>>>);
+
+impl Listener for Ear {
+    fn corrected(&self, rows: CorrectedRows) {
+        self.0.lock().push(rows);
+    }
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn listeners_hear_of_corrections() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), &SUM, Some(LATENESS));
+    let heard: Arc<Mutex<Vec<CorrectedRows>>> = Arc::default();
+    house.past.listen(vec![Matcher::equal("__name__", "sum")], Box::new(Ear(heard.clone())));
+    let other: Arc<Mutex<Vec<CorrectedRows>>> = Arc::default();
+    house.past.listen(vec![Matcher::equal("__name__", "other")], Box::new(Ear(other.clone())));
+    house.run(&three()[..2], START + 8 * INTERVAL, |_| true);
+    let heard = heard.lock();
+    let times: Vec<i64> = heard.iter().map(|corrected| (corrected.t - START) / INTERVAL).collect();
+    assert_eq!(times, [2, 3, 4, 5, 6, 7]);
+    let labels = Labels::from_pairs([("__name__", "sum"), ("team", "x")]);
+    assert!(heard.iter().all(|c| c.upsert == [(labels.clone(), Sample::Float(3.0))] && c.remove.is_empty()));
+    assert!(other.lock().is_empty());
+    drop(heard);
+    house.close();
+}

@@ -1,0 +1,184 @@
+//! The invariant above all: for every view and tick, the live answer equals the from-scratch answer of the query
+//! runtime over the samples that had arrived, in rows and in remarks.
+//!
+//! One case is a generated history ([`history`]) with a random expression for **every** entry of the tables at once
+//! ([`entries`]), compositions of up to five operators, so that they share what can be shared; and, over the same
+//! history, one of them alone, so that sharing cannot hide a mistake. At each tick a fifth of the views are compared, at
+//! the last tick all. Answers must be equal bit by bit, unless the table entry declares a tolerance.
+//!
+//! A case hangs on its seed and its number alone. One that fails is cut down and printed with the command that repeats it:
+//!
+//!     LIVE_SEED=1 LIVE_CASE=17 cargo test --workspace --test live_equals_scratch
+//!     LIVE_CASES=100000 cargo test --release --workspace --test live_equals_scratch
+
+mod compare;
+mod entries;
+mod history;
+#[path = "../../../tests/differential/random.rs"]
+#[allow(dead_code, reason = "made for another generator, too")]
+mod random;
+mod world;
+
+use entries::{Drawn, Entry};
+use frontends::promql::Options;
+use history::Step;
+use random::Random;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use world::World;
+
+/// Cases without `LIVE_CASES`.
+const CASES: u64 = 256;
+/// Ticks of a history.
+const TICKS: usize = 24;
+/// Percentage of the views that are compared at a tick which is not the last.
+const SHARE: u64 = 20;
+/// Attempts to make a failing history shorter.
+const CUTS: usize = 300;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// `./test` sets the variable of proptest for all generated cases.
+fn seed() -> u64 {
+    variable("LIVE_SEED").or(variable("PROPTEST_RNG_SEED")).unwrap_or(1)
+}
+
+/// One case: everything that follows from its number.
+struct Case {
+    number: u64,
+    workers: usize,
+    options: Options,
+    steps: Vec<Step>,
+    views: Vec<(Entry, Drawn)>,
+}
+
+impl Case {
+    fn draw(number: u64) -> Case {
+        let mut random = Random::new(&[seed(), number]);
+        let options = Options {
+            start_timestamps: random.chance(50),
+            delayed_names: random.chance(50),
+            type_and_unit_labels: random.chance(20),
+            ..Options::all()
+        };
+        let workers = random.pick(&[1, 2, 4]);
+        let steps = history::draw(&mut random, TICKS);
+        let draw = |entry| (entry, entries::draw(&mut random, entry, &options));
+        let views = entries::all().into_iter().map(draw).collect();
+        Case { number, workers, options, steps, views }
+    }
+
+    /// Runs `steps` over `views`; the first difference.
+    fn run(&self, steps: &[Step], views: &[(Entry, Drawn)]) -> Result<(), Failure> {
+        let mut world = World::new(self.workers, self.options, views.to_vec());
+        let mut random = Random::new(&[seed(), self.number, 1]);
+        let all = views.len() == 1;
+        let mut result = Ok(());
+        for (i, step) in steps.iter().enumerate() {
+            let tick = world.act(step);
+            let last = i + 1 == steps.len();
+            let waits = matches!(step, Step::Tick { wait: true, .. });
+            assert!(
+                !waits || world.views.iter().all(|view| view.shown.lock().stands),
+                "the tick waits for all"
+            );
+            let share = if all || last { 100 } else { SHARE };
+            if tick && let Err(failure) = self.compare(&world, &mut random, share) {
+                result = Err(failure);
+                break;
+            }
+        }
+        world.stop();
+        result
+    }
+
+    fn compare(&self, world: &World, random: &mut Random, share: u64) -> Result<(), Failure> {
+        for view in &world.views {
+            if random.chance(share)
+                && view.shown.lock().stands
+                && let Some(what) = compare::difference(world, view, &self.options)
+            {
+                let what = format!("{}: {what}", compare::place(world, view));
+                return Err(Failure { view: (view.entry, view.drawn.clone()), what });
+            }
+        }
+        Ok(())
+    }
+
+    /// The failure with as few views and steps as are found, for people.
+    fn cut_down(&self, failure: Failure) -> String {
+        let (mut failure, mut views, mut steps) = (failure, self.views.clone(), self.steps.clone());
+        let alone = vec![failure.view.clone()];
+        if let Err(again) = self.run(&steps, &alone) {
+            (failure, views) = (again, alone);
+        }
+        let (mut size, mut attempts) = (steps.len() / 2, 0);
+        while size > 0 && views.len() == 1 && attempts < CUTS {
+            let mut at = 0;
+            while at < steps.len() {
+                attempts += 1;
+                let mut fewer = steps.clone();
+                fewer.drain(at..(at + size).min(steps.len()));
+                match self.run(&fewer, &views) {
+                    Err(again) => (failure, steps) = (again, fewer),
+                    Ok(()) => at += size,
+                }
+            }
+            size /= 2;
+        }
+        let (seed, number, workers) = (seed(), self.number, self.workers);
+        let steps = if views.len() == 1 { format!("{steps:#?}") } else { "only among all views".to_owned() };
+        format!(
+            "LIVE_SEED={seed} LIVE_CASE={number} ({workers} workers): {}\n{:?}\n{steps}",
+            failure.what, self.options
+        )
+    }
+}
+
+struct Failure {
+    view: (Entry, Drawn),
+    what: String,
+}
+
+/// Runs a case: all views together, then one of them alone.
+fn check(number: u64) {
+    let case = Case::draw(number);
+    let alone = Random::new(&[seed(), number, 2]).below(case.views.len() as u64) as usize;
+    for views in [&case.views[..], &case.views[alone..=alone]] {
+        if let Err(failure) = case.run(&case.steps, views) {
+            panic!("{}", case.cut_down(failure));
+        }
+    }
+}
+
+#[test]
+fn live_equals_scratch() {
+    if let Some(number) = variable("LIVE_CASE") {
+        return check(number);
+    }
+    let (cases, next) = (variable("LIVE_CASES").unwrap_or(CASES), AtomicU64::new(0));
+    eprintln!("live_equals_scratch: seed {}, {cases} cases", seed());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(number) = Some(next.fetch_add(1, SeqCst)).filter(|number| *number < cases) {
+                    check(number);
+                }
+            });
+        }
+    });
+}
+
+/// The tables are walked: what is added to one is tested without being named here.
+#[test]
+fn every_entry_has_expressions_that_can_stand() {
+    let options = Options::all();
+    for entry in entries::all() {
+        let mut random = Random::new(&[seed()]);
+        let texts: Vec<String> = (0..20).map(|_| entries::draw(&mut random, entry, &options).text).collect();
+        assert!(texts.iter().all(|text| text.contains(entry.name())), "{}: {texts:?}", entry.name());
+    }
+    assert!(entries::all().len() >= engine::functions::table().len() + 14 + 18);
+}

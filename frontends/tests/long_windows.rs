@@ -1,0 +1,197 @@
+//! Windows of many samples in the live runtime: every function of the table that takes one, kept up while series are scraped
+//! every second, with gaps, resets, stale markers, late samples and new series, equals the query runtime's answer. Bit by bit,
+//! unless the table says that it is summed up in another order, extrapolated or predicted.
+
+use engine::functions::regression::REORIGINED;
+use engine::functions::{Function, Kernel, Moves, Upkeep, panes::REORDERED, table};
+use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewKind, ViewSpec};
+use engine::operators::side::Sample;
+use engine::plan::{Plan, Type};
+use engine::query::{Querier, QueryOptions, Value};
+use frontends::promql::{Options, compile};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::disk::OsDisk;
+use storage::metrics::Metrics;
+use storage::model::value::{ABSENT, STALE};
+use storage::model::{Labels, TimeMs, shard_of};
+use storage::store::{Columns, GroupId, Layout, Row, Store, Tell};
+
+const START: TimeMs = 1_700_000_000_000;
+const SERIES: usize = 6;
+/// The largest value; sums of magnitudes are below this times the samples of a window.
+const LARGEST: f64 = 2e4;
+const WINDOWS: [&str; 2] = ["80s", "150s"];
+
+type Rows = Arc<Mutex<BTreeMap<Labels, f64>>>;
+
+struct Shown(Rows);
+
+impl Sink for Shown {
+    fn push(&mut self, event: TapEvent) -> bool {
+        let float = |(labels, sample)| match sample {
+            Sample::Float(v) => (labels, v),
+            Sample::Histogram(_) => panic!("there are no histograms"),
+        };
+        let mut rows = self.0.lock();
+        match event {
+            TapEvent::Snapshot { rows: all, .. } => *rows = all.into_iter().map(float).collect(),
+            TapEvent::Delta { upsert, remove, .. } => {
+                rows.retain(|labels, _| !remove.contains(labels));
+                rows.extend(upsert.into_iter().map(float));
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+struct View {
+    function: &'static Function,
+    text: String,
+    plan: Plan,
+    rows: Rows,
+}
+
+fn labels(series: usize) -> Labels {
+    let series = series.to_string();
+    Labels::from_pairs([("__name__", "m"), ("instance", "h:90"), ("job", "j"), ("series", &series)])
+}
+
+struct World {
+    store: Arc<Store>,
+    live: Live,
+    querier: Querier,
+    views: Vec<View>,
+    group: GroupId,
+    layouts: [Arc<Layout>; 2],
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let options = storage::store::Options {
+            dir: dir.path().to_owned(),
+            wal_sync_interval_ms: 100,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 1_800_000,
+        };
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+        let live = Live::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
+        let layout = |series: usize| {
+            let slots = (0..series).map(|i| store.resolve(&labels(i)).slot).collect();
+            Arc::new(Layout { slots })
+        };
+        let layouts = [layout(SERIES - 2), layout(SERIES)];
+        let group = store.open_group("h", shard_of(&labels(0)));
+        let querier = Querier::new(store.clone(), 1);
+        let mut world = World { store, live, querier, views: Vec::new(), group, layouts, _dir: dir };
+        world.install();
+        world
+    }
+
+    fn install(&mut self) {
+        let windows = |f: &&&'static Function| matches!(f.kernel, Kernel::Window(_));
+        for function in table().iter().filter(windows) {
+            for window in WINDOWS {
+                let arg = |kind: &Type| match kind {
+                    Type::Matrix => format!("m[{window}]"),
+                    _ => "0.3".to_owned(),
+                };
+                let args: Vec<String> = function.args.iter().map(arg).collect();
+                let text = format!("{}({})", function.name, args.join(", "));
+                let plan = compile(&text, &Options::all()).unwrap_or_else(|e| panic!("{text}: {e}"));
+                let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::Continuous };
+                let view = self.live.install(spec).unwrap();
+                let rows = Rows::default();
+                self.live.tap(view, Box::new(Shown(rows.clone())));
+                self.views.push(View { function, text, plan, rows });
+            }
+        }
+    }
+
+    fn scrape(&self, second: usize, bytes: &[u8]) {
+        // Series that come later belong to another layout of the same group.
+        let layout = &self.layouts[usize::from(second > 100)];
+        let value = |i: usize| match bytes[i % bytes.len()].wrapping_mul(i as u8 * 2 + 1) {
+            0..2 => ABSENT,
+            2..4 => STALE,
+            4..6 if i.is_multiple_of(2) => 0.25,
+            byte if i.is_multiple_of(2) => (second * 40) as f64 + f64::from(byte) / 16.0,
+            byte => f64::from(byte) / 7.0 - 9.0,
+        };
+        let values = (0..layout.slots.len()).map(value).collect();
+        let t = START + second as i64 * 1_000;
+        let batch = Columns { group: self.group, layout: layout.clone(), t, values };
+        self.store.append_columns(&batch, Tell::Feed).unwrap();
+    }
+
+    fn late(&self, second: usize, back: usize, v: f64) {
+        let series = self.store.resolve(&labels(back % SERIES));
+        let t = START + second.saturating_sub(back) as i64 * 1_000 - 350;
+        self.store.append_rows(&[Row { series, t, v }]).unwrap();
+    }
+
+    fn compare(&self, t: TimeMs) {
+        for view in &self.views {
+            let answer = self.querier.instant(&view.plan, t, &QueryOptions::default()).unwrap();
+            let Value::Vector(wanted) = answer.value else { panic!("{}", view.text) };
+            let rows = view.rows.lock();
+            assert_eq!(rows.len(), wanted.len(), "{} at {}", view.text, t - START);
+            for row in wanted {
+                let got = rows[&row.labels];
+                let same = got.to_bits() == row.v.to_bits()
+                    || got.is_nan() && row.v.is_nan()
+                    || (got - row.v).abs() <= tolerance(view.function, row.v);
+                assert!(same, "{} at {}: {got:e}, from scratch {:e}", view.text, t - START, row.v);
+            }
+        }
+    }
+}
+
+/// How much an answer may differ as the table says.
+fn tolerance(function: &Function, value: f64) -> f64 {
+    let Kernel::Window(kernel) = function.kernel else { return 0.0 };
+    match (kernel.moves, kernel.upkeep) {
+        (Moves::Extrapolated, _) => 1e-14 * value.abs(),
+        (Moves::Line(_), _) => REORIGINED * LARGEST,
+        // The spread of values comes of squares: there what is lost is a part of the answer.
+        (_, Upkeep::Panes { exact: false, .. }) => (REORDERED * LARGEST * 150.0).max(1e-9 * value.abs()),
+        _ => 0.0,
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("LIVE_CASES").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(24).div_ceil(6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn long_windows_equal_scratch(
+        seconds in prop::collection::vec((prop::collection::vec(any::<u8>(), SERIES), any::<u8>()), 180..420),
+        ticks in 7usize..30,
+    ) {
+        let world = World::new();
+        for (second, (bytes, what)) in seconds.iter().enumerate() {
+            match what {
+                // The target does not answer.
+                0..6 => {}
+                6..10 => world.late(second, usize::from(bytes[0]) % 120, f64::from(bytes[1])),
+                _ => world.scrape(second, bytes),
+            }
+            let t = START + second as i64 * 1_000 + i64::from(*what) * 3;
+            if what % 3 == 0 {
+                world.live.tick(t);
+                if second % ticks == 0 || second + 3 > seconds.len() {
+                    world.compare(t);
+                }
+            }
+        }
+        world.live.stop();
+    }
+}

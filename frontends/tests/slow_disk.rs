@@ -1,0 +1,258 @@
+//! A disk that stands still delays no tick and no alert: what is recorded is visible at once, what is told is told, and all of
+//! it is on disk once the disk works again.
+
+use engine::live::{Live, LiveOptions};
+use engine::query::{Querier, QueryOptions, Value};
+use frontends::promql::{Options as PromqlOptions, compile};
+use frontends::rules::core::Core;
+use frontends::rules::file::{Defaults, parse, promql_compiler};
+use frontends::rules::inbox::Inbox;
+use frontends::rules::manager::{Options, Ports};
+use frontends::rules::memory::Kept;
+use frontends::rules::ports::{Notify, OutgoingAlert};
+use frontends::rules::template::QueryFn;
+use parking_lot::Mutex;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use storage::clock::ManualClock;
+use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::keep::Keep;
+use storage::metrics::Metrics;
+use storage::model::{Labels, SeriesRef, TimeMs};
+use storage::store::{Columns, Layout, Row, Store, StoreError, Tell};
+
+const START: TimeMs = 1_700_000_000_000;
+/// Far more than all that is measured here takes, and far less than one wait per tick would.
+const LONG: Duration = Duration::from_secs(60);
+const RULES: &str = r#"
+groups:
+- name: g
+  interval: 1s
+  rules:
+  - {record: "level:max", expr: max(level)}
+  - {alert: High, expr: "level:max > 100"}
+"#;
+
+/// A disk whose writes and syncs stand still while it is told to.
+#[derive(Clone, Default)]
+struct SlowDisk(Arc<AtomicBool>);
+
+/// Lets the disk work when the test is over, however it ends: the store waits for it.
+struct Release(SlowDisk);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.0.store(false, SeqCst);
+    }
+}
+
+struct SlowFile(Box<dyn DiskFile>, Arc<AtomicBool>);
+
+impl SlowFile {
+    fn stand_still(&self) {
+        while self.1.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl DiskFile for SlowFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stand_still();
+        self.0.append(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.stand_still();
+        self.0.sync()
+    }
+}
+
+impl Disk for SlowDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(SlowFile(OsDisk.create(path)?, self.0.clone())))
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        OsDisk.read(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        OsDisk.list(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_dir(path)
+    }
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        OsDisk.truncate(path, len)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(path)
+    }
+}
+
+#[derive(Default)]
+struct Sent(Mutex<Vec<OutgoingAlert>>);
+impl Notify for Sent {
+    fn send(&self, alerts: Vec<OutgoingAlert>) {
+        self.0.lock().extend(alerts);
+    }
+}
+
+struct NoQuery;
+impl QueryFn for NoQuery {
+    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+        Err("not asked for".to_owned())
+    }
+}
+
+struct House {
+    disk: SlowDisk,
+    store: Arc<Store>,
+    live: Live,
+    sent: Arc<Sent>,
+    core: Core,
+    level: SeriesRef,
+}
+
+impl House {
+    fn open(dir: &Path) -> House {
+        let options = storage::store::Options {
+            dir: dir.to_owned(),
+            wal_sync_interval_ms: 100,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 1_800_000,
+        };
+        let (disk, metrics) = (SlowDisk::default(), Metrics::default());
+        let (store, _) = Store::open(options, Arc::new(disk.clone()), &metrics).unwrap();
+        let live = Live::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
+        let sent = Arc::new(Sent::default());
+        let (map, _) = Keep::open(Arc::new(disk.clone()), dir.join("alerts.keep"), &metrics).unwrap();
+        let ports = Ports {
+            views: Arc::new(live.clone()),
+            store: store.clone(),
+            memory: Arc::new(Kept::new(map, None)),
+            notify: sent.clone(),
+            query: Arc::new(NoQuery),
+            clock: Arc::new(ManualClock::at(START)),
+            metrics,
+        };
+        let compile = promql_compiler(PromqlOptions::default());
+        let groups =
+            parse("r.yml", RULES, Defaults { interval: 1_000, query_offset: 0 }, &compile).unwrap().groups;
+        let mut core = Core::new(ports, Options::default(), Arc::new(Inbox::default()));
+        core.apply(groups, &Labels::default(), START).unwrap();
+        let level = store.resolve(&Labels::from_pairs([("__name__", "level"), ("job", "j")]));
+        House { disk, store, live, sent, core, level }
+    }
+
+    /// A tick at which `level` has this value; what the rule recorded at it.
+    fn tick(&mut self, second: i64, level: f64) -> Option<f64> {
+        let t = START + second * 1_000;
+        // A sample that the log has no room for is refused after a while; here only ticks must not wait.
+        let batch = Columns {
+            group: self.store.open_group("level", self.level.shard),
+            layout: Arc::new(Layout { slots: vec![self.level.slot] }),
+            t,
+            values: vec![level].into(),
+        };
+        self.store.append_at_once(&batch, Tell::Feed).unwrap();
+        self.live.tick(t);
+        self.core.step(t);
+        let plan = compile("level:max", &PromqlOptions::default()).unwrap();
+        let answer = Querier::new(self.store.clone(), 1).instant(&plan, t, &QueryOptions::default()).unwrap();
+        let Value::Vector(rows) = answer.value else { panic!("not a vector") };
+        rows.first().map(|row| row.v)
+    }
+
+    /// Steps until an alert was sent that has ended, or not.
+    fn wait_sent(&mut self, second: i64, resolved: bool) {
+        let began = Instant::now();
+        while !self.sent.0.lock().iter().any(|alert| alert.resolved == resolved) {
+            assert!(began.elapsed() < LONG, "never told");
+            std::thread::sleep(Duration::from_millis(1));
+            self.core.step(START + second * 1_000);
+        }
+    }
+
+    /// Appends until the log takes no more.
+    fn fill_the_log(&self) {
+        let series: Vec<SeriesRef> = (0..200_000)
+            .map(|i| {
+                Labels::from_pairs([
+                    ("__name__", "ballast".to_owned()),
+                    ("job", "j".to_owned()),
+                    ("i", i.to_string()),
+                ])
+            })
+            .map(|labels| self.store.resolve(&labels))
+            .collect();
+        for round in 0i64.. {
+            let value = |i: usize| {
+                f64::from_bits(
+                    0x3ff0_0000_0000_0000
+                        | (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ round as u64) >> 12,
+                )
+            };
+            let row =
+                |(i, series): (usize, &SeriesRef)| Row { series: *series, t: START + round, v: value(i) };
+            let rows: Vec<Row> = series.iter().enumerate().map(row).collect();
+            match self.store.append_rows(&rows) {
+                Ok(_) => {}
+                Err(StoreError::Refused(why)) => return assert_eq!(why, "the disk does not keep up"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_stands_still_delays_no_tick_and_no_alert() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut house = House::open(dir.path());
+    let release = Release(house.disk.clone());
+    assert_eq!(house.tick(1, 1.0), Some(1.0));
+    house.disk.0.store(true, SeqCst);
+    let began = Instant::now();
+    for second in 2..20 {
+        assert_eq!(house.tick(second, second as f64), Some(second as f64));
+    }
+    house.tick(20, 200.0);
+    house.wait_sent(20, false);
+    assert_eq!(house.sent.0.lock()[0].starts_at, START + 20_000);
+    assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
+
+    house.fill_the_log();
+    let began = Instant::now();
+    for second in 21..121 {
+        assert_eq!(
+            house.tick(second, second as f64 + 200.0),
+            Some(second as f64 + 200.0),
+            "the reserve is theirs"
+        );
+    }
+    house.tick(121, 1.0);
+    house.wait_sent(121, true);
+    // A hundred ticks, each of which would wait two seconds if it did.
+    assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
+
+    drop(release);
+    house.live.stop();
+    drop(house.core);
+    house.store.close().unwrap();
+    drop(house.store);
+    let mut house = House::open(dir.path());
+    let plan = compile("count_over_time(level:max[5m])", &PromqlOptions::default()).unwrap();
+    let t = START + 121_000;
+    let answer = Querier::new(house.store.clone(), 1).instant(&plan, t, &QueryOptions::default()).unwrap();
+    let Value::Vector(rows) = answer.value else { panic!("not a vector") };
+    assert_eq!(rows[0].v, 121.0, "everything that was recorded is on disk");
+    house.core.step(t);
+    house.live.stop();
+}

@@ -1,0 +1,74 @@
+//! The first words on a connection between two processes of a cluster: who speaks, what the connection is for, and what
+//! both must agree on.
+
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use storage::codec;
+
+/// What every connection begins with; the digit is the version of what follows.
+const MAGIC: [u8; 8] = *b"pcluster";
+/// Longest hello, bytes: some addresses and numbers.
+const LONGEST: usize = 1 << 16;
+
+/// What a connection is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// The dataflow's messages.
+    Link,
+    /// Signs of life, and what process 0 must hear.
+    Pulse,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The number of who speaks.
+    pub process: usize,
+    /// What the connection is for.
+    pub purpose: Purpose,
+    /// Another one each time a process starts.
+    pub incarnation: u64,
+    /// What must be the same here and there: a name for people, and the value.
+    pub facts: Vec<(String, String)>,
+}
+
+impl Hello {
+    /// Sends it.
+    pub fn send(&self, stream: &mut TcpStream) -> Result<(), String> {
+        let body = codec::encode(self).map_err(|e| e.to_string())?;
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend((body.len() as u32).to_le_bytes());
+        bytes.extend(body);
+        stream.write_all(&bytes).map_err(|e| e.to_string())
+    }
+
+    /// Waits for one.
+    pub fn receive(stream: &mut TcpStream) -> Result<Hello, String> {
+        let (mut magic, mut length) = ([0; 8], [0; 4]);
+        let mut read = |bytes: &mut [u8]| stream.read_exact(bytes).map_err(|e| e.to_string());
+        read(&mut magic)?;
+        if magic != MAGIC {
+            return Err("it is not a process of a cluster of this kind".to_owned());
+        }
+        read(&mut length)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > LONGEST {
+            return Err(format!("its first words are too long ({length} bytes)"));
+        }
+        let mut body = vec![0; length];
+        read(&mut body)?;
+        codec::decode(&body).map_err(|e| e.to_string())
+    }
+
+    /// What is not the same there as here.
+    pub fn differences(&self, other: &Hello) -> Vec<String> {
+        let theirs =
+            |name: &str| other.facts.iter().find(|(n, _)| n == name).map_or("unknown", |(_, v)| v.as_str());
+        let differs = |(name, ours): &(String, String)| {
+            let theirs = theirs(name);
+            (ours != theirs).then(|| format!("{name} is {ours:?} here and {theirs:?} there"))
+        };
+        self.facts.iter().filter_map(differs).collect()
+    }
+}

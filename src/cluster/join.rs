@@ -1,0 +1,230 @@
+//! Finding the other processes: each listens on its own address and dials those with lower numbers, until every pair has
+//! its two connections. In which order the processes start does not matter.
+
+use super::Setup;
+use super::hello::{Hello, Purpose};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+/// Time between two attempts.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Time between two lines in the log that say for whom we wait.
+const SAY: Duration = Duration::from_secs(5);
+/// How long the first words of a connection may take.
+const WORDS: Duration = Duration::from_secs(2);
+/// Said by each process to each other one when it has all its connections.
+const READY: u8 = b'R';
+
+/// The connections, by process.
+pub struct Joined {
+    /// For the dataflow.
+    pub links: Vec<Option<TcpStream>>,
+    /// For signs of life.
+    pub pulses: Vec<Option<TcpStream>>,
+}
+
+/// What is known of another process.
+#[derive(Default)]
+struct Other {
+    incarnation: u64,
+    link: Option<TcpStream>,
+    pulse: Option<TcpStream>,
+    /// Why the last attempt failed.
+    trouble: Option<String>,
+}
+
+impl Other {
+    fn is_complete(&self) -> bool {
+        self.link.is_some() && self.pulse.is_some()
+    }
+}
+
+struct Party<'a> {
+    setup: &'a Setup,
+    incarnation: u64,
+    others: Vec<Other>,
+}
+
+/// Waits until all processes are connected, as long as the setup allows.
+pub fn join(setup: &Setup) -> Result<Joined, String> {
+    let address = &setup.addresses[setup.process];
+    let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
+    let listener = listener
+        .map_err(|e| format!("cannot listen on {address} for the other processes of the cluster: {e}"))?;
+    let mut party = Party {
+        setup,
+        incarnation: RandomState::new().hash_one(setup.process),
+        others: setup.addresses.iter().map(|_| Other::default()).collect(),
+    };
+    let (started, mut said) = (Instant::now(), None::<Instant>);
+    loop {
+        party.accept(&listener)?;
+        party.dial()?;
+        let missing = party.missing();
+        if missing.is_empty() {
+            break;
+        }
+        if started.elapsed() >= setup.patience {
+            return Err(format!(
+                "the cluster is not complete after {:?} (--cluster.join-timeout): {}",
+                setup.patience,
+                missing.join("; ")
+            ));
+        }
+        if said.is_none_or(|at| at.elapsed() >= SAY) {
+            tracing::info!(
+                "process {} waits for the others of its cluster: {}",
+                setup.process,
+                missing.join("; ")
+            );
+            said = Some(Instant::now());
+        }
+        std::thread::sleep(AGAIN);
+    }
+    let joined = party.into_joined();
+    agree(setup, &joined, setup.patience.saturating_sub(started.elapsed()).max(WORDS))?;
+    tracing::info!(process = setup.process, processes = setup.addresses.len(), "the cluster is complete");
+    Ok(joined)
+}
+
+impl Party<'_> {
+    fn hello(&self, purpose: Purpose) -> Hello {
+        Hello {
+            process: self.setup.process,
+            purpose,
+            incarnation: self.incarnation,
+            facts: self.setup.facts.clone(),
+        }
+    }
+
+    /// The processes that are not there yet, and what is wrong with them.
+    fn missing(&self) -> Vec<String> {
+        let missing = |(process, other): (usize, &Other)| {
+            let wanted = process != self.setup.process && !other.is_complete();
+            let trouble = other.trouble.as_ref().map_or(String::new(), |trouble| format!(": {trouble}"));
+            wanted.then(|| format!("{}{trouble}", self.setup.name(process)))
+        };
+        self.others.iter().enumerate().filter_map(missing).collect()
+    }
+
+    /// Takes the connections that others have made.
+    fn accept(&mut self, listener: &TcpListener) -> Result<(), String> {
+        while let Ok((stream, from)) = listener.accept() {
+            match self.greet(stream) {
+                Ok((hello, _))
+                    if hello.process <= self.setup.process || hello.process >= self.others.len() =>
+                {
+                    return Err(format!(
+                        "a process at {from} says that it is process {} of the cluster",
+                        hello.process
+                    ));
+                }
+                Ok((hello, stream)) => self.keep(hello, stream)?,
+                Err(error) => tracing::warn!(%from, %error, "a connection that is not from this cluster"),
+            }
+        }
+        Ok(())
+    }
+
+    /// The other speaks first: its purpose is answered with the same.
+    fn greet(&self, mut stream: TcpStream) -> Result<(Hello, TcpStream), String> {
+        prepare(&stream)?;
+        let hello = Hello::receive(&mut stream)?;
+        self.hello(hello.purpose).send(&mut stream)?;
+        Ok((hello, stream))
+    }
+
+    /// Tries to reach the processes with lower numbers that are not there yet.
+    fn dial(&mut self) -> Result<(), String> {
+        for process in 0..self.setup.process {
+            for purpose in [Purpose::Link, Purpose::Pulse] {
+                let other = &self.others[process];
+                let there = if purpose == Purpose::Link { &other.link } else { &other.pulse };
+                if there.is_some() {
+                    continue;
+                }
+                match self.call(process, purpose) {
+                    Ok((hello, _)) if hello.process != process => {
+                        return Err(format!(
+                            "{} says that it is process {}",
+                            self.setup.name(process),
+                            hello.process
+                        ));
+                    }
+                    Ok((hello, stream)) => self.keep(hello, stream)?,
+                    Err(trouble) => {
+                        self.others[process].trouble = Some(trouble);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&self, process: usize, purpose: Purpose) -> Result<(Hello, TcpStream), String> {
+        let found = self.setup.addresses[process].to_socket_addrs().map_err(|e| e.to_string())?;
+        let address = found.into_iter().next().ok_or("the name has no address")?;
+        let mut stream = TcpStream::connect_timeout(&address, WORDS).map_err(|e| e.to_string())?;
+        prepare(&stream)?;
+        self.hello(purpose).send(&mut stream)?;
+        let hello = Hello::receive(&mut stream)?;
+        Ok((hello, stream))
+    }
+
+    /// Keeps a connection, if the two processes fit. One that has started anew has left its old connections behind.
+    fn keep(&mut self, hello: Hello, stream: TcpStream) -> Result<(), String> {
+        let differences = self.hello(hello.purpose).differences(&hello);
+        if !differences.is_empty() {
+            let name = self.setup.name(hello.process);
+            return Err(format!("{name} does not fit: {}", differences.join("; ")));
+        }
+        let other = &mut self.others[hello.process];
+        if other.incarnation != hello.incarnation {
+            *other = Other { incarnation: hello.incarnation, ..Other::default() };
+        }
+        match hello.purpose {
+            Purpose::Link => other.link = Some(stream),
+            Purpose::Pulse => other.pulse = Some(stream),
+        }
+        Ok(())
+    }
+
+    fn into_joined(self) -> Joined {
+        let (links, pulses) = self.others.into_iter().map(|other| (other.link, other.pulse)).unzip();
+        Joined { links, pulses }
+    }
+}
+
+fn prepare(stream: &TcpStream) -> Result<(), String> {
+    let prepared = stream
+        .set_nonblocking(false)
+        .and_then(|()| stream.set_nodelay(true))
+        .and_then(|()| stream.set_read_timeout(Some(WORDS)))
+        .and_then(|()| stream.set_write_timeout(Some(WORDS)));
+    prepared.map_err(|e| e.to_string())
+}
+
+/// Tells everyone that we are complete, and waits until they are: nobody begins while another one still waits.
+fn agree(setup: &Setup, joined: &Joined, patience: Duration) -> Result<(), String> {
+    let all = || joined.pulses.iter().enumerate().filter_map(|(p, s)| s.as_ref().map(|s| (p, s)));
+    let gone = |process: usize, e: std::io::Error| {
+        format!("{} went away before the cluster was complete: {e}", setup.name(process))
+    };
+    for (process, mut stream) in all() {
+        stream.write_all(&[READY]).map_err(|e| gone(process, e))?;
+    }
+    for (process, mut stream) in all() {
+        stream.set_read_timeout(Some(patience)).map_err(|e| gone(process, e))?;
+        stream.read_exact(&mut [0]).map_err(|e| gone(process, e))?;
+    }
+    for stream in joined.links.iter().flatten() {
+        stream
+            .set_read_timeout(None)
+            .and_then(|()| stream.set_write_timeout(None))
+            .map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Several processes as one server: how they find each other, and that they live and end together.
+//!
+//! [`join`] makes the connections, after a [`hello`] on each that says whether the two processes fit together;
+//! [`pulse`] notices when one goes. What the processes then do together is the live runtime's: [`engine::live::peers`].
+
+mod hello;
+mod join;
+mod pulse;
+
+pub use pulse::Pulse;
+
+use crate::config;
+use crate::flags::Flags;
+use engine::limits::PROCESSES;
+use engine::live::peers::Peers;
+use engine::live::{ViewKind, ViewSpec, check};
+use engine::plan::Plan;
+use engine::query::{Answer, QueryError, QueryOptions};
+use frontends::http::sources::Answers;
+use frontends::rules::file::Group;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::model::TimeMs;
+
+/// This process' place in a cluster, from the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Its number.
+    pub process: usize,
+    /// Where each process listens for the others; its number is its place in the list.
+    pub addresses: Vec<String>,
+    /// How long it waits for the others when it starts.
+    pub patience: Duration,
+    /// Checksum of the configuration that it starts with.
+    pub configuration: u64,
+    /// What all processes must agree on: a name for people, and the value.
+    pub facts: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// What the flags ask for; `None`: the process is alone.
+    pub fn of(flags: &Flags, workers: usize) -> Result<Option<Setup>, String> {
+        let addresses = flags.cluster_addresses();
+        if addresses.is_empty() {
+            return match flags.given("cluster.process") {
+                true => Err("--cluster.process needs --cluster.addresses".to_owned()),
+                false => Ok(None),
+            };
+        }
+        let process = flags.cluster_process().ok_or("--cluster.addresses needs --cluster.process")?;
+        let file = flags.config_file().ok_or("a cluster needs a configuration file (--config.file)")?;
+        if addresses.len() < 2 || addresses.len() > PROCESSES {
+            return Err(format!(
+                "--cluster.addresses: {} addresses; a cluster has 2 to {PROCESSES} processes",
+                addresses.len()
+            ));
+        }
+        if process >= addresses.len() {
+            return Err(format!(
+                "--cluster.process={process}: --cluster.addresses has the processes 0 to {}",
+                addresses.len() - 1
+            ));
+        }
+        let mut features: Vec<&str> = flags.features().collect();
+        features.sort_unstable();
+        let configuration = checksum(&file);
+        let facts = [
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("--cluster.addresses", addresses.join(",")),
+            ("--live.workers", workers.to_string()),
+            ("--query.lookback-delta", flags.lookback().to_string()),
+            ("--enable-feature", features.join(",")),
+            ("checksum of the configuration and its rule files", format!("{configuration:016x}")),
+        ];
+        let facts = facts.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let patience = Duration::from_millis(flags.cluster_join_timeout().max(0).unsigned_abs());
+        Ok(Some(Setup { process, addresses, patience, configuration, facts }))
+    }
+
+    /// Why answers from history are not whole: they are from one store.
+    pub fn partial(&self) -> String {
+        let others: Vec<String> =
+            (0..self.addresses.len()).filter(|p| *p != self.process).map(|p| self.name(p)).collect();
+        format!(
+            "answered by process {} of the cluster alone, without the series of {}",
+            self.process,
+            others.join(" and ")
+        )
+    }
+
+    fn name(&self, process: usize) -> String {
+        name(process, &self.addresses)
+    }
+}
+
+fn name(process: usize, addresses: &[String]) -> String {
+    format!("process {process} ({})", addresses.get(process).map_or("", String::as_str))
+}
+
+/// A number that two processes share as long as their configuration and rule files say the same, wherever they lie.
+pub fn checksum(path: &Path) -> u64 {
+    let mut hash = DefaultHasher::new();
+    let mut files = vec![path.to_path_buf()];
+    if let Ok((config, _)) = config::load(path) {
+        files.extend(config.sources.into_iter().skip(1));
+        files.extend(config.rule_files);
+    }
+    files.iter().for_each(|file| std::fs::read(file).map_err(|e| e.kind()).hash(&mut hash));
+    hash.finish()
+}
+
+/// Waits for the other processes; then the cluster stands, and ends as one.
+pub fn join(setup: &Setup) -> Result<(Peers, Arc<Pulse>), String> {
+    let joined = join::join(setup)?;
+    let pulse = Pulse::start(setup, joined.pulses)?;
+    let peers = Peers { process: setup.process, links: joined.links, others: pulse.clone() };
+    Ok((peers, pulse))
+}
+
+/// Answers for what is asked again and again because it cannot stand: none, rather than one of some series only.
+pub struct Refused;
+
+/// Names in the log the rules of a group that are not answered in a cluster.
+pub fn name_refused(group: &Group) {
+    for rule in &group.rules {
+        let (name, plan) = (rule.name.clone(), rule.expr.plan.clone());
+        if check(&ViewSpec { name, plan, kind: ViewKind::Continuous }).is_err() {
+            tracing::error!(
+                file = group.file,
+                group = group.name,
+                rule = rule.name,
+                "{REFUSED}: this rule is not answered"
+            );
+        }
+    }
+}
+
+/// What such an expression says instead of an answer.
+const REFUSED: &str =
+    "the expression cannot stand, and in a cluster no process has the history of all series";
+
+impl Answers for Refused {
+    fn instant(&self, _: &Plan, _: TimeMs, _: &QueryOptions) -> Result<Answer, QueryError> {
+        Err(QueryError::Execution(REFUSED.to_owned()))
+    }
+    fn range(&self, _: &Plan, _: TimeMs, _: TimeMs, _: i64, _: &QueryOptions) -> Result<Answer, QueryError> {
+        Err(QueryError::Execution(REFUSED.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! Several blocks become one: the same samples, sorted anew, in fewer files.
+//!
+//! Series are read one at a time from all blocks that have them, so memory holds one series and the labels. The
+//! merged block names those it replaces: see [`super::set::Blocks::remove_replaced`].
+
+use super::reader::{Block, BlockSeriesHandle};
+use super::writer::{BlockSeries, Origin, write_block_of};
+use super::{BlockMeta, damaged};
+use crate::disk::Disk;
+use crate::model::TimeMs;
+use crate::store::{Runs, StoreError, put_in_order};
+use std::path::Path;
+
+/// Writes one block with all samples of `blocks` (in their set's order) into `blocks_dir`, durable on return.
+pub fn merge_blocks(disk: &dyn Disk, blocks_dir: &Path, blocks: &[Block]) -> Result<BlockMeta, StoreError> {
+    let metas = || blocks.iter().map(Block::meta);
+    let span = metas().map(|m| (m.from, m.to)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    let (from, to) = span.ok_or_else(|| damaged(blocks_dir, "no blocks to merge"))?;
+    let mut series: Vec<BlockSeriesHandle> =
+        blocks.iter().flat_map(|block| block.select(&[], TimeMs::MIN, TimeMs::MAX)).collect();
+    // Stable: of one series the blocks stay in order.
+    series.sort_by(|a, b| a.labels().cmp(b.labels()));
+    let merged = series.chunk_by(|a, b| a.labels() == b.labels()).map(read);
+    let replaces = metas().map(|meta| meta.name().to_string()).collect();
+    write_block_of(disk, blocks_dir, Origin { from, to, replaces }, merged)
+}
+
+/// All samples of one series, each time once.
+fn read(parts: &[BlockSeriesHandle]) -> Result<BlockSeries, StoreError> {
+    const ALL: (TimeMs, TimeMs) = (TimeMs::MIN, TimeMs::MAX);
+    let labels = parts.first().map(|part| part.labels().clone()).unwrap_or_default();
+    let mut all = BlockSeries { labels, ..BlockSeries::default() };
+    let mut runs = Runs::start(&all.ts);
+    for part in parts {
+        part.read(ALL.0, ALL.1, &mut all.ts, &mut all.vs)?;
+        runs.end(&all.ts);
+        part.read_histograms(ALL.0, ALL.1, &mut all.histograms)?;
+        part.read_starts(ALL.0, ALL.1, &mut all.starts)?;
+    }
+    runs.merge(&mut all.ts, &mut all.vs);
+    put_in_order(&mut all.histograms, 0);
+    put_in_order(&mut all.starts, 0);
+    // A time is a float's or a histogram's; blocks of one store never differ in that.
+    let BlockSeries { ts, histograms, .. } = &mut all;
+    histograms.retain(|(t, _)| ts.binary_search(t).is_err());
+    Ok(all)
+}

@@ -1,0 +1,171 @@
+//! A large file of a block as its readers see it: rows in pages, each fetched through the offset index, checked,
+//! decoded, and kept a while in the page cache.
+
+use super::cache::{Cached, PageCache};
+use super::damaged;
+use super::files::{CheckedFile, read_checked};
+use super::meta::BlockMeta;
+use super::page::{self, Page};
+use crate::limits::BLOCK_GROUP_ROWS;
+use crate::store::StoreError;
+use arrow::array::RecordBatch;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::reader::ChunkReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is to be read of a file, and how.
+pub(super) struct PageOptions {
+    /// The file's name in the block.
+    pub file: &'static str,
+    /// The name of the file with its checksums.
+    pub checksums: &'static str,
+    /// The columns of a page, in the order of the file.
+    pub columns: &'static [&'static str],
+    /// Rows of a page; a row group has a multiple of them.
+    pub page_rows: usize,
+}
+
+/// A file whose values come page by page.
+pub(super) struct Pages {
+    options: PageOptions,
+    path: PathBuf,
+    file: CheckedFile,
+    footer: ArrowReaderMetadata,
+    rows: usize,
+    cache: PageCache,
+    number: u64,
+}
+
+impl Pages {
+    /// Opens the file in the block `meta`.
+    pub(super) fn open(
+        options: PageOptions,
+        meta: &BlockMeta,
+        cache: &PageCache,
+    ) -> Result<Pages, StoreError> {
+        let path = meta.dir.join(options.file);
+        let checksums = read_checked(&meta.dir.join(options.checksums), meta.files.get(options.checksums))?;
+        let file = CheckedFile::open(&path, meta.files.get(options.file), checksums)?;
+        let reading = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
+        let footer = ArrowReaderMetadata::load(&file, reading).map_err(|e| damaged(&path, e))?;
+        let rows = usize::try_from(footer.metadata().file_metadata().num_rows())
+            .map_err(|e| damaged(&path, format!("number of rows: {e}")))?;
+        let (cache, number) = (cache.clone(), cache.register());
+        Ok(Pages { options, path, file, footer, rows, cache, number })
+    }
+
+    /// Whole columns, in order.
+    pub(super) fn columns(&self, names: &[&str]) -> Result<Vec<RecordBatch>, StoreError> {
+        batches(&self.path, self.file.clone(), self.footer.clone(), names)
+    }
+
+    /// Number of rows.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Rows of a page.
+    pub(super) fn page_rows(&self) -> usize {
+        self.options.page_rows
+    }
+
+    /// The decoded rows `page * page_rows ..`.
+    pub(super) fn page(&self, page: usize) -> Result<RecordBatch, StoreError> {
+        if let Some(Cached::Batch(batch)) = self.cache.get((self.number, page)) {
+            return Ok(batch);
+        }
+        let batch = self.batch(page)?;
+        self.cache.put((self.number, page), Cached::Batch(batch.clone()));
+        Ok(batch)
+    }
+
+    /// As [`Pages::page`], of `samples.parquet`, given the lengths of its rows' clocks.
+    pub(super) fn samples(
+        &self,
+        page: usize,
+        clock_lengths: impl FnOnce() -> Vec<usize>,
+    ) -> Result<Arc<Page>, StoreError> {
+        if let Some(Cached::Samples(rows)) = self.cache.get((self.number, page)) {
+            return Ok(rows);
+        }
+        let rows = Arc::new(match self.by_hand(page, &clock_lengths()) {
+            Some(rows) => rows,
+            None => Page::of_batch(&self.batch(page)?).map_err(|e| self.bad(e))?,
+        });
+        self.cache.put((self.number, page), Cached::Samples(rows.clone()));
+        Ok(rows)
+    }
+
+    /// The page as our decoder reads it; `None`: it must be read as [`Pages::batch`].
+    pub(super) fn by_hand(&self, page: usize, clock_lengths: &[usize]) -> Option<Page> {
+        let mut decoder = self.cache.decoder()?;
+        let footer = self.footer.metadata();
+        let rows = decoder.decode(&self.file, footer, page::locate(footer)?, page, clock_lengths);
+        self.cache.keep(decoder);
+        rows
+    }
+
+    /// The page as the `parquet` crate reads it.
+    pub(super) fn batch(&self, page: usize) -> Result<RecordBatch, StoreError> {
+        let first = page * self.options.page_rows % BLOCK_GROUP_ROWS;
+        let group = page * self.options.page_rows / BLOCK_GROUP_ROWS;
+        let in_group = self.rows.saturating_sub(group * BLOCK_GROUP_ROWS).min(BLOCK_GROUP_ROWS);
+        let last = (first + self.options.page_rows).min(in_group);
+        let reader =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.footer.clone())
+                .with_row_groups(vec![group])
+                .with_projection(mask(&self.footer, self.options.columns))
+                .with_batch_size(self.options.page_rows)
+                .with_row_selection(RowSelection::from_consecutive_ranges(
+                    std::iter::once(first..last),
+                    in_group,
+                ))
+                .build();
+        let batch = reader.map_err(|e| self.bad(e))?.next().ok_or_else(|| self.bad("a page is empty"))?;
+        let batch = batch.map_err(|e| self.bad(e))?;
+        if batch.num_rows() != last - first || batch.num_columns() != self.options.columns.len() {
+            return Err(self.bad("a page has not the rows that it should have"));
+        }
+        Ok(batch)
+    }
+
+    /// What is wrong with the file.
+    pub(super) fn bad(&self, reason: impl ToString) -> StoreError {
+        damaged(&self.path, reason)
+    }
+}
+
+fn mask(footer: &ArrowReaderMetadata, names: &[&str]) -> ProjectionMask {
+    let schema = footer.schema();
+    let roots = names.iter().filter_map(|name| schema.index_of(name).ok());
+    ProjectionMask::roots(footer.parquet_schema(), roots)
+}
+
+/// All record batches of a file; the columns must be called `names`.
+pub(super) fn batches<R: ChunkReader + 'static>(
+    path: &Path,
+    file: R,
+    footer: ArrowReaderMetadata,
+    names: &[&str],
+) -> Result<Vec<RecordBatch>, StoreError> {
+    let mask = mask(&footer, names);
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
+        .with_projection(mask)
+        .with_batch_size(BLOCK_GROUP_ROWS)
+        .build()
+        .map_err(|e| damaged(path, e))?;
+    let mut all = Vec::new();
+    for batch in reader {
+        let batch = batch.map_err(|e| damaged(path, e))?;
+        if batch.num_columns() != names.len() {
+            return Err(damaged(path, format!("has not the columns {}", names.join(", "))));
+        }
+        all.push(batch);
+    }
+    Ok(all)
+}

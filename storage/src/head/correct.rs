@@ -1,0 +1,51 @@
+//! Corrections: the one way to change a sample that is stored. The last correction of a time wins over what came before.
+//!
+//! A series' rows lie over its columns, so a corrected value is a row at the same time, and a sample that is taken back is
+//! a *hole*: a row with the value *absent*. Readers merge and leave holes out. Blocks are never changed: what the head has
+//! let go of is refused.
+
+use super::lanes::HistogramSample;
+use super::shard::Head;
+use crate::model::TimeMs;
+use crate::model::value::is_absent;
+
+impl Head {
+    /// Whether a sample at `t` can still be changed.
+    pub fn is_correctable(&self, t: TimeMs) -> bool {
+        t >= self.floor && self.flushing.as_ref().is_none_or(|flushing| t >= flushing.end)
+    }
+
+    /// Makes `v` the float of a series at `t`, whatever is there; *absent*: nothing is there any more.
+    pub fn correct(&mut self, slot: u32, t: TimeMs, v: f64) {
+        let there = self.histogram_at(slot, t).is_some();
+        if let Some(lanes) = self.series[slot as usize].lanes.as_mut().filter(|_| there) {
+            lanes.histograms.remove(t);
+        }
+        if self.at(slot, t).is_none() {
+            if !is_absent(v) {
+                self.add_row(slot, t, v);
+            }
+            return;
+        }
+        let (range, series) = (self.block_range, &mut self.series[slot as usize]);
+        let first = series.rows.is_none();
+        series.rows.get_or_insert_default().put(t, v, range);
+        if first {
+            self.mark_mixed(slot);
+        }
+    }
+
+    /// A correction out of the log.
+    pub fn restore_correction(&mut self, slot: u32, t: TimeMs, v: f64) -> Result<(), String> {
+        self.restore_slot(slot)?;
+        self.correct(slot, t, v);
+        Ok(())
+    }
+
+    /// Stores a histogram at a time that [`Head::correct`] has emptied; what was stored, with its hint.
+    pub fn add_corrected(&mut self, (slot, t, h): HistogramSample) -> HistogramSample {
+        let kept = self.hinted(slot, t, &h);
+        self.add_histogram(slot, t, kept.clone());
+        (slot, t, kept)
+    }
+}

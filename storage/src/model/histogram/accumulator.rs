@@ -1,0 +1,210 @@
+//! Adding histograms: schemas, zero buckets, custom bounds and reset hints are brought together, then counts add up.
+//!
+//! One algorithm for plain and for compensated counts ([`Cell`]). [`super::arithmetic`] is the plain use of it,
+//! [`super::sums`] the compensated one. The order of float operations is Prometheus'.
+
+use super::cell::{Cell, Compensated};
+use super::side::{Side, from_dense, map_custom};
+use super::zero::{clear_below, widened};
+use super::{Buckets, HistogramError, NativeHistogram, ResetHint};
+use std::sync::Arc;
+
+/// What had to be brought together when two histograms met: each is worth an annotation.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// One hint said that the counter was reset, the other that it was not. The result's hint is `Unknown`.
+    pub hints_collided: bool,
+    /// Custom bounds differed. The result has those that are in both.
+    pub bounds: bool,
+}
+
+impl std::ops::BitOrAssign for Reconciled {
+    fn bitor_assign(&mut self, other: Reconciled) {
+        self.hints_collided |= other.hints_collided;
+        self.bounds |= other.bounds;
+    }
+}
+
+/// A histogram that others are added to.
+#[derive(Clone, Debug)]
+pub(super) struct Accumulator<C> {
+    pub schema: i32,
+    pub zero_threshold: f64,
+    pub zero: C,
+    pub count: C,
+    pub sum: C,
+    pub hint: ResetHint,
+    pub positive: Side<C>,
+    pub negative: Side<C>,
+    pub bounds: Arc<[f64]>,
+}
+
+impl From<NativeHistogram> for Accumulator<f64> {
+    fn from(h: NativeHistogram) -> Accumulator<f64> {
+        Accumulator {
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            zero: h.zero_count,
+            count: h.count,
+            sum: h.sum,
+            hint: h.hint,
+            positive: h.positive.into(),
+            negative: h.negative.into(),
+            bounds: h.bounds,
+        }
+    }
+}
+
+impl From<Accumulator<f64>> for NativeHistogram {
+    fn from(a: Accumulator<f64>) -> NativeHistogram {
+        NativeHistogram {
+            schema: a.schema,
+            zero_threshold: a.zero_threshold,
+            zero_count: a.zero,
+            count: a.count,
+            sum: a.sum,
+            hint: a.hint,
+            positive: a.positive.into(),
+            negative: a.negative.into(),
+            bounds: a.bounds,
+        }
+    }
+}
+
+/// Whether `other` is added or taken away.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    Plus,
+    Minus,
+}
+
+impl Sign {
+    fn of(self, value: f64) -> f64 {
+        match self {
+            Sign::Plus => value,
+            Sign::Minus => -value,
+        }
+    }
+}
+
+impl<C: Cell> Accumulator<C> {
+    /// Adds or takes away `other`. Fails, changing nothing, if one has custom and the other exponential buckets.
+    /// The result may have empty buckets and spans that touch.
+    pub fn merge(&mut self, other: &NativeHistogram, sign: Sign) -> Result<Reconciled, HistogramError> {
+        let custom = self.schema == super::CUSTOM_BUCKETS;
+        if custom != other.is_custom() {
+            return Err(HistogramError::MixedSchemas);
+        }
+        let hints_collided = self.merge_hint(other.hint);
+        if !custom {
+            let zero = self.reconcile_zero(other);
+            self.zero.add(C::from_compensated(zero.map(|v| sign.of(v))));
+        }
+        self.count.add(C::of(sign.of(other.count)));
+        self.sum.add(C::of(sign.of(other.sum)));
+        let bounds =
+            if custom { self.merge_custom(other, sign) } else { self.merge_exponential(other, sign) };
+        Ok(Reconciled { hints_collided, bounds })
+    }
+
+    /// What is known of resets after an addition; true if the hints contradict each other.
+    fn merge_hint(&mut self, other: ResetHint) -> bool {
+        use ResetHint::{Gauge, Unknown};
+        let (hint, collided) = match (self.hint, other) {
+            (a, b) if a == b => (a, false),
+            (Gauge, _) | (_, Gauge) => (Gauge, false),
+            (Unknown, _) | (_, Unknown) => (Unknown, false),
+            _ => (Unknown, true),
+        };
+        self.hint = hint;
+        collided
+    }
+
+    fn merge_custom(&mut self, other: &NativeHistogram, sign: Sign) -> bool {
+        let signed = || other.positive.iter().map(|(index, count)| (index, C::of(sign.of(count))));
+        if same_bounds(&self.bounds, &other.bounds) {
+            self.positive.add(self.schema, self.zero_threshold, signed());
+            return false;
+        }
+        let common = common_bounds(&self.bounds, &other.bounds);
+        let mut cells = vec![Compensated::default(); common.len() + 1];
+        map_custom(&mut cells, self.positive.iter(), &self.bounds, &common);
+        map_custom(&mut cells, signed(), &other.bounds, &common);
+        self.positive = from_dense(&cells);
+        self.bounds = common.into();
+        true
+    }
+
+    fn merge_exponential(&mut self, other: &NativeHistogram, sign: Sign) -> bool {
+        if other.schema < self.schema {
+            self.positive = self.positive.reduced(self.schema, other.schema);
+            self.negative = self.negative.reduced(self.schema, other.schema);
+            self.schema = other.schema;
+        }
+        for (side, buckets) in [(&mut self.positive, &other.positive), (&mut self.negative, &other.negative)]
+        {
+            add_buckets(side, (self.schema, self.zero_threshold), buckets, other.schema, sign);
+        }
+        false
+    }
+
+    /// Widens both zero buckets until they are the same and cut through no populated bucket. `self` is changed;
+    /// of `other` the zero count that it would have is returned.
+    fn reconcile_zero(&mut self, other: &NativeHistogram) -> Compensated {
+        let mut zero = Compensated::of(other.zero_count);
+        let mut threshold = other.zero_threshold;
+        while threshold != self.zero_threshold {
+            if self.zero_threshold > threshold {
+                (zero, threshold) = other.widened_zero(self.zero_threshold);
+            }
+            if threshold > self.zero_threshold {
+                let own = (self.schema, self.zero_threshold, self.zero.compensated());
+                let (own, wider) = widened(own, self.positive.iter(), self.negative.iter(), threshold);
+                self.zero = C::from_compensated(own);
+                self.zero_threshold = wider;
+                clear_below(&mut self.positive, self.schema, wider);
+                clear_below(&mut self.negative, self.schema, wider);
+            } else if threshold.is_nan() || self.zero_threshold.is_nan() {
+                break; // no threshold is ever NaN; if one is, it must not keep this loop going
+            }
+        }
+        zero
+    }
+}
+
+/// Adds buckets of `other_schema` to a side whose schema, not a higher one, and zero threshold are `own`.
+fn add_buckets<C: Cell>(
+    side: &mut Side<C>,
+    own: (i32, f64),
+    buckets: &Buckets,
+    other_schema: i32,
+    sign: Sign,
+) {
+    let (schema, threshold) = own;
+    if other_schema == schema {
+        return side.add(schema, threshold, buckets.iter().map(|(i, c)| (i, C::of(sign.of(c)))));
+    }
+    let mut reduced = Side::<C>::of(buckets).reduced(other_schema, schema);
+    if sign == Sign::Minus {
+        reduced.cells.iter_mut().for_each(|c| *c = C::from_compensated(c.compensated().map(|v| -v)));
+    }
+    side.add(schema, threshold, reduced.iter());
+}
+
+/// Whether two lists of custom bounds are the same.
+pub(super) fn same_bounds(a: &Arc<[f64]>, b: &Arc<[f64]>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
+/// The bounds that are in both ascending lists.
+fn common_bounds(a: &[f64], b: &[f64]) -> Vec<f64> {
+    let mut rest = b.iter().peekable();
+    let mut common = Vec::new();
+    for bound in a {
+        while rest.next_if(|other| **other < *bound).is_some() {}
+        if rest.next_if(|other| **other == *bound).is_some() {
+            common.push(*bound);
+        }
+    }
+    common
+}

@@ -1,0 +1,116 @@
+//! Whether a counter was reset between two histograms.
+
+use super::NativeHistogram;
+use super::ResetHint;
+use super::accumulator::same_bounds;
+use super::bounds::{exponential, is_exponential};
+use super::side::Side;
+use std::cmp::Ordering;
+
+impl NativeHistogram {
+    /// Whether the counter was reset between `previous` and this sample.
+    ///
+    /// A hint that knows is believed. Otherwise it was reset if any count fell (the sum may), a populated bucket
+    /// vanished, the resolution rose, the zero bucket got narrower, or its new end cuts through a populated bucket;
+    /// also if custom buckets follow exponential ones. Gauges are treated as counters.
+    pub fn detect_reset(&self, previous: &NativeHistogram) -> bool {
+        match self.hint {
+            ResetHint::Reset => return true,
+            ResetHint::NotReset => return false,
+            ResetHint::Unknown | ResetHint::Gauge => {}
+        }
+        if self.count < previous.count {
+            return true;
+        }
+        if self.is_custom() {
+            if !previous.is_custom() {
+                return true;
+            }
+            if !same_bounds(&self.bounds, &previous.bounds) {
+                return self.fell_within_common_bounds(previous);
+            }
+        }
+        if self.schema > previous.schema || self.zero_threshold < previous.zero_threshold {
+            return true;
+        }
+        let (zero, threshold) = previous.widened_zero(self.zero_threshold);
+        threshold != self.zero_threshold
+            || self.zero_count < zero.sum
+            || self.fell(|h| h.positive.iter(), previous, |h| Side::of(&h.positive))
+            || self.fell(|h| h.negative.iter(), previous, |h| Side::of(&h.negative))
+    }
+
+    /// Whether a bucket of one sign, beyond this histogram's zero bucket, counts less than in `previous`.
+    fn fell<'a, I: Iterator<Item = (i32, f64)> + 'a>(
+        &'a self,
+        side: fn(&'a NativeHistogram) -> I,
+        previous: &'a NativeHistogram,
+        copy: fn(&NativeHistogram) -> Side<f64>,
+    ) -> bool {
+        let beyond = self.beyond_zero();
+        if previous.schema == self.schema {
+            let before = side(previous).skip_while(|b| !beyond(b));
+            return any_less(side(self).skip_while(|b| !beyond(b)), before);
+        }
+        let before = copy(previous).reduced(previous.schema, self.schema);
+        let before = before.iter().skip_while(|b| !beyond(b));
+        any_less(side(self).skip_while(|b| !beyond(b)), before)
+    }
+
+    /// Whether a bucket ends beyond the zero bucket.
+    fn beyond_zero(&self) -> impl Fn(&(i32, f64)) -> bool + use<> {
+        let (schema, threshold) = (self.schema, self.zero_threshold);
+        move |(index, _)| {
+            threshold == 0.0 || !is_exponential(schema) || exponential(*index, schema) > threshold
+        }
+    }
+
+    /// Whether fewer observations lie between two bounds that both histograms have than in `previous`.
+    fn fell_within_common_bounds(&self, previous: &NativeHistogram) -> bool {
+        let mut now = self.positive.iter().peekable();
+        let mut before = previous.positive.iter().peekable();
+        let mut old = previous.bounds.iter().copied().chain([f64::INFINITY]).peekable();
+        for bound in self.bounds.iter().copied().chain([f64::INFINITY]) {
+            while old.next_if(|b| *b < bound).is_some() {}
+            if old.next_if_eq(&bound).is_some()
+                && below(&mut now, &self.bounds, bound) < below(&mut before, &previous.bounds, bound)
+            {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Takes the buckets that end at `bound` or below, and adds up their counts.
+fn below(
+    buckets: &mut std::iter::Peekable<impl Iterator<Item = (i32, f64)>>,
+    bounds: &[f64],
+    bound: f64,
+) -> f64 {
+    let mut sum = 0.0;
+    while let Some((_, count)) =
+        buckets.next_if(|(index, _)| super::upper_bound(*index, super::CUSTOM_BUCKETS, bounds) <= bound)
+    {
+        sum += count;
+    }
+    sum
+}
+
+/// Whether some bucket counts less `now` than `before`, or is populated before and missing now.
+fn any_less(mut now: impl Iterator<Item = (i32, f64)>, before: impl Iterator<Item = (i32, f64)>) -> bool {
+    let mut current = now.next();
+    for (index, count) in before {
+        while current.is_some_and(|(i, _)| i < index) {
+            current = now.next();
+        }
+        let less = match current.map(|(i, c)| (i.cmp(&index), c)) {
+            Some((Ordering::Equal, c)) => c < count,
+            _ => count != 0.0,
+        };
+        if less {
+            return true;
+        }
+    }
+    false
+}

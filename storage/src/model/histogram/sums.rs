@@ -1,0 +1,172 @@
+//! Sums and means of many histograms, as the aggregation operators and the functions over time form them.
+//!
+//! Each count, the count of all and the sum of all are compensated on their own (Neumaier). A mean is the sum
+//! divided by the number of histograms until something overflows; from then on it is an incremental mean. The order
+//! of operations is Prometheus', and so is the result's layout: it is not compacted.
+
+mod parts;
+
+use super::accumulator::{Accumulator, Reconciled, Sign};
+use super::bounds::{exponential, is_exponential};
+use super::cell::{Cell, Compensated};
+use super::side::Side;
+use super::{Buckets, HistogramError, NativeHistogram, ResetHint};
+
+/// The sum of histograms.
+#[derive(Clone, Debug)]
+pub struct HistogramSum {
+    acc: Accumulator<Compensated>,
+    hints: Hints,
+    bounds_reconciled: bool,
+}
+
+/// Which reset hints were seen.
+#[derive(Copy, Clone, Debug, Default)]
+struct Hints {
+    reset: bool,
+    not_reset: bool,
+}
+
+impl Hints {
+    fn see(&mut self, hint: ResetHint) {
+        self.reset |= hint == ResetHint::Reset;
+        self.not_reset |= hint == ResetHint::NotReset;
+    }
+}
+
+impl HistogramSum {
+    /// A sum that begins with `first`.
+    pub fn of(first: &NativeHistogram) -> HistogramSum {
+        let acc = Accumulator {
+            schema: first.schema,
+            zero_threshold: first.zero_threshold,
+            zero: Compensated::of(first.zero_count),
+            count: Compensated::of(first.count),
+            sum: Compensated::of(first.sum),
+            hint: first.hint,
+            positive: Side::of(&first.positive),
+            negative: Side::of(&first.negative),
+            bounds: first.bounds.clone(),
+        };
+        let mut hints = Hints::default();
+        hints.see(first.hint);
+        HistogramSum { acc, hints, bounds_reconciled: false }
+    }
+
+    /// Adds one. Fails, changing nothing, where custom and exponential buckets meet.
+    pub fn add(&mut self, other: &NativeHistogram) -> Result<Reconciled, HistogramError> {
+        let reconciled = self.acc.merge(other, Sign::Plus)?;
+        self.hints.see(other.hint);
+        self.bounds_reconciled |= reconciled.bounds;
+        Ok(reconciled)
+    }
+
+    /// Whether some hints said that a counter was reset and others that it was not, even if a gauge or an unknown
+    /// one came between them.
+    pub fn hints_collided(&self) -> bool {
+        self.hints.reset && self.hints.not_reset
+    }
+
+    /// Whether custom bounds differed somewhere.
+    pub fn bounds_reconciled(&self) -> bool {
+        self.bounds_reconciled
+    }
+
+    /// The compensated sum, not compacted.
+    pub fn value(&self) -> NativeHistogram {
+        let acc = &self.acc;
+        NativeHistogram {
+            schema: acc.schema,
+            zero_threshold: acc.zero_threshold,
+            zero_count: acc.zero.value(),
+            count: acc.count.value(),
+            sum: acc.sum.value(),
+            hint: acc.hint,
+            positive: buckets(acc, &acc.positive),
+            negative: buckets(acc, &acc.negative),
+            bounds: acc.bounds.clone(),
+        }
+    }
+
+    fn scale(&mut self, f: impl Fn(f64) -> f64) {
+        let acc = &mut self.acc;
+        let cells = acc.positive.cells.iter_mut().chain(&mut acc.negative.cells);
+        for cell in cells.chain([&mut acc.zero, &mut acc.count, &mut acc.sum]) {
+            *cell = cell.map(&f);
+        }
+    }
+
+    fn has_overflow(&self) -> bool {
+        let acc = &self.acc;
+        let mut cells = acc.positive.cells.iter().chain(&acc.negative.cells);
+        [acc.zero, acc.count, acc.sum].iter().any(|c| c.sum.is_infinite())
+            || cells.any(|c| c.sum.is_infinite())
+    }
+}
+
+/// Buckets with their compensation; those at the beginning that lie in the zero bucket go without it.
+fn buckets(acc: &Accumulator<Compensated>, side: &Side<Compensated>) -> Buckets {
+    let mut below = is_exponential(acc.schema);
+    let value = |(index, cell): (i32, Compensated)| {
+        below = below && exponential(index, acc.schema) <= acc.zero_threshold;
+        if below { cell.plain() } else { cell.value() }
+    };
+    Buckets { spans: side.spans.clone(), counts: side.iter().map(value).collect() }
+}
+
+/// The mean of histograms.
+#[derive(Clone, Debug)]
+pub struct HistogramMean {
+    /// The sum of the histograms, or their mean once `incremental`.
+    acc: HistogramSum,
+    count: f64,
+    incremental: bool,
+}
+
+impl HistogramMean {
+    /// The mean of one histogram.
+    pub fn of(first: &NativeHistogram) -> HistogramMean {
+        HistogramMean { acc: HistogramSum::of(first), count: 1.0, incremental: false }
+    }
+
+    /// Adds one. Fails where custom and exponential buckets meet; the mean is of no use then.
+    pub fn add(&mut self, other: &NativeHistogram) -> Result<Reconciled, HistogramError> {
+        self.count += 1.0;
+        if !self.incremental {
+            let mut next = self.acc.clone();
+            let reconciled = next.add(other)?;
+            if !next.has_overflow() {
+                self.acc = next;
+                return Ok(reconciled);
+            }
+            let before = self.count - 1.0;
+            self.acc.scale(|v| v / before);
+            self.incremental = true;
+        }
+        let share = (self.count - 1.0) / self.count;
+        self.acc.scale(|v| v * share);
+        let mut part = other.clone();
+        part.div(self.count);
+        self.acc.add(&part)
+    }
+
+    /// As [`HistogramSum::hints_collided`].
+    pub fn hints_collided(&self) -> bool {
+        self.acc.hints_collided()
+    }
+
+    /// As [`HistogramSum::bounds_reconciled`].
+    pub fn bounds_reconciled(&self) -> bool {
+        self.acc.bounds_reconciled()
+    }
+
+    /// The mean, not compacted.
+    pub fn value(&self) -> NativeHistogram {
+        if self.incremental {
+            return self.acc.value();
+        }
+        let mut mean = self.acc.clone();
+        mean.scale(|v| v / self.count);
+        mean.value()
+    }
+}

@@ -1,0 +1,212 @@
+//! Sums and means that are begun in one place and ended in another: taken apart into histograms that can travel, put
+//! together again, and merged.
+//!
+//! Taking apart and putting together changes no bit. Merging associates differently from adding one by one: it agrees
+//! to rounding.
+
+use super::super::cell::Compensated;
+use super::super::{Buckets, HistogramError, NativeHistogram, Reconciled};
+use super::{Hints, HistogramMean, HistogramSum};
+
+impl HistogramSum {
+    /// The plain sum, and what rounding took from it: two histograms of one layout.
+    pub fn parts(&self) -> (NativeHistogram, NativeHistogram) {
+        (self.part(|cell| cell.sum), self.part(|cell| cell.lost))
+    }
+
+    fn part(&self, of: impl Fn(Compensated) -> f64) -> NativeHistogram {
+        let acc = &self.acc;
+        let side = |side: &super::Side<Compensated>| Buckets {
+            spans: side.spans.clone(),
+            counts: side.cells.iter().map(|cell| of(*cell)).collect(),
+        };
+        NativeHistogram {
+            schema: acc.schema,
+            zero_threshold: acc.zero_threshold,
+            zero_count: of(acc.zero),
+            count: of(acc.count),
+            sum: of(acc.sum),
+            hint: acc.hint,
+            positive: side(&acc.positive),
+            negative: side(&acc.negative),
+            bounds: acc.bounds.clone(),
+        }
+    }
+
+    /// Out of its parts, which must have one layout, and [`HistogramSum::hints_seen`].
+    pub fn from_parts(sum: &NativeHistogram, lost: &NativeHistogram, hints: (bool, bool)) -> HistogramSum {
+        let mut total = HistogramSum::of(sum);
+        total.hints = Hints { reset: hints.0, not_reset: hints.1 };
+        let acc = &mut total.acc;
+        for (cells, lost) in [
+            (&mut acc.positive.cells, &lost.positive.counts),
+            (&mut acc.negative.cells, &lost.negative.counts),
+        ] {
+            cells.iter_mut().zip(lost).for_each(|(cell, lost)| cell.lost = *lost);
+        }
+        acc.zero.lost = lost.zero_count;
+        acc.count.lost = lost.count;
+        acc.sum.lost = lost.sum;
+        total
+    }
+
+    /// Whether some hint said that a counter was reset, and whether some said that it was not.
+    pub fn hints_seen(&self) -> (bool, bool) {
+        (self.hints.reset, self.hints.not_reset)
+    }
+
+    /// Adds another sum. Fails, changing nothing, where custom and exponential buckets meet.
+    pub fn merge(&mut self, other: &HistogramSum) -> Result<Reconciled, HistogramError> {
+        let (sum, lost) = other.parts();
+        let mut reconciled = self.add(&sum)?;
+        reconciled |= self.add(&lost)?;
+        self.hints.reset |= other.hints.reset;
+        self.hints.not_reset |= other.hints.not_reset;
+        Ok(reconciled)
+    }
+}
+
+impl HistogramMean {
+    /// The sum of the histograms, or their mean once [`HistogramMean::is_incremental`].
+    pub fn sum(&self) -> &HistogramSum {
+        &self.acc
+    }
+
+    /// Number of histograms.
+    pub fn count(&self) -> f64 {
+        self.count
+    }
+
+    /// Whether the sum overflowed, so that the mean is kept instead.
+    pub fn is_incremental(&self) -> bool {
+        self.incremental
+    }
+
+    /// Out of its parts.
+    pub fn from_sum(sum: HistogramSum, count: f64, incremental: bool) -> HistogramMean {
+        HistogramMean { acc: sum, count, incremental }
+    }
+
+    /// Adds the histograms of another mean. Fails where custom and exponential buckets meet; the mean is of no use
+    /// then.
+    pub fn merge(&mut self, other: &HistogramMean) -> Result<Reconciled, HistogramError> {
+        let count = self.count + other.count;
+        if !self.incremental && !other.incremental {
+            let mut next = self.acc.clone();
+            let reconciled = next.merge(&other.acc)?;
+            if !next.has_overflow() {
+                (self.acc, self.count) = (next, count);
+                return Ok(reconciled);
+            }
+        }
+        let mut part = other.clone();
+        part.scale_to_share(count);
+        self.scale_to_share(count);
+        (self.count, self.incremental) = (count, true);
+        self.acc.merge(&part.acc)
+    }
+
+    /// What the histograms contribute to the mean of `count`.
+    fn scale_to_share(&mut self, count: f64) {
+        let weight = self.count / count;
+        match self.incremental {
+            true => self.acc.scale(|v| v * weight),
+            false => self.acc.scale(|v| v / count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{BucketSpan, ResetHint};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn histogram(schema: i32, offset: i32, counts: Vec<f64>, sum: f64) -> NativeHistogram {
+        let spans = vec![BucketSpan { offset, length: counts.len() as u32 }];
+        NativeHistogram {
+            schema,
+            zero_threshold: 0.001,
+            count: counts.iter().sum(),
+            sum,
+            positive: Buckets { spans, counts },
+            ..NativeHistogram::default()
+        }
+    }
+
+    prop_compose! {
+        fn histograms()(parts in prop::collection::vec(
+            (0i32..3, -3i32..4, prop::collection::vec(1u8..100, 1..5), -1e3f64..1e3), 1..12,
+        )) -> Vec<NativeHistogram> {
+            let of = |(schema, offset, counts, sum): (i32, i32, Vec<u8>, f64)| {
+                histogram(schema, offset, counts.into_iter().map(f64::from).collect(), sum)
+            };
+            parts.into_iter().map(of).collect()
+        }
+    }
+
+    fn sum(of: &[NativeHistogram]) -> HistogramSum {
+        let mut sum = HistogramSum::of(&of[0]);
+        of[1..].iter().for_each(|h| drop(sum.add(h)));
+        sum
+    }
+
+    fn mean(of: &[NativeHistogram]) -> HistogramMean {
+        let mut mean = HistogramMean::of(&of[0]);
+        of[1..].iter().for_each(|h| drop(mean.add(h)));
+        mean
+    }
+
+    fn near(a: &NativeHistogram, b: &NativeHistogram) -> bool {
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * (1.0 + b.abs());
+        let (mut a, mut b) = (a.clone(), b.clone());
+        a.compact();
+        b.compact();
+        a.schema == b.schema
+            && a.positive.spans == b.positive.spans
+            && a.positive.counts.iter().zip(&b.positive.counts).all(|(a, b)| close(*a, *b))
+            && close(a.sum, b.sum)
+            && close(a.count, b.count)
+    }
+
+    proptest! {
+        #[test]
+        fn parts_travel_and_merge(of in histograms(), cut in 0usize..12) {
+            let (left, right) = of.split_at(cut.min(of.len() - 1));
+            let whole = sum(&of);
+            let travelled = |sum: &HistogramSum| {
+                let (plain, lost) = sum.parts();
+                HistogramSum::from_parts(&plain, &lost, sum.hints_seen())
+            };
+            prop_assert_eq!(travelled(&whole).value(), whole.value());
+            if !left.is_empty() {
+                let mut merged = travelled(&sum(left));
+                merged.merge(&travelled(&sum(right))).expect("one kind of buckets");
+                prop_assert!(near(&merged.value(), &whole.value()));
+                let mut merged = mean(left);
+                merged.merge(&mean(right)).expect("one kind of buckets");
+                prop_assert!(near(&merged.value(), &mean(&of).value()));
+            }
+        }
+    }
+
+    #[test]
+    fn means_that_would_overflow_stay_finite() {
+        let big = |v: f64| histogram(0, 0, vec![v], v);
+        let mut merged = mean(&[big(1.5e308)]);
+        merged.merge(&mean(&[big(1e308)])).expect("one kind of buckets");
+        assert!(merged.is_incremental());
+        merged.merge(&mean(&[big(1e308), big(1e308)])).expect("one kind of buckets");
+        let value = merged.value();
+        assert!((value.sum / 1.125e308 - 1.0).abs() < 1e-12 && value.positive.counts == [value.count]);
+    }
+
+    #[test]
+    fn what_hints_were_seen_travels() {
+        let hinted = |hint| NativeHistogram { hint, ..histogram(0, 0, vec![1.0], 1.0) };
+        let mut left = sum(&[hinted(ResetHint::Reset), hinted(ResetHint::Gauge)]);
+        assert_eq!(left.hints_seen(), (true, false));
+        left.merge(&sum(&[hinted(ResetHint::NotReset)])).expect("one kind of buckets");
+        assert!(left.hints_collided());
+    }
+}

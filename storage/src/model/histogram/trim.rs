@@ -1,0 +1,189 @@
+//! The trim operators: what is left of a histogram below (`</`) or above (`>/`) a value.
+//!
+//! Buckets on the far side go, the one that the value falls into is split by interpolation, and the sum is estimated
+//! anew from the middles of what is left, if anything was trimmed at all. A bucket that reaches to infinity cannot be
+//! split; rules of its own decide about it ([`Trim::unbounded`]).
+
+use super::bucket::Bucket;
+use super::logarithm::log2;
+use super::{Buckets, NativeHistogram};
+
+/// Which observations are kept.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Those below the value: `</`.
+    Below,
+    /// Those above it: `>/`.
+    Above,
+}
+
+/// How many observations of a bucket are kept, and the value that stands for them.
+type Part = (f64, f64);
+
+/// A trim operation.
+struct Trim {
+    keep: Keep,
+    at: f64,
+    custom: bool,
+}
+
+/// The totals of what is left.
+#[derive(Default)]
+struct Left {
+    count: f64,
+    sum: f64,
+    changed: bool,
+}
+
+impl NativeHistogram {
+    /// The observations below or above `at`. A NaN keeps nothing.
+    pub fn trimmed(&self, keep: Keep, at: f64) -> NativeHistogram {
+        let trim = Trim { keep, at, custom: self.is_custom() };
+        let mut out = self.clone();
+        let mut left = Left::default();
+        let positive = trim.side(&mut left, &mut out.positive, self.positive_buckets(), true);
+        let negative = trim.side(&mut left, &mut out.negative, self.negative_buckets(), false);
+        if let Some(zero) = self.zero_bucket().filter(|b| b.count > 0.0) {
+            let lower = if positive && !negative { 0.0 } else { zero.lower };
+            let upper = if negative && !positive { 0.0 } else { zero.upper };
+            let (count, middle) = trim.zero(zero.count, lower, upper);
+            left.take(&mut out.zero_count, count, middle);
+        }
+        if left.changed {
+            out.count = left.count;
+            out.sum = left.sum;
+            out.compact();
+        }
+        out
+    }
+}
+
+impl Left {
+    /// Leaves `count` observations around `middle` in a bucket.
+    fn take(&mut self, bucket: &mut f64, count: f64, middle: f64) {
+        self.count += count;
+        self.sum += middle * count;
+        if *bucket != count {
+            *bucket = count;
+            self.changed = true;
+        }
+    }
+}
+
+impl Trim {
+    /// Trims the buckets of one sign; whether any of them was populated.
+    fn side(
+        &self,
+        left: &mut Left,
+        out: &mut Buckets,
+        buckets: impl Iterator<Item = Bucket>,
+        positive: bool,
+    ) -> bool {
+        let mut populated = false;
+        for (bucket, count) in buckets.zip(&mut out.counts).filter(|(b, _)| b.count != 0.0) {
+            populated = true;
+            let (whole, cut) = match self.keep {
+                Keep::Below => (bucket.upper <= self.at, bucket.lower < self.at),
+                Keep::Above => (bucket.lower >= self.at, bucket.upper > self.at),
+            };
+            if whole {
+                left.take(count, bucket.count, self.middle(bucket.lower, bucket.upper, positive));
+            } else if cut {
+                let (kept, middle) = self.part(&bucket, positive);
+                left.take(count, kept, middle);
+            } else {
+                *count = 0.0;
+                left.changed = true;
+            }
+        }
+        populated
+    }
+
+    /// What is kept of a bucket that the value lies in.
+    fn part(&self, bucket: &Bucket, positive: bool) -> Part {
+        if bucket.lower == f64::NEG_INFINITY || bucket.upper == f64::INFINITY {
+            return self.unbounded(bucket);
+        }
+        let below = self.below(bucket, positive);
+        match self.keep {
+            Keep::Below => (below, self.middle(bucket.lower, self.at, positive)),
+            Keep::Above => (bucket.count - below, self.middle(self.at, bucket.upper, positive)),
+        }
+    }
+
+    /// Observations of a bucket below the value: linear in custom buckets, logarithmic in exponential ones.
+    fn below(&self, b: &Bucket, positive: bool) -> f64 {
+        if self.at <= b.lower {
+            return 0.0;
+        }
+        if self.at >= b.upper {
+            return b.count;
+        }
+        let fraction = if self.custom {
+            (self.at - b.lower) / (b.upper - b.lower)
+        } else {
+            let [lower, upper, at] = [b.lower, b.upper, self.at].map(|v| log2(v.abs()));
+            if positive { (at - lower) / (upper - lower) } else { 1.0 - (at - upper) / (lower - upper) }
+        };
+        b.count * fraction
+    }
+
+    /// What is kept of a bucket with an infinite bound, in which the value lies.
+    ///
+    /// From -Inf up to something positive, it counts as beginning at 0; up to something else, it is kept whole below
+    /// the value and goes above it. Up to +Inf, it goes below the value and is kept whole above it. What is kept
+    /// whole stands at the value.
+    fn unbounded(&self, b: &Bucket) -> Part {
+        let at = self.at;
+        let finite = b.upper != f64::INFINITY;
+        match self.keep {
+            _ if b.lower != f64::NEG_INFINITY => match self.keep {
+                Keep::Above if at >= b.lower => (b.count, at),
+                _ => (0.0, 0.0),
+            },
+            Keep::Below if at > 0.0 && b.upper > 0.0 && finite => (b.count * at / b.upper, at / 2.0),
+            Keep::Below if b.upper <= 0.0 => (b.count, at),
+            Keep::Above if at >= 0.0 && b.upper > at && finite => {
+                (b.count * (1.0 - at / b.upper), (at + b.upper) / 2.0)
+            }
+            _ => (0.0, 0.0),
+        }
+    }
+
+    /// What is kept of the zero bucket, in which observations are spread evenly.
+    fn zero(&self, count: f64, lower: f64, upper: f64) -> Part {
+        let at = self.at;
+        let (whole, none) = match self.keep {
+            Keep::Below => (at >= upper, at <= lower),
+            Keep::Above => (at <= lower, at >= upper),
+        };
+        let (from, to) = match self.keep {
+            Keep::Below => (lower, at),
+            Keep::Above => (at, upper),
+        };
+        // A bucket of no width is below what is at its place, and above it.
+        let whole_first = self.keep == Keep::Above;
+        if whole && (whole_first || !none) {
+            (count, (lower + upper) / 2.0)
+        } else if none {
+            (0.0, 0.0)
+        } else {
+            (count * ((to - from) / (upper - lower)), (from + to) / 2.0)
+        }
+    }
+
+    /// The value that stands for observations between two bounds.
+    fn middle(&self, lower: f64, upper: f64, positive: bool) -> f64 {
+        match (lower.is_infinite(), upper.is_infinite()) {
+            (true, true) => 0.0,
+            (true, false) if upper > 0.0 => upper / 2.0,
+            (true, false) => upper,
+            (false, true) => lower,
+            (false, false) if self.custom => (lower + upper) / 2.0,
+            (false, false) => {
+                let middle = (lower * upper).abs().sqrt();
+                if positive { middle } else { -middle }
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Compaction: neighbouring blocks become one, so that a question about a month opens few of them.
+//!
+//! Which blocks is a function of what they say of themselves ([`due`]), as in Prometheus: ranges three times as long at
+//! each level, aligned, complete. Merging is in `../block/merge.rs`; appends and queries go on meanwhile, and a
+//! crash leaves the old blocks, or the new one, or both, which hold the same.
+
+use super::Store;
+use super::options::StoreError;
+use super::retention::Retention;
+use crate::block::BlockMeta;
+use crate::limits::{BLOCK_SMALL_FILE_BYTES, COMPACTED_RANGE_MS, COMPACTED_ROWS};
+use crate::metrics::{Counter, Metrics};
+use crate::model::TimeMs;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How much longer a range is than those of the level below.
+const FACTOR: i64 = 3;
+
+/// What compaction counts: Prometheus' names.
+pub struct CompactionMetrics {
+    done: Arc<Counter>,
+    failed: Arc<Counter>,
+}
+
+impl CompactionMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> CompactionMetrics {
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        CompactionMetrics {
+            done: counter("prometheus_tsdb_compactions_total", "Blocks that were merged out of others."),
+            failed: counter("prometheus_tsdb_compactions_failed_total", "Merges of blocks that failed."),
+        }
+    }
+
+    /// Counts the outcome of a merge.
+    pub fn count<T>(&self, outcome: &Result<T, StoreError>) {
+        if outcome.is_ok() { self.done.inc() } else { self.failed.inc() }
+    }
+}
+
+/// How long a merged block may be: a tenth of the retention time, as in Prometheus.
+fn longest(retention: Retention) -> TimeMs {
+    if retention.time_ms > 0 { COMPACTED_RANGE_MS.min(retention.time_ms / 10) } else { COMPACTED_RANGE_MS }
+}
+
+/// The blocks to merge next, if any: the shortest range first, of these the oldest. `range` is that of a block that
+/// comes from the head.
+///
+/// A range is merged when a block begins behind its end, so that what is still coming does not make it be written
+/// again and again.
+pub fn due(blocks: &[BlockMeta], range: TimeMs, retention: Retention) -> Vec<BlockMeta> {
+    let newest = blocks.iter().map(|b| b.from).max().unwrap_or(TimeMs::MIN);
+    let mut size = range.max(1);
+    while size <= longest(retention).max(range) {
+        let mut ranges: BTreeMap<TimeMs, Vec<&BlockMeta>> = BTreeMap::new();
+        for block in blocks {
+            let at = block.from.div_euclid(size);
+            if at == block.to.saturating_sub(1).div_euclid(size) && (at + 1).saturating_mul(size) <= newest {
+                ranges.entry(at).or_default().push(block);
+            }
+        }
+        if let Some(found) = ranges.into_values().find(|blocks| blocks.len() > 1 && fit(blocks)) {
+            return found.into_iter().cloned().collect();
+        }
+        size = size.saturating_mul(FACTOR);
+    }
+    Vec::new()
+}
+
+/// Whether the merged block can be read back: its small files are read whole.
+fn fit(blocks: &[&BlockMeta]) -> bool {
+    let small =
+        |b: &BlockMeta| ["series.parquet", "clocks.parquet"].map(|f| b.files.get(f).map_or(0, |f| f.bytes));
+    let bytes: u64 = blocks.iter().flat_map(|b| small(b)).sum();
+    bytes <= BLOCK_SMALL_FILE_BYTES && blocks.iter().map(|b| b.rows).sum::<u64>() <= COMPACTED_ROWS
+}
+
+impl Store {
+    /// Merges blocks until nothing is due; how many were made. To be called after [`Store::maintain`], on a thread
+    /// that may take minutes. What is deleted or flushed waits for one merge at most.
+    pub fn compact(&self) -> Result<usize, StoreError> {
+        let Some(history) = &self.history else { return Ok(0) };
+        let mut made = 0;
+        loop {
+            let _no_flush = self.flush_lock.lock();
+            if !history.compact(self.options.block_range_ms, self.retention())? {
+                return Ok(made);
+            }
+            made += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(from: i64, to: i64) -> BlockMeta {
+        BlockMeta { from, to, min_time: from, max_time: to - 1, ..BlockMeta::default() }
+    }
+
+    fn next(spans: &[(i64, i64)], time_ms: i64) -> Vec<(i64, i64)> {
+        let blocks: Vec<BlockMeta> = spans.iter().map(|(from, to)| block(*from, *to)).collect();
+        let found = due(&blocks, 10, Retention { time_ms, size_bytes: 0 });
+        found.iter().map(|b| (b.from, b.to)).collect()
+    }
+
+    #[test]
+    fn three_make_one_when_a_fourth_has_begun() {
+        assert_eq!(next(&[(0, 10), (10, 20), (20, 30)], 0), []);
+        assert_eq!(next(&[(0, 10), (10, 20), (20, 30), (30, 40)], 0), [(0, 10), (10, 20), (20, 30)]);
+        assert_eq!(next(&[(0, 30), (30, 60), (60, 90), (90, 100)], 0), [(0, 30), (30, 60), (60, 90)]);
+        assert_eq!(
+            next(&[(0, 10), (20, 30), (40, 50)], 0),
+            [(0, 10), (20, 30)],
+            "what is missing is not waited for"
+        );
+        assert_eq!(next(&[(0, 30), (40, 50)], 0), [], "one is not merged");
+    }
+
+    #[test]
+    fn two_of_one_range_come_first_and_aligned_ranges_only() {
+        assert_eq!(next(&[(-10, 0), (0, 10), (10, 20), (10, 20), (30, 40)], 0), [(10, 20), (10, 20)]);
+        assert_eq!(next(&[(-10, 0), (0, 10), (30, 40)], 0), [], "they are in different ranges");
+    }
+
+    #[test]
+    fn no_longer_than_a_tenth_of_the_retention() {
+        let four = [(0, 10), (10, 20), (20, 30), (30, 40)];
+        assert_eq!((next(&four, 299).len(), next(&four, 300).len()), (0, 3));
+    }
+}

@@ -1,0 +1,36 @@
+//! Exemplars at the store's door: see [`crate::exemplars`].
+
+use super::Store;
+use crate::exemplars::{ExemplarRow, ExemplarsAdded, SeriesExemplars};
+use crate::model::{Matcher, TimeMs};
+
+impl Store {
+    /// From now on at most `limit` exemplars are kept; 0, as at the start, keeps none.
+    pub fn set_max_exemplars(&self, limit: usize) {
+        self.exemplars.set_limit(limit);
+    }
+
+    /// Whether exemplars are kept at all.
+    pub fn keeps_exemplars(&self) -> bool {
+        self.exemplars.enabled()
+    }
+
+    /// Takes exemplars; those of one series should be in order of time, value and labels.
+    pub fn add_exemplars(&self, rows: Vec<ExemplarRow>) -> ExemplarsAdded {
+        self.exemplars.add(rows)
+    }
+
+    /// The exemplars in `from..=to` of the series that satisfy any of the matcher sets, sorted by their labels.
+    pub fn select_exemplars(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<SeriesExemplars> {
+        let found = self.exemplars.select(from, to).into_iter();
+        let labelled =
+            found.map(|(series, exemplars)| SeriesExemplars { labels: self.labels(series), exemplars });
+        let hit = |set: &Vec<Matcher>, series: &SeriesExemplars| {
+            set.iter().all(|matcher| matcher.matches_labels(&series.labels))
+        };
+        let mut hits: Vec<SeriesExemplars> =
+            labelled.filter(|series| sets.iter().any(|set| hit(set, series))).collect();
+        hits.sort_by(|a, b| a.labels.cmp(&b.labels));
+        hits
+    }
+}

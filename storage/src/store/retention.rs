@@ -1,0 +1,157 @@
+//! Retention: which blocks go because they are too old, or because all together are too large.
+//!
+//! The decision is a function of what the blocks say of themselves, of the log's size and of the clock
+//! ([`Retention::due`]). How a block goes is in `../block/set.rs`; when, in [`Store::maintain`].
+
+use super::Store;
+use super::options::StoreError;
+use crate::block::BlockMeta;
+use crate::metrics::{Counter, Gauge, Metrics};
+use crate::model::TimeMs;
+use std::sync::Arc;
+
+/// How long blocks stay, and how much there may be of them.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// A block goes when its newest sample is older than this, ms; 0 or less: never. See [`Retention::due`].
+    pub time_ms: i64,
+    /// The oldest blocks go while all blocks and the log are larger than this, bytes; 0: never.
+    pub size_bytes: u64,
+}
+
+/// What there is beside the blocks.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Time of the newest sample of the head.
+    pub newest: Option<TimeMs>,
+}
+
+/// What has to go.
+#[derive(Clone, Debug, Default)]
+pub struct Due {
+    /// Too old, oldest first.
+    pub by_time: Vec<BlockMeta>,
+    /// Too much, oldest first. A block that is too old is not among them.
+    pub by_size: Vec<BlockMeta>,
+    /// Whether all blocks and the log, those that are too old included, are larger than allowed.
+    pub too_large: bool,
+}
+
+impl Retention {
+    /// Which of `blocks` have to go at `now`, beside what `head` has.
+    ///
+    /// Age counts from the newest sample there is, if that lies before `now`: a clock that is wrong, or data of long
+    /// ago, costs nothing, as in Prometheus, which counts from the newest block.
+    pub fn due(&self, mut blocks: Vec<BlockMeta>, head: Beside, now: TimeMs) -> Due {
+        let order = |b: &BlockMeta| (b.max_time, b.min_time);
+        blocks.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.dir.cmp(&b.dir)));
+        let newest = blocks.last().map(|b| b.max_time).max(head.newest).unwrap_or(now);
+        let oldest = now.min(newest).saturating_sub(self.time_ms);
+        let old = match self.time_ms {
+            ..=0 => 0,
+            _ => blocks.partition_point(|b| b.max_time < oldest),
+        };
+        let mut total = blocks.iter().fold(head.log_bytes, |sum, b| sum.saturating_add(b.bytes_on_disk()));
+        let too_large = |total: u64| self.size_bytes > 0 && total > self.size_bytes;
+        let mut due = Due { too_large: too_large(total) && !blocks.is_empty(), ..Due::default() };
+        for (at, block) in blocks.into_iter().enumerate() {
+            let bytes = block.bytes_on_disk();
+            match at < old {
+                true => due.by_time.push(block),
+                false if too_large(total) => due.by_size.push(block),
+                false => break,
+            }
+            total = total.saturating_sub(bytes);
+        }
+        due
+    }
+}
+
+/// What blocks say of themselves, and why they went: Prometheus' names.
+pub struct BlockMetrics {
+    bytes: Arc<Gauge>,
+    loaded: Arc<Gauge>,
+    by_time: Arc<Counter>,
+    by_size: Arc<Counter>,
+}
+
+impl BlockMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> BlockMetrics {
+        let gauge = |name, help| metrics.gauge(name, help, &[]);
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        BlockMetrics {
+            bytes: gauge("prometheus_tsdb_storage_blocks_bytes", "Bytes of all blocks on disk."),
+            loaded: gauge("prometheus_tsdb_blocks_loaded", "Blocks that answers are made of."),
+            by_time: counter(
+                "prometheus_tsdb_time_retentions_total",
+                "How often blocks were removed because of the retention time.",
+            ),
+            by_size: counter(
+                "prometheus_tsdb_size_retentions_total",
+                "How often blocks were removed because of the retention size.",
+            ),
+        }
+    }
+
+    /// Shows what there is.
+    pub fn show(&self, blocks: &[BlockMeta]) {
+        self.bytes.set(blocks.iter().map(BlockMeta::bytes_on_disk).sum::<u64>() as f64);
+        self.loaded.set(blocks.len() as f64);
+    }
+
+    /// Counts a removal, as Prometheus does: once for all blocks that go together.
+    pub fn count(&self, due: &Due) {
+        self.by_time.add(u64::from(!due.by_time.is_empty()));
+        self.by_size.add(u64::from(due.too_large));
+    }
+}
+
+/// The limits in force, as metrics.
+pub struct Limits {
+    seconds: Arc<Gauge>,
+    bytes: Arc<Gauge>,
+}
+
+impl Limits {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Limits {
+        let gauge = |name, help| metrics.gauge(name, help, &[]);
+        Limits {
+            seconds: gauge("prometheus_tsdb_retention_limit_seconds", "How long blocks stay; 0: for ever."),
+            bytes: gauge("prometheus_tsdb_retention_limit_bytes", "Most bytes of blocks and log; 0: any."),
+        }
+    }
+}
+
+impl Store {
+    /// From now on this decides which blocks stay; at the start all do.
+    pub fn set_retention(&self, retention: Retention) {
+        self.retention_limits.seconds.set(retention.time_ms.max(0) as f64 / 1000.0);
+        self.retention_limits.bytes.set(retention.size_bytes as f64);
+        *self.retention.write() = retention;
+    }
+
+    /// What decides which blocks stay.
+    pub fn retention(&self) -> Retention {
+        *self.retention.read()
+    }
+
+    /// Removes the blocks that have to go.
+    pub(super) fn remove_old_blocks(&self, now: TimeMs) -> Result<(), StoreError> {
+        let _no_flush = self.flush_lock.lock();
+        let Some(history) = &self.history else { return Ok(()) };
+        let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
+        let head = Beside { log_bytes: self.log_bytes()?, newest: spans.map(|(_, newest)| newest).max() };
+        history.retain(self.retention(), head, now)
+    }
+
+    /// Bytes of the log: segments and checkpoints.
+    fn log_bytes(&self) -> Result<u64, StoreError> {
+        let dir = self.options.dir.join("wal");
+        let sizes = self.disk.list(&dir).and_then(|files| files.iter().map(|f| self.disk.size(f)).sum());
+        sizes.map_err(|source| StoreError::Io { path: dir, source })
+    }
+}

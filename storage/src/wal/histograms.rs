@@ -1,0 +1,325 @@
+//! Payloads of histogram and start timestamp records. Layouts in `docs/format/wal.md`.
+//!
+//! A histogram is written by itself, not as a difference from its predecessor: it costs one to two bytes a bucket, and
+//! a lost record costs only itself. Counts that are whole numbers, nearly all of them, are differences in LEB128.
+
+use super::record::{Batch, Kind};
+use super::samples::{Cursor, put_bits};
+use crate::head::rows::{put_varint, unzigzag, zigzag};
+use crate::head::{HistogramSample, Start};
+use crate::limits::{HISTOGRAM_BUCKETS, WAL_HISTOGRAM_BYTES};
+use crate::model::histogram::{BucketSpan, Buckets, ResetHint};
+use crate::model::{NativeHistogram, TimeMs};
+use std::sync::Arc;
+
+const HINT: u8 = 0b11;
+const WHOLE: u8 = 1 << 2;
+const ZERO_BUCKET: u8 = 1 << 3;
+const NEGATIVE: u8 = 1 << 4;
+const BOUNDS: u8 = 1 << 5;
+/// Whole numbers up to here are exact as floats.
+const EXACT: f64 = (1u64 << 53) as f64;
+
+const HINTS: [ResetHint; 4] = [ResetHint::Unknown, ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge];
+
+/// Adds records of the histograms of one shard, none of them longer than a record may be.
+pub fn add_histograms(batch: &mut Batch, shard: u16, mut samples: &[HistogramSample]) {
+    while !samples.is_empty() {
+        let mut bytes = 0;
+        let fits = samples.iter().take_while(|(_, _, h)| {
+            bytes += most_bytes(h);
+            bytes <= WAL_HISTOGRAM_BYTES
+        });
+        let (part, rest) = samples.split_at(fits.count().max(1));
+        batch.add(Kind::Histograms, |out| put_histograms(out, shard, part));
+        samples = rest;
+    }
+}
+
+/// What a histogram takes at most.
+fn most_bytes(h: &NativeHistogram) -> usize {
+    let buckets = |b: &Buckets| b.spans.len() * 10 + b.counts.len() * 10;
+    80 + buckets(&h.positive) + buckets(&h.negative) + h.bounds.len() * 9
+}
+
+fn put_histograms(out: &mut Vec<u8>, shard: u16, samples: &[HistogramSample]) {
+    out.extend_from_slice(&u32::from(shard).to_le_bytes());
+    out.extend_from_slice(&(samples.len() as u32).to_le_bytes());
+    let (mut slot, mut time) = (0i64, 0i64);
+    for (s, t, h) in samples {
+        put_varint(out, zigzag(i64::from(*s) - slot));
+        put_varint(out, zigzag(t.wrapping_sub(time)));
+        put_histogram(out, h);
+        (slot, time) = (i64::from(*s), *t);
+    }
+}
+
+/// Writes one histogram. Its buckets must have as many counts as its spans say.
+pub fn put_histogram(out: &mut Vec<u8>, h: &NativeHistogram) {
+    let hint = HINTS.iter().position(|hint| *hint == h.hint).unwrap_or(0) as u8;
+    let numbers = [h.count, h.zero_count];
+    let mut numbers = numbers.iter().chain(&h.positive.counts).chain(&h.negative.counts);
+    let whole = numbers.all(|n| *n >= 0.0 && *n <= EXACT && n.fract() == 0.0 && n.is_sign_positive());
+    let zero = h.zero_threshold.to_bits() != 0 || h.zero_count.to_bits() != 0;
+    let flag = |is: bool, bit: u8| if is { bit } else { 0 };
+    out.push(
+        hint | flag(whole, WHOLE)
+            | flag(zero, ZERO_BUCKET)
+            | flag(!h.negative.spans.is_empty(), NEGATIVE)
+            | flag(!h.bounds.is_empty(), BOUNDS),
+    );
+    put_varint(out, zigzag(i64::from(h.schema)));
+    let number = |out: &mut Vec<u8>, n: f64| match whole {
+        true => put_varint(out, n as u64),
+        false => put_bits(out, n.to_bits()),
+    };
+    number(out, h.count);
+    put_bits(out, h.sum.to_bits());
+    if zero {
+        put_bits(out, h.zero_threshold.to_bits());
+        number(out, h.zero_count);
+    }
+    put_buckets(out, &h.positive, whole);
+    if !h.negative.spans.is_empty() {
+        put_buckets(out, &h.negative, whole);
+    }
+    if !h.bounds.is_empty() {
+        put_varint(out, h.bounds.len() as u64);
+        h.bounds.iter().for_each(|bound| put_bits(out, bound.to_bits()));
+    }
+}
+
+fn put_buckets(out: &mut Vec<u8>, buckets: &Buckets, whole: bool) {
+    put_varint(out, buckets.spans.len() as u64);
+    for span in &buckets.spans {
+        put_varint(out, zigzag(i64::from(span.offset)));
+        put_varint(out, u64::from(span.length));
+    }
+    let mut before = 0;
+    for count in &buckets.counts {
+        if whole {
+            let count = *count as i64;
+            put_varint(out, zigzag(count - before));
+            before = count;
+        } else {
+            put_bits(out, count.to_bits());
+        }
+    }
+}
+
+/// Reads a histogram payload: the shard, then each sample to `take`.
+pub fn take_histograms(
+    payload: &[u8],
+    mut take: impl FnMut(u32, u32, TimeMs, Arc<NativeHistogram>),
+) -> Option<()> {
+    let mut cursor = Cursor::new(payload);
+    let (shard, count) = (cursor.u32()?, cursor.u32()?);
+    let (mut slot, mut time) = (0i64, 0i64);
+    for _ in 0..count {
+        slot = slot.wrapping_add(unzigzag(cursor.varint()?));
+        time = time.wrapping_add(unzigzag(cursor.varint()?));
+        take(shard, u32::try_from(slot).ok()?, time, Arc::new(take_histogram(&mut cursor)?));
+    }
+    cursor.is_done().then_some(())
+}
+
+/// Reads one histogram.
+pub fn take_histogram(cursor: &mut Cursor) -> Option<NativeHistogram> {
+    let flags = cursor.byte()?;
+    if flags & !(HINT | WHOLE | ZERO_BUCKET | NEGATIVE | BOUNDS) != 0 {
+        return None;
+    }
+    let whole = flags & WHOLE != 0;
+    let mut h = NativeHistogram { hint: HINTS[usize::from(flags & HINT)], ..NativeHistogram::default() };
+    h.schema = i32::try_from(unzigzag(cursor.varint()?)).ok()?;
+    h.count = take_number(cursor, whole)?;
+    h.sum = f64::from_bits(cursor.bits()?);
+    if flags & ZERO_BUCKET != 0 {
+        h.zero_threshold = f64::from_bits(cursor.bits()?);
+        h.zero_count = take_number(cursor, whole)?;
+    }
+    h.positive = take_buckets(cursor, whole)?;
+    if flags & NEGATIVE != 0 {
+        h.negative = take_buckets(cursor, whole)?;
+    }
+    if flags & BOUNDS != 0 {
+        let n = take_length(cursor)?;
+        h.bounds = (0..n).map(|_| cursor.bits().map(f64::from_bits)).collect::<Option<_>>()?;
+    }
+    Some(h)
+}
+
+fn take_number(cursor: &mut Cursor, whole: bool) -> Option<f64> {
+    if whole { cursor.varint().map(|n| n as f64) } else { cursor.bits().map(f64::from_bits) }
+}
+
+fn take_length(cursor: &mut Cursor) -> Option<usize> {
+    cursor.varint().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= HISTOGRAM_BUCKETS)
+}
+
+fn take_buckets(cursor: &mut Cursor, whole: bool) -> Option<Buckets> {
+    let n = take_length(cursor)?;
+    let mut buckets = Buckets::default();
+    let mut counts = 0usize;
+    for _ in 0..n {
+        let offset = i32::try_from(unzigzag(cursor.varint()?)).ok()?;
+        let length = u32::try_from(cursor.varint()?).ok()?;
+        counts = counts.checked_add(length as usize).filter(|n| *n <= HISTOGRAM_BUCKETS)?;
+        buckets.spans.push(BucketSpan { offset, length });
+    }
+    let mut before = 0i64;
+    for _ in 0..counts {
+        buckets.counts.push(if whole {
+            before = before.wrapping_add(unzigzag(cursor.varint()?));
+            before as f64
+        } else {
+            f64::from_bits(cursor.bits()?)
+        });
+    }
+    Some(buckets)
+}
+
+/// Writes a payload of start timestamps of one shard: (slot, time, start).
+pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[Start]) {
+    out.extend_from_slice(&u32::from(shard).to_le_bytes());
+    out.extend_from_slice(&(starts.len() as u32).to_le_bytes());
+    let (mut slot, mut time, mut begin) = (0i64, 0i64, 0i64);
+    for (s, t, start) in starts {
+        put_varint(out, zigzag(i64::from(*s) - slot));
+        put_varint(out, zigzag(t.wrapping_sub(time)));
+        put_varint(out, zigzag(start.wrapping_sub(begin)));
+        (slot, time, begin) = (i64::from(*s), *t, *start);
+    }
+}
+
+/// Reads a payload of start timestamps: the shard, then each to `take`.
+pub fn take_starts(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, TimeMs)) -> Option<()> {
+    let mut cursor = Cursor::new(payload);
+    let (shard, count) = (cursor.u32()?, cursor.u32()?);
+    let (mut slot, mut time, mut begin) = (0i64, 0i64, 0i64);
+    for _ in 0..count {
+        slot = slot.wrapping_add(unzigzag(cursor.varint()?));
+        time = time.wrapping_add(unzigzag(cursor.varint()?));
+        begin = begin.wrapping_add(unzigzag(cursor.varint()?));
+        take(shard, u32::try_from(slot).ok()?, time, begin);
+    }
+    cursor.is_done().then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::histogram::CUSTOM_BUCKETS;
+    use proptest::prelude::*;
+
+    fn number() -> impl Strategy<Value = f64> {
+        prop_oneof![8 => (0u32..1000).prop_map(f64::from), 1 => Just(EXACT), 1 => any::<f64>()]
+    }
+
+    fn buckets() -> impl Strategy<Value = Buckets> {
+        let spans = proptest::collection::vec((-300i32..300, 0u32..6), 0..4);
+        (spans, proptest::collection::vec(number(), 24)).prop_map(|(spans, mut counts)| {
+            let spans: Vec<_> =
+                spans.into_iter().map(|(offset, length)| BucketSpan { offset, length }).collect();
+            counts.truncate(spans.iter().map(|span| span.length as usize).sum());
+            Buckets { spans, counts }
+        })
+    }
+
+    fn histogram() -> impl Strategy<Value = NativeHistogram> {
+        let numbers = (number(), any::<f64>(), prop_oneof![Just(0.0), any::<f64>()], number());
+        let bounds = proptest::collection::vec(any::<f64>(), 0..4);
+        let schema = prop_oneof![-4i32..=8, Just(CUSTOM_BUCKETS)];
+        (schema, numbers, 0usize..4, buckets(), buckets(), bounds).prop_map(
+            |(schema, (count, sum, zero_threshold, zero_count), hint, positive, negative, bounds)| {
+                let (hint, bounds) = (HINTS[hint], bounds.into());
+                NativeHistogram {
+                    schema,
+                    zero_threshold,
+                    zero_count,
+                    count,
+                    sum,
+                    hint,
+                    positive,
+                    negative,
+                    bounds,
+                }
+            },
+        )
+    }
+
+    /// All of it, by bits; a NaN prints like any other.
+    fn image(h: &NativeHistogram) -> String {
+        let bits = |all: &[f64]| all.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let numbers = bits(&[h.count, h.sum, h.zero_threshold, h.zero_count]);
+        let counts = (bits(&h.positive.counts), bits(&h.negative.counts), bits(&h.bounds));
+        let spans = (&h.positive.spans, &h.negative.spans);
+        format!("{} {:?} {numbers:?} {counts:?} {spans:?}", h.schema, h.hint)
+    }
+
+    proptest! {
+        #[test]
+        fn histograms_round_trip(
+            samples in proptest::collection::vec((any::<u32>(), any::<i64>(), histogram()), 0..10),
+            flip in any::<(usize, u8)>(),
+        ) {
+            let samples: Vec<HistogramSample> =
+                samples.into_iter().map(|(s, t, h)| (s, t, Arc::new(h))).collect();
+            let mut out = Vec::new();
+            put_histograms(&mut out, 5, &samples);
+            let mut back = Vec::new();
+            take_histograms(&out, |shard, slot, t, h| back.push((shard, slot, t, image(&h)))).unwrap();
+            let wanted: Vec<_> = samples.iter().map(|(s, t, h)| (5, *s, *t, image(h))).collect();
+            prop_assert_eq!(back, wanted);
+            let at = flip.0 % out.len();
+            out[at] ^= flip.1;
+            let _ = take_histograms(&out, |_, _, _, _| ());
+            let _ = take_starts(&out, |_, _, _, _| ());
+        }
+
+        #[test]
+        fn starts_round_trip(
+            starts in proptest::collection::vec((any::<u32>(), any::<i64>(), any::<i64>()), 0..20),
+        ) {
+            let mut out = Vec::new();
+            put_starts(&mut out, 5, &starts);
+            let mut back = Vec::new();
+            take_starts(&out, |shard, slot, t, start| back.push((shard, slot, t, start))).unwrap();
+            let wanted: Vec<_> = starts.iter().map(|(s, t, start)| (5, *s, *t, *start)).collect();
+            prop_assert_eq!(back, wanted);
+        }
+    }
+
+    #[test]
+    fn a_whole_bucket_costs_about_a_byte() {
+        let spans = vec![BucketSpan { offset: 3, length: 20 }];
+        let counts = (0..20).map(|i| f64::from(100 + i * 3)).collect();
+        let h = NativeHistogram {
+            count: 2570.0,
+            sum: 9.5,
+            positive: Buckets { spans, counts },
+            ..<_>::default()
+        };
+        let mut out = Vec::new();
+        put_histogram(&mut out, &h);
+        assert!(out.len() < 34, "{}", out.len());
+    }
+
+    #[test]
+    fn many_large_histograms_become_several_records() {
+        let spans = vec![BucketSpan { offset: 0, length: 50_000 }];
+        let positive = Buckets { spans, counts: vec![0.5; 50_000] };
+        let large = Arc::new(NativeHistogram { positive, ..NativeHistogram::default() });
+        let samples: Vec<HistogramSample> = (0..20).map(|t| (1, t, large.clone())).collect();
+        let mut batch = Batch::default();
+        add_histograms(&mut batch, 0, &samples);
+        batch.seal(1);
+        let (mut at, mut found) = (0, Vec::new());
+        while at < batch.len() {
+            let record = super::super::record::read(batch.bytes(), at).unwrap();
+            take_histograms(record.payload, |_, _, t, _| found.push(t)).unwrap();
+            at = record.end;
+        }
+        assert_eq!(found, (0..20).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,184 @@
+//! Compaction: blocks become one, and nobody who reads notices, whatever is killed or fails in between.
+#![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
+
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use storage::metrics::Metrics;
+use storage::store::Store;
+
+#[allow(dead_code, reason = "shared with other tests")]
+mod support;
+use support::{Mortal, RANGE, append, contents, copy, metas, names, open, open_on, read, selections};
+
+fn counts(metrics: &Metrics) -> (u64, u64) {
+    let counter = |name| metrics.counter(name, "", &[]).get();
+    (counter("prometheus_tsdb_compactions_total"), counter("prometheus_tsdb_compactions_failed_total"))
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Time goes on; how many series have a sample.
+    Append(i64, usize),
+    /// A sample this much in the past.
+    Late(i64),
+    Maintain,
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        30 => (1i64..4_000, 1usize..6).prop_map(|(dt, n)| Step::Append(dt, n)),
+        6 => (1i64..25_000).prop_map(Step::Late),
+        4 => Just(Step::Maintain),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// Blocks overlap only in what they replace, and no range that is due is left.
+fn check_merged(dir: &Path, store: &Store, now: i64) {
+    store.maintain(now).unwrap();
+    let (before, reader) = (contents(store), selections(store));
+    store.compact().unwrap();
+    assert!(contents(store) == before);
+    assert!(read(&reader) == before, "who was reading goes on");
+    let metas = metas(dir);
+    assert_eq!(store.compact().unwrap(), 0);
+    let newest = metas.iter().map(|m| m.from).max().unwrap_or(0);
+    let whole = metas.iter().filter(|m| (m.from.div_euclid(RANGE * 3) + 1) * RANGE * 3 <= newest);
+    let ranges: Vec<i64> = whole.map(|m| m.from.div_euclid(RANGE * 3)).collect();
+    let different: BTreeSet<i64> = ranges.iter().copied().collect();
+    assert_eq!(ranges.len(), different.len(), "{metas:?}");
+    let named: BTreeSet<String> = metas.iter().map(|m| m.name().to_string()).collect();
+    assert_eq!(names(dir), named, "nothing is left of what was merged");
+}
+
+fn check(steps: &[Step]) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, mut now, mut used) = (open(dir.path()).0, 5_000, BTreeSet::new());
+    for step in steps {
+        match step {
+            Step::Append(dt, series) => {
+                now += dt;
+                if used.insert(now) {
+                    append(&store, now, *series);
+                }
+            }
+            Step::Late(back) => {
+                if used.insert(now - back) {
+                    append(&store, now - back, 1);
+                }
+            }
+            Step::Maintain => check_merged(dir.path(), &store, now),
+            Step::Reopen => {
+                let before = contents(&store);
+                store.close().unwrap();
+                store = open(dir.path()).0;
+                assert!(contents(&store) == before);
+            }
+        }
+    }
+    check_merged(dir.path(), &store, now);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+    #[test]
+    fn merged_blocks_hold_what_the_others_held(steps in proptest::collection::vec(step(), 60..200)) {
+        check(&steps);
+    }
+}
+
+/// Seven blocks of three series and the head; what is in it.
+fn seven_blocks(dir: &Path) -> BTreeSet<support::Sample> {
+    let (store, _) = open(dir);
+    for t in 1..=100 {
+        append(&store, t * 1_000, 3);
+    }
+    assert_eq!(store.maintain(100_000).unwrap(), 7);
+    let all = contents(&store);
+    store.close().unwrap();
+    all
+}
+
+#[test]
+fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
+    let origin = tempfile::tempdir().unwrap();
+    let all = seven_blocks(origin.path());
+    let (mut alive, mut outcomes) = (0, BTreeSet::new());
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        copy(origin.path(), dir.path());
+        let disk = Arc::new(Mortal(i64::MAX.into()));
+        let (store, metrics) = open_on(dir.path(), disk.clone());
+        disk.0.store(alive, SeqCst);
+        let done = store.compact().is_ok();
+        assert!(contents(&store) == all, "after {alive} steps");
+        // The kill: what a new process finds.
+        let after = tempfile::tempdir().unwrap();
+        copy(dir.path(), after.path());
+        let (again, _) = open(after.path());
+        assert!(contents(&again) == all, "after a kill at {alive} steps");
+        outcomes.insert(names(after.path()).len());
+        again.compact().unwrap();
+        assert!(contents(&again) == all, "after {alive} steps and another start");
+        assert_eq!(names(after.path()).len(), 3);
+        if done {
+            assert_eq!(counts(&metrics), (2, 0));
+            break;
+        }
+        assert_eq!(counts(&metrics).1, 1, "a failure is counted");
+        // And the failure: the same process, once the disk works again.
+        disk.0.store(i64::MAX, SeqCst);
+        store.compact().unwrap();
+        assert!(contents(&store) == all, "after {alive} steps and a failure");
+        assert_eq!(names(dir.path()).len(), 3);
+        alive += 1;
+    }
+    assert!(alive > 20, "{alive} steps");
+    assert!(outcomes.contains(&7) && outcomes.contains(&5) && outcomes.contains(&3), "{outcomes:?}");
+}
+
+#[test]
+fn queries_and_appends_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = seven_blocks(dir.path());
+    let (store, _) = open(dir.path());
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (store, stop, all) = (store.clone(), stop.clone(), all.clone());
+        std::thread::spawn(move || {
+            let mut asked = 0;
+            while !stop.load(SeqCst) || asked == 0 {
+                assert!(contents(&store).is_superset(&all));
+                asked += 1;
+            }
+        })
+    };
+    let writer = {
+        let store = store.clone();
+        std::thread::spawn(move || (101..150).for_each(|t| append(&store, t * 1_000, 3)))
+    };
+    assert_eq!(store.compact().unwrap(), 2);
+    writer.join().unwrap();
+    stop.store(true, SeqCst);
+    reader.join().unwrap();
+    assert_eq!(contents(&store).len(), all.len() + 49 * 3);
+}
+
+#[test]
+fn a_damaged_block_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    seven_blocks(dir.path());
+    let (store, metrics) = open(dir.path());
+    let damaged = metas(dir.path())[1].dir.join("samples.parquet");
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    let error = store.compact().unwrap_err().to_string();
+    assert!(error.contains("samples.parquet"), "{error}");
+    assert_eq!(store.compact().unwrap(), 1, "the others are merged");
+    assert_eq!((counts(&metrics), names(dir.path()).len()), ((1, 1), 5));
+}

@@ -1,0 +1,241 @@
+//! Retention: blocks go by time and by size, whole or not at all, whatever is killed or fails in between.
+#![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
+
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use storage::block::{Block, BlockMeta};
+use storage::store::{Retention, Store};
+
+mod support;
+use support::{Mortal, Sample, append, contents, copy, files, metas, names, open, open_on, read, selections};
+
+fn samples_of(meta: &BlockMeta) -> BTreeSet<Sample> {
+    let mut all = BTreeSet::new();
+    for series in Block::open(&meta.dir).unwrap().select(&[], i64::MIN, i64::MAX) {
+        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        series.read(i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
+        all.extend(ts.iter().zip(&vs).map(|(t, v)| (series.labels().to_string(), *t, v.to_bits())));
+    }
+    all
+}
+
+fn bytes(dir: &Path) -> u64 {
+    files(dir).iter().map(|f| f.metadata().unwrap().len()).sum()
+}
+
+/// The names of the blocks that stay, by the plainest reading of the rules: one block at a time goes.
+fn staying(dir: &Path, mut blocks: Vec<BlockMeta>, retention: Retention, now: i64) -> BTreeSet<String> {
+    blocks.sort_by_key(|b| (b.max_time, b.min_time, b.dir.clone()));
+    while let Some(oldest) = blocks.first() {
+        let total = bytes(&dir.join("wal")) + blocks.iter().map(|b| bytes(&b.dir)).sum::<u64>();
+        let old = retention.time_ms > 0 && oldest.max_time < now - retention.time_ms;
+        if !old && (retention.size_bytes == 0 || total <= retention.size_bytes) {
+            break;
+        }
+        blocks.remove(0);
+    }
+    blocks.iter().map(|b| b.name().to_string()).collect()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Time goes on; how many series have a sample.
+    Append(i64, usize),
+    /// A sample this much in the past.
+    Late(i64),
+    /// Housekeeping: retention time, and retention size in percent of what there is (0: none).
+    Maintain(i64, u64),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        30 => (1i64..4_000, 1usize..6).prop_map(|(dt, n)| Step::Append(dt, n)),
+        4 => (1i64..25_000).prop_map(Step::Late),
+        3 => (prop_oneof![Just(0), 0i64..80_000], prop_oneof![Just(0), 1u64..130])
+            .prop_map(|(time, percent)| Step::Maintain(time, percent)),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// Housekeeping without limits, so that all that is complete is in blocks, then with them.
+fn maintain_and_check(dir: &Path, store: &Store, now: i64, time_ms: i64, percent: u64) {
+    store.set_retention(Retention::default());
+    store.maintain(now).unwrap();
+    let (before, blocks, reader) = (contents(store), metas(dir), selections(store));
+    let all = bytes(&dir.join("wal")) + bytes(&dir.join("blocks"));
+    let retention = Retention { time_ms, size_bytes: all * percent / 100 };
+    let stay = staying(dir, blocks.clone(), retention, now);
+    let (mut kept, mut gone) = (BTreeSet::new(), BTreeSet::new());
+    for block in &blocks {
+        match stay.contains(&block.name().to_string()) {
+            true => kept.extend(samples_of(block)),
+            false => gone.extend(samples_of(block)),
+        }
+    }
+    store.set_retention(retention);
+    assert_eq!(store.maintain(now).unwrap(), 0);
+    assert_eq!(names(dir), stay, "{retention:?} at {now}");
+    let want: BTreeSet<Sample> =
+        before.iter().filter(|s| kept.contains(*s) || !gone.contains(*s)).cloned().collect();
+    assert_eq!(contents(store), want);
+    assert_eq!(read(&reader), before, "who was reading goes on");
+}
+
+fn check(steps: &[Step]) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, mut now) = (open(dir.path()).0, 5_000);
+    // A head keeps no record of what it gave to blocks: a time is used once.
+    let mut used = BTreeMap::new();
+    for step in steps {
+        match step {
+            Step::Append(dt, series) => {
+                now += dt;
+                used.entry(now).or_insert_with(|| append(&store, now, *series));
+            }
+            Step::Late(back) => {
+                let t = now - back;
+                used.entry(t).or_insert_with(|| append(&store, t, 1));
+            }
+            Step::Maintain(time_ms, percent) => {
+                maintain_and_check(dir.path(), &store, now, *time_ms, *percent);
+            }
+            Step::Reopen => {
+                let before = contents(&store);
+                store.close().unwrap();
+                store = open(dir.path()).0;
+                assert_eq!(contents(&store), before);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+    #[test]
+    fn blocks_go_by_age_and_size_and_stay_away(steps in proptest::collection::vec(step(), 60..160)) {
+        check(&steps);
+    }
+}
+
+/// A minute of samples, in five blocks and the head.
+fn five_blocks(dir: &Path) {
+    let (store, _) = open(dir);
+    for t in 1..=100 {
+        append(&store, t * 1_000, 3);
+    }
+    assert_eq!(store.maintain(100_000).unwrap(), 7);
+    store.set_retention(Retention { time_ms: 81_000, size_bytes: 0 });
+    store.maintain(100_000).unwrap();
+    assert_eq!(names(dir).len(), 6, "0 s to 9 s is too old");
+    store.set_retention(Retention { time_ms: 80_000, size_bytes: 0 });
+    store.maintain(100_000).unwrap();
+    assert_eq!(names(dir).len(), 5, "19 s is older than 20 s");
+    store.close().unwrap();
+}
+
+#[test]
+fn what_went_is_counted_as_in_prometheus() {
+    let dir = tempfile::tempdir().unwrap();
+    five_blocks(dir.path());
+    let (store, metrics) = open(dir.path());
+    let gauge = |name| metrics.gauge(name, "", &[]).get();
+    let went = || {
+        let counter = |name| metrics.counter(name, "", &[]).get();
+        (counter("prometheus_tsdb_time_retentions_total"), counter("prometheus_tsdb_size_retentions_total"))
+    };
+    let there = bytes(&dir.path().join("blocks"));
+    assert_eq!(gauge("prometheus_tsdb_blocks_loaded"), 5.0);
+    assert_eq!(gauge("prometheus_tsdb_storage_blocks_bytes"), there as f64);
+    let log = bytes(&dir.path().join("wal"));
+    for (time_ms, size_bytes, blocks, counts) in [
+        (0, there + log, 5, (0, 0)),
+        (0, there + log - 1, 4, (0, 1)),
+        (0, there + log - 1, 4, (0, 1)),
+        (60_000, 0, 3, (1, 1)),
+        (60_000, 0, 3, (1, 1)),
+        (60_000, 1, 0, (1, 2)),
+        (1, 1, 0, (1, 2)),
+    ] {
+        store.set_retention(Retention { time_ms, size_bytes });
+        store.maintain(100_000).unwrap();
+        assert_eq!((names(dir.path()).len(), went()), (blocks, counts), "{time_ms} {size_bytes}");
+        assert_eq!(gauge("prometheus_tsdb_blocks_loaded"), blocks as f64);
+        assert_eq!(gauge("prometheus_tsdb_storage_blocks_bytes"), bytes(&dir.path().join("blocks")) as f64);
+        assert_eq!(gauge("prometheus_tsdb_retention_limit_seconds"), time_ms as f64 / 1000.0);
+        assert_eq!(gauge("prometheus_tsdb_retention_limit_bytes"), size_bytes as f64);
+    }
+    assert!(!contents(&store).is_empty(), "the head stays");
+}
+
+#[test]
+fn a_wrong_clock_and_old_data_cost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    five_blocks(dir.path());
+    let (store, _) = open(dir.path());
+    store.set_retention(Retention { time_ms: 60_000, size_bytes: 0 });
+    store.maintain(50_000).unwrap();
+    assert_eq!(names(dir.path()).len(), 5, "a clock that is behind");
+    store.maintain(i64::MAX).unwrap();
+    assert_eq!(
+        names(dir.path()).len(),
+        5 + 2 - 2,
+        "ahead: 70 s to 89 s are blocks now, 20 s to 39 s are old"
+    );
+    let oldest = metas(dir.path())[0].min_time;
+    assert_eq!(oldest, 40_000, "the newest sample is of 100 s");
+}
+
+/// Three of five blocks have to go.
+const THREE: Retention = Retention { time_ms: 50_000, size_bytes: 0 };
+
+#[test]
+fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
+    let origin = tempfile::tempdir().unwrap();
+    five_blocks(origin.path());
+    let blocks = metas(origin.path());
+    let all = contents(&open(origin.path()).0);
+    let (mut alive, mut outcomes) = (0, BTreeSet::new());
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        copy(origin.path(), dir.path());
+        let disk = Arc::new(Mortal(i64::MAX.into()));
+        let (store, _) = open_on(dir.path(), disk.clone());
+        store.set_retention(THREE);
+        disk.0.store(alive, SeqCst);
+        let done = store.maintain(100_000).is_ok();
+        let stay = contents(&store);
+        // The kill: what a new process finds.
+        let after = tempfile::tempdir().unwrap();
+        copy(dir.path(), after.path());
+        let (again, _) = open(after.path());
+        let found = contents(&again);
+        let gone: Vec<bool> = blocks.iter().map(|b| !samples_of(b).is_subset(&found)).collect();
+        for (block, gone) in blocks.iter().zip(&gone) {
+            assert!(!gone || samples_of(block).is_disjoint(&found), "half a block after {alive} steps");
+        }
+        assert!(!gone[3] && !gone[4], "a block that had to stay is lost after {alive} steps");
+        assert!(names(after.path()).iter().all(|name| !name.contains("deleting")), "swept at start");
+        outcomes.insert(gone);
+        // And the failure: the same process, once the disk works again.
+        assert!(stay.is_superset(&found.iter().filter(|s| s.1 >= 50_000).cloned().collect()));
+        for (dir, store) in [(&dir, &store), (&after, &again)] {
+            if !done {
+                disk.0.store(i64::MAX, SeqCst);
+            }
+            store.set_retention(THREE);
+            store.maintain(100_000).unwrap();
+            let want: BTreeSet<Sample> = all.iter().filter(|s| s.1 >= 50_000).cloned().collect();
+            assert_eq!((contents(store), names(dir.path()).len()), (want, 2), "after {alive} steps");
+        }
+        if done {
+            break;
+        }
+        alive += 1;
+    }
+    assert!(alive > 20, "{alive} steps");
+    assert!(outcomes.len() >= 4, "none, one, two and three blocks gone: {outcomes:?}");
+}

@@ -1,0 +1,140 @@
+//! What tests of blocks share: a store on any disk, samples that are durable on return, all that is in it, and a disk on
+//! which the process is killed.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+use storage::block::{BlockMeta, Blocks};
+use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::metrics::Metrics;
+use storage::model::{Labels, Matcher, SHARDS};
+use storage::store::{Options, Row, Selection, Store};
+
+pub const RANGE: i64 = 10_000;
+
+pub fn open_on(dir: &Path, disk: Arc<dyn Disk>) -> (Arc<Store>, Metrics) {
+    let metrics = Metrics::default();
+    let options =
+        Options { dir: dir.into(), wal_sync_interval_ms: 5, block_range_ms: RANGE, out_of_order_ms: 30_000 };
+    let (store, replay) = Store::open(options, disk, &metrics).unwrap();
+    assert_eq!(replay.damage, Vec::<String>::new());
+    assert_eq!(metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get(), 0.0);
+    (store, metrics)
+}
+
+pub fn open(dir: &Path) -> (Arc<Store>, Metrics) {
+    open_on(dir, Arc::new(OsDisk))
+}
+
+pub fn labels(i: usize) -> Labels {
+    Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
+}
+
+/// Samples of some series at `t`, in the log's files on return.
+pub fn append(store: &Store, t: i64, series: usize) {
+    let rows: Vec<Row> = (0..series)
+        .map(|i| Row { series: store.resolve(&labels(i)), t, v: (t * 31 + i as i64) as f64 / 7.0 })
+        .collect();
+    let lsn = store.append_rows(&rows).unwrap().lsn;
+    let (send, receive) = channel();
+    store.on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
+    receive.recv().unwrap().unwrap();
+}
+
+pub type Sample = (String, i64, u64);
+
+pub fn selections(store: &Store) -> Vec<Selection> {
+    let all = [Matcher::equal("__name__", "m")];
+    (0..SHARDS).map(|shard| store.select(shard, &all, i64::MIN, i64::MAX).unwrap()).collect()
+}
+
+pub fn read(selections: &[Selection]) -> BTreeSet<Sample> {
+    let mut all = BTreeSet::new();
+    for selection in selections {
+        for (i, labels) in selection.labels.iter().enumerate() {
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            selection.read(i, i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
+            all.extend(ts.iter().zip(&vs).map(|(t, v)| (labels.to_string(), *t, v.to_bits())));
+        }
+    }
+    all
+}
+
+pub fn contents(store: &Store) -> BTreeSet<Sample> {
+    read(&selections(store))
+}
+
+pub fn metas(dir: &Path) -> Vec<BlockMeta> {
+    let (blocks, damage) = Blocks::open(&dir.join("blocks")).unwrap();
+    assert_eq!(damage, Vec::<String>::new());
+    blocks.metas()
+}
+
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let paths = entries.map(|e| e.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+pub fn names(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir.join("blocks")).unwrap();
+    entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// A disk on which the process is killed after so many changes: from then on nothing changes any more. Directories
+/// go file by file, and a rename may be done and not known to be durable.
+pub struct Mortal(pub AtomicI64);
+
+impl Mortal {
+    fn step(&self) -> io::Result<()> {
+        let left = self.0.fetch_sub(1, SeqCst);
+        if left > 0 { Ok(()) } else { Err(io::Error::other("killed")) }
+    }
+}
+
+impl Disk for Mortal {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        OsDisk.create(path)
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        OsDisk.read(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        OsDisk.list(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        OsDisk.rename(from, to)?;
+        self.step()
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            for file in OsDisk.list(path)? {
+                self.remove(&file)?;
+            }
+        }
+        self.step()?;
+        OsDisk.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_dir(path)
+    }
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        OsDisk.truncate(path, len)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        OsDisk.sync_dir(path)
+    }
+}
+
+pub fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let target = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(&file, target).unwrap();
+    }
+}

@@ -1,0 +1,114 @@
+//! Functions of windows: how means and variances are rounded and overflow, and windows at a fixed time.
+
+use crate::answer::{Answer, Sample, When};
+use crate::expr::{Expr, Type};
+use crate::rules::{equals, names, step_by_step};
+use crate::shrink::{Case, Servers};
+
+/// In a range query, and in a subquery, 2.42 moved a window with `@` from step to step if another parameter of the
+/// function, or the function itself, depends on the time. Each step asked alone is right.
+pub fn pinned(case: &Case, servers: Servers) -> bool {
+    let fixed = |window: &Expr| match window {
+        Expr::Range(selector, _) => selector.shift.at.is_some(),
+        Expr::Subquery { shift, .. } => shift.at.is_some(),
+        _ => false,
+    };
+    let moves = |expr: &Expr| match expr {
+        Expr::Call("predict_linear", args) => fixed(&args[0]),
+        Expr::Call(_, args) => {
+            args.iter().any(fixed)
+                && args.iter().any(|a| a.kind() == Type::Scalar && !matches!(a, Expr::Number(_)))
+        }
+        _ => false,
+    };
+    matches!(case.when, When::Range(..))
+        && case.expr.any(&moves)
+        && equals(case, &step_by_step(case, servers))
+}
+
+/// Where a compensated sum overflowed, 2.42 kept a compensation that was no number.
+pub fn variance(case: &Case, servers: Servers) -> bool {
+    match case.expr {
+        Expr::Call("stdvar_over_time", _) => equals(case, &over_window(case, servers, variance_of)),
+        Expr::Call("stddev_over_time", _) => {
+            equals(case, &over_window(case, servers, |values| variance_of(values).sqrt()))
+        }
+        _ => false,
+    }
+}
+
+/// 2.42 moved the mean from value to value; 3.x divides the sum, unless it overflows.
+pub fn mean(case: &Case, servers: Servers) -> bool {
+    matches!(case.expr, Expr::Call("avg_over_time", _)) && equals(case, &over_window(case, servers, mean_of))
+}
+
+/// The function of a window, computed here from the samples that 2.42 has in it.
+fn over_window(case: &Case, servers: Servers, function: impl Fn(&[f64]) -> f64) -> Answer {
+    let (Expr::Call(_, args), When::Instant(t)) = (&case.expr, case.when) else { return case.theirs.clone() };
+    let mut samples = servers.ask_theirs(&args[0], case.when);
+    if let Ok(data) = &mut samples.result {
+        data.kind = "vector".into();
+        for row in &mut data.rows {
+            let values: Vec<f64> = row.points.iter().map(|(_, v)| v.float()).collect();
+            row.points = vec![(t as f64 / 1000.0, Sample::Float(function(&values)))];
+        }
+    }
+    names::dropped(samples)
+}
+
+/// 3.x's mean: of a compensated sum, or moved from value to value as soon as the sum overflows.
+fn mean_of(values: &[f64]) -> f64 {
+    let mut sum = (values[0], 0.0);
+    for at in 1..values.len() {
+        let next = add(values[at], sum);
+        if next.0.is_infinite() {
+            return moving_mean((sum.0 / at as f64, sum.1 / at as f64), at, values);
+        }
+        sum = next;
+    }
+    let count = values.len() as f64;
+    sum.0 / count + sum.1 / count
+}
+
+fn moving_mean(mut mean: (f64, f64), from: usize, values: &[f64]) -> f64 {
+    for (at, value) in values.iter().enumerate().skip(from) {
+        let count = (at + 1) as f64;
+        let share = (count - 1.0) / count;
+        mean = add(value / count, (share * mean.0, share * mean.1));
+    }
+    mean.0 + mean.1
+}
+
+/// 3.x's variance: Welford's, with a compensated mean and sum of squares.
+fn variance_of(values: &[f64]) -> f64 {
+    let (mut mean, mut squares, mut count) = ((0.0, 0.0), (0.0, 0.0), 0.0);
+    for value in values {
+        count += 1.0;
+        let delta = value - (mean.0 + mean.1);
+        mean = add(delta / count, mean);
+        squares = add(delta * (value - (mean.0 + mean.1)), squares);
+    }
+    (squares.0 + squares.1) / count
+}
+
+/// A compensated addition: the sum and what it has lost so far, nothing once it is infinite.
+fn add(value: f64, (sum, lost): (f64, f64)) -> (f64, f64) {
+    let total = sum + value;
+    let now = if total.is_infinite() {
+        0.0
+    } else if sum.abs() >= value.abs() {
+        lost + ((sum - total) + value)
+    } else {
+        lost + ((value - total) + sum)
+    };
+    (total, now)
+}
+
+#[test]
+fn overflow_is_infinite() {
+    assert_eq!(variance_of(&[1.0, 2.0, 3.0]), 2.0 / 3.0);
+    assert_eq!(variance_of(&[1e300, -1e300]), f64::INFINITY);
+    assert_eq!(mean_of(&[1e308, 1e308]), 1e308);
+    assert_eq!(mean_of(&[1e300, 0.5, -1e300, 0.5]), 0.25);
+    assert_eq!(variance_of(&[0.1, 0.1, 0.1]), 0.0);
+}

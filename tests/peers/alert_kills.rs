@@ -1,0 +1,165 @@
+//! kill -9 while alerts are pending, firing and ending: Alertmanager hears of each once, with the times it would have had.
+
+use crate::support::daemon::free_port;
+use crate::support::exporter::Exporter;
+use crate::support::receiver::{Heard, Mood, Receiver};
+use crate::support::server::Server;
+use crate::support::{eventually, now_ms, wall_clock};
+use std::time::Duration;
+
+const RULES: &str = r#"
+groups:
+- name: g
+  interval: 1s
+  rules:
+  - {alert: AtOnce, expr: level > 10}
+  - {alert: Held, expr: level > 10, for: 5s, annotations: {text: "{{ $value }}"}}
+  - {alert: Kept, expr: level > 10, for: 1s, keep_firing_for: 4s}
+"#;
+const HOLD: i64 = 5_000;
+
+fn config(exporter: &Exporter, receivers: &[u16]) -> String {
+    let targets: Vec<String> = receivers.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
+    format!(
+        "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 1s}}\nrule_files: [rules.yml]\n\
+         alerting: {{alertmanagers: [{{static_configs: [{{targets: [{}]}}]}}]}}\n\
+         scrape_configs:\n- job_name: x\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+        targets.join(", "),
+        exporter.port
+    )
+}
+
+fn of<'a>(heard: &'a [Heard], alert: &str) -> Vec<&'a Heard> {
+    heard.iter().filter(|h| h.label("alertname") == alert).collect()
+}
+
+/// (state, activeAt) of an alert in the API.
+fn state(server: &Server, alert: &str) -> Option<(String, i64)> {
+    let all = server.api("/api/v1/alerts")["alerts"].as_array().expect("alerts").clone();
+    let found = all.into_iter().find(|a| a["labels"]["alertname"] == alert)?;
+    let field = |name: &str| found[name].as_str().expect("a text").to_owned();
+    let at = chrono::DateTime::parse_from_rfc3339(&field("activeAt")).expect("a time");
+    Some((field("state"), at.timestamp_millis()))
+}
+
+fn wait_state(server: &Server, alert: &str, wanted: &str) -> i64 {
+    eventually(&format!("{alert} is {wanted}"), 60, || match state(server, alert) {
+        Some((found, at)) if found == wanted => Ok(at),
+        other => Err(format!("{other:?}")),
+    })
+}
+
+fn wait_heard(receiver: &Receiver, alert: &str, count: usize) {
+    eventually(&format!("{count} notifications of {alert}"), 60, || {
+        let heard = receiver.heard();
+        let found = of(&heard, alert);
+        if found.len() >= count { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+}
+
+/// Longer than it takes to keep that an Alertmanager has taken an alert.
+fn rest() {
+    std::thread::sleep(Duration::from_millis(500));
+}
+
+#[test]
+fn kills_neither_delay_nor_repeat_alerts() {
+    wall_clock(|| {
+        let (exporter, receiver) = (Exporter::start("level 1\n"), Receiver::start());
+        let mut server =
+            Server::start_with(&config(&exporter, &[receiver.port]), &[("rules.yml", RULES)], &[]);
+        server.wait_rows("level", 1);
+        let mut starts = Vec::new();
+        for round in 0..3 {
+            exporter.set("level 20\n");
+            let active = wait_state(&server, "Held", "pending");
+            wait_heard(&receiver, "Kept", 2 * round + 1);
+            // In the middle of `for`, twice.
+            for _ in 0..2 {
+                rest();
+                server.kill();
+                server.run();
+                assert_eq!(state(&server, "Held").map(|s| s.1), Some(active), "round {round}");
+            }
+            wait_heard(&receiver, "Held", 2 * round + 1);
+            starts.push(active + HOLD);
+            rest();
+            // While all three fire; the condition ends while the server is away in one round, after that in the others.
+            server.kill();
+            if round == 1 {
+                exporter.set("level 2\n");
+            }
+            server.run();
+            exporter.set("level 2\n");
+            wait_heard(&receiver, "Held", 2 * round + 2);
+            rest();
+            // While `keep_firing_for` runs.
+            server.kill();
+            server.run();
+            wait_heard(&receiver, "Kept", 2 * round + 2);
+            rest();
+        }
+        let heard = receiver.heard();
+        for alert in ["AtOnce", "Held", "Kept"] {
+            let mine = of(&heard, alert);
+            let ends: Vec<bool> = mine.iter().map(|h| h.is_resolved()).collect();
+            assert_eq!(ends, [false, true].repeat(3), "{alert}: {mine:#?}");
+            for pair in mine.chunks(2) {
+                assert_eq!(pair[0].time("startsAt"), pair[1].time("startsAt"), "{alert}: one start");
+                assert!(pair[1].time("endsAt") >= pair[0].time("startsAt"));
+            }
+        }
+        let told: Vec<i64> = of(&heard, "Held").iter().step_by(2).map(|h| h.time("startsAt")).collect();
+        assert_eq!(told, starts, "`for` ends where it would have without a kill");
+        let text = |h: &&Heard| h.alert["annotations"]["text"].clone();
+        assert!(of(&heard, "Held").iter().all(|h| text(h) == "20"), "{:?}", of(&heard, "Held"));
+    });
+}
+
+/// One Alertmanager takes alerts, one says nothing, one refuses, one is not there: none of them delays a tick or the others,
+/// and those that come back hear of what still fires.
+#[test]
+fn alertmanagers_that_hang_refuse_or_are_gone_delay_nothing() {
+    wall_clock(|| {
+        let exporter = Exporter::start("level 1\n");
+        let (good, hangs, refuses) = (Receiver::start(), Receiver::start(), Receiver::start());
+        hangs.set(Mood::Hangs);
+        refuses.set(Mood::Refuses);
+        let ports = [good.port, hangs.port, refuses.port, free_port()];
+        let config = config(&exporter, &ports);
+        let server = Server::start_with(&config, &[("rules.yml", RULES)], &["--rules.alert.resend-delay=2s"]);
+        server.wait_rows("level", 1);
+        exporter.set("level 20\n");
+        wait_heard(&good, "AtOnce", 1);
+        wait_heard(&good, "Held", 1);
+        let ticks = |server: &Server| metric(server, "perennial_ticks_total");
+        let (before, began) = (ticks(&server), now_ms());
+        std::thread::sleep(Duration::from_secs(3));
+        // There is a tick for each scrape, five a second, less what a loaded machine leaves out.
+        assert!(ticks(&server) - before >= 3.0, "ticks went on");
+        assert!(
+            metric(&server, "perennial_tick_duration_seconds_sum") < (now_ms() - began) as f64 / 1000.0 + 5.0
+        );
+        eventually("errors are counted", 60, || {
+            let errors = format!(
+                "prometheus_notifications_errors_total{{alertmanager=\"http://127.0.0.1:{}/api/v2/alerts\"}}",
+                refuses.port
+            );
+            if metric(&server, &errors) > 0.0 { Ok(()) } else { Err("none".to_owned()) }
+        });
+        assert_eq!(metric(&server, "prometheus_notifications_alertmanagers_discovered"), 4.0);
+        refuses.set(Mood::Takes);
+        for alert in ["AtOnce", "Held", "Kept"] {
+            wait_heard(&refuses, alert, 1);
+        }
+        let started = |receiver: &Receiver| of(&receiver.heard(), "Held")[0].time("startsAt");
+        assert_eq!(started(&refuses), started(&good));
+    });
+}
+
+/// The value of a line of `/metrics` that begins with `name`.
+fn metric(server: &Server, name: &str) -> f64 {
+    let page = server.get("/metrics").text();
+    let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(f64::NAN)
+}

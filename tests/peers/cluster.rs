@@ -1,0 +1,379 @@
+//! Two processes as one server: rules answered as by one, targets divided, and what happens when one goes.
+
+use crate::support::daemon::free_port;
+use crate::support::exporter::Exporter;
+use crate::support::remote_write::{Series, write};
+use crate::support::server::Server;
+use crate::support::{eventually, http, now_ms, wall_clock};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// Flags for each of two processes with so many workers.
+fn flags(workers: usize) -> Vec<Vec<String>> {
+    let addresses = format!("127.0.0.1:{},127.0.0.1:{}", free_port(), free_port());
+    let flags = |process: usize| {
+        vec![
+            format!("--cluster.addresses={addresses}"),
+            format!("--cluster.process={process}"),
+            format!("--live.workers={workers}"),
+            "--cluster.join-timeout=1m".to_owned(),
+        ]
+    };
+    (0..2).map(flags).collect()
+}
+
+fn start(config: &str, files: &[(&str, &str)], workers: usize) -> Vec<Server> {
+    let mut servers = Server::prepare_together(config, files, &flags(workers));
+    Server::run_together(&mut servers);
+    servers
+}
+
+/// What every rule's answer is recorded as, and its expression: over series of both processes.
+const RULES: &[(&str, &str)] = &[
+    ("r:sum", "sum(w_gauge)"),
+    ("r:rate", "sum by (zone) (rate(w_total[20s]))"),
+    ("r:each", "rate(w_total[20s])"),
+    ("r:avg", "avg without (instance) (w_gauge)"),
+    ("r:extremes", "max by (zone) (w_gauge) - min by (zone) (w_gauge)"),
+    ("r:stddev", "stddev(w_gauge)"),
+    ("r:quantile", "quantile(0.9, w_gauge)"),
+    ("r:topk", "topk(3, w_gauge)"),
+    ("r:count_values", "count_values(\"value\", w_gauge)"),
+    ("r:matched", "w_gauge / on (instance, zone) w_total"),
+    ("r:grouped", "w_gauge / on (zone) group_left sum by (zone) (w_gauge)"),
+    ("r:filtered", "w_gauge > scalar(avg(w_gauge))"),
+    ("r:and", "w_total and on (zone) (w_gauge > 80)"),
+    ("r:unless", "w_gauge unless on (instance) (w_gauge > 50)"),
+    ("r:bucket", "histogram_quantile(0.9, sum by (le) (rate(w_bucket[20s])))"),
+    ("r:over_time", "max_over_time(w_gauge[15s] offset 5s)"),
+    ("r:absent", "absent(w_nothing{zone=\"a\"})"),
+    ("r:ratio", "r:rate / ignoring (zone) group_left sum(r:rate)"),
+    ("r:chain", "sum(r:ratio)"),
+];
+
+fn rule_file() -> String {
+    let mut text = "groups:\n- name: g\n  interval: 1s\n  rules:\n".to_owned();
+    for (record, expr) in RULES {
+        text += &format!("  - record: {record}\n    expr: '{expr}'\n");
+    }
+    text + "  - alert: High\n    expr: sum by (zone) (w_level) > 100\n    for: 2s\n"
+        + "  - alert: Apart\n    expr: w_level > on (zone) group_left avg by (zone) (w_level)\n"
+        + "    annotations: {summary: '{{ $labels.instance }} is at {{ $value }}'}\n"
+}
+
+const CONFIG: &str = "global: {evaluation_interval: 1s}\nrule_files: [rules.yml]\n";
+
+/// Series of one instance, with samples up to a time that is still to come: so it does not matter when they arrive.
+fn series(number: usize, from: i64, to: i64) -> Vec<Series> {
+    let instance = format!("host{number}:1");
+    let zone = ["a", "b", "c"][number % 3];
+    let labels = [("instance", instance.as_str()), ("job", "w"), ("zone", zone)];
+    let times: Vec<i64> = (from..to).step_by(1_000).collect();
+    let samples = |value: &dyn Fn(i64) -> i64| -> Vec<(i64, f64)> {
+        times.iter().map(|t| (*t, value((t - from) / 1_000) as f64)).collect()
+    };
+    let n = number as i64;
+    let bucket = |le: &str, count: i64| {
+        let labels = [labels[0], labels[1], ("le", le), labels[2]];
+        Series::new("w_bucket", &labels, samples(&|i| i * count))
+    };
+    vec![
+        Series::new("w_gauge", &labels, samples(&|i| (i * (n + 3)) % 97)),
+        Series::new("w_level", &labels, samples(&|_| n * 10)),
+        Series::new("w_total", &labels, samples(&|i| (i % 17) * (n + 1) + n)),
+        bucket("0.1", n + 1),
+        bucket("1", 2 * n + 3),
+        bucket("+Inf", 3 * n + 4),
+    ]
+}
+
+/// The points of each series of `query`, by time.
+fn by_time(server: &Server, query: &str, at: i64) -> BTreeMap<i64, BTreeMap<String, Value>> {
+    let mut times: BTreeMap<i64, BTreeMap<String, Value>> = BTreeMap::new();
+    for row in server.query_at(query, at)["result"].as_array().expect("rows") {
+        for point in row["values"].as_array().expect("points") {
+            let t = (point[0].as_f64().expect("a time") * 1000.0).round() as i64;
+            times.entry(t).or_default().insert(row["metric"].to_string(), point[1].clone());
+        }
+    }
+    times
+}
+
+fn close(a: &BTreeMap<String, Value>, b: &BTreeMap<String, Value>) -> bool {
+    let number = |v: &Value| v.as_str().expect("a value").parse::<f64>().expect("a number");
+    let near =
+        |a: f64, b: f64| a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-12 * a.abs().max(b.abs());
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && near(number(a.1), number(b.1)))
+}
+
+/// Alerts with their state, value and annotations.
+fn alerts(server: &Server) -> BTreeSet<String> {
+    let data = server.api("/api/v1/alerts");
+    let list = data["alerts"].as_array().expect("a list");
+    list.iter()
+        .map(|a| format!("{} {} {} {}", a["labels"], a["state"], a["value"], a["annotations"]))
+        .collect()
+}
+
+/// The same samples, written to one process and divided among two: every rule and alert is answered the same.
+fn equals_one_process(workers: usize) {
+    let rules = rule_file();
+    let one = Server::start(CONFIG, &[("rules.yml", &rules)]);
+    let two = start(CONFIG, &[("rules.yml", &rules)], workers);
+    let start = now_ms() / 1_000 * 1_000;
+    for number in 0..9 {
+        let series = series(number, start - 30_000, start + 25_000);
+        for port in [one.port, two[number % 2].port] {
+            let answer = write(port, &series).expect("an answer");
+            assert_eq!(answer.status / 100, 2, "{}", answer.text());
+        }
+    }
+    // Views saw nothing before this: their answers from here on depend on the time only.
+    let begin = (now_ms() / 1_000 + 3) * 1_000;
+    let end = begin + 14_000;
+    eventually("the last slot", 60, || if now_ms() > end + 1_500 { Ok(()) } else { Err("wait".into()) });
+    for (record, _) in RULES {
+        let query = format!("{record}[1h]");
+        let (ones, twos) = (by_time(&one, &query, end), by_time(&two[0], &query, end));
+        let common: Vec<i64> =
+            (begin..=end).step_by(1_000).filter(|t| ones.contains_key(t) && twos.contains_key(t)).collect();
+        assert!(common.len() >= 5, "{record}: slots of both: {common:?}");
+        for t in common {
+            assert!(
+                close(&ones[&t], &twos[&t]),
+                "{record} at {t}:\n one {:?}\n two {:?}",
+                ones[&t],
+                twos[&t]
+            );
+        }
+    }
+    let expected = alerts(&one);
+    assert_eq!(expected.len(), 2 + 3, "{expected:?}");
+    assert_eq!(alerts(&two[0]), expected);
+    assert!(alerts(&two[1]).is_empty(), "alerts are process 0's");
+    let rows = one.query_at("r:each", end)["result"].as_array().expect("rows").len();
+    assert_eq!(rows, 9, "the test writes to all");
+    // Nothing of the other process' series was copied.
+    assert_eq!(two[0].query("count(w_gauge)")[0]["value"][1], "5");
+    assert_eq!(two[1].query("count(w_gauge)")[0]["value"][1], "4");
+}
+
+#[test]
+fn rules_of_two_processes_answer_as_one() {
+    wall_clock(|| {
+        equals_one_process(1);
+    });
+}
+
+#[test]
+fn rules_of_two_processes_with_two_workers_answer_as_one() {
+    wall_clock(|| {
+        equals_one_process(2);
+    });
+}
+
+fn scrape_config(exporters: &[Exporter]) -> String {
+    let targets: Vec<String> = exporters.iter().map(|e| format!("'127.0.0.1:{}'", e.port)).collect();
+    format!(
+        "global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 1s}}\nrule_files: [rules.yml]\n\
+         scrape_configs:\n- job_name: x\n  static_configs: [{{targets: [{}]}}]\n",
+        targets.join(", ")
+    )
+}
+
+const SCRAPE_RULES: &str = "groups:\n- name: g\n  interval: 1s\n  rules:\n  - record: r:up\n    expr: sum(up)\n  \
+    - record: r:total\n    expr: sum(x_value)\n  - record: r:asked\n    expr: max_over_time(sum(up)[10s:1s])\n";
+
+fn urls(server: &Server) -> BTreeSet<String> {
+    let data = server.api("/api/v1/targets?state=active");
+    let list = data["activeTargets"].as_array().expect("a list").clone();
+    list.iter().map(|target| target["scrapeUrl"].as_str().expect("a URL").to_owned()).collect()
+}
+
+fn warnings(server: &Server, path: &str) -> Vec<String> {
+    let list = server.get(path).json()["warnings"].as_array().cloned().unwrap_or_default();
+    list.iter().map(|warning| warning.as_str().expect("text").to_owned()).collect()
+}
+
+#[test]
+fn targets_are_divided_and_answers_say_what_they_lack() {
+    wall_clock(|| {
+        let exporters: Vec<Exporter> = (0..12).map(|n| Exporter::start(&format!("x_value {n}\n"))).collect();
+        let config = scrape_config(&exporters);
+        let servers = start(&config, &[("rules.yml", SCRAPE_RULES)], 1);
+        let (mine, theirs) = eventually("all targets are scraped by somebody", 60, || {
+            let (mine, theirs) = (urls(&servers[0]), urls(&servers[1]));
+            if mine.len() + theirs.len() == 12 {
+                Ok((mine, theirs))
+            } else {
+                Err(format!("{mine:?} {theirs:?}"))
+            }
+        });
+        assert!(mine.is_disjoint(&theirs), "{mine:?} {theirs:?}");
+        assert!(!mine.is_empty() && !theirs.is_empty(), "all targets went to one process");
+        for (query, expected) in [("r:up == 12", 12.0), ("r:total == 66", 66.0)] {
+            assert_eq!(servers[0].wait_rows(query, 1)[0]["value"][1].as_str().unwrap().parse(), Ok(expected));
+        }
+        // Each process answers from its own store, and says so.
+        for (server, own, other) in [(&servers[0], mine.len(), 1), (&servers[1], theirs.len(), 0)] {
+            assert_eq!(server.wait_rows("up", own).len(), own);
+            for path in
+                ["query?query=up", "query_range?query=up&start=1&end=2&step=1", "labels", "series?match[]=up"]
+            {
+                let said = warnings(server, &format!("/api/v1/{path}"));
+                assert!(
+                    said[0].contains(&format!("without the series of process {other}")),
+                    "{path}: {said:?}"
+                );
+            }
+        }
+        assert!(servers[1].query("r:up").is_empty(), "rules are recorded in process 0");
+        // What cannot stand is refused rather than answered from a part of the series.
+        eventually("the rule that cannot stand says why", 30, || {
+            let groups = servers[0].api("/api/v1/rules");
+            let rule = &groups["groups"][0]["rules"][2];
+            let said = rule["lastError"].as_str().unwrap_or_default();
+            if said.contains("in a cluster") && rule["health"] == "err" {
+                Ok(())
+            } else {
+                Err(rule.to_string())
+            }
+        });
+        assert!(servers[0].query("r:asked").is_empty());
+    });
+}
+
+/// The value of a recorded series with the time of its newest sample.
+fn newest(server: &Server, record: &str) -> Option<f64> {
+    server.query(&format!("timestamp({record})"))[..].first()?["value"][1].as_str()?.parse().ok()
+}
+
+#[test]
+fn a_lost_process_ends_the_other_and_both_recover() {
+    wall_clock(|| {
+        let exporters: Vec<Exporter> = (0..6).map(|n| Exporter::start(&format!("x_value {n}\n"))).collect();
+        let config = scrape_config(&exporters);
+        let mut servers = Server::prepare_together(&config, &[("rules.yml", SCRAPE_RULES)], &flags(1));
+        for lost in [1, 0] {
+            Server::run_together(&mut servers);
+            servers[0].wait_rows("r:up == 6", 1);
+            let before = newest(&servers[0], "r:up");
+            let killed = Instant::now();
+            servers[lost].kill();
+            let (code, log) = servers[1 - lost].wait_end();
+            let took = killed.elapsed();
+            assert_eq!(code, Some(1), "{log}");
+            let message = format!("because process {lost} (127.0.0.1:");
+            assert!(log.contains(&message) && log.contains("is lost"), "{log}");
+            assert!(!log.contains("panicked"), "{log}");
+            assert!(took < Duration::from_secs(10), "{took:?}");
+            // Both go on where they were.
+            Server::run_together(&mut servers);
+            eventually("the rule goes on", 60, || match newest(&servers[0], "r:up") > before {
+                true => Ok(()),
+                false => Err(format!("{before:?}")),
+            });
+            let held = servers[0].query("count_over_time(r:up[1h]) > 1 and min_over_time(r:up[1s]) == 6");
+            assert!(!held.is_empty() || !servers[0].wait_rows("r:up == 6", 1).is_empty());
+            // One that is asked to stop takes the other along, in order.
+            assert_eq!(servers[lost].post("/-/quit").status, 200);
+            let (code, log) = servers[lost].wait_end();
+            assert_eq!(code, Some(0), "{log}");
+            let (code, log) = servers[1 - lost].wait_end();
+            assert_eq!(code, Some(1), "{log}");
+            assert!(!log.contains("panicked"), "{log}");
+            assert!(log.contains("has stopped, and a cluster runs whole or not at all"), "{log}");
+        }
+    });
+}
+
+/// A process that neither works nor goes is as good as lost.
+#[test]
+fn a_process_that_hangs_is_lost() {
+    wall_clock(|| {
+        let mut servers = start("global: {evaluation_interval: 1s}\n", &[], 1);
+        servers[1].signal("STOP");
+        let (code, log) = servers[0].wait_end();
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("is lost: it has been silent for 10s"), "{log}");
+        servers[1].signal("CONT");
+        let (code, log) = servers[1].wait_end();
+        assert_eq!(code, Some(1), "{log}");
+    });
+}
+
+#[test]
+fn a_process_with_another_configuration_is_named() {
+    wall_clock(|| {
+        let servers = start("global: {evaluation_interval: 1s}\n", &[], 1);
+        let reload = |server: &Server| {
+            std::fs::write(server.file("prometheus.yml"), "global: {evaluation_interval: 2s}\n")
+                .expect("a file");
+            assert_eq!(server.post("/-/reload").status, 200);
+        };
+        let wait = |text: &str| {
+            eventually(text, 60, || {
+                let log = servers[0].log();
+                if log.contains(text) { Ok(()) } else { Err(log) }
+            });
+        };
+        reload(&servers[1]);
+        wait("has another configuration than this process");
+        reload(&servers[0]);
+        wait("has the same configuration again");
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    wall_clock(|| {
+        let config = "global: {evaluation_interval: 1s}\n";
+        let mut ends = Vec::new();
+        let mut servers = Server::prepare_together(config, &[], &flags(1));
+        let other = servers[1].file("prometheus.yml");
+        std::fs::write(other, "global: {evaluation_interval: 2s}\n").expect("a file");
+        Server::spawn_together(&mut servers);
+        for server in &mut servers {
+            ends.push(server.wait_end());
+        }
+        for (code, log) in ends {
+            assert_eq!(code, Some(1), "{log}");
+            assert!(log.contains("does not fit: checksum of the configuration"), "{log}");
+        }
+        // Alone it says for whom it waits, and that it has waited long enough.
+        let mut alone = flags(1).remove(1);
+        alone.push("--cluster.join-timeout=1s".to_owned());
+        let mut servers = Server::prepare_together(config, &[], &[alone]);
+        Server::spawn_together(&mut servers);
+        let (code, log) = servers[0].wait_end();
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("waits for the others of its cluster: process 0"), "{log}");
+        assert!(log.contains("--cluster.join-timeout"), "{log}");
+    });
+}
+
+#[test]
+fn a_stream_of_a_rule_shows_all_processes() {
+    wall_clock(|| {
+        let config = "global: {evaluation_interval: 1s}\n";
+        let servers = start(config, &[], 1);
+        let t = now_ms();
+        for (n, server) in servers.iter().enumerate() {
+            let series = Series::new("s", &[("n", &n.to_string())], vec![(t, n as f64 + 1.0)]);
+            assert_eq!(write(server.port, &[series]).expect("an answer").status / 100, 2);
+        }
+        let path = format!("/api/v1/subscribe?query={}", http::encode("sum(s)"));
+        let mut lines = http::stream(servers[0].port, &path, &[]);
+        let mut line = String::new();
+        while !line.contains("\"3\"") {
+            line.clear();
+            assert!(
+                std::io::BufRead::read_line(&mut lines, &mut line).expect("a line") > 0,
+                "the stream ended"
+            );
+        }
+        let refused = http::get(servers[1].port, &path).expect("an answer").text();
+        assert!(refused.contains("process 0"), "{refused}");
+    });
+}

@@ -1,0 +1,91 @@
+//! The way over: what the real Prometheus has on its disk is what we answer after `perennial import`.
+
+use crate::support::now_ms;
+use crate::support::remote_write::{Histogram, Series, write};
+use crate::support::server::{Server, binary_under_test};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+
+const STALE: u64 = 0x7ff0_0000_0000_0002;
+
+/// Series that take every way through Prometheus' chunks; more samples than one chunk holds.
+fn load(end: i64) -> Vec<Series> {
+    let odd = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e300, -5e-324, 0.1 + 0.2];
+    let at = |i: i64, jitter: i64| end - 400_000 + i * 1000 + (i * i * jitter) % 700;
+    let float = |kind: &str, jitter: i64, value: &dyn Fn(i64) -> f64| {
+        let samples = (0..300).map(|i| (at(i, jitter), value(i))).collect();
+        Series::new("imported", &[("kind", kind)], samples)
+    };
+    let histogram = |i: i64| Histogram {
+        schema: 2,
+        zero_threshold: 0.001,
+        zero: i as u64,
+        sum: i as f64 * 1.5,
+        positive: (0..4 + (i / 90) as i32).map(|k| (3 * k, (i as u64 % 150) * 2 + k as u64)).collect(),
+        negative: BTreeMap::from([(-2, 1), (5, i as u64)]),
+    };
+    let mut histograms = Series::new("imported_histogram", &[("job", "h")], Vec::new());
+    histograms.histograms = (0..300).map(|i| (at(i, 3), histogram(i))).collect();
+    vec![
+        float("counter", 0, &|i| (i * 17) as f64),
+        float("jitter", 7, &|i| i as f64 / 10.0),
+        float("odd", 3, &|i| odd[i as usize % odd.len()]),
+        float("ends", 0, &|i| if i % 50 == 49 { f64::from_bits(STALE) } else { i as f64 }),
+        float("steady", 0, &|_| 42.0),
+        histograms,
+    ]
+}
+
+fn import(data: &std::path::Path, from: &std::path::Path) -> Output {
+    let arguments = ["import", "prometheus", "--storage.tsdb.path"];
+    Command::new(binary_under_test()).args(arguments).args([data, from]).output().expect("our program")
+}
+
+/// All raw samples.
+fn samples(server: &Server, t: i64) -> Vec<Value> {
+    let data = server.query_at("{__name__=~\"imported.*\"}[1h]", t);
+    let mut rows = data["result"].as_array().expect("rows").clone();
+    rows.sort_by_key(|row| row["metric"].to_string());
+    rows
+}
+
+#[test]
+fn the_past_of_prometheus_comes_along() {
+    let end = now_ms() / 1000 * 1000 - 60_000;
+    let theirs =
+        Server::prometheus_with("", &["--enable-feature=native-histograms", "--web.enable-admin-api"]);
+    let answer = write(theirs.port, &load(end)).expect("an answer");
+    assert_eq!(answer.status / 100, 2, "{}", answer.text());
+    let snapshot = theirs.post("/api/v1/admin/tsdb/snapshot").json();
+    let name = snapshot["data"]["name"].as_str().unwrap_or_else(|| panic!("a snapshot: {snapshot}"));
+    let snapshot = theirs.file(&format!("data/snapshots/{name}"));
+
+    let mut ours = Server::start("", &[]);
+    let refused = import(&ours.file("data"), &snapshot);
+    assert_eq!(refused.status.code(), Some(1), "the server holds the lock");
+    ours.kill();
+    // Twice: an interrupted import is started again.
+    for _ in 0..2 {
+        let done = import(&ours.file("data"), &snapshot);
+        let (said, complaints) =
+            (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(done.status.success(), "{said}{complaints}");
+        assert_eq!(said, "1 blocks imported, 6 series, 1800 samples\n");
+    }
+    ours.run();
+    let (a, b) = (samples(&ours, end), samples(&theirs, end));
+    assert_eq!(b.len(), 6);
+    for (a, b) in a.iter().zip(&b) {
+        assert_eq!(a, b);
+    }
+    assert_eq!(a.len(), b.len());
+}
+
+#[test]
+fn what_is_no_past_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = import(&dir.path().join("data"), dir.path());
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("holds no blocks of Prometheus"));
+}

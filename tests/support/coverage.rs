@@ -1,0 +1,112 @@
+//! What PromQL queries use: each function, operator and modifier once, as a word such as `function rate`.
+
+use frontends::promql::ast::{At, Binary, Duration, Expr, Kind, VectorSelector, When};
+use frontends::promql::{Options, parse};
+use std::collections::BTreeSet;
+
+/// What the queries of a test file use; those that are no query count for nothing.
+pub fn used(queries: &[String]) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for query in queries {
+        if let Ok(expr) = parse(query, &Options::all()) {
+            walk(&expr, &mut used);
+        }
+    }
+    used
+}
+
+fn walk(expr: &Expr, used: &mut BTreeSet<String>) {
+    let mut add = |kind: &str, name: &str| {
+        used.insert(format!("{kind} {name}"));
+    };
+    match &*expr.kind {
+        Kind::Number { duration, .. } => add("literal", if *duration { "duration" } else { "number" }),
+        Kind::Text(_) => add("literal", "string"),
+        Kind::Paren(inner) => walk(inner, used),
+        Kind::Unary { minus, inner } => {
+            add("unary", if *minus { "-" } else { "+" });
+            walk(inner, used);
+        }
+        Kind::Vector(selector) => selected(selector, used),
+        Kind::Matrix { selector, range, .. } => {
+            computed(range, used);
+            selected(selector, used);
+        }
+        Kind::Subquery { inner, range, step, when } => {
+            add("subquery", if step.is_some() { "with step" } else { "without step" });
+            computed(range, used);
+            moved(when, used);
+            walk(inner, used);
+        }
+        Kind::Call { function, args } => {
+            add("function", function);
+            args.iter().for_each(|arg| walk(arg, used));
+        }
+        Kind::Aggregate(aggregate) => {
+            add("aggregation", aggregate.op.as_str());
+            if aggregate.without {
+                add("modifier", "without");
+            } else if !aggregate.grouping.is_empty() {
+                add("modifier", "by");
+            }
+            aggregate.param.iter().for_each(|param| walk(param, used));
+            walk(&aggregate.inner, used);
+        }
+        Kind::Binary(binary) => joined(binary, used),
+    }
+}
+
+fn joined(binary: &Binary, used: &mut BTreeSet<String>) {
+    let modifiers = &binary.modifiers;
+    used.insert(format!("operator {}", binary.op.as_str()));
+    let cardinality = format!("{:?}", modifiers.cardinality);
+    for (name, there) in [
+        ("bool", modifiers.return_bool),
+        ("on", modifiers.on),
+        ("ignoring", !modifiers.on && !modifiers.labels.is_empty()),
+        ("group_left", cardinality == "ManyToOne"),
+        ("group_right", cardinality == "OneToMany"),
+        ("group labels", !modifiers.include.is_empty()),
+        ("fill", modifiers.fill_left.is_some() && modifiers.fill_left == modifiers.fill_right),
+        ("fill_left", modifiers.fill_left.is_some() && modifiers.fill_right.is_none()),
+        ("fill_right", modifiers.fill_right.is_some() && modifiers.fill_left.is_none()),
+    ] {
+        if there {
+            used.insert(format!("modifier {name}"));
+        }
+    }
+    walk(&binary.lhs, used);
+    walk(&binary.rhs, used);
+}
+
+fn selected(selector: &VectorSelector, used: &mut BTreeSet<String>) {
+    used.extend(selector.extended.iter().map(|extended| format!("modifier {}", extended.as_str())));
+    used.extend(selector.matchers.iter().map(|matcher| format!("matcher {}", matcher.op.as_str())));
+    moved(&selector.when, used);
+}
+
+fn moved(when: &When, used: &mut BTreeSet<String>) {
+    let mut add = |name: &str| {
+        used.insert(format!("modifier {name}"));
+    };
+    match when.at {
+        Some(At::Time(_)) => add("@"),
+        Some(At::Start) => add("@ start()"),
+        Some(At::End) => add("@ end()"),
+        None => {}
+    }
+    match &when.offset {
+        Some(Duration::Fixed(nanos)) if *nanos < 0 => add("negative offset"),
+        Some(offset) => {
+            add("offset");
+            computed(offset, used);
+        }
+        None => {}
+    }
+}
+
+fn computed(duration: &Duration, used: &mut BTreeSet<String>) {
+    if matches!(duration, Duration::Computed(_)) {
+        used.insert("literal computed duration".to_owned());
+    }
+}

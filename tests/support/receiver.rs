@@ -1,0 +1,120 @@
+//! A stand-in for Alertmanager that writes down what it gets, and that can refuse or say nothing at all.
+
+use super::now_ms;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+/// What the stand-in does with a request.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mood {
+    /// Takes it.
+    Takes,
+    /// Answers 503.
+    Refuses,
+    /// Reads it and never answers.
+    Hangs,
+}
+
+/// One alert of one request.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// When the request arrived.
+    pub at: i64,
+    /// Number of the request.
+    pub batch: usize,
+    /// As Alertmanager's API has it.
+    pub alert: Value,
+}
+
+impl Heard {
+    /// A time of the alert, ms.
+    pub fn time(&self, field: &str) -> i64 {
+        let text = self.alert[field].as_str().unwrap_or_default();
+        chrono::DateTime::parse_from_rfc3339(text)
+            .unwrap_or_else(|e| panic!("{field} {text:?}: {e}"))
+            .timestamp_millis()
+    }
+
+    /// Whether it had ended when it was sent.
+    pub fn is_resolved(&self) -> bool {
+        self.time("endsAt") <= self.at
+    }
+
+    /// A label, or "".
+    pub fn label(&self, name: &str) -> &str {
+        self.alert["labels"][name].as_str().unwrap_or_default()
+    }
+}
+
+/// Listens until the process ends.
+pub struct Receiver {
+    pub port: u16,
+    heard: Arc<Mutex<Vec<Heard>>>,
+    mood: Arc<AtomicU8>,
+}
+
+impl Receiver {
+    /// A stand-in that takes everything.
+    pub fn start() -> Receiver {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let receiver =
+            Receiver { port, heard: Arc::default(), mood: Arc::new(AtomicU8::new(Mood::Takes as u8)) };
+        let (heard, mood) = (receiver.heard.clone(), receiver.mood.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (heard, mood) = (heard.clone(), mood.clone());
+                std::thread::spawn(move || serve(stream, &heard, &mood));
+            }
+        });
+        receiver
+    }
+
+    /// From now on it does this with every request.
+    pub fn set(&self, mood: Mood) {
+        self.mood.store(mood as u8, SeqCst);
+    }
+
+    /// Everything taken so far, in order.
+    pub fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().expect("not poisoned").clone()
+    }
+}
+
+fn serve(stream: TcpStream, heard: &Mutex<Vec<Heard>>, mood: &AtomicU8) -> Option<()> {
+    let mut writer = stream.try_clone().ok()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            length = line.strip_prefix("content-length:").map_or(length, |n| n.trim().parse().unwrap_or(0));
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let mood = mood.load(SeqCst);
+        if mood == Mood::Hangs as u8 {
+            std::thread::sleep(std::time::Duration::from_secs(3_600));
+        }
+        let taken = mood == Mood::Takes as u8;
+        if taken {
+            let alerts: Vec<Value> = serde_json::from_slice(&body).unwrap_or_default();
+            let mut heard = heard.lock().expect("not poisoned");
+            let batch = heard.last().map_or(0, |last| last.batch + 1);
+            heard.extend(alerts.into_iter().map(|alert| Heard { at: now_ms(), batch, alert }));
+        }
+        let status = if taken { "200 OK" } else { "503 Service Unavailable" };
+        writer.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).ok()?;
+    }
+}
