@@ -14,6 +14,7 @@ mod flush;
 mod options;
 mod past;
 mod recovery;
+mod restorer;
 mod retention;
 mod selection;
 mod stats;
