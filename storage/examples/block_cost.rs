@@ -22,6 +22,8 @@ use storage::model::{Labels, Matcher};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    // As the server does.
+    rustix::thread::disable_transparent_huge_pages(true).expect("Linux");
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
@@ -108,7 +110,7 @@ fn reads(captures: &[Capture], series: usize, dir: &Path) {
     println!("  opened in {open:.0} ms, {:.1} MB", (status("VmRSS") - before) / 1e6);
     let (from, to) = (meta.min_time, meta.max_time);
     let handles = block.select(&[], from, to);
-    let (mut took, mut found) = (Vec::new(), Vec::new());
+    let (mut took, mut found, mut cpu) = (Vec::new(), Vec::new(), 0.0);
     // A step that is no multiple of a page: each page is decoded once.
     for handle in handles.iter().step_by(97) {
         let labels = handle.labels().clone();
@@ -116,11 +118,13 @@ fn reads(captures: &[Capture], series: usize, dir: &Path) {
         let (begin, mut ts, mut vs) = (Instant::now(), Vec::new(), Vec::new());
         let one = block.select(&matchers, from, to);
         found.push(begin.elapsed().as_secs_f64() * 1e6);
-        let begin = Instant::now();
+        let (begin, used) = (Instant::now(), thread_cpu());
         one.iter().for_each(|one| one.read(from, to, &mut ts, &mut vs).expect("read"));
         took.push(begin.elapsed().as_secs_f64() * 1e6);
+        cpu += thread_cpu() - used;
         assert!(!vs.is_empty(), "{labels} has samples");
     }
+    println!("  one series, read: {:.1} us of CPU", cpu / took.len() as f64 * 1e6);
     percentiles("one series, read (us)", &mut took);
     percentiles("one series, found (us)", &mut found);
     thousand(&meta, captures);
@@ -138,16 +142,20 @@ fn thousand(meta: &BlockMeta, captures: &[Capture]) {
         block.select(&[Matcher::equal("__name__", name)], meta.min_time, meta.max_time)
     };
     names.retain(|name| (800..1_400).contains(&select(&block, name).len()));
-    for name in names {
+    for name in names.iter().cycle().take(names.len() * 5) {
         let block = Block::open(&meta.dir).expect("opened");
         let (begin, mut ts, mut vs) = (Instant::now(), Vec::new(), Vec::new());
         let found = select(&block, name);
+        let mut samples = 0;
         for one in &found {
+            // As a query does: series by series into the same memory.
+            ts.clear();
+            vs.clear();
             one.read(meta.min_time, meta.max_time, &mut ts, &mut vs).expect("read");
+            samples += vs.len();
         }
-        let per = 480_000.0 / vs.len() as f64;
-        took.push(begin.elapsed().as_secs_f64() * 1e3 * per);
-        count = (count.0 + found.len(), count.1 + vs.len());
+        took.push(begin.elapsed().as_secs_f64() * 1e3 * 480_000.0 / samples as f64);
+        count = (count.0 + found.len(), count.1 + samples);
     }
     println!("  metrics of about 1000 series: {}, {} series, {} samples", took.len(), count.0, count.1);
     percentiles("such a metric, 480000 samples (ms)", &mut took);

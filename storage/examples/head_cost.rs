@@ -24,6 +24,8 @@ use storage::store::{Columns, Layout, Options, Row, Store, Tell};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    // As the server does.
+    rustix::thread::disable_transparent_huge_pages(true).expect("Linux");
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
@@ -83,6 +85,7 @@ fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
         count += capture.series.len();
         targets.push(target(&store, capture, instance));
     }
+    settle();
     let known = status("VmRSS");
     let (cpu, mut samples) = (thread_cpu(), 0);
     for scrape in 0..480 {

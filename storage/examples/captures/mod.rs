@@ -92,6 +92,7 @@ pub fn thread_cpu() -> f64 {
 }
 
 /// Seconds that all threads of this process have computed.
+#[allow(dead_code, reason = "not every example asks")]
 pub fn process_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").expect("/proc");
     let fields: Vec<&str> = text.rsplit_once(')').expect("a name").1.split_whitespace().collect();
