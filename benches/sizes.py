@@ -27,6 +27,7 @@ def lines(directory, seconds):
             at = f"{t / 1000:.3f}" if seconds else str(t)
             for series, value in values.items():
                 name, brace, labels = series.partition("{")
+                labels = labels.replace('", ', '",')
                 labels = f"{labels[:-1]},{target}" if brace and labels != "}" else target
                 out.append(f"{name}{{{labels}}} {value} {at}")
             count += len(values)
@@ -59,8 +60,8 @@ def victoria(directory, scratch):
         for path in ("/internal/force_flush", "/internal/force_merge"):
             urllib.request.urlopen(server.url(path), timeout=120).read()
         time.sleep(10)
-        data = server.path("data")
-    return disk_bytes(data) / count
+        # Its caches are left out.
+        return sum(disk_bytes(os.path.join(server.path("data"), part)) for part in ("data", "indexdb")) / count
 
 
 def perennial(directory, scratch):

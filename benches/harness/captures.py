@@ -21,6 +21,8 @@ def scrapes(path):
             found.append((int(line[9:]), {}))
         elif line and not line.startswith("#"):
             series, _, value = line.rpartition(" ")
+            if not series or "{" in series and not series.endswith("}"):
+                continue  # the last scrape may have been cut off
             found[-1][1][series] = value
     return found
 

@@ -52,9 +52,15 @@ fn series_of(capture: &Capture, series: usize, instance: usize, noise: bool) -> 
         }
         last = Some(v);
         one.ts.push(t);
-        one.vs.push(v + added);
+        one.vs.push(if added > 0.0 { moved(v, added) } else { v });
     }
     one
+}
+
+/// The sum, with as many decimals as `v` has.
+fn moved(v: f64, by: f64) -> f64 {
+    let power = (0..9).map(|exp| 10f64.powi(exp)).find(|power| (v * power).round() / power == v);
+    power.map_or(v + by, |power| ((v + by) * power).round() / power)
 }
 
 /// Writes a block out of what `make` gives, sorted by labels; prints what it cost.

@@ -72,7 +72,7 @@ fn pairs(text: &str) -> Vec<(String, String)> {
         while !value[end..].starts_with('"') {
             end += if value[end..].starts_with('\\') { 2 } else { 1 };
         }
-        pairs.push((label.trim_start_matches(',').to_owned(), value[..end].replace('\\', "")));
+        pairs.push((label.trim_start_matches([',', ' ']).to_owned(), value[..end].replace('\\', "")));
         rest = &value[end + 1..];
     }
     pairs
