@@ -69,7 +69,11 @@ fn a_flush_and_retention_go_on_while_blocks_are_merged() {
     assert!(contents(&store) == all);
     store.set_retention(Retention { time_ms: 80_000, size_bytes: 0 });
     store.maintain(95_000).unwrap();
-    assert_eq!(names(dir.path()).iter().filter(|name| !name.ends_with("tmp")).count(), 5, "the oldest is gone");
+    assert_eq!(
+        names(dir.path()).iter().filter(|name| !name.ends_with("tmp")).count(),
+        5,
+        "the oldest is gone"
+    );
     let left = contents(&store);
     assert!(left.len() < all.len());
     go.send(()).unwrap();
