@@ -12,6 +12,7 @@ mod config;
 mod data_lock;
 mod embedded;
 mod flags;
+mod housekeeping;
 mod import;
 mod language;
 mod log;

@@ -5,12 +5,11 @@ use crate::cluster::{self, Pulse};
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::flags::Flags;
-use crate::{alerts, language, retention, sources, writes};
+use crate::{alerts, housekeeping, language, retention, sources, writes};
 use connectors::scrape::config::Job;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use connectors::wall_clock::SystemClock;
 use engine::live::{Live, LiveOptions};
-use engine::query::pool::Pool;
 use engine::query::{Querier, QueryOptions};
 use frontends::asked::{AskedViews, History};
 use frontends::http::query::log::QueryLog;
@@ -27,7 +26,6 @@ use frontends::standing::file::StateFile;
 use frontends::views::Views;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use storage::clock::Clock;
 use storage::disk::OsDisk;
@@ -35,7 +33,7 @@ use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options as StoreOptions, Store, StoreError};
+use storage::store::{Options as StoreOptions, Store};
 use tokio::net::TcpListener;
 
 /// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
@@ -236,7 +234,7 @@ impl Server {
             let page = || async { connectors::host::render() };
             router = router.route("/host/metrics", axum::routing::get(page));
         }
-        let housekeeping = tokio::spawn(keep_house(self.store.clone(), self.clock.clone()));
+        let housekeeping = tokio::spawn(housekeeping::keep_house(self.store.clone(), self.clock.clone()));
         control.0.set_ready();
         let served = http::serve(listeners, router, state, shutdown, self.flags.max_connections()).await;
         housekeeping.abort();
@@ -406,35 +404,5 @@ fn rule_options(flags: &Flags, config: &Config) -> RuleOptions {
         resend_delay: flags.resend_delay(),
         outage_tolerance: flags.for_outage_tolerance(),
         for_grace_period: flags.for_grace_period(),
-    }
-}
-
-/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, and others are merged.
-async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
-    let mut minute = tokio::time::interval(Duration::from_secs(60));
-    // A merge may take minutes: on a niced thread of its own, and what else there is to do goes on meanwhile.
-    let (merger, merging) = (Pool::named("compaction", 1), Arc::new(AtomicBool::new(false)));
-    loop {
-        minute.tick().await;
-        let (flushing, now) = (store.clone(), clock.now());
-        let written = tokio::task::spawn_blocking(move || flushing.maintain(now)).await;
-        tell_of_house("written", written.unwrap_or_else(|error| Err(StoreError::Refused(error.to_string()))));
-        if !merging.swap(true, SeqCst) {
-            let (store, merging) = (store.clone(), merging.clone());
-            merger.submit(Box::new(move || {
-                tell_of_house("merged", store.compact());
-                merging.store(false, SeqCst);
-            }));
-        }
-    }
-}
-
-fn tell_of_house(what: &str, outcome: Result<usize, StoreError>) {
-    match outcome {
-        Ok(0) => {}
-        Ok(blocks) => tracing::info!(blocks, "blocks {what}"),
-        Err(error) => {
-            tracing::error!(%error, "housekeeping failed; nothing is lost, it is tried again in a minute");
-        }
     }
 }

@@ -42,7 +42,8 @@ fn main() {
 fn series_of(capture: &Capture, series: usize, instance: usize, noise: bool) -> BlockSeries {
     let mut one = BlockSeries { labels: capture.labels(series, instance), ..BlockSeries::default() };
     let rows = capture.scrapes.iter().map(|(t, row)| (*t, row[series]));
-    let (mut added, mut random) = (0.0, (series * 31 + instance) as u64 * 0x9e37_79b9_7f4a_7c15 | 1);
+    let (mut added, mut random) =
+        (0.0, ((series * 31 + instance) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut last = None;
     for (t, v) in rows.filter(|(_, v)| !is_absent(*v)) {
         // Where the capture moves, the replica moves by up to two units of its own more.

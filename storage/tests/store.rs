@@ -385,3 +385,25 @@ fn complete_ranges_leave_the_head_and_the_log() {
     assert_eq!(store.append_rows(&[row]).unwrap().stored, 1, "and may come back");
     assert_eq!(store.stats(0).series, 9);
 }
+
+#[test]
+fn samples_that_come_together_are_logged_as_a_scrape_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Some(&Arc::new(Past::default())));
+    let series: Vec<SeriesRef> = (0..64).map(|i| store.resolve(&labels(i))).collect();
+    let log = || {
+        let files = std::fs::read_dir(dir.path().join("wal")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    for t in 1..=100 {
+        let rows: Vec<Row> =
+            series.iter().map(|series| Row { series: *series, t: t * 15, v: 12.5 }).collect();
+        assert_eq!(store.append_rows(&rows).unwrap().stored, 64);
+    }
+    store.close().unwrap();
+    // By themselves they take five bytes each.
+    assert!(log() < 6_400 * 2, "{} bytes", log());
+    let again = open(dir.path(), Some(&Arc::new(Past::default())));
+    let all = contents(&again, i64::MIN, i64::MAX);
+    assert!(all.len() == 64 && all.values().all(|samples| samples.len() == 100));
+}
