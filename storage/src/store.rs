@@ -170,6 +170,11 @@ impl Store {
         self.log.on_committed(lsn, done);
     }
 
+    /// The log position of what was appended last: all that a reader can have seen is at or before it.
+    pub fn last_lsn(&self) -> u64 {
+        self.log.last_lsn()
+    }
+
     /// The newest sample in `from..=to` of each series that satisfies all matchers, stale markers included.
     pub fn newest(
         &self,
