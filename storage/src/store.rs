@@ -76,12 +76,38 @@ impl Store {
         Store::open_with(options, disk, metrics, Some(Arc::new(history)))
     }
 
+    /// As [`Store::open`], without threads: the log is written when [`Store::write_log`] is called. For tests in which
+    /// nothing happens by itself.
+    pub fn open_by_hand(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+    ) -> Result<(Arc<Store>, Replay), StoreError> {
+        let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
+        Store::build(options, disk, metrics, Some(Arc::new(history)), Log::by_hand)
+    }
+
+    /// Writes the log of a store without threads, and syncs it if that is asked for.
+    pub fn write_log(&self, sync: bool) {
+        self.log.write(sync);
+    }
+
     /// As [`Store::open`], with this history behind the head; without one, nothing ever leaves the head.
     pub fn open_with(
         options: Options,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
         history: Option<Arc<dyn History>>,
+    ) -> Result<(Arc<Store>, Replay), StoreError> {
+        Store::build(options, disk, metrics, history, Log::start)
+    }
+
+    fn build(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+        history: Option<Arc<dyn History>>,
+        start_log: fn(LogOptions, Arc<dyn Disk>, &Metrics) -> Result<Log, StoreError>,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
         let dir = options.dir.join("wal");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
@@ -95,7 +121,7 @@ impl Store {
             next_segment: outcome.last_number + 1,
             segments: outcome.segments,
         };
-        let log = Log::start(log_options, disk.clone(), metrics)?;
+        let log = start_log(log_options, disk.clone(), metrics)?;
         let retention_limits = retention::Limits::new(metrics);
         let (metrics, exemplars) = (StoreMetrics::new(metrics), Exemplars::new(metrics));
         metrics.corruptions.add(outcome.damage.len() as u64);

@@ -10,6 +10,7 @@ use storage::block::{Block, BlockMeta};
 use storage::store::{Retention, Store};
 
 mod support;
+use support::hooked::Hooked;
 use support::{Mortal, Sample, append, contents, copy, files, metas, names, open, open_on, read, selections};
 
 fn samples_of(meta: &BlockMeta) -> BTreeSet<Sample> {
@@ -202,10 +203,10 @@ fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
     loop {
         let dir = tempfile::tempdir().unwrap();
         copy(origin.path(), dir.path());
-        let disk = Arc::new(Mortal(i64::MAX.into()));
-        let (store, _) = open_on(dir.path(), disk.clone());
+        let mortal = Arc::new(Mortal(i64::MAX.into()));
+        let (store, _) = open_on(dir.path(), Arc::new(Hooked(mortal.clone())));
         store.set_retention(THREE);
-        disk.0.store(alive, SeqCst);
+        mortal.0.store(alive, SeqCst);
         let done = store.maintain(100_000).is_ok();
         let stay = contents(&store);
         // The kill: what a new process finds.

@@ -31,6 +31,8 @@ impl BlockHistory {
     /// are an error in the log, and counted.
     pub fn open(data: &Path, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<BlockHistory, StoreError> {
         let dir = data.join("blocks");
+        disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
+        Blocks::remove_unfinished(disk.as_ref(), &dir)?;
         let (blocks, damage) = Blocks::open(&dir)?;
         damage.iter().for_each(|line| tracing::error!("{line}"));
         let help = "Blocks that were damaged at start and are left out of answers.";

@@ -101,18 +101,47 @@ pub struct LogOptions {
 pub struct Log {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The writer of a log without threads.
+    by_hand: Option<Mutex<Writer>>,
 }
 
 impl Log {
     /// Starts the log's threads. Nothing is written before the first record.
     pub fn start(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
+        let period = match options.sync_interval_ms {
+            0 => WAL_RETRY_MS,
+            interval => interval,
+        };
+        let shared = Log::shared(&options, metrics);
+        let log = Log { shared: shared.clone(), threads: Mutex::default(), by_hand: None };
+        let writer = Writer::new(shared.clone(), disk, options);
+        log.spawn("wal-writer", move || writer.run())?;
+        log.spawn("wal-ticker", move || tick(&shared, Duration::from_millis(period)))?;
+        Ok(log)
+    }
+
+    /// A log without threads: [`Log::write`] does their work. For tests in which nothing happens by itself.
+    pub fn by_hand(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
+        let shared = Log::shared(&options, metrics);
+        let writer = Writer::new(shared.clone(), disk, options);
+        Ok(Log { shared, threads: Mutex::default(), by_hand: Some(Mutex::new(writer)) })
+    }
+
+    /// Writes what is queued, and syncs if that is asked for, as the threads of a log that has some do.
+    pub fn write(&self, sync: bool) {
+        if let Some(writer) = &self.by_hand {
+            writer.lock().run_once(sync);
+        }
+    }
+
+    fn shared(options: &LogOptions, metrics: &Metrics) -> Arc<Shared> {
         let state = State {
             next_lsn: options.next_lsn.max(1),
             committed: options.next_lsn.max(1) - 1,
             queue: vec![Piece { begins: true, first_lsn: options.next_lsn.max(1), ..Piece::default() }],
             ..State::default()
         };
-        let shared = Arc::new(Shared {
+        Arc::new(Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -126,16 +155,7 @@ impl Log {
                 &[],
             ),
             bytes_total: metrics.counter("perennial_wal_bytes_total", "Bytes written to the log.", &[]),
-        });
-        let log = Log { shared: shared.clone(), threads: Mutex::default() };
-        let period = match options.sync_interval_ms {
-            0 => WAL_RETRY_MS,
-            interval => interval,
-        };
-        let writer = Writer::new(shared.clone(), disk, options);
-        log.spawn("wal-writer", move || writer.run())?;
-        log.spawn("wal-ticker", move || tick(&shared, Duration::from_millis(period)))?;
-        Ok(log)
+        })
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
@@ -262,6 +282,11 @@ impl Log {
         self.shared.state.lock().closing = true;
         self.shared.work.notify_all();
         self.shared.room.notify_all();
+        if let Some(writer) = &self.by_hand {
+            let mut writer = writer.lock();
+            writer.run_once(true);
+            writer.end();
+        }
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             self.shared.dirt.notify_all();

@@ -62,9 +62,9 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
         let cut = segment.replay(next.is_none(), visitor);
         let newest = segment.newest;
         let continues = continues(&bytes);
-        if let Some(len) = cut {
-            disk.truncate(&path, len as u64).map_err(io(&path))?;
-        }
+        // Also where nothing is cut off: a process that was killed may not have synced what now counts as acknowledged.
+        let len = cut.unwrap_or(bytes.len());
+        disk.truncate(&path, len as u64).map_err(io(&path))?;
         let last_lsn = out.last_lsn;
         out.segments.push(SegmentInfo { path, number, last_lsn, newest, continues });
     }
