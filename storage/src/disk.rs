@@ -19,6 +19,14 @@ pub trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// The whole content of `path`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The bytes of `path` from `offset` on, at most `most`; fewer only at its end.
+    fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let mut content = self.read(path)?;
+        let from = usize::try_from(offset).map_or(content.len(), |from| from.min(content.len()));
+        content.drain(..from);
+        content.truncate(most);
+        Ok(content)
+    }
     /// Length of the file `path`.
     fn size(&self, path: &Path) -> io::Result<u64> {
         self.read(path).map(|content| content.len() as u64)
@@ -58,6 +66,13 @@ impl Disk for OsDisk {
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(path)
+    }
+    fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(file, most as u64), &mut bytes)?;
+        Ok(bytes)
     }
     fn size(&self, path: &Path) -> io::Result<u64> {
         Ok(std::fs::metadata(path)?.len())

@@ -31,6 +31,7 @@ pub(crate) use selection::{Runs, put_in_order};
 use crate::disk::Disk;
 use crate::exemplars::Exemplars;
 use crate::head::{Head, group_id};
+use crate::limits::WAL_SEGMENT_BYTES;
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
 use crate::wal::{Batch, Log, LogOptions};
@@ -76,15 +77,18 @@ impl Store {
         Store::open_with(options, disk, metrics, Some(Arc::new(history)))
     }
 
-    /// As [`Store::open`], without threads: the log is written when [`Store::write_log`] is called. For tests in which
-    /// nothing happens by itself.
+    /// As [`Store::open`], without threads, and with segments of this size: the log is written when
+    /// [`Store::write_log`] is called. For tests in which nothing happens by itself.
     pub fn open_by_hand(
         options: Options,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
+        segment_bytes: u64,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
         let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
-        Store::build(options, disk, metrics, Some(Arc::new(history)), Log::by_hand)
+        let start =
+            |log, disk, metrics: &Metrics| Log::by_hand(LogOptions { segment_bytes, ..log }, disk, metrics);
+        Store::build(options, disk, metrics, Some(Arc::new(history)), start)
     }
 
     /// Writes the log of a store without threads, and syncs it if that is asked for.
@@ -107,7 +111,7 @@ impl Store {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
         history: Option<Arc<dyn History>>,
-        start_log: fn(LogOptions, Arc<dyn Disk>, &Metrics) -> Result<Log, StoreError>,
+        start_log: impl FnOnce(LogOptions, Arc<dyn Disk>, &Metrics) -> Result<Log, StoreError>,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
         let dir = options.dir.join("wal");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
@@ -120,6 +124,7 @@ impl Store {
             next_lsn: outcome.last_lsn + 1,
             next_segment: outcome.last_number + 1,
             segments: outcome.segments,
+            segment_bytes: WAL_SEGMENT_BYTES,
         };
         let log = start_log(log_options, disk.clone(), metrics)?;
         let retention_limits = retention::Limits::new(metrics);

@@ -7,9 +7,7 @@ use super::record::{Batch, Kind};
 use super::segment::SegmentInfo;
 use super::writer::Writer;
 use crate::disk::Disk;
-use crate::limits::{
-    WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MS, WAL_SEGMENT_BYTES, WAL_WAIT_MS,
-};
+use crate::limits::{WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MS, WAL_WAIT_MS};
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use crate::store::StoreError;
@@ -53,6 +51,7 @@ pub struct Shared {
     /// All segments, the one being written last.
     pub(super) segments: Mutex<Vec<SegmentInfo>>,
     epoch: AtomicU64,
+    segment_bytes: u64,
     pub(super) unsynced_seconds: Arc<Gauge>,
     pub(super) bytes_total: Arc<Counter>,
 }
@@ -95,6 +94,8 @@ pub struct LogOptions {
     pub next_segment: u32,
     /// The segments already there.
     pub segments: Vec<SegmentInfo>,
+    /// Size of a segment.
+    pub segment_bytes: u64,
 }
 
 /// The write-ahead log.
@@ -149,6 +150,7 @@ impl Log {
             end: Condvar::new(),
             segments: Mutex::new(options.segments.clone()),
             epoch: AtomicU64::new(1),
+            segment_bytes: options.segment_bytes,
             unsynced_seconds: metrics.gauge(
                 "perennial_wal_unsynced_seconds",
                 "Age of the oldest record that power loss would take, in seconds.",
@@ -206,7 +208,7 @@ impl Log {
             return Err(current);
         }
         let len = batch.len() as u64;
-        if state.epoch_bytes > 0 && state.epoch_bytes + len > WAL_SEGMENT_BYTES {
+        if state.epoch_bytes > 0 && state.epoch_bytes + len > self.shared.segment_bytes {
             self.shared.epoch.store(current + 1, Relaxed);
             state.epoch_bytes = 0;
             let piece = Piece { begins: true, first_lsn: state.next_lsn, ..Piece::default() };

@@ -49,19 +49,21 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
     let mut numbered: Vec<(u32, PathBuf)> =
         names.into_iter().filter_map(|path| Some((segment_number(&path)?, path))).collect();
     numbered.sort();
-    let continues = |bytes: &[u8]| Header::decode(bytes, SEGMENT).is_ok_and(|header| header.continues);
-    let mut rest = numbered.into_iter();
-    let mut load =
-        || rest.next().map(|(n, path)| disk.read(&path).map_err(io(&path)).map(|bytes| (n, path, bytes)));
-    let mut next = load().transpose()?;
-    while let Some((number, path, bytes)) = next.take() {
-        next = load().transpose()?;
+    let mut headers = Vec::new();
+    for (_, path) in &numbered {
+        headers.push(Header::decode(&disk.read_at(path, 0, HEADER).map_err(io(path))?, SEGMENT).ok());
+    }
+    let files = numbered.len();
+    for (at, (number, path)) in numbered.into_iter().enumerate() {
+        let bytes = disk.read(&path).map_err(io(&path))?;
         out.last_number = out.last_number.max(number);
-        let superseded = next.as_ref().is_some_and(|(_, _, bytes)| continues(bytes));
-        let mut segment = Segment { path: &path, bytes: &bytes, superseded, out: &mut out, newest: None };
-        let cut = segment.replay(next.is_none(), visitor);
+        // A file without a header is one whose making failed, too.
+        let following = headers[at + 1..].iter().flatten().next();
+        let anew = following.filter(|header| header.continues).map(|header| header.first_lsn);
+        let mut segment = Segment { path: &path, bytes: &bytes, anew, out: &mut out, newest: None };
+        let cut = segment.replay(at + 1 == files, visitor);
         let newest = segment.newest;
-        let continues = continues(&bytes);
+        let continues = headers[at].as_ref().is_some_and(|header| header.continues);
         // Also where nothing is cut off: a process that was killed may not have synced what now counts as acknowledged.
         let len = cut.unwrap_or(bytes.len());
         disk.truncate(&path, len as u64).map_err(io(&path))?;
@@ -75,8 +77,9 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
 struct Segment<'a> {
     path: &'a Path,
     bytes: &'a [u8],
-    /// The next segment holds anew what could not be written here: a torn tail is no loss.
-    superseded: bool,
+    /// The next segment holds anew, from this LSN on, what could not be written here: a torn tail is no loss, and
+    /// of what is behind it nothing may be used before that.
+    anew: Option<u64>,
     out: &'a mut Outcome,
     newest: Option<TimeMs>,
 }
@@ -85,6 +88,13 @@ impl Segment<'_> {
     fn damage(&mut self, at: usize, what: &str) {
         self.out.clean = false;
         self.out.damage.push(format!("{}: offset {at}: {what}", self.path.display()));
+    }
+
+    /// Offset of the next good record behind damage that is not in the next segment.
+    fn resync(&self, at: usize) -> Option<usize> {
+        let next = resync(self.bytes, at, self.out.last_lsn)?;
+        let lsn = read(self.bytes, next).map_or(u64::MAX, |found| found.lsn);
+        self.anew.is_none_or(|anew| lsn < anew).then_some(next)
     }
 
     /// Replays all records; where the file is to be cut off, if it is.
@@ -101,8 +111,8 @@ impl Segment<'_> {
             }
             Ok(_) => (),
             Err(reason) => {
-                let next = resync(self.bytes, 0, self.out.last_lsn);
-                if next.is_some() || !self.superseded {
+                let next = self.resync(0);
+                if next.is_some() || self.anew.is_none() {
                     self.damage(0, &reason);
                 }
                 match next {
@@ -117,12 +127,12 @@ impl Segment<'_> {
                     self.record(at, &found, visitor);
                     at = found.end;
                 }
-                Err(reason) => match resync(self.bytes, at, self.out.last_lsn) {
+                Err(reason) => match self.resync(at) {
                     Some(next) => {
                         self.damage(at, &format!("{reason}; skipped {} bytes", next - at));
                         at = next;
                     }
-                    None if self.superseded => return None,
+                    None if self.anew.is_some() => return None,
                     None => {
                         let what = if last { "cut off" } else { "skipped" };
                         self.damage(
@@ -151,7 +161,8 @@ impl Segment<'_> {
     }
 }
 
-/// The records of the newest whole checkpoint.
+/// The records of the newest whole checkpoint, and before them the good ones of damaged newer ones: what they knew of
+/// series is nowhere else.
 fn read_checkpoint(
     disk: &dyn Disk,
     dir: &Path,
@@ -163,42 +174,42 @@ fn read_checkpoint(
     numbers.sort_unstable();
     for number in numbers.into_iter().rev() {
         let path = checkpoint_path(dir, number);
-        let checked = disk.read(&path).map_err(|e| e.to_string()).and_then(|bytes| {
-            check_checkpoint(&bytes)?;
-            Ok(bytes)
-        });
-        match checked {
-            Ok(bytes) => {
-                let mut at = HEADER;
-                while let Ok(found) = read(&bytes, at.min(bytes.len())) {
-                    if let Err(reason) = visitor.record(&found) {
-                        out.damage.push(format!("{}: offset {at}: {reason}", path.display()));
-                    }
-                    at = found.end;
-                }
-                return;
-            }
-            Err(reason) => out.damage.push(format!("{}: {reason}; not used", path.display())),
+        let before = out.damage.len();
+        let mut damage =
+            |at: usize, reason: String| out.damage.push(format!("{}: offset {at}: {reason}", path.display()));
+        match disk.read(&path) {
+            Ok(bytes) => read_records(&bytes, visitor, &mut damage),
+            Err(error) => damage(0, error.to_string()),
+        }
+        if out.damage.len() == before {
+            return;
         }
     }
 }
 
-/// Whether a checkpoint is whole: good records all through, the last of them an end with their number.
-fn check_checkpoint(bytes: &[u8]) -> Result<(), String> {
-    Header::decode(bytes, CHECKPOINT)?;
-    let (mut at, mut records) = (HEADER, 0u64);
-    while at < bytes.len() {
-        let found = read(bytes, at).map_err(|reason| format!("offset {at}: {reason}"))?;
-        at = found.end;
-        if found.kind == Kind::End {
-            let told: u64 = crate::codec::decode(found.payload).map_err(|e| e.to_string())?;
-            return if told == records && at == bytes.len() {
-                Ok(())
-            } else {
-                Err(format!("offset {at}: {records} records where {told} should be"))
-            };
-        }
-        records += 1;
+/// The good records of a checkpoint. It is whole if all are good and the last is an end with their number.
+fn read_records(bytes: &[u8], visitor: &mut dyn Visitor, damage: &mut dyn FnMut(usize, String)) {
+    if let Err(reason) = Header::decode(bytes, CHECKPOINT) {
+        damage(0, reason);
     }
-    Err("its end is missing".to_owned())
+    let (mut at, mut last, mut ended) = (HEADER.min(bytes.len()), 0, false);
+    while at < bytes.len() {
+        match read(bytes, at) {
+            Ok(found) => {
+                ended = found.kind == Kind::End && found.end == bytes.len();
+                if let Err(reason) = visitor.record(&found) {
+                    damage(at, reason);
+                }
+                (last, at) = (found.lsn, found.end);
+            }
+            Err(reason) => {
+                let next = resync(bytes, at, last).unwrap_or(bytes.len());
+                damage(at, format!("{reason}; skipped {} bytes", next - at));
+                at = next;
+            }
+        }
+    }
+    if !ended {
+        damage(bytes.len(), "its end is missing".to_owned());
+    }
 }

@@ -93,6 +93,10 @@ impl<H: Hooks> Disk for Hooked<H> {
         self.call(Call::Read(path), || OsDisk.read(path))
     }
 
+    fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        self.call(Call::Read(path), || OsDisk.read_at(path, offset, most))
+    }
+
     fn size(&self, path: &Path) -> io::Result<u64> {
         self.call(Call::Read(path), || OsDisk.size(path))
     }

@@ -1,7 +1,7 @@
 //! A store in a world where nothing happens by itself: one thread, a seed, a clock moved by hand, a disk that keeps a
 //! journal; every answer is compared with the books, and everything that happens goes into a hash.
 
-use super::books::{Books, Contents, Crash, Key, Value};
+use super::books::{Books, Contents, Crash, Key};
 use super::hooked::Hooked;
 use super::journal::{Held, Journal, Unsynced, hash_changes};
 use super::random::Random;
@@ -26,6 +26,8 @@ const WRITTEN: usize = 4;
 /// Series of native histograms.
 const HISTOGRAMS: usize = 2;
 const FIRST: TimeMs = 1_000_000;
+/// Bytes of a segment of the log.
+pub const SEGMENT: u64 = 2_000;
 
 /// Options for a store in `dir`.
 pub fn options(dir: PathBuf, sync: u64) -> Options {
@@ -57,7 +59,8 @@ pub fn read(store: &Store, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Co
     all
 }
 
-fn everything(store: &Store) -> Contents {
+/// All that a store has.
+pub fn everything(store: &Store) -> Contents {
     read(store, &[], TimeMs::MIN, TimeMs::MAX)
 }
 
@@ -86,7 +89,7 @@ impl World {
         let (journal, held) = (Arc::new(Journal::new(&dir)), Held::scan(&dir));
         let disk = Arc::new(Hooked(journal.clone()));
         let (store, _) =
-            Store::open_by_hand(options(dir, sync), disk, &Metrics::default()).expect("a new store");
+            Store::open_by_hand(options(dir, sync), disk, &Metrics::default(), SEGMENT).expect("a new store");
         let (books, random, hash) = (Books::default(), Random::new(seed), Xxh3::new());
         World { root, lives: 0, sync, store, journal, held, books, random, now: FIRST, retention: 0, hash }
     }
@@ -315,7 +318,7 @@ impl World {
         self.journal = Arc::new(Journal::new(&dir));
         let (disk, metrics) = (Arc::new(Hooked(self.journal.clone())), Metrics::default());
         let (store, replay) =
-            Store::open_by_hand(options(dir.clone(), self.sync), disk, &metrics).expect("it opens");
+            Store::open_by_hand(options(dir.clone(), self.sync), disk, &metrics, SEGMENT).expect("it opens");
         assert!(replay.damage.iter().all(|line| line.contains(": offset ")), "{:?}", replay.damage);
         let damaged = metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get();
         assert_eq!(
@@ -333,9 +336,9 @@ impl World {
         self.note(found);
     }
 
-    /// The value of a sample, as the books have it.
-    pub fn booked(&self, key: &Key) -> Value {
-        self.books.value(key)
+    /// A directory for what a crash leaves.
+    pub fn new_directory(&self) -> TempDir {
+        TempDir::new_in(self.root.path()).expect("a directory")
     }
 }
 
