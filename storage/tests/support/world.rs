@@ -83,7 +83,7 @@ pub struct World {
 impl World {
     /// An empty store; `sync`: time between syncs, 0 for before each acknowledgement.
     pub fn new(seed: u64, sync: u64) -> World {
-        let root = tempfile::Builder::new().tempdir_in(memory()).expect("a directory");
+        let root = directory();
         let dir = root.path().join("0");
         std::fs::create_dir(&dir).expect("a directory");
         let (journal, held) = (Arc::new(Journal::new(&dir)), Held::scan(&dir));
@@ -342,8 +342,9 @@ impl World {
     }
 }
 
-/// Where files cost least.
-fn memory() -> PathBuf {
+/// A directory where files cost least.
+pub fn directory() -> TempDir {
     let shared = PathBuf::from("/dev/shm");
-    if shared.is_dir() { shared } else { std::env::temp_dir() }
+    let parent = if shared.is_dir() { shared } else { std::env::temp_dir() };
+    TempDir::new_in(parent).expect("a directory")
 }
