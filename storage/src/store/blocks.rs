@@ -40,7 +40,9 @@ impl BlockHistory {
         if let Err(error) = Blocks::sweep(disk.as_ref(), &dir) {
             tracing::warn!(%error, "what is left of a removed block stays for now");
         }
-        write_open_sql(data, disk.as_ref())?;
+        if let Err(error) = write_open_sql(data, disk.as_ref()) {
+            tracing::warn!(%error, "the views for DuckDB are not written");
+        }
         if let Err(error) = blocks.remove_replaced(disk.as_ref()) {
             tracing::warn!(%error, "a block that was merged into another stays for now");
         }
