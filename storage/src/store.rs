@@ -21,6 +21,7 @@ mod stats;
 pub use batch::{
     Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Row, StartRow, Tell, Watch,
 };
+pub use blocks::damaged_blocks;
 pub use correct::{Corrected, Correction};
 pub use flush::{History, LabelledPart, SeriesSamples};
 pub use options::{HeadStats, Options, Replay, StoreError};

@@ -9,6 +9,8 @@ mod load;
 use crate::support::now_ms;
 use crate::support::server::Server;
 use load::{Counting, OFFERED, Reader, Writers, points};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Kills of one server before the next one begins anew: each start replays all that came before.
@@ -98,4 +100,27 @@ fn kill_9_under_load_loses_nothing_and_makes_nothing_up() {
         "{done} kills: of {OFFERED:.0} samples a second offered {rate:.0} were acknowledged, {written} in all; {shown} \
          scraped ones were shown. 0 lost, 0 made up, 0 twice."
     );
+}
+
+#[test]
+fn answers_say_that_a_damaged_block_is_left_out() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("storage/tests/fixtures/data-1");
+    let mut server = Server::prepare_together("", &[], &[Vec::new()]).remove(0);
+    let copied = Command::new("cp").arg("-r").args([&fixture, &server.file("data")]).status();
+    assert!(copied.expect("cp").success());
+    let warnings = |server: &Server| server.get("/api/v1/query?query=m").json()["warnings"].clone();
+    server.run();
+    assert!(warnings(&server).is_null(), "{}", warnings(&server));
+    server.kill();
+    let blocks = std::fs::read_dir(server.file("data/blocks")).expect("blocks");
+    let block = blocks.map(|entry| entry.expect("a block").path()).min().expect("a block");
+    let mut labels = std::fs::read(block.join("series.parquet")).expect("labels");
+    labels[100] ^= 1;
+    std::fs::write(block.join("series.parquet"), labels).expect("labels");
+    server.run();
+    assert_eq!(
+        warnings(&server)[0],
+        "blocks that are damaged are left out: 1; the log of the start names them"
+    );
+    assert!(server.log().contains("series.parquet: checksum does not match"), "{}", server.log());
 }
