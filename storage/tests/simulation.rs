@@ -6,11 +6,14 @@
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use support::journal::Unsynced;
 use support::world::World;
 
 const STEPS: usize = 400;
+/// Kinds of things that happen, see `World::seen`.
+const KINDS: usize = 11;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().expect("a number"))
@@ -61,15 +64,16 @@ fn step(world: &mut World) {
     }
 }
 
-/// Runs a seed; a hash of all that happened.
-fn run(seed: u64) -> u64 {
+/// Runs a seed; a hash of all that happened, and what kinds of things these were.
+fn run(seed: u64) -> (u64, BTreeSet<&'static str>) {
     let mut world = World::new(seed, seed % 2 * 100);
     for _ in 0..STEPS {
         world.wait();
         step(&mut world);
     }
     world.check();
-    world.trace()
+    let seen = world.seen.clone();
+    (world.trace(), seen)
 }
 
 #[test]
@@ -79,14 +83,20 @@ fn random_lives_of_a_store_are_as_the_books_say() {
         None => 0..number("SEEDS").unwrap_or(50),
     };
     let all = seeds.end - seeds.start;
-    let failed: Vec<u64> =
-        seeds.filter(|seed| catch_unwind(AssertUnwindSafe(|| run(*seed))).is_err()).collect();
+    let (mut failed, mut seen) = (Vec::new(), BTreeSet::new());
+    for seed in seeds {
+        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            Ok((_, of_seed)) => seen.extend(of_seed),
+            Err(_) => failed.push(seed),
+        }
+    }
     assert!(failed.is_empty(), "{} of {all} seeds failed: SEED={}", failed.len(), failed[0]);
+    assert!(all < 50 || seen.len() == KINDS, "some things never happened: {seen:?}");
 }
 
 #[test]
 fn a_seed_does_the_same_every_time() {
-    let first: Vec<u64> = (0..4).map(run).collect();
-    assert_eq!(first, (0..4).map(run).collect::<Vec<_>>());
+    let first: Vec<u64> = (0..4).map(|seed| run(seed).0).collect();
+    assert_eq!(first, (0..4).map(|seed| run(seed).0).collect::<Vec<_>>());
     assert!(first.iter().all(|trace| first.iter().filter(|other| *other == trace).count() == 1));
 }

@@ -27,6 +27,13 @@ pub enum Change {
     SyncDir(PathBuf),
 }
 
+impl Change {
+    /// Whether something gets a name that ends so.
+    pub fn is_rename_to(&self, end: &str) -> bool {
+        matches!(self, Change::Rename(_, to) if to.to_string_lossy().ends_with(end))
+    }
+}
+
 /// Keeps the changes of the directory that it was made for, until it is told that the process is dead; fails on demand.
 pub struct Journal {
     root: PathBuf,

@@ -5,6 +5,7 @@ use super::books::{Books, Contents, Crash, Key};
 use super::hooked::Hooked;
 use super::journal::{Held, Journal, Unsynced, hash_changes};
 use super::random::Random;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -78,6 +79,8 @@ pub struct World {
     now: TimeMs,
     retention: TimeMs,
     hash: Xxh3,
+    /// What has happened at least once.
+    pub seen: BTreeSet<&'static str>,
 }
 
 impl World {
@@ -91,7 +94,21 @@ impl World {
         let (store, _) =
             Store::open_by_hand(options(dir, sync), disk, &Metrics::default(), SEGMENT).expect("a new store");
         let (books, random, hash) = (Books::default(), Random::new(seed), Xxh3::new());
-        World { root, lives: 0, sync, store, journal, held, books, random, now: FIRST, retention: 0, hash }
+        let seen = BTreeSet::new();
+        World {
+            root,
+            lives: 0,
+            sync,
+            store,
+            journal,
+            held,
+            books,
+            random,
+            now: FIRST,
+            retention: 0,
+            hash,
+            seen,
+        }
     }
 
     fn note(&mut self, what: impl std::fmt::Debug) {
@@ -121,6 +138,9 @@ impl World {
     /// Samples that an append was asked to take; if it did not take all, the store says which.
     fn sent(&mut self, samples: Vec<(Key, u64)>, stored: usize) {
         let (at, all) = (self.journal.len(), stored == samples.len());
+        if !all {
+            self.seen.insert("samples refused");
+        }
         let found = if all { Contents::new() } else { everything(&self.store) };
         for (key, bits) in samples {
             let known = self.books.value(&key);
@@ -134,6 +154,7 @@ impl World {
     fn refused(&mut self, error: &StoreError) {
         assert!(matches!(error, StoreError::Refused(_)), "{error}");
         assert!(self.journal.failures() > 0, "{error}");
+        self.seen.insert("log failed");
     }
 
     /// A scrape of some of the target's series, in an order of its own, now.
@@ -207,8 +228,11 @@ impl World {
         let gone = self.random.chance(30);
         let to = if gone { Corrected::Gone } else { Corrected::Float(v) };
         match self.store.correct(&[Correction { series, t, to }]) {
-            Ok(0) => self.books.sent(self.journal.len(), key, (!gone).then_some(v.to_bits())),
-            Ok(_) => (),
+            Ok(0) => {
+                self.seen.insert(if gone { "taken back" } else { "corrected" });
+                self.books.sent(self.journal.len(), key, (!gone).then_some(v.to_bits()));
+            }
+            Ok(_) => _ = self.seen.insert("correction refused"),
             Err(error) => self.refused(&error),
         }
     }
@@ -260,12 +284,13 @@ impl World {
         self.books.check(&everything(&self.store), |_| true).unwrap_or_else(|e| panic!("{e}"));
     }
 
-    fn may_fail<T>(&mut self, failures: usize, outcome: Result<T, StoreError>) {
-        let failed = outcome.is_err();
-        if let Err(error) = outcome {
-            assert!(self.journal.failures() > failures, "{error}");
+    fn may_fail(&mut self, what: &'static str, failures: usize, outcome: Result<usize, StoreError>) {
+        self.note(outcome.is_err());
+        match outcome {
+            Ok(0) => (),
+            Ok(_) => _ = self.seen.insert(what),
+            Err(error) => assert!(self.journal.failures() > failures, "{error}"),
         }
-        self.note(failed);
         self.check();
     }
 
@@ -277,14 +302,18 @@ impl World {
         }
         let failures = self.journal.failures();
         let outcome = self.store.maintain(self.now);
-        self.may_fail(failures, outcome);
+        let gone = self.journal.changes().iter().any(|change| change.is_rename_to(".deleting"));
+        if gone && self.retention > 0 {
+            self.seen.insert("block removed");
+        }
+        self.may_fail("block written", failures, outcome);
     }
 
     /// Blocks are merged.
     pub fn compact(&mut self) {
         let failures = self.journal.failures();
         let outcome = self.store.compact();
-        self.may_fail(failures, outcome);
+        self.may_fail("blocks merged", failures, outcome);
     }
 
     /// Another retention time, or none.
@@ -311,6 +340,11 @@ impl World {
         self.lives += 1;
         let dir = self.root.path().join(self.lives.to_string());
         self.held.write_to(&dir, unsynced, &mut self.random);
+        self.seen.insert(match unsynced {
+            Unsynced::Kept => "killed",
+            Unsynced::Lost => "all that is not synced lost",
+            Unsynced::Some => "some of what is not synced lost",
+        });
         let crash = if unsynced == Unsynced::Kept { Crash::Kill } else { Crash::PowerLoss };
         if crash == Crash::PowerLoss {
             self.held = Held::scan(&dir);
