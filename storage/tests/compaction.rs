@@ -132,7 +132,7 @@ fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
         }
         assert_eq!(counts(&metrics).1, 1, "a failure is counted");
         // And the failure: the same process, once the disk works again.
-        disk.0.store(i64::MAX, SeqCst);
+        mortal.0.store(i64::MAX, SeqCst);
         store.compact().unwrap();
         assert!(contents(&store) == all, "after {alive} steps and a failure");
         assert_eq!(names(dir.path()).len(), 3);

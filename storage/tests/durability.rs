@@ -5,13 +5,12 @@
 #![allow(clippy::disallowed_methods, reason = "real threads write the log here: the tests wait for them")]
 
 use parking_lot::Mutex;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::time::Duration;
-use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::disk::{Disk, OsDisk};
 use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, SeriesRef, shard_of};

@@ -288,7 +288,7 @@ fn fail_each(for_good: bool) {
         assert!(all.is_superset(&found), "call {n} fails: made up");
         most = most.max(kept.len());
         if disk.left.load(SeqCst) >= 0 {
-            println!("each of {n} calls failed, {}", if for_good { "for good" } else { "once" });
+            eprintln!("each of {n} calls failed, {}", if for_good { "for good" } else { "once" });
             assert!(n > 200 && most == all.len(), "{n} calls, {most} samples");
             break;
         }

@@ -3,6 +3,7 @@
 //!
 //! What may survive of changes that are not synced is in `support/journal.rs`; it is thrown anew for every cut. By
 //! default there is one script for each way to sync; `SEEDS=20 OPERATIONS=5000` plays more of them, and longer ones.
+#![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
@@ -46,14 +47,14 @@ fn open(dir: &Path, sync: u64) -> (Arc<Store>, f64, Vec<String>) {
 
 fn check_cut(world: &World, held: &Held, cut: usize, sync: u64) {
     let dir = world.new_directory();
-    let what = if cut % 8 == 0 { Unsynced::Lost } else { Unsynced::Some };
+    let what = if cut.is_multiple_of(8) { Unsynced::Lost } else { Unsynced::Some };
     held.write_to(dir.path(), what, &mut Random::new(cut as u64));
     let (store, damaged, damage) = open(dir.path(), sync);
     let found = everything(&store);
     let outcome = world.books.check_after(&found, cut, Crash::PowerLoss);
     outcome.unwrap_or_else(|e| panic!("power lost after {cut} changes: {e}\n{damage:#?}"));
     assert_eq!(damaged, 0.0, "power lost after {cut} changes: a damaged block");
-    if cut % 16 == 0 {
+    if cut.is_multiple_of(16) {
         store.maintain(i64::MAX).unwrap();
         store.close().unwrap();
         let (again, ..) = open(dir.path(), sync);
@@ -73,7 +74,7 @@ fn play(seed: u64) {
         held.apply(change);
     }
     check_cut(&world, &held, changes.len(), sync);
-    println!("seed {seed}: power lost after each of {} operations", changes.len());
+    eprintln!("seed {seed}: power lost after each of {} operations", changes.len());
 }
 
 #[test]

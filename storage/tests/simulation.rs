@@ -3,6 +3,7 @@
 //!
 //! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test simulation` is the nightly variant, and `SEED=17` runs
 //! one. What happens is in `support/world.rs`.
+#![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;

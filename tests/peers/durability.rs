@@ -96,7 +96,7 @@ fn kill_9_under_load_loses_nothing_and_makes_nothing_up() {
         wrote_for += killed.wrote_for;
     }
     let rate = written as f64 / wrote_for.as_secs_f64();
-    println!(
+    eprintln!(
         "{done} kills: of {OFFERED:.0} samples a second offered {rate:.0} were acknowledged, {written} in all; {shown} \
          scraped ones were shown. 0 lost, 0 made up, 0 twice."
     );

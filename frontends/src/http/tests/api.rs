@@ -1,6 +1,6 @@
 //! Single requests: texts and codes as Prometheus 2.42 gave them to the same requests.
 
-use super::super::{AppState, Settings, cors_origin, limits, router};
+use super::super::{AppState, Settings, cors_origin, router};
 use super::fakes::server;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
