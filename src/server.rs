@@ -10,6 +10,7 @@ use connectors::scrape::config::Job;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use connectors::wall_clock::SystemClock;
 use engine::live::{Live, LiveOptions};
+use engine::query::pool::Pool;
 use engine::query::{Querier, QueryOptions};
 use frontends::asked::{AskedViews, History};
 use frontends::http::query::log::QueryLog;
@@ -26,6 +27,7 @@ use frontends::standing::file::StateFile;
 use frontends::views::Views;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use storage::clock::Clock;
 use storage::disk::OsDisk;
@@ -33,7 +35,7 @@ use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options as StoreOptions, Store, damaged_blocks};
+use storage::store::{Options as StoreOptions, Store, StoreError, damaged_blocks};
 use tokio::net::TcpListener;
 
 /// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
@@ -417,21 +419,29 @@ fn rule_options(flags: &Flags, config: &Config) -> RuleOptions {
 /// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, and others are merged.
 async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
+    // A merge may take minutes: on a niced thread of its own, and what else there is to do goes on meanwhile.
+    let (merger, merging) = (Pool::named("compaction", 1), Arc::new(AtomicBool::new(false)));
     loop {
         minute.tick().await;
-        let (store, now) = (store.clone(), clock.now());
-        let work = move || {
-            let written = store.maintain(now);
-            // Also if that failed: merged blocks take less room.
-            store.compact().and(written)
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(blocks)) => tracing::info!(blocks, "blocks written"),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "housekeeping failed; nothing is lost, it is tried again in a minute")
-            }
-            Err(error) => tracing::error!(%error, "housekeeping ended badly"),
+        let (flushing, now) = (store.clone(), clock.now());
+        let written = tokio::task::spawn_blocking(move || flushing.maintain(now)).await;
+        tell_of_house("written", written.unwrap_or_else(|error| Err(StoreError::Refused(error.to_string()))));
+        if !merging.swap(true, SeqCst) {
+            let (store, merging) = (store.clone(), merging.clone());
+            merger.submit(Box::new(move || {
+                tell_of_house("merged", store.compact());
+                merging.store(false, SeqCst);
+            }));
+        }
+    }
+}
+
+fn tell_of_house(what: &str, outcome: Result<usize, StoreError>) {
+    match outcome {
+        Ok(0) => {}
+        Ok(blocks) => tracing::info!(blocks, "blocks {what}"),
+        Err(error) => {
+            tracing::error!(%error, "housekeeping failed; nothing is lost, it is tried again in a minute");
         }
     }
 }
