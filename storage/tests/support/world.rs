@@ -20,11 +20,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 const RANGE: TimeMs = 10_000;
 const OUT_OF_ORDER: TimeMs = 30_000;
-/// Series that one target has.
+/// Series of one target, series that are written alone, series of native histograms.
 const SCRAPED: usize = 6;
-/// Series that are written alone.
 const WRITTEN: usize = 4;
-/// Series of native histograms.
 const HISTOGRAMS: usize = 2;
 const FIRST: TimeMs = 1_000_000;
 /// Bytes of a segment of the log.
