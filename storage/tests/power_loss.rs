@@ -25,7 +25,8 @@ fn step(world: &mut World) {
     world.wait();
     match world.random.below(100) {
         0..25 => world.scrape(),
-        25..45 => world.rows(),
+        25..38 => world.rows(),
+        38..45 => world.together(),
         45..52 => world.histogram(),
         52..60 => world.correct(),
         60..80 => world.write_log(false),

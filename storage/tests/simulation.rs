@@ -50,7 +50,8 @@ fn crash(world: &mut World) {
 fn step(world: &mut World) {
     match world.random.below(100) {
         0..22 => world.scrape(),
-        22..44 => world.rows(),
+        22..36 => world.rows(),
+        36..44 => world.together(),
         44..50 => world.histogram(),
         50..56 => world.correct(),
         56..68 => world.write_log(false),

@@ -20,11 +20,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 const RANGE: TimeMs = 10_000;
 const OUT_OF_ORDER: TimeMs = 30_000;
-/// Series that one target has.
+/// Series of one target, series that are written alone, series of native histograms.
 const SCRAPED: usize = 6;
-/// Series that are written alone.
 const WRITTEN: usize = 4;
-/// Series of native histograms.
 const HISTOGRAMS: usize = 2;
 const FIRST: TimeMs = 1_000_000;
 /// Bytes of a segment of the log.
@@ -202,6 +200,21 @@ impl World {
         }
     }
 
+    /// Samples of one time of some of many series, as remote write brings them.
+    pub fn together(&mut self) {
+        let (first, count) = (self.random.below(8) as usize, 8 + self.random.below(24) as usize);
+        let t = if self.random.chance(90) { self.now } else { self.some_time() };
+        let all: Vec<Labels> = (first..first + count).map(|i| labels("w", i)).collect();
+        let row =
+            |world: &mut World, labels| Row { series: world.store.resolve(labels), t, v: world.value() };
+        let rows: Vec<Row> = all.iter().map(|labels| row(self, labels)).collect();
+        let samples = all.iter().zip(&rows).map(|(l, row)| ((l.to_string(), t), row.v.to_bits())).collect();
+        match self.store.append_rows(&rows) {
+            Ok(appended) => self.sent(samples, appended.stored),
+            Err(error) => self.refused(&error),
+        }
+    }
+
     fn some_histogram(&mut self) -> Arc<NativeHistogram> {
         let spans = vec![BucketSpan { offset: -1, length: 1 + self.random.below(3) as u32 }];
         let counts: Vec<f64> = (0..spans[0].length).map(|_| self.random.below(50) as f64).collect();
@@ -222,7 +235,8 @@ impl World {
 
     /// A sample gets another value, or goes.
     pub fn correct(&mut self) {
-        let (labels, series) = self.some_series("r", WRITTEN);
+        let (of, count) = if self.random.chance(70) { ("r", WRITTEN) } else { ("w", 32) };
+        let (labels, series) = self.some_series(of, count);
         let (t, v) = (self.some_time(), self.random.below(1000) as f64);
         let key = (labels.to_string(), t);
         let gone = self.random.chance(30);
@@ -276,7 +290,7 @@ impl World {
     }
 
     fn random_instance(&mut self) -> &'static str {
-        ["a", "r", "h"][self.random.below(3) as usize]
+        ["a", "r", "h", "w"][self.random.below(4) as usize]
     }
 
     /// Everything is as the books say.

@@ -4,9 +4,9 @@
 
 use crate::support::exporter::Exporter;
 use crate::support::http::{self, encode};
-use crate::support::now_ms;
 use crate::support::remote_write::{Series, write};
 use crate::support::server::Server;
+use crate::support::{eventually, now_ms};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,11 +61,14 @@ pub struct Writers {
     acknowledged: [i64; WRITERS],
     /// Of these, those checked sample by sample.
     checked: [i64; WRITERS],
+    /// Requests acknowledged, by all writers, while they run.
+    progress: Arc<AtomicU64>,
 }
 
 impl Writers {
     pub fn new(start: i64) -> Writers {
-        Writers { start: start / STEP * STEP, acknowledged: [0; WRITERS], checked: [0; WRITERS] }
+        let (acknowledged, checked) = ([0; WRITERS], [0; WRITERS]);
+        Writers { start: start / STEP * STEP, acknowledged, checked, progress: Arc::default() }
     }
 
     /// Samples that the server has said to have.
@@ -76,7 +79,7 @@ impl Writers {
     /// They write until the server dies; the number of requests acknowledged by then.
     pub fn run(&self, port: u16) -> Vec<JoinHandle<i64>> {
         let writer = |w: usize| {
-            let (start, first) = (self.start, self.acknowledged[w]);
+            let (start, first, progress) = (self.start, self.acknowledged[w], self.progress.clone());
             std::thread::spawn(move || {
                 let began = Instant::now();
                 for (request, due) in (first..).zip(0..) {
@@ -85,11 +88,25 @@ impl Writers {
                         Ok(answer) => assert_eq!(answer.status / 100, 2, "refused: {}", answer.text()),
                         Err(_) => return request,
                     }
+                    progress.fetch_add(1, SeqCst);
                 }
                 unreachable!("the server dies before")
             })
         };
         (0..WRITERS).map(writer).collect()
+    }
+
+    /// Waits, on a machine that stalls, until at least one request more than `before` is acknowledged.
+    pub fn wait(&self, before: u64) {
+        eventually("something is written", 60, || match self.progress() > before {
+            true => Ok(()),
+            false => Err("nothing".to_owned()),
+        });
+    }
+
+    /// Requests acknowledged so far.
+    pub fn progress(&self) -> u64 {
+        self.progress.load(SeqCst)
     }
 
     /// Waits until they have noticed.
