@@ -97,7 +97,7 @@ pub(super) const FLAGS: &[Flag] = &[
     works(WEB, "web.external-url", Url, "", "The URL under which people reach this server: links in alerts begin with it. A path in it is the route prefix too."),
     works(WEB, "web.route-prefix", Text, "", "Path before all routes, if a proxy keeps it. [default: the path of --web.external-url]"),
     works(WEB, "web.enable-lifecycle", Switch, "false", "Allow POST /-/reload and /-/quit."),
-    works(WEB, "web.enable-admin-api", Switch, "false", "Allow PUT and DELETE of /api/v1/views/{name}: standing queries that come and go while the server runs."),
+    works(WEB, "web.enable-admin-api", Switch, "false", "Allow /api/v1/admin/tsdb/…: delete series, clean tombstones, snapshot; and PUT and DELETE of /api/v1/views/{name}: standing queries that come and go while the server runs."),
     works(WEB, "web.enable-remote-write-receiver", Switch, "false", "Accept samples by push at /api/v1/write."),
     works(WEB, "web.config.file", Text, "", "A file with TLS and passwords of the web server. This build has neither, and refuses to start unless the file is empty."),
     works(WEB, "web.max-connections", Number, "512", "Most connections at a time."),

@@ -197,6 +197,7 @@ impl Server {
             self.store.set_max_exemplars(usize::try_from(most).unwrap_or(0));
         }
         self.store.set_retention(retention::in_force(&self.flags, &loaded.config.storage));
+        self.store.set_series_retention(loaded.config.storage.series_retention.clone());
         self.query_log.set(loaded.config.query_log_file().as_deref())?;
         let groups = if self.keeps_rules() { loaded.groups.clone() } else { Vec::new() };
         if self.cluster.is_some() {
@@ -286,6 +287,7 @@ impl Server {
             language: Arc::new(http::language::Promql(self.language)),
             answers: self.querier.clone(),
             catalog: self.store.clone(),
+            tsdb: self.store.clone(),
             views: self.views.clone(),
             standing: self.standing.clone(),
             targets: Arc::new(sources::Targets(self.scrape.clone())),
@@ -416,7 +418,7 @@ async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
         let work = move || {
             let written = store.maintain(now);
             // Also if that failed: merged blocks take less room.
-            store.compact().and(written)
+            store.compact().and(store.trim(now)).and(written)
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(0)) => {}

@@ -31,6 +31,12 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Creates a directory and its parents.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes the file `from` known as `to`, too: a hard link, or a synced copy where there are none.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut copy = self.create(to)?;
+        copy.append(&self.read(from)?)?;
+        copy.sync()
+    }
     /// Cuts `path` to `len` bytes.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
     /// Makes the names in directory `path` survive power loss.
@@ -77,6 +83,13 @@ impl Disk for OsDisk {
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::create_dir_all(path)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if std::fs::hard_link(from, to).is_ok() {
+            return Ok(());
+        }
+        std::fs::copy(from, to)?;
+        std::fs::File::open(to)?.sync_all()
     }
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
         std::fs::OpenOptions::new().write(true).open(path)?.set_len(len)

@@ -9,6 +9,8 @@ mod batch;
 mod blocks;
 mod compaction;
 mod correct;
+mod deleted;
+mod deletes;
 mod exemplars;
 mod flush;
 mod options;
@@ -16,6 +18,8 @@ mod past;
 mod recovery;
 mod retention;
 mod selection;
+mod series_retention;
+mod snapshot;
 mod stats;
 
 pub use batch::{
@@ -27,6 +31,7 @@ pub use options::{HeadStats, Options, Replay, StoreError};
 pub use retention::{Beside, Due, Retention};
 pub use selection::{Histograms, Part, Selection, Starts};
 pub(crate) use selection::{Runs, put_in_order};
+pub use series_retention::{Cutoffs, SeriesRetention};
 
 use crate::disk::Disk;
 use crate::exemplars::Exemplars;
@@ -34,6 +39,7 @@ use crate::head::{Head, group_id};
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
 use crate::wal::{Batch, Log, LogOptions};
+use deleted::Deleted;
 use parking_lot::{Mutex, RwLock};
 use selection::{Entry, Sources};
 use stats::{Gathered, StoreMetrics};
@@ -53,6 +59,7 @@ pub struct Store {
     exemplars: Exemplars,
     flush_lock: Mutex<()>,
     retention: RwLock<Retention>,
+    series_retention: RwLock<Arc<[SeriesRetention]>>,
     retention_limits: retention::Limits,
 }
 
@@ -63,6 +70,8 @@ struct Shard {
     seq: u64,
     /// Records being encoded; kept for its memory.
     batch: Batch,
+    /// What is deleted of the head.
+    deleted: Deleted,
 }
 
 impl Store {
@@ -102,8 +111,8 @@ impl Store {
         metrics.clean_start.set(f64::from(u8::from(outcome.clean)));
         metrics.series.set(recovered.heads.iter().map(Head::active).sum::<u64>() as f64);
         metrics.chunks.set(recovered.heads.iter().map(Head::chunks).sum::<u64>() as f64);
-        let shard = |head| RwLock::new(Shard { head, seq: 0, batch: Batch::default() });
-        let shards = recovered.heads.into_iter().map(shard).collect();
+        let shard = |(head, deleted)| RwLock::new(Shard { head, seq: 0, batch: Batch::default(), deleted });
+        let shards = recovered.heads.into_iter().zip(recovered.deleted).map(shard).collect();
         let (feed, flush_lock, retention) = (RwLock::new(None), Mutex::new(()), RwLock::default());
         let replay = Replay { records: outcome.records, samples: recovered.samples, damage: outcome.damage };
         let store = Store {
@@ -118,6 +127,7 @@ impl Store {
             exemplars,
             flush_lock,
             retention,
+            series_retention: RwLock::new(Arc::default()),
             retention_limits,
         };
         Ok((Arc::new(store), replay))
@@ -204,7 +214,8 @@ impl Store {
             let shard = self.shard(shard).read();
             let mut entries: Vec<Entry> = Vec::new();
             let head = shard.head.snapshot(matchers, from, to, |slot, labels| {
-                let sources = Sources { head: Some(entries.len() as u32), parts: Vec::new() };
+                let head = Some(entries.len() as u32);
+                let sources = Sources { head, parts: Vec::new(), deleted: shard.deleted.of(slot) };
                 entries.push(Entry { labels: labels.clone(), slot: Some(slot), sources });
             });
             (shard.seq, entries, head)
@@ -235,7 +246,8 @@ impl Store {
                 last.sources.parts.push(part);
             } else {
                 let slot = self.shard(shard).read().head.find(&labels);
-                entries.push(Entry { labels, slot, sources: Sources { head: None, parts: vec![part] } });
+                let sources = Sources { parts: vec![part], ..Sources::default() };
+                entries.push(Entry { labels, slot, sources });
             }
         }
     }

@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod alert_kills;
 mod alerting;
 mod backfill;

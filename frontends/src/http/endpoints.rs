@@ -4,7 +4,8 @@ use super::dispatch::Call;
 use super::query::{self, expressions};
 use super::reply::Reply;
 use super::{
-    federate, lifecycle, limits, names, page, rules, standing, status, subscribe, targets, views, write,
+    admin, federate, lifecycle, limits, names, page, rules, standing, status, subscribe, targets, views,
+    write,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -153,6 +154,24 @@ pub static ENDPOINTS: &[Endpoint] = &[
         takes: Takes::Body(limits::WRITE_BYTES),
         ..endpoint("/api/v1/write", POST, call!(write::write), "Remote write receiver")
     },
+    endpoint(
+        "/api/v1/admin/tsdb/delete_series",
+        POST_PUT,
+        call!(admin::delete_series),
+        "Deletes what the series that match have; needs --web.enable-admin-api",
+    ),
+    endpoint(
+        "/api/v1/admin/tsdb/clean_tombstones",
+        POST_PUT,
+        call!(admin::clean_tombstones),
+        "Frees the disk space of what is deleted",
+    ),
+    endpoint(
+        "/api/v1/admin/tsdb/snapshot",
+        POST_PUT,
+        call!(admin::snapshot),
+        "A copy of the data directory, under snapshots/ in it",
+    ),
     endpoint("/federate", GET, call!(federate::federate), "Newest samples of the series that match, as text"),
     early("/metrics", GET, call!(status::metrics), "Metrics of this server"),
     early("/version", GET, call!(status::version), "Version"),

@@ -4,6 +4,7 @@
 //! handler turns that into a response. What lives in other crates comes in through [`sources`]. Answers are
 //! written by [`json`], errors by [`reply`]; [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
 
+mod admin;
 pub mod dispatch;
 pub mod endpoints;
 mod federate;

@@ -12,10 +12,11 @@ use super::page::{self, Page, element};
 use super::pages::{PageOptions, Pages, batches};
 use super::postings::Postings;
 use super::schema::{CHECKSUMS, CLOCKS, SAMPLES, SERIES};
+use super::tombstones::{BlockDeletes, Tombstone};
 use super::{damaged, io_error};
 use crate::limits::BLOCK_PAGE_ROWS;
 use crate::model::labels::METRIC_NAME;
-use crate::model::{Labels, Matcher, SHARDS, TimeMs, shard_of};
+use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs, shard_of};
 use crate::store::{Histograms, Starts, StoreError};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt32Type};
@@ -29,9 +30,10 @@ use std::sync::Arc;
 const SAMPLE_PAGES: PageOptions =
     PageOptions { file: SAMPLES, checksums: CHECKSUMS, columns: &page::COLUMNS, page_rows: BLOCK_PAGE_ROWS };
 
-/// An open block; cheap to clone. Files stay readable after the directory is removed, as long as a clone lives.
+/// An open block, and what is deleted of it; cheap to clone. Files stay readable after the directory is removed, as
+/// long as a clone lives.
 #[derive(Clone)]
-pub struct Block(Arc<Inner>);
+pub struct Block(Arc<Inner>, Arc<BlockDeletes>);
 
 struct Inner {
     meta: BlockMeta,
@@ -54,6 +56,8 @@ struct Inner {
 pub struct BlockSeriesHandle {
     block: Block,
     series: u32,
+    /// Times that are deleted.
+    deleted: Option<Arc<Intervals>>,
 }
 
 impl Block {
@@ -93,7 +97,37 @@ impl Block {
             first_row,
             row_clock,
         };
-        Ok(Block(Arc::new(inner)))
+        Ok(Block(Arc::new(inner), Arc::default()))
+    }
+
+    /// The same block, without what these say that is deleted of it.
+    pub(super) fn with_deletes(&self, tombstones: &[Tombstone]) -> Block {
+        let select = |matchers: &[Matcher]| self.0.postings.select(matchers);
+        Block(self.0.clone(), Arc::new(self.1.with(&self.0.meta, tombstones, select)))
+    }
+
+    /// Whether something is deleted of it.
+    pub fn has_deletes(&self) -> bool {
+        !self.1.is_empty()
+    }
+
+    /// Which of these sets of matchers decide for a series of it, each series' first that holds; at the end, whether for
+    /// some series none does.
+    pub fn classes(&self, sets: &[&[Matcher]]) -> Vec<bool> {
+        let mut rest: RoaringBitmap = (0..self.0.series.len() as u32).collect();
+        let mut found: Vec<bool> = Vec::with_capacity(sets.len() + 1);
+        for set in sets {
+            let of_set = self.0.postings.select(set) & &rest;
+            found.push(!of_set.is_empty());
+            rest -= of_set;
+        }
+        found.push(!rest.is_empty());
+        found
+    }
+
+    /// Whether it has series that satisfy all matchers, whatever is deleted of them.
+    pub fn has(&self, matchers: &[Matcher]) -> bool {
+        !self.0.postings.select(matchers).is_empty()
     }
 
     /// What the block holds.
@@ -127,7 +161,11 @@ impl Block {
         let floats = |id: u32| self.rows_in(id, from, to).next().is_some();
         let histograms = |id: u32| self.0.histograms.as_ref().is_some_and(|lane| lane.overlaps(id, from, to));
         let here = ids.into_iter().filter(|id| floats(*id) || histograms(*id));
-        here.map(|series| BlockSeriesHandle { block: self.clone(), series }).collect()
+        let handles = here.map(|series| {
+            let deleted = if self.1.is_empty() { None } else { self.1.times(series) };
+            BlockSeriesHandle { block: self.clone(), series, deleted }
+        });
+        handles.filter(|handle| handle.may_have_samples(from, to)).collect()
     }
 
     /// Calls `each(name)` for the label names of the series that satisfy all matchers, perhaps several times.
@@ -235,6 +273,20 @@ impl BlockSeriesHandle {
         &self.block
     }
 
+    /// Whether there may be samples in `from..=to` that are not deleted; as Prometheus, which leaves out whole chunks.
+    fn may_have_samples(&self, from: TimeMs, to: TimeMs) -> bool {
+        let Some(deleted) = &self.deleted else { return true };
+        let clock = |row: usize| &self.block.0.clocks[self.block.0.row_clock[row] as usize];
+        let left = |row: usize| match clock(row).as_slice() {
+            [first, .., last] => !deleted.covers_all(*first, *last),
+            ts => !ts.iter().all(|t| deleted.covers(*t)),
+        };
+        let histograms =
+            |lane: &LaneFile| lane.span(self.series).is_some_and(|(min, max)| !deleted.covers_all(min, max));
+        self.block.rows_in(self.series, from, to).any(left)
+            || self.block.0.histograms.as_ref().is_some_and(histograms)
+    }
+
     /// Appends the samples with `from ≤ t ≤ to`, in time order, stale markers included.
     pub fn read(
         &self,
@@ -243,7 +295,10 @@ impl BlockSeriesHandle {
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError> {
-        self.block.read(self.series, from, to, ts, vs)
+        let base = ts.len();
+        self.block.read(self.series, from, to, ts, vs)?;
+        self.deleted.iter().for_each(|deleted| deleted.retain(base, ts, vs));
+        Ok(())
     }
 
     /// Whether it has histograms.
@@ -260,7 +315,9 @@ impl BlockSeriesHandle {
             let h = histograms::decode(page, row, before)?;
             out.push((t, Arc::new(h)));
             Some(())
-        })
+        })?;
+        self.deleted.iter().for_each(|deleted| deleted.retain_pairs(base, out));
+        Ok(())
     }
 
     /// Whether it has start timestamps.
@@ -271,10 +328,13 @@ impl BlockSeriesHandle {
     /// Appends the start timestamps of the samples with `from ≤ t ≤ to`, in time order.
     pub fn read_starts(&self, from: TimeMs, to: TimeMs, out: &mut Starts) -> Result<(), StoreError> {
         let Some(lane) = &self.block.0.starts else { return Ok(()) };
+        let base = out.len();
         lane.read(self.series, from, to, |page, row, t| {
             out.push((t, histograms::decode_start(page, row)?));
             Some(())
-        })
+        })?;
+        self.deleted.iter().for_each(|deleted| deleted.retain_pairs(base, out));
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Opening: the log's records become heads again, in the shapes they had.
 
+use super::deleted::Deleted;
 use super::options::StoreError;
 use crate::codec;
 use crate::disk::Disk;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub struct Recovered {
     /// The shards' heads.
     pub heads: Vec<Head>,
+    /// What is deleted of each.
+    pub deleted: Vec<Deleted>,
     /// Samples restored.
     pub samples: u64,
     /// Files, damage, numbers.
@@ -26,17 +29,21 @@ pub struct Recovered {
 /// Replays the log in `dir`.
 pub fn recover(disk: &dyn Disk, dir: &Path, make: impl Fn() -> Head) -> Result<Recovered, StoreError> {
     let heads = (0..SHARDS).map(|_| make()).collect();
-    let mut restorer = Restorer { heads, flushed: None, samples: 0, rows: HashMap::new() };
+    let deleted = (0..SHARDS).map(|_| Deleted::default()).collect();
+    let mut restorer = Restorer { heads, deleted, flushed: None, samples: 0, rows: HashMap::new() };
     let mut outcome = replay(disk, dir, &mut restorer)?;
     outcome.last_lsn = outcome.last_lsn.max(restorer.flushed.map_or(0, |f| f.lsn));
     if let Some(flushed) = restorer.flushed {
         restorer.heads.iter_mut().for_each(|head| head.close_before(flushed.end));
+        restorer.deleted.iter_mut().for_each(|deleted| deleted.drop_before(flushed.end));
     }
-    Ok(Recovered { heads: restorer.heads, samples: restorer.samples, outcome })
+    let Restorer { heads, deleted, samples, .. } = restorer;
+    Ok(Recovered { heads, deleted, samples, outcome })
 }
 
 struct Restorer {
     heads: Vec<Head>,
+    deleted: Vec<Deleted>,
     flushed: Option<Flushed>,
     samples: u64,
     /// Each group's latest row, and its LSN.
@@ -53,6 +60,7 @@ impl Visitor for Restorer {
             Kind::Samples | Kind::Corrections => self.single(found),
             Kind::Histograms => self.histograms(found),
             Kind::Starts => self.starts(found),
+            Kind::Deletes => self.deletes(found.payload),
             Kind::Flushed => {
                 self.flushed = Some(codec::decode(found.payload).map_err(|e| e.to_string())?);
                 Ok(None)
@@ -118,7 +126,10 @@ impl Restorer {
             }
             let head = self.head(shard)?;
             match found.kind {
-                Kind::Corrections => head.restore_correction(slot, t, v)?,
+                Kind::Corrections => {
+                    head.restore_correction(slot, t, v)?;
+                    self.deleted[shard as usize].revive(slot, t);
+                }
                 _ => head.restore_sample(slot, t, v)?,
             }
             self.samples += 1;
@@ -149,6 +160,19 @@ impl Restorer {
             if !self.in_blocks(found.lsn, t) {
                 self.head(shard)?.restore_start(slot, t, start)?;
             }
+        }
+        Ok(newest)
+    }
+
+    fn deletes(&mut self, payload: &[u8]) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_starts(payload, |shard, slot, from, to| all.push((shard, slot, from, to)))
+            .ok_or("malformed deletions")?;
+        for (shard, slot, from, to) in all {
+            newest = newest.max(Some(to));
+            let deleted =
+                self.deleted.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))?;
+            deleted.add(slot, from, to);
         }
         Ok(newest)
     }

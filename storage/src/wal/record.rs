@@ -38,6 +38,8 @@ pub enum Kind {
     Starts = 11,
     /// Samples of one shard that replace what is there.
     Corrections = 12,
+    /// Stretches of time that are deleted of series of one shard.
+    Deletes = 13,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             Histograms,
             Starts,
             Corrections,
+            Deletes,
         ]
         .into_iter()
         .find(|k| *k as u8 == byte)
