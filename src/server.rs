@@ -275,6 +275,7 @@ impl Server {
             lookback: flags.lookback(),
             dialect: language::options(|name| flags.feature(name)).dialect(),
             default_step,
+            search: flags.feature("search-api").then(|| flags.search_max_limit()),
             step_stats: flags.feature("promql-per-step-stats"),
             data_directory: Some(self.data.clone()),
             partial: self.partial.clone(),

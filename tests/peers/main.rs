@@ -25,6 +25,7 @@ mod native;
 mod pushgateway;
 mod queries;
 mod rule_metrics;
+mod search;
 mod seeds;
 mod standing;
 mod subscribe;

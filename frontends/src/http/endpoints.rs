@@ -4,8 +4,8 @@ use super::dispatch::Call;
 use super::query::{self, expressions};
 use super::reply::Reply;
 use super::{
-    admin, federate, lifecycle, limits, names, page, rules, standing, status, subscribe, targets, views,
-    write,
+    admin, federate, lifecycle, limits, names, page, rules, search, standing, status, subscribe, targets,
+    views, write,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -137,6 +137,19 @@ pub static ENDPOINTS: &[Endpoint] = &[
     endpoint("/api/v1/series", GET_POST, call!(names::series), "Label sets of the series that match"),
     endpoint("/api/v1/labels", GET_POST, call!(names::label_names), "Label names"),
     endpoint("/api/v1/label/{name}/values", GET, call!(names::label_values), "Values of one label"),
+    endpoint(
+        "/api/v1/search/metric_names",
+        GET_POST,
+        call!(search::metric_names),
+        "Metric names like what somebody types; needs --enable-feature=search-api",
+    ),
+    endpoint("/api/v1/search/label_names", GET_POST, call!(search::label_names), "Label names, likewise"),
+    endpoint(
+        "/api/v1/search/label_values",
+        GET_POST,
+        call!(search::label_values),
+        "Values of one label, likewise",
+    ),
     endpoint("/api/v1/rules", GET, call!(rules::rules), "Rule groups and their state"),
     endpoint("/api/v1/alerts", GET, call!(rules::alerts), "Pending and firing alerts"),
     endpoint("/api/v1/targets", GET, call!(targets::targets), "Scrape targets"),
