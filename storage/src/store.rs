@@ -261,7 +261,7 @@ impl Store {
     ) -> Result<Vec<String>, StoreError> {
         let mut names = BTreeSet::new();
         for shard in
-            self.shards.iter().map(|shard| shard.read()).filter(|shard| overlaps(&shard.head, from, to))
+            self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
         {
             shard.head.label_names(sets, &mut names);
         }
@@ -279,7 +279,7 @@ impl Store {
     ) -> Result<Vec<String>, StoreError> {
         let mut values = BTreeSet::new();
         for shard in
-            self.shards.iter().map(|shard| shard.read()).filter(|shard| overlaps(&shard.head, from, to))
+            self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
         {
             shard.head.label_values(name, sets, &mut values);
         }
@@ -311,9 +311,4 @@ impl Store {
     pub fn close(&self) -> Result<(), StoreError> {
         self.log.close()
     }
-}
-
-/// Whether a head has samples in `from..=to`; by its ends only, as Prometheus does.
-fn overlaps(head: &Head, from: TimeMs, to: TimeMs) -> bool {
-    head.span().is_some_and(|(min, max)| min <= to && max >= from)
 }

@@ -20,6 +20,7 @@ pub mod reader;
 mod rows;
 mod schema;
 pub mod set;
+mod tables;
 mod tombstones;
 pub mod writer;
 

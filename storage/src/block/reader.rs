@@ -8,20 +8,16 @@ use super::files::read_checked;
 use super::histograms::{self, HISTOGRAM_PAGES, START_PAGES};
 use super::lane::LaneFile;
 use super::meta::{BlockMeta, META};
-use super::page::{self, Page, element};
-use super::pages::{PageOptions, Pages, batches};
+use super::page::{self, Page};
+use super::pages::{PageOptions, Pages};
 use super::postings::Postings;
 use super::schema::{CHECKSUMS, CLOCKS, SAMPLES, SERIES};
+use super::tables::{by_shard, read_clocks, read_rows, read_series};
 use super::tombstones::{BlockDeletes, Tombstone};
 use super::{damaged, io_error};
 use crate::limits::BLOCK_PAGE_ROWS;
-use crate::model::labels::METRIC_NAME;
-use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs, shard_of};
+use crate::model::{Intervals, Labels, Matcher, TimeMs};
 use crate::store::{Histograms, Starts, StoreError};
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, UInt32Type};
-use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use roaring::RoaringBitmap;
 use std::path::Path;
 use std::sync::Arc;
@@ -102,7 +98,7 @@ impl Block {
 
     /// The same block, without what these say that is deleted of it.
     pub(super) fn with_deletes(&self, tombstones: &[Tombstone]) -> Block {
-        let select = |matchers: &[Matcher]| self.0.postings.select(matchers);
+        let select = |matchers: &[Matcher]| self.0.postings.select(matchers, &self.0.series);
         Block(self.0.clone(), Arc::new(self.1.with(&self.0.meta, tombstones, select)))
     }
 
@@ -117,7 +113,7 @@ impl Block {
         let mut rest: RoaringBitmap = (0..self.0.series.len() as u32).collect();
         let mut found: Vec<bool> = Vec::with_capacity(sets.len() + 1);
         for set in sets {
-            let of_set = self.0.postings.select(set) & &rest;
+            let of_set = self.0.postings.select(set, &self.0.series) & &rest;
             found.push(!of_set.is_empty());
             rest -= of_set;
         }
@@ -127,7 +123,7 @@ impl Block {
 
     /// Whether it has series that satisfy all matchers, whatever is deleted of them.
     pub fn has(&self, matchers: &[Matcher]) -> bool {
-        !self.0.postings.select(matchers).is_empty()
+        !self.0.postings.select(matchers, &self.0.series).is_empty()
     }
 
     /// What the block holds.
@@ -137,7 +133,7 @@ impl Block {
 
     /// The series that satisfy all matchers and may have samples in `from..=to`, sorted by labels.
     pub fn select(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Vec<BlockSeriesHandle> {
-        self.handles(self.0.postings.select(matchers), from, to)
+        self.handles(self.0.postings.select(matchers, &self.0.series), from, to)
     }
 
     /// As [`Block::select`], of one shard only.
@@ -151,7 +147,7 @@ impl Block {
         let Some(of_shard) = self.0.shards.get(usize::from(shard)).filter(|ids| !ids.is_empty()) else {
             return Vec::new();
         };
-        self.handles(self.0.postings.select(matchers) & of_shard, from, to)
+        self.handles(self.0.postings.select_within(Some(of_shard), matchers, &self.0.series), from, to)
     }
 
     fn handles(&self, ids: RoaringBitmap, from: TimeMs, to: TimeMs) -> Vec<BlockSeriesHandle> {
@@ -173,7 +169,7 @@ impl Block {
         if matchers.is_empty() {
             return self.0.postings.names().for_each(each);
         }
-        for id in self.0.postings.select(matchers) {
+        for id in self.0.postings.select(matchers, &self.0.series) {
             self.0.series[id as usize].iter().for_each(|(name, _)| each(name));
         }
     }
@@ -183,7 +179,7 @@ impl Block {
         if matchers.is_empty() {
             return self.0.postings.values(name).for_each(each);
         }
-        for id in self.0.postings.select(matchers) {
+        for id in self.0.postings.select(matchers, &self.0.series) {
             self.0.series[id as usize].get(name).into_iter().for_each(&mut each);
         }
     }
@@ -360,80 +356,4 @@ fn push_times(
         }
     }
     start - before..start - before + ts.len() - already
-}
-
-fn by_shard(series: &[Labels]) -> Vec<RoaringBitmap> {
-    let mut shards = vec![RoaringBitmap::new(); usize::from(SHARDS)];
-    for (id, labels) in (0u32..).zip(series) {
-        shards[usize::from(shard_of(labels))].insert(id);
-    }
-    shards
-}
-
-fn small_batches(path: &Path, content: Bytes, names: &[&str]) -> Result<Vec<RecordBatch>, StoreError> {
-    let footer =
-        ArrowReaderMetadata::load(&content, ArrowReaderOptions::new()).map_err(|e| damaged(path, e))?;
-    batches(path, content, footer, names)
-}
-
-fn read_clocks(path: &Path, content: Bytes) -> Result<Vec<Vec<TimeMs>>, StoreError> {
-    let mut clocks = Vec::new();
-    for batch in small_batches(path, content, &["ts"])? {
-        for row in 0..batch.num_rows() {
-            let ts = element::<Int64Type>(batch.column(0), row)
-                .ok_or_else(|| damaged(path, "ts is no list of int64"))?;
-            clocks.push(ts.as_primitive::<Int64Type>().values().to_vec());
-        }
-    }
-    Ok(clocks)
-}
-
-fn read_series(path: &Path, content: Bytes) -> Result<Vec<Labels>, StoreError> {
-    let mut series = Vec::new();
-    for batch in small_batches(path, content, &["__name__", "labels"])? {
-        let read = || -> Option<Vec<Labels>> {
-            let (names, maps) = (batch.column(0).as_string_opt::<i32>()?, batch.column(1).as_map_opt()?);
-            let (keys, values) = (maps.keys().as_string_opt::<i32>()?, maps.values().as_string_opt::<i32>()?);
-            let offsets = maps.value_offsets();
-            let one = |row: usize| {
-                let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
-                if !names.value(row).is_empty() {
-                    pairs.push((METRIC_NAME, names.value(row)));
-                }
-                let entries = offsets[row] as usize..offsets[row + 1] as usize;
-                pairs.extend(entries.map(|at| (keys.value(at), values.value(at))));
-                pairs.sort_unstable();
-                Labels::from_sorted(pairs)
-            };
-            Some((0..batch.num_rows()).map(one).collect())
-        };
-        series.extend(read().ok_or_else(|| damaged(path, "has columns of other types"))?);
-    }
-    Ok(series)
-}
-
-/// The row index: first row by series (and the end), clock by row. A series of histograms only has no rows.
-fn read_rows(samples: &Pages, series: usize, clocks: usize) -> Result<(Vec<u32>, Vec<u32>), StoreError> {
-    let (mut first_row, mut row_clock) = (Vec::with_capacity(series + 1), Vec::new());
-    for batch in samples.columns(&["series_id", "clock_id"])? {
-        let u32s = |at: usize| batch.column(at).as_primitive_opt::<UInt32Type>();
-        let (Some(ids), Some(clock_ids)) = (u32s(0), u32s(1)) else {
-            return Err(samples.bad("ids are no u32"));
-        };
-        for (id, clock) in ids.values().iter().zip(clock_ids.values()) {
-            let row = row_clock.len() as u32;
-            if *id as usize + 1 < first_row.len() || *id as usize >= series {
-                return Err(samples.bad(format!("row {row}: series {id} is out of order")));
-            }
-            while first_row.len() <= *id as usize {
-                first_row.push(row);
-            }
-            if *clock as usize >= clocks {
-                return Err(samples.bad(format!("row {row}: clock {clock} does not exist")));
-            }
-            row_clock.push(*clock);
-        }
-    }
-    first_row.resize(series + 1, row_clock.len() as u32);
-    Ok((first_row, row_clock))
 }
