@@ -4,6 +4,7 @@
 //! `cargo run --release -p perennial-frontends --example live_cost [rules] [targets] [scrape seconds] [past seconds] [expr]`.
 //! Rules are six mixed shapes, a third of them alerts; recorded ones every five seconds. With an expression all rules are that
 //! one, recorded, with `{N}` replaced by the rule's number.
+//! In the end, a thousand alerts with thresholds of their own over what stands are installed and removed.
 //! Scrapes are spread over their interval, each followed by a tick that takes it along and one that finds nothing. Times are CPU
 //! times of the one worker's thread (Linux).
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
@@ -178,6 +179,35 @@ fn bytes(live: &Live, t: TimeMs) -> Result<(usize, usize), Failure> {
     Ok((rings.iter().map(|r| r.bytes).sum(), rings.iter().map(|r| r.series).sum()))
 }
 
+/// What the ticks cost in which a thousand rules come, and then go: together, and the longest one.
+fn come_and_go(live: &Live, rules: usize, now: &mut TimeMs) -> Result<(), Failure> {
+    let mut views = Vec::new();
+    live.hold();
+    for i in 0..1_000 {
+        let text = format!("({}) > {}", rule(i % rules.max(1)).0, 1_000_000_000_000 + i);
+        let plan = compile(&text, &PromqlOptions::default()).map_err(|e| e.to_string())?;
+        views.push(live.install(ViewSpec { name: text, plan, kind: ViewKind::Continuous })?);
+    }
+    live.release();
+    print_ticks("a thousand rules come", live, now);
+    live.hold();
+    views.into_iter().for_each(|view| live.remove(view));
+    live.release();
+    print_ticks("and go", live, now);
+    Ok(())
+}
+
+fn print_ticks(what: &str, live: &Live, now: &mut TimeMs) {
+    let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..200 {
+        let (mut spent, mut ticks) = (Duration::ZERO, 0);
+        *now += 1;
+        tick(live, *now, &mut spent, &mut ticks);
+        (all, longest) = (all + spent, longest.max(spent));
+    }
+    println!("{what}: {all:?} in 200 ticks, {longest:?} the longest");
+}
+
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, otherwise: i64| args.get(at).map_or(Ok(otherwise), |arg| arg.parse::<i64>());
@@ -240,6 +270,11 @@ fn main() -> Result<(), Failure> {
     println!("altogether {:.5} cores, {rows} rows touched", (spent + slots).as_secs_f64() / SECONDS as f64);
 
     println!("nothing arrives: {:.1} µs a tick", idle.as_secs_f64() * 1e6 / f64::from(idle_ticks));
+    // What they read is fresh, so that nothing moves but what the rules themselves bring.
+    (0..targets).try_for_each(|target| scrape(&store, &all, target, now))?;
+    print_ticks("as they are", &live, &mut now);
+    print_ticks("as they are", &live, &mut now);
+    come_and_go(&live, rules, &mut now)?;
     let (bytes, series) = bytes(&live, now + 1_001)?;
     println!("rings: {bytes} bytes, {} a series of a ring", bytes / series.max(1));
     live.stop();
