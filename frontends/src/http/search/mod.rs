@@ -121,8 +121,8 @@ fn answer(
     match params.sort_by {
         SortBy::Ascending => (),
         SortBy::Descending => scored.reverse(),
-        // Stable: names of one score stay in order.
-        SortBy::Score => scored.sort_by(|a, b| Reverse(a.1.to_bits()).cmp(&Reverse(b.1.to_bits()))),
+        // Scores are positive: their bits are in their order. Stable: names of one score stay in order.
+        SortBy::Score => scored.sort_by_key(|(_, score)| Reverse(score.to_bits())),
     }
     let has_more = scored.len() > params.limit;
     scored.truncate(params.limit);
