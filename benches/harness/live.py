@@ -82,23 +82,20 @@ def state(kind, options):
         server.processes.clear()
         server.start(servers.scrape_jobs(members, port))
         time.sleep(35)
-        figures, before = {}, server.memory_bytes()[1]
-        base = before
-        for at, window in enumerate(("5m", "1m", "2m", "3m", "4m")):
-            server.add_rules(rules.state_file(at + 1, ("5m", "1m", "2m", "3m", "4m")))
+        figures, before, windows = {}, 0, ("5m", "1m", "2m", "3m", "4m")
+        for at, window in enumerate(windows):
+            server.add_rules(rules.state_file(at + 1, windows))
             time.sleep(35)
-            now = server.memory_bytes()[1]
+            bytes_now = state_bytes(server.get("/api/v1/views")["data"]["views"])
             series = server.count('count(http_requests_total)')
-            figures[f"[{window}] more, anonymous memory per series (bytes)"] = (now - before) / series
-            before = now
-        counted = state_bytes(server.get("/api/v1/views")["data"]["views"])
-        return {**figures, "all, counted by the server, per series (bytes)": counted / series,
-                "all, anonymous memory, per series (bytes)": (before - base) / series}
+            figures[f"[{window}] more, per series (bytes)"] = (bytes_now - before) / series
+            before = bytes_now
+        return {**figures, "all, per series (bytes)": before / series}
 
 
 def state_bytes(views):
-    """What the server says that views keep: rings once each, and what views have of their own."""
-    rings = {ring["selector"]: ring["bytes"] for view in views for ring in view["rings"]}
+    """What the server says that views keep: what several of them read once, and what each has of its own."""
+    rings = {ring["selector"]: ring["bytes"] for view in views for ring in view["rings"] if ring["readers"] > 1}
     return sum(rings.values()) + sum(v["stateBytes"]["total"] - v["stateBytes"]["shared"] for v in views)
 
 
