@@ -276,6 +276,11 @@ impl Flags {
         self.number("web.max-connections")
     }
 
+    /// Most results of a search; 0: any number.
+    pub fn search_max_limit(&self) -> usize {
+        self.number("web.search.max-limit")
+    }
+
     /// Title of the page.
     pub fn page_title(&self) -> &str {
         self.text("web.page-title")

@@ -97,7 +97,8 @@ pub(super) const FLAGS: &[Flag] = &[
     works(WEB, "web.external-url", Url, "", "The URL under which people reach this server: links in alerts begin with it. A path in it is the route prefix too."),
     works(WEB, "web.route-prefix", Text, "", "Path before all routes, if a proxy keeps it. [default: the path of --web.external-url]"),
     works(WEB, "web.enable-lifecycle", Switch, "false", "Allow POST /-/reload and /-/quit."),
-    works(WEB, "web.enable-admin-api", Switch, "false", "Allow PUT and DELETE of /api/v1/views/{name}: standing queries that come and go while the server runs."),
+    works(WEB, "web.search.max-limit", Number, "10000", "The most that limit of /api/v1/search/… may say (feature search-api); 0: anything."),
+    works(WEB, "web.enable-admin-api", Switch, "false", "Allow /api/v1/admin/tsdb/…: delete series, clean tombstones, snapshot; and PUT and DELETE of /api/v1/views/{name}: standing queries that come and go while the server runs."),
     works(WEB, "web.enable-remote-write-receiver", Switch, "false", "Accept samples by push at /api/v1/write."),
     works(WEB, "web.config.file", Text, "", "A file with TLS and passwords of the web server. This build has neither, and refuses to start unless the file is empty."),
     works(WEB, "web.max-connections", Number, "512", "Most connections at a time."),
@@ -127,7 +128,7 @@ pub(super) const FLAGS: &[Flag] = &[
     works(CLUSTER, "cluster.join-timeout", Duration, "5m", "How long a process that starts waits for the others."),
     works(LOG, "log.level", OneOf(&["debug", "info", "warn", "error"]), "info", "What is logged: debug, info, warn or error."),
     works(LOG, "log.format", OneOf(&["logfmt", "json"]), "logfmt", "How it is logged: logfmt or json."),
-    works(LOG, "enable-feature", Text, "", "Features, separated by commas; may be repeated. Those with an effect: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels, exemplar-storage, native-histograms, st-storage, auto-reload-config.").repeated(),
+    works(LOG, "enable-feature", Text, "", "Features, separated by commas; may be repeated. Those with an effect: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels, exemplar-storage, native-histograms, st-storage, search-api, auto-reload-config.").repeated(),
     idle("web.read-timeout", Duration, "5m"),
     idle("web.max-notifications-subscribers", Number, "16"),
     idle("web.user-assets", Text, ""),
@@ -135,7 +136,6 @@ pub(super) const FLAGS: &[Flag] = &[
     idle("web.enable-otlp-receiver", Switch, "false"),
     idle("web.console.templates", Text, "consoles"),
     idle("web.console.libraries", Text, "console_libraries"),
-    idle("web.search.max-limit", Number, "10000"),
     idle("storage.tsdb.max-block-duration", Duration, "2h"),
     idle("storage.tsdb.wal-segment-size", Size, "0B"),
     idle("storage.tsdb.max-block-chunk-segment-size", Size, "0B"),
@@ -214,6 +214,7 @@ Flags are those of Prometheus 3, and a few of our own. Both `--flag=value` and `
 
 pub(super) const AFTER: &str = "\
 perennial test promql FILE... runs test files in Prometheus' language for PromQL instead of a server.
-perennial import prometheus DIRECTORY brings the history of a Prometheus into the data directory.
+perennial import prometheus DIRECTORY brings the history of a Prometheus into the data directory; openmetrics FILE... that of texts.
+perennial export --match=SELECTOR --format=parquet|csv|openmetrics writes samples of a data directory.
 Signals: SIGHUP loads the configuration again (all of it or nothing), SIGTERM ends the server in order.
 Flags of Prometheus that are not listed are accepted and have no effect; /api/v1/status/flags shows all of them.";

@@ -11,6 +11,7 @@ mod cluster;
 mod config;
 mod data_lock;
 mod embedded;
+mod export;
 mod flags;
 mod housekeeping;
 mod import;
@@ -41,7 +42,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Command = fn(&[String]) -> ExitCode;
 
 /// What the program does instead of being a server, by its first argument.
-const COMMANDS: [(&str, Command); 2] = [("test", check::main), ("import", import::main)];
+const COMMANDS: [(&str, Command); 4] =
+    [("test", check::main), ("import", import::main), ("export", export::main), ("tsdb", import::tsdb)];
 
 /// Exit code for a configuration or a flag that cannot be used.
 const UNUSABLE: u8 = 2;

@@ -197,6 +197,7 @@ impl Server {
             self.store.set_max_exemplars(usize::try_from(most).unwrap_or(0));
         }
         self.store.set_retention(retention::in_force(&self.flags, &loaded.config.storage));
+        self.store.set_series_retention(loaded.config.storage.series_retention.clone());
         self.query_log.set(loaded.config.query_log_file().as_deref())?;
         let groups = if self.keeps_rules() { loaded.groups.clone() } else { Vec::new() };
         if self.cluster.is_some() {
@@ -274,6 +275,7 @@ impl Server {
             lookback: flags.lookback(),
             dialect: language::options(|name| flags.feature(name)).dialect(),
             default_step,
+            search: flags.feature("search-api").then(|| flags.search_max_limit()),
             step_stats: flags.feature("promql-per-step-stats"),
             data_directory: Some(self.data.clone()),
             partial: self.partial.clone().or_else(|| left_out(&self.metrics)),
@@ -286,6 +288,7 @@ impl Server {
             language: Arc::new(http::language::Promql(self.language)),
             answers: self.querier.clone(),
             catalog: self.store.clone(),
+            tsdb: self.store.clone(),
             views: self.views.clone(),
             standing: self.standing.clone(),
             targets: Arc::new(sources::Targets(self.scrape.clone())),

@@ -228,6 +228,32 @@ fn the_file_wins_over_flags_and_flags_over_old_spellings() {
 }
 
 #[test]
+fn some_series_have_a_retention_of_their_own() {
+    let (config, warnings) = load(
+        "storage:\n  retention:\n  - {match: 'slo:requests', time: 1y}\n  - {match: '{job=~\"debug.*\"}', time: 6h}\n  \
+         - match: keep\n    time: 0s\n  tsdb: {retention: {time: 30d}}\n",
+    )
+    .unwrap();
+    assert_eq!(warnings.len(), 0);
+    let rules = &config.storage.series_retention;
+    let shown: Vec<_> = rules.iter().map(|r| (r.matchers[0].value.as_str(), r.time_ms / 3_600_000)).collect();
+    assert_eq!(shown, [("slo:requests", 365 * 24), ("debug.*", 6), ("keep", 0)]);
+    for (rule, part) in [
+        (
+            "{match: 'a{', time: 1d}",
+            "p.yml:1:23: storage.retention: 1:3: parse error: unexpected end of input",
+        ),
+        ("{match: '{a=~\".*\"}', time: 1d}", "at least one non-empty matcher"),
+        ("{match: up, time: often}", "not a valid duration string"),
+        ("{match: up}", "time"),
+        ("{match: up, time: 1d, size: 3}", "size"),
+    ] {
+        let fault = load(&format!("storage: {{retention: [{rule}]}}\n")).unwrap_err().to_string();
+        assert!(fault.contains(part), "{rule}: {fault}");
+    }
+}
+
+#[test]
 fn wrong_flags_say_what_to_do() {
     let cases: [(&[&str], &str); 11] = [
         (&["--storage.tsdb.retention.time=15"], "not a valid duration string: \"15\""),

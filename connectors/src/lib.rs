@@ -1,10 +1,11 @@
 //! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push, [`host`]
-//! exposes the machine's own, [`alertmanager`] carries alerts out. Knows the store, but no plan and no query.
+//! exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and [`mod@export`] move history. Knows the store,
+//! but no plan and no query.
 
 pub mod alertmanager;
 pub mod decompress;
 pub mod discovery;
-
+pub mod export;
 pub mod histogram;
 pub mod host;
 pub mod http_client;

@@ -5,6 +5,16 @@
 pub const SCRAPE_BODY_BYTES: usize = 64 << 20;
 /// One line of an exposition, bytes: no sample is longer; more is garbage.
 pub const LINE_BYTES: usize = 1 << 20;
+/// Text of an import that is read at a time, bytes.
+pub const IMPORT_PIECE_BYTES: usize = 4 << 20;
+/// Samples of an import that wait in memory (24 bytes each, and their labels) before they become blocks.
+pub const IMPORT_SAMPLES: usize = 16_000_000;
+/// Length of the blocks of an import, ms: a range that compaction knows, long enough that a year makes 500 of them.
+pub const IMPORT_RANGE_MS: i64 = 9 * 7_200_000;
+/// Label names of an export to Parquet: each is a column, and a writer keeps a page of each.
+pub const EXPORT_COLUMNS: usize = 1_000;
+/// Rows of an exported Parquet file that are written together.
+pub const EXPORT_GROUP_ROWS: usize = 1 << 18;
 /// Labels of one scraped series, where `label_limit` does not say less.
 pub const LABELS_PER_SERIES: usize = 256;
 /// Bytes of a label name, where `label_name_length_limit` does not say less.

@@ -128,6 +128,7 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, Live) {
         language: Arc::new(Promql::default()),
         answers: Arc::new(Querier::new(store.clone(), 2)),
         catalog: store.clone(),
+        tsdb: store.clone(),
         standing: Arc::new(StandingQueries::unwritten(Arc::new(live.clone()), promql())),
         views: Arc::new(live.clone()),
         targets: nothing.clone(),

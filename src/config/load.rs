@@ -113,7 +113,7 @@ impl Loader {
             }
         }
         if let Some(storage) = raw.storage {
-            self.config.storage = storage.check(&self.file, &mut self.warnings);
+            self.config.storage = storage.check(&self.file, &mut self.warnings)?;
         }
         self.kept(raw.remote_write, "remote_write", |c| &mut c.remote_write)?;
         self.kept(raw.remote_read, "remote_read", |c| &mut c.remote_read)?;

@@ -1,12 +1,16 @@
 //! The `storage` block: Prometheus 3's keys, and the five old spellings that people write into the file although
-//! Prometheus knows them as flags only. Those are accepted with a warning; real keys and flags win.
+//! Prometheus knows them as flags only. Those are accepted with a warning; real keys and flags win. `retention`, a list of
+//! selectors and times, is ours.
 
 use super::Warning;
 use connectors::units::{Bytes, Millis};
+use frontends::promql;
 use frontends::rules::yaml::Fault;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::path::PathBuf;
+use storage::model::Matcher;
+use storage::store::SeriesRetention;
 
 /// What the file says about storage; `None`: nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +25,8 @@ pub struct StorageBlock {
     pub old_retention_time: Option<i64>,
     /// As `retention_size`, in the old spelling.
     pub old_retention_size: Option<u64>,
+    /// How long the series of some selectors stay.
+    pub series_retention: Vec<SeriesRetention>,
     /// How late a sample may come, ms.
     pub out_of_order_ms: Option<i64>,
     /// Shortest block, ms.
@@ -35,6 +41,7 @@ pub struct StorageBlock {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawStorage {
     tsdb: Option<RawTsdb>,
+    retention: Option<Vec<Spanned<RawSeriesRetention>>>,
     exemplars: Option<RawExemplars>,
 }
 
@@ -42,6 +49,23 @@ pub(super) struct RawStorage {
 #[serde(default, deny_unknown_fields)]
 struct RawExemplars {
     max_exemplars: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSeriesRetention {
+    r#match: String,
+    time: Millis,
+}
+
+impl RawSeriesRetention {
+    fn check(self) -> Result<SeriesRetention, String> {
+        let matchers = promql::parse_selector(&self.r#match).map_err(|e| e.message())?;
+        if matchers.iter().all(Matcher::matches_empty) {
+            return Err("match must contain at least one non-empty matcher".to_owned());
+        }
+        Ok(SeriesRetention { matchers, time_ms: self.time.0 })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -85,7 +109,14 @@ fn alias<T>(
 }
 
 impl RawStorage {
-    pub(super) fn check(self, file: &str, warnings: &mut Vec<Warning>) -> StorageBlock {
+    pub(super) fn check(self, file: &str, warnings: &mut Vec<Warning>) -> Result<StorageBlock, Fault> {
+        let mut series_retention = Vec::new();
+        for one in self.retention.unwrap_or_default() {
+            let fix = "write a series selector and a time, such as {match: '{job=\"debug\"}', time: 2d}";
+            let fault =
+                |what: String| Fault::at(file, one.referenced, format!("storage.retention: {what}"), fix);
+            series_retention.push(one.value.check().map_err(fault)?);
+        }
         let tsdb = self.tsdb.unwrap_or_default();
         let retention = tsdb.retention.unwrap_or_default();
         let mut unused = |place, key: &str| {
@@ -121,7 +152,8 @@ impl RawStorage {
             alias(file, "min-block-duration", &format!("{flag}min-block-duration"), tsdb.min_block, warnings);
         let max =
             alias(file, "max-block-duration", &format!("{flag}max-block-duration"), tsdb.max_block, warnings);
-        StorageBlock {
+        Ok(StorageBlock {
+            series_retention,
             path: path.map(PathBuf::from),
             retention_time: retention.time.map(|v| v.0),
             retention_size: retention.size.map(|v| v.0),
@@ -131,6 +163,6 @@ impl RawStorage {
             min_block: min.map(|v| v.0),
             max_block: max.map(|v| v.0),
             max_exemplars: self.exemplars.and_then(|e| e.max_exemplars),
-        }
+        })
     }
 }

@@ -39,6 +39,12 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Creates a directory and its parents, and makes their names durable.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes the file `from` known as `to`, too: a hard link, or a synced copy where there are none.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut copy = self.create(to)?;
+        copy.append(&self.read(from)?)?;
+        copy.sync()
+    }
     /// Cuts `path` to `len` bytes, and makes what is left durable, whoever wrote it.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
     /// Makes the names in directory `path` survive power loss.
@@ -104,6 +110,13 @@ impl Disk for OsDisk {
             _ => (),
         }
         self.sync_dir(parent.unwrap_or(Path::new(".")))
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if std::fs::hard_link(from, to).is_ok() {
+            return Ok(());
+        }
+        std::fs::copy(from, to)?;
+        std::fs::File::open(to)?.sync_all()
     }
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
         let file = std::fs::OpenOptions::new().write(true).open(path)?;

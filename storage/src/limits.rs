@@ -57,6 +57,9 @@ pub const BLOCK_LANE_PAGE_ROWS: usize = 256;
 pub const BLOCK_GROUP_ROWS: usize = 16_384;
 /// Longest range of a merged block, ms: 31 days, as in Prometheus.
 pub const COMPACTED_RANGE_MS: i64 = 31 * 86_400_000;
+/// Deletions that wait to be carried out in blocks: each is looked at when a block is opened, and the file is written anew
+/// with each.
+pub const TOMBSTONES: usize = 10_000;
 /// Rows of a merged block: the row index has 32 bits.
 pub const COMPACTED_ROWS: u64 = 1 << 30;
 /// Bytes of `samples.parquet` under one checksum (format).

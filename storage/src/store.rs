@@ -9,6 +9,8 @@ mod batch;
 mod blocks;
 mod compaction;
 mod correct;
+mod deleted;
+mod deletes;
 mod exemplars;
 mod flush;
 mod options;
@@ -17,6 +19,8 @@ mod recovery;
 mod restorer;
 mod retention;
 mod selection;
+mod series_retention;
+mod snapshot;
 mod stats;
 
 pub use batch::{
@@ -29,6 +33,7 @@ pub use options::{HeadStats, Options, Replay, StoreError};
 pub use retention::{Beside, Due, Retention};
 pub use selection::{Histograms, Part, Selection, Starts};
 pub(crate) use selection::{Runs, put_in_order};
+pub use series_retention::{Cutoffs, SeriesRetention};
 
 use crate::disk::Disk;
 use crate::exemplars::Exemplars;
@@ -37,6 +42,7 @@ use crate::limits::WAL_SEGMENT_BYTES;
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
 use crate::wal::{Batch, Log, LogOptions};
+use deleted::Deleted;
 use parking_lot::{Mutex, RwLock};
 use selection::{Entry, Sources};
 use stats::{Gathered, StoreMetrics};
@@ -57,6 +63,7 @@ pub struct Store {
     flush_lock: Mutex<()>,
     merge_lock: Mutex<()>,
     retention: RwLock<Retention>,
+    series_retention: RwLock<Arc<[SeriesRetention]>>,
     retention_limits: retention::Limits,
 }
 
@@ -67,6 +74,8 @@ struct Shard {
     seq: u64,
     /// Records being encoded; kept for its memory.
     batch: Batch,
+    /// What is deleted of the head.
+    deleted: Deleted,
 }
 
 impl Store {
@@ -136,8 +145,8 @@ impl Store {
         metrics.clean_start.set(f64::from(u8::from(outcome.clean)));
         metrics.series.set(recovered.heads.iter().map(Head::active).sum::<u64>() as f64);
         metrics.chunks.set(recovered.heads.iter().map(Head::chunks).sum::<u64>() as f64);
-        let shard = |head| RwLock::new(Shard { head, seq: 0, batch: Batch::default() });
-        let shards = recovered.heads.into_iter().map(shard).collect();
+        let shard = |(head, deleted)| RwLock::new(Shard { head, seq: 0, batch: Batch::default(), deleted });
+        let shards = recovered.heads.into_iter().zip(recovered.deleted).map(shard).collect();
         let (feed, flush_lock, merge_lock) = (RwLock::new(None), Mutex::new(()), Mutex::new(()));
         let retention = RwLock::default();
         let replay = Replay { records: outcome.records, samples: recovered.samples, damage: outcome.damage };
@@ -154,6 +163,7 @@ impl Store {
             flush_lock,
             merge_lock,
             retention,
+            series_retention: RwLock::new(Arc::default()),
             retention_limits,
         };
         Ok((Arc::new(store), replay))
@@ -245,7 +255,8 @@ impl Store {
             let shard = self.shard(shard).read();
             let mut entries: Vec<Entry> = Vec::new();
             let head = shard.head.snapshot(matchers, from, to, |slot, labels| {
-                let sources = Sources { head: Some(entries.len() as u32), parts: Vec::new() };
+                let head = Some(entries.len() as u32);
+                let sources = Sources { head, parts: Vec::new(), deleted: shard.deleted.of(slot) };
                 entries.push(Entry { labels: labels.clone(), slot: Some(slot), sources });
             });
             (shard.seq, entries, head)
@@ -276,7 +287,8 @@ impl Store {
                 last.sources.parts.push(part);
             } else {
                 let slot = self.shard(shard).read().head.find(&labels);
-                entries.push(Entry { labels, slot, sources: Sources { head: None, parts: vec![part] } });
+                let sources = Sources { parts: vec![part], ..Sources::default() };
+                entries.push(Entry { labels, slot, sources });
             }
         }
     }
@@ -290,7 +302,7 @@ impl Store {
     ) -> Result<Vec<String>, StoreError> {
         let mut names = BTreeSet::new();
         for shard in
-            self.shards.iter().map(|shard| shard.read()).filter(|shard| overlaps(&shard.head, from, to))
+            self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
         {
             shard.head.label_names(sets, &mut names);
         }
@@ -308,7 +320,7 @@ impl Store {
     ) -> Result<Vec<String>, StoreError> {
         let mut values = BTreeSet::new();
         for shard in
-            self.shards.iter().map(|shard| shard.read()).filter(|shard| overlaps(&shard.head, from, to))
+            self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
         {
             shard.head.label_values(name, sets, &mut values);
         }
@@ -340,9 +352,4 @@ impl Store {
     pub fn close(&self) -> Result<(), StoreError> {
         self.log.close()
     }
-}
-
-/// Whether a head has samples in `from..=to`; by its ends only, as Prometheus does.
-fn overlaps(head: &Head, from: TimeMs, to: TimeMs) -> bool {
-    head.span().is_some_and(|(min, max)| min <= to && max >= from)
 }

@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod alert_kills;
 mod alerting;
 mod backfill;
@@ -25,6 +26,7 @@ mod native;
 mod pushgateway;
 mod queries;
 mod rule_metrics;
+mod search;
 mod seeds;
 mod standing;
 mod subscribe;

@@ -1,8 +1,9 @@
 //! The past of another server: read from its files and written as our blocks, without a server running.
 //!
-//! [`prometheus`] reads Prometheus' data directory. What is imported lies beside what is there: where both have a
+//! [`prometheus`] reads Prometheus' data directory, [`openmetrics`] text. What is imported lies beside what is there: where both have a
 //! sample at one time, one of them is answered.
 
+pub mod openmetrics;
 pub mod prometheus;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,16 @@ pub enum ImportError {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it, and where.
+        reason: String,
+    },
+    /// A line of a text is not what it should be.
+    #[error("{path}:{line}: {reason}")]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// What is wrong with it.
         reason: String,
     },
     /// The block could not be written.

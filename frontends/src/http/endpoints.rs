@@ -4,7 +4,8 @@ use super::dispatch::Call;
 use super::query::{self, expressions};
 use super::reply::Reply;
 use super::{
-    federate, lifecycle, limits, names, page, rules, standing, status, subscribe, targets, views, write,
+    admin, federate, lifecycle, limits, names, page, rules, search, standing, status, subscribe, targets,
+    views, write,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -136,6 +137,19 @@ pub static ENDPOINTS: &[Endpoint] = &[
     endpoint("/api/v1/series", GET_POST, call!(names::series), "Label sets of the series that match"),
     endpoint("/api/v1/labels", GET_POST, call!(names::label_names), "Label names"),
     endpoint("/api/v1/label/{name}/values", GET, call!(names::label_values), "Values of one label"),
+    endpoint(
+        "/api/v1/search/metric_names",
+        GET_POST,
+        call!(search::metric_names),
+        "Metric names like what somebody types; needs --enable-feature=search-api",
+    ),
+    endpoint("/api/v1/search/label_names", GET_POST, call!(search::label_names), "Label names, likewise"),
+    endpoint(
+        "/api/v1/search/label_values",
+        GET_POST,
+        call!(search::label_values),
+        "Values of one label, likewise",
+    ),
     endpoint("/api/v1/rules", GET, call!(rules::rules), "Rule groups and their state"),
     endpoint("/api/v1/alerts", GET, call!(rules::alerts), "Pending and firing alerts"),
     endpoint("/api/v1/targets", GET, call!(targets::targets), "Scrape targets"),
@@ -153,6 +167,24 @@ pub static ENDPOINTS: &[Endpoint] = &[
         takes: Takes::Body(limits::WRITE_BYTES),
         ..endpoint("/api/v1/write", POST, call!(write::write), "Remote write receiver")
     },
+    endpoint(
+        "/api/v1/admin/tsdb/delete_series",
+        POST_PUT,
+        call!(admin::delete_series),
+        "Deletes what the series that match have; needs --web.enable-admin-api",
+    ),
+    endpoint(
+        "/api/v1/admin/tsdb/clean_tombstones",
+        POST_PUT,
+        call!(admin::clean_tombstones),
+        "Frees the disk space of what is deleted",
+    ),
+    endpoint(
+        "/api/v1/admin/tsdb/snapshot",
+        POST_PUT,
+        call!(admin::snapshot),
+        "A copy of the data directory, under snapshots/ in it",
+    ),
     endpoint("/federate", GET, call!(federate::federate), "Newest samples of the series that match, as text"),
     early("/metrics", GET, call!(status::metrics), "Metrics of this server"),
     early("/version", GET, call!(status::version), "Version"),

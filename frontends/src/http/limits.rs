@@ -18,6 +18,10 @@ pub const ACTIVE_QUERY_BYTES: usize = 1_000;
 pub const ACTIVE_QUERY_SLOTS: usize = 10_000;
 /// A response body is cut into pieces of about this size, bytes: large answers are never one string.
 pub const CHUNK_BYTES: usize = 64 << 10;
+/// Terms of one search (Prometheus: 32): each is compared with every name.
+pub const SEARCH_TERMS: usize = 32;
+/// How far back a search looks that names no start, ms (Prometheus: an hour).
+pub const SEARCH_WINDOW_MS: i64 = 3_600_000;
 /// Entries of a `/api/v1/status/tsdb` list, at most.
 pub const TSDB_STATUS_LIMIT: usize = 10_000;
 /// Time given to open requests when the server stops; after it they are cut.

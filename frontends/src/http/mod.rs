@@ -4,6 +4,7 @@
 //! handler turns that into a response. What lives in other crates comes in through [`sources`]. Answers are
 //! written by [`json`], errors by [`reply`]; [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
 
+mod admin;
 pub mod dispatch;
 pub mod endpoints;
 mod federate;
@@ -19,6 +20,7 @@ pub mod params;
 pub mod query;
 pub mod reply;
 mod rules;
+pub mod search;
 pub mod serve;
 pub mod sources;
 mod standing;
@@ -78,6 +80,8 @@ pub struct Settings {
     pub default_step: i64,
     /// `--enable-feature=promql-per-step-stats`: `stats=all` counts samples step by step.
     pub step_stats: bool,
+    /// `--enable-feature=search-api`, and the most results of a search (`--web.search.max-limit`, 0: any number).
+    pub search: Option<usize>,
     /// Where the queries at work are written down; `None`: nowhere.
     pub data_directory: Option<PathBuf>,
     /// Why answers from history are not whole: other processes have series, too.
@@ -100,6 +104,7 @@ impl Default for Settings {
             dialect: Dialect::default(),
             default_step: 60_000,
             step_stats: false,
+            search: None,
             data_directory: None,
             partial: None,
         }

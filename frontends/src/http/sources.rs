@@ -15,6 +15,7 @@ use engine::plan::Plan;
 use engine::query::{Answer, Querier, QueryError, QueryOptions};
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::exemplars;
@@ -32,6 +33,8 @@ pub struct Sources {
     pub answers: Arc<dyn Answers>,
     /// The store's names and values.
     pub catalog: Arc<dyn Catalog>,
+    /// The store, to be changed.
+    pub tsdb: Arc<dyn Tsdb>,
     /// The live runtime.
     pub views: Arc<dyn Views>,
     /// Standing queries that people put there.
@@ -149,7 +152,12 @@ impl Catalog for Store {
     fn series(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Labels>, StoreError> {
         let mut found = Vec::new();
         for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
-            found.append(&mut self.select(shard, set, from, to)?.labels);
+            let selection = self.select(shard, set, from, to)?;
+            for (i, labels) in selection.labels.iter().enumerate() {
+                if selection.may_have_samples(i, from, to)? {
+                    found.push(labels.clone());
+                }
+            }
         }
         found.sort_unstable();
         found.dedup();
@@ -215,6 +223,34 @@ impl Catalog for Store {
         let (tell, told) = oneshot::channel::<()>();
         self.on_committed(self.last_lsn(), Box::new(move |_| drop(tell)));
         Box::pin(async move { told.await.unwrap_or_default() })
+    }
+}
+
+/// What the admin API does to the store.
+pub trait Tsdb: Send + Sync {
+    /// Deletes what the series that satisfy all matchers have in `from..=to`; as safe as a sample on return.
+    fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError>;
+    /// Carries out on the disk what is deleted.
+    fn clean_tombstones(&self) -> Result<(), StoreError>;
+    /// Makes the data directory `dir` with what there is, with the newest hours if `with_head`.
+    fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError>;
+}
+
+impl Tsdb for Store {
+    fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError> {
+        let lsn = Store::delete(self, matchers, from, to)?;
+        let (told, fate) = std::sync::mpsc::channel();
+        // Nobody waits any more only if this thread is gone.
+        self.on_committed(lsn, Box::new(move |fate| drop(told.send(fate))));
+        fate.recv().unwrap_or_else(|_| Err(StoreError::Refused("the store is closed".to_owned())))
+    }
+
+    fn clean_tombstones(&self) -> Result<(), StoreError> {
+        Store::clean_tombstones(self).map(|_| ())
+    }
+
+    fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
+        Store::snapshot(self, dir, with_head)
     }
 }
 

@@ -79,6 +79,11 @@ impl LaneFile {
         self.find(series).is_some_and(|at| self.series[at].min <= to && from <= self.series[at].max)
     }
 
+    /// First and last time of a series, if it has any item.
+    pub(super) fn span(&self, series: u32) -> Option<(TimeMs, TimeMs)> {
+        self.find(series).map(|at| (self.series[at].min, self.series[at].max))
+    }
+
     /// Has `take` decode the rows of a series with `from ≤ t ≤ to`, in order: (page, row in it, time). `None` from
     /// it means damage.
     pub(super) fn read(

@@ -7,22 +7,36 @@ use super::reader::{Block, BlockSeriesHandle};
 use super::writer::{BlockSeries, Origin, write_block_of};
 use super::{BlockMeta, damaged};
 use crate::disk::Disk;
-use crate::model::TimeMs;
+use crate::model::{Labels, TimeMs};
 use crate::store::{Runs, StoreError, put_in_order};
 use std::path::Path;
 
-/// Writes one block with all samples of `blocks` (in their set's order) into `blocks_dir`, durable on return.
-pub fn merge_blocks(disk: &dyn Disk, blocks_dir: &Path, blocks: &[Block]) -> Result<BlockMeta, StoreError> {
+/// Writes one block with all samples of `blocks` (in their set's order) that are not deleted and of which `keep` holds
+/// into `blocks_dir`, durable on return. `None`: nothing is left, and no block was written.
+pub fn merge_blocks(
+    disk: &dyn Disk,
+    blocks_dir: &Path,
+    blocks: &[Block],
+    keep: &dyn Fn(&Labels) -> bool,
+) -> Result<Option<BlockMeta>, StoreError> {
     let metas = || blocks.iter().map(Block::meta);
     let span = metas().map(|m| (m.from, m.to)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
     let (from, to) = span.ok_or_else(|| damaged(blocks_dir, "no blocks to merge"))?;
     let mut series: Vec<BlockSeriesHandle> =
         blocks.iter().flat_map(|block| block.select(&[], TimeMs::MIN, TimeMs::MAX)).collect();
+    series.retain(|one| keep(one.labels()));
     // Stable: of one series the blocks stay in order.
     series.sort_by(|a, b| a.labels().cmp(b.labels()));
     let merged = series.chunk_by(|a, b| a.labels() == b.labels()).map(read);
+    let empty = |one: &Result<BlockSeries, StoreError>| {
+        one.as_ref().is_ok_and(|one| one.ts.is_empty() && one.histograms.is_empty())
+    };
+    let mut merged = merged.filter(|one| !empty(one)).peekable();
+    if merged.peek().is_none() {
+        return Ok(None);
+    }
     let replaces = metas().map(|meta| meta.name().to_string()).collect();
-    write_block_of(disk, blocks_dir, Origin { from, to, replaces }, merged)
+    write_block_of(disk, blocks_dir, Origin { from, to, replaces }, merged).map(Some)
 }
 
 /// All samples of one series, each time once.

@@ -20,12 +20,15 @@ pub mod reader;
 mod rows;
 mod schema;
 pub mod set;
+mod tables;
+mod tombstones;
 pub mod writer;
 
 pub use merge::merge_blocks;
 pub use meta::BlockMeta;
 pub use reader::{Block, BlockSeriesHandle};
 pub use set::Blocks;
+pub use tombstones::{Tombstone, Tombstones};
 pub use writer::{BlockSeries, write_block};
 
 use crate::store::StoreError;

@@ -37,24 +37,58 @@ impl Postings {
         values.entry(value.to_owned()).or_default()
     }
 
-    /// The series that satisfy all matchers.
-    pub(super) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        let mut found: Option<RoaringBitmap> = None;
-        // First those that can only narrow to what they name: cheap, and they leave little to subtract from.
-        let (narrow, wide): (Vec<_>, Vec<_>) = matchers.iter().partition(|m| !m.matches_empty());
-        for matcher in narrow {
-            let with = self.union(matcher, |value| matcher.matches(value));
-            found = Some(found.map_or(with.clone(), |f| f & with));
+    /// The series that satisfy all matchers; `labels` are those of every series.
+    pub(super) fn select(&self, matchers: &[Matcher], labels: &[Labels]) -> RoaringBitmap {
+        self.select_within(None, matchers, labels)
+    }
+
+    /// As [`Postings::select`], of some series only.
+    pub(super) fn select_within(
+        &self,
+        within: Option<&RoaringBitmap>,
+        matchers: &[Matcher],
+        labels: &[Labels],
+    ) -> RoaringBitmap {
+        let mut found: Option<RoaringBitmap> = within.cloned();
+        let mut order: Vec<&Matcher> = matchers.iter().collect();
+        // First lookups, which leave little to look at for those that ask every value; those that only take away last.
+        order.sort_by_key(|m| (m.matches_empty(), m.regex().is_some()));
+        for matcher in order {
+            let narrowed = match found {
+                Some(found) if found.is_empty() => return found,
+                Some(found) if self.cheaper_one_by_one(&found, matcher) => {
+                    let holds = |id: &u32| matcher.matches_labels(&labels[*id as usize]);
+                    RoaringBitmap::from_sorted_iter(found.iter().filter(holds)).unwrap_or_default()
+                }
+                // It holds for series without the label: take away those whose value it refuses.
+                Some(found) if matcher.matches_empty() => found - self.refused(matcher),
+                Some(found) => found & self.union(matcher, |value| matcher.matches(value)),
+                None if matcher.matches_empty() => &self.all - self.refused(matcher),
+                None => self.union(matcher, |value| matcher.matches(value)),
+            };
+            found = Some(narrowed);
         }
-        let mut found = found.unwrap_or_else(|| self.all.clone());
-        for matcher in wide {
-            if found.is_empty() {
-                break;
-            }
-            // It holds for series without the label: take away those whose value it refuses.
-            found -= self.refused(matcher);
+        found.unwrap_or_else(|| self.all.clone())
+    }
+
+    /// Whether testing the few series left beats testing the label's many values.
+    fn cheaper_one_by_one(&self, found: &RoaringBitmap, matcher: &Matcher) -> bool {
+        let Some(values) = self.labels.get(&matcher.name) else { return false };
+        let prefix = match matcher.regex() {
+            Some(regex) if regex.literals().is_some() => return false,
+            // Asked of a series without the label, it holds or not whatever the prefix.
+            Some(regex) if !regex.is_match("") => regex.prefix(),
+            Some(_) => "",
+            // A text is one lookup; "" asks for all that have any value.
+            None if !matcher.value.is_empty() => return false,
+            None => "",
+        };
+        let few = usize::try_from(found.len()).unwrap_or(usize::MAX);
+        if values.len() <= few {
+            return false;
         }
-        found
+        let range = values.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        prefix.is_empty() || range.take_while(|(value, _)| value.starts_with(prefix)).nth(few).is_some()
     }
 
     fn refused(&self, matcher: &Matcher) -> RoaringBitmap {
@@ -96,5 +130,42 @@ impl Postings {
     /// All values of label `name`.
     pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.labels.get(name).into_iter().flat_map(|values| values.keys().map(String::as_str))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn matcher() -> impl Strategy<Value = Matcher> {
+        let values =
+            ["", "x", "y", "xy", "x|y", "x|", "x.*", ".*", ".+", "(x|xy)?", "[xy]+", "nothing", "n.*"];
+        let op = prop_oneof![
+            Just(MatchOp::Equal),
+            Just(MatchOp::NotEqual),
+            Just(MatchOp::Regex),
+            Just(MatchOp::NotRegex)
+        ];
+        let name = prop_oneof![Just("a"), Just("b"), Just("c"), Just("zz")];
+        (name, op, proptest::sample::select(values.to_vec()))
+            .prop_map(|(name, op, value)| Matcher::new(name, op, value).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_as_asking_every_series(
+            series in proptest::collection::btree_set(proptest::collection::btree_map("[abc]", "[xy]{0,2}", 0..4), 0..30),
+            within in proptest::collection::btree_set(0u32..30, 0..30),
+            matchers in proptest::collection::vec(matcher(), 0..4),
+        ) {
+            let all: Vec<Labels> = series.into_iter().map(Labels::from_pairs).collect();
+            let postings = Postings::build(&all);
+            let holds = |i: &u32| matchers.iter().all(|m| m.matches_labels(&all[*i as usize]));
+            let expected: RoaringBitmap = (0..all.len() as u32).filter(holds).collect();
+            prop_assert_eq!(postings.select(&matchers, &all), expected.clone());
+            let within: RoaringBitmap = within.into_iter().filter(|i| (*i as usize) < all.len()).collect();
+            prop_assert_eq!(postings.select_within(Some(&within), &matchers, &all), expected & within);
+        }
     }
 }

@@ -8,19 +8,16 @@ use super::files::read_checked;
 use super::histograms::{self, HISTOGRAM_PAGES, START_PAGES};
 use super::lane::LaneFile;
 use super::meta::{BlockMeta, META};
-use super::page::{self, Page, element};
-use super::pages::{PageOptions, Pages, batches};
+use super::page::{self, Page};
+use super::pages::{PageOptions, Pages};
 use super::postings::Postings;
 use super::schema::{CHECKSUMS, CLOCKS, SAMPLES, SERIES};
+use super::tables::{by_shard, read_clocks, read_rows, read_series};
+use super::tombstones::{BlockDeletes, Tombstone};
 use super::{damaged, io_error};
 use crate::limits::BLOCK_PAGE_ROWS;
-use crate::model::labels::METRIC_NAME;
-use crate::model::{Labels, Matcher, SHARDS, TimeMs, shard_of};
+use crate::model::{Intervals, Labels, Matcher, TimeMs};
 use crate::store::{Histograms, Starts, StoreError};
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, UInt32Type};
-use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use roaring::RoaringBitmap;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,9 +26,10 @@ use std::sync::Arc;
 const SAMPLE_PAGES: PageOptions =
     PageOptions { file: SAMPLES, checksums: CHECKSUMS, columns: &page::COLUMNS, page_rows: BLOCK_PAGE_ROWS };
 
-/// An open block; cheap to clone. Files stay readable after the directory is removed, as long as a clone lives.
+/// An open block, and what is deleted of it; cheap to clone. Files stay readable after the directory is removed, as
+/// long as a clone lives.
 #[derive(Clone)]
-pub struct Block(Arc<Inner>);
+pub struct Block(Arc<Inner>, Arc<BlockDeletes>);
 
 struct Inner {
     meta: BlockMeta,
@@ -54,6 +52,8 @@ struct Inner {
 pub struct BlockSeriesHandle {
     block: Block,
     series: u32,
+    /// Times that are deleted.
+    deleted: Option<Arc<Intervals>>,
 }
 
 impl Block {
@@ -93,7 +93,37 @@ impl Block {
             first_row,
             row_clock,
         };
-        Ok(Block(Arc::new(inner)))
+        Ok(Block(Arc::new(inner), Arc::default()))
+    }
+
+    /// The same block, without what these say that is deleted of it.
+    pub(super) fn with_deletes(&self, tombstones: &[Tombstone]) -> Block {
+        let select = |matchers: &[Matcher]| self.0.postings.select(matchers, &self.0.series);
+        Block(self.0.clone(), Arc::new(self.1.with(&self.0.meta, tombstones, select)))
+    }
+
+    /// Whether something is deleted of it.
+    pub fn has_deletes(&self) -> bool {
+        !self.1.is_empty()
+    }
+
+    /// Which of these sets of matchers decide for a series of it, each series' first that holds; at the end, whether for
+    /// some series none does.
+    pub fn classes(&self, sets: &[&[Matcher]]) -> Vec<bool> {
+        let mut rest: RoaringBitmap = (0..self.0.series.len() as u32).collect();
+        let mut found: Vec<bool> = Vec::with_capacity(sets.len() + 1);
+        for set in sets {
+            let of_set = self.0.postings.select(set, &self.0.series) & &rest;
+            found.push(!of_set.is_empty());
+            rest -= of_set;
+        }
+        found.push(!rest.is_empty());
+        found
+    }
+
+    /// Whether it has series that satisfy all matchers, whatever is deleted of them.
+    pub fn has(&self, matchers: &[Matcher]) -> bool {
+        !self.0.postings.select(matchers, &self.0.series).is_empty()
     }
 
     /// What the block holds.
@@ -103,7 +133,7 @@ impl Block {
 
     /// The series that satisfy all matchers and may have samples in `from..=to`, sorted by labels.
     pub fn select(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Vec<BlockSeriesHandle> {
-        self.handles(self.0.postings.select(matchers), from, to)
+        self.handles(self.0.postings.select(matchers, &self.0.series), from, to)
     }
 
     /// As [`Block::select`], of one shard only.
@@ -117,7 +147,7 @@ impl Block {
         let Some(of_shard) = self.0.shards.get(usize::from(shard)).filter(|ids| !ids.is_empty()) else {
             return Vec::new();
         };
-        self.handles(self.0.postings.select(matchers) & of_shard, from, to)
+        self.handles(self.0.postings.select_within(Some(of_shard), matchers, &self.0.series), from, to)
     }
 
     fn handles(&self, ids: RoaringBitmap, from: TimeMs, to: TimeMs) -> Vec<BlockSeriesHandle> {
@@ -127,7 +157,11 @@ impl Block {
         let floats = |id: u32| self.rows_in(id, from, to).next().is_some();
         let histograms = |id: u32| self.0.histograms.as_ref().is_some_and(|lane| lane.overlaps(id, from, to));
         let here = ids.into_iter().filter(|id| floats(*id) || histograms(*id));
-        here.map(|series| BlockSeriesHandle { block: self.clone(), series }).collect()
+        let handles = here.map(|series| {
+            let deleted = if self.1.is_empty() { None } else { self.1.times(series) };
+            BlockSeriesHandle { block: self.clone(), series, deleted }
+        });
+        handles.filter(|handle| handle.may_have_samples(from, to)).collect()
     }
 
     /// Calls `each(name)` for the label names of the series that satisfy all matchers, perhaps several times.
@@ -135,7 +169,7 @@ impl Block {
         if matchers.is_empty() {
             return self.0.postings.names().for_each(each);
         }
-        for id in self.0.postings.select(matchers) {
+        for id in self.0.postings.select(matchers, &self.0.series) {
             self.0.series[id as usize].iter().for_each(|(name, _)| each(name));
         }
     }
@@ -145,7 +179,7 @@ impl Block {
         if matchers.is_empty() {
             return self.0.postings.values(name).for_each(each);
         }
-        for id in self.0.postings.select(matchers) {
+        for id in self.0.postings.select(matchers, &self.0.series) {
             self.0.series[id as usize].get(name).into_iter().for_each(&mut each);
         }
     }
@@ -235,6 +269,20 @@ impl BlockSeriesHandle {
         &self.block
     }
 
+    /// Whether there may be samples in `from..=to` that are not deleted; as Prometheus, which leaves out whole chunks.
+    fn may_have_samples(&self, from: TimeMs, to: TimeMs) -> bool {
+        let Some(deleted) = &self.deleted else { return true };
+        let clock = |row: usize| &self.block.0.clocks[self.block.0.row_clock[row] as usize];
+        let left = |row: usize| match clock(row).as_slice() {
+            [first, .., last] => !deleted.covers_all(*first, *last),
+            ts => !ts.iter().all(|t| deleted.covers(*t)),
+        };
+        let histograms =
+            |lane: &LaneFile| lane.span(self.series).is_some_and(|(min, max)| !deleted.covers_all(min, max));
+        self.block.rows_in(self.series, from, to).any(left)
+            || self.block.0.histograms.as_ref().is_some_and(histograms)
+    }
+
     /// Appends the samples with `from ≤ t ≤ to`, in time order, stale markers included.
     pub fn read(
         &self,
@@ -243,7 +291,10 @@ impl BlockSeriesHandle {
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError> {
-        self.block.read(self.series, from, to, ts, vs)
+        let base = ts.len();
+        self.block.read(self.series, from, to, ts, vs)?;
+        self.deleted.iter().for_each(|deleted| deleted.retain(base, ts, vs));
+        Ok(())
     }
 
     /// Whether it has histograms.
@@ -260,7 +311,9 @@ impl BlockSeriesHandle {
             let h = histograms::decode(page, row, before)?;
             out.push((t, Arc::new(h)));
             Some(())
-        })
+        })?;
+        self.deleted.iter().for_each(|deleted| deleted.retain_pairs(base, out));
+        Ok(())
     }
 
     /// Whether it has start timestamps.
@@ -271,10 +324,13 @@ impl BlockSeriesHandle {
     /// Appends the start timestamps of the samples with `from ≤ t ≤ to`, in time order.
     pub fn read_starts(&self, from: TimeMs, to: TimeMs, out: &mut Starts) -> Result<(), StoreError> {
         let Some(lane) = &self.block.0.starts else { return Ok(()) };
+        let base = out.len();
         lane.read(self.series, from, to, |page, row, t| {
             out.push((t, histograms::decode_start(page, row)?));
             Some(())
-        })
+        })?;
+        self.deleted.iter().for_each(|deleted| deleted.retain_pairs(base, out));
+        Ok(())
     }
 }
 
@@ -300,80 +356,4 @@ fn push_times(
         }
     }
     start - before..start - before + ts.len() - already
-}
-
-fn by_shard(series: &[Labels]) -> Vec<RoaringBitmap> {
-    let mut shards = vec![RoaringBitmap::new(); usize::from(SHARDS)];
-    for (id, labels) in (0u32..).zip(series) {
-        shards[usize::from(shard_of(labels))].insert(id);
-    }
-    shards
-}
-
-fn small_batches(path: &Path, content: Bytes, names: &[&str]) -> Result<Vec<RecordBatch>, StoreError> {
-    let footer =
-        ArrowReaderMetadata::load(&content, ArrowReaderOptions::new()).map_err(|e| damaged(path, e))?;
-    batches(path, content, footer, names)
-}
-
-fn read_clocks(path: &Path, content: Bytes) -> Result<Vec<Vec<TimeMs>>, StoreError> {
-    let mut clocks = Vec::new();
-    for batch in small_batches(path, content, &["ts"])? {
-        for row in 0..batch.num_rows() {
-            let ts = element::<Int64Type>(batch.column(0), row)
-                .ok_or_else(|| damaged(path, "ts is no list of int64"))?;
-            clocks.push(ts.as_primitive::<Int64Type>().values().to_vec());
-        }
-    }
-    Ok(clocks)
-}
-
-fn read_series(path: &Path, content: Bytes) -> Result<Vec<Labels>, StoreError> {
-    let mut series = Vec::new();
-    for batch in small_batches(path, content, &["__name__", "labels"])? {
-        let read = || -> Option<Vec<Labels>> {
-            let (names, maps) = (batch.column(0).as_string_opt::<i32>()?, batch.column(1).as_map_opt()?);
-            let (keys, values) = (maps.keys().as_string_opt::<i32>()?, maps.values().as_string_opt::<i32>()?);
-            let offsets = maps.value_offsets();
-            let one = |row: usize| {
-                let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
-                if !names.value(row).is_empty() {
-                    pairs.push((METRIC_NAME, names.value(row)));
-                }
-                let entries = offsets[row] as usize..offsets[row + 1] as usize;
-                pairs.extend(entries.map(|at| (keys.value(at), values.value(at))));
-                pairs.sort_unstable();
-                Labels::from_sorted(pairs)
-            };
-            Some((0..batch.num_rows()).map(one).collect())
-        };
-        series.extend(read().ok_or_else(|| damaged(path, "has columns of other types"))?);
-    }
-    Ok(series)
-}
-
-/// The row index: first row by series (and the end), clock by row. A series of histograms only has no rows.
-fn read_rows(samples: &Pages, series: usize, clocks: usize) -> Result<(Vec<u32>, Vec<u32>), StoreError> {
-    let (mut first_row, mut row_clock) = (Vec::with_capacity(series + 1), Vec::new());
-    for batch in samples.columns(&["series_id", "clock_id"])? {
-        let u32s = |at: usize| batch.column(at).as_primitive_opt::<UInt32Type>();
-        let (Some(ids), Some(clock_ids)) = (u32s(0), u32s(1)) else {
-            return Err(samples.bad("ids are no u32"));
-        };
-        for (id, clock) in ids.values().iter().zip(clock_ids.values()) {
-            let row = row_clock.len() as u32;
-            if *id as usize + 1 < first_row.len() || *id as usize >= series {
-                return Err(samples.bad(format!("row {row}: series {id} is out of order")));
-            }
-            while first_row.len() <= *id as usize {
-                first_row.push(row);
-            }
-            if *clock as usize >= clocks {
-                return Err(samples.bad(format!("row {row}: clock {clock} does not exist")));
-            }
-            row_clock.push(*clock);
-        }
-    }
-    first_row.resize(series + 1, row_clock.len() as u32);
-    Ok((first_row, row_clock))
 }

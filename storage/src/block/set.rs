@@ -5,6 +5,7 @@
 
 use super::cache::PageCache;
 use super::reader::{Block, BlockSeriesHandle};
+use super::tombstones::Tombstone;
 use super::{BlockMeta, io_error};
 use crate::disk::Disk;
 use crate::model::{Matcher, TimeMs};
@@ -67,6 +68,22 @@ impl Blocks {
         new.push(block);
         sort(&mut new);
         *blocks = Arc::new(new);
+    }
+
+    /// From now on new readers do not see what these say that is deleted.
+    pub fn delete(&self, tombstones: &[Tombstone]) {
+        let mut blocks = self.blocks.write();
+        let about = |b: &Block| {
+            let name = b.meta().name().to_string();
+            tombstones.iter().any(|one| one.blocks.contains(&name))
+        };
+        let new = blocks.iter().map(|b| if about(b) { b.with_deletes(tombstones) } else { b.clone() });
+        *blocks = Arc::new(new.collect());
+    }
+
+    /// All blocks, in time order.
+    pub fn all(&self) -> Arc<Vec<Block>> {
+        self.blocks.read().clone()
     }
 
     /// Takes the block in directory `dir` off the list; readers that have it open go on reading.

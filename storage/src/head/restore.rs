@@ -165,6 +165,13 @@ impl Head {
         Some((sets.chain(rows).chain(histograms).min()?, self.newest?))
     }
 
+    /// Whether the time from the oldest to the newest sample meets `from..=to`. Looks at every series only if the newest
+    /// sample lies behind it.
+    pub fn overlaps(&self, from: TimeMs, to: TimeMs) -> bool {
+        let newest = self.newest.filter(|newest| from <= *newest);
+        newest.is_some_and(|newest| newest <= to || self.span().is_some_and(|(oldest, _)| oldest <= to))
+    }
+
     /// From now until [`Head::drop_before`], samples before `end` are noted: the flush does not see them.
     pub fn begin_flush(&mut self, end: TimeMs) {
         self.flushing = Some(Flushing { end, ..Flushing::default() });

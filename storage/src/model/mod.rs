@@ -1,6 +1,7 @@
 //! The data model: labels, matchers, values and time. Everything else in the house speaks in these words.
 
 pub mod histogram;
+pub mod intervals;
 pub mod labels;
 pub mod matcher;
 pub mod number;
@@ -10,6 +11,7 @@ pub mod time;
 pub mod value;
 
 pub use histogram::NativeHistogram;
+pub use intervals::Intervals;
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};
 pub use shard::{SHARDS, SeriesRef, shard_of};

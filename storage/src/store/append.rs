@@ -4,12 +4,13 @@
 //! log cannot differ. Encoding happens under the shard's lock, so a scrape's difference is to its predecessor.
 
 use super::batch::{Appended, Columns, FeedData, FeedItem, HistogramRow, Row, StartRow, Tell};
+use super::deletes::Taken as Kept;
 use super::options::StoreError;
 use super::{Shard, Store};
 use crate::head::{Counts, HistogramSample, Sample, Start, Taken, Together, group_of};
 use crate::limits::{HISTOGRAM_BUCKETS, WAL_SAMPLES};
 use crate::model::histogram::Buckets;
-use crate::model::value::sanitize;
+use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{NativeHistogram, SHARDS, SeriesRef, TimeMs};
 use crate::wal::{Batch, Kind, add_histograms, put_samples, put_starts};
 use std::sync::Arc;
@@ -31,6 +32,9 @@ impl Store {
         let (shard_at, group) = group_of(batch.group.0);
         let mut counts = Counts::default();
         let mut shard = self.shard(shard_at).write();
+        if shard.deleted.touches(&batch.layout.slots, batch.t) {
+            return Ok(self.append_one_by_one(&mut shard, shard_at, batch, tell));
+        }
         let taken = shard.head.append_columns(group, &batch.layout, batch.t, &batch.values, &mut counts)?;
         shard.seq += 1;
         let seq = shard.seq;
@@ -49,6 +53,66 @@ impl Store {
         Ok(appended(&counts, lsn, seq))
     }
 
+    /// Appends a batch of which some samples come again at deleted times: one by one.
+    fn append_one_by_one(&self, shard: &mut Shard, at: u16, batch: &Columns, tell: Tell) -> Appended {
+        let mut counts = Counts::default();
+        let rows = batch.layout.slots.iter().zip(&*batch.values).filter(|(_, v)| !is_absent(**v));
+        let rows = rows.map(|(slot, v)| (*slot, batch.t, *v));
+        let (lsn, data) = self.append_samples(shard, at, rows, &mut counts);
+        shard.seq += 1;
+        let seq = shard.seq;
+        if tell == Tell::Feed {
+            self.tell(FeedItem { shard: at, seq, data });
+        }
+        self.metrics.count(&counts);
+        appended(&counts, lsn, seq)
+    }
+
+    /// Appends single samples of a shard, under its lock.
+    fn append_samples(
+        &self,
+        shard: &mut Shard,
+        at: u16,
+        rows: impl Iterator<Item = (u32, TimeMs, f64)>,
+        counts: &mut Counts,
+    ) -> (u64, FeedData) {
+        let (mut new, mut again) = (Vec::new(), Vec::new());
+        for (slot, t, v) in rows {
+            let row = (slot, t, sanitize(v));
+            match self.append_sample(shard, row, counts) {
+                Kept::No => (),
+                Kept::New => new.push(row),
+                Kept::Again => again.push(row),
+            }
+        }
+        let lsn = self.log_samples(shard, at, &new);
+        if again.is_empty() {
+            return (lsn, FeedData::Rows(new));
+        }
+        let lsn = lsn.max(self.log_corrections(shard, at, &again, &[]));
+        new.append(&mut again);
+        (lsn, FeedData::Rows(new))
+    }
+
+    /// Appends samples of a shard, none of which is at a deleted time, under its lock: what comes together becomes columns.
+    fn append_together(
+        &self,
+        shard: &mut Shard,
+        at: u16,
+        samples: &[Sample],
+        counts: &mut Counts,
+    ) -> (u64, FeedData) {
+        let Together { rows, single, stored } = shard.head.append_rows(samples, counts);
+        let mut lsn = 0;
+        for (group, t, row) in rows {
+            lsn = self.log_row(shard, at, group, t, row);
+        }
+        if lsn == 0 || !single.is_empty() {
+            lsn = self.log_samples(shard, at, &single);
+        }
+        (lsn, FeedData::Rows(stored))
+    }
+
     /// Appends single samples, in any order and of any shard.
     pub fn append_rows(&self, rows: &[Row]) -> Result<Appended, StoreError> {
         self.log.admit()?;
@@ -58,15 +122,11 @@ impl Store {
             |shard, at, rows, counts| {
                 let samples: Vec<Sample> =
                     rows.into_iter().map(|row| (row.series.slot, row.t, sanitize(row.v))).collect();
-                let Together { rows, single, stored } = shard.head.append_rows(&samples, counts);
-                let mut lsn = 0;
-                for (group, t, row) in rows {
-                    lsn = self.log_row(shard, at, group, t, row);
-                }
-                if lsn == 0 || !single.is_empty() {
-                    lsn = self.log_samples(shard, at, &single);
-                }
-                (lsn, vec![FeedData::Rows(stored)])
+                let (lsn, data) = match samples.iter().any(|(slot, t, _)| shard.deleted.covers(*slot, *t)) {
+                    true => self.append_samples(shard, at, samples.into_iter(), counts),
+                    false => self.append_together(shard, at, &samples, counts),
+                };
+                (lsn, vec![data])
             },
             |item| self.tell(item),
         )?;
@@ -99,10 +159,19 @@ impl Store {
             return Err(StoreError::Refused(format!("malformed histogram of series {:?}", row.series)));
         }
         let append = |shard: &mut Shard, at, rows: Vec<&HistogramRow>, counts: &mut Counts| {
-            let mut stored = Vec::with_capacity(rows.len());
+            let (mut stored, mut again) = (Vec::with_capacity(rows.len()), Vec::new());
             for row in rows {
-                let kept = shard.head.append_histogram(row.series.slot, row.t, &row.h, counts);
-                stored.extend(kept.map(|h| (row.series.slot, row.t, h)));
+                let slot = row.series.slot;
+                if let Some(kept) = self.append_histogram_again(shard, (slot, row.t, &row.h), counts) {
+                    again.push((slot, row.t, ABSENT));
+                    stored.push(kept);
+                    continue;
+                }
+                let kept = shard.head.append_histogram(slot, row.t, &row.h, counts);
+                stored.extend(kept.map(|h| (slot, row.t, h)));
+            }
+            if !again.is_empty() {
+                self.log_corrections(shard, at, &again, &[]);
             }
             (self.log_histograms(shard, at, &stored), vec![FeedData::Histograms(stored)])
         };

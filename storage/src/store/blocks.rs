@@ -1,15 +1,19 @@
 //! Blocks as the head's history: complete ranges become Parquet directories under `blocks/`.
 
 use super::compaction::{CompactionMetrics, due};
-use super::flush::{History, LabelledPart, SeriesSamples};
+use super::flush::{History, LabelledPart, SeriesSamples, SeriesStream};
 use super::options::StoreError;
-use super::retention::{Beside, BlockMetrics, Retention};
+use super::retention::{Beside, BlockMetrics, Due, Retention};
 use super::selection::{Histograms, Part, Starts};
-use crate::block::{BlockMeta, BlockSeries, BlockSeriesHandle, Blocks, OPEN_SQL, merge_blocks, write_block};
+use super::series_retention::{Cutoffs, SeriesRetention};
+use crate::block::{
+    Block, BlockMeta, BlockSeries, BlockSeriesHandle, Blocks, OPEN_SQL, Tombstone, Tombstones, merge_blocks,
+    write_block,
+};
 use crate::disk::{Disk, DiskFile};
 use crate::metrics::{Gauge, Metrics};
 use crate::model::time::format_duration;
-use crate::model::{Matcher, TimeMs};
+use crate::model::{Labels, Matcher, TimeMs};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,6 +24,7 @@ pub struct BlockHistory {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     blocks: Blocks,
+    tombstones: Tombstones,
     metrics: BlockMetrics,
     compactions: CompactionMetrics,
     /// Held while files of blocks go: a merge and retention may want to remove what is left of the same one.
@@ -47,11 +52,14 @@ impl BlockHistory {
         if let Err(error) = blocks.remove_replaced(disk.as_ref()) {
             tracing::warn!(%error, "a block that was merged into another stays for now");
         }
+        let tombstones = Tombstones::open(disk.as_ref(), data)?;
+        blocks.delete(&tombstones.list());
         let compactions = CompactionMetrics::new(metrics);
         let history = BlockHistory {
             disk,
             dir,
             blocks,
+            tombstones,
             metrics: BlockMetrics::new(metrics),
             compactions,
             removing: Mutex::default(),
@@ -61,14 +69,65 @@ impl BlockHistory {
         Ok(history)
     }
 
-    /// Makes one block of these, and removes them.
-    fn merge(&self, old: &[BlockMeta]) -> Result<(), StoreError> {
+    /// Makes one block of these, without what is deleted and without series of which `keep` does not hold, and removes
+    /// them.
+    fn merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<(), StoreError> {
+        let (disk, merged) = (self.disk.as_ref(), old.len());
         let dirs: BTreeSet<PathBuf> = old.iter().map(|meta| meta.dir.clone()).collect();
-        let meta = merge_blocks(self.disk.as_ref(), &self.dir, &self.blocks.in_dirs(&dirs))?;
+        let Some(meta) = merge_blocks(disk, &self.dir, &self.blocks.in_dirs(&dirs), keep)? else {
+            tracing::info!(merged, "blocks removed: all that they had is deleted");
+            return dirs.iter().map(|dir| self.blocks.remove(disk, dir)).fold(Ok(()), Result::and);
+        };
         self.blocks.add(self.blocks.load(&meta.dir)?);
-        let (block, merged, bytes) = (meta.name(), old.len(), meta.bytes_on_disk());
+        let (block, bytes) = (meta.name(), meta.bytes_on_disk());
         tracing::info!(%block, merged, bytes, "blocks merged");
+        self.blocks.remove_replaced(disk)
+    }
+
+    /// Writes one block anew.
+    fn rewrite(&self, block: &BlockMeta, keep: &dyn Fn(&Labels) -> bool) -> Result<(), StoreError> {
+        let outcome = self.merge(std::slice::from_ref(block), keep);
+        self.merged(std::slice::from_ref(block), &outcome);
+        outcome
+    }
+
+    /// Notes what came of a merge.
+    fn merged(&self, old: &[BlockMeta], outcome: &Result<(), StoreError>) {
+        if let Err(StoreError::Damaged { .. }) = outcome {
+            self.unmergeable.lock().extend(old.iter().map(|meta| meta.dir.clone()));
+        }
+        self.metrics.show(&self.blocks.metas());
+    }
+
+    /// What has to go: by time the blocks of which every series is too old.
+    fn due_by_rules(
+        &self,
+        retention: Retention,
+        rules: &[SeriesRetention],
+        head: Beside,
+        now: TimeMs,
+    ) -> Due {
+        let cutoffs = Cutoffs::new(rules, retention, &self.blocks.metas(), head, now);
+        let blocks = self.blocks.all();
+        let (mut old, stay): (Vec<&Block>, Vec<&Block>) =
+            blocks.iter().partition(|block| cutoffs.of(block) == (false, true));
+        old.sort_by_key(|block| (block.meta().max_time, block.meta().min_time));
+        let metas = |blocks: Vec<&Block>| blocks.into_iter().map(|block| block.meta().clone()).collect();
+        let by_size = Retention { time_ms: 0, ..retention };
+        Due { by_time: metas(old), ..by_size.due(metas(stay), head, now) }
+    }
+
+    /// Forgets the deletions of blocks that are gone.
+    fn forget_tombstones(&self) -> Result<(), StoreError> {
+        let there: BTreeSet<String> =
+            self.blocks.metas().iter().map(|meta| meta.name().to_string()).collect();
+        self.tombstones.keep_blocks(self.disk.as_ref(), |name| there.contains(name))
+    }
+
+    /// What an earlier merge left goes first: a block must not be merged with those that it replaces.
+    fn tidy(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
+        Blocks::sweep(self.disk.as_ref(), &self.dir)?;
         self.blocks.remove_replaced(self.disk.as_ref())
     }
 
@@ -88,6 +147,36 @@ impl BlockHistory {
 pub fn damaged_blocks(metrics: &Metrics) -> Arc<Gauge> {
     let help = "Blocks that were damaged at start and are left out of answers.";
     metrics.gauge("prometheus_tsdb_blocks_damaged", help, &[])
+}
+
+/// Writes a block into `dir`.
+pub(super) fn write_series(
+    disk: &dyn Disk,
+    dir: &Path,
+    (from, to): (TimeMs, TimeMs),
+    series: &mut SeriesStream,
+) -> Result<BlockMeta, StoreError> {
+    let series = series.map(|s| {
+        s.map(|SeriesSamples { labels, ts, vs, histograms, starts }| BlockSeries {
+            labels,
+            ts,
+            vs,
+            histograms,
+            starts,
+        })
+    });
+    write_block(disk, dir, from, to, series)
+}
+
+/// The files of a block in another directory, too; durable but for the directory's own name.
+fn copy_block(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), StoreError> {
+    let bad = |source| StoreError::Io { path: to.to_owned(), source };
+    disk.create_dir(to).map_err(bad)?;
+    for file in disk.list(from).map_err(bad)? {
+        let name = file.file_name().unwrap_or_default();
+        disk.link(&file, &to.join(name)).map_err(bad)?;
+    }
+    disk.sync_dir(to).map_err(bad)
 }
 
 /// Puts the views for DuckDB beside the blocks, if others or none are there.
@@ -135,25 +224,27 @@ impl History for BlockHistory {
         to: TimeMs,
         series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
     ) -> Result<(), StoreError> {
-        let series = series.map(|s| {
-            s.map(|SeriesSamples { labels, ts, vs, histograms, starts }| BlockSeries {
-                labels,
-                ts,
-                vs,
-                histograms,
-                starts,
-            })
-        });
-        let meta = write_block(self.disk.as_ref(), &self.dir, from, to, series)?;
+        let meta = write_series(self.disk.as_ref(), &self.dir, (from, to), series)?;
+        // A block with this content may have been deleted.
+        self.tombstones.forget(self.disk.as_ref(), &meta.name().to_string())?;
         self.blocks.add(self.blocks.load(&meta.dir)?);
         self.metrics.show(&self.blocks.metas());
         Ok(())
     }
 
-    fn retain(&self, retention: Retention, head: Beside, now: TimeMs) -> Result<(), StoreError> {
+    fn retain(
+        &self,
+        retention: Retention,
+        rules: &[SeriesRetention],
+        head: Beside,
+        now: TimeMs,
+    ) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
         let swept = Blocks::sweep(self.disk.as_ref(), &self.dir).map(|_| ());
-        let due = retention.due(self.blocks.metas(), head, now);
+        let due = match rules {
+            [] => retention.due(self.blocks.metas(), head, now),
+            _ => self.due_by_rules(retention, rules, head, now),
+        };
         self.metrics.count(&due);
         let time = format_duration(retention.time_ms);
         let old = |meta| self.remove(meta, "its newest sample is older than the retention time", &time);
@@ -166,13 +257,25 @@ impl History for BlockHistory {
         outcome
     }
 
+    fn trim(
+        &self,
+        retention: Retention,
+        rules: &[SeriesRetention],
+        head: Beside,
+        now: TimeMs,
+    ) -> Result<bool, StoreError> {
+        self.tidy()?;
+        let cutoffs = Cutoffs::new(rules, retention, &self.blocks.metas(), head, now);
+        let unmergeable = self.unmergeable.lock().clone();
+        let blocks = self.blocks.all();
+        let some =
+            |block: &&Block| cutoffs.of(block) == (true, true) && !unmergeable.contains(&block.meta().dir);
+        let Some(block) = blocks.iter().find(some) else { return Ok(false) };
+        self.rewrite(block.meta(), &|labels| cutoffs.stays(block.meta(), labels)).map(|()| true)
+    }
+
     fn compact(&self, range: TimeMs, retention: Retention) -> Result<bool, StoreError> {
-        // What an earlier merge left goes first: a block must not be merged with those that it replaces.
-        {
-            let _one_at_a_time = self.removing.lock();
-            Blocks::sweep(self.disk.as_ref(), &self.dir)?;
-            self.blocks.remove_replaced(self.disk.as_ref())?;
-        }
+        self.tidy()?;
         let mut blocks = self.blocks.metas();
         let unmergeable = self.unmergeable.lock().clone();
         blocks.retain(|meta| !unmergeable.contains(&meta.dir));
@@ -180,13 +283,44 @@ impl History for BlockHistory {
         if old.is_empty() {
             return Ok(false);
         }
-        let outcome = self.merge(&old);
+        let outcome = self.merge(&old, &|_| true);
         self.compactions.count(&outcome);
-        if let Err(StoreError::Damaged { .. }) = &outcome {
-            self.unmergeable.lock().extend(old.into_iter().map(|meta| meta.dir));
-        }
-        self.metrics.show(&self.blocks.metas());
+        self.merged(&old, &outcome);
         outcome.map(|()| true)
+    }
+
+    fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError> {
+        let blocks = self.blocks.all();
+        let about = blocks.iter().filter(|block| block.meta().overlaps(from, to) && block.has(matchers));
+        let about: BTreeSet<String> = about.map(|block| block.meta().name().to_string()).collect();
+        if about.is_empty() {
+            return Ok(());
+        }
+        self.forget_tombstones()?;
+        let tombstone = Tombstone { matchers: matchers.to_vec(), from, to, blocks: about };
+        self.tombstones.add(self.disk.as_ref(), tombstone.clone())?;
+        self.blocks.delete(&[tombstone]);
+        Ok(())
+    }
+
+    fn clean(&self) -> Result<bool, StoreError> {
+        self.tidy()?;
+        let blocks = self.blocks.all();
+        let Some(block) = blocks.iter().find(|block| block.has_deletes()) else {
+            return self.forget_tombstones().map(|()| false);
+        };
+        self.rewrite(block.meta(), &|_| true).map(|()| true)
+    }
+
+    fn copy_to(&self, data: &Path) -> Result<(), StoreError> {
+        let (disk, blocks) = (self.disk.as_ref(), data.join("blocks"));
+        let mut names = BTreeSet::new();
+        for meta in self.blocks.metas() {
+            let name = meta.name().to_string();
+            copy_block(disk, &meta.dir, &blocks.join(&name))?;
+            names.insert(name);
+        }
+        self.tombstones.copy_to(disk, data, &names)
     }
 
     fn select(

@@ -52,6 +52,7 @@ impl Store {
                     Corrected::Histogram(_) | Corrected::Gone => ABSENT,
                 };
                 shard.head.correct(row.series.slot, row.t, v);
+                shard.deleted.revive(row.series.slot, row.t);
                 floats.push((row.series.slot, row.t, v));
                 if let Corrected::Histogram(h) = &row.to {
                     histograms.push(shard.head.add_corrected((row.series.slot, row.t, h.clone())));
@@ -67,7 +68,7 @@ impl Store {
         Ok(counts.too_old)
     }
 
-    fn log_corrections(
+    pub(super) fn log_corrections(
         &self,
         shard: &mut Shard,
         shard_at: u16,

@@ -4,14 +4,16 @@
 //! from the head, then a checkpoint that says so, then the segments removed. A crash in between leaves
 //! samples in two places, never in none, and readers take each time once.
 
-use super::Store;
 use super::options::StoreError;
 use super::retention::{Beside, Retention};
 use super::selection::{Histograms, Part, Runs, Starts};
+use super::series_retention::SeriesRetention;
+use super::{Shard, Store};
 use crate::head::HeadSnapshot;
-use crate::model::{Labels, Matcher, SHARDS, TimeMs};
+use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs};
 use crate::wal::{Batch, Checkpoint, Flushed, Kind, add};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// All samples of one series in one range.
@@ -43,8 +45,41 @@ pub trait History: Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// Removes the parts that have to go at `now`, beside what `head` has. Those that read them go on reading.
-    fn retain(&self, _retention: Retention, _head: Beside, _now: TimeMs) -> Result<(), StoreError> {
+    fn retain(
+        &self,
+        _retention: Retention,
+        _rules: &[SeriesRetention],
+        _head: Beside,
+        _now: TimeMs,
+    ) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Writes one part anew of which some series have to go and others stay, if there is one.
+    fn trim(
+        &self,
+        _retention: Retention,
+        _rules: &[SeriesRetention],
+        _head: Beside,
+        _now: TimeMs,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Leaves out what the matching series have in `from..=to` from now on; durable on return. What is written later is
+    /// not touched.
+    fn delete(&self, _matchers: &[Matcher], _from: TimeMs, _to: TimeMs) -> Result<(), StoreError> {
+        Err(StoreError::Refused("nothing can be deleted of this store's history".to_owned()))
+    }
+
+    /// Carries out what is deleted in the files of one part, if there is one where that is to be done.
+    fn clean(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Puts all parts, as they are, into the data directory `data`, which is new.
+    fn copy_to(&self, _data: &Path) -> Result<(), StoreError> {
+        Err(StoreError::Refused("this store's history cannot be copied".to_owned()))
     }
 
     /// Merges the parts that are due, if any are; `range` is that of [`History::write`]. Readers do not notice.
@@ -68,8 +103,19 @@ pub trait History: Send + Sync {
     fn label_values(&self, name: &str, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String>;
 }
 
-/// What a shard hands over: (labels, shard, index in its snapshot).
-type Entry = (Labels, u16, u32);
+/// Series sorted by labels, on their way into a block.
+pub type SeriesStream<'a> = dyn Iterator<Item = Result<SeriesSamples, StoreError>> + 'a;
+/// Makes a block of a range.
+pub(super) type WriteRange<'a> = dyn FnMut(TimeMs, TimeMs, &mut SeriesStream) -> Result<(), StoreError> + 'a;
+
+/// What a shard hands over.
+pub(super) struct Entry {
+    pub(super) labels: Labels,
+    shard: u16,
+    /// Index in the shard's snapshot.
+    at: u32,
+    deleted: Option<Arc<Intervals>>,
+}
 
 impl Store {
     /// End of the newest range that is complete as of `now` and has half a range behind it; `None`: nothing is.
@@ -89,13 +135,21 @@ impl Store {
         };
         let lsn = self.log.last_lsn();
         let (entries, snapshots) = self.snapshot_before(min, end);
-        let outcome = self.write_ranges(history.as_ref(), end, &entries, &snapshots);
+        let outcome = self.write_ranges(end, &entries, &snapshots, &mut |from, to, series| {
+            history.write(from, to, series)?;
+            self.metrics.blocks_written.inc();
+            Ok(())
+        });
         if outcome.is_err() {
             self.metrics.flush_failures.inc();
             self.shards.iter().for_each(|shard| shard.write().head.abandon_flush());
             return outcome;
         }
-        self.shards.iter().for_each(|shard| shard.write().head.drop_before(end));
+        self.shards.iter().for_each(|shard| {
+            let mut shard = shard.write();
+            shard.head.drop_before(end);
+            shard.deleted.drop_before(end);
+        });
         self.checkpoint(Flushed { end, lsn })?;
         for path in self.log.forget_before(lsn, end) {
             self.disk.remove(&path).map_err(|source| StoreError::Io { path, source })?;
@@ -109,38 +163,33 @@ impl Store {
         for shard in 0..SHARDS {
             let mut locked = self.shard(shard).write();
             locked.head.begin_flush(end);
-            let mut at = 0;
-            snapshots.push(locked.head.snapshot(&[], min, end - 1, |_, labels| {
-                entries.push((labels.clone(), shard, at));
-                at += 1;
-            }));
+            snapshots.push(snapshot(&locked, shard, (min, end - 1), &mut entries));
         }
-        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         (entries, snapshots)
     }
 
-    /// One block per aligned range before `end`; the number of blocks.
-    fn write_ranges(
+    /// Has `write` make one block per aligned range before `end`; the number of blocks.
+    pub(super) fn write_ranges(
         &self,
-        history: &dyn History,
         end: TimeMs,
         entries: &[Entry],
         snapshots: &[HeadSnapshot],
+        write: &mut WriteRange,
     ) -> Result<usize, StoreError> {
         let range = self.options.block_range_ms.max(1);
         let (mut ranges, mut written) = (BTreeSet::new(), 0);
         snapshots.iter().for_each(|snapshot| snapshot.ranges(range, end, &mut ranges));
         for from in ranges.into_iter().map(|k| k.saturating_mul(range)) {
             let to = from.saturating_add(range);
-            let series = entries.iter().filter_map(|(labels, shard, at)| {
-                let samples = read_series(labels, &snapshots[usize::from(*shard)], *at, from, to - 1);
+            let series = entries.iter().filter_map(|entry| {
+                let samples = read_series(entry, &snapshots[usize::from(entry.shard)], from, to - 1);
                 let any = !samples.ts.is_empty() || !samples.histograms.is_empty();
                 any.then_some(Ok(samples))
             });
             let mut series = series.peekable();
             if series.peek().is_some() {
-                history.write(from, to, &mut series)?;
-                self.metrics.blocks_written.inc();
+                write(from, to, &mut series)?;
                 written += 1;
             }
         }
@@ -164,8 +213,24 @@ impl Store {
     }
 }
 
-/// All that series `at` of a snapshot has in `from..=to`.
-fn read_series(labels: &Labels, snapshot: &HeadSnapshot, at: u32, from: TimeMs, to: TimeMs) -> SeriesSamples {
+/// A snapshot of a shard, and its series into `entries`.
+pub(super) fn snapshot(
+    locked: &Shard,
+    shard: u16,
+    (from, to): (TimeMs, TimeMs),
+    entries: &mut Vec<Entry>,
+) -> HeadSnapshot {
+    let mut at = 0;
+    locked.head.snapshot(&[], from, to, |slot, labels| {
+        entries.push(Entry { labels: labels.clone(), shard, at, deleted: locked.deleted.of(slot) });
+        at += 1;
+    })
+}
+
+/// All that a series of a snapshot has in `from..=to`.
+fn read_series(entry: &Entry, snapshot: &HeadSnapshot, from: TimeMs, to: TimeMs) -> SeriesSamples {
+    let Entry { labels, at, deleted, .. } = entry;
+    let at = *at;
     let (mut ts, mut vs) = (Vec::new(), Vec::new());
     let mut runs = Runs::start(&ts);
     snapshot.read(at, from, to, &mut ts, &mut vs, &mut runs);
@@ -173,5 +238,10 @@ fn read_series(labels: &Labels, snapshot: &HeadSnapshot, at: u32, from: TimeMs, 
     let (mut histograms, mut starts) = (Vec::new(), Vec::new());
     snapshot.read_histograms(at, from, to, &mut histograms);
     snapshot.read_starts(at, from, to, &mut starts);
+    if let Some(deleted) = deleted {
+        deleted.retain(0, &mut ts, &mut vs);
+        deleted.retain_pairs(0, &mut histograms);
+        deleted.retain_pairs(0, &mut starts);
+    }
     SeriesSamples { labels: labels.clone(), ts, vs, histograms, starts }
 }

@@ -3,6 +3,7 @@
 //! One thread reads and checks the log; others, each of which has some of the shards, put the records into heads
 //! ([`super::restorer`]). Records of one shard keep their order, so the heads do not depend on the number of threads.
 
+use super::deleted::Deleted;
 use super::options::StoreError;
 use super::restorer::Restorer;
 use crate::disk::Disk;
@@ -18,6 +19,8 @@ use std::thread::ScopedJoinHandle;
 pub struct Recovered {
     /// The shards' heads.
     pub heads: Vec<Head>,
+    /// What is deleted of each.
+    pub deleted: Vec<Deleted>,
     /// Samples restored.
     pub samples: u64,
     /// Files, damage, numbers.
@@ -134,16 +137,18 @@ impl Crew<'_> {
         let samples = self.done.iter().map(|restorer| restorer.samples).sum();
         let last_flushed = self.done.iter().filter_map(|restorer| Some(restorer.flushed?.lsn)).max();
         outcome.last_lsn = outcome.last_lsn.max(last_flushed.unwrap_or(0));
-        let mut all: Vec<_> =
-            self.done.into_iter().map(|restorer| restorer.into_heads().into_iter()).collect();
+        let mut all: Vec<_> = self.done.into_iter().map(Restorer::into_heads).collect();
         // Each thread has a head for every shard; those of other threads' shards are empty.
-        let mut heads = Vec::with_capacity(usize::from(SHARDS));
+        let (mut heads, mut deleted) = (Vec::new(), Vec::new());
         for shard in 0..usize::from(SHARDS) {
             for (at, of_thread) in all.iter_mut().enumerate() {
-                heads.extend(of_thread.next().filter(|_| shard % threads == at));
+                let mine = of_thread.next().filter(|_| shard % threads == at);
+                let (head, gone): (Option<_>, Option<_>) = mine.unzip();
+                heads.extend(head);
+                deleted.extend(gone);
             }
         }
-        Recovered { heads, samples, outcome }
+        Recovered { heads, deleted, samples, outcome }
     }
 }
 

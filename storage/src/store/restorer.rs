@@ -1,5 +1,6 @@
 //! What the log's records do to heads. Which records a restorer sees is [`super::recovery`]'s business.
 
+use super::deleted::Deleted;
 use crate::codec;
 use crate::head::{Head, group_of};
 use crate::model::{SHARDS, TimeMs, shard_of};
@@ -13,6 +14,8 @@ use std::sync::Arc;
 /// Heads being restored.
 pub struct Restorer {
     heads: Vec<Head>,
+    /// What is deleted, by shard.
+    deleted: Vec<Deleted>,
     /// What is in blocks.
     pub flushed: Option<Flushed>,
     /// Samples restored.
@@ -24,15 +27,17 @@ pub struct Restorer {
 impl Restorer {
     /// Fills these heads, one per shard.
     pub fn new(heads: Vec<Head>) -> Restorer {
-        Restorer { heads, flushed: None, samples: 0, rows: HashMap::new() }
+        let deleted = heads.iter().map(|_| Deleted::default()).collect();
+        Restorer { heads, deleted, flushed: None, samples: 0, rows: HashMap::new() }
     }
 
-    /// The heads, restored.
-    pub fn into_heads(mut self) -> Vec<Head> {
+    /// The heads, restored, and what is deleted of each.
+    pub fn into_heads(mut self) -> impl Iterator<Item = (Head, Deleted)> {
         if let Some(flushed) = self.flushed {
             self.heads.iter_mut().for_each(|head| head.close_before(flushed.end));
+            self.deleted.iter_mut().for_each(|deleted| deleted.drop_before(flushed.end));
         }
-        self.heads
+        self.heads.into_iter().zip(self.deleted)
     }
 
     /// One record; time of its newest sample, or why it cannot be used.
@@ -45,6 +50,7 @@ impl Restorer {
             Kind::Samples | Kind::Corrections => self.single(found),
             Kind::Histograms => self.histograms(found),
             Kind::Starts => self.starts(found),
+            Kind::Deletes => self.deletes(found.payload),
             Kind::Flushed => {
                 let flushed: Flushed = codec::decode(found.payload).map_err(|e| e.to_string())?;
                 // Of a damaged checkpoint and the one before it, the newer.
@@ -113,7 +119,10 @@ impl Restorer {
             }
             let head = self.head(shard)?;
             match found.kind {
-                Kind::Corrections => head.restore_correction(slot, t, v)?,
+                Kind::Corrections => {
+                    head.restore_correction(slot, t, v)?;
+                    self.deleted[shard as usize].revive(slot, t);
+                }
                 _ => head.restore_sample(slot, t, v)?,
             }
             self.samples += 1;
@@ -144,6 +153,19 @@ impl Restorer {
             if !self.in_blocks(found.lsn, t) {
                 self.head(shard)?.restore_start(slot, t, start)?;
             }
+        }
+        Ok(newest)
+    }
+
+    fn deletes(&mut self, payload: &[u8]) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_starts(payload, |shard, slot, from, to| all.push((shard, slot, from, to)))
+            .ok_or("malformed deletions")?;
+        for (shard, slot, from, to) in all {
+            newest = newest.max(Some(to));
+            let deleted =
+                self.deleted.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))?;
+            deleted.add(slot, from, to);
         }
         Ok(newest)
     }

@@ -143,9 +143,14 @@ impl Store {
     pub(super) fn remove_old_blocks(&self, now: TimeMs) -> Result<(), StoreError> {
         let _no_flush = self.flush_lock.lock();
         let Some(history) = &self.history else { return Ok(()) };
+        let rules = self.series_retention.read().clone();
+        history.retain(self.retention(), &rules, self.beside()?, now)
+    }
+
+    /// What there is beside the blocks.
+    pub(super) fn beside(&self) -> Result<Beside, StoreError> {
         let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
-        let head = Beside { log_bytes: self.log_bytes()?, newest: spans.map(|(_, newest)| newest).max() };
-        history.retain(self.retention(), head, now)
+        Ok(Beside { log_bytes: self.log_bytes()?, newest: spans.map(|(_, newest)| newest).max() })
     }
 
     /// Bytes of the log: segments and checkpoints.

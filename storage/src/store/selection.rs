@@ -6,7 +6,7 @@
 use super::options::StoreError;
 use crate::head::HeadSnapshot;
 use crate::model::value::is_absent;
-use crate::model::{Labels, NativeHistogram, TimeMs};
+use crate::model::{Intervals, Labels, NativeHistogram, TimeMs};
 use std::sync::Arc;
 
 /// Histogram samples in time order.
@@ -65,6 +65,8 @@ pub(crate) struct Sources {
     pub head: Option<u32>,
     /// Its rows in blocks, oldest block first.
     pub parts: Vec<Arc<dyn Part>>,
+    /// What is deleted of it in the head.
+    pub deleted: Option<Arc<Intervals>>,
 }
 
 /// One series of a selection in the making.
@@ -109,15 +111,28 @@ impl Selection {
             runs.end(ts);
         }
         if let Some(at) = sources.head {
+            let base = ts.len();
             self.head.read(at, from, to, ts, vs, &mut runs);
+            sources.deleted.iter().for_each(|deleted| runs.retain(deleted, base, ts, vs));
         }
         runs.merge(ts, vs);
         Ok(())
     }
 
+    /// Whether series `i` has a sample in `from..=to`, or may have one: looked up only where something is deleted.
+    pub fn may_have_samples(&self, i: usize, from: TimeMs, to: TimeMs) -> Result<bool, StoreError> {
+        if self.sources[i].deleted.is_none() {
+            return Ok(true);
+        }
+        let (mut ts, mut histograms) = (Vec::new(), Vec::new());
+        self.read(i, from, to, &mut ts, &mut Vec::new())?;
+        self.read_histograms(i, from, to, &mut histograms)?;
+        Ok(!ts.is_empty() || !histograms.is_empty())
+    }
+
     /// Whether series `i` may have histograms in the selected time; cheap. Their times are never those of floats.
     pub fn has_histograms(&self, i: usize) -> bool {
-        let Sources { head, parts } = &self.sources[i];
+        let Sources { head, parts, .. } = &self.sources[i];
         head.is_some_and(|at| self.head.has_histograms(at)) || parts.iter().any(|part| part.has_histograms())
     }
 
@@ -134,14 +149,16 @@ impl Selection {
         for part in &sources.parts {
             part.read_histograms(from, to, out)?;
         }
+        let of_head = out.len();
         sources.head.into_iter().for_each(|at| self.head.read_histograms(at, from, to, out));
+        sources.deleted.iter().for_each(|deleted| deleted.retain_pairs(of_head, out));
         put_in_order(out, base);
         Ok(())
     }
 
     /// Whether series `i` may have start timestamps in the selected time; cheap.
     pub fn has_starts(&self, i: usize) -> bool {
-        let Sources { head, parts } = &self.sources[i];
+        let Sources { head, parts, .. } = &self.sources[i];
         head.is_some_and(|at| self.head.has_starts(at)) || parts.iter().any(|part| part.has_starts())
     }
 
@@ -158,7 +175,9 @@ impl Selection {
         for part in &sources.parts {
             part.read_starts(from, to, out)?;
         }
+        let of_head = out.len();
         sources.head.into_iter().for_each(|at| self.head.read_starts(at, from, to, out));
+        sources.deleted.iter().for_each(|deleted| deleted.retain_pairs(of_head, out));
         put_in_order(out, base);
         Ok(())
     }
@@ -200,6 +219,23 @@ impl Runs {
             }
             self.last = ts.len();
         }
+    }
+
+    /// Removes what the runs from `base` on have at deleted times.
+    pub(crate) fn retain(
+        &mut self,
+        deleted: &Intervals,
+        base: usize,
+        ts: &mut Vec<TimeMs>,
+        vs: &mut Vec<f64>,
+    ) {
+        let gone = |to: usize| ts[base..to].iter().filter(|t| deleted.covers(**t)).count();
+        for bound in self.bounds.iter_mut().filter(|bound| **bound > base) {
+            *bound -= gone(*bound);
+        }
+        deleted.retain(base, ts, vs);
+        self.last = ts.len();
+        self.bounds.dedup();
     }
 
     /// Brings overlapping runs into time order; of equal times the later run's value stays.

@@ -38,6 +38,8 @@ pub enum Kind {
     Starts = 11,
     /// Samples of one shard that replace what is there.
     Corrections = 12,
+    /// Stretches of time that are deleted of series of one shard.
+    Deletes = 13,
     /// A group's columns, and a scrape by itself: neither is of use without the other.
     Whole = 14,
 }
@@ -58,6 +60,7 @@ impl Kind {
             Histograms,
             Starts,
             Corrections,
+            Deletes,
             Whole,
         ]
         .into_iter()

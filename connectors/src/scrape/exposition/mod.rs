@@ -157,6 +157,16 @@ impl<'a> Parser<'a> {
         Parser { body, at: 0, start: 0, format, kind: Kind::Unknown, ended: false, exemplar: None }
     }
 
+    /// A parser of a further piece of a body, which begins with a line; `kind` is that of the parser before.
+    pub fn resume(piece: &'a [u8], format: Format, kind: Kind) -> Parser<'a> {
+        Parser { kind, ..Parser::new(piece, format) }
+    }
+
+    /// Whether all of the piece is read.
+    pub fn is_through(&self) -> bool {
+        self.at >= self.body.len()
+    }
+
     /// The type that the last TYPE line gave: samples that follow have it.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -380,6 +380,18 @@ impl Admin for Rest {
     }
 }
 
+impl Tsdb for Rest {
+    fn delete(&self, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn clean_tombstones(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn snapshot(&self, _: &std::path::Path, _: bool) -> Result<(), StoreError> {
+        Err(StoreError::Refused("the shelf is full".to_owned()))
+    }
+}
+
 impl RemoteWrite for Rest {
     fn write(&self, content_type: &str, encoding: &str, body: Bytes) -> BoxFuture<'static, WriteReply> {
         let text = format!("{content_type} {encoding} {}", body.len());
@@ -408,6 +420,7 @@ pub fn server(settings: Settings) -> (AppState, Arc<Fakes>) {
         rules: rest.clone(),
         alertmanagers: rest.clone(),
         admin: rest.clone(),
+        tsdb: rest.clone(),
         remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWrite>),
         clock: Arc::new(ManualClock::at(1_000_123)),
         query_log: Arc::new(QueryLog::new(&metrics)),

@@ -4,5 +4,6 @@
 mod api;
 mod fakes;
 mod live;
+mod search;
 mod standing;
 mod views;

@@ -1,0 +1,119 @@
+//! History out of a store, in a format that other programs read: rows of one sample each.
+//!
+//! [`export`] finds the series, sorted by metric and labels, and reads one at a time; a [`Sink`] writes it:
+//! [`csv`], [`openmetrics`] or [`parquet`]. What a format cannot hold is counted, never silently left out.
+
+pub mod csv;
+pub mod openmetrics;
+pub mod parquet;
+
+use std::collections::BTreeSet;
+use std::io;
+use storage::model::labels::METRIC_NAME;
+use storage::model::{Labels, Matcher, SHARDS, TimeMs};
+use storage::store::{Histograms, Selection, Store, StoreError};
+
+/// Why something could not be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The store could not read it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It could not be written.
+    #[error("cannot write the export: {0}")]
+    Io(#[from] io::Error),
+    /// It does not fit into the format.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// All samples of one series.
+#[derive(Default)]
+pub struct Samples {
+    /// Times of floats, ascending.
+    pub ts: Vec<TimeMs>,
+    /// Values, parallel to `ts`; stale markers among them.
+    pub vs: Vec<f64>,
+    /// Histograms, at other times.
+    pub histograms: Histograms,
+}
+
+/// What was written, and what the format has no place for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Series with samples.
+    pub series: u64,
+    /// Samples written.
+    pub samples: u64,
+    /// Native histograms left out.
+    pub histograms_left_out: u64,
+    /// Stale markers left out.
+    pub stale_left_out: u64,
+}
+
+/// Writes series in a format.
+pub trait Sink {
+    /// Writes one; series come by metric and labels, each once. Counts.
+    fn series(&mut self, labels: &Labels, samples: &Samples, done: &mut Exported) -> Result<(), ExportError>;
+    /// Writes what has to be at the end.
+    fn finish(self: Box<Self>) -> Result<(), ExportError>;
+}
+
+/// What a sink knows before the first series.
+pub struct Shape {
+    /// Names of all labels, sorted.
+    pub labels: Vec<String>,
+    /// Whether there may be histograms.
+    pub histograms: bool,
+}
+
+/// Writes the samples in `from..=to` of the series that satisfy any of the matcher sets.
+pub fn export<'a>(
+    store: &Store,
+    sets: &[Vec<Matcher>],
+    (from, to): (TimeMs, TimeMs),
+    sink: impl FnOnce(Shape) -> Result<Box<dyn Sink + 'a>, ExportError>,
+) -> Result<Exported, ExportError> {
+    let mut selections: Vec<Selection> = Vec::new();
+    for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
+        selections.push(store.select(shard, set, from, to)?);
+    }
+    let mut found: Vec<(&Labels, &Selection, usize)> = Vec::new();
+    for selection in &selections {
+        found.extend(selection.labels.iter().enumerate().map(|(i, labels)| (labels, selection, i)));
+    }
+    let name = |labels: &Labels| labels.get(METRIC_NAME).unwrap_or_default().to_owned();
+    found.sort_by_cached_key(|(labels, ..)| (name(labels), (*labels).clone()));
+    found.dedup_by(|a, b| a.0 == b.0);
+    let names: BTreeSet<&str> = found.iter().flat_map(|(labels, ..)| labels.iter().map(|(n, _)| n)).collect();
+    let shape = Shape {
+        labels: names.into_iter().map(str::to_owned).collect(),
+        histograms: found.iter().any(|(_, selection, i)| selection.has_histograms(*i)),
+    };
+    let (mut sink, mut done) = (sink(shape)?, Exported::default());
+    let mut samples = Samples::default();
+    for (labels, selection, i) in found {
+        samples.ts.clear();
+        samples.vs.clear();
+        samples.histograms.clear();
+        selection.read(i, from, to, &mut samples.ts, &mut samples.vs)?;
+        selection.read_histograms(i, from, to, &mut samples.histograms)?;
+        if !samples.ts.is_empty() || !samples.histograms.is_empty() {
+            done.series += 1;
+            sink.series(labels, &samples, &mut done)?;
+        }
+    }
+    sink.finish()?;
+    Ok(done)
+}
+
+/// A value as text that reads back as the same number: `1.5`, `1e300`, `+Inf`, `NaN`.
+fn number(v: f64) -> String {
+    let size = v.abs();
+    match size {
+        _ if v.is_nan() => "NaN".to_owned(),
+        _ if v.is_infinite() => if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned(),
+        _ if v == 0.0 || (1e-5..1e17).contains(&size) => format!("{v}"),
+        _ => format!("{v:e}"),
+    }
+}

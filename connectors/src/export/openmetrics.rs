@@ -1,0 +1,64 @@
+//! OpenMetrics text, as `perennial import openmetrics` and promtool read it.
+//!
+//! It has no native histograms and no stale markers: both are counted and left out. Every NaN is the ordinary one.
+
+use super::{ExportError, Exported, Samples, Shape, Sink, number};
+use crate::scrape::exposition::points::write_series;
+use std::io::Write;
+use storage::model::labels::METRIC_NAME;
+use storage::model::value::is_stale;
+use storage::model::{Labels, TimeMs};
+
+struct OpenMetrics<W>(W);
+
+/// A sink into `out`.
+pub fn sink<'a>(out: impl Write + 'a, _: Shape) -> Result<Box<dyn Sink + 'a>, ExportError> {
+    Ok(Box::new(OpenMetrics(out)))
+}
+
+impl<W: Write> Sink for OpenMetrics<W> {
+    fn series(&mut self, labels: &Labels, samples: &Samples, done: &mut Exported) -> Result<(), ExportError> {
+        let mut series = Vec::new();
+        let pairs: Vec<(&str, &str)> = labels.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
+        write_series(&mut series, [labels.get(METRIC_NAME).unwrap_or_default(), ""], &pairs, None);
+        for (t, v) in samples.ts.iter().zip(&samples.vs) {
+            if is_stale(*v) {
+                done.stale_left_out += 1;
+                continue;
+            }
+            self.0.write_all(&series)?;
+            writeln!(self.0, " {} {}", number(*v), seconds(*t))?;
+            done.samples += 1;
+        }
+        done.histograms_left_out += samples.histograms.len() as u64;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), ExportError> {
+        self.0.write_all(b"# EOF\n")?;
+        Ok(self.0.flush()?)
+    }
+}
+
+/// Seconds out of which a reader makes the same milliseconds: readers multiply by 1000 and cut off what is behind the
+/// point, so that of some times the three decimals alone would become the millisecond before.
+fn seconds(t: TimeMs) -> String {
+    let text =
+        format!("{}{}.{:03}", if t < 0 { "-" } else { "" }, t.unsigned_abs() / 1000, t.unsigned_abs() % 1000);
+    let exact = |text: &str| text.parse::<f64>().is_ok_and(|s| (s * 1000.0) as i64 == t);
+    if exact(&text) { text } else { format!("{text}0001") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn times_read_back(t in -10_000_000_000_000i64..10_000_000_000_000) {
+            let read: f64 = seconds(t).parse().unwrap();
+            prop_assert_eq!((read * 1000.0) as i64, t, "{}", seconds(t));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! OpenMetrics text, with a timestamp on every sample, as blocks of ours: what `promtool tsdb create-blocks-from
+//! openmetrics` takes, in any order.
+//!
+//! The text is read once, in pieces. When as many samples wait as may be in memory, they become blocks of the ranges
+//! that they lie in, so a large text makes several blocks of one range; the server merges them. Where and what is
+//! wrong is said with its line ([`ImportError::Line`]).
+
+use super::{ImportError, io_error};
+use crate::limits::{IMPORT_PIECE_BYTES, IMPORT_RANGE_MS, IMPORT_SAMPLES, LINE_BYTES};
+use crate::scrape::exposition::{Entry, Format, Kind, Parser, series};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use storage::block::{BlockMeta, BlockSeries, write_block};
+use storage::disk::Disk;
+use storage::model::{Labels, TimeMs};
+
+/// How far an import is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Bytes read.
+    pub bytes: u64,
+    /// Bytes of the text.
+    pub of: u64,
+    /// Samples read.
+    pub samples: u64,
+}
+
+/// Writes what the text in `file` says as blocks into `blocks_dir`, and returns them; `told` hears now and then how
+/// far it is. On an error some blocks may have been written.
+pub fn copy(
+    file: &Path,
+    disk: &dyn Disk,
+    blocks_dir: &Path,
+    mut told: impl FnMut(Progress),
+) -> Result<Vec<BlockMeta>, ImportError> {
+    let mut text = File::open(file).map_err(io_error(file))?;
+    let of = text.metadata().map_err(io_error(file))?.len();
+    let mut reader =
+        Reader { file, lines: 0, kind: Kind::Unknown, ended: false, waiting: Waiting::default() };
+    let (mut piece, mut written) = (Vec::new(), Vec::new());
+    let mut progress = Progress { of, ..Progress::default() };
+    loop {
+        let kept = piece.len();
+        let wanted = (IMPORT_PIECE_BYTES + LINE_BYTES).saturating_sub(kept) as u64;
+        let read = text.by_ref().take(wanted).read_to_end(&mut piece).map_err(io_error(file))?;
+        let whole = match memchr::memrchr(b'\n', &piece) {
+            _ if read == 0 => piece.len(),
+            Some(end) => end + 1,
+            None if piece.len() > LINE_BYTES => return Err(reader.error(1, "the line is too long")),
+            None => continue,
+        };
+        reader.take(&piece[..whole])?;
+        piece.drain(..whole);
+        progress.bytes += whole as u64;
+        progress.samples = reader.waiting.total;
+        told(progress);
+        if read == 0 {
+            break;
+        }
+        if reader.waiting.samples >= IMPORT_SAMPLES {
+            reader.write(disk, blocks_dir, &mut written)?;
+        }
+    }
+    if !reader.ended {
+        return Err(reader.error(1, "data does not end with # EOF"));
+    }
+    reader.write(disk, blocks_dir, &mut written)?;
+    Ok(written)
+}
+
+/// A sample: time, value, line.
+type Sample = (TimeMs, f64, u64);
+
+/// What is read and not yet written.
+#[derive(Default)]
+struct Waiting {
+    /// Index in `series` by the bytes that name it, of counters, histograms and so on.
+    known: HashMap<(Kind, Box<[u8]>), usize>,
+    by_labels: HashMap<Labels, usize>,
+    series: Vec<(Labels, Vec<Sample>)>,
+    samples: usize,
+    /// Samples ever read.
+    total: u64,
+}
+
+struct Reader<'a> {
+    file: &'a Path,
+    /// Lines of the pieces before.
+    lines: u64,
+    kind: Kind,
+    ended: bool,
+    waiting: Waiting,
+}
+
+impl Reader<'_> {
+    /// An error in a line of the present piece, from 1.
+    fn error(&self, line: usize, reason: impl ToString) -> ImportError {
+        let line = self.lines + line as u64;
+        ImportError::Line { path: self.file.to_owned(), line, reason: reason.to_string() }
+    }
+
+    /// Reads whole lines.
+    fn take(&mut self, piece: &[u8]) -> Result<(), ImportError> {
+        if self.ended && !piece.is_empty() {
+            return Err(self.error(1, "unexpected data after # EOF"));
+        }
+        let mut parser = Parser::resume(piece, Format::OpenMetrics, self.kind);
+        let mut line = 0;
+        while !parser.is_through() {
+            line += 1;
+            let bad = |e: crate::scrape::exposition::ParseError| self.error(line, e.reason);
+            match parser.next(b"").map_err(bad)? {
+                Some(Entry::Meta(_)) => {}
+                Some(Entry::Sample(sample)) => {
+                    let Some(t) = sample.t else {
+                        return Err(self.error(line, "the sample has no timestamp"));
+                    };
+                    let at = self.waiting.find(parser.kind(), sample.series);
+                    let at = at.map_err(|e| self.error(line, e))?;
+                    self.waiting.push(at, (t, sample.value, self.lines + line as u64));
+                }
+                None => self.ended = true,
+            }
+        }
+        self.kind = parser.kind();
+        self.lines += line as u64;
+        Ok(())
+    }
+
+    /// Makes blocks of what waits.
+    fn write(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        written: &mut Vec<BlockMeta>,
+    ) -> Result<(), ImportError> {
+        let Waiting { mut series, total, .. } = std::mem::take(&mut self.waiting);
+        self.waiting.total = total;
+        series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (labels, samples) in &mut series {
+            samples.sort_by_key(|sample| sample.0);
+            self.check_once(labels, samples)?;
+            samples.dedup_by_key(|sample| sample.0);
+        }
+        let range = |t: TimeMs| t.div_euclid(IMPORT_RANGE_MS);
+        let all = series.iter().flat_map(|(_, samples)| samples.iter().map(|sample| range(sample.0)));
+        let ranges: std::collections::BTreeSet<i64> = all.collect();
+        for at in ranges {
+            let (from, to) = (at.saturating_mul(IMPORT_RANGE_MS), (at + 1).saturating_mul(IMPORT_RANGE_MS));
+            let of_range = series.iter().map(|(labels, samples)| Ok(cut(labels, samples, from, to)));
+            written.push(write_block(disk, dir, from, to, of_range)?);
+        }
+        Ok(())
+    }
+
+    /// One series has one value at a time.
+    fn check_once(&self, labels: &Labels, samples: &[Sample]) -> Result<(), ImportError> {
+        let twice =
+            samples.windows(2).find(|two| two[0].0 == two[1].0 && two[0].1.to_bits() != two[1].1.to_bits());
+        let Some([first, second]) = twice else { return Ok(()) };
+        let reason = format!("{labels} has another value at this time in line {}", first.2.min(second.2));
+        Err(ImportError::Line { path: self.file.to_owned(), line: first.2.max(second.2), reason })
+    }
+}
+
+impl Waiting {
+    /// The index of the series that these bytes name.
+    fn find(&mut self, kind: Kind, bytes: &[u8]) -> Result<usize, String> {
+        let key = (kind, Box::from(bytes));
+        if let Some(at) = self.known.get(&key) {
+            return Ok(*at);
+        }
+        let labels = series::parse(bytes, kind)?.build();
+        if labels.get(storage::model::labels::METRIC_NAME).is_none() {
+            return Err("the series has no name".to_owned());
+        }
+        let at = *self.by_labels.entry(labels.clone()).or_insert_with(|| {
+            self.series.push((labels, Vec::new()));
+            self.series.len() - 1
+        });
+        self.known.insert(key, at);
+        Ok(at)
+    }
+
+    fn push(&mut self, at: usize, sample: Sample) {
+        self.series[at].1.push(sample);
+        self.samples += 1;
+        self.total += 1;
+    }
+}
+
+/// What a series has in `from ≤ t < to`.
+fn cut(labels: &Labels, samples: &[Sample], from: TimeMs, to: TimeMs) -> BlockSeries {
+    let (start, end) = (samples.partition_point(|s| s.0 < from), samples.partition_point(|s| s.0 < to));
+    let (ts, vs) = samples[start..end].iter().map(|s| (s.0, s.1)).unzip();
+    BlockSeries { labels: labels.clone(), ts, vs, ..BlockSeries::default() }
+}

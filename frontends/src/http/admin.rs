@@ -1,0 +1,98 @@
+//! `/api/v1/admin/tsdb/…`: deletions, their carrying out on the disk, snapshots. Only with `--web.enable-admin-api`.
+//!
+//! Statuses and texts are Prometheus'. What a deletion means is in `storage/src/store/deletes.rs`.
+
+use super::AppState;
+use super::dispatch::Call;
+use super::names::blocking;
+use super::params::{MAX_TIME, MIN_TIME};
+use super::reply::{ApiError, ErrorType, Reply, success};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde_json::json;
+use std::hash::{BuildHasher, RandomState};
+use storage::model::{Matcher, TimeMs};
+
+/// `/api/v1/admin/tsdb/delete_series`
+pub async fn delete_series(call: Call) -> Reply {
+    let Call { state, form, .. } = call;
+    allowed(&state)?;
+    if form.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let (from, to) = (form.time_or("start", MIN_TIME)?, form.time_or("end", MAX_TIME)?);
+    let (from, to) = (open_end(from, MIN_TIME, TimeMs::MIN), open_end(to, MAX_TIME, TimeMs::MAX));
+    let language = &state.sources.language;
+    // All of them first: nothing is deleted by a request that is refused.
+    let sets: Result<Vec<Vec<Matcher>>, String> =
+        form.all("match[]").map(|text| language.selector(text)).collect();
+    let sets = sets.map_err(|e| ApiError::parameter("match[]", e))?;
+    let delete = move |state: &AppState| {
+        sets.iter().try_for_each(|matchers| state.sources.tsdb.delete(matchers, from, to))
+    };
+    blocking(state, delete).await.map_err(internal)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `/api/v1/admin/tsdb/clean_tombstones`
+pub async fn clean_tombstones(call: Call) -> Reply {
+    allowed(&call.state)?;
+    blocking(call.state, |state| state.sources.tsdb.clean_tombstones()).await.map_err(internal)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `/api/v1/admin/tsdb/snapshot`
+pub async fn snapshot(call: Call) -> Reply {
+    let Call { state, form, .. } = call;
+    allowed(&state)?;
+    let skip_head = form.flag("skip_head").map_err(|_| {
+        let text = form.get("skip_head");
+        let reason = format!("unable to parse boolean: strconv.ParseBool: parsing {text:?}: invalid syntax");
+        ApiError::parameter("skip_head", reason)
+    })?;
+    let Some(data) = state.settings.data_directory.clone() else {
+        return Err(ApiError::new(ErrorType::Internal, "create snapshot: there is no data directory"));
+    };
+    let name = name(state.sources.clock.now());
+    let dir = data.join("snapshots").join(&name);
+    let make = move |state: &AppState| state.sources.tsdb.snapshot(&dir, !skip_head);
+    let made = blocking(state, make).await;
+    made.map_err(|e| ApiError::new(ErrorType::Internal, format!("create snapshot: {}", e.message)))?;
+    success(&json!({"name": name}))
+}
+
+/// The ends of time that the API knows stand for all that there is.
+fn open_end(t: TimeMs, end: TimeMs, meant: TimeMs) -> TimeMs {
+    if t == end { meant } else { t }
+}
+
+/// A snapshot's name: when, and something that no other snapshot of this moment has.
+fn name(now: TimeMs) -> String {
+    let when = chrono::DateTime::from_timestamp_millis(now).unwrap_or_default();
+    let random = RandomState::new().hash_one(now) >> 1;
+    format!("{}-{random:016x}", when.format("%Y%m%dT%H%M%SZ"))
+}
+
+fn allowed(state: &AppState) -> Result<(), ApiError> {
+    if state.settings.admin {
+        Ok(())
+    } else {
+        Err(ApiError::new(ErrorType::Unavailable, "admin APIs disabled"))
+    }
+}
+
+fn internal(error: ApiError) -> ApiError {
+    ApiError { kind: ErrorType::Internal, ..error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_prometheus() {
+        let names: Vec<String> = (0..2).map(|_| name(1_795_248_371_731)).collect();
+        assert!(names[0].starts_with("20261121T080611Z-") && names[0].len() == 17 + 16, "{}", names[0]);
+        assert_ne!(names[0], names[1]);
+    }
+}

@@ -1,0 +1,162 @@
+//! `/api/v1/search/…` of Prometheus 3.14: names and values that resemble what somebody types, as lines of JSON.
+//!
+//! Everything is answered out of the postings and the metadata in memory: all names of the stretch of time are scored
+//! ([`score`]), and the best are sent in batches, then a line that says whether there are more. Needs
+//! `--enable-feature=search-api`, as there. `search_help` is ours: the help text is searched, too.
+
+mod params;
+pub mod score;
+
+use super::AppState;
+use super::dispatch::Call;
+use super::names::blocking;
+use super::reply::{ApiError, ErrorType, Reply};
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use params::{SearchParams, SortBy, flag};
+use serde::{Serialize, Serializer};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use storage::model::labels::METRIC_NAME;
+
+const CONTENT_TYPE: &str = "application/x-ndjson; charset=utf-8";
+/// The score of a metric of which only the help text has the words.
+const HELP_SCORE: f64 = 0.5;
+
+/// A name or value that was found.
+#[derive(Serialize)]
+struct Found {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "plain_number")]
+    score: Option<f64>,
+    #[serde(flatten)]
+    about: About,
+}
+
+/// What targets say about a metric.
+#[derive(Clone, Default, Serialize)]
+struct About {
+    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
+    kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    help: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    unit: String,
+}
+
+#[derive(Serialize)]
+struct Batch<'a> {
+    results: &'a [Found],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Trailer {
+    status: &'static str,
+    has_more: bool,
+}
+
+/// `/api/v1/search/metric_names`
+pub async fn metric_names(call: Call) -> Reply {
+    let params = SearchParams::of(&call, "metric_names")?;
+    let with_metadata = flag(&call.form, "include_metadata", false)?;
+    let in_help = flag(&call.form, "search_help", false)?;
+    let about = if with_metadata || in_help { metadata(&call.state) } else { HashMap::new() };
+    let names = values(call.state.clone(), METRIC_NAME.to_owned(), &params).await?;
+    let filter = params.filter.clone();
+    let score = |name: &str| {
+        let in_help = || about.get(name).filter(|about| in_help && filter.in_text(&about.help));
+        filter.score(name).or_else(|| in_help().map(|_| HELP_SCORE))
+    };
+    let shown = |name: &str| about.get(name).filter(|_| with_metadata).cloned().unwrap_or_default();
+    answer(&call.state, &params, names, score, shown)
+}
+
+/// `/api/v1/search/label_names`
+pub async fn label_names(call: Call) -> Reply {
+    let params = SearchParams::of(&call, "label_names")?;
+    let (sets, (from, to)) = (params.sets.clone(), params.span);
+    let ask = move |state: &AppState| state.sources.catalog.label_names(&sets, from, to);
+    let names = blocking(call.state.clone(), ask).await?;
+    answer(&call.state, &params, names, |name| params.filter.score(name), |_| About::default())
+}
+
+/// `/api/v1/search/label_values`
+pub async fn label_values(call: Call) -> Reply {
+    let params = SearchParams::of(&call, "label_values")?;
+    let label = call.form.get("label").to_owned();
+    if label.is_empty() {
+        return Err(ApiError::bad_data("missing required parameter \"label\""));
+    }
+    let found = values(call.state.clone(), label, &params).await?;
+    answer(&call.state, &params, found, |value| params.filter.score(value), |_| About::default())
+}
+
+async fn values(state: AppState, label: String, params: &SearchParams) -> Result<Vec<String>, ApiError> {
+    let (sets, (from, to)) = (params.sets.clone(), params.span);
+    blocking(state, move |state| state.sources.catalog.label_values(&label, &sets, from, to)).await
+}
+
+/// By metric family; what the first target says.
+fn metadata(state: &AppState) -> HashMap<String, About> {
+    let mut found = HashMap::new();
+    for one in state.sources.targets.metadata() {
+        found.entry(one.metric).or_insert(About { kind: one.kind, help: one.help, unit: one.unit });
+    }
+    found
+}
+
+/// The lines of an answer: the best of `names`, which are sorted.
+fn answer(
+    state: &AppState,
+    params: &SearchParams,
+    names: Vec<String>,
+    score: impl Fn(&str) -> Option<f64>,
+    about: impl Fn(&str) -> About,
+) -> Reply {
+    let mut scored: Vec<(String, f64)> =
+        names.into_iter().filter_map(|name| score(&name).map(|score| (name, score))).collect();
+    match params.sort_by {
+        SortBy::Ascending => (),
+        SortBy::Descending => scored.reverse(),
+        // Scores are positive: their bits are in their order. Stable: names of one score stay in order.
+        SortBy::Score => scored.sort_by_key(|(_, score)| Reverse(score.to_bits())),
+    }
+    let has_more = scored.len() > params.limit;
+    scored.truncate(params.limit);
+    let found: Vec<Found> = scored
+        .into_iter()
+        .map(|(name, score)| Found {
+            about: about(&name),
+            score: params.include_score.then_some(score),
+            name,
+        })
+        .collect();
+    let warnings = Vec::from_iter(state.settings.partial.clone());
+    let mut lines = String::new();
+    let first = found.len().min(params.batch_size);
+    line(&mut lines, &Batch { results: &found[..first], warnings: &warnings })?;
+    for results in found[first..].chunks(params.batch_size) {
+        line(&mut lines, &Batch { results, warnings: &[] })?;
+    }
+    line(&mut lines, &Trailer { status: "success", has_more })?;
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from(lines)).into_response())
+}
+
+fn line(out: &mut String, value: &impl Serialize) -> Result<(), ApiError> {
+    let text = serde_json::to_string(value);
+    out.push_str(&text.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?);
+    out.push('\n');
+    Ok(())
+}
+
+/// Whole numbers without a point, as Go writes them.
+fn plain_number<S: Serializer>(v: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+    match v {
+        Some(v) if v.fract() == 0.0 => s.serialize_i64(*v as i64),
+        Some(v) => s.serialize_f64(*v),
+        None => s.serialize_none(),
+    }
+}

@@ -1,0 +1,155 @@
+//! What a search asks for, with Prometheus' defaults and error texts.
+
+use super::super::dispatch::Call;
+use super::super::limits::{SEARCH_TERMS, SEARCH_WINDOW_MS};
+use super::super::names::matcher_sets;
+use super::super::params::{Form, parse_time};
+use super::super::reply::{ApiError, ErrorType};
+use super::score::{Algorithm, Filter};
+use storage::model::{Matcher, TimeMs};
+
+/// Results, and results per line, if a request names no number.
+const DEFAULT: usize = 100;
+
+/// The order of results.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum SortBy {
+    /// By name.
+    Ascending,
+    /// By name, backwards.
+    Descending,
+    /// The best first.
+    Score,
+}
+
+/// The parameters that all searches have.
+pub struct SearchParams {
+    /// Which series.
+    pub sets: Vec<Vec<Matcher>>,
+    /// From when to when.
+    pub span: (TimeMs, TimeMs),
+    /// Which names.
+    pub filter: Filter,
+    /// In which order.
+    pub sort_by: SortBy,
+    /// Whether scores are sent.
+    pub include_score: bool,
+    /// Most results.
+    pub limit: usize,
+    /// Results per line.
+    pub batch_size: usize,
+}
+
+impl SearchParams {
+    /// The parameters of a call of `endpoint`.
+    pub fn of(call: &Call, endpoint: &str) -> Result<SearchParams, ApiError> {
+        let (state, form) = (&call.state, &call.form);
+        let Some(max_limit) = state.settings.search else {
+            return Err(ApiError::new(ErrorType::Unavailable, "search API disabled"));
+        };
+        let now = state.sources.clock.now();
+        let span = (time(form, "start", now - SEARCH_WINDOW_MS)?, time(form, "end", now)?);
+        if span.1 < span.0 {
+            return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
+        }
+        let sets = matcher_sets(state, form).map_err(ApiError::bad_data)?;
+        let filter = filter(form)?;
+        let include_score = flag(form, "include_score", false)?;
+        let sort_by = sort_by(form, filter.is_open(), endpoint)?;
+        let limit = number(form, "limit")?;
+        if limit > max_limit && max_limit > 0 {
+            let what = format!(
+                "limit {limit} exceeds the configured maximum ({max_limit}, see --web.search.max-limit)"
+            );
+            return Err(ApiError::bad_data(what));
+        }
+        let default = if max_limit > 0 { DEFAULT.min(max_limit) } else { DEFAULT };
+        let or_default = |n: usize, default: usize| if n == 0 { default } else { n };
+        Ok(SearchParams {
+            sets,
+            span,
+            filter,
+            sort_by,
+            include_score,
+            limit: or_default(limit, default),
+            batch_size: or_default(number(form, "batch_size")?, DEFAULT),
+        })
+    }
+}
+
+fn time(form: &Form, name: &str, default: TimeMs) -> Result<TimeMs, ApiError> {
+    match form.get(name) {
+        "" => Ok(default),
+        text => {
+            parse_time(text).map_err(|e| ApiError::bad_data(format!("Invalid time value for '{name}': {e}")))
+        }
+    }
+}
+
+fn filter(form: &Form) -> Result<Filter, ApiError> {
+    let terms: Vec<&str> = form.all("search[]").collect();
+    if terms.len() > SEARCH_TERMS {
+        let what = format!("too many search[] terms: got {}, maximum is {SEARCH_TERMS}", terms.len());
+        return Err(ApiError::bad_data(what));
+    }
+    let threshold =
+        match form.get("fuzz_threshold") {
+            "" => 0,
+            text => text.parse::<u8>().ok().filter(|n| *n <= 100).ok_or_else(|| {
+                ApiError::bad_data(format!("invalid fuzz_threshold {text:?}: must be 0-100"))
+            })?,
+        };
+    let algorithm = match form.get("fuzz_alg") {
+        "" | "subsequence" => Algorithm::Subsequence,
+        "jarowinkler" => Algorithm::JaroWinkler,
+        other => {
+            let what = format!("unsupported fuzz_alg {other:?}: must be one of [subsequence jarowinkler]");
+            return Err(ApiError::bad_data(what));
+        }
+    };
+    let case_sensitive = flag(form, "case_sensitive", true)?;
+    Ok(Filter::new(&terms, algorithm, f64::from(threshold) / 100.0, case_sensitive))
+}
+
+fn sort_by(form: &Form, open: bool, endpoint: &str) -> Result<SortBy, ApiError> {
+    let (by, dir) = (form.get("sort_by"), form.get("sort_dir"));
+    if !dir.is_empty() && by.is_empty() {
+        return Err(ApiError::bad_data("sort_dir is only valid when sort_by is set"));
+    }
+    if !dir.is_empty() && by == "score" {
+        return Err(ApiError::bad_data("sort_dir is not supported for sort_by=score"));
+    }
+    if !matches!(dir, "" | "asc" | "dsc") {
+        return Err(ApiError::bad_data(format!("invalid sort_dir {dir:?}: must be \"asc\" or \"dsc\"")));
+    }
+    match (by, dir) {
+        ("score", _) if open => Err(ApiError::bad_data("sort_by=score requires search[] to be set")),
+        ("score", _) => Ok(SortBy::Score),
+        ("alpha", "dsc") => Ok(SortBy::Descending),
+        ("" | "alpha", _) => Ok(SortBy::Ascending),
+        (other, _) => {
+            let what = format!("invalid sort_by {other:?} for {endpoint}: must be \"alpha\" or \"score\"");
+            Err(ApiError::bad_data(what))
+        }
+    }
+}
+
+/// A number; 0 if it is not given.
+fn number(form: &Form, name: &str) -> Result<usize, ApiError> {
+    match form.get(name) {
+        "" => Ok(0),
+        text => text.parse().map_err(|_| {
+            ApiError::bad_data(format!("invalid {name} {text:?}: must be non-negative integer"))
+        }),
+    }
+}
+
+/// A flag.
+pub fn flag(form: &Form, name: &str, default: bool) -> Result<bool, ApiError> {
+    match form.get(name) {
+        "" => Ok(default),
+        text => form
+            .flag(name)
+            .map_err(|_| ApiError::bad_data(format!("invalid {name} {text:?}: must be boolean"))),
+    }
+}

@@ -1,0 +1,231 @@
+//! `perennial export`: samples of a data directory, in a format that other programs read.
+//!
+//! The directory is only read: a store is opened on a disk that keeps nothing of what is written. No server may run on it
+//! meanwhile; of one that runs, a snapshot is exported. The formats: [`connectors::export`].
+
+use crate::data_lock::DataLock;
+use crate::{UNUSABLE, say};
+use connectors::export::{ExportError, Exported, csv, export, openmetrics, parquet};
+use frontends::http::params::parse_time;
+use frontends::promql;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::metrics::Metrics;
+use storage::model::{Matcher, TimeMs};
+use storage::store::{Options, Store};
+
+const USAGE: &str = "usage: perennial export --match=SELECTOR --format=parquet|csv|openmetrics [flags]\n";
+const HELP: &str = "
+Writes the samples of the series that match, from a data directory that no server runs on. Nothing in it is changed. To
+export from a running server, have it make a snapshot (it needs --web.enable-admin-api) and export that:
+
+  curl -XPOST http://localhost:9090/api/v1/admin/tsdb/snapshot
+  perennial export --storage.tsdb.path=data/snapshots/20261122T101500Z-4f1b… --match=up --format=csv
+
+Flags:
+  --match=SELECTOR                a series selector of PromQL; may be given several times
+  --format=FORMAT                 parquet, csv or openmetrics
+  --start=TIME, --end=TIME        RFC 3339 or seconds since 1970, both inclusive; without them: all there is
+  --output=FILE                   where to; standard output by default
+  --storage.tsdb.path=DIRECTORY   the data directory; data/ by default
+
+parquet and csv have a row per sample and a column per label: timestamp, value, histogram (if there is one), then the labels. No
+value and no histogram is a stale marker. openmetrics has neither stale markers nor native histograms: how many are left out is said.
+
+Exit code: 0 if everything was written, 1 if not, 2 if the command line cannot be used.
+";
+
+#[derive(Debug, PartialEq)]
+enum Format {
+    Parquet,
+    Csv,
+    OpenMetrics,
+}
+
+#[derive(Debug)]
+struct Asked {
+    data: PathBuf,
+    sets: Vec<Vec<Matcher>>,
+    span: (TimeMs, TimeMs),
+    format: Format,
+    output: Option<PathBuf>,
+}
+
+/// Runs `perennial export` with the arguments behind it.
+pub fn main(args: &[String]) -> ExitCode {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        return say(&mut io::stdout(), &format!("{USAGE}{HELP}"), 0);
+    }
+    match arguments(args).map(|asked| run(&asked)) {
+        Ok(Ok(text)) => say(&mut io::stderr(), &text, 0),
+        Ok(Err(why)) => say(&mut io::stderr(), &format!("{why}\n"), 1),
+        Err(why) => {
+            let text = format!("{why}\n{USAGE}See `perennial export --help`.\n");
+            say(&mut io::stderr(), &text, UNUSABLE)
+        }
+    }
+}
+
+fn arguments(args: &[String]) -> Result<Asked, String> {
+    let (mut sets, mut format, mut output) = (Vec::new(), None, None);
+    let (mut data, mut span) = (PathBuf::from("data/"), (TimeMs::MIN, TimeMs::MAX));
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let (flag, value) = match arg.split_once('=') {
+            Some((flag, value)) => (flag, value),
+            None if arg.starts_with("--") => {
+                (arg.as_str(), args.next().ok_or_else(|| format!("{arg} needs a value"))?.as_str())
+            }
+            None => return Err(format!("unexpected {arg:?}")),
+        };
+        let time = |value: &str| parse_time(value).map_err(|e| format!("{flag}: {e}"));
+        match flag {
+            "--match" => sets.push(selector(value).map_err(|e| format!("--match={value}: {e}"))?),
+            "--format" => format = Some(format_of(value)?),
+            "--start" => span.0 = time(value)?,
+            "--end" => span.1 = time(value)?,
+            "--output" => output = Some(value.into()),
+            "--storage.tsdb.path" => data = value.into(),
+            _ => return Err(format!("unknown flag {flag}")),
+        }
+    }
+    if sets.is_empty() {
+        return Err("--match is missing; --match='{__name__=~\".+\"}' is everything".to_owned());
+    }
+    Ok(Asked { data, sets, span, format: format.ok_or("--format is missing")?, output })
+}
+
+fn format_of(text: &str) -> Result<Format, String> {
+    match text {
+        "parquet" => Ok(Format::Parquet),
+        "csv" => Ok(Format::Csv),
+        "openmetrics" => Ok(Format::OpenMetrics),
+        _ => Err(format!("--format={text}: possible are parquet, csv, openmetrics")),
+    }
+}
+
+fn selector(text: &str) -> Result<Vec<Matcher>, String> {
+    let matchers = promql::parse_selector(text).map_err(|e| e.message())?;
+    match matchers.iter().all(Matcher::matches_empty) {
+        true => Err("it must contain at least one non-empty matcher".to_owned()),
+        false => Ok(matchers),
+    }
+}
+
+/// Writes what is asked for; what came of it, as text.
+fn run(asked: &Asked) -> Result<String, String> {
+    if !asked.data.join("blocks").is_dir() && !asked.data.join("wal").is_dir() {
+        return Err(format!(
+            "{} is no data directory: it has neither blocks nor a log",
+            asked.data.display()
+        ));
+    }
+    let _lock = DataLock::take(&asked.data)?;
+    let store = open(&asked.data)?;
+    let done = match &asked.output {
+        None => write(&store, asked, BufWriter::new(io::stdout())),
+        Some(path) => {
+            // The file has its name when it is whole.
+            let temporary = path.with_added_extension("tmp");
+            let bad = |e: io::Error| format!("{}: {e}", path.display());
+            let file = std::fs::File::create(&temporary).map_err(bad)?;
+            let done = write(&store, asked, BufWriter::new(file));
+            match &done {
+                Ok(_) => std::fs::rename(&temporary, path).map_err(bad)?,
+                Err(_) => std::fs::remove_file(&temporary).map_err(bad)?,
+            }
+            done
+        }
+    };
+    done.map(told).map_err(|e| e.to_string())
+}
+
+fn write(store: &Store, asked: &Asked, out: impl Write + Send) -> Result<Exported, ExportError> {
+    export(store, &asked.sets, asked.span, |shape| match asked.format {
+        Format::Parquet => parquet::sink(out, shape),
+        Format::Csv => csv::sink(out, shape),
+        Format::OpenMetrics => openmetrics::sink(out, shape),
+    })
+}
+
+fn told(done: Exported) -> String {
+    let mut text = format!("{} series, {} samples written\n", done.series, done.samples);
+    for (count, what) in
+        [(done.histograms_left_out, "native histograms"), (done.stale_left_out, "stale markers")]
+    {
+        if count > 0 {
+            text.push_str(&format!("{count} {what} left out: the format has none\n"));
+        }
+    }
+    text
+}
+
+fn open(data: &Path) -> Result<Arc<Store>, String> {
+    let options = Options {
+        dir: data.to_owned(),
+        wal_sync_interval_ms: 1_000,
+        block_range_ms: storage::limits::BLOCK_WINDOW_MS,
+        out_of_order_ms: storage::limits::OUT_OF_ORDER_WINDOW_MS,
+    };
+    let (store, replay) = Store::open(options, Arc::new(ReadOnly), &Metrics::default())
+        .map_err(|e| format!("cannot open the data directory {}: {e}", data.display()))?;
+    for line in &replay.damage {
+        say(&mut io::stderr(), &format!("damage in the data directory: {line}\n"), 1);
+    }
+    Ok(store)
+}
+
+/// The operating system's disk, on which nothing is changed.
+struct ReadOnly;
+
+/// A file that keeps nothing.
+struct Nowhere;
+
+impl DiskFile for Nowhere {
+    fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Disk for ReadOnly {
+    fn create(&self, _: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(Nowhere))
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        OsDisk.read(path)
+    }
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        OsDisk.size(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        // A snapshot has no log, and none is made.
+        match OsDisk.list(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed,
+        }
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn truncate(&self, _: &Path, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! `perennial import`: brings the past of another server into our data directory, as blocks.
+//!
+//! No server may run on our data directory meanwhile: the lock says so. [`prometheus`] reads Prometheus' blocks,
+//! [`openmetrics`] text. How they are read: [`connectors::import`].
+
+mod openmetrics;
+mod prometheus;
+
+use crate::{UNUSABLE, say};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use storage::block::{BlockMeta, Tombstones};
+use storage::disk::OsDisk;
+use storage::store::StoreError;
+
+const USAGE: &str = "usage: perennial import prometheus [--storage.tsdb.path=data/] DIRECTORY
+       perennial import openmetrics [--storage.tsdb.path=data/] FILE…
+";
+const HELP: &str = "
+Copies history into Perennial's data directory. Perennial must not run on it meanwhile.
+
+prometheus: DIRECTORY is Prometheus' --storage.tsdb.path, or a snapshot, or one block; it is only read, and Prometheus may
+go on running on it. The newest two to three hours of Prometheus are not in blocks yet. To bring them along, have it make a
+snapshot (it needs --web.enable-admin-api) and import that:
+
+  curl -XPOST http://localhost:9090/api/v1/admin/tsdb/snapshot
+  perennial import prometheus --storage.tsdb.path=data/ prometheus-data/snapshots/20261122T101500Z-4f1b…
+
+Each block of Prometheus becomes one block.
+
+openmetrics: FILE is OpenMetrics text, with a timestamp on every sample and `# EOF` at the end; samples may come in any
+order. A mistake is named with its line, and nothing is imported then. The same as
+`perennial tsdb create-blocks-from openmetrics FILE [DATA DIRECTORY]`, promtool's spelling.
+
+An import that was interrupted is started again: what was there already comes out the same and counts once.
+--storage.tsdb.retention.time of the server decides how long the history stays.
+
+Flags:
+  --storage.tsdb.path=DIRECTORY   Perennial's data directory; data/ by default. It is made if it is missing.
+
+Exit code: 0 if everything was imported, 1 if something could not be, 2 if the command line cannot be used.
+";
+/// How often a long import says how far it is.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// What is asked for.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Prometheus(PathBuf),
+    OpenMetrics(Vec<PathBuf>),
+}
+
+/// Runs `perennial import` with the arguments behind it.
+pub fn main(args: &[String]) -> ExitCode {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
+    }
+    match arguments(args) {
+        Ok((data, asked)) => run(&data, &asked),
+        Err(why) => unusable(&why, USAGE),
+    }
+}
+
+/// Runs `perennial tsdb`: what promtool calls the same.
+pub fn tsdb(args: &[String]) -> ExitCode {
+    const USAGE: &str = "usage: perennial tsdb create-blocks-from openmetrics FILE [DATA DIRECTORY]\n";
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["create-blocks-from", "openmetrics", words @ ..] if !words.iter().any(|w| w.starts_with("--")) => {
+            match words {
+                [file] => run(Path::new("data/"), &Asked::OpenMetrics(vec![file.into()])),
+                [file, data] => run(Path::new(data), &Asked::OpenMetrics(vec![file.into()])),
+                _ => unusable("one file, and perhaps a directory", USAGE),
+            }
+        }
+        [_, ..] if words.iter().any(|w| *w == "--help" || *w == "-h") => {
+            say(&mut std::io::stdout(), USAGE, 0)
+        }
+        _ => unusable("what promtool's tsdb commands do besides this is done by the server's API", USAGE),
+    }
+}
+
+fn unusable(why: &str, usage: &str) -> ExitCode {
+    let text = format!("{why}\n{usage}See `perennial import --help`.\n");
+    say(&mut std::io::stderr(), &text, UNUSABLE)
+}
+
+fn run(data: &Path, asked: &Asked) -> ExitCode {
+    let done = match asked {
+        Asked::Prometheus(from) => prometheus::import(data, from),
+        Asked::OpenMetrics(files) => openmetrics::import(data, files),
+    };
+    match done {
+        Ok(total) => say(&mut std::io::stdout(), &total, 0),
+        Err(why) => say(&mut std::io::stderr(), &format!("{why}\n"), 1),
+    }
+}
+
+/// What is deleted of a block of this name is not any more: it is here again.
+fn accept(data: &Path, block: &BlockMeta) -> Result<(), StoreError> {
+    Tombstones::open(&OsDisk, data)?.forget(&OsDisk, &block.name().to_string())
+}
+
+/// Our data directory, and what to read.
+fn arguments(args: &[String]) -> Result<(PathBuf, Asked), String> {
+    let (mut data, mut words) = (PathBuf::from("data/"), Vec::new());
+    let mut args = args.iter().map(String::as_str);
+    while let Some(arg) = args.next() {
+        match arg.split_once('=').unwrap_or((arg, "")) {
+            ("--storage.tsdb.path", "") => {
+                data = args.next().ok_or("--storage.tsdb.path needs a value")?.into();
+            }
+            ("--storage.tsdb.path", value) => data = value.into(),
+            (flag, _) if flag.starts_with("--") => return Err(format!("unknown flag {flag}")),
+            _ => words.push(arg),
+        }
+    }
+    match words.as_slice() {
+        ["prometheus", directory] => Ok((data, Asked::Prometheus(directory.into()))),
+        ["prometheus"] => Err("the directory to import is missing".to_owned()),
+        ["prometheus", ..] => Err("one directory at a time".to_owned()),
+        ["openmetrics"] => Err("the file to import is missing".to_owned()),
+        ["openmetrics", files @ ..] => {
+            Ok((data, Asked::OpenMetrics(files.iter().map(PathBuf::from).collect())))
+        }
+        [kind, ..] => Err(format!("{kind:?} cannot be imported; what can: prometheus, openmetrics")),
+        [] => Err("what to import is missing".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &str) -> Result<(PathBuf, Asked), String> {
+        arguments(&args.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn flags_may_stand_anywhere() {
+        let of = |data: &str| Ok((PathBuf::from(data), Asked::Prometheus("p".into())));
+        let wanted = of("d");
+        for line in ["prometheus p --storage.tsdb.path d", "--storage.tsdb.path=d prometheus p"] {
+            assert_eq!(read(line), wanted);
+        }
+        assert_eq!(read("prometheus p"), of("data/"));
+    }
+
+    #[test]
+    fn what_is_no_command_line_is_refused() {
+        for bad in [
+            "",
+            "prometheus",
+            "prometheus a b",
+            "graphite a",
+            "openmetrics",
+            "prometheus a --fast",
+            "prometheus a --storage.tsdb.path",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! OpenMetrics texts, all or nothing: blocks are written beside the others and join them when all texts are read.
+
+use super::{EVERY, accept};
+use crate::data_lock::DataLock;
+use crate::say;
+use connectors::import::ImportError;
+use connectors::import::openmetrics::{Progress, copy};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use storage::block::BlockMeta;
+use storage::disk::{Disk, OsDisk};
+
+/// Where blocks wait for the others.
+const STAGE: &str = "import.tmp";
+
+/// Imports every text; what came of it, as text.
+pub fn import(data: &Path, files: &[PathBuf]) -> Result<String, String> {
+    let _lock = DataLock::take(data)?;
+    let stage = data.join(STAGE);
+    let io = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+    if stage.exists() {
+        OsDisk.remove(&stage).map_err(|e| io(&stage, e))?;
+    }
+    OsDisk.create_dir(&stage).map_err(|e| io(&stage, e))?;
+    let read = files.iter().map(|file| one(file, &stage)).collect::<Result<Vec<_>, _>>();
+    let joined = read.map_err(|e| format!("{e}; nothing is imported")).and_then(|blocks| {
+        let blocks: Vec<BlockMeta> = blocks.into_iter().flatten().collect();
+        join(data, &blocks).map(|()| blocks)
+    });
+    OsDisk.remove(&stage).map_err(|e| io(&stage, e))?;
+    let blocks = joined?;
+    let samples: u64 = blocks.iter().map(|meta| meta.samples).sum();
+    let span = blocks.iter().map(|m| (m.min_time, m.max_time)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    let when = |t: i64| chrono::DateTime::from_timestamp_millis(t).unwrap_or_default().to_rfc3339();
+    let span = span.map_or(String::new(), |(min, max)| format!(", {} to {}", when(min), when(max)));
+    Ok(format!("{} blocks imported, {samples} samples{span}\n", blocks.len()))
+}
+
+/// Puts the blocks among the others. Should that be cut short, the next import does the rest.
+fn join(data: &Path, blocks: &[BlockMeta]) -> Result<(), String> {
+    let dir = data.join("blocks");
+    OsDisk.create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    for meta in blocks {
+        let target = dir.join(meta.dir.file_name().unwrap_or_default());
+        // Its name says its content: what is there is the same, perhaps damaged.
+        let clear = if target.exists() { OsDisk.remove(&target) } else { Ok(()) };
+        let moved = clear.and_then(|()| OsDisk.rename(&meta.dir, &target));
+        moved.map_err(|e| format!("{}: {e}", target.display()))?;
+        accept(data, meta).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+fn one(file: &Path, stage: &Path) -> Result<Vec<BlockMeta>, ImportError> {
+    let (start, mut told) = (Instant::now(), Instant::now());
+    let shown = std::io::stderr().is_terminal();
+    let mut last = Progress::default();
+    let blocks = copy(file, &OsDisk, stage, |progress| {
+        last = progress;
+        if shown && told.elapsed() > EVERY {
+            told = Instant::now();
+            let percent = 100 * progress.bytes / progress.of.max(1);
+            let text = format!("{}: {percent} %, {} samples\n", file.display(), progress.samples);
+            say(&mut std::io::stderr(), &text, 0);
+        }
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    let text = format!(
+        "{}: {} samples read, {} blocks, {seconds:.1} s\n",
+        file.display(),
+        last.samples,
+        blocks.len()
+    );
+    say(&mut std::io::stderr(), &text, 0);
+    Ok(blocks)
+}

@@ -1,0 +1,60 @@
+//! The blocks of Prometheus' data directory, one by one.
+
+use super::{EVERY, accept};
+use crate::data_lock::DataLock;
+use crate::say;
+use connectors::import::ImportError;
+use connectors::import::prometheus::{TsdbBlock, blocks, copy};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Instant;
+use storage::disk::{Disk, OsDisk};
+
+/// Imports every block; what came of it, as text.
+pub fn import(data: &Path, from: &Path) -> Result<String, String> {
+    let found = blocks(from).map_err(|e| e.to_string())?;
+    let _lock = DataLock::take(data)?;
+    let dir = data.join("blocks");
+    OsDisk.create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let (mut series, mut samples, mut failed) = (0, 0, 0);
+    for (at, block) in found.iter().enumerate() {
+        let head = format!("block {} of {}, {}", at + 1, found.len(), block.meta.ulid);
+        match one(block, data, &dir, &head) {
+            Ok(written) => {
+                series += written.0;
+                samples += written.1;
+            }
+            Err(error) => {
+                failed += 1;
+                say(&mut std::io::stderr(), &format!("{head}: not imported: {error}\n"), 1);
+            }
+        }
+    }
+    let imported = found.len() - failed;
+    let total = format!("{imported} blocks imported, {series} series, {samples} samples");
+    match failed {
+        0 => Ok(total + "\n"),
+        _ => Err(format!("{total}; {failed} blocks could not be imported")),
+    }
+}
+
+/// Imports a block; its series and samples.
+fn one(block: &TsdbBlock, data: &Path, dir: &Path, head: &str) -> Result<(u64, u64), ImportError> {
+    let (start, mut told, mut done) = (Instant::now(), Instant::now(), 0u64);
+    let shown = std::io::stderr().is_terminal();
+    let written = copy(block, &OsDisk, dir, |_| {
+        done += 1;
+        if shown && told.elapsed() > EVERY {
+            told = Instant::now();
+            let text = format!("{head}: {done} of {} series\n", block.meta.stats.num_series);
+            say(&mut std::io::stderr(), &text, 0);
+        }
+    })?;
+    written.iter().try_for_each(|meta| accept(data, meta))?;
+    let (series, samples) = written.as_ref().map_or((0, 0), |meta| (meta.series, meta.samples));
+    let bytes = written.as_ref().map_or(0, storage::block::BlockMeta::bytes_on_disk);
+    let seconds = start.elapsed().as_secs_f64();
+    let text = format!("{head}: {series} series, {samples} samples, {bytes} bytes, {seconds:.1} s\n");
+    say(&mut std::io::stderr(), &text, 0);
+    Ok((series, samples))
+}

@@ -1,0 +1,152 @@
+//! What is deleted of blocks, which never change: a file beside them says it (`docs/format/tombstones.md`).
+//!
+//! A tombstone names the blocks that it is about. So a block that is written later, by a merge that left out what is
+//! deleted or by whoever computes the past anew, is not touched by it. [`BlockDeletes`] is what one block makes of them.
+
+use super::{BlockMeta, damaged, io_error};
+use crate::disk::Disk;
+use crate::limits::TOMBSTONES;
+use crate::model::{Intervals, Matcher, TimeMs};
+use crate::sealed;
+use crate::store::StoreError;
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Name of the file in the data directory.
+const FILE: &str = "tombstones";
+/// The version that is written and read.
+const VERSION: &str = "perennial tombstones 1";
+
+/// A deletion.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// All of them hold for a series that it is about.
+    pub matchers: Vec<Matcher>,
+    /// First deleted time.
+    pub from: TimeMs,
+    /// Last deleted time.
+    pub to: TimeMs,
+    /// Names of the blocks that it is about.
+    pub blocks: BTreeSet<String>,
+}
+
+/// The file, and its content. Callers see to it that one thread at a time changes it.
+pub struct Tombstones {
+    path: PathBuf,
+    list: Mutex<Arc<Vec<Tombstone>>>,
+}
+
+impl Tombstones {
+    /// Reads the file in data directory `data`. One that is damaged is an error: what is deleted must not come back.
+    pub fn open(disk: &dyn Disk, data: &Path) -> Result<Tombstones, StoreError> {
+        let path = data.join(FILE);
+        let text = sealed::read(disk, &path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData => damaged(&path, e),
+            _ => io_error(&path)(e),
+        })?;
+        let list = text.map_or(Ok(Vec::new()), |text| parse(&path, &text))?;
+        Ok(Tombstones { path, list: Mutex::new(Arc::new(list)) })
+    }
+
+    /// All of them.
+    pub fn list(&self) -> Arc<Vec<Tombstone>> {
+        self.list.lock().clone()
+    }
+
+    /// Adds one; durable on return.
+    pub fn add(&self, disk: &dyn Disk, tombstone: Tombstone) -> Result<(), StoreError> {
+        let mut list = self.list().as_ref().clone();
+        if list.len() >= TOMBSTONES {
+            let why = format!(
+                "{TOMBSTONES} deletions are waiting to be carried out in blocks; POST /api/v1/admin/tsdb/clean_tombstones first"
+            );
+            return Err(StoreError::Refused(why));
+        }
+        list.push(tombstone);
+        self.replace(disk, list)
+    }
+
+    /// What is deleted of the block `name` is not any more: there is another block of that name.
+    pub fn forget(&self, disk: &dyn Disk, name: &str) -> Result<(), StoreError> {
+        self.keep_blocks(disk, |block| block != name)
+    }
+
+    /// Forgets what is about other blocks only than those for which `stays` holds; durable on return.
+    pub fn keep_blocks(&self, disk: &dyn Disk, stays: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+        let mut list = self.list().as_ref().clone();
+        let count = |list: &[Tombstone]| list.iter().map(|one| one.blocks.len()).sum::<usize>();
+        let before = count(&list);
+        list.iter_mut().for_each(|one| one.blocks.retain(|name| stays(name)));
+        list.retain(|one| !one.blocks.is_empty());
+        if count(&list) == before { Ok(()) } else { self.replace(disk, list) }
+    }
+
+    fn replace(&self, disk: &dyn Disk, list: Vec<Tombstone>) -> Result<(), StoreError> {
+        write(disk, &self.path, &list)?;
+        *self.list.lock() = Arc::new(list);
+        Ok(())
+    }
+
+    /// Writes those about the blocks named `names` into another data directory.
+    pub fn copy_to(&self, disk: &dyn Disk, data: &Path, names: &BTreeSet<String>) -> Result<(), StoreError> {
+        let mut list = self.list().as_ref().clone();
+        list.iter_mut().for_each(|one| one.blocks.retain(|name| names.contains(name)));
+        list.retain(|one| !one.blocks.is_empty());
+        if list.is_empty() { Ok(()) } else { write(disk, &data.join(FILE), &list) }
+    }
+}
+
+fn write(disk: &dyn Disk, path: &Path, list: &[Tombstone]) -> Result<(), StoreError> {
+    let mut text = format!("{VERSION}\n");
+    for one in list {
+        text.push_str(&serde_json::to_string(one).map_err(|e| damaged(path, e))?);
+        text.push('\n');
+    }
+    sealed::write(disk, path, &text).map_err(io_error(path))
+}
+
+fn parse(path: &Path, text: &str) -> Result<Vec<Tombstone>, StoreError> {
+    let mut lines = text.lines();
+    let version = lines.next().unwrap_or_default();
+    if version != VERSION {
+        return Err(damaged(path, format!("version {version:?} is unknown, {VERSION:?} is known")));
+    }
+    lines.map(|line| serde_json::from_str(line).map_err(|e| damaged(path, e))).collect()
+}
+
+/// What is deleted of one block: series, and which of their times.
+#[derive(Clone, Debug, Default)]
+pub struct BlockDeletes(Vec<(RoaringBitmap, TimeMs, TimeMs)>);
+
+impl BlockDeletes {
+    /// With those of `tombstones` that are about the block, too; `select` finds its series.
+    pub fn with(
+        &self,
+        meta: &BlockMeta,
+        tombstones: &[Tombstone],
+        select: impl Fn(&[Matcher]) -> RoaringBitmap,
+    ) -> BlockDeletes {
+        let name = meta.name().to_string();
+        let about = tombstones.iter().filter(|one| one.blocks.contains(&name));
+        let found = about.map(|one| (select(&one.matchers), one.from, one.to));
+        let found = found.filter(|(series, ..)| !series.is_empty());
+        BlockDeletes(self.0.iter().cloned().chain(found).collect())
+    }
+
+    /// Whether nothing is deleted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The deleted times of a series, if there are any.
+    pub fn times(&self, series: u32) -> Option<Arc<Intervals>> {
+        let mut times = Intervals::default();
+        let of_series = self.0.iter().filter(|(ids, ..)| ids.contains(series));
+        of_series.for_each(|(_, from, to)| times.add(*from, *to));
+        (!times.is_empty()).then(|| Arc::new(times))
+    }
+}

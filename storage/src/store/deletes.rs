@@ -1,0 +1,118 @@
+//! Deletions: what matching series have in a stretch of time is gone for every reader at once, and from the disk when
+//! blocks are merged or [`Store::clean_tombstones`] is asked for.
+//!
+//! Of blocks a tombstone says it (`../block/tombstones.rs`), of the head a record of the log (`deleted.rs` is what that
+//! becomes). Only what is there is deleted: what is appended or written later, at whatever time, stays.
+
+use super::options::StoreError;
+use super::{Shard, Store};
+use crate::head::{Counts, HistogramSample};
+use crate::limits::WAL_SAMPLES;
+use crate::model::value::ABSENT;
+use crate::model::{Matcher, NativeHistogram, SHARDS, TimeMs};
+use crate::wal::{Kind, put_starts};
+use std::sync::Arc;
+
+impl Store {
+    /// Deletes what the series that satisfy all matchers have in `from..=to`. Waits for a flush or a merge that runs.
+    /// The head's part is as durable as an append: see [`Store::on_committed`] with the number that comes back.
+    pub fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<u64, StoreError> {
+        let _no_change = self.hold_blocks();
+        self.log.admit()?;
+        if let Some(history) = &self.history {
+            history.delete(matchers, from, to)?;
+        }
+        let shards = (0..SHARDS).map(|shard| self.delete_in_head(shard, matchers, from, to));
+        Ok(shards.max().unwrap_or(0))
+    }
+
+    fn delete_in_head(&self, shard_at: u16, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> u64 {
+        let mut shard = self.shard(shard_at).write();
+        let mut gone = Vec::new();
+        for slot in shard.head.matching(matchers) {
+            // No further than what is there: what comes is not meant.
+            if let Some(newest) = shard.head.newest_of(slot).filter(|newest| from <= *newest) {
+                gone.push((slot, from, to.min(newest)));
+            }
+        }
+        for (slot, from, to) in &gone {
+            shard.deleted.add(*slot, *from, *to);
+        }
+        self.log_parts(&mut shard, shard_at, gone.iter().map(|one| one.2).max(), |batch| {
+            for part in gone.chunks(WAL_SAMPLES) {
+                batch.add(Kind::Deletes, |out| put_starts(out, shard_at, part));
+            }
+        })
+    }
+
+    /// Carries out in the files of blocks what is deleted; how many blocks were written anew or removed. Appends and
+    /// queries go on meanwhile; flushes and merges come in between.
+    pub fn clean_tombstones(&self) -> Result<usize, StoreError> {
+        let Some(history) = &self.history else { return Ok(0) };
+        let mut done = 0;
+        loop {
+            let _no_change = self.hold_blocks();
+            if !history.clean()? {
+                return Ok(done);
+            }
+            done += 1;
+        }
+    }
+
+    /// Takes a sample whose time may be deleted.
+    pub(super) fn append_sample(
+        &self,
+        shard: &mut Shard,
+        (slot, t, v): (u32, TimeMs, f64),
+        counts: &mut Counts,
+    ) -> Taken {
+        if self.comes_again(shard, slot, t) {
+            shard.head.correct(slot, t, v);
+            (counts.stored, counts.late) = (counts.stored + 1, counts.late + 1);
+            return Taken::Again;
+        }
+        match shard.head.append_row(slot, t, v, counts) {
+            true => Taken::New,
+            false => Taken::No,
+        }
+    }
+
+    /// Takes a histogram at a deleted time; `None`: it is not one.
+    pub(super) fn append_histogram_again(
+        &self,
+        shard: &mut Shard,
+        (slot, t, h): (u32, TimeMs, &Arc<NativeHistogram>),
+        counts: &mut Counts,
+    ) -> Option<HistogramSample> {
+        if !self.comes_again(shard, slot, t) {
+            return None;
+        }
+        shard.head.correct(slot, t, ABSENT);
+        (counts.stored, counts.late) = (counts.stored + 1, counts.late + 1);
+        Some(shard.head.add_corrected((slot, t, h.clone())))
+    }
+
+    /// Whether a sample at `t` is taken although one may have been deleted there; from now on it is not deleted.
+    fn comes_again(&self, shard: &mut Shard, slot: u32, t: TimeMs) -> bool {
+        if !shard.deleted.covers(slot, t) || !shard.head.is_correctable(t) {
+            return false;
+        }
+        let oldest = shard.head.newest_of(slot).map(|t| t.saturating_sub(self.options.out_of_order_ms));
+        let taken = oldest.is_none_or(|oldest| oldest <= t);
+        if taken {
+            shard.deleted.revive(slot, t);
+        }
+        taken
+    }
+}
+
+/// What became of a sample.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was not stored.
+    No,
+    /// It is a sample at a time without one.
+    New,
+    /// It is in the place of what was deleted.
+    Again,
+}

@@ -1,0 +1,59 @@
+//! Snapshots: a directory that is a data directory of its own, with what was there at one moment.
+//!
+//! Blocks never change, so the snapshot has their files by hard links; the head is written as blocks. Nothing waits but
+//! flushes and merges. The directory has its name when it is whole and durable, before that it ends in `.tmp`.
+
+use super::Store;
+use super::blocks::write_series;
+use super::flush::snapshot;
+use super::options::StoreError;
+use crate::model::{SHARDS, TimeMs};
+use std::path::Path;
+
+impl Store {
+    /// Makes the snapshot `dir`, with what is in the head if `with_head`.
+    pub fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
+        let _no_change = self.hold_blocks();
+        let disk = self.disk.as_ref();
+        let parent = dir.parent().unwrap_or(Path::new("."));
+        disk.create_dir(parent).map_err(io_error(parent))?;
+        // What an earlier one left that was interrupted.
+        for left in disk.list(parent).map_err(io_error(parent))? {
+            if left.extension().is_some_and(|e| e == "tmp") {
+                disk.remove(&left).map_err(io_error(&left))?;
+            }
+        }
+        let temporary = dir.with_extension("tmp");
+        let made = self.snapshot_into(&temporary, with_head);
+        if made.is_err() {
+            // If that fails too, the next snapshot removes it.
+            let _ = disk.remove(&temporary);
+        }
+        made?;
+        disk.rename(&temporary, dir).map_err(io_error(dir))
+    }
+
+    fn snapshot_into(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
+        let (disk, blocks) = (self.disk.as_ref(), dir.join("blocks"));
+        disk.create_dir(&blocks).map_err(io_error(&blocks))?;
+        if let Some(history) = &self.history {
+            history.copy_to(dir)?;
+        }
+        if with_head {
+            let (mut entries, mut snapshots) = (Vec::new(), Vec::new());
+            for shard in 0..SHARDS {
+                let locked = self.shard(shard).read();
+                snapshots.push(snapshot(&locked, shard, (TimeMs::MIN, TimeMs::MAX), &mut entries));
+            }
+            entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+            self.write_ranges(TimeMs::MAX, &entries, &snapshots, &mut |from, to, series| {
+                write_series(disk, &blocks, (from, to), series).map(|_| ())
+            })?;
+        }
+        disk.sync_dir(&blocks).and_then(|()| disk.sync_dir(dir)).map_err(io_error(dir))
+    }
+}
+
+fn io_error(path: &Path) -> impl Fn(std::io::Error) -> StoreError + '_ {
+    |source| StoreError::Io { path: path.to_owned(), source }
+}
