@@ -33,7 +33,7 @@ use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options as StoreOptions, Store};
+use storage::store::{Options as StoreOptions, Store, damaged_blocks};
 use tokio::net::TcpListener;
 
 /// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
@@ -276,7 +276,7 @@ impl Server {
             default_step,
             step_stats: flags.feature("promql-per-step-stats"),
             data_directory: Some(self.data.clone()),
-            partial: self.partial.clone(),
+            partial: self.partial.clone().or_else(|| left_out(&self.metrics)),
         })
     }
 
@@ -358,6 +358,13 @@ fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -
 }
 
 /// Opens the file that alerts outlive the process in.
+/// Why answers are not whole, if blocks are damaged.
+fn left_out(metrics: &Metrics) -> Option<String> {
+    let damaged = damaged_blocks(metrics).get();
+    (damaged > 0.0)
+        .then(|| format!("blocks that are damaged are left out: {damaged}; the log of the start names them"))
+}
+
 fn open_memory(dir: &Path, metrics: &Metrics) -> Result<Kept, String> {
     let path = dir.join("alerts.keep");
     let (map, found) = Keep::open(Arc::new(OsDisk), path.clone(), metrics).map_err(|e| e.to_string())?;

@@ -37,9 +37,9 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file or a directory with its content.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Creates a directory and its parents.
+    /// Creates a directory and its parents, and makes their names durable.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Cuts `path` to `len` bytes.
+    /// Cuts `path` to `len` bytes, and makes what is left durable, whoever wrote it.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
     /// Makes the names in directory `path` survive power loss.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
@@ -91,10 +91,26 @@ impl Disk for OsDisk {
         if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(path)
+        if path.is_dir() {
+            return Ok(());
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            self.create_dir(parent)?;
+        }
+        match std::fs::create_dir(path) {
+            // Somebody else was faster.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => (),
+        }
+        self.sync_dir(parent.unwrap_or(Path::new(".")))
     }
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        std::fs::OpenOptions::new().write(true).open(path)?.set_len(len)
+        let file = std::fs::OpenOptions::new().write(true).open(path)?;
+        if file.metadata()?.len() != len {
+            file.set_len(len)?;
+        }
+        file.sync_all()
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::File::open(path)?.sync_all()

@@ -7,7 +7,7 @@ use super::retention::{Beside, BlockMetrics, Retention};
 use super::selection::{Histograms, Part, Starts};
 use crate::block::{BlockMeta, BlockSeries, BlockSeriesHandle, Blocks, OPEN_SQL, merge_blocks, write_block};
 use crate::disk::{Disk, DiskFile};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics};
 use crate::model::time::format_duration;
 use crate::model::{Matcher, TimeMs};
 use parking_lot::Mutex;
@@ -33,14 +33,17 @@ impl BlockHistory {
     /// are an error in the log, and counted.
     pub fn open(data: &Path, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<BlockHistory, StoreError> {
         let dir = data.join("blocks");
+        disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
+        Blocks::remove_unfinished(disk.as_ref(), &dir)?;
         let (blocks, damage) = Blocks::open(&dir)?;
         damage.iter().for_each(|line| tracing::error!("{line}"));
-        let help = "Blocks that were damaged at start and are left out of answers.";
-        metrics.gauge("prometheus_tsdb_blocks_damaged", help, &[]).set(damage.len() as f64);
+        damaged_blocks(metrics).set(damage.len() as f64);
         if let Err(error) = Blocks::sweep(disk.as_ref(), &dir) {
             tracing::warn!(%error, "what is left of a removed block stays for now");
         }
-        write_open_sql(data, disk.as_ref())?;
+        if let Err(error) = write_open_sql(data, disk.as_ref()) {
+            tracing::warn!(%error, "the views for DuckDB are not written");
+        }
         if let Err(error) = blocks.remove_replaced(disk.as_ref()) {
             tracing::warn!(%error, "a block that was merged into another stays for now");
         }
@@ -79,6 +82,12 @@ impl BlockHistory {
         }
         outcome
     }
+}
+
+/// Blocks that are left out: answers are not whole where it is not 0.
+pub fn damaged_blocks(metrics: &Metrics) -> Arc<Gauge> {
+    let help = "Blocks that were damaged at start and are left out of answers.";
+    metrics.gauge("prometheus_tsdb_blocks_damaged", help, &[])
 }
 
 /// Puts the views for DuckDB beside the blocks, if others or none are there.

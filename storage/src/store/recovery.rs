@@ -153,7 +153,9 @@ fn shard(found: &Found) -> usize {
         |n: usize| found.payload.iter().take(n).rev().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
     match found.kind {
         Kind::Series => word(2) as usize,
-        Kind::Group | Kind::Layout | Kind::Keyframe | Kind::Delta => usize::from(group_of(word(4)).0),
+        Kind::Group | Kind::Layout | Kind::Keyframe | Kind::Delta | Kind::Whole => {
+            usize::from(group_of(word(4)).0)
+        }
         _ => word(4) as usize,
     }
 }

@@ -40,13 +40,15 @@ impl Restorer {
         match found.kind {
             Kind::Series => self.series(found.payload).map(|()| None),
             Kind::Group => self.group(found.payload).map(|()| None),
-            Kind::Layout => self.layout(found.payload).map(|()| None),
-            Kind::Keyframe | Kind::Delta => self.scrape(found).map(Some),
+            Kind::Layout => self.layout(&mut Cursor::new(found.payload)).map(|()| None),
+            Kind::Keyframe | Kind::Delta | Kind::Whole => self.scrape(found).map(Some),
             Kind::Samples | Kind::Corrections => self.single(found),
             Kind::Histograms => self.histograms(found),
             Kind::Starts => self.starts(found),
             Kind::Flushed => {
-                self.flushed = Some(codec::decode(found.payload).map_err(|e| e.to_string())?);
+                let flushed: Flushed = codec::decode(found.payload).map_err(|e| e.to_string())?;
+                // Of a damaged checkpoint and the one before it, the newer.
+                self.flushed = self.flushed.filter(|known| known.lsn > flushed.lsn).or(Some(flushed));
                 Ok(None)
             }
             Kind::Close | Kind::End => Ok(None),
@@ -67,8 +69,8 @@ impl Restorer {
         self.heads[usize::from(shard)].restore_group(group, Some(&key))
     }
 
-    fn layout(&mut self, payload: &[u8]) -> Result<(), String> {
-        let layout = take_layout(payload).ok_or("malformed layout")?;
+    fn layout(&mut self, cursor: &mut Cursor) -> Result<(), String> {
+        let layout = take_layout(cursor).ok_or("malformed layout")?;
         let (shard, group) = group_of(layout.group);
         self.heads[usize::from(shard)].restore_layout(group, layout.from, &layout.slots)
     }
@@ -79,6 +81,9 @@ impl Restorer {
 
     fn scrape(&mut self, found: &Found) -> Result<TimeMs, String> {
         let mut cursor = Cursor::new(found.payload);
+        if found.kind == Kind::Whole {
+            self.layout(&mut cursor)?;
+        }
         let head = take_scrape_head(&mut cursor).ok_or("malformed scrape")?;
         let row: Arc<[f64]> = match found.kind {
             Kind::Delta => match self.rows.get(&head.group).filter(|(_, lsn)| *lsn == head.base) {

@@ -38,6 +38,8 @@ pub enum Kind {
     Starts = 11,
     /// Samples of one shard that replace what is there.
     Corrections = 12,
+    /// A group's columns, and a scrape by itself: neither is of use without the other.
+    Whole = 14,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             Histograms,
             Starts,
             Corrections,
+            Whole,
         ]
         .into_iter()
         .find(|k| *k as u8 == byte)

@@ -104,19 +104,24 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
         names.into_iter().filter_map(|path| Some((segment_number(&path)?, path))).collect();
     numbered.sort();
     let (mut segments, mut of_file) = (Vec::new(), Vec::new());
-    let mut continues = all.continues(numbered.first())?;
+    let mut headers = Vec::new();
+    for (_, path) in &numbered {
+        let header = disk.read_at(path, 0, HEADER).map_err(io_error(path))?;
+        headers.push(Header::decode(&header, SEGMENT).ok());
+    }
     for (i, (number, path)) in numbered.iter().enumerate() {
-        let next = numbered.get(i + 1);
-        let next_continues = all.continues(next)?;
+        // A file without a header is one whose making failed, too.
+        let following = headers[i + 1..].iter().flatten().next();
+        let anew = following.filter(|header| header.continues).map(|header| header.first_lsn);
         of_file.push(all.files.len());
         all.files.push(path.clone());
-        let cut = all.read_segment(path, next_continues, next.is_none()).map_err(io_error(path))?;
-        if let Some(len) = cut {
-            disk.truncate(path, len as u64).map_err(io_error(path))?;
-        }
+        let cut = all.read_segment(path, anew, i + 1 == numbered.len());
+        // Also where nothing is cut off: a process that was killed may not have synced what now counts as acknowledged.
+        cut.and_then(|cut| disk.truncate(path, cut.map_or_else(|| disk.size(path), |len| Ok(len as u64))?))
+            .map_err(io_error(path))?;
         let (path, last_lsn) = (path.clone(), all.last_lsn);
+        let continues = headers[i].as_ref().is_some_and(|header| header.continues);
         segments.push(SegmentInfo { path, number: *number, last_lsn, newest: None, continues });
-        continues = next_continues;
     }
     let used = all.visitor.finish();
     for (segment, file) in segments.iter_mut().zip(of_file) {
@@ -159,21 +164,15 @@ impl Reading<'_> {
         }
     }
 
-    /// Whether a segment holds anew what could not be written into the one before.
-    fn continues(&self, segment: Option<&(u32, PathBuf)>) -> Result<bool, StoreError> {
-        let Some((_, path)) = segment else { return Ok(false) };
-        let header = self.disk.read_at(path, 0, HEADER).map_err(io_error(path))?;
-        Ok(Header::decode(&header, SEGMENT).is_ok_and(|header| header.continues))
-    }
-
     fn damage(&mut self, at: usize, what: &str) {
         let place = Place { file: self.files.len() - 1, at };
         self.damage.push((place, what.to_owned()));
     }
 
-    /// Replays the records of a segment; where the file is to be cut off, if it is. `superseded`: the next segment
-    /// holds anew what could not be written here, and a torn tail is no loss.
-    fn read_segment(&mut self, path: &Path, superseded: bool, last: bool) -> io::Result<Option<usize>> {
+    /// Replays the records of a segment; where the file is to be cut off, if it is. `anew`: from this LSN on, the next
+    /// segment holds anew what could not be written here. A torn tail is no loss then, and of what is behind it nothing
+    /// may be used before that.
+    fn read_segment(&mut self, path: &Path, anew: Option<u64>, last: bool) -> io::Result<Option<usize>> {
         let mut tape = Tape::open(self.disk, path)?;
         if tape.is_empty() {
             return Ok(None);
@@ -188,8 +187,8 @@ impl Reading<'_> {
             }
             Err(reason) => {
                 tape.whole()?;
-                let next = resync(tape.rest(), 0, self.last_lsn);
-                if next.is_some() || !superseded {
+                let next = self.resync(&tape, anew);
+                if next.is_some() || anew.is_none() {
                     self.damage(0, &reason);
                 }
                 match next {
@@ -208,7 +207,7 @@ impl Reading<'_> {
                 // A record that is cut by the end of what is in memory looks damaged.
                 Err(_) if tape.more()? => (),
                 Err(reason) => {
-                    if let Some(cut) = self.skip(&mut tape, &reason, superseded, last)? {
+                    if let Some(cut) = self.skip(&mut tape, &reason, anew, last)? {
                         return Ok(cut);
                     }
                 }
@@ -217,22 +216,29 @@ impl Reading<'_> {
         Ok(None)
     }
 
+    /// Where the next good record is that the next segment does not hold anew.
+    fn resync(&self, tape: &Tape, anew: Option<u64>) -> Option<usize> {
+        let next = resync(tape.rest(), 0, self.last_lsn)?;
+        let lsn = read(tape.rest(), next).map_or(u64::MAX, |found| found.lsn);
+        anew.is_none_or(|anew| lsn < anew).then_some(next)
+    }
+
     /// Goes on behind damage; where the file is to be cut off, if nothing good is behind it and it is at all.
     fn skip(
         &mut self,
         tape: &mut Tape,
         reason: &str,
-        superseded: bool,
+        anew: Option<u64>,
         last: bool,
     ) -> io::Result<Option<Option<usize>>> {
         tape.whole()?;
         let at = tape.at();
-        if let Some(next) = resync(tape.rest(), 0, self.last_lsn) {
+        if let Some(next) = self.resync(tape, anew) {
             self.damage(at, &format!("{reason}; skipped {next} bytes"));
             tape.go(next)?;
             return Ok(None);
         }
-        if superseded {
+        if anew.is_some() {
             return Ok(Some(None));
         }
         let what = if last { "cut off" } else { "skipped" };
@@ -250,49 +256,47 @@ impl Reading<'_> {
         self.visitor.record(Place { file: self.files.len() - 1, at }, found);
     }
 
-    /// The records of the newest whole checkpoint.
+    /// The records of the newest whole checkpoint, and before them the good ones of damaged newer ones: what they knew of
+    /// series is nowhere else.
     fn read_checkpoint(&mut self, dir: &Path, names: &[PathBuf]) {
         let mut numbers: Vec<u32> = names.iter().filter_map(|path| checkpoint_number(path)).collect();
         numbers.sort_unstable();
         for number in numbers.into_iter().rev() {
             let path = checkpoint_path(dir, number);
             self.files.push(path.clone());
-            let checked = self.disk.read(&path).map_err(|e| (0, e.to_string())).and_then(|bytes| {
-                check_checkpoint(&bytes)?;
-                Ok(bytes)
-            });
-            match checked {
-                Ok(bytes) => {
-                    let mut at = HEADER;
-                    while let Ok(found) = read(&bytes, at.min(bytes.len())) {
-                        self.visitor.record(Place { file: self.files.len() - 1, at }, &found);
-                        at = found.end;
-                    }
-                    return;
-                }
-                Err((at, reason)) => self.damage(at, &format!("{reason}; not used")),
+            let before = self.damage.len();
+            match self.disk.read(&path) {
+                Ok(bytes) => self.read_records(&bytes),
+                Err(error) => self.damage(0, &error.to_string()),
+            }
+            if self.damage.len() == before {
+                return;
             }
         }
     }
-}
 
-/// Whether a checkpoint is whole: good records all through, the last of them an end with their number; if not, where and
-/// why.
-fn check_checkpoint(bytes: &[u8]) -> Result<(), (usize, String)> {
-    Header::decode(bytes, CHECKPOINT).map_err(|reason| (0, reason))?;
-    let (mut at, mut records) = (HEADER, 0u64);
-    while at < bytes.len() {
-        let found = read(bytes, at).map_err(|reason| (at, reason))?;
-        if found.kind == Kind::End {
-            let told: u64 = crate::codec::decode(found.payload).map_err(|e| (at, e.to_string()))?;
-            return if told == records && found.end == bytes.len() {
-                Ok(())
-            } else {
-                Err((at, format!("{records} records where {told} should be")))
-            };
+    /// The good records of a checkpoint. It is whole if all are good and the last is an end.
+    fn read_records(&mut self, bytes: &[u8]) {
+        if let Err(reason) = Header::decode(bytes, CHECKPOINT) {
+            self.damage(0, &reason);
         }
-        at = found.end;
-        records += 1;
+        let (mut at, mut last, mut ended) = (HEADER.min(bytes.len()), 0, false);
+        while at < bytes.len() {
+            match read(bytes, at) {
+                Ok(found) => {
+                    ended = found.kind == Kind::End && found.end == bytes.len();
+                    self.visitor.record(Place { file: self.files.len() - 1, at }, &found);
+                    (last, at) = (found.lsn, found.end);
+                }
+                Err(reason) => {
+                    let next = resync(bytes, at, last).unwrap_or(bytes.len());
+                    self.damage(at, &format!("{reason}; skipped {} bytes", next - at));
+                    at = next;
+                }
+            }
+        }
+        if !ended {
+            self.damage(bytes.len(), "its end is missing");
+        }
     }
-    Err((at, "its end is missing".to_owned()))
 }
