@@ -101,10 +101,10 @@ pub fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
             continue;
         }
         let width = usize::from(control);
-        let mask = u64::MAX.checked_shr(64 - u32::from(control)).unwrap_or(0);
+        let mask = u64::MAX >> (64 - u32::from(control).clamp(1, 64));
         for k in 0..TOGETHER {
             let bit = k * width;
-            if !next(word(bytes, at + bit / 8) >> (bit % 8) & mask) {
+            if !next((word(bytes, at + bit / 8) >> (bit % 8)) & mask) {
                 return;
             }
         }
