@@ -5,7 +5,7 @@ use crate::cluster::{self, Pulse};
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::flags::Flags;
-use crate::{alerts, language, retention, sources, writes};
+use crate::{alerts, housekeeping, language, retention, sources, writes};
 use connectors::scrape::config::Job;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use connectors::wall_clock::SystemClock;
@@ -234,7 +234,7 @@ impl Server {
             let page = || async { connectors::host::render() };
             router = router.route("/host/metrics", axum::routing::get(page));
         }
-        let housekeeping = tokio::spawn(keep_house(self.store.clone(), self.clock.clone()));
+        let housekeeping = tokio::spawn(housekeeping::keep_house(self.store.clone(), self.clock.clone()));
         control.0.set_ready();
         let served = http::serve(listeners, router, state, shutdown, self.flags.max_connections()).await;
         housekeeping.abort();
@@ -411,27 +411,5 @@ fn rule_options(flags: &Flags, config: &Config) -> RuleOptions {
         resend_delay: flags.resend_delay(),
         outage_tolerance: flags.for_outage_tolerance(),
         for_grace_period: flags.for_grace_period(),
-    }
-}
-
-/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, and others are merged.
-async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
-    let mut minute = tokio::time::interval(Duration::from_secs(60));
-    loop {
-        minute.tick().await;
-        let (store, now) = (store.clone(), clock.now());
-        let work = move || {
-            let written = store.maintain(now);
-            // Also if that failed: merged blocks take less room.
-            store.compact().and(written)
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(blocks)) => tracing::info!(blocks, "blocks written"),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "housekeeping failed; nothing is lost, it is tried again in a minute")
-            }
-            Err(error) => tracing::error!(%error, "housekeeping ended badly"),
-        }
     }
 }

@@ -14,6 +14,7 @@ mod flush;
 mod options;
 mod past;
 mod recovery;
+mod restorer;
 mod retention;
 mod selection;
 mod stats;
@@ -54,6 +55,7 @@ pub struct Store {
     metrics: StoreMetrics,
     exemplars: Exemplars,
     flush_lock: Mutex<()>,
+    merge_lock: Mutex<()>,
     retention: RwLock<Retention>,
     retention_limits: retention::Limits,
 }
@@ -136,7 +138,8 @@ impl Store {
         metrics.chunks.set(recovered.heads.iter().map(Head::chunks).sum::<u64>() as f64);
         let shard = |head| RwLock::new(Shard { head, seq: 0, batch: Batch::default() });
         let shards = recovered.heads.into_iter().map(shard).collect();
-        let (feed, flush_lock, retention) = (RwLock::new(None), Mutex::new(()), RwLock::default());
+        let (feed, flush_lock, merge_lock) = (RwLock::new(None), Mutex::new(()), Mutex::new(()));
+        let retention = RwLock::default();
         let replay = Replay { records: outcome.records, samples: recovered.samples, damage: outcome.damage };
         let store = Store {
             options,
@@ -149,6 +152,7 @@ impl Store {
             metrics,
             exemplars,
             flush_lock,
+            merge_lock,
             retention,
             retention_limits,
         };

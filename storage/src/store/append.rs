@@ -6,9 +6,10 @@
 use super::batch::{Appended, Columns, FeedData, FeedItem, HistogramRow, Row, StartRow, Tell};
 use super::options::StoreError;
 use super::{Shard, Store};
-use crate::head::{Counts, HistogramSample, Start, Taken, group_of};
+use crate::head::{Counts, HistogramSample, Sample, Start, Taken, Together, group_of};
 use crate::limits::{HISTOGRAM_BUCKETS, WAL_SAMPLES};
 use crate::model::histogram::Buckets;
+use crate::model::value::sanitize;
 use crate::model::{NativeHistogram, SHARDS, SeriesRef, TimeMs};
 use crate::wal::{Batch, Kind, add_histograms, put_samples, put_starts};
 use std::sync::Arc;
@@ -55,14 +56,17 @@ impl Store {
             rows,
             |row| row.series,
             |shard, at, rows, counts| {
-                let mut stored = Vec::with_capacity(rows.len());
-                for row in rows {
-                    let v = crate::model::value::sanitize(row.v);
-                    if shard.head.append_row(row.series.slot, row.t, v, counts) {
-                        stored.push((row.series.slot, row.t, v));
-                    }
+                let samples: Vec<Sample> =
+                    rows.into_iter().map(|row| (row.series.slot, row.t, sanitize(row.v))).collect();
+                let Together { rows, single, stored } = shard.head.append_rows(&samples, counts);
+                let mut lsn = 0;
+                for (group, t, row) in rows {
+                    lsn = self.log_row(shard, at, group, t, row);
                 }
-                (self.log_samples(shard, at, &stored), vec![FeedData::Rows(stored)])
+                if lsn == 0 || !single.is_empty() {
+                    lsn = self.log_samples(shard, at, &single);
+                }
+                (lsn, vec![FeedData::Rows(stored)])
             },
             |item| self.tell(item),
         )?;

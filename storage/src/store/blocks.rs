@@ -22,6 +22,8 @@ pub struct BlockHistory {
     blocks: Blocks,
     metrics: BlockMetrics,
     compactions: CompactionMetrics,
+    /// Held while files of blocks go: a merge and retention may want to remove what is left of the same one.
+    removing: Mutex<()>,
     /// Blocks that could not be merged because one is damaged: not tried again before a restart.
     unmergeable: Mutex<BTreeSet<PathBuf>>,
 }
@@ -52,6 +54,7 @@ impl BlockHistory {
             blocks,
             metrics: BlockMetrics::new(metrics),
             compactions,
+            removing: Mutex::default(),
             unmergeable: Mutex::default(),
         };
         history.metrics.show(&history.blocks.metas());
@@ -65,6 +68,7 @@ impl BlockHistory {
         self.blocks.add(self.blocks.load(&meta.dir)?);
         let (block, merged, bytes) = (meta.name(), old.len(), meta.bytes_on_disk());
         tracing::info!(%block, merged, bytes, "blocks merged");
+        let _one_at_a_time = self.removing.lock();
         self.blocks.remove_replaced(self.disk.as_ref())
     }
 
@@ -147,6 +151,7 @@ impl History for BlockHistory {
     }
 
     fn retain(&self, retention: Retention, head: Beside, now: TimeMs) -> Result<(), StoreError> {
+        let _one_at_a_time = self.removing.lock();
         let swept = Blocks::sweep(self.disk.as_ref(), &self.dir).map(|_| ());
         let due = retention.due(self.blocks.metas(), head, now);
         self.metrics.count(&due);
@@ -163,8 +168,11 @@ impl History for BlockHistory {
 
     fn compact(&self, range: TimeMs, retention: Retention) -> Result<bool, StoreError> {
         // What an earlier merge left goes first: a block must not be merged with those that it replaces.
-        Blocks::sweep(self.disk.as_ref(), &self.dir)?;
-        self.blocks.remove_replaced(self.disk.as_ref())?;
+        {
+            let _one_at_a_time = self.removing.lock();
+            Blocks::sweep(self.disk.as_ref(), &self.dir)?;
+            self.blocks.remove_replaced(self.disk.as_ref())?;
+        }
         let mut blocks = self.blocks.metas();
         let unmergeable = self.unmergeable.lock().clone();
         blocks.retain(|meta| !unmergeable.contains(&meta.dir));
