@@ -17,7 +17,7 @@ use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets, ResetHint};
 use storage::model::value::STALE;
-use storage::model::{Labels, NativeHistogram, SHARDS, shard_of};
+use storage::model::{Labels, MatchOp, Matcher, NativeHistogram, SHARDS, shard_of};
 use storage::store::{
     Columns, Corrected, Correction, HistogramRow, Layout, Options, Row, Selection, StartRow, Store, Tell,
 };
@@ -115,7 +115,7 @@ fn fill(store: &Store) {
     (70..75).for_each(|n| scrape(store, now + n as i64 * 15_000, &[1, 2], &values(n)[..2]));
     lanes(store, now + 1_000);
     // What is deleted: of blocks a tombstone says it, of the head a record.
-    let one = Matcher::new(MatchOp::Equal, "i", "0").unwrap();
+    let one = Matcher::new("i", MatchOp::Equal, "0").unwrap();
     store.delete(&[one], START + 15_000, now + 30_000).unwrap();
 }
 
