@@ -47,6 +47,7 @@ def arguments():
                    help="scrape (1), many-rules (15), rules (the rules' interval)")
     p.add_argument("--hours", type=float, default=2,
                    help="memory, restart, queries, query-cpu: history at 15 s (%(default)s)")
+    p.add_argument("--captures", metavar="DIRECTORY", help="memory, restart: real captures (*_15s.txt.zst) as samples")
     p.add_argument("--step", type=int, default=60, metavar="SECONDS", help="query-cpu: of range queries (%(default)s)")
     p.add_argument("--rounds", type=int, default=5, help="query-cpu: rounds per query (%(default)s)")
     p.add_argument("--only", default="", metavar="TEXTS", help="query-cpu: queries with one of these in their names")

@@ -5,7 +5,7 @@ use crate::cluster::{self, Pulse};
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::flags::Flags;
-use crate::{alerts, language, retention, sources, writes};
+use crate::{alerts, housekeeping, language, retention, sources, writes};
 use connectors::scrape::config::Job;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use connectors::wall_clock::SystemClock;
@@ -33,7 +33,7 @@ use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options as StoreOptions, Store};
+use storage::store::{Options as StoreOptions, Store, damaged_blocks};
 use tokio::net::TcpListener;
 
 /// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
@@ -235,7 +235,7 @@ impl Server {
             let page = || async { connectors::host::render() };
             router = router.route("/host/metrics", axum::routing::get(page));
         }
-        let housekeeping = tokio::spawn(keep_house(self.store.clone(), self.clock.clone()));
+        let housekeeping = tokio::spawn(housekeeping::keep_house(self.store.clone(), self.clock.clone()));
         control.0.set_ready();
         let served = http::serve(listeners, router, state, shutdown, self.flags.max_connections()).await;
         housekeeping.abort();
@@ -278,7 +278,7 @@ impl Server {
             search: flags.feature("search-api").then(|| flags.search_max_limit()),
             step_stats: flags.feature("promql-per-step-stats"),
             data_directory: Some(self.data.clone()),
-            partial: self.partial.clone(),
+            partial: self.partial.clone().or_else(|| left_out(&self.metrics)),
         })
     }
 
@@ -361,6 +361,13 @@ fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -
 }
 
 /// Opens the file that alerts outlive the process in.
+/// Why answers are not whole, if blocks are damaged.
+fn left_out(metrics: &Metrics) -> Option<String> {
+    let damaged = damaged_blocks(metrics).get();
+    (damaged > 0.0)
+        .then(|| format!("blocks that are damaged are left out: {damaged}; the log of the start names them"))
+}
+
 fn open_memory(dir: &Path, metrics: &Metrics) -> Result<Kept, String> {
     let path = dir.join("alerts.keep");
     let (map, found) = Keep::open(Arc::new(OsDisk), path.clone(), metrics).map_err(|e| e.to_string())?;
@@ -407,27 +414,5 @@ fn rule_options(flags: &Flags, config: &Config) -> RuleOptions {
         resend_delay: flags.resend_delay(),
         outage_tolerance: flags.for_outage_tolerance(),
         for_grace_period: flags.for_grace_period(),
-    }
-}
-
-/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, and others are merged.
-async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
-    let mut minute = tokio::time::interval(Duration::from_secs(60));
-    loop {
-        minute.tick().await;
-        let (store, now) = (store.clone(), clock.now());
-        let work = move || {
-            let written = store.maintain(now);
-            // Also if that failed: merged blocks take less room.
-            store.compact().and(store.trim(now)).and(written)
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(blocks)) => tracing::info!(blocks, "blocks written"),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "housekeeping failed; nothing is lost, it is tried again in a minute")
-            }
-            Err(error) => tracing::error!(%error, "housekeeping ended badly"),
-        }
     }
 }

@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 
-from . import load, notify, process, remote_write, rules, servers
+from . import captures, load, notify, process, remote_write, rules, servers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -120,9 +120,14 @@ def remote_write_cpu(kind, options):
         return {"CPU per sample (µs)": used / sent * 1e6, "samples per second": sent / wall}
 
 
+def series_of(options):
+    """The targets whose samples are written: of `--captures`, or the synthetic load."""
+    return captures.targets(options.captures, options.series) if options.captures else load.targets(options.series)
+
+
 def memory(kind, options):
     """Resident memory per active series after `--hours` of samples, 15 s apart, written as fast as possible."""
-    epoch, members = epoch_of_run(), load.targets(options.series)
+    epoch, members = epoch_of_run(), series_of(options)
     series = sum(len(t.series) for t in members)
     with kind(options.directory, options) as server:
         server.start("scrape_configs: []\n" if kind is not servers.Victoria else "scrape_configs:\n")
@@ -132,7 +137,7 @@ def memory(kind, options):
         sent = remote_write.fill(server.port, members, epoch, end - options.hours * 3600, end, 15)
         time.sleep(options.settle)
         full = server.memory_bytes()
-        alive = server.count('count({job=~"job.+"})')
+        alive = server.count('count({job=~".+"})')
         check(alive == series, f"{alive} of {series} series alive")
         return {"resident per series (kB)": (full[0] - empty[0]) / series / 1000,
                 "anonymous per series (kB)": (full[1] - empty[1]) / series / 1000,
@@ -141,16 +146,18 @@ def memory(kind, options):
 
 def restart(kind, options):
     """From kill -9 to ready, and what was lost, after `--hours` of samples 15 s apart."""
-    epoch, members = epoch_of_run(), load.targets(options.series)
+    epoch, members = epoch_of_run(), series_of(options)
     with kind(options.directory, options) as server:
         nothing = "scrape_configs: []\n" if kind is not servers.Victoria else "scrape_configs:\n"
         server.start(nothing)
         end = float(int(time.time()))
         remote_write.fill(server.port, members, epoch, end - options.hours * 3600, end, 15)
         time.sleep(options.settle)
-        ask = "sum(count_over_time(queue_depth[%dh]))" % (options.hours + 1)
+        name = members[0].series[0][0] if options.captures else "queue_depth"
+        ask = "sum(count_over_time(%s[%dh]))" % (name, options.hours + 1)
         before = server.count(ask, time=end)
         check(before > 0, "nothing was written")
+        steady = server.memory_bytes()[0]
         for p in server.processes:
             p.child.kill()
             p.child.wait()
@@ -159,8 +166,10 @@ def restart(kind, options):
         server.start(nothing)
         ready = time.monotonic() - start
         used = server.cpu_seconds()
+        peak = sum(p.peak_bytes() for p in server.processes)
         lost = 100 * (1 - server.count(ask, time=end) / before)
-        return {"ready after kill -9 (s)": ready, "CPU of the start (s)": used, "samples lost (%)": lost}
+        return {"ready after kill -9 (s)": ready, "CPU of the start (s)": used, "samples lost (%)": lost,
+                "resident before (MB)": steady / 1e6, "at most while starting (MB)": peak / 1e6}
 
 
 RANGE_QUERIES = {

@@ -50,6 +50,11 @@ class Process:
                     found[key] = int(rest.split()[0]) * 1024
         return found["VmRSS"], found["RssAnon"]
 
+    def peak_bytes(self):
+        """The largest resident set so far."""
+        with open(f"/proc/{self.child.pid}/status") as f:
+            return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM:"))
+
     def wait_ready(self, url, seconds=60):
         """Returns when `url` answers 200; raises with the end of the log when it does not."""
         deadline = time.monotonic() + seconds

@@ -43,9 +43,13 @@ class Encoder:
     def request(self, epoch, t):
         """A compressed WriteRequest with every series of the target at unix time `t` (seconds)."""
         tail = b"\x10" + varint(int(t * 1000))
-        pack = struct.Struct("<d").pack
-        values = self.target.values(t - epoch)
-        return snappy(b"".join([head + pack(v) + tail for head, v in zip(self.heads, values)]))
+        packed = getattr(self.target, "packed", None)
+        if packed is None:
+            pack = struct.Struct("<d").pack
+            values = map(pack, self.target.values(t - epoch))
+        else:
+            values = packed(t - epoch)
+        return snappy(b"".join([head + v + tail for head, v in zip(self.heads, values)]))
 
 
 class Sender:

@@ -3,6 +3,7 @@
 
 use engine::live::{Live, LiveOptions};
 use engine::query::{Querier, QueryOptions, Value};
+use frontends::http::sources::Catalog;
 use frontends::promql::{Options as PromqlOptions, compile};
 use frontends::rules::core::Core;
 use frontends::rules::file::{Defaults, parse, promql_compiler};
@@ -254,5 +255,26 @@ fn a_disk_that_stands_still_delays_no_tick_and_no_alert() {
     let Value::Vector(rows) = answer.value else { panic!("not a vector") };
     assert_eq!(rows[0].v, 121.0, "everything that was recorded is on disk");
     house.core.step(t);
+    house.live.stop();
+}
+
+#[tokio::test]
+async fn nobody_is_told_what_is_not_in_the_log_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path());
+    let release = Release(house.disk.clone());
+    let settled = || Catalog::settled(house.store.as_ref());
+    settled().await;
+    house.disk.0.store(true, SeqCst);
+    let row = Row { series: house.level, t: START, v: 1.0 };
+    house.store.append_rows(&[row]).unwrap();
+    let mut waits = settled();
+    let soon = tokio::time::timeout(Duration::from_millis(100), &mut waits);
+    assert!(soon.await.is_err(), "the sample is visible and not in the log");
+    drop(release);
+    waits.await;
+    settled().await;
+    let log = dir.path().join("wal/00000001.wal");
+    assert!(std::fs::metadata(log).unwrap().len() > 32, "the record is in the file");
     house.live.stop();
 }

@@ -19,6 +19,14 @@ pub trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// The whole content of `path`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The bytes of `path` from `offset` on, at most `most`; fewer only at its end.
+    fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let mut content = self.read(path)?;
+        let from = usize::try_from(offset).map_or(content.len(), |from| from.min(content.len()));
+        content.drain(..from);
+        content.truncate(most);
+        Ok(content)
+    }
     /// Length of the file `path`.
     fn size(&self, path: &Path) -> io::Result<u64> {
         self.read(path).map(|content| content.len() as u64)
@@ -29,7 +37,7 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file or a directory with its content.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Creates a directory and its parents.
+    /// Creates a directory and its parents, and makes their names durable.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes the file `from` known as `to`, too: a hard link, or a synced copy where there are none.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -37,7 +45,7 @@ pub trait Disk: Send + Sync {
         copy.append(&self.read(from)?)?;
         copy.sync()
     }
-    /// Cuts `path` to `len` bytes.
+    /// Cuts `path` to `len` bytes, and makes what is left durable, whoever wrote it.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
     /// Makes the names in directory `path` survive power loss.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
@@ -65,6 +73,13 @@ impl Disk for OsDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(path)
     }
+    fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(file, most as u64), &mut bytes)?;
+        Ok(bytes)
+    }
     fn size(&self, path: &Path) -> io::Result<u64> {
         Ok(std::fs::metadata(path)?.len())
     }
@@ -82,7 +97,19 @@ impl Disk for OsDisk {
         if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(path)
+        if path.is_dir() {
+            return Ok(());
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            self.create_dir(parent)?;
+        }
+        match std::fs::create_dir(path) {
+            // Somebody else was faster.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => (),
+        }
+        self.sync_dir(parent.unwrap_or(Path::new(".")))
     }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         if std::fs::hard_link(from, to).is_ok() {
@@ -92,7 +119,11 @@ impl Disk for OsDisk {
         std::fs::File::open(to)?.sync_all()
     }
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        std::fs::OpenOptions::new().write(true).open(path)?.set_len(len)
+        let file = std::fs::OpenOptions::new().write(true).open(path)?;
+        if file.metadata()?.len() != len {
+            file.set_len(len)?;
+        }
+        file.sync_all()
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::File::open(path)?.sync_all()

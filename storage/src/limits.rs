@@ -6,14 +6,34 @@ pub const REGEX_BYTES: usize = 10 << 20;
 pub const WAL_RECORD_BYTES: usize = 16 << 20;
 /// WAL segment size, bytes.
 pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes of a segment that a replay reads at once: what it holds of the log.
+pub const WAL_READ_BYTES: usize = 1 << 20;
+/// Threads that put replayed records into heads, at most; each has some of the shards.
+pub const REPLAY_THREADS: usize = 16;
+/// Bytes of records that go to such a thread together.
+pub const REPLAY_BATCH_BYTES: usize = 256 << 10;
+/// How many of these may wait for it.
+pub const REPLAY_BATCHES: usize = 2;
 /// How far behind its series' newest sample a sample may come, ms (design §10).
 pub const OUT_OF_ORDER_WINDOW_MS: i64 = 30 * 60_000;
 /// How far ahead of the clock a sample may be, ms (Prometheus: 10 minutes).
 pub const FUTURE_MS: i64 = 10 * 60_000;
 /// Samples per sealed chunk.
 pub const CHUNK_SAMPLES: usize = 120;
-/// Scrapes per sealed window of a column group: 32 keeps the open, uncompressed part near 128 B per series.
-pub const HEAD_WINDOW_SCRAPES: usize = 32;
+/// Single samples of one time, next to each other in a call, that make a row of columns.
+pub const COHORT_ROWS: usize = 8;
+/// Columns of a row that was made out of single samples: an absent one costs as much as one that is there.
+pub const COHORT_COLUMNS: usize = 4096;
+/// A row of single samples must fill at least one column of so many.
+pub const COHORT_SPARSE: usize = 8;
+/// By how many samples the open, uncompressed chunk of one series grows: there may be one per series.
+pub const CHUNK_GROWTH: usize = 12;
+/// Series of a label pair that are kept as a list.
+pub const POSTINGS_LIST: usize = 48;
+/// Scrapes per sealed window of a column group: 16 keeps the open, uncompressed part below 128 B per series.
+pub const HEAD_WINDOW_SCRAPES: usize = 16;
+/// Sealed windows that become one: half an hour at 15 s.
+pub const HEAD_FOLDED_WINDOWS: usize = 8;
 /// Late samples of one series that are kept sorted before they are sealed into a chunk: an insertion moves
 /// at most this many.
 pub const LATE_SAMPLES: usize = 480;

@@ -16,6 +16,7 @@ mod flush;
 mod options;
 mod past;
 mod recovery;
+mod restorer;
 mod retention;
 mod selection;
 mod series_retention;
@@ -25,6 +26,7 @@ mod stats;
 pub use batch::{
     Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Row, StartRow, Tell, Watch,
 };
+pub use blocks::damaged_blocks;
 pub use correct::{Corrected, Correction};
 pub use flush::{History, LabelledPart, SeriesSamples};
 pub use options::{HeadStats, Options, Replay, StoreError};
@@ -36,6 +38,7 @@ pub use series_retention::{Cutoffs, SeriesRetention};
 use crate::disk::Disk;
 use crate::exemplars::Exemplars;
 use crate::head::{Head, group_id};
+use crate::limits::WAL_SEGMENT_BYTES;
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
 use crate::wal::{Batch, Log, LogOptions};
@@ -58,6 +61,7 @@ pub struct Store {
     metrics: StoreMetrics,
     exemplars: Exemplars,
     flush_lock: Mutex<()>,
+    merge_lock: Mutex<()>,
     retention: RwLock<Retention>,
     series_retention: RwLock<Arc<[SeriesRetention]>>,
     retention_limits: retention::Limits,
@@ -85,12 +89,41 @@ impl Store {
         Store::open_with(options, disk, metrics, Some(Arc::new(history)))
     }
 
+    /// As [`Store::open`], without threads, and with segments of this size: the log is written when
+    /// [`Store::write_log`] is called. For tests in which nothing happens by itself.
+    pub fn open_by_hand(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+        segment_bytes: u64,
+    ) -> Result<(Arc<Store>, Replay), StoreError> {
+        let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
+        let start =
+            |log, disk, metrics: &Metrics| Log::by_hand(LogOptions { segment_bytes, ..log }, disk, metrics);
+        Store::build(options, disk, metrics, Some(Arc::new(history)), start)
+    }
+
+    /// Writes the log of a store without threads, and syncs it if that is asked for.
+    pub fn write_log(&self, sync: bool) {
+        self.log.write(sync);
+    }
+
     /// As [`Store::open`], with this history behind the head; without one, nothing ever leaves the head.
     pub fn open_with(
         options: Options,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
         history: Option<Arc<dyn History>>,
+    ) -> Result<(Arc<Store>, Replay), StoreError> {
+        Store::build(options, disk, metrics, history, Log::start)
+    }
+
+    fn build(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+        history: Option<Arc<dyn History>>,
+        start_log: impl FnOnce(LogOptions, Arc<dyn Disk>, &Metrics) -> Result<Log, StoreError>,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
         let dir = options.dir.join("wal");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
@@ -103,8 +136,9 @@ impl Store {
             next_lsn: outcome.last_lsn + 1,
             next_segment: outcome.last_number + 1,
             segments: outcome.segments,
+            segment_bytes: WAL_SEGMENT_BYTES,
         };
-        let log = Log::start(log_options, disk.clone(), metrics)?;
+        let log = start_log(log_options, disk.clone(), metrics)?;
         let retention_limits = retention::Limits::new(metrics);
         let (metrics, exemplars) = (StoreMetrics::new(metrics), Exemplars::new(metrics));
         metrics.corruptions.add(outcome.damage.len() as u64);
@@ -113,7 +147,8 @@ impl Store {
         metrics.chunks.set(recovered.heads.iter().map(Head::chunks).sum::<u64>() as f64);
         let shard = |(head, deleted)| RwLock::new(Shard { head, seq: 0, batch: Batch::default(), deleted });
         let shards = recovered.heads.into_iter().zip(recovered.deleted).map(shard).collect();
-        let (feed, flush_lock, retention) = (RwLock::new(None), Mutex::new(()), RwLock::default());
+        let (feed, flush_lock, merge_lock) = (RwLock::new(None), Mutex::new(()), Mutex::new(()));
+        let retention = RwLock::default();
         let replay = Replay { records: outcome.records, samples: recovered.samples, damage: outcome.damage };
         let store = Store {
             options,
@@ -126,6 +161,7 @@ impl Store {
             metrics,
             exemplars,
             flush_lock,
+            merge_lock,
             retention,
             series_retention: RwLock::new(Arc::default()),
             retention_limits,
@@ -178,6 +214,11 @@ impl Store {
     /// with an error if it never will.
     pub fn on_committed(&self, lsn: u64, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
         self.log.on_committed(lsn, done);
+    }
+
+    /// The log position of what was appended last: all that a reader can have seen is at or before it.
+    pub fn last_lsn(&self) -> u64 {
+        self.log.last_lsn()
     }
 
     /// The newest sample in `from..=to` of each series that satisfies all matchers, stale markers included.

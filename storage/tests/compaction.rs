@@ -11,6 +11,7 @@ use storage::store::Store;
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
+use support::hooked::Hooked;
 use support::{Mortal, RANGE, append, contents, copy, metas, names, open, open_on, read, selections};
 
 fn counts(metrics: &Metrics) -> (u64, u64) {
@@ -111,9 +112,9 @@ fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
     loop {
         let dir = tempfile::tempdir().unwrap();
         copy(origin.path(), dir.path());
-        let disk = Arc::new(Mortal(i64::MAX.into()));
-        let (store, metrics) = open_on(dir.path(), disk.clone());
-        disk.0.store(alive, SeqCst);
+        let mortal = Arc::new(Mortal(i64::MAX.into()));
+        let (store, metrics) = open_on(dir.path(), Arc::new(Hooked(mortal.clone())));
+        mortal.0.store(alive, SeqCst);
         let done = store.compact().is_ok();
         assert!(contents(&store) == all, "after {alive} steps");
         // The kill: what a new process finds.
@@ -131,7 +132,7 @@ fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
         }
         assert_eq!(counts(&metrics).1, 1, "a failure is counted");
         // And the failure: the same process, once the disk works again.
-        disk.0.store(i64::MAX, SeqCst);
+        mortal.0.store(i64::MAX, SeqCst);
         store.compact().unwrap();
         assert!(contents(&store) == all, "after {alive} steps and a failure");
         assert_eq!(names(dir.path()).len(), 3);

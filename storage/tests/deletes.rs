@@ -17,6 +17,7 @@ use storage::store::{
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
+use support::hooked::Hooked;
 use support::{Mortal, RANGE, contents, copy, metas, names, open, open_on};
 
 const SERIES: usize = 5;
@@ -236,7 +237,7 @@ fn a_kill_or_a_failure_at_any_step_deletes_all_or_what_the_head_has_not() {
         let dir = tempfile::tempdir().unwrap();
         copy(origin.dir.path(), dir.path());
         let disk = Arc::new(Mortal(i64::MAX.into()));
-        let (store, _) = open_on(dir.path(), disk.clone());
+        let (store, _) = open_on(dir.path(), Arc::new(Hooked(disk.clone())));
         disk.0.store(alive, SeqCst);
         let lsn = store.delete(&[matcher(MatchOp::Equal, "1")], from, to);
         let acknowledged = lsn.and_then(|lsn| fate(&store, lsn)).is_ok();
@@ -401,7 +402,7 @@ fn a_kill_or_a_failure_at_any_step_leaves_a_whole_snapshot_or_none() {
         let dir = tempfile::tempdir().unwrap();
         copy(world.dir.path(), dir.path());
         let disk = Arc::new(Mortal(i64::MAX.into()));
-        let (store, _) = open_on(dir.path(), disk.clone());
+        let (store, _) = open_on(dir.path(), Arc::new(Hooked(disk.clone())));
         disk.0.store(alive, SeqCst);
         let target = dir.path().join("snapshots/s");
         let done = store.snapshot(&target, true).is_ok();

@@ -1,14 +1,16 @@
-//! What the store promises when it is killed, when its log is damaged, and when the disk fails.
+//! What the store promises when it is killed and when its log is damaged, and what it tells its feed.
+//!
+//! Damage in more detail is in `wal_damage.rs`, loss of power in `power_loss.rs`, a disk that fails in `failing_disk.rs`, all of
+//! it in any order in `simulation.rs`.
 #![allow(clippy::disallowed_methods, reason = "real threads write the log here: the tests wait for them")]
 
 use parking_lot::Mutex;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::time::Duration;
-use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::disk::{Disk, OsDisk};
 use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, SeriesRef, shard_of};
@@ -194,117 +196,6 @@ fn what_is_committed_survives_a_kill() {
             assert_eq!((replay.samples, contents(&copy)), (t as u64 * 50, contents(&store)));
         }
     }
-}
-
-/// A disk that fails on demand.
-#[derive(Default)]
-struct Moody {
-    full: AtomicBool,
-    torn: AtomicBool,
-    sync_fails: AtomicBool,
-}
-
-struct MoodyFile(Box<dyn DiskFile>, Arc<Moody>);
-
-impl DiskFile for MoodyFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.1.full.load(SeqCst) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        if self.1.torn.swap(false, SeqCst) {
-            self.0.append(&bytes[..bytes.len() / 2])?;
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.0.append(bytes)
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        if self.1.sync_fails.swap(false, SeqCst) {
-            Err(io::Error::other("bad sector"))
-        } else {
-            self.0.sync()
-        }
-    }
-}
-
-struct MoodyDisk(Arc<Moody>);
-
-impl Disk for MoodyDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(MoodyFile(OsDisk.create(path)?, self.0.clone())))
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        OsDisk.read(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        OsDisk.list(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        OsDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        OsDisk.remove(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.create_dir(path)
-    }
-    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        OsDisk.truncate(path, len)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.sync_dir(path)
-    }
-}
-
-fn moody(dir: &Path, sync: u64) -> (Arc<Store>, Arc<Moody>) {
-    let mood = Arc::new(Moody::default());
-    let disk = Arc::new(MoodyDisk(mood.clone()));
-    (Store::open(options(dir, sync), disk, &Metrics::default()).unwrap().0, mood)
-}
-
-#[test]
-fn failed_writes_and_syncs_lose_nothing_and_repeat_nothing() {
-    for sync in [0, 20] {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, mood) = moody(dir.path(), sync);
-        let columns = layout(&store, 5);
-        for t in 1..=60 {
-            mood.torn.store(t % 20 == 7, SeqCst);
-            mood.sync_fails.store(t % 20 == 14, SeqCst);
-            let appended = scrape(&store, &columns, t).unwrap();
-            committed(&store, appended.lsn).unwrap();
-        }
-        store.close().unwrap();
-        let (again, replay) = open(dir.path());
-        assert_eq!(replay.damage, Vec::<String>::new(), "rewritten records are no damage");
-        assert_eq!(replay.samples, 300);
-        assert_eq!(contents(&again), contents(&store));
-        assert!(OsDisk.list(&dir.path().join("wal")).unwrap().len() >= 4, "failed segments were ended");
-    }
-}
-
-#[test]
-fn a_full_disk_refuses_writes_answers_reads_and_resumes() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, mood) = moody(dir.path(), 0);
-    let columns = layout(&store, 5);
-    committed(&store, scrape(&store, &columns, 1).unwrap().lsn).unwrap();
-    mood.full.store(true, SeqCst);
-    let appended = scrape(&store, &columns, 2).unwrap();
-    let fate = committed(&store, appended.lsn);
-    assert!(matches!(fate, Err(StoreError::Refused(_))), "{fate:?}");
-    let refused = scrape(&store, &columns, 3).unwrap_err();
-    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
-    assert!(contents(&store).len() >= 5, "reads go on");
-    mood.full.store(false, SeqCst);
-    let resumed = (0..200).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(20));
-        scrape(&store, &columns, 4).ok()
-    });
-    committed(&store, resumed.expect("resumes by itself").lsn).unwrap();
-    store.close().unwrap();
-    let (again, replay) = open(dir.path());
-    assert_eq!(replay.damage, Vec::<String>::new());
-    assert_eq!(contents(&again), contents(&store));
 }
 
 #[derive(Default)]

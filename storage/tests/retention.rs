@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use storage::block::{Block, BlockMeta};
 use storage::store::{Retention, Store};
 
+#[allow(dead_code, reason = "shared with other tests")]
 mod support;
+use support::hooked::Hooked;
 use support::{Mortal, Sample, append, contents, copy, files, metas, names, open, open_on, read, selections};
 
 fn samples_of(meta: &BlockMeta) -> BTreeSet<Sample> {
@@ -202,10 +204,10 @@ fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
     loop {
         let dir = tempfile::tempdir().unwrap();
         copy(origin.path(), dir.path());
-        let disk = Arc::new(Mortal(i64::MAX.into()));
-        let (store, _) = open_on(dir.path(), disk.clone());
+        let mortal = Arc::new(Mortal(i64::MAX.into()));
+        let (store, _) = open_on(dir.path(), Arc::new(Hooked(mortal.clone())));
         store.set_retention(THREE);
-        disk.0.store(alive, SeqCst);
+        mortal.0.store(alive, SeqCst);
         let done = store.maintain(100_000).is_ok();
         let stay = contents(&store);
         // The kill: what a new process finds.
@@ -224,7 +226,7 @@ fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
         assert!(stay.is_superset(&found.iter().filter(|s| s.1 >= 50_000).cloned().collect()));
         for (dir, store) in [(&dir, &store), (&after, &again)] {
             if !done {
-                disk.0.store(i64::MAX, SeqCst);
+                mortal.0.store(i64::MAX, SeqCst);
             }
             store.set_retention(THREE);
             store.maintain(100_000).unwrap();

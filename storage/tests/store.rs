@@ -123,8 +123,8 @@ fn labels(i: usize) -> Labels {
 enum Step {
     /// A batch of a group: time step, which series (rotated), values.
     Batch { group: usize, dt: i64, series: Vec<usize>, values: Vec<f64> },
-    /// Rows: series, time relative to now, value.
-    Rows(Vec<(usize, i64, f64)>),
+    /// Rows: how far time goes on, then series, time relative to that, value.
+    Rows(i64, Vec<(usize, i64, f64)>),
     /// Close, open, replay.
     Reopen,
     /// Housekeeping.
@@ -153,8 +153,23 @@ fn step() -> impl Strategy<Value = Step> {
             (Just(group), Just(dt), Just(series), proptest::collection::vec(value(), n))
         })
         .prop_map(|(group, dt, series, values)| Step::Batch { group, dt, series, values });
-    let rows = proptest::collection::vec((0usize..14, -4_000i64..300, value()), 1..6).prop_map(Step::Rows);
-    prop_oneof![50 => batch, 10 => rows, 1 => Just(Step::Reopen), 1 => Just(Step::Maintain)]
+    let rows = proptest::collection::vec((0usize..14, -4_000i64..300, value()), 1..6)
+        .prop_map(|rows| Step::Rows(0, rows));
+    // Enough rows of one time to become a row of columns; mostly the same series, sometimes one twice.
+    let several = prop_oneof![
+        2 => Just((14..30).collect::<Vec<usize>>()),
+        1 => proptest::collection::vec(10usize..30, 8..24),
+        1 => proptest::sample::subsequence((8..30).collect::<Vec<usize>>(), 4..22).prop_shuffle(),
+    ];
+    let together = (1i64..400, prop_oneof![6 => Just(0i64), 1 => -500i64..=0], several)
+        .prop_flat_map(|(now, dt, series)| {
+            let n = series.len();
+            (Just(now), Just(dt), Just(series), proptest::collection::vec(value(), n))
+        })
+        .prop_map(|(now, dt, series, values)| {
+            Step::Rows(now, series.into_iter().zip(values).map(|(i, v)| (i, dt, v)).collect())
+        });
+    prop_oneof![40 => batch, 10 => rows, 15 => together, 1 => Just(Step::Reopen), 1 => Just(Step::Maintain)]
 }
 
 /// What the store must hold: per series time → bits.
@@ -255,7 +270,8 @@ impl Run {
                 let batch = Columns { group, layout, t, values: values.into() };
                 store.append_columns(&batch, Tell::Feed).unwrap()
             }
-            Step::Rows(rows) => {
+            Step::Rows(now, rows) => {
+                self.now += now;
                 let mut good = Vec::new();
                 for (i, dt, v) in rows {
                     let (t, v) = (self.now + dt, storage::model::value::sanitize(*v));
@@ -368,4 +384,26 @@ fn complete_ranges_leave_the_head_and_the_log() {
     let row = Row { series, t: 96_000, v: 1.0 };
     assert_eq!(store.append_rows(&[row]).unwrap().stored, 1, "and may come back");
     assert_eq!(store.stats(0).series, 9);
+}
+
+#[test]
+fn samples_that_come_together_are_logged_as_a_scrape_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Some(&Arc::new(Past::default())));
+    let series: Vec<SeriesRef> = (0..64).map(|i| store.resolve(&labels(i))).collect();
+    let log = || {
+        let files = std::fs::read_dir(dir.path().join("wal")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    for t in 1..=100 {
+        let rows: Vec<Row> =
+            series.iter().map(|series| Row { series: *series, t: t * 15, v: 12.5 }).collect();
+        assert_eq!(store.append_rows(&rows).unwrap().stored, 64);
+    }
+    store.close().unwrap();
+    // By themselves they take five bytes each.
+    assert!(log() < 6_400 * 2, "{} bytes", log());
+    let again = open(dir.path(), Some(&Arc::new(Past::default())));
+    let all = contents(&again, i64::MIN, i64::MAX);
+    assert!(all.len() == 64 && all.values().all(|samples| samples.len() == 100));
 }

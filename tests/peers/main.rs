@@ -18,6 +18,7 @@ mod cluster;
 mod compliance;
 mod durability;
 mod founding;
+mod full_disk;
 mod import;
 mod ingest;
 mod isolation;

@@ -62,7 +62,8 @@ impl Reader<'_> {
     fn series(&self, fields: &[u8]) -> Result<Option<SeriesRef>, RemoteError> {
         self.cache.get(fields, || {
             let labels = read_labels(fields)?.filter(|labels| !labels.get(METRIC_NAME).is_empty());
-            Ok(labels.map(|labels| self.store.resolve(&labels.build())))
+            let series = labels.map(|labels| self.store.resolve(&labels.build()));
+            Ok(series.map(|series| (series, self.store.labels(series))))
         })
     }
 }

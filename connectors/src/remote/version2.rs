@@ -86,7 +86,8 @@ impl<'a> Reader<'a> {
         }
         let found = self.cache.get(&key, || {
             let labels = self.labels(refs).filter(|labels| !labels.get(METRIC_NAME).is_empty());
-            Ok::<_, std::convert::Infallible>(labels.map(|labels| self.store.resolve(&labels.build())))
+            let series = labels.map(|labels| self.store.resolve(&labels.build()));
+            Ok::<_, std::convert::Infallible>(series.map(|series| (series, self.store.labels(series))))
         });
         self.key = key;
         found.unwrap_or_else(|never| match never {})

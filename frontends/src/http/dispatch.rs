@@ -53,9 +53,21 @@ async fn answer(state: &AppState, endpoint: &'static Endpoint, request: Request)
         return unavailable(state);
     }
     match read(state, endpoint, request).await {
-        Ok(call) => (endpoint.handler)(call).await,
+        Ok(call) => {
+            let response = (endpoint.handler)(call).await;
+            if !endpoint.before_ready {
+                settle(state).await;
+            }
+            response
+        }
         Err(e) => e,
     }
+}
+
+/// Lets the log catch up with what an answer may show: a scrape is visible a moment before it is in there, and what
+/// somebody was told must survive kill -9. A log that stands still keeps nobody from reading.
+async fn settle(state: &AppState) {
+    let _ = tokio::time::timeout(limits::SETTLE, state.sources.catalog.settled()).await;
 }
 
 /// Reads what the endpoint takes; the response to give if that fails.

@@ -27,6 +27,10 @@ pub const TSDB_STATUS_LIMIT: usize = 10_000;
 /// Time given to open requests when the server stops; after it they are cut.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long an answer waits for the log to have what it shows. A write takes less than a millisecond, a sync tens of
+/// them; a disk that needs longer than this stands still.
+pub const SETTLE: Duration = Duration::from_secs(2);
+
 /// Views that one answer of `/api/v1/views` describes: a worker looks at each of them, in a tick.
 pub const VIEWS_PER_PAGE: usize = 1_000;
 

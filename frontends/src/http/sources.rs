@@ -22,6 +22,7 @@ use storage::exemplars;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS, TimeMs, value};
 use storage::store::{HeadStats, Store, StoreError};
+use tokio::sync::oneshot;
 
 /// Everything behind the API.
 #[derive(Clone)]
@@ -141,6 +142,10 @@ pub trait Catalog: Send + Sync {
     ) -> Result<Vec<SeriesExemplars>, StoreError>;
     /// Counts.
     fn stats(&self, limit: usize) -> HeadStats;
+    /// Resolves when all that can have been read so far would survive kill -9, or if the log cannot be written.
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 impl Catalog for Store {
@@ -212,6 +217,12 @@ impl Catalog for Store {
 
     fn stats(&self, limit: usize) -> HeadStats {
         Store::stats(self, limit)
+    }
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        let (tell, told) = oneshot::channel::<()>();
+        self.on_committed(self.last_lsn(), Box::new(move |_| drop(tell)));
+        Box::pin(async move { told.await.unwrap_or_default() })
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::model::value::is_stale;
 
 /// Largest exponent tried.
-const MAX_EXP: usize = 17;
+pub(crate) const MAX_EXP: usize = 17;
 /// Mantissas stay below this, so that they convert to doubles exactly.
 const MAX_MANTISSA: f64 = 9e15;
 /// Exact powers of ten.
@@ -14,7 +14,7 @@ const POW10: [f64; MAX_EXP + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17];
 
 /// The smallest exponent with which all of `values` (stale markers aside) are integers, if there is one.
-pub(super) fn exponent(values: &[f64]) -> Option<usize> {
+pub(crate) fn exponent(values: &[f64]) -> Option<usize> {
     let mut exp = 0;
     'next: while exp <= MAX_EXP {
         for v in values {
@@ -29,14 +29,14 @@ pub(super) fn exponent(values: &[f64]) -> Option<usize> {
 }
 
 /// `v · 10^exp`, if that is an integer from which `v` comes back bit for bit.
-pub(super) fn mantissa(v: f64, exp: usize) -> Option<i64> {
+pub(crate) fn mantissa(v: f64, exp: usize) -> Option<i64> {
     let scaled = (v * POW10[exp]).round();
     let fits = scaled.abs() < MAX_MANTISSA && (scaled as i64 as f64 / POW10[exp]).to_bits() == v.to_bits();
     fits.then_some(scaled as i64)
 }
 
 /// The value of a mantissa. `None` if the exponent is none.
-pub(super) fn value(exp: i8) -> Option<impl Fn(i64) -> f64> {
+pub(crate) fn value(exp: i8) -> Option<impl Fn(i64) -> f64> {
     let power = *POW10.get(usize::try_from(exp).ok()?)?;
     Some(move |m| m as f64 / power)
 }

@@ -6,7 +6,7 @@
 
 mod cache;
 mod clocks;
-mod decimal;
+pub(crate) mod decimal;
 mod files;
 mod histograms;
 mod lane;

@@ -187,6 +187,15 @@ fn unpack(
     least: i64,
     out: &mut Vec<i64>,
 ) -> Option<i64> {
+    let start = out.len();
+    if width == 0 {
+        // What stands still, and what goes on evenly: most series of a page.
+        match least {
+            0 => out.resize(start + count, value),
+            _ => out.extend((1..=count as i64).map(|i| value.wrapping_add(least.wrapping_mul(i)))),
+        }
+        return out.last().copied();
+    }
     let mask = match width {
         0..64 => (1u64 << width) - 1,
         64 => u64::MAX,
@@ -194,7 +203,8 @@ fn unpack(
     };
     // All words that are read lie inside.
     let packed = packed.get(..(count * width).div_ceil(8) + 9)?;
-    for i in 0..count {
+    out.resize(start + count, 0);
+    for (i, out) in out[start..].iter_mut().enumerate() {
         let bit = i * width;
         let word = u64::from_le_bytes(*packed.get(bit / 8..)?.first_chunk::<8>()?);
         let mut delta = word >> (bit % 8);
@@ -202,7 +212,7 @@ fn unpack(
             delta |= u64::from(packed[bit / 8 + 8]) << (64 - bit % 8);
         }
         value = value.wrapping_add(least).wrapping_add((delta & mask) as i64);
-        out.push(value);
+        *out = value;
     }
     Some(value)
 }

@@ -283,7 +283,11 @@ fn assemble(
         match decimal::value(i8::try_from(*exp).ok()?) {
             Some(value) => {
                 raw.skip_null()?;
-                m.take(length, value, &mut page.values)?;
+                match *exp {
+                    // Nothing to divide, and a division costs more than all the rest.
+                    0 => m.take(length, |m| m as f64, &mut page.values)?,
+                    _ => m.take(length, value, &mut page.values)?,
+                }
             }
             None => {
                 m.skip_null()?;

@@ -26,8 +26,8 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Opens all blocks in `blocks_dir` (made if missing), and removes what an interrupted writer left. What is being
-    /// removed is left out, for [`Blocks::sweep`]. A damaged block is left out, left on disk, and named in the second
+    /// Opens all blocks in `blocks_dir` (made if missing). What an interrupted writer left is left out, for
+    /// [`Blocks::remove_unfinished`], and what is being removed, for [`Blocks::sweep`]. A damaged block is left out, left on disk, and named in the second
     /// result: one line each.
     pub fn open(blocks_dir: &Path) -> Result<(Blocks, Vec<String>), StoreError> {
         let bad = io_error(blocks_dir);
@@ -35,9 +35,8 @@ impl Blocks {
         let (cache, mut blocks, mut damage) = (PageCache::default(), Vec::new(), Vec::new());
         for entry in std::fs::read_dir(blocks_dir).map_err(&bad)? {
             let path = entry.map_err(&bad)?.path();
-            if path.extension().is_some_and(|e| e == "tmp") {
-                std::fs::remove_dir_all(&path).map_err(io_error(&path))?;
-            } else if path.is_dir() && !is_deleting(&path) {
+            let unfinished = path.extension().is_some_and(|e| e == "tmp");
+            if path.is_dir() && !unfinished && !is_deleting(&path) {
                 match Block::open_with(&path, &cache) {
                     Ok(block) => blocks.push(block),
                     Err(error) => damage.push(format!("block left out: {error}")),
@@ -47,6 +46,13 @@ impl Blocks {
         damage.sort();
         sort(&mut blocks);
         Ok((Blocks { blocks: RwLock::new(Arc::new(blocks)), cache }, damage))
+    }
+
+    /// Removes what an interrupted writer left in `blocks_dir`. Not while one writes.
+    pub fn remove_unfinished(disk: &dyn Disk, blocks_dir: &Path) -> Result<(), StoreError> {
+        let mut left = disk.list(blocks_dir).map_err(io_error(blocks_dir))?;
+        left.retain(|path| path.extension().is_some_and(|e| e == "tmp"));
+        left.iter().try_for_each(|path| disk.remove(path).map_err(io_error(path)))
     }
 
     /// Opens the block in `dir` for [`Blocks::add`], with the set's page cache.

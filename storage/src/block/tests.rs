@@ -367,6 +367,7 @@ fn a_set_leaves_damage_out_and_removes_leftovers() {
     std::fs::create_dir(dir.path().join("1_2.tmp")).unwrap();
     std::fs::create_dir(dir.path().join("1-2-3.deleting")).unwrap();
     let (blocks, damage) = Blocks::open(dir.path()).unwrap();
+    Blocks::remove_unfinished(&OsDisk, dir.path()).unwrap();
     assert_eq!(blocks.metas(), [block.meta().clone()]);
     assert_eq!(damage.len(), 1);
     assert!(damage[0].contains("meta.json: has no checksum"), "{}", damage[0]);

@@ -68,7 +68,9 @@ pub(super) fn write_block_of(
     series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
 ) -> Result<BlockMeta, StoreError> {
     let Origin { from, to, replaces } = origin;
-    let temporary = blocks_dir.join(format!("{from}_{to}.tmp"));
+    // A merge may run beside a flush of the same range.
+    let what = if replaces.is_empty() { "" } else { "_merge" };
+    let temporary = blocks_dir.join(format!("{from}_{to}{what}.tmp"));
     remove_if_there(disk, &temporary)?;
     disk.create_dir(&temporary).map_err(io_error(&temporary))?;
     let mut meta = write_files(disk, &temporary, from, to, series).inspect_err(|_| {

@@ -3,10 +3,11 @@
 //! Columns are only ever appended, so a series keeps its column as long as the set lives. When most columns
 //! are dead, the group starts a new set ([`super::group`]) and this one only waits to be dropped.
 
+use super::fold::Fold;
 use super::window::{Row, Window};
 use crate::limits::HEAD_WINDOW_SCRAPES;
 use crate::model::TimeMs;
-use crate::model::value::is_absent;
+use crate::model::value::{ABSENT, is_absent};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub struct ColumnSet {
     pub mixed: RoaringBitmap,
     rows: Vec<Row>,
     windows: Vec<Arc<Window>>,
+    fold: Option<Fold>,
 }
 
 impl ColumnSet {
@@ -31,6 +33,7 @@ impl ColumnSet {
             mixed: RoaringBitmap::new(),
             rows: Vec::new(),
             windows: Vec::new(),
+            fold: None,
         }
     }
 
@@ -40,7 +43,29 @@ impl ColumnSet {
             self.rows.first().is_some_and(|(first, _)| first.div_euclid(range) != t.div_euclid(range));
         let sealed = (crosses || self.rows.len() >= HEAD_WINDOW_SCRAPES) && self.seal();
         self.rows.push((t, values));
+        if sealed && self.fold.is_none() {
+            self.fold = Fold::due(&self.windows, range);
+        } else if self.fold.as_mut().is_some_and(Fold::work)
+            && let Some(fold) = self.fold.take()
+        {
+            fold.finish(&mut self.windows);
+        }
         sealed
+    }
+
+    /// Puts a value into the open row of time `t`, if there is one and it has none in column `c`.
+    pub fn fill(&mut self, c: u32, t: TimeMs, v: f64) -> bool {
+        let Ok(i) = self.rows.binary_search_by_key(&t, |r| r.0) else { return false };
+        let (c, row) = (c as usize, &mut self.rows[i].1);
+        if row.get(c).is_some_and(|there| !is_absent(*there)) {
+            return false;
+        }
+        if c >= row.len() {
+            let added = std::iter::repeat_n(ABSENT, self.columns.len().max(c + 1) - row.len());
+            *row = row.iter().copied().chain(added).collect();
+        }
+        Arc::make_mut(row)[c] = v;
+        true
     }
 
     /// Seals the open rows; whether there were any.
@@ -106,6 +131,7 @@ impl ColumnSet {
     /// Forgets windows and rows that end before `end`.
     pub fn drop_before(&mut self, end: TimeMs) {
         self.windows.retain(|w| w.max() >= end);
+        self.fold = None;
         let cut = self.rows.partition_point(|r| r.0 < end);
         self.rows.drain(..cut);
     }

@@ -1,5 +1,6 @@
 //! A column group: who writes (a target, a rule) and how its layout maps to the columns of its current set.
 
+use super::cohort::PREFIX;
 use crate::model::TimeMs;
 use crate::store::Layout;
 use crate::wal::GroupLog;
@@ -25,6 +26,11 @@ impl Group {
     /// A group that has no samples yet.
     pub fn new(key: Arc<str>) -> Group {
         Group { key, set: None, layout: None, map: None, newest: None, log: GroupLog::default() }
+    }
+
+    /// Whether the head made it by itself.
+    pub fn is_cohort(&self) -> bool {
+        self.key.starts_with(PREFIX)
     }
 
     /// Whether a batch with `layout` needs no look at its slots. Takes over an equal layout at a new address.

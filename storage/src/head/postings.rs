@@ -1,8 +1,9 @@
 //! In-memory postings: which slots carry which label pair, and who satisfies a set of matchers.
 //!
 //! Roaring bitmaps per pair, updated with the series itself, so a new series is visible at once. A pair that
-//! only one series has (a pod's uid) is kept inline. A missing label counts as the empty string.
+//! few series have is a list, one that a single series has (a pod's uid) is kept inline. A missing label counts as the empty string.
 
+use crate::limits::POSTINGS_LIST;
 use crate::model::regex::AnchoredRegex;
 use crate::model::{Labels, MatchOp, Matcher};
 use roaring::RoaringBitmap;
@@ -13,6 +14,8 @@ use std::ops::Bound;
 #[derive(Clone)]
 enum Slots {
     One(u32),
+    /// Up to [`POSTINGS_LIST`], ascending: a bitmap of few slots is ten times their size.
+    Few(Vec<u32>),
     Many(RoaringBitmap),
 }
 
@@ -20,6 +23,7 @@ impl Slots {
     fn len(&self) -> u64 {
         match self {
             Slots::One(_) => 1,
+            Slots::Few(slots) => slots.len() as u64,
             Slots::Many(slots) => slots.len(),
         }
     }
@@ -27,7 +31,14 @@ impl Slots {
     fn add(&mut self, slot: u32) {
         match self {
             Slots::One(one) if *one == slot => (),
-            Slots::One(one) => *self = Slots::Many([*one, slot].into_iter().collect()),
+            Slots::One(one) => *self = Slots::Few(vec![slot.min(*one), slot.max(*one)]),
+            Slots::Few(slots) => {
+                let Err(at) = slots.binary_search(&slot) else { return };
+                slots.insert(at, slot);
+                if slots.len() > POSTINGS_LIST {
+                    *self = Slots::Many(slots.iter().copied().collect());
+                }
+            }
             Slots::Many(slots) => drop(slots.insert(slot)),
         }
     }
@@ -36,6 +47,10 @@ impl Slots {
     fn remove(&mut self, slot: u32) -> bool {
         match self {
             Slots::One(one) => *one == slot,
+            Slots::Few(slots) => {
+                slots.retain(|there| *there != slot);
+                slots.is_empty()
+            }
             Slots::Many(slots) => {
                 slots.remove(slot);
                 slots.is_empty()
@@ -46,6 +61,7 @@ impl Slots {
     fn add_to(&self, set: &mut RoaringBitmap) {
         match self {
             Slots::One(slot) => drop(set.insert(*slot)),
+            Slots::Few(slots) => set.extend(slots),
             Slots::Many(slots) => *set |= slots,
         }
     }
@@ -53,6 +69,7 @@ impl Slots {
     fn meets(&self, set: &RoaringBitmap) -> bool {
         match self {
             Slots::One(slot) => set.contains(*slot),
+            Slots::Few(slots) => slots.iter().any(|slot| set.contains(*slot)),
             Slots::Many(slots) => !slots.is_disjoint(set),
         }
     }

@@ -77,7 +77,7 @@ impl Head {
         if self.labels(slot).is_some_and(|known| !known.is_empty() && *known != labels) {
             return Err(format!("slot {slot} belongs to another series"));
         }
-        if self.registry.get(&labels).is_some_and(|known| *known != slot) {
+        if self.registry.get(&labels, &self.series).is_some_and(|known| known != slot) {
             return Err(format!("the series of slot {slot} has another slot"));
         }
         self.place(slot, labels);

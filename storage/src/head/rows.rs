@@ -3,14 +3,14 @@
 //! In-order samples fill an open buffer that is sealed into a chunk with its own clock; samples behind the
 //! newest go to a small sorted buffer. Readers merge ([`crate::store`]'s selection).
 
-use super::xor;
-use crate::limits::{CHUNK_SAMPLES, LATE_SAMPLES};
+use super::column;
+use crate::limits::{CHUNK_GROWTH, CHUNK_SAMPLES, LATE_SAMPLES};
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// An immutable compressed chunk: delta-of-delta times as varints, then XORed values.
+/// An immutable compressed chunk: delta-of-delta times as varints, then coded values.
 pub struct RowChunk {
     min: TimeMs,
     max: TimeMs,
@@ -30,7 +30,8 @@ impl RowChunk {
             (previous, delta) = (*t, step);
         }
         let values_at = bytes.len() as u32;
-        xor::encode(vs.iter().map(|v| v.to_bits()), &mut bytes);
+        let values: Vec<u64> = vs.iter().map(|v| v.to_bits()).collect();
+        column::encode(&values, true, &mut bytes);
         RowChunk { min: ts[0], max: ts[ts.len() - 1], count: ts.len() as u32, values_at, bytes: bytes.into() }
     }
 
@@ -45,7 +46,7 @@ impl RowChunk {
             return;
         }
         let (mut t, mut delta, mut at) = (self.min, 0i64, 0usize);
-        xor::decode(&self.bytes[self.values_at as usize..], self.count as usize, |i, bits| {
+        column::decode(&self.bytes[self.values_at as usize..], self.count as usize, |i, bits| {
             if i > 0 {
                 delta = delta.wrapping_add(unzigzag(take_varint(&self.bytes, &mut at)));
                 t = t.wrapping_add(delta);
@@ -74,7 +75,7 @@ pub(crate) fn put_varint(bytes: &mut Vec<u8>, mut v: u64) {
     bytes.push(v as u8);
 }
 
-fn take_varint(bytes: &[u8], at: &mut usize) -> u64 {
+pub(crate) fn take_varint(bytes: &[u8], at: &mut usize) -> u64 {
     let (mut v, mut shift) = (0u64, 0);
     while let Some(&byte) = bytes.get(*at) {
         *at += 1;
@@ -104,6 +105,11 @@ impl Rows {
     /// Time of the newest row.
     pub fn newest(&self) -> Option<TimeMs> {
         self.newest
+    }
+
+    /// Whether some samples were taken back.
+    pub fn has_holes(&self) -> bool {
+        self.holes
     }
 
     /// Whether nothing is left.
@@ -163,6 +169,10 @@ impl Rows {
         if crosses || self.ts.len() >= CHUNK_SAMPLES {
             self.seal();
         }
+        if self.ts.len() == self.ts.capacity() {
+            self.ts.reserve_exact(CHUNK_GROWTH);
+            self.vs.reserve_exact(CHUNK_GROWTH);
+        }
         self.ts.push(t);
         self.vs.push(v);
         self.newest = Some(t);
@@ -171,8 +181,7 @@ impl Rows {
     fn seal(&mut self) {
         if !self.ts.is_empty() {
             self.chunks.push(Arc::new(RowChunk::seal(&self.ts, &self.vs)));
-            self.ts.clear();
-            self.vs.clear();
+            (self.ts, self.vs) = (Vec::new(), Vec::new());
         }
     }
 

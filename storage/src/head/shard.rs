@@ -7,6 +7,7 @@ use super::columns::ColumnSet;
 use super::group::Group;
 use super::lanes::{HistogramSample, Start};
 use super::postings::Postings;
+use super::registry::Registry;
 use super::series::{Home, Homes, Series};
 use super::verdict::{Counts, Verdict};
 use crate::limits::GROUP_COLUMNS;
@@ -15,14 +16,13 @@ use crate::model::{Labels, TimeMs};
 use crate::store::{Layout, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 /// A single sample: slot, time, value.
 pub type Sample = (u32, TimeMs, f64);
 
 /// The recent samples of one shard.
 pub struct Head {
-    pub(super) registry: HashMap<Labels, u32, Xxh3DefaultBuilder>,
+    pub(super) registry: Registry,
     pub(super) series: Vec<Series>,
     pub(super) postings: Postings,
     pub(super) groups: Vec<Group>,
@@ -68,7 +68,7 @@ impl Head {
     pub fn new(block_range: i64, out_of_order: i64) -> Head {
         Head {
             floor: TimeMs::MIN,
-            registry: HashMap::default(),
+            registry: Registry::default(),
             series: Vec::new(),
             postings: Postings::default(),
             groups: Vec::new(),
@@ -95,12 +95,12 @@ impl Head {
 
     /// The slot of these labels, if they have one and it is in use.
     pub fn find(&self, labels: &Labels) -> Option<u32> {
-        self.registry.get(labels).copied().filter(|slot| self.series[*slot as usize].listed)
+        self.registry.get(labels, &self.series).filter(|slot| self.series[*slot as usize].listed)
     }
 
     /// The slot of these labels; made, or taken into use again, if need be.
     pub fn resolve(&mut self, labels: &Labels) -> u32 {
-        if let Some(&slot) = self.registry.get(labels) {
+        if let Some(slot) = self.registry.get(labels, &self.series) {
             self.list(slot);
             return slot;
         }
@@ -113,13 +113,17 @@ impl Head {
     /// Puts a series into a slot at or behind the end; slots between stay empty (replay).
     pub(super) fn place(&mut self, slot: u32, labels: Labels) {
         self.reach(slot);
-        self.series[slot as usize].labels = labels.clone();
-        self.registry.insert(labels, slot);
+        self.series[slot as usize].labels = labels;
+        self.registry.insert(slot, &self.series);
     }
 
     /// Hands out slots up to `slot`; they have no labels and are not visible.
     pub(super) fn reach(&mut self, slot: u32) {
         while self.series.len() <= slot as usize {
+            // There are many, and they are large: not twice as much room as is needed.
+            if self.series.len() == self.series.capacity() {
+                self.series.reserve_exact(self.series.len() / 8 + 16);
+            }
             self.series.push(Series {
                 labels: Labels::default(),
                 homes: Homes::None,
@@ -339,6 +343,9 @@ impl Head {
         }
         let range = self.block_range;
         self.newest = self.newest.max(Some(t));
+        if self.fill(slot, t, v) {
+            return;
+        }
         let series = &mut self.series[slot as usize];
         let first = series.rows.is_none();
         series.rows.get_or_insert_default().add(t, v, range);

@@ -1,13 +1,15 @@
 //! A sealed window of a column set: one clock, each column compressed on its own. Immutable and shared.
 //!
 //! A column that is constant over the window (most are) is an offset to a value that all columns with it
-//! share; a column without any sample costs only its offset. The open half is in [`super::columns`].
+//! share; a column without any sample costs only its offset. The open half is in [`super::columns`]; windows that are
+//! next to each other become one ([`super::fold`]).
 
-use super::xor;
+use super::column;
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT_BITS, is_absent};
 use std::collections::HashMap;
 use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 /// The values of one scrape, in the order of the set's columns; may be shorter than the set.
 pub type Row = (TimeMs, Arc<[f64]>);
@@ -23,34 +25,68 @@ pub struct Window {
     present: u32,
 }
 
+/// A window in the making: columns in order.
+pub struct WindowBuilder {
+    offsets: Vec<u32>,
+    bytes: Vec<u8>,
+    constants: HashMap<u64, u32, Xxh3DefaultBuilder>,
+    present: u32,
+    /// For windows that stay for long.
+    thorough: bool,
+}
+
+impl WindowBuilder {
+    /// A window without columns yet; there will be `columns`.
+    pub fn new(columns: usize, thorough: bool) -> WindowBuilder {
+        WindowBuilder {
+            offsets: Vec::with_capacity(columns),
+            bytes: Vec::with_capacity(columns * 8),
+            constants: HashMap::default(),
+            present: 0,
+            thorough,
+        }
+    }
+
+    /// Columns so far.
+    pub fn columns(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Adds the next column: a bit pattern per row, at least one.
+    pub fn push(&mut self, column: &[u64]) {
+        let WindowBuilder { offsets, bytes, constants, .. } = self;
+        let first = column[0];
+        if column.iter().any(|bits| *bits != first) {
+            offsets.push(bytes.len() as u32);
+            column::encode(column, self.thorough, bytes);
+        } else if first == ABSENT_BITS {
+            return offsets.push(NOTHING);
+        } else {
+            offsets.push(*constants.entry(first).or_insert_with(|| {
+                bytes.extend_from_slice(&first.to_le_bytes());
+                (bytes.len() - 8) as u32 | CONSTANT
+            }));
+        }
+        self.present += 1;
+    }
+
+    /// The window.
+    pub fn finish(self, clock: Box<[TimeMs]>) -> Window {
+        Window { clock, offsets: self.offsets.into(), bytes: self.bytes.into(), present: self.present }
+    }
+}
+
 impl Window {
     /// Compresses `rows` (at least one, ascending), which hold up to `columns` values each.
     pub fn seal(rows: &[Row], columns: usize) -> Window {
-        let mut bytes = Vec::with_capacity(columns * 8);
-        let mut offsets = Vec::with_capacity(columns);
-        let mut constants: HashMap<u64, u32> = HashMap::new();
+        let mut builder = WindowBuilder::new(columns, false);
         let mut column = Vec::with_capacity(rows.len());
-        let mut present = 0;
         for c in 0..columns {
             column.clear();
             column.extend(rows.iter().map(|(_, row)| row.get(c).map_or(ABSENT_BITS, |v| v.to_bits())));
-            let first = column[0];
-            if column.iter().any(|bits| *bits != first) {
-                offsets.push(bytes.len() as u32);
-                xor::encode(column.iter().copied(), &mut bytes);
-                present += 1;
-            } else if first == ABSENT_BITS {
-                offsets.push(NOTHING);
-            } else {
-                offsets.push(*constants.entry(first).or_insert_with(|| {
-                    bytes.extend_from_slice(&first.to_le_bytes());
-                    (bytes.len() - 8) as u32 | CONSTANT
-                }));
-                present += 1;
-            }
+            builder.push(&column);
         }
-        let clock = rows.iter().map(|(t, _)| *t).collect();
-        Window { clock, offsets: offsets.into(), bytes: bytes.into(), present }
+        builder.finish(rows.iter().map(|(t, _)| *t).collect())
     }
 
     /// Time of the first row.
@@ -63,6 +99,16 @@ impl Window {
         self.clock[self.clock.len() - 1]
     }
 
+    /// Times of all rows.
+    pub fn clock(&self) -> &[TimeMs] {
+        &self.clock
+    }
+
+    /// Number of columns, those without samples included.
+    pub fn columns(&self) -> usize {
+        self.offsets.len()
+    }
+
     /// Number of columns with at least one sample.
     pub fn present(&self) -> u32 {
         self.present
@@ -73,22 +119,34 @@ impl Window {
         self.offsets.get(c as usize).is_some_and(|offset| *offset != NOTHING)
     }
 
+    /// Calls `take(row, bits)` for the first `rows` rows of column `c`, absent ones included; nothing if it has none.
+    fn bits(&self, c: u32, rows: usize, mut take: impl FnMut(usize, u64)) {
+        let Some(&offset) = self.offsets.get(c as usize).filter(|offset| **offset != NOTHING) else { return };
+        if offset & CONSTANT == 0 {
+            return column::decode(&self.bytes[offset as usize..], rows, take);
+        }
+        let at = (offset ^ CONSTANT) as usize;
+        let bits = self.bytes[at..].first_chunk::<8>().map_or(ABSENT_BITS, |b| u64::from_le_bytes(*b));
+        (0..rows).for_each(|row| take(row, bits));
+    }
+
+    /// Appends all rows of column `c`, absent ones included.
+    pub fn append_bits(&self, c: u32, out: &mut Vec<u64>) {
+        if self.has(c) {
+            self.bits(c, self.clock.len(), |_, bits| out.push(bits));
+        } else {
+            out.resize(out.len() + self.clock.len(), ABSENT_BITS);
+        }
+    }
+
     /// Appends the samples of column `c` with `from ≤ t ≤ to`.
     pub fn read(&self, c: u32, from: TimeMs, to: TimeMs, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
-        let Some(&offset) = self.offsets.get(c as usize).filter(|offset| **offset != NOTHING) else { return };
         let first = self.clock.partition_point(|t| *t < from);
         let end = self.clock.partition_point(|t| *t <= to);
         if first >= end {
             return;
         }
-        if offset & CONSTANT != 0 {
-            let at = (offset ^ CONSTANT) as usize;
-            let bits = self.bytes[at..].first_chunk::<8>().map_or(ABSENT_BITS, |b| u64::from_le_bytes(*b));
-            ts.extend_from_slice(&self.clock[first..end]);
-            vs.extend(std::iter::repeat_n(f64::from_bits(bits), end - first));
-            return;
-        }
-        xor::decode(&self.bytes[offset as usize..], end, |i, bits| {
+        self.bits(c, end, |i, bits| {
             let v = f64::from_bits(bits);
             if i >= first && !is_absent(v) {
                 ts.push(self.clock[i]);

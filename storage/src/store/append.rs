@@ -4,10 +4,9 @@
 //! log cannot differ. Encoding happens under the shard's lock, so a scrape's difference is to its predecessor.
 
 use super::batch::{Appended, Columns, FeedData, FeedItem, HistogramRow, Row, StartRow, Tell};
-use super::deletes::Taken as Sample;
 use super::options::StoreError;
 use super::{Shard, Store};
-use crate::head::{Counts, HistogramSample, Start, Taken, group_of};
+use crate::head::{Counts, HistogramSample, Sample, Start, Taken, Together, group_of};
 use crate::limits::{HISTOGRAM_BUCKETS, WAL_SAMPLES};
 use crate::model::histogram::Buckets;
 use crate::model::value::{ABSENT, is_absent, sanitize};
@@ -76,22 +75,22 @@ impl Store {
         rows: impl Iterator<Item = (u32, TimeMs, f64)>,
         counts: &mut Counts,
     ) -> (u64, FeedData) {
-        let (mut new, mut again) = (Vec::new(), Vec::new());
-        for (slot, t, v) in rows {
-            let row = (slot, t, sanitize(v));
-            match self.append_sample(shard, row, counts) {
-                Sample::No => (),
-                Sample::New => new.push(row),
-                Sample::Again => again.push(row),
-            }
+        let samples = rows.map(|(slot, t, v)| (slot, t, sanitize(v)));
+        let (mut again, samples): (Vec<Sample>, Vec<Sample>) =
+            samples.partition(|sample| self.append_again(shard, *sample, counts));
+        let Together { rows, single, mut stored } = shard.head.append_rows(&samples, counts);
+        let mut lsn = 0;
+        for (group, t, row) in rows {
+            lsn = self.log_row(shard, at, group, t, row);
         }
-        let lsn = self.log_samples(shard, at, &new);
-        if again.is_empty() {
-            return (lsn, FeedData::Rows(new));
+        if lsn == 0 || !single.is_empty() {
+            lsn = self.log_samples(shard, at, &single);
         }
-        let lsn = lsn.max(self.log_corrections(shard, at, &again, &[]));
-        new.append(&mut again);
-        (lsn, FeedData::Rows(new))
+        if !again.is_empty() {
+            lsn = self.log_corrections(shard, at, &again, &[]);
+            stored.append(&mut again);
+        }
+        (lsn, FeedData::Rows(stored))
     }
 
     /// Appends single samples, in any order and of any shard.

@@ -11,7 +11,7 @@ use crate::block::{
     write_block,
 };
 use crate::disk::{Disk, DiskFile};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics};
 use crate::model::time::format_duration;
 use crate::model::{Labels, Matcher, TimeMs};
 use parking_lot::Mutex;
@@ -27,6 +27,8 @@ pub struct BlockHistory {
     tombstones: Tombstones,
     metrics: BlockMetrics,
     compactions: CompactionMetrics,
+    /// Held while files of blocks go: a merge and retention may want to remove what is left of the same one.
+    removing: Mutex<()>,
     /// Blocks that could not be merged because one is damaged: not tried again before a restart.
     unmergeable: Mutex<BTreeSet<PathBuf>>,
 }
@@ -36,14 +38,17 @@ impl BlockHistory {
     /// are an error in the log, and counted.
     pub fn open(data: &Path, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<BlockHistory, StoreError> {
         let dir = data.join("blocks");
+        disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
+        Blocks::remove_unfinished(disk.as_ref(), &dir)?;
         let (blocks, damage) = Blocks::open(&dir)?;
         damage.iter().for_each(|line| tracing::error!("{line}"));
-        let help = "Blocks that were damaged at start and are left out of answers.";
-        metrics.gauge("prometheus_tsdb_blocks_damaged", help, &[]).set(damage.len() as f64);
+        damaged_blocks(metrics).set(damage.len() as f64);
         if let Err(error) = Blocks::sweep(disk.as_ref(), &dir) {
             tracing::warn!(%error, "what is left of a removed block stays for now");
         }
-        write_open_sql(data, disk.as_ref())?;
+        if let Err(error) = write_open_sql(data, disk.as_ref()) {
+            tracing::warn!(%error, "the views for DuckDB are not written");
+        }
         if let Err(error) = blocks.remove_replaced(disk.as_ref()) {
             tracing::warn!(%error, "a block that was merged into another stays for now");
         }
@@ -57,6 +62,7 @@ impl BlockHistory {
             tombstones,
             metrics: BlockMetrics::new(metrics),
             compactions,
+            removing: Mutex::default(),
             unmergeable: Mutex::default(),
         };
         history.metrics.show(&history.blocks.metas());
@@ -70,11 +76,13 @@ impl BlockHistory {
         let dirs: BTreeSet<PathBuf> = old.iter().map(|meta| meta.dir.clone()).collect();
         let Some(meta) = merge_blocks(disk, &self.dir, &self.blocks.in_dirs(&dirs), keep)? else {
             tracing::info!(merged, "blocks removed: all that they had is deleted");
+            let _one_at_a_time = self.removing.lock();
             return dirs.iter().map(|dir| self.blocks.remove(disk, dir)).fold(Ok(()), Result::and);
         };
         self.blocks.add(self.blocks.load(&meta.dir)?);
         let (block, bytes) = (meta.name(), meta.bytes_on_disk());
         tracing::info!(%block, merged, bytes, "blocks merged");
+        let _one_at_a_time = self.removing.lock();
         self.blocks.remove_replaced(disk)
     }
 
@@ -120,6 +128,7 @@ impl BlockHistory {
 
     /// What an earlier merge left goes first: a block must not be merged with those that it replaces.
     fn tidy(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.removing.lock();
         Blocks::sweep(self.disk.as_ref(), &self.dir)?;
         self.blocks.remove_replaced(self.disk.as_ref())
     }
@@ -164,6 +173,12 @@ fn copy_block(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), StoreError>
         disk.link(&file, &to.join(name)).map_err(bad)?;
     }
     disk.sync_dir(to).map_err(bad)
+}
+
+/// Blocks that are left out: answers are not whole where it is not 0.
+pub fn damaged_blocks(metrics: &Metrics) -> Arc<Gauge> {
+    let help = "Blocks that were damaged at start and are left out of answers.";
+    metrics.gauge("prometheus_tsdb_blocks_damaged", help, &[])
 }
 
 /// Puts the views for DuckDB beside the blocks, if others or none are there.
@@ -226,6 +241,7 @@ impl History for BlockHistory {
         head: Beside,
         now: TimeMs,
     ) -> Result<(), StoreError> {
+        let _one_at_a_time = self.removing.lock();
         let swept = Blocks::sweep(self.disk.as_ref(), &self.dir).map(|_| ());
         let due = match rules {
             [] => retention.due(self.blocks.metas(), head, now),

@@ -78,12 +78,13 @@ fn fit(blocks: &[&BlockMeta]) -> bool {
 
 impl Store {
     /// Merges blocks until nothing is due; how many were made. To be called after [`Store::maintain`], on a thread
-    /// that may take minutes. What is deleted or flushed waits for one merge at most.
+    /// that may take minutes: flushes and retention go on meanwhile. A block that retention removes while it is being
+    /// merged stays as a part of the merged one until that is too old.
     pub fn compact(&self) -> Result<usize, StoreError> {
         let Some(history) = &self.history else { return Ok(0) };
         let mut made = 0;
         loop {
-            let _no_flush = self.flush_lock.lock();
+            let _one_at_a_time = self.merge_lock.lock();
             if !history.compact(self.options.block_range_ms, self.retention())? {
                 return Ok(made);
             }

@@ -1,18 +1,19 @@
 //! Opening: the log's records become heads again, in the shapes they had.
+//!
+//! One thread reads and checks the log; others, each of which has some of the shards, put the records into heads
+//! ([`super::restorer`]). Records of one shard keep their order, so the heads do not depend on the number of threads.
 
 use super::deleted::Deleted;
 use super::options::StoreError;
-use crate::codec;
+use super::restorer::Restorer;
 use crate::disk::Disk;
 use crate::head::{Head, group_of};
-use crate::model::{SHARDS, TimeMs, shard_of};
-use crate::wal::{
-    Cursor, Flushed, Found, GroupRecord, Kind, Outcome, SeriesRecord, Visitor, replay, take_histograms,
-    take_layout, take_row, take_samples, take_scrape_head, take_starts,
-};
-use std::collections::HashMap;
+use crate::limits::{REPLAY_BATCH_BYTES, REPLAY_BATCHES, REPLAY_THREADS};
+use crate::model::SHARDS;
+use crate::wal::{Found, Kind, Outcome, Place, Used, Visitor, replay};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::ScopedJoinHandle;
 
 /// What comes out of the log.
 pub struct Recovered {
@@ -28,156 +29,136 @@ pub struct Recovered {
 
 /// Replays the log in `dir`.
 pub fn recover(disk: &dyn Disk, dir: &Path, make: impl Fn() -> Head) -> Result<Recovered, StoreError> {
-    let heads = (0..SHARDS).map(|_| make()).collect();
-    let deleted = (0..SHARDS).map(|_| Deleted::default()).collect();
-    let mut restorer = Restorer { heads, deleted, flushed: None, samples: 0, rows: HashMap::new() };
-    let mut outcome = replay(disk, dir, &mut restorer)?;
-    outcome.last_lsn = outcome.last_lsn.max(restorer.flushed.map_or(0, |f| f.lsn));
-    if let Some(flushed) = restorer.flushed {
-        restorer.heads.iter_mut().for_each(|head| head.close_before(flushed.end));
-        restorer.deleted.iter_mut().for_each(|deleted| deleted.drop_before(flushed.end));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(REPLAY_THREADS);
+    std::thread::scope(|scope| {
+        let mut crew = Crew::default();
+        for at in 0..threads {
+            let (load, loads) = sync_channel(REPLAY_BATCHES);
+            let restorer = Restorer::new((0..SHARDS).map(|_| make()).collect());
+            let run = move || work(restorer, &loads);
+            let thread = std::thread::Builder::new().name(format!("replay-{at}")).spawn_scoped(scope, run);
+            let thread = thread.map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
+            crew.hands.push(Hand { load, waiting: Load::default(), thread });
+        }
+        let outcome = replay(disk, dir, &mut crew)?;
+        Ok(crew.recovered(outcome))
+    })
+}
+
+/// Records for one thread.
+#[derive(Default)]
+struct Load {
+    payloads: Vec<u8>,
+    records: Vec<Record>,
+}
+
+/// A record without its payload, and where that ends in its load.
+struct Record {
+    place: Place,
+    lsn: u64,
+    kind: Kind,
+    end: usize,
+}
+
+/// What a thread made of its loads.
+type Done = (Restorer, Used);
+
+/// A thread, and what it gets next.
+struct Hand<'s> {
+    load: SyncSender<Load>,
+    waiting: Load,
+    thread: ScopedJoinHandle<'s, Done>,
+}
+
+impl Hand<'_> {
+    fn take(&mut self, place: Place, found: &Found) {
+        let Load { payloads, records } = &mut self.waiting;
+        payloads.extend_from_slice(found.payload);
+        records.push(Record { place, lsn: found.lsn, kind: found.kind, end: payloads.len() });
+        if payloads.len() >= REPLAY_BATCH_BYTES {
+            self.send();
+        }
     }
-    let Restorer { heads, deleted, samples, .. } = restorer;
-    Ok(Recovered { heads, deleted, samples, outcome })
+
+    fn send(&mut self) {
+        // A thread that is gone has panicked, which shows when it is joined.
+        let _ = self.load.send(std::mem::take(&mut self.waiting));
+    }
 }
 
-struct Restorer {
-    heads: Vec<Head>,
-    deleted: Vec<Deleted>,
-    flushed: Option<Flushed>,
-    samples: u64,
-    /// Each group's latest row, and its LSN.
-    rows: HashMap<u32, (Arc<[f64]>, u64)>,
+fn work(mut restorer: Restorer, loads: &Receiver<Load>) -> Done {
+    let mut used = Used::default();
+    for load in loads {
+        let mut from = 0;
+        for Record { place, lsn, kind, end } in load.records {
+            let found = Found { lsn, kind, payload: &load.payloads[from..end], end };
+            used.note(place, lsn, restorer.record(&found));
+            from = end;
+        }
+    }
+    (restorer, used)
 }
 
-impl Visitor for Restorer {
-    fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+/// All threads.
+#[derive(Default)]
+struct Crew<'s> {
+    hands: Vec<Hand<'s>>,
+    done: Vec<Restorer>,
+}
+
+impl Visitor for Crew<'_> {
+    fn record(&mut self, place: Place, found: &Found) {
         match found.kind {
-            Kind::Series => self.series(found.payload).map(|()| None),
-            Kind::Group => self.group(found.payload).map(|()| None),
-            Kind::Layout => self.layout(found.payload).map(|()| None),
-            Kind::Keyframe | Kind::Delta => self.scrape(found).map(Some),
-            Kind::Samples | Kind::Corrections => self.single(found),
-            Kind::Histograms => self.histograms(found),
-            Kind::Starts => self.starts(found),
-            Kind::Deletes => self.deletes(found.payload),
-            Kind::Flushed => {
-                self.flushed = Some(codec::decode(found.payload).map_err(|e| e.to_string())?);
-                Ok(None)
+            Kind::Flushed => self.hands.iter_mut().for_each(|hand| hand.take(place, found)),
+            _ => {
+                let at = shard(found) % self.hands.len();
+                self.hands[at].take(place, found);
             }
-            Kind::Close | Kind::End => Ok(None),
         }
+    }
+
+    fn finish(&mut self) -> Used {
+        let mut used = Used::default();
+        self.hands.iter_mut().for_each(Hand::send);
+        for Hand { load, thread, .. } in self.hands.drain(..) {
+            drop(load);
+            let (restorer, noted) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            self.done.push(restorer);
+            used.add(noted);
+        }
+        used
     }
 }
 
-impl Restorer {
-    fn series(&mut self, payload: &[u8]) -> Result<(), String> {
-        let SeriesRecord { shard, slot, labels } = codec::decode(payload).map_err(|e| e.to_string())?;
-        if shard >= SHARDS || shard != shard_of(&labels) {
-            return Err(format!("series {labels} does not belong to shard {shard}"));
-        }
-        self.heads[usize::from(shard)].restore_series(slot, labels)
-    }
-
-    fn group(&mut self, payload: &[u8]) -> Result<(), String> {
-        let GroupRecord { group, key } = codec::decode(payload).map_err(|e| e.to_string())?;
-        let (shard, group) = group_of(group);
-        self.heads[usize::from(shard)].restore_group(group, Some(&key))
-    }
-
-    fn layout(&mut self, payload: &[u8]) -> Result<(), String> {
-        let layout = take_layout(payload).ok_or("malformed layout")?;
-        let (shard, group) = group_of(layout.group);
-        self.heads[usize::from(shard)].restore_layout(group, layout.from, &layout.slots)
-    }
-
-    fn in_blocks(&self, lsn: u64, t: TimeMs) -> bool {
-        self.flushed.is_some_and(|flushed| t < flushed.end && lsn <= flushed.lsn)
-    }
-
-    fn scrape(&mut self, found: &Found) -> Result<TimeMs, String> {
-        let mut cursor = Cursor::new(found.payload);
-        let head = take_scrape_head(&mut cursor).ok_or("malformed scrape")?;
-        let row: Arc<[f64]> = match found.kind {
-            Kind::Delta => match self.rows.get(&head.group).filter(|(_, lsn)| *lsn == head.base) {
-                Some((before, _)) => take_row(&mut cursor, before),
-                None => return Err(format!("a scrape rests on record {}, which is missing", head.base)),
-            },
-            _ => take_row(&mut cursor, &[]),
-        }
-        .ok_or("malformed scrape")?
-        .into();
-        self.rows.insert(head.group, (row.clone(), found.lsn));
-        if !self.in_blocks(found.lsn, head.t) {
-            let (shard, group) = group_of(head.group);
-            self.samples += self.heads[usize::from(shard)].restore_row(group, head.t, row)?;
-        }
-        Ok(head.t)
-    }
-
-    fn single(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
-        let (mut newest, mut all) = (None, Vec::new());
-        take_samples(found.payload, |shard, slot, t, v| all.push((shard, slot, t, v)))
-            .ok_or("malformed samples")?;
-        for (shard, slot, t, v) in all {
-            newest = newest.max(Some(t));
-            if self.in_blocks(found.lsn, t) {
-                continue;
-            }
-            let head = self.head(shard)?;
-            match found.kind {
-                Kind::Corrections => {
-                    head.restore_correction(slot, t, v)?;
-                    self.deleted[shard as usize].revive(slot, t);
-                }
-                _ => head.restore_sample(slot, t, v)?,
-            }
-            self.samples += 1;
-        }
-        Ok(newest)
-    }
-
-    fn histograms(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
-        let (mut newest, mut all) = (None, Vec::new());
-        take_histograms(found.payload, |shard, slot, t, h| all.push((shard, slot, t, h)))
-            .ok_or("malformed histograms")?;
-        for (shard, slot, t, h) in all {
-            newest = newest.max(Some(t));
-            if !self.in_blocks(found.lsn, t) {
-                self.head(shard)?.restore_histogram(slot, t, h)?;
-                self.samples += 1;
+impl Crew<'_> {
+    /// The heads, each from the thread that had its shard.
+    fn recovered(self, mut outcome: Outcome) -> Recovered {
+        let threads = self.done.len();
+        let samples = self.done.iter().map(|restorer| restorer.samples).sum();
+        let last_flushed = self.done.iter().filter_map(|restorer| Some(restorer.flushed?.lsn)).max();
+        outcome.last_lsn = outcome.last_lsn.max(last_flushed.unwrap_or(0));
+        let mut all: Vec<_> = self.done.into_iter().map(|restorer| restorer.into_shards()).collect();
+        // Each thread has a head for every shard; those of other threads' shards are empty.
+        let mut heads = Vec::with_capacity(usize::from(SHARDS));
+        for shard in 0..usize::from(SHARDS) {
+            for (at, of_thread) in all.iter_mut().enumerate() {
+                heads.extend(of_thread.next().filter(|_| shard % threads == at));
             }
         }
-        Ok(newest)
+        let (heads, deleted) = heads.into_iter().unzip();
+        Recovered { heads, deleted, samples, outcome }
     }
+}
 
-    fn starts(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
-        let (mut newest, mut all) = (None, Vec::new());
-        take_starts(found.payload, |shard, slot, t, start| all.push((shard, slot, t, start)))
-            .ok_or("malformed start timestamps")?;
-        for (shard, slot, t, start) in all {
-            newest = newest.max(Some(t));
-            if !self.in_blocks(found.lsn, t) {
-                self.head(shard)?.restore_start(slot, t, start)?;
-            }
+/// The shard that a record is about, out of its first bytes; of one that is malformed any will do.
+fn shard(found: &Found) -> usize {
+    let word =
+        |n: usize| found.payload.iter().take(n).rev().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+    match found.kind {
+        Kind::Series => word(2) as usize,
+        Kind::Group | Kind::Layout | Kind::Keyframe | Kind::Delta | Kind::Whole => {
+            usize::from(group_of(word(4)).0)
         }
-        Ok(newest)
-    }
-
-    fn deletes(&mut self, payload: &[u8]) -> Result<Option<TimeMs>, String> {
-        let (mut newest, mut all) = (None, Vec::new());
-        take_starts(payload, |shard, slot, from, to| all.push((shard, slot, from, to)))
-            .ok_or("malformed deletions")?;
-        for (shard, slot, from, to) in all {
-            newest = newest.max(Some(to));
-            let deleted =
-                self.deleted.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))?;
-            deleted.add(slot, from, to);
-        }
-        Ok(newest)
-    }
-
-    fn head(&mut self, shard: u32) -> Result<&mut Head, String> {
-        self.heads.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))
+        _ => word(4) as usize,
     }
 }

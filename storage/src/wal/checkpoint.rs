@@ -82,6 +82,9 @@ impl<'a> Checkpoint<'a> {
 
     /// Appends `records` records.
     pub fn append(&mut self, batch: &mut Batch, records: u64) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         batch.seal(self.records + 1);
         self.records += records;
         self.file.append(batch.bytes()).map_err(|source| self.error(source))

@@ -28,20 +28,22 @@ impl GroupLog {
 
     /// Adds the records of one scrape, for segment `epoch`; `slots` are the columns of the row.
     pub fn encode(&self, batch: &mut Batch, epoch: u64, group: u32, slots: &[u32], t: TimeMs, row: &[f64]) {
-        let known = if self.epoch == epoch { self.columns } else { 0 };
-        if slots.len() > known || known == 0 {
-            batch.add(Kind::Layout, |out| put_layout(out, group, known as u32, &slots[known..]));
-        }
         let base = self
             .previous
             .as_ref()
             .filter(|_| self.epoch == epoch && self.since_keyframe < WAL_KEYFRAME_SCRAPES);
-        match base {
-            Some((previous, lsn)) => {
-                batch.add(Kind::Delta, |out| put_scrape(out, group, t, row, Some((previous, *lsn))));
-            }
-            None => batch.add(Kind::Keyframe, |out| put_scrape(out, group, t, row, None)),
+        let Some((previous, lsn)) = base else {
+            // With its columns: what damage takes of the log must not give these values to other series.
+            return batch.add(Kind::Whole, |out| {
+                put_layout(out, group, 0, slots);
+                put_scrape(out, group, t, row, None);
+            });
+        };
+        if slots.len() > self.columns {
+            let from = self.columns;
+            batch.add(Kind::Layout, |out| put_layout(out, group, from as u32, &slots[from..]));
         }
+        batch.add(Kind::Delta, |out| put_scrape(out, group, t, row, Some((previous, *lsn))));
     }
 
     /// The records of [`GroupLog::encode`] got in; `lsn` is that of the scrape.

@@ -7,9 +7,7 @@ use super::record::{Batch, Kind};
 use super::segment::SegmentInfo;
 use super::writer::Writer;
 use crate::disk::Disk;
-use crate::limits::{
-    WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MS, WAL_SEGMENT_BYTES, WAL_WAIT_MS,
-};
+use crate::limits::{WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MS, WAL_WAIT_MS};
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use crate::store::StoreError;
@@ -53,6 +51,7 @@ pub struct Shared {
     /// All segments, the one being written last.
     pub(super) segments: Mutex<Vec<SegmentInfo>>,
     epoch: AtomicU64,
+    segment_bytes: u64,
     pub(super) unsynced_seconds: Arc<Gauge>,
     pub(super) bytes_total: Arc<Counter>,
 }
@@ -95,24 +94,55 @@ pub struct LogOptions {
     pub next_segment: u32,
     /// The segments already there.
     pub segments: Vec<SegmentInfo>,
+    /// Size of a segment.
+    pub segment_bytes: u64,
 }
 
 /// The write-ahead log.
 pub struct Log {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The writer of a log without threads.
+    by_hand: Option<Mutex<Writer>>,
 }
 
 impl Log {
     /// Starts the log's threads. Nothing is written before the first record.
     pub fn start(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
+        let period = match options.sync_interval_ms {
+            0 => WAL_RETRY_MS,
+            interval => interval,
+        };
+        let shared = Log::shared(&options, metrics);
+        let log = Log { shared: shared.clone(), threads: Mutex::default(), by_hand: None };
+        let writer = Writer::new(shared.clone(), disk, options);
+        log.spawn("wal-writer", move || writer.run())?;
+        log.spawn("wal-ticker", move || tick(&shared, Duration::from_millis(period)))?;
+        Ok(log)
+    }
+
+    /// A log without threads: [`Log::write`] does their work. For tests in which nothing happens by itself.
+    pub fn by_hand(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
+        let shared = Log::shared(&options, metrics);
+        let writer = Writer::new(shared.clone(), disk, options);
+        Ok(Log { shared, threads: Mutex::default(), by_hand: Some(Mutex::new(writer)) })
+    }
+
+    /// Writes what is queued, and syncs if that is asked for, as the threads of a log that has some do.
+    pub fn write(&self, sync: bool) {
+        if let Some(writer) = &self.by_hand {
+            writer.lock().run_once(sync);
+        }
+    }
+
+    fn shared(options: &LogOptions, metrics: &Metrics) -> Arc<Shared> {
         let state = State {
             next_lsn: options.next_lsn.max(1),
             committed: options.next_lsn.max(1) - 1,
             queue: vec![Piece { begins: true, first_lsn: options.next_lsn.max(1), ..Piece::default() }],
             ..State::default()
         };
-        let shared = Arc::new(Shared {
+        Arc::new(Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -120,22 +150,14 @@ impl Log {
             end: Condvar::new(),
             segments: Mutex::new(options.segments.clone()),
             epoch: AtomicU64::new(1),
+            segment_bytes: options.segment_bytes,
             unsynced_seconds: metrics.gauge(
                 "perennial_wal_unsynced_seconds",
                 "Age of the oldest record that power loss would take, in seconds.",
                 &[],
             ),
             bytes_total: metrics.counter("perennial_wal_bytes_total", "Bytes written to the log.", &[]),
-        });
-        let log = Log { shared: shared.clone(), threads: Mutex::default() };
-        let period = match options.sync_interval_ms {
-            0 => WAL_RETRY_MS,
-            interval => interval,
-        };
-        let writer = Writer::new(shared.clone(), disk, options);
-        log.spawn("wal-writer", move || writer.run())?;
-        log.spawn("wal-ticker", move || tick(&shared, Duration::from_millis(period)))?;
-        Ok(log)
+        })
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
@@ -186,7 +208,7 @@ impl Log {
             return Err(current);
         }
         let len = batch.len() as u64;
-        if state.epoch_bytes > 0 && state.epoch_bytes + len > WAL_SEGMENT_BYTES {
+        if state.epoch_bytes > 0 && state.epoch_bytes + len > self.shared.segment_bytes {
             self.shared.epoch.store(current + 1, Relaxed);
             state.epoch_bytes = 0;
             let piece = Piece { begins: true, first_lsn: state.next_lsn, ..Piece::default() };
@@ -262,6 +284,11 @@ impl Log {
         self.shared.state.lock().closing = true;
         self.shared.work.notify_all();
         self.shared.room.notify_all();
+        if let Some(writer) = &self.by_hand {
+            let mut writer = writer.lock();
+            writer.run_once(true);
+            writer.end();
+        }
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             self.shared.dirt.notify_all();

@@ -40,6 +40,8 @@ pub enum Kind {
     Corrections = 12,
     /// Stretches of time that are deleted of series of one shard.
     Deletes = 13,
+    /// A group's columns, and a scrape by itself: neither is of use without the other.
+    Whole = 14,
 }
 
 impl Kind {
@@ -59,6 +61,7 @@ impl Kind {
             Starts,
             Corrections,
             Deletes,
+            Whole,
         ]
         .into_iter()
         .find(|k| *k as u8 == byte)

@@ -2,22 +2,68 @@
 //!
 //! Damage never stops it. A torn tail of the last segment is cut off; elsewhere the next good record is
 //! looked for and what lies between is reported. A record that was written twice (its first segment failed)
-//! counts once.
+//! counts once. Files are read piece by piece ([`super::tape`]); what records mean is the [`Visitor`]'s business, who may
+//! work on other threads and says at the end what became of them.
 
 use super::record::{Found, Kind, read, resync};
 use super::segment::{
     CHECKPOINT, HEADER, Header, SEGMENT, SegmentInfo, checkpoint_number, checkpoint_path, segment_number,
 };
+use super::tape::Tape;
 use crate::disk::Disk;
 use crate::model::TimeMs;
 use crate::store::StoreError;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Where a record is: the number of its file, in the order of reading, and its offset.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Checkpoints and segments, in the order of reading.
+    pub file: usize,
+    /// Offset in it.
+    pub at: usize,
+}
+
 /// Takes the records.
 pub trait Visitor {
-    /// One record; time of its newest sample, or why it cannot be used.
-    fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String>;
+    /// One record.
+    fn record(&mut self, place: Place, found: &Found);
+
+    /// There are no more: what became of them.
+    fn finish(&mut self) -> Used;
+}
+
+/// What became of records.
+#[derive(Debug, Default)]
+pub struct Used {
+    /// Time of the newest sample, by file.
+    newest: BTreeMap<usize, TimeMs>,
+    /// What could not be used, and why.
+    refused: Vec<(Place, String)>,
+}
+
+impl Used {
+    /// Notes what became of a record: time of its newest sample, or why it cannot be used.
+    pub fn note(&mut self, place: Place, lsn: u64, became: Result<Option<TimeMs>, String>) {
+        match became {
+            Ok(t) => self.see(place.file, t),
+            Err(reason) => self.refused.push((place, format!("record {lsn}: {reason}"))),
+        }
+    }
+
+    fn see(&mut self, file: usize, t: Option<TimeMs>) {
+        if let Some(t) = t {
+            self.newest.entry(file).and_modify(|newest| *newest = t.max(*newest)).or_insert(t);
+        }
+    }
+
+    /// Adds what was noted elsewhere.
+    pub fn add(&mut self, other: Used) {
+        other.newest.into_iter().for_each(|(file, t)| self.see(file, Some(t)));
+        self.refused.extend(other.refused);
+    }
 }
 
 /// What was found.
@@ -37,168 +83,220 @@ pub struct Outcome {
     pub clean: bool,
 }
 
+fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
+    |source| StoreError::Io { path: path.to_path_buf(), source }
+}
+
 /// Replays the log in `dir` into `visitor`.
 pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<Outcome, StoreError> {
-    let io = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source: io::Error| StoreError::Io { path, source }
+    let names = disk.list(dir).map_err(io_error(dir))?;
+    let mut all = Reading {
+        disk,
+        visitor,
+        last_lsn: 0,
+        records: 0,
+        closed: true,
+        files: Vec::new(),
+        damage: Vec::new(),
     };
-    let names = disk.list(dir).map_err(io(dir))?;
-    let mut out = Outcome { clean: true, ..Outcome::default() };
-    read_checkpoint(disk, dir, &names, visitor, &mut out);
+    all.read_checkpoint(dir, &names);
     let mut numbered: Vec<(u32, PathBuf)> =
         names.into_iter().filter_map(|path| Some((segment_number(&path)?, path))).collect();
     numbered.sort();
-    let continues = |bytes: &[u8]| Header::decode(bytes, SEGMENT).is_ok_and(|header| header.continues);
-    let mut rest = numbered.into_iter();
-    let mut load =
-        || rest.next().map(|(n, path)| disk.read(&path).map_err(io(&path)).map(|bytes| (n, path, bytes)));
-    let mut next = load().transpose()?;
-    while let Some((number, path, bytes)) = next.take() {
-        next = load().transpose()?;
-        out.last_number = out.last_number.max(number);
-        let superseded = next.as_ref().is_some_and(|(_, _, bytes)| continues(bytes));
-        let mut segment = Segment { path: &path, bytes: &bytes, superseded, out: &mut out, newest: None };
-        let cut = segment.replay(next.is_none(), visitor);
-        let newest = segment.newest;
-        let continues = continues(&bytes);
-        if let Some(len) = cut {
-            disk.truncate(&path, len as u64).map_err(io(&path))?;
-        }
-        let last_lsn = out.last_lsn;
-        out.segments.push(SegmentInfo { path, number, last_lsn, newest, continues });
+    let (mut segments, mut of_file) = (Vec::new(), Vec::new());
+    let mut headers = Vec::new();
+    for (_, path) in &numbered {
+        let header = disk.read_at(path, 0, HEADER).map_err(io_error(path))?;
+        headers.push(Header::decode(&header, SEGMENT).ok());
     }
-    Ok(out)
+    for (i, (number, path)) in numbered.iter().enumerate() {
+        // A file without a header is one whose making failed, too.
+        let following = headers[i + 1..].iter().flatten().next();
+        let anew = following.filter(|header| header.continues).map(|header| header.first_lsn);
+        of_file.push(all.files.len());
+        all.files.push(path.clone());
+        let cut = all.read_segment(path, anew, i + 1 == numbered.len());
+        // Also where nothing is cut off: a process that was killed may not have synced what now counts as acknowledged.
+        cut.and_then(|cut| disk.truncate(path, cut.map_or_else(|| disk.size(path), |len| Ok(len as u64))?))
+            .map_err(io_error(path))?;
+        let (path, last_lsn) = (path.clone(), all.last_lsn);
+        let continues = headers[i].as_ref().is_some_and(|header| header.continues);
+        segments.push(SegmentInfo { path, number: *number, last_lsn, newest: None, continues });
+    }
+    let used = all.visitor.finish();
+    for (segment, file) in segments.iter_mut().zip(of_file) {
+        segment.newest = used.newest.get(&file).copied();
+    }
+    Ok(all.outcome(segments, used.refused))
 }
 
-/// One segment being replayed.
-struct Segment<'a> {
-    path: &'a Path,
-    bytes: &'a [u8],
-    /// The next segment holds anew what could not be written here: a torn tail is no loss.
-    superseded: bool,
-    out: &'a mut Outcome,
-    newest: Option<TimeMs>,
+/// A replay on its way.
+struct Reading<'a> {
+    disk: &'a dyn Disk,
+    visitor: &'a mut dyn Visitor,
+    last_lsn: u64,
+    records: u64,
+    /// Whether nothing, or an orderly close, is the last record.
+    closed: bool,
+    /// By the number that they have in a [`Place`].
+    files: Vec<PathBuf>,
+    damage: Vec<(Place, String)>,
 }
 
-impl Segment<'_> {
+impl Reading<'_> {
+    fn outcome(self, segments: Vec<SegmentInfo>, refused: Vec<(Place, String)>) -> Outcome {
+        let mut damage = self.damage;
+        damage.extend(refused);
+        // Stable: what is said of one place stays in order.
+        damage.sort_by_key(|(place, _)| *place);
+        let path =
+            |file: usize| self.files.get(file).map_or(String::new(), |path| path.display().to_string());
+        Outcome {
+            clean: self.closed && damage.is_empty(),
+            last_number: segments.last().map_or(0, |segment| segment.number),
+            segments,
+            last_lsn: self.last_lsn,
+            records: self.records,
+            damage: damage
+                .into_iter()
+                .map(|(place, what)| format!("{}: offset {}: {what}", path(place.file), place.at))
+                .collect(),
+        }
+    }
+
     fn damage(&mut self, at: usize, what: &str) {
-        self.out.clean = false;
-        self.out.damage.push(format!("{}: offset {at}: {what}", self.path.display()));
+        let place = Place { file: self.files.len() - 1, at };
+        self.damage.push((place, what.to_owned()));
     }
 
-    /// Replays all records; where the file is to be cut off, if it is.
-    fn replay(&mut self, last: bool, visitor: &mut dyn Visitor) -> Option<usize> {
-        if self.bytes.is_empty() {
-            return None;
+    /// Replays the records of a segment; where the file is to be cut off, if it is. `anew`: from this LSN on, the next
+    /// segment holds anew what could not be written here. A torn tail is no loss then, and of what is behind it nothing
+    /// may be used before that.
+    fn read_segment(&mut self, path: &Path, anew: Option<u64>, last: bool) -> io::Result<Option<usize>> {
+        let mut tape = Tape::open(self.disk, path)?;
+        if tape.is_empty() {
+            return Ok(None);
         }
-        let mut at = HEADER;
-        match Header::decode(self.bytes, SEGMENT) {
-            Ok(header) if self.out.last_lsn > 0 && header.first_lsn > self.out.last_lsn + 1 => {
-                let missing =
-                    format!("records {} to {} are missing", self.out.last_lsn + 1, header.first_lsn - 1);
-                self.damage(0, &missing);
+        match Header::decode(tape.rest(), SEGMENT) {
+            Ok(header) => {
+                if self.last_lsn > 0 && header.first_lsn > self.last_lsn + 1 {
+                    let missing = (self.last_lsn + 1, header.first_lsn - 1);
+                    self.damage(0, &format!("records {} to {} are missing", missing.0, missing.1));
+                }
+                tape.go(HEADER)?;
             }
-            Ok(_) => (),
             Err(reason) => {
-                let next = resync(self.bytes, 0, self.out.last_lsn);
-                if next.is_some() || !self.superseded {
+                tape.whole()?;
+                let next = self.resync(&tape, anew);
+                if next.is_some() || anew.is_none() {
                     self.damage(0, &reason);
                 }
                 match next {
-                    Some(next) => at = next,
-                    None => return last.then_some(0),
+                    Some(next) => tape.go(next)?,
+                    None => return Ok(last.then_some(0)),
                 }
             }
         }
-        while at < self.bytes.len() {
-            match read(self.bytes, at) {
-                Ok(found) => {
-                    self.record(at, &found, visitor);
-                    at = found.end;
+        while !tape.is_done() {
+            let read = read(tape.rest(), 0).map(|found| {
+                self.record(tape.at(), &found);
+                found.end
+            });
+            match read {
+                Ok(end) => tape.go(end)?,
+                // A record that is cut by the end of what is in memory looks damaged.
+                Err(_) if tape.more()? => (),
+                Err(reason) => {
+                    if let Some(cut) = self.skip(&mut tape, &reason, anew, last)? {
+                        return Ok(cut);
+                    }
                 }
-                Err(reason) => match resync(self.bytes, at, self.out.last_lsn) {
-                    Some(next) => {
-                        self.damage(at, &format!("{reason}; skipped {} bytes", next - at));
-                        at = next;
-                    }
-                    None if self.superseded => return None,
-                    None => {
-                        let what = if last { "cut off" } else { "skipped" };
-                        self.damage(
-                            at,
-                            &format!("{reason}; {what} the last {} bytes", self.bytes.len() - at),
-                        );
-                        return last.then_some(at);
-                    }
-                },
             }
         }
-        None
+        Ok(None)
     }
 
-    fn record(&mut self, at: usize, found: &Found, visitor: &mut dyn Visitor) {
-        if found.lsn <= self.out.last_lsn {
+    /// Where the next good record is that the next segment does not hold anew.
+    fn resync(&self, tape: &Tape, anew: Option<u64>) -> Option<usize> {
+        let next = resync(tape.rest(), 0, self.last_lsn)?;
+        let lsn = read(tape.rest(), next).map_or(u64::MAX, |found| found.lsn);
+        anew.is_none_or(|anew| lsn < anew).then_some(next)
+    }
+
+    /// Goes on behind damage; where the file is to be cut off, if nothing good is behind it and it is at all.
+    fn skip(
+        &mut self,
+        tape: &mut Tape,
+        reason: &str,
+        anew: Option<u64>,
+        last: bool,
+    ) -> io::Result<Option<Option<usize>>> {
+        tape.whole()?;
+        let at = tape.at();
+        if let Some(next) = self.resync(tape, anew) {
+            self.damage(at, &format!("{reason}; skipped {next} bytes"));
+            tape.go(next)?;
+            return Ok(None);
+        }
+        if anew.is_some() {
+            return Ok(Some(None));
+        }
+        let what = if last { "cut off" } else { "skipped" };
+        self.damage(at, &format!("{reason}; {what} the last {} bytes", tape.rest().len()));
+        Ok(Some(last.then_some(at)))
+    }
+
+    fn record(&mut self, at: usize, found: &Found) {
+        if found.lsn <= self.last_lsn {
             return;
         }
-        self.out.last_lsn = found.lsn;
-        self.out.records += 1;
-        self.out.clean = self.out.damage.is_empty() && found.kind == Kind::Close;
-        match visitor.record(found) {
-            Ok(newest) => self.newest = self.newest.max(newest),
-            Err(reason) => self.damage(at, &format!("record {}: {reason}", found.lsn)),
-        }
+        self.last_lsn = found.lsn;
+        self.records += 1;
+        self.closed = found.kind == Kind::Close;
+        self.visitor.record(Place { file: self.files.len() - 1, at }, found);
     }
-}
 
-/// The records of the newest whole checkpoint.
-fn read_checkpoint(
-    disk: &dyn Disk,
-    dir: &Path,
-    names: &[PathBuf],
-    visitor: &mut dyn Visitor,
-    out: &mut Outcome,
-) {
-    let mut numbers: Vec<u32> = names.iter().filter_map(|path| checkpoint_number(path)).collect();
-    numbers.sort_unstable();
-    for number in numbers.into_iter().rev() {
-        let path = checkpoint_path(dir, number);
-        let checked = disk.read(&path).map_err(|e| e.to_string()).and_then(|bytes| {
-            check_checkpoint(&bytes)?;
-            Ok(bytes)
-        });
-        match checked {
-            Ok(bytes) => {
-                let mut at = HEADER;
-                while let Ok(found) = read(&bytes, at.min(bytes.len())) {
-                    if let Err(reason) = visitor.record(&found) {
-                        out.damage.push(format!("{}: offset {at}: {reason}", path.display()));
-                    }
-                    at = found.end;
-                }
+    /// The records of the newest whole checkpoint, and before them the good ones of damaged newer ones: what they knew of
+    /// series is nowhere else.
+    fn read_checkpoint(&mut self, dir: &Path, names: &[PathBuf]) {
+        let mut numbers: Vec<u32> = names.iter().filter_map(|path| checkpoint_number(path)).collect();
+        numbers.sort_unstable();
+        for number in numbers.into_iter().rev() {
+            let path = checkpoint_path(dir, number);
+            self.files.push(path.clone());
+            let before = self.damage.len();
+            match self.disk.read(&path) {
+                Ok(bytes) => self.read_records(&bytes),
+                Err(error) => self.damage(0, &error.to_string()),
+            }
+            if self.damage.len() == before {
                 return;
             }
-            Err(reason) => out.damage.push(format!("{}: {reason}; not used", path.display())),
         }
     }
-}
 
-/// Whether a checkpoint is whole: good records all through, the last of them an end with their number.
-fn check_checkpoint(bytes: &[u8]) -> Result<(), String> {
-    Header::decode(bytes, CHECKPOINT)?;
-    let (mut at, mut records) = (HEADER, 0u64);
-    while at < bytes.len() {
-        let found = read(bytes, at).map_err(|reason| format!("offset {at}: {reason}"))?;
-        at = found.end;
-        if found.kind == Kind::End {
-            let told: u64 = crate::codec::decode(found.payload).map_err(|e| e.to_string())?;
-            return if told == records && at == bytes.len() {
-                Ok(())
-            } else {
-                Err(format!("offset {at}: {records} records where {told} should be"))
-            };
+    /// The good records of a checkpoint. It is whole if all are good and the last is an end.
+    fn read_records(&mut self, bytes: &[u8]) {
+        if let Err(reason) = Header::decode(bytes, CHECKPOINT) {
+            self.damage(0, &reason);
         }
-        records += 1;
+        let (mut at, mut last, mut ended) = (HEADER.min(bytes.len()), 0, false);
+        while at < bytes.len() {
+            match read(bytes, at) {
+                Ok(found) => {
+                    ended = found.kind == Kind::End && found.end == bytes.len();
+                    self.visitor.record(Place { file: self.files.len() - 1, at }, &found);
+                    (last, at) = (found.lsn, found.end);
+                }
+                Err(reason) => {
+                    let next = resync(bytes, at, last).unwrap_or(bytes.len());
+                    self.damage(at, &format!("{reason}; skipped {} bytes", next - at));
+                    at = next;
+                }
+            }
+        }
+        if !ended {
+            self.damage(bytes.len(), "its end is missing");
+        }
     }
-    Err("its end is missing".to_owned())
 }

@@ -129,14 +129,13 @@ pub struct LayoutRecord {
     pub slots: Vec<u32>,
 }
 
-/// Reads a layout payload.
-pub fn take_layout(payload: &[u8]) -> Option<LayoutRecord> {
-    let mut cursor = Cursor::new(payload);
+/// Reads a layout payload; what follows it stays.
+pub fn take_layout(cursor: &mut Cursor) -> Option<LayoutRecord> {
     let (group, from, count) = (cursor.u32()?, cursor.u32()?, cursor.u32()? as usize);
     let slots = cursor.take(count.checked_mul(4)?)?;
     let slots =
         slots.chunks_exact(4).filter_map(|b| b.first_chunk().map(|b| u32::from_le_bytes(*b))).collect();
-    cursor.is_done().then_some(LayoutRecord { group, from, slots })
+    Some(LayoutRecord { group, from, slots })
 }
 
 /// The fixed part of a scrape payload.
@@ -245,7 +244,7 @@ mod tests {
             let at = flip.0 % out.len();
             out[at] ^= flip.1;
             let _ = take_samples(&out, |_, _, _, _| ());
-            let _ = take_layout(&out);
+            let _ = take_layout(&mut Cursor::new(&out));
             let mut cursor = Cursor::new(&out);
             let _ = take_scrape_head(&mut cursor).and_then(|_| take_row(&mut cursor, &[]));
         }

@@ -4,7 +4,7 @@
 //! or sync ends the segment (its pages may be gone, whatever a second fsync says), and all of it is written
 //! anew into the next one.
 
-use super::log::{LogOptions, Piece, Shared};
+use super::log::{LogOptions, Piece, Shared, State};
 use super::segment::{Header, SEGMENT, SegmentInfo, segment_path};
 use crate::disk::{Disk, DiskFile};
 use crate::limits::WAL_BUFFER_BYTES;
@@ -28,6 +28,18 @@ pub struct Writer {
     continues: bool,
 }
 
+/// What there is to do.
+enum Next {
+    /// Pieces to write, or to sync.
+    Write {
+        /// Whether a sync is due.
+        sync: bool,
+    },
+    Nothing,
+    /// The log is closed, and all is done that can be.
+    End,
+}
+
 impl Writer {
     /// A writer that has not begun.
     pub fn new(shared: Arc<Shared>, disk: Arc<dyn Disk>, options: LogOptions) -> Writer {
@@ -38,16 +50,45 @@ impl Writer {
 
     /// Works until the log is closed.
     pub fn run(mut self) {
-        while let Some(sync_due) = self.wait() {
-            let closing = self.shared.state.lock().closing;
-            let sync_now = sync_due || closing || self.options.sync_interval_ms == 0;
-            let mut outcome = self.write_all(sync_now);
-            if outcome.is_err() {
-                // Once more, into a new segment; then wait for the next tick.
-                outcome = self.write_all(sync_now);
+        loop {
+            let shared = self.shared.clone();
+            let mut state = shared.state.lock();
+            match self.next(&mut state) {
+                Next::Nothing => shared.work.wait(&mut state),
+                Next::Write { sync } => {
+                    drop(state);
+                    self.write_and_report(sync);
+                }
+                Next::End => break,
             }
-            self.report(outcome);
         }
+        self.end();
+    }
+
+    /// Does at once what there is to do, on this thread.
+    pub fn run_once(&mut self, sync: bool) {
+        let shared = self.shared.clone();
+        let mut state = shared.state.lock();
+        state.sync_due |= sync;
+        if let Next::Write { sync } = self.next(&mut state) {
+            drop(state);
+            self.write_and_report(sync);
+        }
+    }
+
+    fn write_and_report(&mut self, sync_due: bool) {
+        let closing = self.shared.state.lock().closing;
+        let sync_now = sync_due || closing || self.options.sync_interval_ms == 0;
+        let mut outcome = self.write_all(sync_now);
+        if outcome.is_err() {
+            // Once more, into a new segment; then wait for the next tick.
+            outcome = self.write_all(sync_now);
+        }
+        self.report(outcome);
+    }
+
+    /// The log is closed: nobody waits any more.
+    pub fn end(&self) {
         let waiters = {
             let mut state = self.shared.state.lock();
             state.closed = true;
@@ -58,23 +99,21 @@ impl Writer {
         waiters.into_iter().for_each(|done| done(Err(StoreError::Refused("the store is closed".to_owned()))));
     }
 
-    /// Waits for pieces or a due sync; whether a sync is due. `None`: closed, and nothing left to do.
-    fn wait(&mut self) -> Option<bool> {
-        let mut state = self.shared.state.lock();
-        loop {
-            let due = std::mem::take(&mut state.sync_due);
-            let queued = state.queued > 0 && (state.failed.is_none() || due || state.closing);
-            if queued || (due && (!self.unsynced.is_empty() || !self.todo.is_empty())) {
-                self.todo.extend(std::mem::take(&mut state.queue));
-                state.unsynced += std::mem::take(&mut state.queued);
-                self.shared.room.notify_all();
-                return Some(due || state.unsynced > WAL_BUFFER_BYTES / 2);
-            }
-            if state.closing {
-                let unfinished = !self.unsynced.is_empty() || !self.todo.is_empty();
-                return (unfinished && state.failed.is_none()).then_some(true);
-            }
-            self.shared.work.wait(&mut state);
+    /// Takes over the pieces that wait, if they, or a sync, are due.
+    fn next(&mut self, state: &mut State) -> Next {
+        let due = std::mem::take(&mut state.sync_due);
+        let queued = state.queued > 0 && (state.failed.is_none() || due || state.closing);
+        let unfinished = !self.unsynced.is_empty() || !self.todo.is_empty();
+        if queued || (due && unfinished) {
+            self.todo.extend(std::mem::take(&mut state.queue));
+            state.unsynced += std::mem::take(&mut state.queued);
+            self.shared.room.notify_all();
+            return Next::Write { sync: due || state.unsynced > WAL_BUFFER_BYTES / 2 };
+        }
+        match state.closing {
+            true if unfinished && state.failed.is_none() => Next::Write { sync: true },
+            true => Next::End,
+            false => Next::Nothing,
         }
     }
 

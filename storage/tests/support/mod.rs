@@ -1,6 +1,15 @@
-//! What tests of blocks share: a store on any disk, samples that are durable on return, all that is in it, and a disk on
-//! which the process is killed.
+//! What tests of the store share: a store on any disk, samples that are durable on return, all that is in it, and disks:
+//! [`hooked`] is what they are made of, [`Mortal`] kills the process, [`journal`] plays power loss.
+//!
+//! [`world`] is a store in which nothing happens by itself, with [`books`] on what it has promised.
 
+pub mod books;
+pub mod hooked;
+pub mod journal;
+pub mod random;
+pub mod world;
+
+use hooked::{Call, Hooks};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use storage::block::{BlockMeta, Blocks};
-use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::disk::{Disk, OsDisk};
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS};
 use storage::store::{Options, Row, Selection, Store};
@@ -84,50 +93,17 @@ pub fn names(dir: &Path) -> BTreeSet<String> {
     entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// A disk on which the process is killed after so many changes: from then on nothing changes any more. Directories
-/// go file by file, and a rename may be done and not known to be durable.
+/// A disk on which the process is killed after so many changes of names: from then on nothing changes any more.
 pub struct Mortal(pub AtomicI64);
 
-impl Mortal {
-    fn step(&self) -> io::Result<()> {
-        let left = self.0.fetch_sub(1, SeqCst);
-        if left > 0 { Ok(()) } else { Err(io::Error::other("killed")) }
-    }
-}
-
-impl Disk for Mortal {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        OsDisk.create(path)
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        OsDisk.read(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        OsDisk.list(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step()?;
-        OsDisk.rename(from, to)?;
-        self.step()
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            for file in OsDisk.list(path)? {
-                self.remove(&file)?;
+impl Hooks for Mortal {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        match call {
+            Call::Rename(..) | Call::Remove(_) | Call::SyncDir(_) if self.0.fetch_sub(1, SeqCst) <= 0 => {
+                Err(io::Error::other("killed"))
             }
+            _ => Ok(()),
         }
-        self.step()?;
-        OsDisk.remove(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.create_dir(path)
-    }
-    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        OsDisk.truncate(path, len)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.step()?;
-        OsDisk.sync_dir(path)
     }
 }
 

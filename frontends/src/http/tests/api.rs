@@ -6,6 +6,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 use tower::ServiceExt;
 
 pub(super) struct Got {
@@ -469,4 +470,23 @@ async fn bodies_are_bounded() {
     let body = Body::from(vec![0; super::super::limits::WRITE_BYTES + 1]);
     let got = send(&state, Request::post("/api/v1/write").body(body).unwrap()).await;
     assert_eq!(got.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn answers_wait_for_the_log_but_not_for_ever() {
+    let (state, fakes) = server(Settings::default());
+    let ask = |path: &'static str| request(&state, "GET", path, &[], "");
+    let soon = Duration::from_millis(200);
+    fakes.stands_still.store(true, SeqCst);
+    for path in ["/api/v1/query?query=up", "/federate?match[]=up", "/api/v1/series?match[]=up"] {
+        assert!(tokio::time::timeout(soon, ask(path)).await.is_err(), "{path} shows what is not logged");
+    }
+    assert_eq!(ask("/-/ready").await.status, StatusCode::OK);
+    let (answer, _) = tokio::join!(ask("/api/v1/query?query=up"), async {
+        tokio::time::sleep(soon).await;
+        fakes.stands_still.store(false, SeqCst);
+    });
+    assert_eq!(answer.status, StatusCode::OK);
+    fakes.stands_still.store(true, SeqCst);
+    assert_eq!(ask("/api/v1/query?query=up").await.status, StatusCode::OK, "reads go on");
 }

@@ -31,6 +31,8 @@ pub struct Fakes {
     pub ready: AtomicBool,
     pub quit: AtomicBool,
     pub cancelled: AtomicBool,
+    /// The log stands still.
+    pub stands_still: AtomicBool,
     pub views: FakeViews,
 }
 
@@ -147,7 +149,7 @@ impl Answers for Oracle {
     }
 }
 
-struct Shelf;
+struct Shelf(Arc<Fakes>);
 
 impl Catalog for Shelf {
     fn series(&self, sets: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<Labels>, StoreError> {
@@ -188,6 +190,14 @@ impl Catalog for Shelf {
     fn stats(&self, limit: usize) -> HeadStats {
         let by_metric = vec![("up".to_owned(), 2); limit.min(3)];
         HeadStats { series: 2, min_time: 1, max_time: 2, by_metric, ..HeadStats::default() }
+    }
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        let fakes = self.0.clone();
+        Box::pin(async move {
+            while fakes.stands_still.load(SeqCst) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
     }
 }
 
@@ -400,7 +410,7 @@ pub fn server(settings: Settings) -> (AppState, Arc<Fakes>) {
     let sources = Sources {
         language: Arc::new(Words),
         answers: Arc::new(Oracle(fakes.clone())),
-        catalog: Arc::new(Shelf),
+        catalog: Arc::new(Shelf(fakes.clone())),
         standing: Arc::new(StandingQueries::unwritten(
             views.clone(),
             Box::new(|text| Words.compile(text, None)),

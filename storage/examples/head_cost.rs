@@ -1,0 +1,143 @@
+//! What a series costs in the head, and how long the log takes to be replayed: real captures, replicated as instances.
+//!
+//!     cargo run --release -p perennial-storage --example head_cost -- fill scrape CAPTURES SERIES DIR
+//!     cargo run --release -p perennial-storage --example head_cost -- fill rows   CAPTURES SERIES DIR
+//!     cargo run --release -p perennial-storage --example head_cost -- open DIR
+//!
+//! `scrape` appends batches as the scrape loop does, `rows` single samples, a target and time per call, as remote write
+//! does. Memory is the growth of this process' resident set (`VmRSS`), with the allocator that the server has.
+
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
+
+mod captures;
+
+use captures::{Capture, process_cpu, status, thread_cpu};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use storage::disk::OsDisk;
+use storage::metrics::Metrics;
+use storage::model::{SeriesRef, shard_of};
+use storage::store::{Columns, Layout, Options, Row, Store, Tell};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    // As the server does.
+    rustix::thread::disable_transparent_huge_pages(true).expect("Linux");
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["fill", how, captures, series, dir] => {
+            fill(how, Path::new(captures), series.parse().expect("a number"), Path::new(dir));
+        }
+        ["open", dir] => drop(open(Path::new(dir), true)),
+        _ => println!("fill scrape|rows CAPTURES SERIES DIR, or: open DIR"),
+    }
+}
+
+fn open(dir: &Path, tell: bool) -> Arc<Store> {
+    let options = Options {
+        dir: dir.to_owned(),
+        wal_sync_interval_ms: 100,
+        block_range_ms: 100 * 7_200_000,
+        out_of_order_ms: storage::limits::OUT_OF_ORDER_WINDOW_MS,
+    };
+    let (begin, cpu, before) = (Instant::now(), process_cpu(), status("VmRSS"));
+    let (store, replay) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
+    if tell {
+        let (wall, cpu) = (begin.elapsed().as_secs_f64(), process_cpu() - cpu);
+        settle();
+        let (steady, peak) = (status("VmRSS") - before, status("VmHWM") - before);
+        println!("replay: {} samples in {wall:.3} s, {cpu:.2} s of CPU", replay.samples);
+        println!("resident: {:.1} MB, at most {:.1} MB ({:.2})", steady / 1e6, peak / 1e6, peak / steady);
+    }
+    store
+}
+
+/// Lets the allocator give back what is free: it does so after a second, when it is asked for memory again.
+fn settle() {
+    for round in 0..40 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let some: Vec<Vec<u8>> = (0..64).map(|i| vec![round; 1 << (4 + i % 16)]).collect();
+        assert_eq!(some.len(), 64);
+    }
+}
+
+/// A target of the store.
+struct Target<'a> {
+    capture: &'a Capture,
+    columns: Columns,
+    series: Vec<SeriesRef>,
+}
+
+fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
+    let captures = Capture::all(captures, "15s", 480);
+    let store = open(dir, false);
+    let (begin, empty) = (Instant::now(), status("VmRSS"));
+    let (mut targets, mut count) = (Vec::new(), 0);
+    for instance in 0.. {
+        let capture = &captures[instance % captures.len()];
+        if count + capture.series.len() > series {
+            break;
+        }
+        count += capture.series.len();
+        targets.push(target(&store, capture, instance));
+    }
+    settle();
+    let known = status("VmRSS");
+    let (cpu, mut samples) = (thread_cpu(), 0);
+    for scrape in 0..480 {
+        for target in &mut targets {
+            let Some((t, values)) = target.capture.scrapes.get(scrape) else { continue };
+            samples += match how {
+                "scrape" => {
+                    (target.columns.t, target.columns.values) = (*t, values.clone().into());
+                    store.append_columns(&target.columns, Tell::Feed).expect("appended").stored
+                }
+                _ => {
+                    let rows = target
+                        .series
+                        .iter()
+                        .zip(values)
+                        .filter(|(_, v)| !storage::model::value::is_absent(**v));
+                    let rows: Vec<Row> =
+                        rows.map(|(series, v)| Row { series: *series, t: *t, v: *v }).collect();
+                    store.append_rows(&rows).expect("appended").stored
+                }
+            };
+        }
+    }
+    let (cpu, wall) = (thread_cpu() - cpu, begin.elapsed().as_secs_f64());
+    store.close().expect("closed");
+    settle();
+    let full = status("VmRSS");
+    let per = |bytes: f64| bytes / count as f64;
+    println!("{how}: {count} series of {} targets, {samples} samples, {wall:.1} s", targets.len());
+    println!("append: {:.1} ns of CPU per sample", cpu / samples as f64 * 1e9);
+    println!("log: {:.2} bytes per sample", log_bytes(dir) / samples as f64);
+    println!("labels, registry, postings: {:.0} bytes per series", per(known - empty));
+    println!("samples: {:.0} bytes per series", per(full - known));
+    println!("all: {:.0} bytes per series", per(full - empty));
+}
+
+fn target<'a>(store: &Store, capture: &'a Capture, instance: usize) -> Target<'a> {
+    let labels = (0..capture.series.len()).map(|series| capture.labels(series, instance));
+    let mut shard = 0;
+    let series: Vec<SeriesRef> = labels
+        .map(|labels| {
+            shard = shard_of(&labels);
+            store.resolve(&labels)
+        })
+        .collect();
+    let group = store.open_group(&format!("target {instance}"), shard);
+    let layout = Arc::new(Layout { slots: series.iter().map(|s| s.slot).collect() });
+    let columns = Columns { group, layout, t: 0, values: Arc::from([]) };
+    Target { capture, columns, series }
+}
+
+fn log_bytes(dir: &Path) -> f64 {
+    let files = std::fs::read_dir(dir.join("wal")).expect("a log");
+    files.map(|file| file.and_then(|file| file.metadata()).map_or(0.0, |meta| meta.len() as f64)).sum()
+}

@@ -1,0 +1,197 @@
+//! Cohorts: series whose samples come together although nobody says so, as remote write sends those of a target.
+//!
+//! Single samples of one shard and one time, next to each other in a call, become a row of columns, as a scrape is: one
+//! clock for all, one window, one difference in the log. A cohort is a group ([`super::group`]) that the head makes by
+//! itself; a series joins that of its neighbours when it first comes. What does not fit (late, of few series, twice)
+//! goes the way of single samples, [`Head::append_row`].
+
+use super::series::Home;
+use super::shard::{Head, Sample};
+use super::verdict::{Counts, Verdict};
+use crate::limits::{COHORT_COLUMNS, COHORT_ROWS, COHORT_SPARSE};
+use crate::model::TimeMs;
+use crate::model::value::{ABSENT, is_absent};
+use std::sync::Arc;
+
+/// How the keys of cohorts begin; no target or rule has such a name.
+pub const PREFIX: &str = "\0cohort ";
+
+/// What single samples became.
+#[derive(Default)]
+pub struct Together {
+    /// Rows of cohorts: group, time, values in the order of its columns.
+    pub rows: Vec<(u32, TimeMs, Arc<[f64]>)>,
+    /// Those that stayed single.
+    pub single: Vec<Sample>,
+    /// All that were stored.
+    pub stored: Vec<Sample>,
+}
+
+/// A row in the making.
+struct Part {
+    group: u32,
+    set: u32,
+    row: Vec<f64>,
+    samples: Vec<Sample>,
+}
+
+/// The samples of one call and time on their way.
+#[derive(Default)]
+struct Run {
+    parts: Vec<Part>,
+    /// The part of the sample before.
+    at: usize,
+    /// Of series that are nowhere yet.
+    new: Vec<Sample>,
+    /// For [`Head::append_row`].
+    alone: Vec<Sample>,
+}
+
+impl Head {
+    /// Takes single samples in the order in which they came.
+    pub fn append_rows(&mut self, samples: &[Sample], counts: &mut Counts) -> Together {
+        let mut out = Together { stored: Vec::with_capacity(samples.len()), ..Together::default() };
+        for run in samples.chunk_by(|a, b| a.1 == b.1) {
+            if run.len() < COHORT_ROWS || run[0].1 < self.floor {
+                self.append_alone(run, counts, &mut out);
+            } else {
+                self.append_run(run, counts, &mut out);
+            }
+        }
+        out
+    }
+
+    fn append_alone(&mut self, samples: &[Sample], counts: &mut Counts, out: &mut Together) {
+        for (slot, t, v) in samples {
+            if self.append_row(*slot, *t, *v, counts) {
+                out.single.push((*slot, *t, *v));
+                out.stored.push((*slot, *t, *v));
+            }
+        }
+    }
+
+    fn append_run(&mut self, samples: &[Sample], counts: &mut Counts, out: &mut Together) {
+        let mut run = Run::default();
+        for sample in samples {
+            match self.series[sample.0 as usize].homes.as_slice().last().copied() {
+                Some(home) => self.place_known(*sample, home, &mut run, counts),
+                None => run.new.push(*sample),
+            }
+        }
+        self.place_new(&mut run, counts);
+        for part in std::mem::take(&mut run.parts) {
+            self.push_part(part, counts, out, &mut run.alone);
+        }
+        self.append_alone(&run.alone, counts, out);
+    }
+
+    /// A sample of a series that has a column.
+    fn place_known(&mut self, sample: Sample, home: Home, run: &mut Run, counts: &mut Counts) {
+        if run.parts.get(run.at).is_none_or(|part| part.set != home.set) {
+            match self.part_of(home.set, sample.1, &mut run.parts) {
+                Some(at) => run.at = at,
+                None => return run.alone.push(sample),
+            }
+        }
+        let set = run.parts[run.at].set;
+        let column = if set == home.set { home.column } else { self.column(set, sample.0) };
+        self.gather(sample, Home { set, column }, run, counts);
+    }
+
+    /// The part of the cohort that `set` belongs to; `None`: it is no cohort's, or has a later row.
+    fn part_of(&mut self, set: u32, t: TimeMs, parts: &mut Vec<Part>) -> Option<usize> {
+        let group = self.sets.get(&set)?.group;
+        if let Some(at) = parts.iter().position(|part| part.group == group) {
+            return Some(at);
+        }
+        let known = &self.groups[group as usize];
+        if !known.is_cohort() || known.newest.is_some_and(|newest| t <= newest) {
+            return None;
+        }
+        Some(self.begin_part(group, parts))
+    }
+
+    fn begin_part(&mut self, group: u32, parts: &mut Vec<Part>) -> usize {
+        let set = self.groups[group as usize].set.unwrap_or_else(|| self.new_set(group as usize));
+        let width = self.sets.get(&set).map_or(0, |set| set.columns.len());
+        parts.push(Part { group, set, row: vec![ABSENT; width], samples: Vec::with_capacity(width) });
+        parts.len() - 1
+    }
+
+    /// Series that are nowhere yet join the cohort that came with them, or make one.
+    fn place_new(&mut self, run: &mut Run, counts: &mut Counts) {
+        let new = std::mem::take(&mut run.new);
+        if run.parts.is_empty() && new.len() < COHORT_ROWS {
+            return run.alone.extend(new);
+        }
+        for sample in new {
+            if run.parts.get(run.at).is_none_or(|part| part.row.len() >= COHORT_COLUMNS) {
+                let group = self.spare_cohort();
+                run.at = self.begin_part(group, &mut run.parts);
+            }
+            let set = run.parts[run.at].set;
+            let column = self.column(set, sample.0);
+            self.gather(sample, Home { set, column }, run, counts);
+        }
+    }
+
+    /// A cohort without columns; made if there is none.
+    fn spare_cohort(&mut self) -> u32 {
+        let spare = self.groups.iter().position(|group| group.is_cohort() && group.set.is_none());
+        let group = match spare {
+            Some(group) => group as u32,
+            None => self.open_group(&format!("{PREFIX}{}", self.groups.len())),
+        };
+        self.groups[group as usize].newest = None;
+        group
+    }
+
+    /// Puts a sample into the row in the making, unless it must not be stored, or not there.
+    fn gather(&mut self, sample: Sample, home: Home, run: &mut Run, counts: &mut Counts) {
+        let (slot, t, v) = sample;
+        let (part, column) = (&mut run.parts[run.at], home.column as usize);
+        if part.row.len() <= column {
+            part.row.resize(column + 1, ABSENT);
+        }
+        let series = &self.series[slot as usize];
+        if !is_absent(part.row[column]) || series.rows.as_ref().is_some_and(|rows| rows.has_holes()) {
+            return run.alone.push(sample);
+        }
+        if series.is_mixed() || series.homes.as_slice().len() > 1 {
+            let verdict = self.verdict(slot, t, v);
+            if verdict != Verdict::Store {
+                counts.note(verdict);
+                return;
+            }
+        }
+        if !self.series[slot as usize].listed {
+            self.list(slot);
+        }
+        part.row[column] = v;
+        part.samples.push(sample);
+    }
+
+    /// Stores a row, if it is worth one.
+    fn push_part(&mut self, part: Part, counts: &mut Counts, out: &mut Together, alone: &mut Vec<Sample>) {
+        let Part { group, set, mut row, samples } = part;
+        let width = self.sets.get(&set).map_or(0, |set| set.columns.len());
+        if samples.is_empty() || samples.len() * COHORT_SPARSE < width {
+            return alone.extend(samples);
+        }
+        row.resize(width, ABSENT);
+        let row: Arc<[f64]> = row.into();
+        counts.stored += samples.len();
+        self.push_row(group as usize, samples[0].1, row.clone());
+        out.rows.push((group, samples[0].1, row));
+        out.stored.extend(samples);
+    }
+
+    /// Puts a sample into an open row that has its time and nothing in its series' column; whether there is one.
+    pub(super) fn fill(&mut self, slot: u32, t: TimeMs, v: f64) -> bool {
+        let series = &self.series[slot as usize];
+        let Some(home) = series.homes.as_slice().last().filter(|_| series.rows.is_none()) else {
+            return false;
+        };
+        self.sets.get_mut(&home.set).is_some_and(|set| set.fill(home.column, t, v))
+    }
+}

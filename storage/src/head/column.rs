@@ -1,0 +1,70 @@
+//! The values of one column of a window, or of a chunk: coded by whatever makes them smallest.
+
+use super::{decimals, xor};
+
+const XOR: u8 = 0;
+const DECIMALS: u8 = 1;
+
+/// Appends the coded form of `values` (bit patterns). `thorough`: for what stays for long; the other way is fast.
+pub fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.push(DECIMALS);
+    let end = match thorough && decimals::encode(values, out) {
+        true => out.len(),
+        false => start,
+    };
+    if end > start && end - start <= values.len() / 8 + 2 {
+        // XOR takes a bit at least.
+        return;
+    }
+    out.truncate(end);
+    out.push(XOR);
+    xor::encode(values.iter().copied(), out);
+    let xor = out.len() - end;
+    match end - start {
+        0 => (),
+        decimals if decimals <= xor => out.truncate(end),
+        _ => drop(out.drain(start..end)),
+    }
+}
+
+/// Calls `take(index, bits)` for the first `count` values of what [`encode`] wrote.
+#[inline]
+pub fn decode(bytes: &[u8], count: usize, take: impl FnMut(usize, u64)) {
+    match bytes.split_first() {
+        Some((&DECIMALS, bytes)) => decimals::decode(bytes, count, take),
+        Some((_, bytes)) => xor::decode(bytes, count, take),
+        None => (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::value::{ABSENT_BITS, STALE_BITS};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bits_round_trip(
+            values in proptest::collection::vec(prop_oneof![
+                9 => (0i32..3_000).prop_map(|n| (f64::from(n) / 10.0).to_bits()),
+                1 => Just(ABSENT_BITS),
+                1 => Just(STALE_BITS),
+                1 => any::<u64>(),
+            ], 1..200),
+            whole in any::<bool>(),
+            thorough in any::<bool>(),
+        ) {
+            let values: Vec<u64> = match whole {
+                true => values.iter().map(|bits| ((bits % 5_000) as f64).to_bits()).collect(),
+                false => values,
+            };
+            let mut bytes = vec![3, 4];
+            encode(&values, thorough, &mut bytes);
+            let mut back = Vec::new();
+            decode(&bytes[2..], values.len(), |_, bits| back.push(bits));
+            prop_assert_eq!(back, values);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What the log's records do to heads. Which records a restorer sees is [`super::recovery`]'s business.
+
+use super::deleted::Deleted;
+use crate::codec;
+use crate::head::{Head, group_of};
+use crate::model::{SHARDS, TimeMs, shard_of};
+use crate::wal::{
+    Cursor, Flushed, Found, GroupRecord, Kind, SeriesRecord, take_histograms, take_layout, take_row,
+    take_samples, take_scrape_head, take_starts,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Heads being restored.
+pub struct Restorer {
+    heads: Vec<Head>,
+    deleted: Vec<Deleted>,
+    /// What is in blocks.
+    pub flushed: Option<Flushed>,
+    /// Samples restored.
+    pub samples: u64,
+    /// Each group's latest row, and its LSN.
+    rows: HashMap<u32, (Arc<[f64]>, u64)>,
+}
+
+impl Restorer {
+    /// Fills these heads, one per shard.
+    pub fn new(heads: Vec<Head>) -> Restorer {
+        let deleted = heads.iter().map(|_| Deleted::default()).collect();
+        Restorer { heads, deleted, flushed: None, samples: 0, rows: HashMap::new() }
+    }
+
+    /// The heads, restored, and what is deleted of each.
+    pub fn into_shards(mut self) -> impl Iterator<Item = (Head, Deleted)> {
+        if let Some(flushed) = self.flushed {
+            self.heads.iter_mut().for_each(|head| head.close_before(flushed.end));
+            self.deleted.iter_mut().for_each(|deleted| deleted.drop_before(flushed.end));
+        }
+        self.heads.into_iter().zip(self.deleted)
+    }
+
+    /// One record; time of its newest sample, or why it cannot be used.
+    pub fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+        match found.kind {
+            Kind::Series => self.series(found.payload).map(|()| None),
+            Kind::Group => self.group(found.payload).map(|()| None),
+            Kind::Layout => self.layout(&mut Cursor::new(found.payload)).map(|()| None),
+            Kind::Keyframe | Kind::Delta | Kind::Whole => self.scrape(found).map(Some),
+            Kind::Samples | Kind::Corrections => self.single(found),
+            Kind::Histograms => self.histograms(found),
+            Kind::Starts => self.starts(found),
+            Kind::Deletes => self.deletes(found.payload),
+            Kind::Flushed => {
+                let flushed: Flushed = codec::decode(found.payload).map_err(|e| e.to_string())?;
+                // Of a damaged checkpoint and the one before it, the newer.
+                self.flushed = self.flushed.filter(|known| known.lsn > flushed.lsn).or(Some(flushed));
+                Ok(None)
+            }
+            Kind::Close | Kind::End => Ok(None),
+        }
+    }
+
+    fn series(&mut self, payload: &[u8]) -> Result<(), String> {
+        let SeriesRecord { shard, slot, labels } = codec::decode(payload).map_err(|e| e.to_string())?;
+        if shard >= SHARDS || shard != shard_of(&labels) {
+            return Err(format!("series {labels} does not belong to shard {shard}"));
+        }
+        self.heads[usize::from(shard)].restore_series(slot, labels)
+    }
+
+    fn group(&mut self, payload: &[u8]) -> Result<(), String> {
+        let GroupRecord { group, key } = codec::decode(payload).map_err(|e| e.to_string())?;
+        let (shard, group) = group_of(group);
+        self.heads[usize::from(shard)].restore_group(group, Some(&key))
+    }
+
+    fn layout(&mut self, cursor: &mut Cursor) -> Result<(), String> {
+        let layout = take_layout(cursor).ok_or("malformed layout")?;
+        let (shard, group) = group_of(layout.group);
+        self.heads[usize::from(shard)].restore_layout(group, layout.from, &layout.slots)
+    }
+
+    fn in_blocks(&self, lsn: u64, t: TimeMs) -> bool {
+        self.flushed.is_some_and(|flushed| t < flushed.end && lsn <= flushed.lsn)
+    }
+
+    fn scrape(&mut self, found: &Found) -> Result<TimeMs, String> {
+        let mut cursor = Cursor::new(found.payload);
+        if found.kind == Kind::Whole {
+            self.layout(&mut cursor)?;
+        }
+        let head = take_scrape_head(&mut cursor).ok_or("malformed scrape")?;
+        let row: Arc<[f64]> = match found.kind {
+            Kind::Delta => match self.rows.get(&head.group).filter(|(_, lsn)| *lsn == head.base) {
+                Some((before, _)) => take_row(&mut cursor, before),
+                None => return Err(format!("a scrape rests on record {}, which is missing", head.base)),
+            },
+            _ => take_row(&mut cursor, &[]),
+        }
+        .ok_or("malformed scrape")?
+        .into();
+        self.rows.insert(head.group, (row.clone(), found.lsn));
+        if !self.in_blocks(found.lsn, head.t) {
+            let (shard, group) = group_of(head.group);
+            self.samples += self.heads[usize::from(shard)].restore_row(group, head.t, row)?;
+        }
+        Ok(head.t)
+    }
+
+    fn single(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_samples(found.payload, |shard, slot, t, v| all.push((shard, slot, t, v)))
+            .ok_or("malformed samples")?;
+        for (shard, slot, t, v) in all {
+            newest = newest.max(Some(t));
+            if self.in_blocks(found.lsn, t) {
+                continue;
+            }
+            let head = self.head(shard)?;
+            match found.kind {
+                Kind::Corrections => {
+                    head.restore_correction(slot, t, v)?;
+                    self.deleted[shard as usize].revive(slot, t);
+                }
+                _ => head.restore_sample(slot, t, v)?,
+            }
+            self.samples += 1;
+        }
+        Ok(newest)
+    }
+
+    fn histograms(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_histograms(found.payload, |shard, slot, t, h| all.push((shard, slot, t, h)))
+            .ok_or("malformed histograms")?;
+        for (shard, slot, t, h) in all {
+            newest = newest.max(Some(t));
+            if !self.in_blocks(found.lsn, t) {
+                self.head(shard)?.restore_histogram(slot, t, h)?;
+                self.samples += 1;
+            }
+        }
+        Ok(newest)
+    }
+
+    fn starts(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_starts(found.payload, |shard, slot, t, start| all.push((shard, slot, t, start)))
+            .ok_or("malformed start timestamps")?;
+        for (shard, slot, t, start) in all {
+            newest = newest.max(Some(t));
+            if !self.in_blocks(found.lsn, t) {
+                self.head(shard)?.restore_start(slot, t, start)?;
+            }
+        }
+        Ok(newest)
+    }
+
+    fn deletes(&mut self, payload: &[u8]) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_starts(payload, |shard, slot, from, to| all.push((shard, slot, from, to)))
+            .ok_or("malformed deletions")?;
+        for (shard, slot, from, to) in all {
+            newest = newest.max(Some(to));
+            let deleted =
+                self.deleted.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))?;
+            deleted.add(slot, from, to);
+        }
+        Ok(newest)
+    }
+
+    fn head(&mut self, shard: u32) -> Result<&mut Head, String> {
+        self.heads.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))
+    }
+}

@@ -1,0 +1,306 @@
+//! A disk that fails: one call after the other, for good, at a sync, or because it is full. Nothing acknowledged is lost,
+//! nothing is acknowledged that is not safe, reads go on, and the store works again when the disk does.
+#![allow(clippy::disallowed_methods, reason = "real threads write the log here: the tests wait for them")]
+
+#[allow(dead_code, reason = "shared with other tests")]
+mod support;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+use storage::disk::{Disk, OsDisk};
+use storage::metrics::Metrics;
+use storage::store::{Row, Store, StoreError};
+use support::hooked::{Call, Hooked, Hooks};
+use support::world::{SEGMENT, directory, options};
+use support::{Sample, contents, labels};
+
+/// A disk that fails on demand.
+#[derive(Default)]
+struct Moody {
+    full: AtomicBool,
+    torn: AtomicBool,
+    sync_fails: AtomicBool,
+}
+
+impl Hooks for Moody {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        match call {
+            Call::Append(..) if self.full.load(SeqCst) || self.torn.load(SeqCst) => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Call::Sync(_) if self.sync_fails.swap(false, SeqCst) => Err(io::Error::other("bad sector")),
+            _ => Ok(()),
+        }
+    }
+    fn torn(&self, bytes: &[u8]) -> usize {
+        if self.torn.swap(false, SeqCst) { bytes.len() / 2 } else { 0 }
+    }
+}
+
+fn moody(dir: &Path, sync: u64) -> (Arc<Store>, Arc<Moody>) {
+    let mood = Arc::new(Moody::default());
+    let disk = Arc::new(Hooked(mood.clone()));
+    (Store::open(options(dir.into(), sync), disk, &Metrics::default()).unwrap().0, mood)
+}
+
+fn rows(store: &Store, t: i64) -> Vec<Row> {
+    (0..5).map(|i| Row { series: store.resolve(&labels(i)), t, v: (t * i as i64) as f64 }).collect()
+}
+
+fn samples(t: i64) -> impl Iterator<Item = Sample> {
+    (0..5).map(move |i| (labels(i).to_string(), t, ((t * i as i64) as f64).to_bits()))
+}
+
+fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
+    let (send, receive) = channel();
+    store.on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
+    receive.recv_timeout(Duration::from_secs(10)).expect("told of the fate")
+}
+
+fn reopened(dir: &Path) -> BTreeSet<Sample> {
+    let (store, replay) = Store::open(options(dir.into(), 0), Arc::new(OsDisk), &Metrics::default()).unwrap();
+    assert_eq!(replay.damage, Vec::<String>::new());
+    contents(&store)
+}
+
+#[test]
+fn failed_writes_and_syncs_lose_nothing_and_repeat_nothing() {
+    for sync in [0, 20] {
+        let dir = directory();
+        let (store, mood) = moody(dir.path(), sync);
+        for t in 1..=60 {
+            mood.torn.store(t % 20 == 7, SeqCst);
+            mood.sync_fails.store(t % 20 == 14, SeqCst);
+            let appended = store.append_rows(&rows(&store, t)).unwrap();
+            committed(&store, appended.lsn).unwrap();
+        }
+        store.close().unwrap();
+        assert_eq!(reopened(dir.path()), (1..=60).flat_map(samples).collect());
+        assert!(OsDisk.list(&dir.path().join("wal")).unwrap().len() >= 4, "failed segments were ended");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_answers_reads_and_resumes() {
+    let dir = directory();
+    let (store, mood) = moody(dir.path(), 0);
+    let append = |t| store.append_rows(&rows(&store, t));
+    committed(&store, append(1).unwrap().lsn).unwrap();
+    mood.full.store(true, SeqCst);
+    let fate = committed(&store, append(2).unwrap().lsn);
+    assert!(matches!(fate, Err(StoreError::Refused(_))), "{fate:?}");
+    let refused = append(3).unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    assert!(contents(&store).len() >= 5, "reads go on");
+    mood.full.store(false, SeqCst);
+    let resumed = (0..200).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        append(4).ok()
+    });
+    committed(&store, resumed.expect("resumes by itself").lsn).unwrap();
+    store.close().unwrap();
+    assert_eq!(reopened(dir.path()), contents(&store));
+}
+
+/// A disk with so many bytes; what is removed or cut is there again.
+struct Small {
+    free: AtomicI64,
+    kept: Mutex<std::collections::BTreeMap<std::path::PathBuf, i64>>,
+}
+
+impl Small {
+    fn give_back(&self, path: &Path, left: i64) {
+        if let Some(kept) = self.kept.lock().get_mut(path) {
+            self.free.fetch_add(*kept - left.min(*kept), SeqCst);
+            *kept = left.min(*kept);
+        }
+    }
+}
+
+impl Hooks for Small {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        match call {
+            Call::Append(_, bytes) if self.free.load(SeqCst) < bytes.len() as i64 => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
+    fn after(&self, call: &Call) {
+        match call {
+            Call::Create(path) => self.give_back(path, 0),
+            Call::Append(path, bytes) => {
+                self.free.fetch_sub(bytes.len() as i64, SeqCst);
+                *self.kept.lock().entry(path.to_path_buf()).or_default() += bytes.len() as i64;
+            }
+            Call::Remove(path) => self.give_back(path, 0),
+            Call::Truncate(path, len) => self.give_back(path, *len as i64),
+            _ => (),
+        }
+    }
+    fn torn(&self, bytes: &[u8]) -> usize {
+        self.free.load(SeqCst).clamp(0, bytes.len() as i64) as usize
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_to_the_last_byte_keeps_all_that_it_promised() {
+    for bytes in [2_200, 2_201, 2_600, 4_500, 9_777] {
+        let dir = directory();
+        let disk = Arc::new(Small { free: bytes.into(), kept: Mutex::default() });
+        let open = || {
+            let disk = Arc::new(Hooked(disk.clone()));
+            Store::open_by_hand(options(dir.path().into(), 0), disk, &Metrics::default(), SEGMENT)
+        };
+        let mut store = open().unwrap().0;
+        let (mut kept, mut refused) = (BTreeSet::new(), 0);
+        for t in 1..200 {
+            match store.append_rows(&rows(&store, t)) {
+                Ok(appended) => {
+                    store.write_log(t % 3 == 0);
+                    let (send, receive) = channel();
+                    store.on_committed(appended.lsn, Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
+                    if receive.try_recv() == Ok(true) {
+                        kept.extend(samples(t));
+                    }
+                }
+                Err(StoreError::Refused(_)) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(!kept.is_empty() && refused > 100, "{bytes} bytes: {} kept, {refused} refused", kept.len());
+        assert!(contents(&store).is_superset(&kept), "reads go on");
+        if bytes > 2_200 {
+            drop(store);
+            store = open().unwrap().0;
+            assert!(contents(&store).is_superset(&kept), "a start on a full disk reads");
+        }
+        disk.free.store(1 << 30, SeqCst);
+        store.write_log(true);
+        store.append_rows(&rows(&store, 200)).unwrap();
+        store.write_log(true);
+        kept.extend(samples(200));
+        drop(store);
+        let found = contents(&open().unwrap().0);
+        assert!(found.is_superset(&kept), "{bytes} bytes");
+        assert!((1..=200).flat_map(samples).collect::<BTreeSet<_>>().is_superset(&found));
+    }
+}
+
+#[test]
+fn a_failed_sync_acknowledges_nothing() {
+    struct NoSync(AtomicBool);
+    impl Hooks for NoSync {
+        fn before(&self, call: &Call) -> io::Result<()> {
+            let fails = matches!(call, Call::Sync(_)) && self.0.load(SeqCst);
+            if fails { Err(io::Error::other("bad sector")) } else { Ok(()) }
+        }
+    }
+    let dir = directory();
+    let fails = Arc::new(NoSync(AtomicBool::new(true)));
+    let disk = Arc::new(Hooked(fails.clone()));
+    let (store, _) =
+        Store::open_by_hand(options(dir.path().into(), 0), disk, &Metrics::default(), SEGMENT).unwrap();
+    let appended = store.append_rows(&rows(&store, 1)).unwrap();
+    let (send, receive) = channel();
+    store.on_committed(appended.lsn, Box::new(move |fate| send.send(fate).unwrap()));
+    store.write_log(false);
+    let fate = receive.try_recv().expect("the fate is known");
+    assert!(matches!(&fate, Err(StoreError::Refused(why)) if why.contains("bad sector")), "{fate:?}");
+    let refused = store.append_rows(&rows(&store, 2)).unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    fails.0.store(false, SeqCst);
+    store.write_log(true);
+    store.append_rows(&rows(&store, 3)).unwrap();
+    store.write_log(false);
+    store.close().unwrap();
+    assert_eq!(reopened(dir.path()), [1, 3].into_iter().flat_map(samples).collect());
+}
+
+/// A disk of which one call fails, or all from that one on.
+struct Nth {
+    left: AtomicI64,
+    for_good: bool,
+}
+
+impl Hooks for Nth {
+    fn before(&self, _: &Call) -> io::Result<()> {
+        let left = self.left.fetch_sub(1, SeqCst);
+        if left == 0 || (left < 0 && self.for_good) { Err(io::Error::other("no")) } else { Ok(()) }
+    }
+    fn torn(&self, bytes: &[u8]) -> usize {
+        bytes.len() / 3
+    }
+    fn syncs(&self) -> bool {
+        false
+    }
+}
+
+/// A short life: opened twice, written, flushed, merged. What was promised in it; `None`: it did not open.
+fn live(dir: &Path, disk: &Arc<Nth>) -> Option<BTreeSet<Sample>> {
+    let (mut kept, mut opened) = (BTreeSet::new(), false);
+    for life in 0..2 {
+        let disk = Arc::new(Hooked(disk.clone()));
+        let opening = Store::open_by_hand(options(dir.into(), 0), disk, &Metrics::default(), SEGMENT);
+        let store = match opening {
+            Ok((store, _)) => store,
+            Err(StoreError::Io { .. }) => continue,
+            Err(other) => panic!("{other}"),
+        };
+        opened = true;
+        assert!(contents(&store).is_superset(&kept), "what was promised is read");
+        for t in (1..12).map(|i| life * 60_000 + i * 5_000) {
+            let Ok(appended) = store.append_rows(&rows(&store, t)) else { continue };
+            store.write_log(false);
+            let (send, receive) = channel();
+            store.on_committed(appended.lsn, Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
+            if receive.try_recv() == Ok(true) {
+                kept.extend(samples(t));
+            }
+            store.write_log(true);
+        }
+        let _ = store.maintain(life * 60_000 + 51_000);
+        let _ = store.compact();
+        assert!(contents(&store).is_superset(&kept), "what was promised is read");
+    }
+    opened.then_some(kept)
+}
+
+fn fail_each(for_good: bool) {
+    let mut most = 0;
+    for n in 0.. {
+        let dir = directory();
+        let disk = Arc::new(Nth { left: n.into(), for_good });
+        let kept = live(dir.path(), &disk).unwrap_or_default();
+        let all: BTreeSet<Sample> = (0..2)
+            .flat_map(|life| (1..12).map(move |i| life * 60_000 + i * 5_000))
+            .flat_map(samples)
+            .collect();
+        let (store, replay) =
+            Store::open(options(dir.path().into(), 0), Arc::new(OsDisk), &Metrics::default()).unwrap();
+        let found = contents(&store);
+        assert!(found.is_superset(&kept), "call {n} fails: lost; {:?}", replay.damage);
+        assert!(all.is_superset(&found), "call {n} fails: made up");
+        most = most.max(kept.len());
+        if disk.left.load(SeqCst) >= 0 {
+            eprintln!("each of {n} calls failed, {}", if for_good { "for good" } else { "once" });
+            assert!(n > 200 && most == all.len(), "{n} calls, {most} samples");
+            break;
+        }
+    }
+}
+
+#[test]
+fn each_call_that_fails_once_costs_nothing_that_was_promised() {
+    fail_each(false);
+}
+
+#[test]
+fn each_call_from_which_on_all_fail_costs_nothing_that_was_promised() {
+    fail_each(true);
+}

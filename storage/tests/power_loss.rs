@@ -1,0 +1,88 @@
+//! Loss of power after every single one of 1,000 operations on the disk: what was promised is there, nothing is made up,
+//! no block is damaged, and the store goes on.
+//!
+//! What may survive of changes that are not synced is in `support/journal.rs`; it is thrown anew for every cut. By
+//! default there is one script for each way to sync; `SEEDS=20 OPERATIONS=5000` plays more of them, and longer ones.
+#![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
+
+#[allow(dead_code, reason = "shared with other tests")]
+mod support;
+use std::path::Path;
+use std::sync::Arc;
+use storage::metrics::Metrics;
+use storage::store::Store;
+use support::books::Crash;
+use support::hooked::Hooked;
+use support::journal::{Held, Journal, Unsynced};
+use support::random::Random;
+use support::world::{SEGMENT, World, everything, options};
+
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |n| n.parse().expect("a number"))
+}
+
+fn step(world: &mut World) {
+    world.wait();
+    match world.random.below(100) {
+        0..25 => world.scrape(),
+        25..45 => world.rows(),
+        45..52 => world.histogram(),
+        52..60 => world.correct(),
+        60..80 => world.write_log(false),
+        80..92 => world.write_log(true),
+        92..96 => world.maintain(),
+        96..98 => world.compact(),
+        98 => world.query(),
+        // A new segment goes on where this one stops.
+        _ => world.journal.fail(1),
+    }
+}
+
+/// The store that a new process finds.
+fn open(dir: &Path, sync: u64) -> (Arc<Store>, f64, Vec<String>) {
+    let (disk, metrics) = (Arc::new(Hooked(Arc::new(Journal::new(dir)))), Metrics::default());
+    let (store, replay) = Store::open_by_hand(options(dir.into(), sync), disk, &metrics, SEGMENT).unwrap();
+    (store, metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get(), replay.damage)
+}
+
+fn check_cut(world: &World, held: &Held, cut: usize, sync: u64) {
+    let dir = world.new_directory();
+    let what = if cut.is_multiple_of(8) { Unsynced::Lost } else { Unsynced::Some };
+    held.write_to(dir.path(), what, &mut Random::new(cut as u64));
+    let (store, damaged, damage) = open(dir.path(), sync);
+    let found = everything(&store);
+    let outcome = world.books.check_after(&found, cut, Crash::PowerLoss);
+    outcome.unwrap_or_else(|e| panic!("power lost after {cut} changes: {e}\n{damage:#?}"));
+    assert_eq!(damaged, 0.0, "power lost after {cut} changes: a damaged block");
+    if cut.is_multiple_of(16) {
+        store.maintain(i64::MAX).unwrap();
+        store.close().unwrap();
+        let (again, ..) = open(dir.path(), sync);
+        assert!(everything(&again) == found, "after {cut} changes and another start");
+    }
+}
+
+fn play(seed: u64) {
+    let (operations, sync) = (number("OPERATIONS", 1_000) as usize, seed % 2 * 100);
+    let mut world = World::new(seed, sync);
+    while world.journal.len() < operations {
+        step(&mut world);
+    }
+    let (mut held, changes) = (world.held.clone(), world.journal.changes());
+    for (cut, change) in changes.iter().enumerate() {
+        check_cut(&world, &held, cut, sync);
+        held.apply(change);
+    }
+    check_cut(&world, &held, changes.len(), sync);
+    eprintln!("seed {seed}: power lost after each of {} operations", changes.len());
+}
+
+#[test]
+fn power_may_go_at_any_time_where_each_answer_is_synced() {
+    (0..number("SEEDS", 1)).for_each(|seed| play(2 * seed));
+}
+
+#[test]
+fn power_may_go_at_any_time_between_syncs() {
+    (0..number("SEEDS", 1)).for_each(|seed| play(2 * seed + 1));
+}

@@ -1,0 +1,103 @@
+//! The store on one thread, with a seeded clock, disk and set of actors that append, ask, flush, compact, correct, retain,
+//! fail and crash. Every answer is compared with the books; the same seed does the same, change by change.
+//!
+//! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test simulation` is the nightly variant, and `SEED=17` runs
+//! one. What happens is in `support/world.rs`.
+#![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
+
+#[allow(dead_code, reason = "shared with other tests")]
+mod support;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use support::journal::Unsynced;
+use support::world::World;
+
+const STEPS: usize = 400;
+/// Kinds of things that happen, see `World::seen`.
+const KINDS: usize = 11;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|n| n.parse().expect("a number"))
+}
+
+/// What a part of the file system's calls does, or does not.
+fn trouble(world: &mut World) {
+    let some = world.random.below(6) as usize;
+    match world.random.below(3) {
+        0 => world.journal.die_in(some),
+        _ => world.journal.fail(1 + some),
+    }
+}
+
+fn crash(world: &mut World) {
+    let unsynced = match world.random.below(4) {
+        0 | 1 => Unsynced::Kept,
+        2 => Unsynced::Lost,
+        _ => Unsynced::Some,
+    };
+    // Now, or in the middle of something.
+    if world.random.chance(50) {
+        world.journal.die_in(world.random.clone().below(12) as usize);
+        match world.random.below(3) {
+            0 => world.maintain(),
+            1 => world.compact(),
+            _ => world.write_log(true),
+        }
+    }
+    world.crash(unsynced);
+}
+
+fn step(world: &mut World) {
+    match world.random.below(100) {
+        0..22 => world.scrape(),
+        22..44 => world.rows(),
+        44..50 => world.histogram(),
+        50..56 => world.correct(),
+        56..68 => world.write_log(false),
+        68..76 => world.write_log(true),
+        76..84 => world.query(),
+        84..90 => world.maintain(),
+        90..93 => world.compact(),
+        93 => world.retain(),
+        94..96 => trouble(world),
+        96 => world.reopen(),
+        _ => crash(world),
+    }
+}
+
+/// Runs a seed; a hash of all that happened, and what kinds of things these were.
+fn run(seed: u64) -> (u64, BTreeSet<&'static str>) {
+    let mut world = World::new(seed, seed % 2 * 100);
+    for _ in 0..STEPS {
+        world.wait();
+        step(&mut world);
+    }
+    world.check();
+    let seen = world.seen.clone();
+    (world.trace(), seen)
+}
+
+#[test]
+fn random_lives_of_a_store_are_as_the_books_say() {
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(50),
+    };
+    let all = seeds.end - seeds.start;
+    let (mut failed, mut seen) = (Vec::new(), BTreeSet::new());
+    for seed in seeds {
+        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            Ok((_, of_seed)) => seen.extend(of_seed),
+            Err(_) => failed.push(seed),
+        }
+    }
+    assert!(failed.is_empty(), "{} of {all} seeds failed: SEED={}", failed.len(), failed[0]);
+    assert!(all < 50 || seen.len() == KINDS, "some things never happened: {seen:?}");
+}
+
+#[test]
+fn a_seed_does_the_same_every_time() {
+    let first: Vec<u64> = (0..4).map(|seed| run(seed).0).collect();
+    assert_eq!(first, (0..4).map(|seed| run(seed).0).collect::<Vec<_>>());
+    assert!(first.iter().all(|trace| first.iter().filter(|other| *other == trace).count() == 1));
+}

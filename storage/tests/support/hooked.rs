@@ -1,0 +1,140 @@
+//! A real directory behind hooks: who tests a disk that fails, fills up, dies or keeps a journal says what is different
+//! about it, and nothing else.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use storage::disk::{Disk, DiskFile, OsDisk};
+
+/// A call that reaches the disk. Directories are removed file by file; what a disk makes durable by itself is a
+/// call of its own.
+#[derive(Copy, Clone, Debug)]
+pub enum Call<'a> {
+    Create(&'a Path),
+    Append(&'a Path, &'a [u8]),
+    Sync(&'a Path),
+    Rename(&'a Path, &'a Path),
+    Remove(&'a Path),
+    CreateDir(&'a Path),
+    Truncate(&'a Path, u64),
+    SyncDir(&'a Path),
+    Read(&'a Path),
+}
+
+/// What is different about a disk.
+pub trait Hooks: Send + Sync + 'static {
+    /// Asked before a call: the call may fail.
+    fn before(&self, _call: &Call) -> io::Result<()> {
+        Ok(())
+    }
+    /// Told after a call.
+    fn after(&self, _call: &Call) {}
+    /// How many bytes of an append that fails are written all the same.
+    fn torn(&self, _bytes: &[u8]) -> usize {
+        0
+    }
+    /// Whether syncs reach the real disk: where power loss is played, they cost time only.
+    fn syncs(&self) -> bool {
+        true
+    }
+}
+
+/// The real disk behind `hooks`.
+pub struct Hooked<H>(pub Arc<H>);
+
+impl<H: Hooks> Hooked<H> {
+    fn call<T>(&self, call: Call, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.0.before(&call)?;
+        let done = run()?;
+        self.0.after(&call);
+        Ok(done)
+    }
+}
+
+struct HookedFile<H> {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    hooks: Arc<H>,
+}
+
+impl<H: Hooks> DiskFile for HookedFile<H> {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut write = |bytes: &[u8]| {
+            self.file.append(bytes)?;
+            self.hooks.after(&Call::Append(&self.path, bytes));
+            Ok(())
+        };
+        match self.hooks.before(&Call::Append(&self.path, bytes)) {
+            Ok(()) => write(bytes),
+            Err(error) => match self.hooks.torn(bytes) {
+                0 => Err(error),
+                some => write(&bytes[..some]).and(Err(error)),
+            },
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.hooks.before(&Call::Sync(&self.path))?;
+        if self.hooks.syncs() {
+            self.file.sync()?;
+        }
+        self.hooks.after(&Call::Sync(&self.path));
+        Ok(())
+    }
+}
+
+impl<H: Hooks> Disk for Hooked<H> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.call(Call::Create(path), || OsDisk.create(path))?;
+        Ok(Box::new(HookedFile { file, path: path.to_owned(), hooks: self.0.clone() }))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.call(Call::Read(path), || OsDisk.read(path))
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        self.call(Call::Read(path), || OsDisk.read_at(path, offset, most))
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        self.call(Call::Read(path), || OsDisk.size(path))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        self.call(Call::Read(path), || OsDisk.list(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(Call::Rename(from, to), || std::fs::rename(from, to))?;
+        to.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            for inside in OsDisk.list(path)? {
+                self.remove(&inside)?;
+            }
+        }
+        self.call(Call::Remove(path), || OsDisk.remove(path))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        let Some(parent) = path.parent() else { return Ok(()) };
+        self.create_dir(parent)?;
+        self.call(Call::CreateDir(path), || std::fs::create_dir(path))?;
+        self.sync_dir(parent)
+    }
+
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        self.call(Call::Truncate(path, len), || OsDisk.truncate(path, len))?;
+        self.call(Call::Sync(path), || Ok(()))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.call(Call::SyncDir(path), || if self.0.syncs() { OsDisk.sync_dir(path) } else { Ok(()) })
+    }
+}

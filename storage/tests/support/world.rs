@@ -1,0 +1,384 @@
+//! A store in a world where nothing happens by itself: one thread, a seed, a clock moved by hand, a disk that keeps a
+//! journal; every answer is compared with the books, and everything that happens goes into a hash.
+
+use super::books::{Books, Contents, Crash, Key};
+use super::hooked::Hooked;
+use super::journal::{Held, Journal, Unsynced, hash_changes};
+use super::random::Random;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use storage::metrics::Metrics;
+use storage::model::histogram::{BucketSpan, Buckets};
+use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, SeriesRef, TimeMs, shard_of};
+use storage::store::{
+    Columns, Corrected, Correction, HistogramRow, Layout, Options, Retention, Row, Store, StoreError, Tell,
+};
+use tempfile::TempDir;
+use xxhash_rust::xxh3::Xxh3;
+
+const RANGE: TimeMs = 10_000;
+const OUT_OF_ORDER: TimeMs = 30_000;
+/// Series that one target has.
+const SCRAPED: usize = 6;
+/// Series that are written alone.
+const WRITTEN: usize = 4;
+/// Series of native histograms.
+const HISTOGRAMS: usize = 2;
+const FIRST: TimeMs = 1_000_000;
+/// Bytes of a segment of the log.
+pub const SEGMENT: u64 = 2_000;
+
+/// Options for a store in `dir`.
+pub fn options(dir: PathBuf, sync: u64) -> Options {
+    Options { dir, wal_sync_interval_ms: sync, block_range_ms: RANGE, out_of_order_ms: OUT_OF_ORDER }
+}
+
+fn labels(of: &str, i: usize) -> Labels {
+    Labels::from_pairs([("__name__", "m".to_owned()), ("instance", of.to_owned()), ("i", i.to_string())])
+}
+
+/// All that a store has, read by time range and matchers.
+pub fn read(store: &Store, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Contents {
+    let mut all = Contents::new();
+    for shard in 0..SHARDS {
+        let selection = store.select(shard, matchers, from, to).expect("an answer");
+        for (i, labels) in selection.labels.iter().enumerate() {
+            let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+            selection.read(i, from, to, &mut ts, &mut vs).expect("floats");
+            selection.read_histograms(i, from, to, &mut histograms).expect("histograms");
+            assert!(ts.is_sorted_by(|a, b| a < b), "{labels}: {ts:?}");
+            let floats = ts.iter().zip(&vs).map(|(t, v)| (*t, v.to_bits()));
+            let sums = histograms.iter().map(|(t, h)| (*t, h.sum.to_bits()));
+            for (t, bits) in floats.chain(sums) {
+                let twice = all.insert((labels.to_string(), t), bits);
+                assert_eq!(twice, None, "{labels} at {t}");
+            }
+        }
+    }
+    all
+}
+
+/// All that a store has.
+pub fn everything(store: &Store) -> Contents {
+    read(store, &[], TimeMs::MIN, TimeMs::MAX)
+}
+
+/// See the module.
+pub struct World {
+    root: TempDir,
+    lives: usize,
+    sync: u64,
+    pub store: Arc<Store>,
+    pub journal: Arc<Journal>,
+    /// What the disk held when this life began.
+    pub held: Held,
+    pub books: Books,
+    pub random: Random,
+    now: TimeMs,
+    retention: TimeMs,
+    hash: Xxh3,
+    /// What has happened at least once.
+    pub seen: BTreeSet<&'static str>,
+}
+
+impl World {
+    /// An empty store; `sync`: time between syncs, 0 for before each acknowledgement.
+    pub fn new(seed: u64, sync: u64) -> World {
+        let root = directory();
+        let dir = root.path().join("0");
+        std::fs::create_dir(&dir).expect("a directory");
+        let (journal, held) = (Arc::new(Journal::new(&dir)), Held::scan(&dir));
+        let disk = Arc::new(Hooked(journal.clone()));
+        let (store, _) =
+            Store::open_by_hand(options(dir, sync), disk, &Metrics::default(), SEGMENT).expect("a new store");
+        let (books, random, hash) = (Books::default(), Random::new(seed), Xxh3::new());
+        let seen = BTreeSet::new();
+        World {
+            root,
+            lives: 0,
+            sync,
+            store,
+            journal,
+            held,
+            books,
+            random,
+            now: FIRST,
+            retention: 0,
+            hash,
+            seen,
+        }
+    }
+
+    fn note(&mut self, what: impl std::fmt::Debug) {
+        self.hash.update(format!("{what:?}").as_bytes());
+    }
+
+    /// A hash of all that has happened.
+    pub fn trace(mut self) -> u64 {
+        hash_changes(&self.journal.changes(), &mut self.hash);
+        self.hash.digest()
+    }
+
+    fn value(&mut self) -> f64 {
+        match self.random.below(20) {
+            0 => storage::model::value::STALE,
+            1 => f64::NAN,
+            2 => -0.0,
+            _ => self.random.below(1000) as f64 / 4.0,
+        }
+    }
+
+    /// Time goes on.
+    pub fn wait(&mut self) {
+        self.now += self.random.below(1500) as i64;
+    }
+
+    /// Samples that an append was asked to take; if it did not take all, the store says which.
+    fn sent(&mut self, samples: Vec<(Key, u64)>, stored: usize) {
+        let (at, all) = (self.journal.len(), stored == samples.len());
+        if !all {
+            self.seen.insert("samples refused");
+        }
+        let found = if all { Contents::new() } else { everything(&self.store) };
+        for (key, bits) in samples {
+            let known = self.books.value(&key);
+            if all || (known.is_none() && found.get(&key) == Some(&bits)) {
+                self.books.sent(at, key, Some(bits));
+            }
+        }
+        self.note(stored);
+    }
+
+    fn refused(&mut self, error: &StoreError) {
+        assert!(matches!(error, StoreError::Refused(_)), "{error}");
+        assert!(self.journal.failures() > 0, "{error}");
+        self.seen.insert("log failed");
+    }
+
+    /// A scrape of some of the target's series, in an order of its own, now.
+    pub fn scrape(&mut self) {
+        let start = self.random.below(SCRAPED as u64) as usize;
+        let count = 1 + self.random.below(SCRAPED as u64) as usize;
+        let series: Vec<Labels> = (start..start + count).map(|i| labels("a", i % SCRAPED)).collect();
+        let group = self.store.open_group("target", shard_of(&series[0]));
+        let slots = series.iter().map(|labels| self.store.resolve(labels).slot).collect();
+        let values: Vec<f64> = series.iter().map(|_| self.value()).collect();
+        let samples: Vec<(Key, u64)> =
+            series.iter().zip(&values).map(|(l, v)| ((l.to_string(), self.now), v.to_bits())).collect();
+        let batch = Columns { group, layout: Arc::new(Layout { slots }), t: self.now, values: values.into() };
+        match self.store.append_columns(&batch, Tell::Nobody) {
+            Ok(appended) => self.sent(samples, appended.stored),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    fn some_series(&mut self, of: &str, count: usize) -> (Labels, SeriesRef) {
+        let labels = labels(of, self.random.below(count as u64) as usize);
+        let series = self.store.resolve(&labels);
+        (labels, series)
+    }
+
+    fn some_time(&mut self) -> TimeMs {
+        let back = if self.random.chance(70) { 2_000 } else { 40_000 };
+        self.now - self.random.below(back) as i64
+    }
+
+    /// Single samples, some of them late, some of series of the target.
+    pub fn rows(&mut self) {
+        let mut batch = std::collections::BTreeMap::new();
+        for _ in 0..=self.random.below(4) {
+            let (of, count) = if self.random.chance(85) { ("r", WRITTEN) } else { ("a", SCRAPED) };
+            let (labels, series) = self.some_series(of, count);
+            let (t, v) = (self.some_time(), self.value());
+            batch.entry((labels.to_string(), t)).or_insert(Row { series, t, v });
+        }
+        let rows: Vec<Row> = batch.values().copied().collect();
+        let samples = batch.into_iter().map(|(key, row)| (key, row.v.to_bits())).collect();
+        match self.store.append_rows(&rows) {
+            Ok(appended) => self.sent(samples, appended.stored),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    fn some_histogram(&mut self) -> Arc<NativeHistogram> {
+        let spans = vec![BucketSpan { offset: -1, length: 1 + self.random.below(3) as u32 }];
+        let counts: Vec<f64> = (0..spans[0].length).map(|_| self.random.below(50) as f64).collect();
+        let (count, sum) = (counts.iter().sum(), self.random.below(1 << 40) as f64);
+        Arc::new(NativeHistogram { count, sum, positive: Buckets { spans, counts }, ..<_>::default() })
+    }
+
+    /// A native histogram.
+    pub fn histogram(&mut self) {
+        let (labels, series) = self.some_series("h", HISTOGRAMS);
+        let (t, h) = (self.some_time(), self.some_histogram());
+        let sample = ((labels.to_string(), t), h.sum.to_bits());
+        match self.store.append_histograms(&[HistogramRow { series, t, h }]) {
+            Ok(appended) => self.sent(vec![sample], appended.stored),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    /// A sample gets another value, or goes.
+    pub fn correct(&mut self) {
+        let (labels, series) = self.some_series("r", WRITTEN);
+        let (t, v) = (self.some_time(), self.random.below(1000) as f64);
+        let key = (labels.to_string(), t);
+        let gone = self.random.chance(30);
+        let to = if gone { Corrected::Gone } else { Corrected::Float(v) };
+        match self.store.correct(&[Correction { series, t, to }]) {
+            Ok(0) => {
+                self.seen.insert(if gone { "taken back" } else { "corrected" });
+                self.books.sent(self.journal.len(), key, (!gone).then_some(v.to_bits()));
+            }
+            Ok(_) => _ = self.seen.insert("correction refused"),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    /// What the log's threads would do: write, and sync if it is time for that.
+    pub fn write_log(&mut self, sync: bool) {
+        let failures = self.journal.failures();
+        self.store.write_log(sync);
+        let (tell, told) = channel();
+        self.store.on_committed(self.store.last_lsn(), Box::new(move |fate| _ = tell.send(fate.is_ok())));
+        let committed = told.try_recv() == Ok(true);
+        // After a failure, only what a tick is due for tries again.
+        let tried = sync || self.journal.failures() == 0;
+        assert!(
+            committed || !tried || self.journal.failures() > failures,
+            "no reason for no acknowledgement"
+        );
+        let at = self.journal.len();
+        if committed {
+            self.books.written(at);
+            let synced = self.sync == 0 || (sync && self.journal.failures() == failures);
+            if synced {
+                self.books.synced(at);
+            }
+        }
+        self.note(committed);
+    }
+
+    /// A question about some series and some time.
+    pub fn query(&mut self) {
+        let some = [Matcher::equal("instance", self.random_instance())];
+        let from = self.now - self.random.below(60_000) as i64;
+        let to = from + self.random.below(60_000) as i64;
+        let found = read(&self.store, &some, from, to);
+        let asked = |key: &Key| {
+            let instance = format!("instance=\"{}\"", some[0].value);
+            key.0.contains(&instance) && (from..=to).contains(&key.1)
+        };
+        self.books.check(&found, asked).unwrap_or_else(|e| panic!("{e}"));
+        self.note(found);
+    }
+
+    fn random_instance(&mut self) -> &'static str {
+        ["a", "r", "h"][self.random.below(3) as usize]
+    }
+
+    /// Everything is as the books say.
+    pub fn check(&self) {
+        self.books.check(&everything(&self.store), |_| true).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    fn may_fail(&mut self, what: &'static str, failures: usize, outcome: Result<usize, StoreError>) {
+        self.note(outcome.is_err());
+        match outcome {
+            Ok(0) => (),
+            Ok(_) => _ = self.seen.insert(what),
+            Err(error) => assert!(self.journal.failures() > failures, "{error}"),
+        }
+        self.check();
+    }
+
+    /// Complete ranges become blocks, old blocks go.
+    pub fn maintain(&mut self) {
+        if self.retention > 0 {
+            let newest = everything(&self.store).keys().map(|key| key.1).max().unwrap_or(self.now);
+            self.books.expire(newest.min(self.now) - self.retention);
+        }
+        let failures = self.journal.failures();
+        let outcome = self.store.maintain(self.now);
+        let gone = self.journal.changes().iter().any(|change| change.is_rename_to(".deleting"));
+        if gone && self.retention > 0 {
+            self.seen.insert("block removed");
+        }
+        self.may_fail("block written", failures, outcome);
+    }
+
+    /// Blocks are merged.
+    pub fn compact(&mut self) {
+        let failures = self.journal.failures();
+        let outcome = self.store.compact();
+        self.may_fail("blocks merged", failures, outcome);
+    }
+
+    /// Another retention time, or none.
+    pub fn retain(&mut self) {
+        self.retention = [0, 60_000, 120_000][self.random.below(3) as usize];
+        self.store.set_retention(Retention { time_ms: self.retention, size_bytes: 0 });
+    }
+
+    /// Closed in order and opened again.
+    pub fn reopen(&mut self) {
+        let closed = self.store.close().is_ok();
+        if closed {
+            self.books.synced(self.journal.len());
+        }
+        self.crash(Unsynced::Kept);
+    }
+
+    /// The process ends now, or the machine, and a new one opens what is left.
+    pub fn crash(&mut self, unsynced: Unsynced) {
+        self.journal.kill();
+        let changes = self.journal.changes();
+        hash_changes(&changes, &mut self.hash);
+        changes.iter().for_each(|change| self.held.apply(change));
+        self.lives += 1;
+        let dir = self.root.path().join(self.lives.to_string());
+        self.held.write_to(&dir, unsynced, &mut self.random);
+        self.seen.insert(match unsynced {
+            Unsynced::Kept => "killed",
+            Unsynced::Lost => "all that is not synced lost",
+            Unsynced::Some => "some of what is not synced lost",
+        });
+        let crash = if unsynced == Unsynced::Kept { Crash::Kill } else { Crash::PowerLoss };
+        if crash == Crash::PowerLoss {
+            self.held = Held::scan(&dir);
+        }
+        self.journal = Arc::new(Journal::new(&dir));
+        let (disk, metrics) = (Arc::new(Hooked(self.journal.clone())), Metrics::default());
+        let (store, replay) =
+            Store::open_by_hand(options(dir.clone(), self.sync), disk, &metrics, SEGMENT).expect("it opens");
+        assert!(replay.damage.iter().all(|line| line.contains(": offset ")), "{:?}", replay.damage);
+        let damaged = metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get();
+        assert_eq!(
+            damaged,
+            0.0,
+            "{unsynced:?}: {:?}",
+            storage::block::Blocks::open(&dir.join("blocks")).map(|b| b.1)
+        );
+        store.set_retention(Retention { time_ms: self.retention, size_bytes: 0 });
+        self.store = store;
+        let found = everything(&self.store);
+        self.books.check_after(&found, usize::MAX, crash).unwrap_or_else(|e| panic!("{e}\n{replay:?}"));
+        self.books.take_over(&found);
+        self.books.synced(self.journal.len());
+        self.note(found);
+    }
+
+    /// A directory for what a crash leaves.
+    pub fn new_directory(&self) -> TempDir {
+        TempDir::new_in(self.root.path()).expect("a directory")
+    }
+}
+
+/// A directory where files cost least.
+pub fn directory() -> TempDir {
+    let shared = PathBuf::from("/dev/shm");
+    let parent = if shared.is_dir() { shared } else { std::env::temp_dir() };
+    TempDir::new_in(parent).expect("a directory")
+}

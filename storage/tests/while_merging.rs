@@ -1,0 +1,82 @@
+//! Flushes and retention do not wait for a merge: one is held up in the middle, and the rest of the house goes on.
+#![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::store::Retention;
+
+#[allow(dead_code, reason = "shared with other tests")]
+mod support;
+use support::{append, contents, names, open_on};
+
+/// A disk on which a merge says that it has begun, and then waits for a word.
+struct Gate {
+    begun: Mutex<Sender<()>>,
+    go: Mutex<Receiver<()>>,
+}
+
+impl Disk for Gate {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        if path.to_string_lossy().contains("_merge.tmp/samples.parquet") {
+            self.begun.lock().unwrap().send(()).unwrap();
+            self.go.lock().unwrap().recv().unwrap();
+        }
+        OsDisk.create(path)
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        OsDisk.read(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        OsDisk.list(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_dir(path)
+    }
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        OsDisk.truncate(path, len)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(path)
+    }
+}
+
+#[test]
+fn a_flush_and_retention_go_on_while_blocks_are_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((begun, has_begun), (go, may_go)) = (channel(), channel());
+    let disk = Arc::new(Gate { begun: Mutex::new(begun), go: Mutex::new(may_go) });
+    let (store, _) = open_on(dir.path(), disk);
+    (1..=75).for_each(|t| append(&store, t * 1_000, 3));
+    assert_eq!(store.maintain(75_000).unwrap(), 4);
+    let merging = {
+        let store = store.clone();
+        std::thread::spawn(move || store.compact().unwrap())
+    };
+    has_begun.recv().unwrap();
+    // The merge has three blocks open and stands still.
+    (76..=95).for_each(|t| append(&store, t * 1_000, 3));
+    let all = contents(&store);
+    assert_eq!(store.maintain(95_000).unwrap(), 2, "a flush");
+    assert!(contents(&store) == all);
+    store.set_retention(Retention { time_ms: 80_000, size_bytes: 0 });
+    store.maintain(95_000).unwrap();
+    assert_eq!(
+        names(dir.path()).iter().filter(|name| !name.ends_with("tmp")).count(),
+        5,
+        "the oldest is gone"
+    );
+    let left = contents(&store);
+    assert!(left.len() < all.len());
+    go.send(()).unwrap();
+    assert_eq!(merging.join().unwrap(), 1);
+    assert!(contents(&store).is_superset(&left) && contents(&store).is_subset(&all));
+}

@@ -1,0 +1,241 @@
+//! Who writes into a server that will be killed, what it scrapes, and who asks it: each keeps books.
+//!
+//! Sample `i` of series `s` of a writer is a whole number that tells both, so that sums over it are exact.
+
+use crate::support::exporter::Exporter;
+use crate::support::http::{self, encode};
+use crate::support::now_ms;
+use crate::support::remote_write::{Series, write};
+use crate::support::server::Server;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Who writes at the same time.
+const WRITERS: usize = 2;
+/// Series of each writer, and of the target.
+const SERIES: usize = 250;
+/// Samples of each series in one request.
+const SAMPLES: i64 = 20;
+/// Time between samples of a series, ms.
+const STEP: i64 = 50;
+/// How often a writer has a request: together they offer 62,500 samples a second.
+const PERIOD: Duration = Duration::from_millis(160);
+
+/// Samples offered a second.
+pub const OFFERED: f64 = (WRITERS * SERIES) as f64 * SAMPLES as f64 / 0.16;
+
+/// Samples by series: (time, value).
+pub type Points = BTreeMap<String, Vec<(i64, f64)>>;
+
+fn value(s: usize, i: i64) -> f64 {
+    s as f64 * 1e7 + i as f64
+}
+
+/// All points of a range selector as of `t`; `None` when the answer did not arrive as a whole.
+fn ask(port: u16, query: &str, t: i64) -> Option<Points> {
+    let path = format!("/api/v1/query?query={}&time={}", encode(query), t as f64 / 1000.0);
+    let answer = http::get(port, &path).ok().filter(|answer| answer.status == 200)?;
+    let answer: Value = serde_json::from_slice(&answer.body).ok()?;
+    let point = |p: &Value| Some(((p[0].as_f64()? * 1000.0).round() as i64, p[1].as_str()?.parse().ok()?));
+    let series = |row: &Value| {
+        let points: Option<Vec<(i64, f64)>> = row["values"].as_array()?.iter().map(point).collect();
+        Some((row["metric"].to_string(), points?))
+    };
+    answer["data"]["result"].as_array()?.iter().map(series).collect()
+}
+
+/// All points of a range selector now.
+pub fn points(server: &Server, query: &str) -> Points {
+    ask(server.port, query, now_ms() + 1000).expect("an answer")
+}
+
+/// Writers that send one request after the other, and begin with the one whose fate is unknown.
+pub struct Writers {
+    /// Time of the first sample.
+    start: i64,
+    /// Requests acknowledged, by writer.
+    acknowledged: [i64; WRITERS],
+    /// Of these, those checked sample by sample.
+    checked: [i64; WRITERS],
+}
+
+impl Writers {
+    pub fn new(start: i64) -> Writers {
+        Writers { start: start / STEP * STEP, acknowledged: [0; WRITERS], checked: [0; WRITERS] }
+    }
+
+    /// Samples that the server has said to have.
+    pub fn samples(&self) -> i64 {
+        self.acknowledged.iter().sum::<i64>() * SERIES as i64 * SAMPLES
+    }
+
+    /// They write until the server dies; the number of requests acknowledged by then.
+    pub fn run(&self, port: u16) -> Vec<JoinHandle<i64>> {
+        let writer = |w: usize| {
+            let (start, first) = (self.start, self.acknowledged[w]);
+            std::thread::spawn(move || {
+                let began = Instant::now();
+                for (request, due) in (first..).zip(0..) {
+                    std::thread::sleep((PERIOD * due).saturating_sub(began.elapsed()));
+                    match write(port, &body(start, w, request)) {
+                        Ok(answer) => assert_eq!(answer.status / 100, 2, "refused: {}", answer.text()),
+                        Err(_) => return request,
+                    }
+                }
+                unreachable!("the server dies before")
+            })
+        };
+        (0..WRITERS).map(writer).collect()
+    }
+
+    /// Waits until they have noticed.
+    pub fn join(&mut self, running: Vec<JoinHandle<i64>>) {
+        for (known, writer) in self.acknowledged.iter_mut().zip(running) {
+            *known = writer.join().expect("a writer");
+        }
+    }
+
+    /// Every sample acknowledged since the last check is there, and of the request in flight none that was not sent; of
+    /// what was checked before, number and sum are what they were.
+    pub fn check(&mut self, server: &Server) {
+        for w in 0..WRITERS {
+            self.check_sums(server, w);
+            self.check_samples(server, w, self.checked[w]);
+            self.checked[w] = self.acknowledged[w];
+        }
+    }
+
+    /// As [`Writers::check`], all samples one by one.
+    pub fn check_all(&self, server: &Server) {
+        (0..WRITERS).for_each(|w| self.check_samples(server, w, 0));
+    }
+
+    /// Time before the first sample of a request.
+    fn before(&self, request: i64) -> i64 {
+        self.start + request * SAMPLES * STEP - 1
+    }
+
+    fn check_samples(&self, server: &Server, w: usize, from: i64) {
+        let to = self.acknowledged[w];
+        let end = self.before(to + 2);
+        let query = format!("written{{writer=\"{w}\"}}[{}ms]", end - self.before(from));
+        let found = ask(server.port, &query, end).expect("an answer");
+        assert_eq!(found.len(), if to > 0 { SERIES } else { found.len() }, "series of writer {w}");
+        let all = from * SAMPLES..to * SAMPLES;
+        for (labels, samples) in &found {
+            let s = samples[0].1 as usize / 10_000_000;
+            assert!(labels.contains(&format!("\"number\":\"{s}\"")), "{labels}: {samples:?}");
+            let acknowledged = samples.iter().take(all.clone().count());
+            let wanted = all.clone().map(|i| (self.start + i * STEP, value(s, i)));
+            assert!(acknowledged.copied().eq(wanted.clone()), "{labels}: {:?}", lost(samples, wanted));
+            let rest = &samples[all.clone().count()..];
+            let in_flight = |i: i64| (all.end..all.end + SAMPLES).contains(&i);
+            let index = |t: i64| (t - self.start) / STEP;
+            assert!(rest.windows(2).all(|w| w[0].0 < w[1].0), "{labels}: twice in {rest:?}");
+            let sent = |(t, v): &(i64, f64)| in_flight(index(*t)) && *v == value(s, index(*t));
+            assert!(rest.iter().all(sent), "{labels}: never sent: {rest:?}");
+        }
+    }
+
+    fn check_sums(&self, server: &Server, w: usize) {
+        let n = self.checked[w] * SAMPLES;
+        let ask = |what: &str| {
+            let query = format!("sum({what}(written{{writer=\"{w}\"}}[2h]))");
+            let answer = server.query_at(&query, self.before(self.checked[w]));
+            answer["result"][0]["value"][1].as_str().map_or(0.0, |v| v.parse().expect("a number"))
+        };
+        let sum: f64 = (0..SERIES).map(|s| value(s, 0) * n as f64 + (n * (n - 1) / 2) as f64).sum();
+        assert_eq!((ask("count_over_time"), ask("sum_over_time")), (SERIES as f64 * n as f64, sum));
+    }
+}
+
+/// The first sample that is not as wanted, for people.
+fn lost(found: &[(i64, f64)], wanted: impl Iterator<Item = (i64, f64)>) -> String {
+    let bad = wanted.enumerate().find(|(i, sample)| found.get(*i) != Some(sample));
+    bad.map(|(i, sample)| format!("{sample:?} wanted, {:?} found", found.get(i))).unwrap_or_default()
+}
+
+/// Request number `request` of writer `w`.
+fn body(start: i64, w: usize, request: i64) -> Vec<Series> {
+    let samples = request * SAMPLES..(request + 1) * SAMPLES;
+    let one = |s: usize| {
+        let labels = [("number", s.to_string()), ("writer", w.to_string())];
+        let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+        Series::new("written", &labels, samples.clone().map(|i| (start + i * STEP, value(s, i))).collect())
+    };
+    (0..SERIES).map(one).collect()
+}
+
+/// A target whose series all show how often it has counted.
+pub struct Counting {
+    exporter: Arc<Exporter>,
+    count: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Counting {
+    pub fn start() -> Counting {
+        let count = Arc::new(AtomicU64::new(1));
+        let (exporter, stop) = (Arc::new(Exporter::start(&counted(1))), Arc::new(AtomicBool::new(false)));
+        let (shared, counts, stopped) = (exporter.clone(), count.clone(), stop.clone());
+        std::thread::spawn(move || {
+            while !stopped.load(SeqCst) {
+                shared.set(&counted(counts.fetch_add(1, SeqCst) + 1));
+                std::thread::sleep(Duration::from_millis(30));
+            }
+        });
+        Counting { exporter, count, stop }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.exporter.port
+    }
+
+    /// The highest count that it can have shown.
+    pub fn last(&self) -> u64 {
+        self.count.load(SeqCst)
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.stop.store(true, SeqCst);
+    }
+}
+
+fn counted(count: u64) -> String {
+    (0..SERIES).map(|n| format!("scraped{{n=\"{n}\"}} {count}\n")).collect()
+}
+
+/// What answers have shown of scraped samples: value by series and time.
+#[derive(Default)]
+pub struct Reader(BTreeMap<(String, i64), f64>);
+
+impl Reader {
+    /// It asks, again and again, until the server dies.
+    pub fn run(&self, port: u16) -> JoinHandle<Vec<Points>> {
+        std::thread::spawn(move || {
+            let mut shown = Vec::new();
+            while let Some(answer) = ask(port, "scraped[300ms]", now_ms()) {
+                shown.push(answer);
+            }
+            shown
+        })
+    }
+
+    /// Waits until it has noticed.
+    pub fn join(&mut self, running: JoinHandle<Vec<Points>>) {
+        for (labels, samples) in running.join().expect("the reader").into_iter().flatten() {
+            self.0.extend(samples.into_iter().map(|(t, v)| ((labels.clone(), t), v)));
+        }
+    }
+
+    /// Every sample that an answer has shown.
+    pub fn shown(&self) -> &BTreeMap<(String, i64), f64> {
+        &self.0
+    }
+}

@@ -1,0 +1,99 @@
+//! A full disk, a real one: writes are refused with 503 and scrapes fail, what is there is read, and all goes on by itself
+//! when there is room again. `storage/tests/failing_disk.rs` has the same on a disk of its own, byte by byte.
+
+use crate::support::exporter::Exporter;
+use crate::support::remote_write::{Series, write};
+use crate::support::server::Server;
+use crate::support::{eventually, now_ms};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SERIES: usize = 100;
+const SAMPLES: i64 = 200;
+
+/// A file system in memory, until it is dropped.
+struct Small(PathBuf);
+
+impl Small {
+    /// `None` where mounting is not allowed.
+    fn mount(on: &Path) -> Option<Small> {
+        std::fs::create_dir_all(on).expect("a directory");
+        Small::run("mount", &["-t", "tmpfs", "-o", "size=4m", "none"], on).then(|| Small(on.to_owned()))
+    }
+
+    fn run(program: &str, arguments: &[&str], on: &Path) -> bool {
+        Command::new(program).args(arguments).arg(on).status().is_ok_and(|status| status.success())
+    }
+
+    fn grow(&self) {
+        assert!(Small::run("mount", &["-o", "remount,size=64m"], &self.0));
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        Small::run("umount", &["-l"], &self.0);
+    }
+}
+
+/// A number without a pattern, so that it takes its eight bytes.
+fn value(s: usize, t: i64) -> f64 {
+    let mixed = (t as u64 ^ (s as u64) << 40).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    f64::from_bits(0x3ff0_0000_0000_0000 | mixed >> 12)
+}
+
+fn request(start: i64, n: i64) -> Vec<Series> {
+    let times = (n * SAMPLES..(n + 1) * SAMPLES).map(|i| start + i * 10);
+    let one = |s: usize| {
+        Series::new("w", &[("s", &s.to_string())], times.clone().map(|t| (t, value(s, t))).collect())
+    };
+    (0..SERIES).map(one).collect()
+}
+
+fn count(server: &Server, query: &str) -> f64 {
+    let rows = server.query(query);
+    rows.first().map_or(0.0, |row| row["value"][1].as_str().expect("text").parse().expect("a number"))
+}
+
+#[test]
+fn a_full_disk_refuses_keeps_reading_and_resumes_by_itself() {
+    let exporter = Exporter::start("scraped 1\n");
+    let config = format!(
+        "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nscrape_configs:\n- job_name: x\n  \
+         static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+        exporter.port
+    );
+    let mut server = Server::prepare_together(&config, &[], &[Vec::new()]).remove(0);
+    let Some(disk) = Small::mount(&server.file("data")) else {
+        return eprintln!("nothing may be mounted here: not tested");
+    };
+    server.run();
+    let start = now_ms() - 3_000_000;
+    let mut acknowledged = 0;
+    let refusal = loop {
+        let answer = write(server.port, &request(start, acknowledged)).expect("an answer");
+        if answer.status / 100 != 2 {
+            break answer;
+        }
+        acknowledged += 1;
+    };
+    assert_eq!(refusal.status, 503, "{}", refusal.text());
+    assert!(refusal.text().contains("No space left on device"), "{}", refusal.text());
+    assert!(acknowledged > 2, "{acknowledged}");
+    let all = |n: i64| (n * SAMPLES * SERIES as i64) as f64;
+    let written = "sum(count_over_time(w[1h]))";
+    // What was refused may be there: it is in the queue, and will be written.
+    assert!((all(acknowledged)..=all(acknowledged + 1)).contains(&count(&server, written)), "reads go on");
+    assert_eq!(server.get("/-/ready").status, 200);
+
+    disk.grow();
+    eventually("writes are taken again", 30, || {
+        let answer = write(server.port, &request(start, acknowledged)).expect("an answer");
+        if answer.status / 100 == 2 { Ok(()) } else { Err(answer.text()) }
+    });
+    server.wait_health(&[("x", "up")]);
+    assert_eq!(count(&server, written), all(acknowledged + 1));
+    server.kill();
+    server.run();
+    assert_eq!(count(&server, written), all(acknowledged + 1), "and after kill -9");
+}
