@@ -200,6 +200,9 @@ impl Disk for ReadOnly {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         OsDisk.read(path)
     }
+    fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        OsDisk.read_at(path, offset, most)
+    }
     fn size(&self, path: &Path) -> io::Result<u64> {
         OsDisk.size(path)
     }

@@ -21,7 +21,7 @@ pub async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
             let (store, merging) = (store.clone(), merging.clone());
             merger.submit(Box::new(move || {
                 tell("merged", store.compact());
-                tell("rewritten", store.trim(now));
+                tell("trimmed", store.trim(now));
                 merging.store(false, SeqCst);
             }));
         }

@@ -34,7 +34,7 @@ pub struct Tombstone {
     pub blocks: BTreeSet<String>,
 }
 
-/// The file, and its content. Callers see to it that one thread at a time changes it.
+/// The file, and its content.
 pub struct Tombstones {
     path: PathBuf,
     list: Mutex<Arc<Vec<Tombstone>>>,
@@ -59,7 +59,8 @@ impl Tombstones {
 
     /// Adds one; durable on return.
     pub fn add(&self, disk: &dyn Disk, tombstone: Tombstone) -> Result<(), StoreError> {
-        let mut list = self.list().as_ref().clone();
+        let mut known = self.list.lock();
+        let mut list = known.as_ref().clone();
         if list.len() >= TOMBSTONES {
             let why = format!(
                 "{TOMBSTONES} deletions are waiting to be carried out in blocks; POST /api/v1/admin/tsdb/clean_tombstones first"
@@ -67,7 +68,9 @@ impl Tombstones {
             return Err(StoreError::Refused(why));
         }
         list.push(tombstone);
-        self.replace(disk, list)
+        write(disk, &self.path, &list)?;
+        *known = Arc::new(list);
+        Ok(())
     }
 
     /// What is deleted of the block `name` is not any more: there is another block of that name.
@@ -77,17 +80,16 @@ impl Tombstones {
 
     /// Forgets what is about other blocks only than those for which `stays` holds; durable on return.
     pub fn keep_blocks(&self, disk: &dyn Disk, stays: impl Fn(&str) -> bool) -> Result<(), StoreError> {
-        let mut list = self.list().as_ref().clone();
+        let mut known = self.list.lock();
+        let mut list = known.as_ref().clone();
         let count = |list: &[Tombstone]| list.iter().map(|one| one.blocks.len()).sum::<usize>();
         let before = count(&list);
         list.iter_mut().for_each(|one| one.blocks.retain(|name| stays(name)));
         list.retain(|one| !one.blocks.is_empty());
-        if count(&list) == before { Ok(()) } else { self.replace(disk, list) }
-    }
-
-    fn replace(&self, disk: &dyn Disk, list: Vec<Tombstone>) -> Result<(), StoreError> {
-        write(disk, &self.path, &list)?;
-        *self.list.lock() = Arc::new(list);
+        if count(&list) < before {
+            write(disk, &self.path, &list)?;
+            *known = Arc::new(list);
+        }
         Ok(())
     }
 

@@ -4,7 +4,6 @@
 //! log cannot differ. Encoding happens under the shard's lock, so a scrape's difference is to its predecessor.
 
 use super::batch::{Appended, Columns, FeedData, FeedItem, HistogramRow, Row, StartRow, Tell};
-use super::deletes::Taken as Kept;
 use super::options::StoreError;
 use super::{Shard, Store};
 use crate::head::{Counts, HistogramSample, Sample, Start, Taken, Together, group_of};
@@ -76,22 +75,22 @@ impl Store {
         rows: impl Iterator<Item = (u32, TimeMs, f64)>,
         counts: &mut Counts,
     ) -> (u64, FeedData) {
-        let (mut new, mut again) = (Vec::new(), Vec::new());
-        for (slot, t, v) in rows {
-            let row = (slot, t, sanitize(v));
-            match self.append_sample(shard, row, counts) {
-                Kept::No => (),
-                Kept::New => new.push(row),
-                Kept::Again => again.push(row),
-            }
+        let samples = rows.map(|(slot, t, v)| (slot, t, sanitize(v)));
+        let (mut again, samples): (Vec<Sample>, Vec<Sample>) =
+            samples.partition(|sample| self.append_again(shard, *sample, counts));
+        let Together { rows, single, mut stored } = shard.head.append_rows(&samples, counts);
+        let mut lsn = 0;
+        for (group, t, row) in rows {
+            lsn = self.log_row(shard, at, group, t, row);
         }
-        let lsn = self.log_samples(shard, at, &new);
-        if again.is_empty() {
-            return (lsn, FeedData::Rows(new));
+        if lsn == 0 || !single.is_empty() {
+            lsn = self.log_samples(shard, at, &single);
         }
-        let lsn = lsn.max(self.log_corrections(shard, at, &again, &[]));
-        new.append(&mut again);
-        (lsn, FeedData::Rows(new))
+        if !again.is_empty() {
+            lsn = self.log_corrections(shard, at, &again, &[]);
+            stored.append(&mut again);
+        }
+        (lsn, FeedData::Rows(stored))
     }
 
     /// Appends samples of a shard, none of which is at a deleted time, under its lock: what comes together becomes columns.
@@ -120,12 +119,8 @@ impl Store {
             rows,
             |row| row.series,
             |shard, at, rows, counts| {
-                let samples: Vec<Sample> =
-                    rows.into_iter().map(|row| (row.series.slot, row.t, sanitize(row.v))).collect();
-                let (lsn, data) = match samples.iter().any(|(slot, t, _)| shard.deleted.covers(*slot, *t)) {
-                    true => self.append_samples(shard, at, samples.into_iter(), counts),
-                    false => self.append_together(shard, at, &samples, counts),
-                };
+                let rows = rows.into_iter().map(|row| (row.series.slot, row.t, row.v));
+                let (lsn, data) = self.append_samples(shard, at, rows, counts);
                 (lsn, vec![data])
             },
             |item| self.tell(item),

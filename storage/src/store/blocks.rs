@@ -76,11 +76,13 @@ impl BlockHistory {
         let dirs: BTreeSet<PathBuf> = old.iter().map(|meta| meta.dir.clone()).collect();
         let Some(meta) = merge_blocks(disk, &self.dir, &self.blocks.in_dirs(&dirs), keep)? else {
             tracing::info!(merged, "blocks removed: all that they had is deleted");
+            let _one_at_a_time = self.removing.lock();
             return dirs.iter().map(|dir| self.blocks.remove(disk, dir)).fold(Ok(()), Result::and);
         };
         self.blocks.add(self.blocks.load(&meta.dir)?);
         let (block, bytes) = (meta.name(), meta.bytes_on_disk());
         tracing::info!(%block, merged, bytes, "blocks merged");
+        let _one_at_a_time = self.removing.lock();
         self.blocks.remove_replaced(disk)
     }
 
@@ -143,12 +145,6 @@ impl BlockHistory {
     }
 }
 
-/// Blocks that are left out: answers are not whole where it is not 0.
-pub fn damaged_blocks(metrics: &Metrics) -> Arc<Gauge> {
-    let help = "Blocks that were damaged at start and are left out of answers.";
-    metrics.gauge("prometheus_tsdb_blocks_damaged", help, &[])
-}
-
 /// Writes a block into `dir`.
 pub(super) fn write_series(
     disk: &dyn Disk,
@@ -177,6 +173,12 @@ fn copy_block(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), StoreError>
         disk.link(&file, &to.join(name)).map_err(bad)?;
     }
     disk.sync_dir(to).map_err(bad)
+}
+
+/// Blocks that are left out: answers are not whole where it is not 0.
+pub fn damaged_blocks(metrics: &Metrics) -> Arc<Gauge> {
+    let help = "Blocks that were damaged at start and are left out of answers.";
+    metrics.gauge("prometheus_tsdb_blocks_damaged", help, &[])
 }
 
 /// Puts the views for DuckDB beside the blocks, if others or none are there.

@@ -6,7 +6,7 @@
 
 use super::options::StoreError;
 use super::{Shard, Store};
-use crate::head::{Counts, HistogramSample};
+use crate::head::{Counts, HistogramSample, Sample};
 use crate::limits::WAL_SAMPLES;
 use crate::model::value::ABSENT;
 use crate::model::{Matcher, NativeHistogram, SHARDS, TimeMs};
@@ -17,7 +17,8 @@ impl Store {
     /// Deletes what the series that satisfy all matchers have in `from..=to`. Waits for a flush or a merge that runs.
     /// The head's part is as durable as an append: see [`Store::on_committed`] with the number that comes back.
     pub fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<u64, StoreError> {
-        let _no_change = self.hold_blocks();
+        let _no_merge = self.merge_lock.lock();
+        let _no_flush = self.flush_lock.lock();
         self.log.admit()?;
         if let Some(history) = &self.history {
             history.delete(matchers, from, to)?;
@@ -51,7 +52,7 @@ impl Store {
         let Some(history) = &self.history else { return Ok(0) };
         let mut done = 0;
         loop {
-            let _no_change = self.hold_blocks();
+            let _one_at_a_time = self.merge_lock.lock();
             if !history.clean()? {
                 return Ok(done);
             }
@@ -59,22 +60,14 @@ impl Store {
         }
     }
 
-    /// Takes a sample whose time may be deleted.
-    pub(super) fn append_sample(
-        &self,
-        shard: &mut Shard,
-        (slot, t, v): (u32, TimeMs, f64),
-        counts: &mut Counts,
-    ) -> Taken {
-        if self.comes_again(shard, slot, t) {
+    /// Takes a sample at a deleted time; false: it is not one.
+    pub(super) fn append_again(&self, shard: &mut Shard, (slot, t, v): Sample, counts: &mut Counts) -> bool {
+        let again = self.comes_again(shard, slot, t);
+        if again {
             shard.head.correct(slot, t, v);
             (counts.stored, counts.late) = (counts.stored + 1, counts.late + 1);
-            return Taken::Again;
         }
-        match shard.head.append_row(slot, t, v, counts) {
-            true => Taken::New,
-            false => Taken::No,
-        }
+        again
     }
 
     /// Takes a histogram at a deleted time; `None`: it is not one.
@@ -104,15 +97,4 @@ impl Store {
         }
         taken
     }
-}
-
-/// What became of a sample.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// It was not stored.
-    No,
-    /// It is a sample at a time without one.
-    New,
-    /// It is in the place of what was deleted.
-    Again,
 }

@@ -137,7 +137,7 @@ impl Crew<'_> {
         let samples = self.done.iter().map(|restorer| restorer.samples).sum();
         let last_flushed = self.done.iter().filter_map(|restorer| Some(restorer.flushed?.lsn)).max();
         outcome.last_lsn = outcome.last_lsn.max(last_flushed.unwrap_or(0));
-        let mut all: Vec<_> = self.done.into_iter().map(Restorer::into_heads).collect();
+        let mut all: Vec<_> = self.done.into_iter().map(|restorer| restorer.into_shards()).collect();
         // Each thread has a head for every shard; those of other threads' shards are empty.
         let (mut heads, mut deleted) = (Vec::new(), Vec::new());
         for shard in 0..usize::from(SHARDS) {
@@ -148,6 +148,7 @@ impl Crew<'_> {
                 deleted.extend(gone);
             }
         }
+        let (heads, deleted) = heads.into_iter().unzip();
         Recovered { heads, deleted, samples, outcome }
     }
 }

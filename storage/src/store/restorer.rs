@@ -14,7 +14,6 @@ use std::sync::Arc;
 /// Heads being restored.
 pub struct Restorer {
     heads: Vec<Head>,
-    /// What is deleted, by shard.
     deleted: Vec<Deleted>,
     /// What is in blocks.
     pub flushed: Option<Flushed>,
@@ -32,7 +31,7 @@ impl Restorer {
     }
 
     /// The heads, restored, and what is deleted of each.
-    pub fn into_heads(mut self) -> impl Iterator<Item = (Head, Deleted)> {
+    pub fn into_shards(mut self) -> impl Iterator<Item = (Head, Deleted)> {
         if let Some(flushed) = self.flushed {
             self.heads.iter_mut().for_each(|head| head.close_before(flushed.end));
             self.deleted.iter_mut().for_each(|deleted| deleted.drop_before(flushed.end));

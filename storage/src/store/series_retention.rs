@@ -79,7 +79,7 @@ impl Store {
         let Some(history) = self.history.as_ref().filter(|_| !rules.is_empty()) else { return Ok(0) };
         let mut done = 0;
         loop {
-            let _no_change = self.hold_blocks();
+            let _one_at_a_time = self.merge_lock.lock();
             if !history.trim(self.retention(), &rules, self.beside()?, now)? {
                 return Ok(done);
             }

@@ -13,7 +13,8 @@ use std::path::Path;
 impl Store {
     /// Makes the snapshot `dir`, with what is in the head if `with_head`.
     pub fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
-        let _no_change = self.hold_blocks();
+        let _no_merge = self.merge_lock.lock();
+        let _no_flush = self.flush_lock.lock();
         let disk = self.disk.as_ref();
         let parent = dir.parent().unwrap_or(Path::new("."));
         disk.create_dir(parent).map_err(io_error(parent))?;
