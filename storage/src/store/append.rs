@@ -93,25 +93,6 @@ impl Store {
         (lsn, FeedData::Rows(stored))
     }
 
-    /// Appends samples of a shard, none of which is at a deleted time, under its lock: what comes together becomes columns.
-    fn append_together(
-        &self,
-        shard: &mut Shard,
-        at: u16,
-        samples: &[Sample],
-        counts: &mut Counts,
-    ) -> (u64, FeedData) {
-        let Together { rows, single, stored } = shard.head.append_rows(samples, counts);
-        let mut lsn = 0;
-        for (group, t, row) in rows {
-            lsn = self.log_row(shard, at, group, t, row);
-        }
-        if lsn == 0 || !single.is_empty() {
-            lsn = self.log_samples(shard, at, &single);
-        }
-        (lsn, FeedData::Rows(stored))
-    }
-
     /// Appends single samples, in any order and of any shard.
     pub fn append_rows(&self, rows: &[Row]) -> Result<Appended, StoreError> {
         self.log.admit()?;

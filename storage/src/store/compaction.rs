@@ -11,7 +11,6 @@ use crate::block::BlockMeta;
 use crate::limits::{BLOCK_SMALL_FILE_BYTES, COMPACTED_RANGE_MS, COMPACTED_ROWS};
 use crate::metrics::{Counter, Metrics};
 use crate::model::TimeMs;
-use parking_lot::MutexGuard;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -78,12 +77,6 @@ fn fit(blocks: &[&BlockMeta]) -> bool {
 }
 
 impl Store {
-    /// No flush and no merge while this is held: blocks stay as they are, but for those that retention removes.
-    pub(super) fn hold_blocks(&self) -> (MutexGuard<'_, ()>, MutexGuard<'_, ()>) {
-        let merge = self.merge_lock.lock();
-        (merge, self.flush_lock.lock())
-    }
-
     /// Merges blocks until nothing is due; how many were made. To be called after [`Store::maintain`], on a thread
     /// that may take minutes: flushes and retention go on meanwhile. A block that retention removes while it is being
     /// merged stays as a part of the merged one until that is too old.

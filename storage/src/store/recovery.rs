@@ -139,13 +139,10 @@ impl Crew<'_> {
         outcome.last_lsn = outcome.last_lsn.max(last_flushed.unwrap_or(0));
         let mut all: Vec<_> = self.done.into_iter().map(|restorer| restorer.into_shards()).collect();
         // Each thread has a head for every shard; those of other threads' shards are empty.
-        let (mut heads, mut deleted) = (Vec::new(), Vec::new());
+        let mut heads = Vec::with_capacity(usize::from(SHARDS));
         for shard in 0..usize::from(SHARDS) {
             for (at, of_thread) in all.iter_mut().enumerate() {
-                let mine = of_thread.next().filter(|_| shard % threads == at);
-                let (head, gone): (Option<_>, Option<_>) = mine.unzip();
-                heads.extend(head);
-                deleted.extend(gone);
+                heads.extend(of_thread.next().filter(|_| shard % threads == at));
             }
         }
         let (heads, deleted) = heads.into_iter().unzip();
