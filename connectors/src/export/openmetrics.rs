@@ -45,8 +45,10 @@ impl<W: Write> Sink for OpenMetrics<W> {
 fn seconds(t: TimeMs) -> String {
     let text =
         format!("{}{}.{:03}", if t < 0 { "-" } else { "" }, t.unsigned_abs() / 1000, t.unsigned_abs() % 1000);
-    let exact = |text: &str| text.parse::<f64>().is_ok_and(|s| (s * 1000.0) as i64 == t);
-    if exact(&text) { text } else { format!("{text}0001") }
+    let exact = |text: &String| text.parse::<f64>().is_ok_and(|s| (s * 1000.0) as i64 == t);
+    // The further from 1970, the further are doubles from each other.
+    let texts = ["", "0001", "001", "01"].map(|more| format!("{text}{more}"));
+    texts.into_iter().find(exact).unwrap_or(text)
 }
 
 #[cfg(test)]
