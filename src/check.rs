@@ -125,7 +125,8 @@ fn promql(options: &RunOptions, files: &[&str]) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn say(to: &mut dyn Write, text: &str) {
+/// Writes a text for whoever reads.
+pub fn say(to: &mut dyn Write, text: &str) {
     // Nobody may be reading: the exit code says it too.
     let _ = to.write_all(text.as_bytes());
 }

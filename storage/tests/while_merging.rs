@@ -2,14 +2,13 @@
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use storage::disk::{Disk, DiskFile, OsDisk};
 use storage::store::Retention;
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
+use support::hooked::{Call, Hooked, Hooks};
 use support::{append, contents, names, open_on};
 
 /// A disk on which a merge says that it has begun, and then waits for a word.
@@ -18,34 +17,16 @@ struct Gate {
     go: Mutex<Receiver<()>>,
 }
 
-impl Disk for Gate {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        if path.to_string_lossy().contains("_merge.tmp/samples.parquet") {
-            self.begun.lock().unwrap().send(()).unwrap();
-            self.go.lock().unwrap().recv().unwrap();
+impl Hooks for Gate {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        match call {
+            Call::Create(path) if path.to_string_lossy().contains("_merge.tmp/samples.parquet") => {
+                self.begun.lock().unwrap().send(()).unwrap();
+                self.go.lock().unwrap().recv().unwrap();
+            }
+            _ => {}
         }
-        OsDisk.create(path)
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        OsDisk.read(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        OsDisk.list(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        OsDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        OsDisk.remove(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.create_dir(path)
-    }
-    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        OsDisk.truncate(path, len)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.sync_dir(path)
+        Ok(())
     }
 }
 
@@ -53,8 +34,8 @@ impl Disk for Gate {
 fn a_flush_and_retention_go_on_while_blocks_are_merged() {
     let dir = tempfile::tempdir().unwrap();
     let ((begun, has_begun), (go, may_go)) = (channel(), channel());
-    let disk = Arc::new(Gate { begun: Mutex::new(begun), go: Mutex::new(may_go) });
-    let (store, _) = open_on(dir.path(), disk);
+    let gate = Gate { begun: Mutex::new(begun), go: Mutex::new(may_go) };
+    let (store, _) = open_on(dir.path(), Arc::new(Hooked(Arc::new(gate))));
     (1..=75).for_each(|t| append(&store, t * 1_000, 3));
     assert_eq!(store.maintain(75_000).unwrap(), 4);
     let merging = {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use engine::plan::text::{each, is_utf8};
 use engine::query::{Answer, Series, Value, VectorSample};
 use std::fmt::Write;
+use storage::model::number::{go_exponent, not_finite};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
 /// Appends `text` as a JSON string; bytes that are not UTF-8 (see [`engine::plan::text`]) become `\ufffd`, as in Go.
@@ -107,7 +108,7 @@ fn digits(out: &mut String, mut n: u64) {
 pub fn value(out: &mut String, v: f64) {
     let size = v.abs();
     if v.is_finite() && size != 0.0 && !(1e-6..1e21).contains(&size) {
-        exponent(out, v);
+        out.push_str(&go_exponent(&format!("{v:e}")));
     } else {
         plain(out, v);
     }
@@ -138,23 +139,9 @@ fn plain(out: &mut String, v: f64) {
     }
 }
 
-/// Appends `1e+21`, `-2.5e-07`: Go's exponent has a sign and at least two digits.
-fn exponent(out: &mut String, v: f64) {
-    let text = format!("{v:e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
-    let _ = write!(out, "{mantissa}e{sign}{digits:0>2}");
-}
-
 /// A number in Go's `%e` with the shortest digits, as alerts show their value: `9.3e+01`.
 pub fn alert_value(v: f64) -> String {
-    let mut out = String::new();
-    if v.is_finite() {
-        exponent(&mut out, v)
-    } else {
-        plain(&mut out, v)
-    }
-    out
+    not_finite(v).unwrap_or_else(|| go_exponent(&format!("{v:e}")))
 }
 
 fn point(out: &mut String, t: TimeMs, v: f64) {
