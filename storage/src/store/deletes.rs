@@ -17,6 +17,7 @@ impl Store {
     /// Deletes what the series that satisfy all matchers have in `from..=to`. Waits for a flush or a merge that runs.
     /// The head's part is as durable as an append: see [`Store::on_committed`] with the number that comes back.
     pub fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<u64, StoreError> {
+        self.refuse_while_replaying()?;
         let _no_merge = self.merge_lock.lock();
         let _no_flush = self.flush_lock.lock();
         self.log.admit()?;

@@ -166,7 +166,12 @@ impl Writer {
     }
 
     fn open(&mut self, first_lsn: u64) -> io::Result<()> {
-        let header = Header { number: self.next_number, continues: self.continues, first_lsn };
+        let header = Header {
+            number: self.next_number,
+            continues: self.continues,
+            skips: self.options.skips,
+            first_lsn,
+        };
         let path = segment_path(&self.options.dir, header.number);
         let mut file = self.disk.create(&path)?;
         self.next_number += 1;
@@ -174,12 +179,14 @@ impl Writer {
         self.disk.sync_dir(&self.options.dir)?;
         self.file = Some(file);
         self.continues = false;
+        self.options.skips = false;
         let info = SegmentInfo {
             path,
             number: header.number,
             last_lsn: first_lsn.saturating_sub(1),
             newest: None,
             continues: header.continues,
+            anew: None,
         };
         self.shared.segments.lock().push(info);
         Ok(())
