@@ -216,6 +216,9 @@ impl<'a> Reading<'a> {
                     let missing = (self.last_lsn + 1, header.first_lsn - 1);
                     self.damage(0, &format!("records {} to {} are missing", missing.0, missing.1));
                 }
+                if header.skips {
+                    self.last_lsn = self.last_lsn.max(header.first_lsn.saturating_sub(1));
+                }
                 tape.go(HEADER)?;
             }
             Err(reason) => {

@@ -179,7 +179,6 @@ impl Writer {
         self.disk.sync_dir(&self.options.dir)?;
         self.file = Some(file);
         self.continues = false;
-        self.options.skips = false;
         let info = SegmentInfo {
             path,
             number: header.number,
@@ -195,6 +194,7 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             file.sync()?;
+            self.options.skips = false;
         }
         let bytes: usize = self.unsynced.drain(..).map(|piece| piece.bytes.len()).sum();
         self.shared.unsynced_seconds.set(0.0);
