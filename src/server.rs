@@ -348,11 +348,14 @@ pub fn load_rules(
     let defaults = defaults(&config);
     let loaded = file::load(&config.rule_files, defaults, &file::promql_compiler(*language))?;
     warnings.extend(loaded.warnings);
-    warnings.extend(loaded.groups.iter().filter_map(|group| too_late(group, out_of_order(&config))));
+    if let Some(fault) = loaded.groups.iter().find_map(|group| too_late(group, out_of_order(&config))) {
+        return Err(fault);
+    }
     Ok(Loaded { config, groups: loaded.groups, warnings })
 }
 
-/// A group that waits for samples that the store refuses.
+/// A group that waits for samples that the store refuses. What it does not refuse, and the slots that such samples reach, is
+/// still in the head, so that it can be corrected.
 fn too_late(group: &Group, window: i64) -> Option<Fault> {
     let lateness = group.lateness.filter(|lateness| *lateness > window)?;
     let [lateness, window] = [lateness, window].map(format_duration);

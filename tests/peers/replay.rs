@@ -28,7 +28,11 @@ fn fill(dir: PathBuf, end: i64) -> i64 {
     let vs = ts.iter().map(|_| 7.0).collect();
     let old = SeriesSamples { labels, ts, vs, ..SeriesSamples::default() };
     store.write_past((from, from + 2 * HOUR), &[old], i64::MAX).expect("a block");
-    let labels = |i: usize| Labels::from_pairs([("__name__", "logged".to_owned()), ("i", i.to_string())]);
+    // One target: all in one shard.
+    let labels = |i: usize| {
+        let i = i.to_string();
+        Labels::from_pairs([("__name__", "logged"), ("instance", "one"), ("job", "one"), ("i", i.as_str())])
+    };
     let series: Vec<_> = (0..SERIES).map(|i| store.resolve(&labels(i))).collect();
     let group = store.open_group("test", series[0].shard);
     let layout = Arc::new(Layout { slots: series.iter().map(|series| series.slot).collect() });

@@ -25,7 +25,11 @@ impl Store {
             history.delete(matchers, from, to)?;
         }
         let shards = (0..SHARDS).map(|shard| self.delete_in_head(shard, matchers, from, to));
-        Ok(shards.max().unwrap_or(0))
+        let lsn = shards.max().unwrap_or(0);
+        if let Some(feed) = &*self.feed.read() {
+            feed.deleted();
+        }
+        Ok(lsn)
     }
 
     fn delete_in_head(&self, shard_at: u16, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> u64 {
