@@ -80,6 +80,11 @@ impl Books {
         self.entries().filter(|e| !e.doubtful).for_each(|e| _ = e.synced.get_or_insert(at));
     }
 
+    /// Time of the newest sample that was ever sent and may have been stored.
+    pub fn newest(&self) -> Option<i64> {
+        self.0.keys().map(|key| key.1).max()
+    }
+
     /// From now on retention may take samples before `t`.
     pub fn expire(&mut self, t: i64) {
         self.0.iter_mut().filter(|(key, _)| key.1 < t).for_each(|(_, sample)| sample.expired = true);
