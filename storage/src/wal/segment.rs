@@ -51,7 +51,7 @@ impl Header {
         let mut out = [0; HEADER];
         out[..8].copy_from_slice(magic);
         out[8..10].copy_from_slice(&VERSION.to_le_bytes());
-        let flags = u16::from(self.continues) * CONTINUES | u16::from(self.skips) * SKIPS;
+        let flags = (u16::from(self.continues) * CONTINUES) | (u16::from(self.skips) * SKIPS);
         out[10..12].copy_from_slice(&flags.to_le_bytes());
         out[12..16].copy_from_slice(&self.number.to_le_bytes());
         out[16..24].copy_from_slice(&self.first_lsn.to_le_bytes());
