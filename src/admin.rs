@@ -9,16 +9,15 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use storage::metrics::Gauge;
 use storage::model::{Labels, TimeMs};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// See the module.
 pub struct Control {
     server: Arc<Server>,
     loaded: Mutex<InForce>,
-    ready: AtomicBool,
+    ready: watch::Sender<bool>,
     /// Told when somebody asks the server to stop.
     pub quit: Notify,
     reload_ok: Arc<Gauge>,
@@ -60,7 +59,7 @@ impl Control {
             }),
             process: ProcessMetrics::new(&server.metrics, server.started),
             server,
-            ready: AtomicBool::new(false),
+            ready: watch::Sender::new(false),
             quit: Notify::new(),
             reload_ok,
             reload_time,
@@ -72,7 +71,8 @@ impl Control {
 
     /// From now on requests are served in full.
     pub fn set_ready(&self) {
-        self.ready.store(true, SeqCst);
+        self.ready.send_replace(true);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "perennial is ready");
     }
 
     fn in_force(&self, loaded: &Loaded) {
@@ -99,6 +99,8 @@ impl Control {
     /// Reads the configuration again; after a failure the old one stays in force.
     pub async fn reload(self: Arc<Control>) -> Result<(), String> {
         let _one = self.reloading.lock().await;
+        // What is loaded at the start comes first. An error would say that this is gone.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
         let this = self.clone();
         // `apply` starts scrape loops, so it stays on the runtime; reading files does not.
         let read = tokio::task::spawn_blocking(move || this.read());
@@ -163,7 +165,13 @@ impl Admin for AdminOf {
     }
 
     fn ready(&self) -> bool {
-        self.0.ready.load(SeqCst)
+        *self.0.ready.borrow()
+    }
+
+    fn starting(&self) -> Option<String> {
+        let doing = || self.0.server.store.replay_progress().map(|progress| progress.to_string());
+        (!self.ready())
+            .then(|| doing().unwrap_or_else(|| "rules and standing queries are installed".to_owned()))
     }
 
     fn runtime(&self) -> RuntimeInfo {
@@ -193,9 +201,12 @@ impl Admin for AdminOf {
 
     fn collect(&self) {
         self.0.process.collect();
+        // It sets a gauge.
+        let _ = self.0.server.store.replay_progress();
     }
 
     fn wal_replay(&self) -> WalReplay {
-        WalReplay::default()
+        let progress = self.0.server.store.replay_progress();
+        progress.map_or_else(WalReplay::default, |p| WalReplay { min: 0, max: p.records, current: p.done })
     }
 }

@@ -21,10 +21,12 @@ mod process;
 mod retention;
 mod server;
 mod sources;
+mod startup;
 mod writes;
 
-use admin::{AdminOf, Control};
+use admin::Control;
 use flags::{Exit, Flags};
+use frontends::http::{Door, serve};
 use server::{Loaded, Server};
 use std::io::Write;
 use std::path::PathBuf;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// mimalloc: many small label sets, several threads; the allocator the design was measured with.
 #[global_allocator]
@@ -127,27 +130,40 @@ fn run(
 ) -> Result<(), String> {
     let addresses = flags.listen_addresses();
     let default = flags.config_file().is_none();
+    let (prefix, max_connections) = (flags.route_prefix(), flags.max_connections());
     let _guard = runtime.enter();
     let listeners = runtime.block_on(listen(&addresses))?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let door = Door::new(&prefix);
+    let serving = serve(listeners, door.clone(), async move { drop(stopped.await) }, max_connections);
+    let serving = runtime.spawn(serving);
     let server = Arc::new(Server::open(flags, &loaded.config)?);
     let control = Arc::new(Control::new(server.clone(), &loaded));
-    server.apply(&loaded)?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(","), "perennial is ready");
+    let step = loaded.config.evaluation_interval();
+    let startup = startup::begin(&server, &control, loaded, runtime.handle())?;
+    server.serve(&door, &control, step)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(","), "perennial listens");
     if default {
         say(&mut std::io::stderr(), &embedded::welcome(&addresses[0]), 0);
     }
+    let housekeeping = runtime.spawn(housekeeping::keep_house(server.store.clone(), server.clock.clone()));
     let watch = watch.map(|(every, known, path)| {
         let every = Duration::from_millis(every.unsigned_abs());
         runtime.spawn(auto_reload::watch(control.clone(), path, known, every))
     });
-    let shutdown = wait_for_end(control.clone());
-    let step = loaded.config.evaluation_interval();
-    let served = runtime.block_on(server.serve(listeners, AdminOf(control), step, shutdown));
+    runtime.block_on(wait_for_end(control));
     tracing::info!("stopping");
+    // Nobody waits any more if serving has ended by itself.
+    let _ = stop.send(());
+    server.store.stop_replay();
+    let served =
+        runtime.block_on(serving).map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string()));
+    housekeeping.abort();
     watch.inspect(tokio::task::JoinHandle::abort);
+    let started = startup.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let closed = server.close();
     tracing::info!("stopped");
-    served.and(closed)
+    started.and(served).and(closed)
 }
 
 async fn listen(addresses: &[String]) -> Result<Vec<TcpListener>, String> {

@@ -1,11 +1,11 @@
 //! The server: every room opened in order, wired to its neighbours, and closed in the reverse order.
 
-use crate::admin::AdminOf;
+use crate::admin::{AdminOf, Control};
 use crate::cluster::{self, Pulse};
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::flags::Flags;
-use crate::{alerts, housekeeping, language, retention, sources, writes};
+use crate::{alerts, language, retention, sources, writes};
 use connectors::scrape::config::Job;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use connectors::wall_clock::SystemClock;
@@ -14,7 +14,7 @@ use engine::query::{Querier, QueryOptions};
 use frontends::asked::{AskedViews, History};
 use frontends::http::query::log::QueryLog;
 use frontends::http::sources::Language;
-use frontends::http::{self, AppState, Settings, Sources};
+use frontends::http::{self, AppState, Door, Settings, Sources};
 use frontends::past::{self, Past};
 use frontends::promql::Options as PromqlOptions;
 use frontends::rules::file::{self, Defaults, Group};
@@ -24,8 +24,10 @@ use frontends::rules::yaml::Fault;
 use frontends::standing::StandingQueries;
 use frontends::standing::file::StateFile;
 use frontends::views::Views;
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use storage::clock::Clock;
 use storage::disk::OsDisk;
@@ -33,8 +35,7 @@ use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options as StoreOptions, Store, damaged_blocks};
-use tokio::net::TcpListener;
+use storage::store::{Options as StoreOptions, Replay, Store, StoreError, damaged_blocks};
 
 /// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
 const EXEMPLARS: i64 = 100_000;
@@ -53,6 +54,8 @@ pub struct Server {
     data: PathBuf,
     /// Samples.
     pub store: Arc<Store>,
+    /// The replay of the log, which goes on when the server is open.
+    replay: Mutex<Option<JoinHandle<Result<Replay, StoreError>>>>,
     /// Standing plans.
     pub live: Live,
     /// The same for plans that cannot stand, too: those are asked again and again.
@@ -94,13 +97,14 @@ pub struct Loaded {
 }
 
 impl Server {
-    /// Opens all rooms. Nothing is scraped and no rule stands before [`Server::apply`].
+    /// Opens all rooms. Nothing is scraped before [`Server::take_in`], and nothing stands before
+    /// [`Server::restore`] and [`Server::stand`]: those wait for [`Server::replayed`].
     pub fn open(flags: Flags, config: &Config) -> Result<Server, String> {
         let metrics = Metrics::default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let dir = flags.data_path(config.storage.path.as_ref());
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
-        let store = open_store(&flags, config, dir.clone(), &metrics)?;
+        let (store, replay) = open_store(&flags, config, dir.clone(), &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let language = language::options(|name| flags.feature(name));
         let live_options = LiveOptions {
@@ -148,7 +152,7 @@ impl Server {
         let views: Arc<dyn Views> = Arc::new(views);
         let compiled = Box::new(move |text: &str| http::language::Promql(language).compile(text, None));
         let file = StateFile::new(Arc::new(OsDisk), &dir);
-        let standing = Arc::new(StandingQueries::restore(views.clone(), compiled, file)?);
+        let standing = Arc::new(StandingQueries::of_file(views.clone(), compiled, file));
         let ports = Ports {
             views: views.clone(),
             store: store.clone(),
@@ -171,6 +175,7 @@ impl Server {
             started,
             data: dir,
             store,
+            replay: Mutex::new(Some(replay)),
             live,
             views,
             standing,
@@ -189,8 +194,26 @@ impl Server {
         })
     }
 
+    /// Waits until the log is replayed, and says how that went.
+    pub fn replayed(&self) -> Result<(), String> {
+        let Some(thread) = self.replay.lock().take() else { return Ok(()) };
+        let replay = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let replay = replay.map_err(|e| format!("cannot replay the log of {}: {e}", self.data.display()))?;
+        replay.damage.iter().for_each(|line| tracing::warn!("damage in the data directory: {line}"));
+        let Replay { records, samples, .. } = replay;
+        tracing::info!(dir = %self.data.display(), records, samples, "store open, log replayed");
+        Ok(())
+    }
+
     /// Makes a configuration the one in force. All-or-nothing as far as a checked one can still fail.
     pub fn apply(&self, loaded: &Loaded) -> Result<(), String> {
+        self.prepare(loaded)?;
+        self.stand(loaded)?;
+        self.take_in(loaded)
+    }
+
+    /// What the configuration says of what is kept and written down.
+    pub fn prepare(&self, loaded: &Loaded) -> Result<(), String> {
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         if self.flags.feature("exemplar-storage") {
             let most = loaded.config.storage.max_exemplars.unwrap_or(EXEMPLARS);
@@ -198,12 +221,25 @@ impl Server {
         }
         self.store.set_retention(retention::in_force(&self.flags, &loaded.config.storage));
         self.store.set_series_retention(loaded.config.storage.series_retention.clone());
-        self.query_log.set(loaded.config.query_log_file().as_deref())?;
+        self.query_log.set(loaded.config.query_log_file().as_deref())
+    }
+
+    /// Brings back what people made to stand at run time.
+    pub fn restore(&self) -> Result<(), String> {
+        self.standing.restore()
+    }
+
+    /// Rules stand as the configuration says.
+    pub fn stand(&self, loaded: &Loaded) -> Result<(), String> {
         let groups = if self.keeps_rules() { loaded.groups.clone() } else { Vec::new() };
         if self.cluster.is_some() {
             groups.iter().for_each(cluster::name_refused);
         }
-        self.rules.apply(groups, loaded.config.external_labels.clone())?;
+        self.rules.apply(groups, loaded.config.external_labels.clone()).map_err(|e| e.to_string())
+    }
+
+    /// Targets are scraped and Alertmanagers told as the configuration says.
+    pub fn take_in(&self, loaded: &Loaded) -> Result<(), String> {
         let mut jobs = loaded.config.jobs.clone();
         if self.flags.feature("native-histograms") {
             jobs.iter_mut().for_each(Job::assume_native);
@@ -220,29 +256,25 @@ impl Server {
         self.cluster.as_ref().is_none_or(|cluster| cluster.process() == 0)
     }
 
-    /// Serves until `shutdown` resolves.
-    pub async fn serve(
+    /// Opens `door` to requests, and begins to keep house.
+    pub fn serve(
         self: &Arc<Server>,
-        listeners: Vec<TcpListener>,
-        control: AdminOf,
+        door: &Door,
+        control: &Arc<Control>,
         default_step: i64,
-        shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), String> {
-        let state =
-            AppState::new(self.settings(default_step)?, self.sources(Arc::new(AdminOf(control.0.clone()))));
+        let sources = self.sources(Arc::new(AdminOf(control.clone())));
+        let state = AppState::new(self.settings(default_step)?, sources);
         let mut router = http::router(state.clone());
         if self.flags.config_file().is_none() {
             let page = || async { connectors::host::render() };
             router = router.route("/host/metrics", axum::routing::get(page));
         }
-        let housekeeping = tokio::spawn(housekeeping::keep_house(self.store.clone(), self.clock.clone()));
-        control.0.set_ready();
-        let served = http::serve(listeners, router, state, shutdown, self.flags.max_connections()).await;
-        housekeeping.abort();
-        served.map_err(|e| e.to_string())
+        door.open(router, state);
+        Ok(())
     }
 
-    /// Closes all rooms: what brings samples in first, the store last.
+    /// Closes all rooms: what brings samples in first, the store last. No replay is under way any more.
     pub fn close(&self) -> Result<(), String> {
         self.scrape.shutdown();
         self.rules.stop();
@@ -316,11 +348,14 @@ pub fn load_rules(
     let defaults = defaults(&config);
     let loaded = file::load(&config.rule_files, defaults, &file::promql_compiler(*language))?;
     warnings.extend(loaded.warnings);
-    warnings.extend(loaded.groups.iter().filter_map(|group| too_late(group, out_of_order(&config))));
+    if let Some(fault) = loaded.groups.iter().find_map(|group| too_late(group, out_of_order(&config))) {
+        return Err(fault);
+    }
     Ok(Loaded { config, groups: loaded.groups, warnings })
 }
 
-/// A group that waits for samples that the store refuses.
+/// A group that waits for samples that the store refuses. What it does not refuse, and the slots that such samples reach, is
+/// still in the head, so that it can be corrected.
 fn too_late(group: &Group, window: i64) -> Option<Fault> {
     let lateness = group.lateness.filter(|lateness| *lateness > window)?;
     let [lateness, window] = [lateness, window].map(format_duration);
@@ -345,19 +380,21 @@ pub fn defaults(config: &Config) -> Defaults {
     Defaults { interval: config.evaluation_interval(), query_offset: config.global.keys.rule_query_offset.0 }
 }
 
-fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -> Result<Arc<Store>, String> {
+/// The store, and the thread that replays its log.
+type Opened = (Arc<Store>, JoinHandle<Result<Replay, StoreError>>);
+
+fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -> Result<Opened, String> {
     let options = StoreOptions {
         dir: dir.clone(),
         wal_sync_interval_ms: flags.wal_sync_interval(),
         block_range_ms: flags.block_range(config.storage.min_block),
         out_of_order_ms: out_of_order(config),
     };
-    let opened = Store::open(options, Arc::new(OsDisk), metrics);
-    let (store, replay) =
+    let opened = Store::open_early(options, Arc::new(OsDisk), metrics);
+    let (store, replaying) =
         opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
-    replay.damage.iter().for_each(|line| tracing::warn!("damage in the data directory: {line}"));
-    tracing::info!(dir = %dir.display(), records = replay.records, samples = replay.samples, "store open, log replayed");
-    Ok(store)
+    let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(move || replaying.run());
+    Ok((store, thread.map_err(|e| format!("cannot start threads: {e}"))?))
 }
 
 /// Opens the file that alerts outlive the process in.

@@ -289,13 +289,9 @@ async fn a_query_stops_when_its_client_goes_away() {
     let (state, _, live) = start(dir.path());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = frontends::http::serve(
-        vec![listener],
-        router(state.clone()),
-        state.clone(),
-        std::future::pending::<()>(),
-        8,
-    );
+    let door = frontends::http::Door::new("/");
+    door.open(router(state.clone()), state.clone());
+    let server = frontends::http::serve(vec![listener], door, std::future::pending::<()>(), 8);
     let server = tokio::spawn(server);
     // A busy machine may be late once, but not always.
     let mut took = Duration::MAX;

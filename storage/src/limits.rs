@@ -14,6 +14,9 @@ pub const REPLAY_THREADS: usize = 16;
 pub const REPLAY_BATCH_BYTES: usize = 256 << 10;
 /// How many of these may wait for it.
 pub const REPLAY_BATCHES: usize = 2;
+/// Bytes of samples that are taken while the log is replayed, and are in memory twice until it is: a million series for
+/// minutes. Beyond it they are refused.
+pub const REPLAY_YOUNG_BYTES: usize = 256 << 20;
 /// How far behind its series' newest sample a sample may come, ms (design §10).
 pub const OUT_OF_ORDER_WINDOW_MS: i64 = 30 * 60_000;
 /// How far ahead of the clock a sample may be, ms (Prometheus: 10 minutes).

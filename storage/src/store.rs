@@ -16,12 +16,15 @@ mod flush;
 mod options;
 mod past;
 mod recovery;
+mod replaying;
 mod restorer;
 mod retention;
 mod selection;
 mod series_retention;
 mod snapshot;
 mod stats;
+mod survey;
+mod young;
 
 pub use batch::{
     Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Row, StartRow, Tell, Watch,
@@ -30,6 +33,7 @@ pub use blocks::damaged_blocks;
 pub use correct::{Corrected, Correction};
 pub use flush::{History, LabelledPart, SeriesSamples};
 pub use options::{HeadStats, Options, Replay, StoreError};
+pub use replaying::{Progress, Replaying};
 pub use retention::{Beside, Due, Retention};
 pub use selection::{Histograms, Part, Selection, Starts};
 pub(crate) use selection::{Runs, put_in_order};
@@ -48,6 +52,7 @@ use selection::{Entry, Sources};
 use stats::{Gathered, StoreMetrics};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use young::Young;
 
 /// The store.
 pub struct Store {
@@ -65,6 +70,7 @@ pub struct Store {
     retention: RwLock<Retention>,
     series_retention: RwLock<Arc<[SeriesRetention]>>,
     retention_limits: retention::Limits,
+    ongoing: replaying::Ongoing,
 }
 
 /// One shard under its lock.
@@ -76,6 +82,8 @@ struct Shard {
     batch: Batch,
     /// What is deleted of the head.
     deleted: Deleted,
+    /// While the log is replayed: what has come since.
+    young: Option<Young>,
 }
 
 impl Store {
@@ -85,11 +93,21 @@ impl Store {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
-        let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
-        Store::open_with(options, disk, metrics, Some(Arc::new(history)))
+        Store::open_early(options, disk, metrics).and_then(replayed)
     }
 
-    /// As [`Store::open`], without threads, and with segments of this size: the log is written when
+    /// As [`Store::open`], but the log is still to be replayed, by [`Replaying::run`]: on another thread, while
+    /// samples come already and what is older than those of the log can be read.
+    pub fn open_early(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+    ) -> Result<(Arc<Store>, Replaying), StoreError> {
+        let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
+        Store::build(options, disk, metrics, Some(Arc::new(history)), Log::start)
+    }
+
+    /// As [`Store::open`], without threads of the log, and with segments of this size: it is written when
     /// [`Store::write_log`] is called. For tests in which nothing happens by itself.
     pub fn open_by_hand(
         options: Options,
@@ -97,6 +115,16 @@ impl Store {
         metrics: &Metrics,
         segment_bytes: u64,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
+        Store::open_early_by_hand(options, disk, metrics, segment_bytes).and_then(replayed)
+    }
+
+    /// As [`Store::open_early`] and [`Store::open_by_hand`].
+    pub fn open_early_by_hand(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+        segment_bytes: u64,
+    ) -> Result<(Arc<Store>, Replaying), StoreError> {
         let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
         let start =
             |log, disk, metrics: &Metrics| Log::by_hand(LogOptions { segment_bytes, ..log }, disk, metrics);
@@ -115,7 +143,7 @@ impl Store {
         metrics: &Metrics,
         history: Option<Arc<dyn History>>,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
-        Store::build(options, disk, metrics, history, Log::start)
+        Store::build(options, disk, metrics, history, Log::start).and_then(replayed)
     }
 
     fn build(
@@ -124,49 +152,54 @@ impl Store {
         metrics: &Metrics,
         history: Option<Arc<dyn History>>,
         start_log: impl FnOnce(LogOptions, Arc<dyn Disk>, &Metrics) -> Result<Log, StoreError>,
-    ) -> Result<(Arc<Store>, Replay), StoreError> {
+    ) -> Result<(Arc<Store>, Replaying), StoreError> {
         let dir = options.dir.join("wal");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
-        let make = || Head::new(options.block_range_ms, options.out_of_order_ms);
-        let recovered = recovery::recover(disk.as_ref(), &dir, make)?;
-        let outcome = recovered.outcome;
+        let surveyed = recovery::survey(disk.as_ref(), &dir, || options.new_head())?;
+        let outcome = surveyed.outcome;
         let log_options = LogOptions {
-            dir,
+            dir: dir.clone(),
             sync_interval_ms: options.wal_sync_interval_ms,
             next_lsn: outcome.last_lsn + 1,
+            skips: surveyed.gap,
             next_segment: outcome.last_number + 1,
-            segments: outcome.segments,
+            segments: outcome.segments.clone(),
             segment_bytes: WAL_SEGMENT_BYTES,
         };
         let log = start_log(log_options, disk.clone(), metrics)?;
-        let retention_limits = retention::Limits::new(metrics);
-        let (metrics, exemplars) = (StoreMetrics::new(metrics), Exemplars::new(metrics));
-        metrics.corruptions.add(outcome.damage.len() as u64);
-        metrics.clean_start.set(f64::from(u8::from(outcome.clean)));
-        metrics.series.set(recovered.heads.iter().map(Head::active).sum::<u64>() as f64);
-        metrics.chunks.set(recovered.heads.iter().map(Head::chunks).sum::<u64>() as f64);
-        let shard = |(head, deleted)| RwLock::new(Shard { head, seq: 0, batch: Batch::default(), deleted });
-        let shards = recovered.heads.into_iter().zip(recovered.deleted).map(shard).collect();
-        let (feed, flush_lock, merge_lock) = (RwLock::new(None), Mutex::new(()), Mutex::new(()));
-        let retention = RwLock::default();
-        let replay = Replay { records: outcome.records, samples: recovered.samples, damage: outcome.damage };
-        let store = Store {
+        let progress = metrics.gauge(
+            "perennial_wal_replay_progress",
+            "Part of the write-ahead log that the start has replayed: 1 when it is done.",
+            &[],
+        );
+        let ongoing = replaying::Ongoing::new(outcome.records, surveyed.oldest, progress);
+        let flushed = surveyed.flushed;
+        let names = surveyed.heads.iter().map(Head::all_labels).collect();
+        let shard = |mut head: Head| {
+            flushed.into_iter().for_each(|flushed| head.close_before(flushed.end));
+            let (batch, deleted, young) = (Batch::default(), Deleted::default(), Some(Young::default()));
+            RwLock::new(Shard { head, seq: 0, batch, deleted, young })
+        };
+        let store = Arc::new(Store {
+            shards: surveyed.heads.into_iter().map(shard).collect(),
+            retention_limits: retention::Limits::new(metrics),
+            exemplars: Exemplars::new(metrics),
+            metrics: StoreMetrics::new(metrics),
             options,
             disk,
-            shards,
             log,
             history,
-            feed,
+            feed: RwLock::new(None),
             watch: RwLock::new(None),
-            metrics,
-            exemplars,
-            flush_lock,
-            merge_lock,
-            retention,
+            flush_lock: Mutex::new(()),
+            merge_lock: Mutex::new(()),
+            retention: RwLock::default(),
             series_retention: RwLock::new(Arc::default()),
-            retention_limits,
-        };
-        Ok((Arc::new(store), replay))
+            ongoing,
+        });
+        store.count_series();
+        let names = Arc::new(names);
+        Ok((store.clone(), Replaying { store, dir, surveyed: outcome, flushed, names }))
     }
 
     fn shard(&self, shard: u16) -> &RwLock<Shard> {
@@ -251,6 +284,7 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Selection, StoreError> {
+        self.await_replay(to)?;
         let (seq, mut entries, head) = {
             let shard = self.shard(shard).read();
             let mut entries: Vec<Entry> = Vec::new();
@@ -300,6 +334,7 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
+        self.await_replay(to)?;
         let mut names = BTreeSet::new();
         for shard in
             self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
@@ -318,6 +353,7 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
+        self.await_replay(to)?;
         let mut values = BTreeSet::new();
         for shard in
             self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
@@ -339,17 +375,29 @@ impl Store {
     /// drops the log behind it, and removes the blocks that have to go (also if the flush fails: it may be because
     /// the disk is full). Returns the number of blocks written.
     pub fn maintain(&self, now: TimeMs) -> Result<usize, StoreError> {
+        if self.is_replaying() {
+            return Ok(0);
+        }
         let written = self.flush(now);
         let removed = self.remove_old_blocks(now);
+        self.count_series();
+        written.and_then(|blocks| removed.map(|()| blocks))
+    }
+
+    fn count_series(&self) {
         let count =
             |of: fn(&Head) -> u64| self.shards.iter().map(|shard| of(&shard.read().head)).sum::<u64>() as f64;
         self.metrics.series.set(count(Head::active));
         self.metrics.chunks.set(count(Head::chunks));
-        written.and_then(|blocks| removed.map(|()| blocks))
     }
 
-    /// Writes and syncs what is queued and stops the log's thread.
+    /// Writes and syncs what is queued and stops the log's thread. A replay that is under way ends.
     pub fn close(&self) -> Result<(), StoreError> {
+        self.stop_replay();
         self.log.close()
     }
+}
+
+fn replayed((store, replaying): (Arc<Store>, Replaying)) -> Result<(Arc<Store>, Replay), StoreError> {
+    replaying.run().map(|replay| (store, replay))
 }

@@ -1,5 +1,5 @@
-//! The store on one thread, with a seeded clock, disk and set of actors that append, ask, flush, compact, correct, retain,
-//! fail and crash. Every answer is compared with the books; the same seed does the same, change by change.
+//! The store on one thread, with a seeded clock, disk and set of actors that append, ask, flush, compact, correct, delete,
+//! copy, retain, fail, crash, and go on while the log is still to be replayed. Every answer is compared with the books; the same seed does the same, change by change.
 //!
 //! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test simulation` is the nightly variant, and `SEED=17` runs
 //! one. What happens is in `support/world.rs`.
@@ -14,7 +14,7 @@ use support::world::World;
 
 const STEPS: usize = 400;
 /// Kinds of things that happen, see `World::seen`.
-const KINDS: usize = 11;
+const KINDS: usize = 15;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().expect("a number"))
@@ -38,27 +38,50 @@ fn crash(world: &mut World) {
     // Now, or in the middle of something.
     if world.random.chance(50) {
         world.journal.die_in(world.random.clone().below(12) as usize);
-        match world.random.below(3) {
+        match world.random.below(5) {
+            _ if world.is_replaying() => world.write_log(true),
             0 => world.maintain(),
             1 => world.compact(),
+            2 => world.delete(),
+            3 => world.snapshot(),
             _ => world.write_log(true),
         }
     }
     world.crash(unsynced);
 }
 
+/// While the log is not replayed samples come, and nothing is asked.
+fn step_of_replay(world: &mut World) {
+    match world.random.below(100) {
+        0..30 => world.scrape(),
+        30..45 => world.rows(),
+        45..55 => world.together(),
+        55..62 => world.histogram(),
+        62..75 => world.write_log(false),
+        75..80 => world.write_log(true),
+        80..88 => crash(world),
+        _ => world.replay(),
+    }
+}
+
 fn step(world: &mut World) {
+    if world.is_replaying() {
+        return step_of_replay(world);
+    }
     match world.random.below(100) {
         0..22 => world.scrape(),
         22..36 => world.rows(),
         36..44 => world.together(),
         44..50 => world.histogram(),
         50..56 => world.correct(),
-        56..68 => world.write_log(false),
-        68..76 => world.write_log(true),
-        76..84 => world.query(),
-        84..90 => world.maintain(),
-        90..93 => world.compact(),
+        56..66 => world.write_log(false),
+        66..74 => world.write_log(true),
+        74..81 => world.query(),
+        81..87 => world.maintain(),
+        87..89 => world.compact(),
+        89..91 => world.delete(),
+        91 => world.clean_tombstones(),
+        92 => world.snapshot(),
         93 => world.retain(),
         94..96 => trouble(world),
         96 => world.reopen(),
@@ -73,6 +96,7 @@ fn run(seed: u64) -> (u64, BTreeSet<&'static str>) {
         world.wait();
         step(&mut world);
     }
+    world.replay();
     world.check();
     let seen = world.seen.clone();
     (world.trace(), seen)

@@ -1,9 +1,9 @@
 //! The admin API: the same requests to the real Prometheus and to ours, the same answers, and the same samples after.
 
 use crate::support::http::{self, encode};
-use crate::support::now_ms;
 use crate::support::remote_write::{Series, write};
 use crate::support::server::Server;
+use crate::support::{eventually, now_ms, wall_clock};
 use serde_json::{Value, json};
 
 const OPEN: &[&str] = &["--web.enable-admin-api"];
@@ -129,4 +129,33 @@ fn a_snapshot_is_opened_by_another_server() {
         let copy = Server::start_with("", &[], &[&flag]);
         assert_eq!(samples(&copy, end), want);
     }
+}
+
+#[test]
+fn what_stands_lets_go_of_what_is_deleted() {
+    wall_clock(|| {
+        let server = Server::start_with("", &[], &["--web.enable-admin-api"]);
+        let end = now_ms() / 1000 * 1000;
+        let ones = (0..60).map(|i| (end - i * 10_000, 1.0)).rev().collect();
+        let sent = write(server.port, &[Series::new("spent", &[], ones)]).expect("an answer");
+        assert_eq!(sent.status, 204);
+        let query = "sum_over_time(spent[30m])";
+        let body = format!("{{\"query\": \"{query}\"}}");
+        let put = http::send(server.port, "PUT", "/api/v1/views/v", &[], body.as_bytes()).expect("an answer");
+        assert_eq!(put.status, 201);
+        let stands = |expected: &str| {
+            eventually(&format!("the view says {expected}"), 60, || {
+                let stands = server.api("/api/v1/views/v/result")["result"][0]["value"][1].clone();
+                if stands == expected { Ok(()) } else { Err(stands.to_string()) }
+            });
+            assert_eq!(server.query(query)[0]["value"][1], expected);
+        };
+        stands("60");
+        delete(&server, &["spent"], end - 400_000, Some(end - 101_000));
+        stands("30");
+        assert!(!server.get("/metrics").text().contains("perennial_rebuilds_total 0\n"));
+        let late = write(server.port, &[Series::new("spent", &[], vec![(end - 200_000, 5.0)])]);
+        assert_eq!(late.expect("an answer").status, 204);
+        stands("35");
+    });
 }

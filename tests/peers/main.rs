@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod alert_kills;
+mod alert_tls;
 mod alerting;
 mod backfill;
 mod bad_input;
@@ -25,6 +26,7 @@ mod isolation;
 mod native;
 mod pushgateway;
 mod queries;
+mod replay;
 mod rule_metrics;
 mod search;
 mod seeds;

@@ -15,7 +15,7 @@ use storage::store::{Feed, FeedItem};
 pub trait Bell: Send + Sync {
     /// Samples are there for the next tick.
     fn arrived(&self);
-    /// Samples were not queued: the next tick should have them read from the store.
+    /// What was queued is not what the store has: the next tick should have that read.
     fn lost(&self);
     /// A tick takes along what is there: later samples are news again.
     fn taken(&self) {}
@@ -67,6 +67,13 @@ impl Feed for Inlet {
             self.bell.lost();
         }
         self.bell.arrived();
+    }
+
+    fn deleted(&self) {
+        if self.gates.iter().any(|gate| gate.open.load(SeqCst)) {
+            self.bell.lost();
+            self.bell.arrived();
+        }
     }
 }
 

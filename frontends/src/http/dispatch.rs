@@ -1,6 +1,6 @@
 //! From a request to a handler: method check, CORS, readiness, form and body, counting.
 
-use super::endpoints::{Endpoint, Takes};
+use super::endpoints::{Endpoint, Since, Takes};
 use super::params::Form;
 use super::reply::{ApiError, text, text_error};
 use super::{AppState, limits};
@@ -49,13 +49,13 @@ async fn answer(state: &AppState, endpoint: &'static Endpoint, request: Request)
     if !endpoint.methods.contains(request.method()) {
         return method_not_allowed(endpoint, api);
     }
-    if !endpoint.before_ready && !state.is_ready() {
+    if !state.answers(endpoint.since) {
         return unavailable(state);
     }
     match read(state, endpoint, request).await {
         Ok(call) => {
             let response = (endpoint.handler)(call).await;
-            if !endpoint.before_ready {
+            if endpoint.since != Since::Start {
                 settle(state).await;
             }
             response
@@ -118,11 +118,19 @@ fn method_not_allowed(endpoint: &Endpoint, api: bool) -> Response {
     response
 }
 
-/// The answer to everything while the server starts or stops.
+/// The answer to everything that waits for the server to start, or while it stops.
 pub fn unavailable(state: &AppState) -> Response {
-    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
-    let stopping = HeaderValue::from_static(if state.is_stopping() { "true" } else { "false" });
+    let doing = state.sources.admin.starting().filter(|_| !state.is_stopping());
+    not_ready(&doing.unwrap_or_default(), state.is_stopping())
+}
+
+/// See [`unavailable`]; `doing`: what keeps the server from being ready.
+pub fn not_ready(doing: &str, stopping: bool) -> Response {
+    let said = if doing.is_empty() { String::new() } else { format!("\n{doing}\n") };
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("Service Unavailable{said}"));
+    let stopping = HeaderValue::from_static(if stopping { "true" } else { "false" });
     response.headers_mut().insert("x-prometheus-stopping", stopping);
+    response.headers_mut().insert(header::RETRY_AFTER, limits::RETRY_AFTER_SECONDS.into());
     response
 }
 

@@ -19,12 +19,23 @@ pub struct Endpoint {
     pub methods: &'static [Method],
     /// What it reads besides the URL.
     pub takes: Takes,
-    /// Whether it answers before the server is ready.
-    pub before_ready: bool,
+    /// From when on it answers.
+    pub since: Since,
     /// What answers.
     pub handler: fn(Call) -> BoxFuture<'static, Response>,
     /// One line for people.
     pub doc: &'static str,
+}
+
+/// Where a server is that starts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// The process lives.
+    Start,
+    /// The store is open: targets are scraped, samples taken, and history can be read, while the log is still replayed.
+    Open,
+    /// Everything stands.
+    Ready,
 }
 
 /// What an endpoint reads.
@@ -51,7 +62,7 @@ const fn endpoint(
     handler: Handler,
     doc: &'static str,
 ) -> Endpoint {
-    Endpoint { path, methods, takes: Takes::Form, before_ready: false, handler, doc }
+    Endpoint { path, methods, takes: Takes::Form, since: Since::Ready, handler, doc }
 }
 
 /// As [`endpoint`], but it answers while the server still starts.
@@ -61,7 +72,17 @@ const fn early(
     handler: Handler,
     doc: &'static str,
 ) -> Endpoint {
-    Endpoint { before_ready: true, ..endpoint(path, methods, handler, doc) }
+    Endpoint { since: Since::Start, ..endpoint(path, methods, handler, doc) }
+}
+
+/// As [`endpoint`], but it answers while the log is still replayed.
+const fn open(
+    path: &'static str,
+    methods: &'static [Method],
+    handler: Handler,
+    doc: &'static str,
+) -> Endpoint {
+    Endpoint { since: Since::Open, ..endpoint(path, methods, handler, doc) }
 }
 
 /// A handler of the table out of an async function that gives a [`Reply`] or a response.
@@ -91,32 +112,22 @@ impl From<Response> for Finished {
 
 /// The table.
 pub static ENDPOINTS: &[Endpoint] = &[
-    endpoint("/api/v1/query", GET_POST, call!(query::instant), "Answer of a PromQL expression at one time"),
-    endpoint(
-        "/api/v1/query_range",
-        GET_POST,
-        call!(query::range),
-        "Answers at every step of a stretch of time",
-    ),
+    open("/api/v1/query", GET_POST, call!(query::instant), "Answer of a PromQL expression at one time"),
+    open("/api/v1/query_range", GET_POST, call!(query::range), "Answers at every step of a stretch of time"),
     endpoint(
         "/api/v1/query_exemplars",
         GET_POST,
         call!(expressions::exemplars),
         "Exemplars of an expression's series",
     ),
-    endpoint(
-        "/api/v1/format_query",
-        GET_POST,
-        call!(expressions::format),
-        "The expression, printed canonically",
-    ),
-    endpoint(
+    open("/api/v1/format_query", GET_POST, call!(expressions::format), "The expression, printed canonically"),
+    open(
         "/api/v1/promql/functions",
         GET,
         call!(expressions::functions),
         "Functions, their signatures and what they answer, for editors",
     ),
-    endpoint("/api/v1/parse_query", GET_POST, call!(expressions::parse), "The expression's syntax tree"),
+    open("/api/v1/parse_query", GET_POST, call!(expressions::parse), "The expression's syntax tree"),
     endpoint(
         "/api/v1/subscribe",
         GET,
@@ -134,9 +145,9 @@ pub static ENDPOINTS: &[Endpoint] = &[
         )
     },
     endpoint("/api/v1/views/{id}/result", GET, call!(standing::result), "The answer of a plan that stands"),
-    endpoint("/api/v1/series", GET_POST, call!(names::series), "Label sets of the series that match"),
-    endpoint("/api/v1/labels", GET_POST, call!(names::label_names), "Label names"),
-    endpoint("/api/v1/label/{name}/values", GET, call!(names::label_values), "Values of one label"),
+    open("/api/v1/series", GET_POST, call!(names::series), "Label sets of the series that match"),
+    open("/api/v1/labels", GET_POST, call!(names::label_names), "Label names"),
+    open("/api/v1/label/{name}/values", GET, call!(names::label_values), "Values of one label"),
     endpoint(
         "/api/v1/search/metric_names",
         GET_POST,
@@ -152,20 +163,20 @@ pub static ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint("/api/v1/rules", GET, call!(rules::rules), "Rule groups and their state"),
     endpoint("/api/v1/alerts", GET, call!(rules::alerts), "Pending and firing alerts"),
-    endpoint("/api/v1/targets", GET, call!(targets::targets), "Scrape targets"),
-    endpoint("/api/v1/targets/metadata", GET, call!(targets::target_metadata), "Metric metadata by target"),
-    endpoint("/api/v1/scrape_pools", GET, call!(targets::scrape_pools), "Names of the scrape pools"),
-    endpoint("/api/v1/metadata", GET, call!(targets::metadata), "Metric metadata"),
-    endpoint("/api/v1/alertmanagers", GET, call!(status::alertmanagers), "Where alerts go"),
+    open("/api/v1/targets", GET, call!(targets::targets), "Scrape targets"),
+    open("/api/v1/targets/metadata", GET, call!(targets::target_metadata), "Metric metadata by target"),
+    open("/api/v1/scrape_pools", GET, call!(targets::scrape_pools), "Names of the scrape pools"),
+    open("/api/v1/metadata", GET, call!(targets::metadata), "Metric metadata"),
+    open("/api/v1/alertmanagers", GET, call!(status::alertmanagers), "Where alerts go"),
     early("/api/v1/status/buildinfo", GET, call!(status::build_info), "Version"),
-    endpoint("/api/v1/status/runtimeinfo", GET, call!(status::runtime_info), "State of the process"),
-    endpoint("/api/v1/status/flags", GET, call!(status::flags), "Command line flags"),
-    endpoint("/api/v1/status/config", GET, call!(status::config), "The configuration in force"),
-    endpoint("/api/v1/status/tsdb", GET, call!(status::tsdb), "What the head holds"),
+    open("/api/v1/status/runtimeinfo", GET, call!(status::runtime_info), "State of the process"),
+    open("/api/v1/status/flags", GET, call!(status::flags), "Command line flags"),
+    open("/api/v1/status/config", GET, call!(status::config), "The configuration in force"),
+    open("/api/v1/status/tsdb", GET, call!(status::tsdb), "What the head holds"),
     early("/api/v1/status/walreplay", GET, call!(status::wal_replay), "Progress of starting up"),
     Endpoint {
         takes: Takes::Body(limits::WRITE_BYTES),
-        ..endpoint("/api/v1/write", POST, call!(write::write), "Remote write receiver")
+        ..open("/api/v1/write", POST, call!(write::write), "Remote write receiver")
     },
     endpoint(
         "/api/v1/admin/tsdb/delete_series",

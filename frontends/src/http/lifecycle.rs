@@ -6,6 +6,9 @@ use super::reply::{text, text_error};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+/// What a process says that lives.
+pub const HEALTHY: &str = "Prometheus Server is Healthy.\n";
+
 /// `/-/ready`
 pub async fn ready(call: Call) -> Response {
     if call.state.is_ready() {
@@ -17,7 +20,7 @@ pub async fn ready(call: Call) -> Response {
 
 /// `/-/healthy`
 pub async fn healthy(_: Call) -> Response {
-    text(StatusCode::OK, "Prometheus Server is Healthy.\n")
+    text(StatusCode::OK, HEALTHY)
 }
 
 /// `/-/reload`

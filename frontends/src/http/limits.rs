@@ -24,6 +24,8 @@ pub const SEARCH_TERMS: usize = 32;
 pub const SEARCH_WINDOW_MS: i64 = 3_600_000;
 /// Entries of a `/api/v1/status/tsdb` list, at most.
 pub const TSDB_STATUS_LIMIT: usize = 10_000;
+/// What `Retry-After` says while the server starts, seconds: a log of millions of samples is replayed in some.
+pub const RETRY_AFTER_SECONDS: u64 = 2;
 /// Time given to open requests when the server stops; after it they are cut.
 pub const DRAIN: Duration = Duration::from_secs(10);
 

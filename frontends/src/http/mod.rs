@@ -6,6 +6,7 @@
 
 mod admin;
 pub mod dispatch;
+mod door;
 pub mod endpoints;
 mod federate;
 mod histogram;
@@ -34,17 +35,21 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use door::Door;
 pub use serve::serve;
 pub use sources::Sources;
 
 use axum::Router;
 use axum::routing::any;
+use endpoints::Since;
 use engine::plan::Dialect;
 use query::active::ActiveQueries;
+use reply::{ApiError, ErrorType};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::model::TimeMs;
 use subscribe::views::SharedViews;
 use telemetry::Telemetry;
 use tokio::sync::watch;
@@ -181,6 +186,29 @@ impl AppState {
     /// Whether requests are served in full.
     pub(crate) fn is_ready(&self) -> bool {
         !self.is_stopping() && self.sources.admin.ready()
+    }
+
+    /// Whether endpoints that answer from `since` on do.
+    pub(crate) fn answers(&self, since: Since) -> bool {
+        match since {
+            Since::Start => true,
+            Since::Open => {
+                self.is_ready() || (!self.is_stopping() && self.sources.admin.starting().is_some())
+            }
+            Since::Ready => self.is_ready(),
+        }
+    }
+
+    /// Waits, no longer than `patience`, until what is there of times up to `to` can be read: what the log has cannot while
+    /// it is replayed.
+    pub(crate) async fn readable(&self, to: TimeMs, patience: Duration) -> Result<(), ApiError> {
+        let Some(wait) = self.sources.catalog.readable(to) else { return Ok(()) };
+        let waited = tokio::time::timeout(patience, wait).await;
+        waited.unwrap_or_else(|_| {
+            let doing = self.sources.admin.starting().unwrap_or_default();
+            let late = format!("query timed out in expression evaluation: the server starts, {doing}");
+            Err(ApiError::new(ErrorType::Timeout, late))
+        })
     }
 }
 

@@ -316,11 +316,11 @@ pub struct RuntimeInfo {
 /// `/api/v1/status/walreplay`.
 #[derive(Copy, Clone, Debug, Default, Serialize)]
 pub struct WalReplay {
-    /// First segment.
+    /// First record (in Prometheus these are segments).
     pub min: u64,
-    /// Last segment.
+    /// Last record.
     pub max: u64,
-    /// The segment being read; `max` when done.
+    /// The record being read; `max` when done.
     pub current: u64,
 }
 

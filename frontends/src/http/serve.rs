@@ -1,7 +1,6 @@
 //! Serving: listeners with a bound on connections, and an orderly end.
 
-use super::{AppState, limits};
-use axum::Router;
+use super::{Door, limits};
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use std::future::Future;
@@ -14,12 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Serves `router` on all `listeners`, with at most `max_connections` connections, until `shutdown` resolves. Then
+/// Serves what is behind `door` on all `listeners`, with at most `max_connections` connections, until `shutdown` resolves. Then
 /// it takes no new connections, ends subscriptions, and gives open requests [`limits::DRAIN`].
 pub async fn serve(
     listeners: Vec<TcpListener>,
-    router: Router,
-    state: AppState,
+    door: Arc<Door>,
     shutdown: impl Future<Output = ()> + Send + 'static,
     max_connections: usize,
 ) -> io::Result<()> {
@@ -27,8 +25,8 @@ pub async fn serve(
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners {
         let listener = Bounded { listener, slots: slots.clone() };
-        let stopped = state.clone();
-        let service = router.clone().into_make_service_with_connect_info::<Peer>();
+        let stopped = door.clone();
+        let service = door.router().into_make_service_with_connect_info::<Peer>();
         let server =
             axum::serve(listener, service).with_graceful_shutdown(async move { stopped.stopped().await });
         servers.spawn(async move { server.await });
@@ -37,7 +35,7 @@ pub async fn serve(
         () = shutdown => None,
         Some(ended) = servers.join_next() => Some(ended),
     };
-    state.stop();
+    door.stop();
     let drain = async { while servers.join_next().await.is_some() {} };
     if tokio::time::timeout(limits::DRAIN, drain).await.is_err() {
         tracing::warn!("requests were still open {} s after stopping and are cut", limits::DRAIN.as_secs());

@@ -7,6 +7,7 @@ use super::model::{
     DroppedTarget, Exemplar, Metadata, RuleGroup, RuntimeInfo, SeriesExemplars, Target, WalReplay,
 };
 use super::query::log::QueryLog;
+use super::reply::ApiError;
 use crate::promql::QueryRange;
 use crate::standing::StandingQueries;
 use crate::views::Views;
@@ -140,6 +141,10 @@ pub trait Catalog: Send + Sync {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<SeriesExemplars>, StoreError>;
+    /// Resolves when what is there of times up to `to` can be read; `None`: it can be.
+    fn readable(&self, _to: TimeMs) -> Option<BoxFuture<'static, Result<(), ApiError>>> {
+        None
+    }
     /// Counts.
     fn stats(&self, limit: usize) -> HeadStats;
     /// Resolves when all that can have been read so far would survive kill -9, or if the log cannot be written.
@@ -213,6 +218,16 @@ impl Catalog for Store {
                 exemplars: found.exemplars.into_iter().map(shown).collect(),
             })
             .collect())
+    }
+
+    fn readable(&self, to: TimeMs) -> Option<BoxFuture<'static, Result<(), ApiError>>> {
+        if !self.waits_for_replay(to) {
+            return None;
+        }
+        let (tell, told) = oneshot::channel();
+        self.on_replayed(Box::new(move |fate| drop(tell.send(fate))));
+        let stopped = || Err(StoreError::Refused("the server is stopping".to_owned()));
+        Some(Box::pin(async move { Ok(told.await.unwrap_or_else(|_| stopped())?) }))
     }
 
     fn stats(&self, limit: usize) -> HeadStats {
@@ -296,6 +311,10 @@ pub trait Admin: Send + Sync {
     fn quit(&self);
     /// Whether the server has started up completely.
     fn ready(&self) -> bool;
+    /// What it does if it has not, but reads history and takes samples already.
+    fn starting(&self) -> Option<String> {
+        None
+    }
     /// `/api/v1/status/runtimeinfo`.
     fn runtime(&self) -> RuntimeInfo;
     /// `/api/v1/status/walreplay`.

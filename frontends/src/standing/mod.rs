@@ -74,18 +74,22 @@ impl StandingQueries {
         StandingQueries { views, compile, file: None, changing, queries }
     }
 
-    /// Those of `file`, installed. What cannot be installed any more is logged and kept.
-    pub fn restore(views: Arc<dyn Views>, compile: Compile, file: StateFile) -> Result<Self, String> {
-        let definitions = file.read()?;
-        let mut all = StandingQueries { file: Some(file), ..Self::unwritten(views, compile) };
-        for (name, definition) in definitions {
-            let view = all.install(&name, &definition);
+    /// Those of `file`, which do not stand before [`StandingQueries::restore`].
+    pub fn of_file(views: Arc<dyn Views>, compile: Compile, file: StateFile) -> StandingQueries {
+        StandingQueries { file: Some(file), ..Self::unwritten(views, compile) }
+    }
+
+    /// Installs those of the file. What cannot be installed any more is logged and kept.
+    pub fn restore(&self) -> Result<(), String> {
+        let _changing = self.changing.lock();
+        for (name, definition) in self.file.as_ref().map_or(Ok(Vec::new()), StateFile::read)? {
+            let view = self.install(&name, &definition);
             if let Err(error) = &view {
                 tracing::error!(name, error, "a standing query does not stand any more");
             }
-            all.queries.get_mut().insert(name, Standing { definition, view });
+            self.queries.lock().insert(name, Standing { definition, view });
         }
-        Ok(all)
+        Ok(())
     }
 
     fn spec(&self, name: &str, definition: &Definition) -> Result<ViewSpec, String> {

@@ -69,7 +69,8 @@ fn nobody(_: &Recording) -> Option<String> {
 fn restored(dir: &std::path::Path, compile: Compile) -> (Arc<Board>, StandingQueries) {
     let board = Arc::new(Board::default());
     let file = StateFile::new(Arc::new(OsDisk), dir);
-    let queries = StandingQueries::restore(board.clone(), compile, file).unwrap();
+    let queries = StandingQueries::of_file(board.clone(), compile, file);
+    queries.restore().unwrap();
     (board, queries)
 }
 
@@ -199,7 +200,8 @@ fn what_cannot_be_written_does_not_stand() {
     drop((board, queries));
     let board = Arc::new(Board::default());
     let file = StateFile::new(Arc::new(Full), dir.path());
-    let queries = StandingQueries::restore(board.clone(), compile(), file).unwrap();
+    let queries = StandingQueries::of_file(board.clone(), compile(), file);
+    queries.restore().unwrap();
     assert!(matches!(queries.put("b", query("1"), nobody), Err(Refusal::Disk(_))));
     assert!(matches!(queries.remove("a"), Err(Refusal::Disk(_))));
     assert_eq!(board.names(), ["a"]);

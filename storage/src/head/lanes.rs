@@ -169,7 +169,7 @@ impl Head {
     }
 
     /// Makes room for a slot that the log names.
-    pub(super) fn restore_slot(&mut self, slot: u32) -> Result<(), String> {
+    pub fn restore_slot(&mut self, slot: u32) -> Result<(), String> {
         if slot >= SHARD_SLOTS {
             return Err(format!("slot {slot} is beyond {SHARD_SLOTS}"));
         }

@@ -3,6 +3,7 @@
 //! Start at [`Head`] (the append path); [`columns`] and [`window`] hold what came by scrape, [`cohort`] puts
 //! there what came together without one, [`rows`] has what came alone, [`lanes`] the native histograms and start timestamps, [`postings`] finds series, [`snapshot`] is what readers take away.
 
+mod adopt;
 mod cohort;
 mod column;
 mod columns;

@@ -6,7 +6,7 @@ use super::group::Group;
 use super::series::Home;
 use super::shard::{Flushing, Head};
 use crate::limits::SHARD_SLOTS;
-use crate::model::value::is_absent;
+use crate::model::value::{ABSENT, is_absent};
 use crate::model::{Labels, SHARDS, TimeMs};
 use crate::wal::{self, Batch};
 use roaring::RoaringBitmap;
@@ -138,6 +138,7 @@ impl Head {
         }
         let samples = row.iter().filter(|v| !is_absent(**v)).count() as u64;
         if newest.is_none_or(|newest| t > newest) {
+            let row = self.without_known(group as usize, t, row);
             self.push_row(group as usize, t, row);
             return Ok(samples);
         }
@@ -146,6 +147,27 @@ impl Head {
             self.restore_sample(slot, t, v)?;
         }
         Ok(samples)
+    }
+
+    /// The slots of a group's columns.
+    pub fn columns_of(&self, group: u32) -> &[u32] {
+        let set = self.groups.get(group as usize).and_then(|group| self.sets.get(&group.set?));
+        set.map_or(&[], |set| &set.columns)
+    }
+
+    /// A row of a group without the samples of times at which their series have some elsewhere.
+    pub(super) fn without_known(&self, group: usize, t: TimeMs, row: Arc<[f64]>) -> Arc<[f64]> {
+        let Some(set) = self.groups[group].set.and_then(|set| self.sets.get(&set)) else { return row };
+        let known = |column: &u32| {
+            let slot = set.columns[*column as usize];
+            let reaches = self.newest_of(slot).is_some_and(|newest| t <= newest);
+            reaches && (self.at(slot, t).is_some() || self.histogram_at(slot, t).is_some())
+        };
+        let mut kept: Option<Vec<f64>> = None;
+        for column in set.mixed.iter().filter(|column| (*column as usize) < row.len()).filter(known) {
+            kept.get_or_insert_with(|| row.to_vec())[column as usize] = ABSENT;
+        }
+        kept.map_or(row, Arc::from)
     }
 
     /// A single sample.

@@ -93,6 +93,11 @@ impl Head {
         self.series.get(slot as usize).map(|s| &s.labels)
     }
 
+    /// The labels of all slots.
+    pub fn all_labels(&self) -> Vec<Labels> {
+        self.series.iter().map(|series| series.labels.clone()).collect()
+    }
+
     /// The slot of these labels, if they have one and it is in use.
     pub fn find(&self, labels: &Labels) -> Option<u32> {
         self.registry.get(labels, &self.series).filter(|slot| self.series[*slot as usize].listed)
@@ -223,12 +228,12 @@ impl Head {
         columns.push(t, row, self.block_range);
     }
 
-    fn width(&self, group: usize) -> usize {
+    pub(super) fn width(&self, group: usize) -> usize {
         self.groups[group].set.and_then(|set| self.sets.get(&set)).map_or(0, |set| set.columns.len())
     }
 
     /// Maps a new layout to columns, adding columns for slots that have none.
-    fn take_layout(&mut self, group: usize, layout: &Arc<Layout>) {
+    pub(super) fn take_layout(&mut self, group: usize, layout: &Arc<Layout>) {
         let too_wide = self.width(group) > 2 * layout.slots.len() + 64;
         let set = match self.groups[group].set {
             Some(set) if !too_wide => set,
@@ -356,7 +361,7 @@ impl Head {
 }
 
 /// The values in the order of the set's columns.
-fn permute(values: &[f64], map: &[u32], width: usize) -> Arc<[f64]> {
+pub(super) fn permute(values: &[f64], map: &[u32], width: usize) -> Arc<[f64]> {
     let mut row = vec![ABSENT; width];
     values.iter().zip(map).for_each(|(v, column)| row[*column as usize] = *v);
     row.into()

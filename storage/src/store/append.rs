@@ -31,6 +31,7 @@ impl Store {
         let (shard_at, group) = group_of(batch.group.0);
         let mut counts = Counts::default();
         let mut shard = self.shard(shard_at).write();
+        self.admit_young(&shard)?;
         if shard.deleted.touches(&batch.layout.slots, batch.t) {
             return Ok(self.append_one_by_one(&mut shard, shard_at, batch, tell));
         }
@@ -44,6 +45,7 @@ impl Store {
             }
             Taken::Late(rows) => (self.log_samples(&mut shard, shard_at, &rows), FeedData::Rows(rows)),
         };
+        shard.young.iter_mut().for_each(|young| young.keep(&data));
         if tell == Tell::Feed {
             self.tell(FeedItem { shard: shard_at, seq, data });
         }
@@ -187,9 +189,11 @@ impl Store {
         let (mut lsn, mut seq) = (0, 0);
         for (shard_at, rows) in (0..SHARDS).zip(by_shard).filter(|(_, rows)| !rows.is_empty()) {
             let mut shard = self.shard(shard_at).write();
+            self.admit_young(&shard)?;
             let (logged, all) = append(&mut shard, shard_at, rows, &mut counts);
             lsn = lsn.max(logged);
             for data in all {
+                shard.young.iter_mut().for_each(|young| young.keep(&data));
                 shard.seq += 1;
                 seq = shard.seq;
                 tell(FeedItem { shard: shard_at, seq, data });

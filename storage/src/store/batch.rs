@@ -107,6 +107,8 @@ pub enum FeedData {
 pub trait Feed: Send + Sync {
     /// One appended item.
     fn push(&self, item: FeedItem);
+    /// Samples were deleted that it has heard of: what it keeps of them should be read anew. Called without a lock.
+    fn deleted(&self) {}
 }
 
 /// Who wants to look at what writers append, besides the feed. Corrections, and what is recorded with [`Tell::Nobody`], are

@@ -39,6 +39,7 @@ impl Store {
     /// Changes samples of the head; where there is none, it is added. The feed hears of values as of rows, and of samples
     /// that are gone as of rows with the value *absent*. Returns how many were refused: only blocks have their time.
     pub fn correct(&self, corrections: &[Correction]) -> Result<usize, StoreError> {
+        self.refuse_while_replaying()?;
         self.log.admit()?;
         let append = |shard: &mut Shard, at, rows: Vec<&Correction>, counts: &mut Counts| {
             let (mut floats, mut histograms) = (Vec::new(), Vec::new());

@@ -17,6 +17,7 @@ impl Store {
     /// Deletes what the series that satisfy all matchers have in `from..=to`. Waits for a flush or a merge that runs.
     /// The head's part is as durable as an append: see [`Store::on_committed`] with the number that comes back.
     pub fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<u64, StoreError> {
+        self.refuse_while_replaying()?;
         let _no_merge = self.merge_lock.lock();
         let _no_flush = self.flush_lock.lock();
         self.log.admit()?;
@@ -24,7 +25,11 @@ impl Store {
             history.delete(matchers, from, to)?;
         }
         let shards = (0..SHARDS).map(|shard| self.delete_in_head(shard, matchers, from, to));
-        Ok(shards.max().unwrap_or(0))
+        let lsn = shards.max().unwrap_or(0);
+        if let Some(feed) = &*self.feed.read() {
+            feed.deleted();
+        }
+        Ok(lsn)
     }
 
     fn delete_in_head(&self, shard_at: u16, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> u64 {

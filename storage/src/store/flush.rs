@@ -151,8 +151,11 @@ impl Store {
             shard.deleted.drop_before(end);
         });
         self.checkpoint(Flushed { end, lsn })?;
+        let wal = self.options.dir.join("wal");
         for path in self.log.forget_before(lsn, end) {
-            self.disk.remove(&path).map_err(|source| StoreError::Io { path, source })?;
+            // One by one: should an older one come back with a power loss, a hole behind it would look like damage.
+            let removed = self.disk.remove(&path).and_then(|()| self.disk.sync_dir(&wal));
+            removed.map_err(|source| StoreError::Io { path, source })?;
         }
         outcome
     }

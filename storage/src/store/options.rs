@@ -1,5 +1,6 @@
 //! How a store is opened, what opening found, what can go wrong, and what can be counted.
 
+use crate::head::Head;
 use crate::model::TimeMs;
 use std::path::PathBuf;
 
@@ -14,6 +15,13 @@ pub struct Options {
     pub block_range_ms: i64,
     /// How late a sample may come, ms.
     pub out_of_order_ms: i64,
+}
+
+impl Options {
+    /// The empty head of a shard.
+    pub(crate) fn new_head(&self) -> Head {
+        Head::new(self.block_range_ms, self.out_of_order_ms)
+    }
 }
 
 /// What opening found.

@@ -1,9 +1,11 @@
 //! What the log's records do to heads. Which records a restorer sees is [`super::recovery`]'s business.
 
 use super::deleted::Deleted;
+use super::recovery::Taker;
 use crate::codec;
 use crate::head::{Head, group_of};
-use crate::model::{SHARDS, TimeMs, shard_of};
+use crate::model::value::{ABSENT, is_absent};
+use crate::model::{Labels, NativeHistogram, SHARDS, TimeMs, shard_of};
 use crate::wal::{
     Cursor, Flushed, Found, GroupRecord, Kind, SeriesRecord, take_histograms, take_layout, take_row,
     take_samples, take_scrape_head, take_starts,
@@ -21,13 +23,44 @@ pub struct Restorer {
     pub samples: u64,
     /// Each group's latest row, and its LSN.
     rows: HashMap<u32, (Arc<[f64]>, u64)>,
+    /// Labels that are in memory already, by shard and slot.
+    names: Arc<Names>,
+}
+
+/// Label sets by shard and slot.
+pub type Names = Vec<Vec<Labels>>;
+
+/// A sample that the log has; what is there already stays. One behind a deletion of its time is there again.
+pub fn put_sample(
+    head: &mut Head,
+    deleted: &mut Deleted,
+    (slot, t, v): (u32, TimeMs, f64),
+) -> Result<(), String> {
+    if deleted.covers(slot, t) {
+        deleted.revive(slot, t);
+        return head.restore_correction(slot, t, v);
+    }
+    head.restore_sample(slot, t, v)
+}
+
+/// As [`put_sample`].
+pub fn put_histogram(
+    head: &mut Head,
+    deleted: &mut Deleted,
+    (slot, t, h): (u32, TimeMs, Arc<NativeHistogram>),
+) -> Result<(), String> {
+    if deleted.covers(slot, t) {
+        deleted.revive(slot, t);
+        head.restore_correction(slot, t, ABSENT)?;
+    }
+    head.restore_histogram(slot, t, h)
 }
 
 impl Restorer {
-    /// Fills these heads, one per shard.
-    pub fn new(heads: Vec<Head>) -> Restorer {
+    /// Fills these heads, one per shard; `names` has labels that need not be in memory twice.
+    pub fn new(heads: Vec<Head>, names: Arc<Names>) -> Restorer {
         let deleted = heads.iter().map(|_| Deleted::default()).collect();
-        Restorer { heads, deleted, flushed: None, samples: 0, rows: HashMap::new() }
+        Restorer { heads, deleted, flushed: None, samples: 0, rows: HashMap::new(), names }
     }
 
     /// The heads, restored, and what is deleted of each.
@@ -38,9 +71,10 @@ impl Restorer {
         }
         self.heads.into_iter().zip(self.deleted)
     }
+}
 
-    /// One record; time of its newest sample, or why it cannot be used.
-    pub fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+impl Taker for Restorer {
+    fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
         match found.kind {
             Kind::Series => self.series(found.payload).map(|()| None),
             Kind::Group => self.group(found.payload).map(|()| None),
@@ -59,12 +93,16 @@ impl Restorer {
             Kind::Close | Kind::End => Ok(None),
         }
     }
+}
 
+impl Restorer {
     fn series(&mut self, payload: &[u8]) -> Result<(), String> {
         let SeriesRecord { shard, slot, labels } = codec::decode(payload).map_err(|e| e.to_string())?;
         if shard >= SHARDS || shard != shard_of(&labels) {
             return Err(format!("series {labels} does not belong to shard {shard}"));
         }
+        let known = self.names.get(usize::from(shard)).and_then(|names| names.get(slot as usize));
+        let labels = known.filter(|known| **known == labels).cloned().unwrap_or(labels);
         self.heads[usize::from(shard)].restore_series(slot, labels)
     }
 
@@ -81,7 +119,7 @@ impl Restorer {
     }
 
     fn in_blocks(&self, lsn: u64, t: TimeMs) -> bool {
-        self.flushed.is_some_and(|flushed| t < flushed.end && lsn <= flushed.lsn)
+        self.flushed.is_some_and(|flushed| flushed.covers(lsn, t))
     }
 
     fn scrape(&mut self, found: &Found) -> Result<TimeMs, String> {
@@ -101,10 +139,24 @@ impl Restorer {
         .into();
         self.rows.insert(head.group, (row.clone(), found.lsn));
         if !self.in_blocks(found.lsn, head.t) {
-            let (shard, group) = group_of(head.group);
-            self.samples += self.heads[usize::from(shard)].restore_row(group, head.t, row)?;
+            self.samples += self.row(head.group, head.t, row)?;
         }
         Ok(head.t)
+    }
+
+    fn row(&mut self, group: u32, t: TimeMs, row: Arc<[f64]>) -> Result<u64, String> {
+        let (shard, group) = group_of(group);
+        let (head, deleted) = (&mut self.heads[usize::from(shard)], &mut self.deleted[usize::from(shard)]);
+        if !deleted.touches(head.columns_of(group), t) {
+            return head.restore_row(group, t, row);
+        }
+        let columns = head.columns_of(group).to_vec().into_iter().zip(row.iter().copied());
+        let mut samples = 0;
+        for (slot, v) in columns.filter(|(_, v)| !is_absent(*v)) {
+            put_sample(head, deleted, (slot, t, v))?;
+            samples += 1;
+        }
+        Ok(samples)
     }
 
     fn single(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
@@ -116,13 +168,13 @@ impl Restorer {
             if self.in_blocks(found.lsn, t) {
                 continue;
             }
-            let head = self.head(shard)?;
+            let (head, deleted) = self.shard(shard)?;
             match found.kind {
                 Kind::Corrections => {
                     head.restore_correction(slot, t, v)?;
-                    self.deleted[shard as usize].revive(slot, t);
+                    deleted.revive(slot, t);
                 }
-                _ => head.restore_sample(slot, t, v)?,
+                _ => put_sample(head, deleted, (slot, t, v))?,
             }
             self.samples += 1;
         }
@@ -136,7 +188,8 @@ impl Restorer {
         for (shard, slot, t, h) in all {
             newest = newest.max(Some(t));
             if !self.in_blocks(found.lsn, t) {
-                self.head(shard)?.restore_histogram(slot, t, h)?;
+                let (head, deleted) = self.shard(shard)?;
+                put_histogram(head, deleted, (slot, t, h))?;
                 self.samples += 1;
             }
         }
@@ -150,7 +203,7 @@ impl Restorer {
         for (shard, slot, t, start) in all {
             newest = newest.max(Some(t));
             if !self.in_blocks(found.lsn, t) {
-                self.head(shard)?.restore_start(slot, t, start)?;
+                self.shard(shard)?.0.restore_start(slot, t, start)?;
             }
         }
         Ok(newest)
@@ -169,7 +222,8 @@ impl Restorer {
         Ok(newest)
     }
 
-    fn head(&mut self, shard: u32) -> Result<&mut Head, String> {
-        self.heads.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))
+    fn shard(&mut self, shard: u32) -> Result<(&mut Head, &mut Deleted), String> {
+        let both = self.heads.get_mut(shard as usize).zip(self.deleted.get_mut(shard as usize));
+        both.ok_or_else(|| format!("there is no shard {shard}"))
     }
 }

@@ -76,7 +76,10 @@ impl Store {
     /// [`Store::maintain`], on a thread that may take minutes.
     pub fn trim(&self, now: TimeMs) -> Result<usize, StoreError> {
         let rules = self.series_retention.read().clone();
-        let Some(history) = self.history.as_ref().filter(|_| !rules.is_empty()) else { return Ok(0) };
+        let Some(history) = self.history.as_ref().filter(|_| !rules.is_empty() && !self.is_replaying())
+        else {
+            return Ok(0);
+        };
         let mut done = 0;
         loop {
             let _one_at_a_time = self.merge_lock.lock();

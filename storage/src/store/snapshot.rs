@@ -13,6 +13,7 @@ use std::path::Path;
 impl Store {
     /// Makes the snapshot `dir`, with what is in the head if `with_head`.
     pub fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
+        self.refuse_while_replaying()?;
         let _no_merge = self.merge_lock.lock();
         let _no_flush = self.flush_lock.lock();
         let disk = self.disk.as_ref();

@@ -41,6 +41,13 @@ pub struct Flushed {
     pub lsn: u64,
 }
 
+impl Flushed {
+    /// Whether a sample at `t` of record `lsn` is in blocks.
+    pub fn covers(&self, lsn: u64, t: TimeMs) -> bool {
+        t < self.end && lsn <= self.lsn
+    }
+}
+
 /// Adds a series record.
 pub fn add_series(batch: &mut Batch, shard: u16, slot: u32, labels: &Labels) {
     add(batch, Kind::Series, &SeriesRecord { shard, slot, labels: labels.clone() });
@@ -75,7 +82,7 @@ impl<'a> Checkpoint<'a> {
         let temporary = dir.join("checkpoint.tmp");
         let io = |source| StoreError::Io { path: temporary.clone(), source };
         let mut file = disk.create(&temporary).map_err(io)?;
-        let header = Header { number, continues: false, first_lsn: 0 };
+        let header = Header { number, continues: false, skips: false, first_lsn: 0 };
         file.append(&header.encode(CHECKPOINT)).map_err(io)?;
         Ok(Checkpoint { disk, dir, number, file, temporary, records: 0 })
     }

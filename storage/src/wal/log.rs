@@ -90,6 +90,8 @@ pub struct LogOptions {
     pub sync_interval_ms: u64,
     /// LSN of the first record.
     pub next_lsn: u64,
+    /// Whether the LSNs right before that one are used by no record.
+    pub skips: bool,
     /// Number of the first segment to be written.
     pub next_segment: u32,
     /// The segments already there.
@@ -258,6 +260,15 @@ impl Log {
     /// The segments, the one being written last.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.shared.segments.lock().clone()
+    }
+
+    /// What a replay has learned of segments: the time of their newest samples.
+    pub fn learn(&self, replayed: &[SegmentInfo]) {
+        for segment in self.shared.segments.lock().iter_mut() {
+            if let Some(known) = replayed.iter().find(|known| known.number == segment.number) {
+                segment.newest = known.newest;
+            }
+        }
     }
 
     /// Forgets the segments that lie before LSN `lsn` and hold only samples before `end`; their paths, to be

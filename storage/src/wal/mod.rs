@@ -21,5 +21,5 @@ pub use histograms::{
 };
 pub use log::{Done, Log, LogOptions};
 pub use record::{Batch, Found, Kind};
-pub use replay::{Outcome, Place, Used, Visitor, replay};
+pub use replay::{Outcome, Place, Used, Visitor, again, replay};
 pub use samples::{Cursor, put_samples, take_layout, take_row, take_samples, take_scrape_head};

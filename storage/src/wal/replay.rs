@@ -33,6 +33,11 @@ pub trait Visitor {
 
     /// There are no more: what became of them.
     fn finish(&mut self) -> Used;
+
+    /// Whether nothing more is wanted.
+    fn stopped(&self) -> bool {
+        false
+    }
 }
 
 /// What became of records.
@@ -87,33 +92,25 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
     |source| StoreError::Io { path: path.to_path_buf(), source }
 }
 
-/// Replays the log in `dir` into `visitor`.
+/// Replays the log in `dir` into `visitor`. Its torn tail is cut off, and every segment synced.
 pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<Outcome, StoreError> {
     let names = disk.list(dir).map_err(io_error(dir))?;
-    let mut all = Reading {
-        disk,
-        visitor,
-        last_lsn: 0,
-        records: 0,
-        closed: true,
-        files: Vec::new(),
-        damage: Vec::new(),
-    };
-    all.read_checkpoint(dir, &names);
     let mut numbered: Vec<(u32, PathBuf)> =
-        names.into_iter().filter_map(|path| Some((segment_number(&path)?, path))).collect();
+        names.iter().filter_map(|path| Some((segment_number(path)?, path.clone()))).collect();
     numbered.sort();
-    let (mut segments, mut of_file) = (Vec::new(), Vec::new());
     let mut headers = Vec::new();
     for (_, path) in &numbered {
         let header = disk.read_at(path, 0, HEADER).map_err(io_error(path))?;
         headers.push(Header::decode(&header, SEGMENT).ok());
     }
+    let mut all = Reading::new(disk, visitor);
+    all.read_checkpoint(dir, &names);
+    let of_segments = all.files.len();
+    let mut segments = Vec::new();
     for (i, (number, path)) in numbered.iter().enumerate() {
         // A file without a header is one whose making failed, too.
         let following = headers[i + 1..].iter().flatten().next();
         let anew = following.filter(|header| header.continues).map(|header| header.first_lsn);
-        of_file.push(all.files.len());
         all.files.push(path.clone());
         let cut = all.read_segment(path, anew, i + 1 == numbered.len());
         // Also where nothing is cut off: a process that was killed may not have synced what now counts as acknowledged.
@@ -121,13 +118,28 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
             .map_err(io_error(path))?;
         let (path, last_lsn) = (path.clone(), all.last_lsn);
         let continues = headers[i].as_ref().is_some_and(|header| header.continues);
-        segments.push(SegmentInfo { path, number: *number, last_lsn, newest: None, continues });
+        segments.push(SegmentInfo { path, number: *number, last_lsn, newest: None, continues, anew });
     }
-    let used = all.visitor.finish();
-    for (segment, file) in segments.iter_mut().zip(of_file) {
-        segment.newest = used.newest.get(&file).copied();
+    Ok(all.finish(segments, of_segments))
+}
+
+/// Replays once more, into another visitor, what [`replay`] has found: nothing that is written since, and no file is changed.
+pub fn again(
+    disk: &dyn Disk,
+    dir: &Path,
+    found: &Outcome,
+    visitor: &mut dyn Visitor,
+) -> Result<Outcome, StoreError> {
+    let names = disk.list(dir).map_err(io_error(dir))?;
+    let mut all = Reading::new(disk, visitor);
+    all.read_checkpoint(dir, &names);
+    let of_segments = all.files.len();
+    for (i, segment) in found.segments.iter().enumerate() {
+        all.files.push(segment.path.clone());
+        let last = i + 1 == found.segments.len();
+        all.read_segment(&segment.path, segment.anew, last).map_err(io_error(&segment.path))?;
     }
-    Ok(all.outcome(segments, used.refused))
+    Ok(all.finish(found.segments.clone(), of_segments))
 }
 
 /// A replay on its way.
@@ -143,7 +155,28 @@ struct Reading<'a> {
     damage: Vec<(Place, String)>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(disk: &'a dyn Disk, visitor: &'a mut dyn Visitor) -> Reading<'a> {
+        Reading {
+            disk,
+            visitor,
+            last_lsn: 0,
+            records: 0,
+            closed: true,
+            files: Vec::new(),
+            damage: Vec::new(),
+        }
+    }
+
+    /// What became of it all; `first` is the number of the first segment among the files.
+    fn finish(self, mut segments: Vec<SegmentInfo>, first: usize) -> Outcome {
+        let used = self.visitor.finish();
+        for (i, segment) in segments.iter_mut().enumerate() {
+            segment.newest = used.newest.get(&(first + i)).copied();
+        }
+        self.outcome(segments, used.refused)
+    }
+
     fn outcome(self, segments: Vec<SegmentInfo>, refused: Vec<(Place, String)>) -> Outcome {
         let mut damage = self.damage;
         damage.extend(refused);
@@ -179,9 +212,12 @@ impl Reading<'_> {
         }
         match Header::decode(tape.rest(), SEGMENT) {
             Ok(header) => {
-                if self.last_lsn > 0 && header.first_lsn > self.last_lsn + 1 {
+                if self.last_lsn > 0 && header.first_lsn > self.last_lsn + 1 && !header.skips {
                     let missing = (self.last_lsn + 1, header.first_lsn - 1);
                     self.damage(0, &format!("records {} to {} are missing", missing.0, missing.1));
+                }
+                if header.skips {
+                    self.last_lsn = self.last_lsn.max(header.first_lsn.saturating_sub(1));
                 }
                 tape.go(HEADER)?;
             }
@@ -197,7 +233,7 @@ impl Reading<'_> {
                 }
             }
         }
-        while !tape.is_done() {
+        while !tape.is_done() && !self.visitor.stopped() {
             let read = read(tape.rest(), 0).map(|found| {
                 self.record(tape.at(), &found);
                 found.end

@@ -12,6 +12,7 @@ pub const SEGMENT: &[u8; 8] = b"PERENWAL";
 pub const CHECKPOINT: &[u8; 8] = b"PERENCKP";
 const VERSION: u16 = 1;
 const CONTINUES: u16 = 1;
+const SKIPS: u16 = 2;
 
 /// What is known of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct SegmentInfo {
     pub newest: Option<TimeMs>,
     /// Whether its differences may rest on the segment before: that one failed while being written.
     pub continues: bool,
+    /// From this LSN on, the next segment holds anew what could not be written here.
+    pub anew: Option<u64>,
 }
 
 /// A file's header.
@@ -35,6 +38,9 @@ pub struct Header {
     pub number: u32,
     /// See [`SegmentInfo::continues`].
     pub continues: bool,
+    /// Whether LSNs before its first one are used by no record: a power loss took records whose samples were in blocks
+    /// already.
+    pub skips: bool,
     /// LSN of its first record.
     pub first_lsn: u64,
 }
@@ -45,7 +51,8 @@ impl Header {
         let mut out = [0; HEADER];
         out[..8].copy_from_slice(magic);
         out[8..10].copy_from_slice(&VERSION.to_le_bytes());
-        out[10..12].copy_from_slice(&(u16::from(self.continues) * CONTINUES).to_le_bytes());
+        let flags = (u16::from(self.continues) * CONTINUES) | (u16::from(self.skips) * SKIPS);
+        out[10..12].copy_from_slice(&flags.to_le_bytes());
         out[12..16].copy_from_slice(&self.number.to_le_bytes());
         out[16..24].copy_from_slice(&self.first_lsn.to_le_bytes());
         out[24..28].copy_from_slice(&(RECORD_HEADER as u32).to_le_bytes());
@@ -72,8 +79,9 @@ impl Header {
         }
         let first_lsn = bytes[16..24].first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
         let number = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
-        let continues = u16::from_le_bytes([bytes[10], bytes[11]]) & CONTINUES != 0;
-        Ok(Header { number, continues, first_lsn })
+        let flags = u16::from_le_bytes([bytes[10], bytes[11]]);
+        let (continues, skips) = (flags & CONTINUES != 0, flags & SKIPS != 0);
+        Ok(Header { number, continues, skips, first_lsn })
     }
 }
 

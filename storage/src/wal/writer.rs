@@ -166,7 +166,12 @@ impl Writer {
     }
 
     fn open(&mut self, first_lsn: u64) -> io::Result<()> {
-        let header = Header { number: self.next_number, continues: self.continues, first_lsn };
+        let header = Header {
+            number: self.next_number,
+            continues: self.continues,
+            skips: self.options.skips,
+            first_lsn,
+        };
         let path = segment_path(&self.options.dir, header.number);
         let mut file = self.disk.create(&path)?;
         self.next_number += 1;
@@ -180,6 +185,7 @@ impl Writer {
             last_lsn: first_lsn.saturating_sub(1),
             newest: None,
             continues: header.continues,
+            anew: None,
         };
         self.shared.segments.lock().push(info);
         Ok(())
@@ -188,6 +194,7 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             file.sync()?;
+            self.options.skips = false;
         }
         let bytes: usize = self.unsynced.drain(..).map(|piece| piece.bytes.len()).sum();
         self.shared.unsynced_seconds.set(0.0);

@@ -2,7 +2,7 @@
 //!
 //! Positions are numbers of changes of the disk: `sent` before which one, promised after which one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A sample: series and time.
 pub type Key = (String, i64);
@@ -21,6 +21,8 @@ struct Entry {
     written: Option<usize>,
     /// Survives power loss.
     synced: Option<usize>,
+    /// A crash may have taken it: nothing that is promised later is about it.
+    doubtful: bool,
 }
 
 /// How a process ended.
@@ -63,24 +65,55 @@ pub struct Books(BTreeMap<Key, Sample>);
 impl Books {
     /// The store took this at `at`.
     pub fn sent(&mut self, at: usize, key: Key, value: Value) {
-        let entry = Entry { value, sent: at, written: None, synced: None };
+        let entry = Entry { value, sent: at, written: None, synced: None, doubtful: false };
         self.0.entry(key).or_default().entries.push(entry);
     }
 
     /// All that was sent before would survive the end of the process.
     pub fn written(&mut self, at: usize) {
-        self.0.values_mut().flat_map(|s| &mut s.entries).for_each(|e| _ = e.written.get_or_insert(at));
+        self.entries().filter(|e| !e.doubtful).for_each(|e| _ = e.written.get_or_insert(at));
     }
 
     /// All that was sent before would survive power loss.
     pub fn synced(&mut self, at: usize) {
         self.written(at);
-        self.0.values_mut().flat_map(|s| &mut s.entries).for_each(|e| _ = e.synced.get_or_insert(at));
+        self.entries().filter(|e| !e.doubtful).for_each(|e| _ = e.synced.get_or_insert(at));
+    }
+
+    /// Time of the newest sample that was ever sent and may have been stored.
+    pub fn newest(&self) -> Option<i64> {
+        self.0.keys().map(|key| key.1).max()
     }
 
     /// From now on retention may take samples before `t`.
     pub fn expire(&mut self, t: i64) {
         self.0.iter_mut().filter(|(key, _)| key.1 < t).for_each(|(_, sample)| sample.expired = true);
+    }
+
+    /// A start has found all that there is, and synced it; but for these samples, which came since.
+    pub fn found(&mut self, at: usize, since: &BTreeSet<Key>) {
+        for (_, sample) in self.0.iter_mut().filter(|(key, _)| !since.contains(*key)) {
+            for entry in &mut sample.entries {
+                (entry.written, entry.synced) = (Some(at), Some(at));
+            }
+        }
+    }
+
+    fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.0.values_mut().flat_map(|sample| &mut sample.entries)
+    }
+
+    /// A crash: until somebody looks ([`Books::take_over`]), what was not promised may be there or not.
+    pub fn crashed(&mut self, crash: Crash) {
+        for entry in self.entries() {
+            entry.written = entry.written.filter(|_| crash == Crash::Kill || entry.synced.is_some());
+            entry.doubtful |= entry.written.is_none();
+        }
+    }
+
+    /// Whether there ever was such a sample.
+    pub fn knows(&self, key: &Key) -> bool {
+        self.0.contains_key(key)
     }
 
     pub fn value(&self, key: &Key) -> Value {
@@ -122,6 +155,7 @@ impl Books {
             let found = contents.get(key).copied();
             let last = sample.entries.iter().rposition(|entry| entry.value == found);
             sample.entries.truncate(last.map_or(0, |last| last + 1));
+            sample.entries.iter_mut().for_each(|entry| entry.doubtful = false);
         }
         self.0.retain(|_, sample| !sample.entries.is_empty());
     }

@@ -6,14 +6,15 @@ use super::hooked::Hooked;
 use super::journal::{Held, Journal, Unsynced, hash_changes};
 use super::random::Random;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, SeriesRef, TimeMs, shard_of};
 use storage::store::{
-    Columns, Corrected, Correction, HistogramRow, Layout, Options, Retention, Row, Store, StoreError, Tell,
+    Columns, Corrected, Correction, HistogramRow, Layout, Options, Replaying, Retention, Row, Store,
+    StoreError, Tell,
 };
 use tempfile::TempDir;
 use xxhash_rust::xxh3::Xxh3;
@@ -67,6 +68,7 @@ pub fn everything(store: &Store) -> Contents {
 pub struct World {
     root: TempDir,
     lives: usize,
+    snapshots: usize,
     sync: u64,
     pub store: Arc<Store>,
     pub journal: Arc<Journal>,
@@ -76,6 +78,10 @@ pub struct World {
     pub random: Random,
     now: TimeMs,
     retention: TimeMs,
+    /// The replay of the log, if it has not been run yet.
+    replaying: Option<Replaying>,
+    /// What was stored since it began.
+    young: Vec<(Key, u64)>,
     hash: Xxh3,
     /// What has happened at least once.
     pub seen: BTreeSet<&'static str>,
@@ -96,6 +102,7 @@ impl World {
         World {
             root,
             lives: 0,
+            snapshots: 0,
             sync,
             store,
             journal,
@@ -104,6 +111,8 @@ impl World {
             random,
             now: FIRST,
             retention: 0,
+            replaying: None,
+            young: Vec::new(),
             hash,
             seen,
         }
@@ -133,8 +142,29 @@ impl World {
         self.now += self.random.below(1500) as i64;
     }
 
+    /// Whether the log of this life is still to be replayed: nothing can be asked then.
+    pub fn is_replaying(&self) -> bool {
+        self.replaying.is_some()
+    }
+
+    /// While the log is replayed: whether the books know such a sample, which the store does not yet. What comes twice is
+    /// taken, and goes when the replay is done.
+    fn known_before(&self, samples: &[(Key, u64)]) -> bool {
+        self.is_replaying() && samples.iter().any(|(key, _)| self.books.knows(key))
+    }
+
     /// Samples that an append was asked to take; if it did not take all, the store says which.
     fn sent(&mut self, samples: Vec<(Key, u64)>, stored: usize) {
+        if self.is_replaying() {
+            assert!(stored == samples.len() || stored == 0, "{stored} of {samples:?}");
+            if stored > 0 {
+                let at = self.journal.len();
+                samples.iter().for_each(|(key, bits)| self.books.sent(at, key.clone(), Some(*bits)));
+                self.young.extend(samples);
+                self.seen.insert("stored during a replay");
+            }
+            return self.note(stored);
+        }
         let (at, all) = (self.journal.len(), stored == samples.len());
         if !all {
             self.seen.insert("samples refused");
@@ -165,6 +195,9 @@ impl World {
         let values: Vec<f64> = series.iter().map(|_| self.value()).collect();
         let samples: Vec<(Key, u64)> =
             series.iter().zip(&values).map(|(l, v)| ((l.to_string(), self.now), v.to_bits())).collect();
+        if self.known_before(&samples) {
+            return;
+        }
         let batch = Columns { group, layout: Arc::new(Layout { slots }), t: self.now, values: values.into() };
         match self.store.append_columns(&batch, Tell::Nobody) {
             Ok(appended) => self.sent(samples, appended.stored),
@@ -186,14 +219,19 @@ impl World {
     /// Single samples, some of them late, some of series of the target.
     pub fn rows(&mut self) {
         let mut batch = std::collections::BTreeMap::new();
-        for _ in 0..=self.random.below(4) {
+        // During a replay one by one: what became of each is known without asking.
+        let more = if self.is_replaying() { 0 } else { self.random.below(4) };
+        for _ in 0..=more {
             let (of, count) = if self.random.chance(85) { ("r", WRITTEN) } else { ("a", SCRAPED) };
             let (labels, series) = self.some_series(of, count);
             let (t, v) = (self.some_time(), self.value());
             batch.entry((labels.to_string(), t)).or_insert(Row { series, t, v });
         }
         let rows: Vec<Row> = batch.values().copied().collect();
-        let samples = batch.into_iter().map(|(key, row)| (key, row.v.to_bits())).collect();
+        let samples: Vec<_> = batch.into_iter().map(|(key, row)| (key, row.v.to_bits())).collect();
+        if self.known_before(&samples) {
+            return;
+        }
         match self.store.append_rows(&rows) {
             Ok(appended) => self.sent(samples, appended.stored),
             Err(error) => self.refused(&error),
@@ -203,12 +241,16 @@ impl World {
     /// Samples of one time of some of many series, as remote write brings them.
     pub fn together(&mut self) {
         let (first, count) = (self.random.below(8) as usize, 8 + self.random.below(24) as usize);
-        let t = if self.random.chance(90) { self.now } else { self.some_time() };
+        let t = if self.is_replaying() || self.random.chance(90) { self.now } else { self.some_time() };
         let all: Vec<Labels> = (first..first + count).map(|i| labels("w", i)).collect();
         let row =
             |world: &mut World, labels| Row { series: world.store.resolve(labels), t, v: world.value() };
         let rows: Vec<Row> = all.iter().map(|labels| row(self, labels)).collect();
-        let samples = all.iter().zip(&rows).map(|(l, row)| ((l.to_string(), t), row.v.to_bits())).collect();
+        let samples: Vec<_> =
+            all.iter().zip(&rows).map(|(l, row)| ((l.to_string(), t), row.v.to_bits())).collect();
+        if self.known_before(&samples) {
+            return;
+        }
         match self.store.append_rows(&rows) {
             Ok(appended) => self.sent(samples, appended.stored),
             Err(error) => self.refused(&error),
@@ -227,6 +269,9 @@ impl World {
         let (labels, series) = self.some_series("h", HISTOGRAMS);
         let (t, h) = (self.some_time(), self.some_histogram());
         let sample = ((labels.to_string(), t), h.sum.to_bits());
+        if self.known_before(std::slice::from_ref(&sample)) {
+            return;
+        }
         match self.store.append_histograms(&[HistogramRow { series, t, h }]) {
             Ok(appended) => self.sent(vec![sample], appended.stored),
             Err(error) => self.refused(&error),
@@ -311,7 +356,8 @@ impl World {
     /// Complete ranges become blocks, old blocks go.
     pub fn maintain(&mut self) {
         if self.retention > 0 {
-            let newest = everything(&self.store).keys().map(|key| key.1).max().unwrap_or(self.now);
+            // Also what is deleted has told the store what time it is.
+            let newest = self.books.newest().unwrap_or(self.now);
             self.books.expire(newest.min(self.now) - self.retention);
         }
         let failures = self.journal.failures();
@@ -328,6 +374,57 @@ impl World {
         let failures = self.journal.failures();
         let outcome = self.store.compact();
         self.may_fail("blocks merged", failures, outcome);
+    }
+
+    /// What some series have in a stretch of time is deleted.
+    pub fn delete(&mut self) {
+        let some = [Matcher::equal("instance", self.random_instance())];
+        let from = self.now - self.random.below(60_000) as i64;
+        let to = from + self.random.below(20_000) as i64;
+        let there = read(&self.store, &some, from, to);
+        let failures = self.journal.failures();
+        let outcome = self.store.delete(&some, from, to).map(|_| there.len());
+        let at = self.journal.len();
+        there.keys().for_each(|key| self.books.sent(at, key.clone(), None));
+        if outcome.is_err() {
+            // In part, perhaps: what is there still may stay, or be gone after the next start.
+            for (key, bits) in read(&self.store, &some, from, to) {
+                self.books.sent(at, key, Some(bits));
+            }
+        }
+        match outcome {
+            // The log had failed before, and was not tried again.
+            Err(StoreError::Refused(_)) if failures > 0 => self.check(),
+            outcome => self.may_fail("deleted", failures, outcome),
+        }
+    }
+
+    /// Deletions are carried out in the files of blocks.
+    pub fn clean_tombstones(&mut self) {
+        let failures = self.journal.failures();
+        let outcome = self.store.clean_tombstones();
+        self.may_fail("tombstones carried out", failures, outcome);
+    }
+
+    /// A snapshot is made, and has what the store has.
+    pub fn snapshot(&mut self) {
+        self.snapshots += 1;
+        let at = self.root.path().join(self.lives.to_string()).join("snapshots");
+        let (dir, failures) = (at.join(self.snapshots.to_string()), self.journal.failures());
+        let outcome = self.store.snapshot(&dir, true).map(|()| 1);
+        if outcome.is_ok() {
+            let copy = self.new_directory();
+            copy_all(&dir, copy.path());
+            let opened = Store::open_by_hand(
+                options(copy.path().into(), 0),
+                Arc::new(storage::disk::OsDisk),
+                &Metrics::default(),
+                SEGMENT,
+            );
+            let found = everything(&opened.expect("a snapshot").0);
+            self.books.check(&found, |_| true).unwrap_or_else(|e| panic!("in the snapshot: {e}"));
+        }
+        self.may_fail("snapshot made", failures, outcome);
     }
 
     /// Another retention time, or none.
@@ -363,11 +460,11 @@ impl World {
         if crash == Crash::PowerLoss {
             self.held = Held::scan(&dir);
         }
+        self.books.crashed(crash);
         self.journal = Arc::new(Journal::new(&dir));
         let (disk, metrics) = (Arc::new(Hooked(self.journal.clone())), Metrics::default());
-        let (store, replay) =
-            Store::open_by_hand(options(dir.clone(), self.sync), disk, &metrics, SEGMENT).expect("it opens");
-        assert!(replay.damage.iter().all(|line| line.contains(": offset ")), "{:?}", replay.damage);
+        let opened = Store::open_early_by_hand(options(dir.clone(), self.sync), disk, &metrics, SEGMENT);
+        let (store, replaying) = opened.expect("it opens");
         let damaged = metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get();
         assert_eq!(
             damaged,
@@ -377,16 +474,50 @@ impl World {
         );
         store.set_retention(Retention { time_ms: self.retention, size_bytes: 0 });
         self.store = store;
+        self.young.clear();
+        self.replaying = Some(replaying);
+        if self.random.chance(70) {
+            self.replay();
+        }
+    }
+
+    /// The log is replayed; what the store has now is what it may have.
+    pub fn replay(&mut self) {
+        let Some(replaying) = self.replaying.take() else { return };
+        let replay = replaying.run().expect("a log");
+        assert!(replay.damage.iter().all(|line| line.contains(": offset ")), "{:?}", replay.damage);
+        assert!(!replay.damage.iter().any(|line| line.contains("are missing")), "{:?}", replay.damage);
         let found = everything(&self.store);
-        self.books.check_after(&found, usize::MAX, crash).unwrap_or_else(|e| panic!("{e}\n{replay:?}"));
+        let young: BTreeSet<Key> = self
+            .young
+            .drain(..)
+            .map(|(key, bits)| {
+                assert_eq!(found.get(&key), Some(&bits), "{key:?} came during the replay");
+                key
+            })
+            .collect();
+        // What is not synced is not promised any more if the power was lost.
+        self.books.check_after(&found, usize::MAX, Crash::Kill).unwrap_or_else(|e| panic!("{e}\n{replay:?}"));
         self.books.take_over(&found);
-        self.books.synced(self.journal.len());
+        self.books.found(self.journal.len(), &young);
         self.note(found);
     }
 
     /// A directory for what a crash leaves.
     pub fn new_directory(&self) -> TempDir {
         TempDir::new_in(self.root.path()).expect("a directory")
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let (from, to) = entry.map(|e| (e.path(), to.join(e.file_name()))).expect("a name");
+        if from.is_dir() {
+            std::fs::create_dir_all(&to).expect("a directory");
+            copy_all(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).expect("a file");
+        }
     }
 }
 

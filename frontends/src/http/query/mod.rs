@@ -23,13 +23,14 @@ use axum::extract::ConnectInfo;
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::plan::{Plan, Type};
-use engine::query::{Answer, QueryError, QueryOptions, Value};
+use engine::query::{Answer, QueryError, QueryOptions, Value, sights};
 use log::Logged;
 use stats::{Stats, Stopwatch};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use storage::model::TimeMs;
 
 /// The warning that goes with a cut list.
 pub const TRUNCATED: &str = "results truncated due to limit";
@@ -202,8 +203,10 @@ async fn run<F>(state: AppState, asked: Asked, ask: F) -> Result<(Answer, Stats)
 where
     F: FnOnce(&AppState, &QueryOptions) -> Result<Answer, QueryError> + Send + 'static,
 {
-    let Asked { mut options, mut stats, logged, .. } = asked;
+    let Asked { plan, mut options, mut stats, logged } = asked;
     let clock = Stopwatch::start();
+    // Before its turn: those that wait keep nobody from asking for what can be read.
+    state.readable(newest_seen(&plan, logged.end, &options), options.timeout).await?;
     let counted = Counted::new(&state.telemetry.queries);
     let turn = match options.timeout.is_zero() {
         true => None,
@@ -237,6 +240,15 @@ where
         Ok(answered) => Ok(answered?),
         Err(e) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
     }
+}
+
+/// Time of the newest sample that a plan sees when it is asked for times up to `end`, or a later one.
+fn newest_seen(plan: &Plan, end: TimeMs, options: &QueryOptions) -> TimeMs {
+    if plan.kind() == Type::Matrix {
+        return TimeMs::MAX;
+    }
+    let newest = sights(plan, options).into_iter().map(|sight| end.saturating_sub(sight.from));
+    newest.max().unwrap_or(TimeMs::MIN)
 }
 
 /// Counts a query that has ended, and logs it.

@@ -405,7 +405,7 @@ async fn life_and_death() {
     for path in ["/-/ready", "/api/v1/query?query=1"] {
         let got = request(&state, "GET", path, &[], "").await;
         assert_eq!((got.status.as_u16(), got.text.as_str()), (503, "Service Unavailable"));
-        assert_eq!(got.header("x-prometheus-stopping"), "false");
+        assert_eq!((got.header("x-prometheus-stopping"), got.header("retry-after")), ("false", "2"));
     }
     let got = request(&state, "GET", "/api/v1/status/walreplay", &[], "").await;
     assert_eq!(got.text, r#"{"status":"success","data":{"min":0,"max":3,"current":2}}"#);

@@ -1,7 +1,7 @@
 //! Subscriptions, cancellation and shutdown over real sockets.
 
 use super::super::limits::CONFLATE_TICKS;
-use super::super::{AppState, Settings, router, serve};
+use super::super::{AppState, Door, Settings, router, serve};
 use super::fakes::{Fakes, job, server};
 use engine::live::TapEvent;
 use futures::{SinkExt, StreamExt};
@@ -31,8 +31,9 @@ async fn start(max_connections: usize) -> Running {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
-    let server =
-        tokio::spawn(serve(vec![listener], router(state.clone()), state.clone(), shutdown, max_connections));
+    let door = Door::new("/");
+    door.open(router(state.clone()), state.clone());
+    let server = tokio::spawn(serve(vec![listener], door, shutdown, max_connections));
     Running { address, state, fakes, stop: Some(stop), server }
 }
 

@@ -1,0 +1,69 @@
+//! What answers from the first moment on: before there is a store `/-/healthy` says that the process lives and everything
+//! else that it is not ready; then all requests go to the [`super::router`].
+
+use super::AppState;
+use super::dispatch::not_ready;
+use super::lifecycle::HEALTHY;
+use super::reply::text;
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+/// See the module.
+pub struct Door {
+    prefix: String,
+    behind: OnceLock<(Router, AppState)>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Door {
+    /// A door with nothing behind it yet, for a server with this `--web.route-prefix`.
+    pub fn new(route_prefix: &str) -> Arc<Door> {
+        let prefix = route_prefix.trim_end_matches('/').to_owned();
+        Arc::new(Door { prefix, behind: OnceLock::new(), stopping: watch::Sender::new(false) })
+    }
+
+    /// From now on requests go to `router`, whose state is `state`.
+    pub fn open(&self, router: Router, state: AppState) {
+        let _ = self.behind.set((router, state));
+        if *self.stopping.borrow() {
+            self.stop();
+        }
+    }
+
+    /// The server stops: it takes no new connections, and subscriptions end.
+    pub(super) fn stop(&self) {
+        self.stopping.send_replace(true);
+        if let Some((_, state)) = self.behind.get() {
+            state.stop();
+        }
+    }
+
+    /// Resolves when the server stops.
+    pub(super) async fn stopped(&self) {
+        // An error means that the sender is gone, and with it the server.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// What listeners serve.
+    pub(super) fn router(self: &Arc<Door>) -> Router {
+        let door = self.clone();
+        Router::new().fallback(move |request| door.clone().answer(request))
+    }
+
+    async fn answer(self: Arc<Door>, request: Request) -> Response {
+        if let Some((router, _)) = self.behind.get() {
+            return router.clone().oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
+        }
+        let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+        if looks && request.uri().path().strip_prefix(&self.prefix) == Some("/-/healthy") {
+            return text(StatusCode::OK, HEALTHY);
+        }
+        not_ready("opening the data directory", *self.stopping.borrow()).into_response()
+    }
+}

@@ -1,0 +1,200 @@
+//! The time in which the log is replayed while the store is open already.
+//!
+//! A survey of the log has told which series there are, so what comes is taken at once, as always: into *young* heads, into the
+//! log behind what is replayed, to the feed. What is replayed goes into other heads. When they are whole they take over
+//! what the young ones got ([`super::young`]) and their place. A question about a time of which the log has
+//! samples waits until then; one about earlier times is answered from blocks.
+
+use super::Store;
+use super::options::{Replay, StoreError};
+use super::recovery::{Course, Recovered, recover};
+use super::restorer::Names;
+use crate::metrics::Gauge;
+use crate::model::{SHARDS, TimeMs};
+use crate::wal::{Flushed, Outcome};
+use parking_lot::{Condvar, Mutex};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Called once when the replay has ended, with how.
+pub type Replayed = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// How far a replay is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Records of the log.
+    pub records: u64,
+    /// Of these, read.
+    pub done: u64,
+}
+
+impl Progress {
+    /// What is done, of one.
+    pub fn part(&self) -> f64 {
+        self.done.min(self.records) as f64 / self.records.max(1) as f64
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = (self.part() * 100.0).floor();
+        write!(f, "replaying the log: {percent} %, {} of {} records", self.done, self.records)
+    }
+}
+
+/// What readers and writers must know of it.
+pub struct Ongoing {
+    course: Course,
+    /// Time of the oldest sample that is replayed.
+    oldest: Option<TimeMs>,
+    phase: Mutex<Phase>,
+    changed: Condvar,
+    progress: Arc<Gauge>,
+}
+
+#[derive(Default)]
+enum Phase {
+    /// With who wants to hear of its end.
+    Running(Vec<Replayed>),
+    #[default]
+    Done,
+    Failed(String),
+}
+
+impl Ongoing {
+    /// One that begins.
+    pub fn new(records: u64, oldest: Option<TimeMs>, progress: Arc<Gauge>) -> Ongoing {
+        let course = Course { records, ..Course::default() };
+        let phase = Mutex::new(Phase::Running(Vec::new()));
+        Ongoing { course, oldest, phase, changed: Condvar::new(), progress }
+    }
+
+    /// Whether an answer about times up to `to` has to wait for it.
+    fn touches(&self, to: TimeMs) -> bool {
+        self.oldest.is_some_and(|oldest| oldest <= to) && !matches!(*self.phase.lock(), Phase::Done)
+    }
+
+    fn end(&self, fate: Result<(), String>) {
+        self.progress.set(1.0);
+        let after = fate.clone().map_or_else(Phase::Failed, |()| Phase::Done);
+        let before = std::mem::replace(&mut *self.phase.lock(), after);
+        self.changed.notify_all();
+        if let Phase::Running(waiters) = before {
+            waiters.into_iter().for_each(|told| told(fate.clone().map_err(StoreError::Refused)));
+        }
+    }
+}
+
+impl Store {
+    /// How far the replay is; `None`: it is done.
+    pub fn replay_progress(&self) -> Option<Progress> {
+        let Course { records, done, .. } = &self.ongoing.course;
+        let progress = Progress { records: *records, done: done.load(Relaxed) };
+        self.ongoing.progress.set(progress.part());
+        self.is_replaying().then_some(progress)
+    }
+
+    /// Whether what the log has is not all there yet.
+    pub(super) fn is_replaying(&self) -> bool {
+        !matches!(*self.ongoing.phase.lock(), Phase::Done)
+    }
+
+    /// Whether a question about times up to `to` waits for the replay.
+    pub fn waits_for_replay(&self, to: TimeMs) -> bool {
+        self.ongoing.touches(to)
+    }
+
+    /// Calls `told` when the replay has ended, perhaps at once.
+    pub fn on_replayed(&self, told: Replayed) {
+        let mut phase = self.ongoing.phase.lock();
+        let fate = match &mut *phase {
+            Phase::Running(waiters) => return waiters.push(told),
+            Phase::Done => Ok(()),
+            Phase::Failed(reason) => Err(StoreError::Refused(reason.clone())),
+        };
+        drop(phase);
+        told(fate);
+    }
+
+    /// Waits until what the log has of times up to `to` is there.
+    pub(super) fn await_replay(&self, to: TimeMs) -> Result<(), StoreError> {
+        if !self.ongoing.touches(to) {
+            return Ok(());
+        }
+        let mut phase = self.ongoing.phase.lock();
+        loop {
+            match &*phase {
+                Phase::Running(_) => self.ongoing.changed.wait(&mut phase),
+                Phase::Done => return Ok(()),
+                Phase::Failed(reason) => return Err(StoreError::Refused(reason.clone())),
+            }
+        }
+    }
+
+    /// For what cannot be done while the log is replayed.
+    pub(super) fn refuse_while_replaying(&self) -> Result<(), StoreError> {
+        let progress = self.replay_progress();
+        progress.map_or(Ok(()), |progress| Err(StoreError::Refused(progress.to_string())))
+    }
+
+    /// Ends a replay that is under way; what it has not reached is in the log for the next start.
+    pub fn stop_replay(&self) {
+        self.ongoing.course.stop.store(true, Relaxed);
+    }
+}
+
+/// A replay that is to be run.
+pub struct Replaying {
+    pub(super) store: Arc<Store>,
+    pub(super) dir: PathBuf,
+    pub(super) surveyed: Outcome,
+    pub(super) flushed: Option<Flushed>,
+    pub(super) names: Arc<Names>,
+}
+
+impl Replaying {
+    /// Replays the log, on this thread and some more. If that fails the store has to be closed: it can answer nothing of
+    /// what the log has.
+    pub fn run(self) -> Result<Replay, StoreError> {
+        let store = self.store.clone();
+        let outcome = self.replay();
+        store.ongoing.end(outcome.as_ref().map(|_| ()).map_err(ToString::to_string));
+        outcome
+    }
+
+    fn replay(&self) -> Result<Replay, StoreError> {
+        let store = &*self.store;
+        let make = || (0..SHARDS).map(|_| store.options.new_head()).collect();
+        let course = &store.ongoing.course;
+        let recovered = recover(store.disk.as_ref(), &self.dir, &self.surveyed, make, &self.names, course)?;
+        let Some(Recovered { shards, samples, outcome }) = recovered else {
+            return Err(StoreError::Refused("the store was closed while its log was replayed".to_owned()));
+        };
+        store.log.learn(&outcome.segments);
+        for (shard, (mut head, deleted)) in store.shards.iter().zip(shards) {
+            self.flushed.into_iter().for_each(|flushed| head.close_before(flushed.end));
+            shard.write().grow_up(head, deleted);
+        }
+        let mut damage = outcome.damage;
+        // Of what was cut off, only the first reading knows.
+        let cut = self.surveyed.damage.iter().filter(|line| !damage.contains(line));
+        let cut: Vec<String> = cut.cloned().collect();
+        damage.extend(cut);
+        store.metrics.corruptions.add(damage.len() as u64);
+        store.metrics.clean_start.set(f64::from(u8::from(self.surveyed.clean && damage.is_empty())));
+        store.count_series();
+        Ok(Replay { records: outcome.records, samples, damage })
+    }
+}
+
+impl Drop for Replaying {
+    fn drop(&mut self) {
+        // Only if nobody ran it.
+        let running = matches!(*self.store.ongoing.phase.lock(), Phase::Running(_));
+        if running {
+            self.store.ongoing.end(Err("the log was not replayed".to_owned()));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What has to be known of the log before anything can be appended behind it: which series and groups there are, where
+//! their numbers end, and how far back its samples go. The samples themselves are [`super::restorer`]'s business.
+
+use super::recovery::Taker;
+use crate::codec;
+use crate::head::{Head, group_of};
+use crate::model::{SHARDS, TimeMs, shard_of};
+use crate::wal::{
+    Cursor, Flushed, Found, GroupRecord, Kind, SeriesRecord, take_histograms, take_layout, take_samples,
+    take_scrape_head, take_starts,
+};
+
+/// Heads that get to know series and groups, but no samples.
+pub struct Surveyor {
+    /// One per shard.
+    pub heads: Vec<Head>,
+    /// What is in blocks.
+    pub flushed: Option<Flushed>,
+    /// Time of the oldest sample that is in no block.
+    pub oldest: Option<TimeMs>,
+}
+
+impl Surveyor {
+    /// Fills these heads, one per shard.
+    pub fn new(heads: Vec<Head>) -> Surveyor {
+        Surveyor { heads, flushed: None, oldest: None }
+    }
+
+    /// A sample; also makes sure that nobody else gets the slot of a series whose record is lost.
+    fn sample(&mut self, lsn: u64, shard: u32, slot: u32, t: TimeMs) {
+        if let Some(head) = self.heads.get_mut(shard as usize) {
+            // A slot beyond the limit is refused by the replay, too.
+            let _ = head.restore_slot(slot);
+        }
+        self.time(lsn, t);
+    }
+
+    fn time(&mut self, lsn: u64, t: TimeMs) {
+        if !self.flushed.is_some_and(|flushed| flushed.covers(lsn, t)) {
+            self.oldest = Some(self.oldest.map_or(t, |oldest| oldest.min(t)));
+        }
+    }
+
+    fn layout(&mut self, cursor: &mut Cursor) -> Option<()> {
+        let layout = take_layout(cursor)?;
+        let (shard, group) = group_of(layout.group);
+        let head = self.heads.get_mut(usize::from(shard))?;
+        let _ = head.restore_group(group, None);
+        layout.slots.iter().for_each(|slot| drop(head.restore_slot(*slot)));
+        Some(())
+    }
+
+    fn scrape(&mut self, lsn: u64, cursor: &mut Cursor) -> Option<()> {
+        let t = take_scrape_head(cursor)?.t;
+        self.time(lsn, t);
+        Some(())
+    }
+
+    fn flushed(&mut self, payload: &[u8]) -> Option<()> {
+        let flushed: Flushed = codec::decode(payload).ok()?;
+        self.flushed = self.flushed.filter(|known| known.lsn > flushed.lsn).or(Some(flushed));
+        Some(())
+    }
+}
+
+impl Taker for Surveyor {
+    /// What is wrong with a record is said by the replay.
+    fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+        let (lsn, payload) = (found.lsn, found.payload);
+        let _: Option<()> = match found.kind {
+            Kind::Series => codec::decode(payload).ok().and_then(|SeriesRecord { shard, slot, labels }| {
+                let own = shard < SHARDS && shard == shard_of(&labels);
+                own.then(|| self.heads[usize::from(shard)].restore_series(slot, labels).ok())?
+            }),
+            Kind::Group => codec::decode(payload).ok().and_then(|GroupRecord { group, key }| {
+                let (shard, group) = group_of(group);
+                self.heads[usize::from(shard)].restore_group(group, Some(&key)).ok()
+            }),
+            Kind::Layout => self.layout(&mut Cursor::new(payload)),
+            Kind::Whole => {
+                let mut cursor = Cursor::new(payload);
+                self.layout(&mut cursor).and_then(|()| self.scrape(lsn, &mut cursor))
+            }
+            Kind::Keyframe | Kind::Delta => self.scrape(lsn, &mut Cursor::new(payload)),
+            Kind::Samples | Kind::Corrections => {
+                take_samples(payload, |shard, slot, t, _| self.sample(lsn, shard, slot, t))
+            }
+            Kind::Histograms => {
+                take_histograms(payload, |shard, slot, t, _| self.sample(lsn, shard, slot, t))
+            }
+            Kind::Starts => take_starts(payload, |shard, slot, t, _| self.sample(lsn, shard, slot, t)),
+            Kind::Flushed => self.flushed(payload),
+            Kind::Deletes | Kind::Close | Kind::End => None,
+        };
+        Ok(None)
+    }
+}
