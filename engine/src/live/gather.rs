@@ -13,7 +13,7 @@ use super::meter::{Counts, Ledger, Meter};
 use super::place::Place;
 use super::record::Recorder;
 use super::tap::{Taps, Waiting};
-use super::views::{Gone, View, Views};
+use super::views::{Gone, View, Views, Wanted};
 use super::{TapId, ViewId, ViewSpec};
 use crate::heap::Heap;
 use crate::operators::bits::Bits;
@@ -53,6 +53,8 @@ pub struct GatherHost {
     waiting: Waiting,
     ledger: Arc<Ledger>,
     meter: Meter,
+    /// The latest tick.
+    now: TimeMs,
     failures: Arc<Counter>,
     evaluations: Arc<Counter>,
 }
@@ -107,14 +109,15 @@ impl GatherHost {
             waiting,
             meter: Meter::new(ledger.clone()),
             ledger,
+            now: TimeMs::MIN,
             failures,
             evaluations,
         }
     }
 
     /// Makes a view come, in a cohort.
-    pub fn install(&mut self, id: ViewId, spec: ViewSpec, cohort: Cohort) {
-        let Ok(added) = self.views.install(id, spec, cohort) else { return };
+    pub fn install(&mut self, id: ViewId, wanted: Wanted, cohort: Cohort) {
+        let Ok(added) = self.views.install(id, wanted, cohort) else { return };
         for step in added.gather {
             let Some(step_ref) = self.views.gather.step(step) else { continue };
             self.stage.put(step, step_ref);
@@ -158,8 +161,8 @@ impl GatherHost {
 
     /// Builds the state of all views that read a selector anew; see [`super::local::LocalHost::renew`].
     pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: Cohort) {
-        for (id, spec) in self.views.retire(selector) {
-            self.install(id, spec, cohort);
+        for (id, wanted) in self.views.retire(selector) {
+            self.install(id, wanted, cohort);
         }
     }
 
@@ -248,17 +251,9 @@ impl GatherHost {
 
     /// Evaluates what is due in a round; returns recorded samples.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<FeedItem> {
+        self.now = t;
         self.meter.begin(t, self.views.local.len());
-        for delta in std::mem::take(&mut self.arrived) {
-            self.apply(delta);
-        }
-        for local in std::mem::take(&mut self.touched) {
-            let Some(port) = self.ports.get_mut(&local) else { continue };
-            if port.publish(self.stage.output_mut(port.step)) {
-                self.stage.changed(port.step);
-                self.awake.changed(port.step);
-            }
-        }
+        self.take_arrived();
         let (mut steps, mut views) = (Bits::default(), 0);
         for batch in self.views.due(t, round) {
             steps.extend(&batch.gather);
@@ -307,6 +302,33 @@ impl GatherHost {
 }
 
 impl GatherHost {
+    /// Works on what is coming, as of the tick before.
+    pub fn prepare(&mut self) {
+        self.take_arrived();
+        self.views.settle();
+        let due = self.views.coming_steps().1.clone();
+        self.eval(&due, self.now);
+    }
+
+    /// Whether some view has not begun.
+    pub fn has_coming(&self) -> bool {
+        self.views.coming().next().is_some()
+    }
+
+    /// Makes what has come in ports visible to the steps that read them.
+    fn take_arrived(&mut self) {
+        for delta in std::mem::take(&mut self.arrived) {
+            self.apply(delta);
+        }
+        for local in std::mem::take(&mut self.touched) {
+            let Some(port) = self.ports.get_mut(&local) else { continue };
+            if port.publish(self.stage.output_mut(port.step)) {
+                self.stage.changed(port.step);
+                self.awake.changed(port.step);
+            }
+        }
+    }
+
     /// Evaluates what is due and dirty, in order.
     fn eval(&mut self, due: &Bits, t: TimeMs) {
         let mut from = 0;
@@ -333,12 +355,12 @@ fn annotations(view: &View, stage: &Stage, ports: &HashMap<StepId, Port>) -> Vec
     for port in view.ports.iter().filter_map(|port| ports.get(port)).filter(|port| !port.notes.is_empty()) {
         for (step, note) in port.notes.values().flatten() {
             let at = view.local.iter().position(|id| *id as u64 == *step);
-            if let Some(origin) = at.and_then(|at| view.origins.0.get(at)) {
+            if let Some(origin) = at.and_then(|at| view.local_origins().get(at)) {
                 found.add(note, origin);
             }
         }
     }
-    for (id, origin) in view.gather.iter().zip(&view.origins.1) {
+    for (id, origin) in view.gather.iter().zip(view.gather_origins()) {
         stage.output(*id).notes.iter().for_each(|note| found.add(note, origin));
     }
     found.into_list()

@@ -19,7 +19,9 @@ use crate::plan::Dialect;
 use crate::plan::notes::Origin;
 use crate::plan::physical::{LowerError, Physical, Step, StepId, StepOp};
 use schedule::Schedule;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Matcher, TimeMs};
 
@@ -60,10 +62,47 @@ impl Slots {
     }
 }
 
+/// A view that is to come: what was asked for, and its steps, which the handle has cut for all workers of its process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Wanted {
+    /// What was asked for.
+    pub spec: Arc<ViewSpec>,
+    #[serde(skip)]
+    steps: Option<Arc<Physical>>,
+}
+
+impl Wanted {
+    /// Fails if it cannot stand.
+    pub fn new(spec: ViewSpec, dialect: Dialect) -> Result<Wanted, LowerError> {
+        let steps = physical_of(&spec, dialect)?;
+        Ok(Wanted { spec: Arc::new(spec), steps: Some(Arc::new(steps)) })
+    }
+
+    /// Its steps; cut here where it has come from another process.
+    fn steps(&self, dialect: Dialect) -> Result<Arc<Physical>, LowerError> {
+        match &self.steps {
+            Some(steps) => Ok(steps.clone()),
+            None => physical_of(&self.spec, dialect).map(Arc::new),
+        }
+    }
+
+    /// How far before its evaluation it looks, ms; instant selectors look back `lookback`.
+    pub fn reach(&self, lookback: i64) -> i64 {
+        let reach = |step: &Step| match &step.op {
+            StepOp::Leaf(source, leaf) => source.offset + source.reach(leaf, lookback).0,
+            _ => 0,
+        };
+        let local = self.steps.iter().flat_map(|steps| &steps.local);
+        local.map(reach).max().unwrap_or(0)
+    }
+}
+
 /// One view in terms of steps.
 pub struct View {
     /// What was asked for.
-    pub spec: ViewSpec,
+    pub spec: Arc<ViewSpec>,
+    /// As a plan of its own.
+    steps: Arc<Physical>,
     /// The worker that gathers it.
     pub owner: usize,
     /// Numbers of its local steps.
@@ -72,8 +111,6 @@ pub struct View {
     pub ports: Vec<StepId>,
     /// Numbers of its gather steps (meaningful at the owner only).
     pub gather: Vec<StepId>,
-    /// Where the local and the gather steps stood in the query.
-    pub origins: (Vec<Origin>, Vec<Origin>),
     /// Number of the gather step that is the answer.
     pub root: StepId,
     /// When it is evaluated.
@@ -82,6 +119,23 @@ pub struct View {
     pub level: u64,
     /// While it is coming: who it begins with.
     pub cohort: Option<Cohort>,
+}
+
+impl View {
+    /// Where its local steps stood in the query.
+    pub fn local_origins(&self) -> &[Origin] {
+        &self.steps.local_origins
+    }
+
+    /// Where its gather steps stood.
+    pub fn gather_origins(&self) -> &[Origin] {
+        &self.steps.gather_origins
+    }
+
+    /// The same once more.
+    fn wanted(&self) -> Wanted {
+        Wanted { spec: self.spec.clone(), steps: Some(self.steps.clone()) }
+    }
 }
 
 /// See the module.
@@ -149,8 +203,8 @@ impl Views {
     }
 
     /// Makes a view come, in a cohort. If it stands already, it goes on as it is until then.
-    pub fn install(&mut self, id: ViewId, spec: ViewSpec, cohort: Cohort) -> Result<Installed, LowerError> {
-        let physical = physical_of(&spec, self.dialect)?;
+    pub fn install(&mut self, id: ViewId, wanted: Wanted, cohort: Cohort) -> Result<Installed, LowerError> {
+        let (physical, spec) = (wanted.steps(self.dialect)?, wanted.spec);
         let (local, new_local) = self.local.intern(&physical.local, |port| port);
         let owner = self.place.finisher(id);
         let (mut gather, mut new_gather) = (Vec::new(), Vec::new());
@@ -173,9 +227,9 @@ impl Views {
         let view = View {
             root: gather.get(physical.root).copied().unwrap_or(0),
             slots: Slots::of(&spec.kind),
-            origins: (physical.local_origins, physical.gather_origins),
             cohort: Some(cohort),
             level: 0,
+            steps: physical,
             spec,
             owner,
             local,
@@ -189,7 +243,9 @@ impl Views {
             self.release(view)
         });
         self.coming.entry(cohort).or_default().insert(id);
-        self.schedule.come();
+        if let Some(view) = self.next.get(&id).or_else(|| self.all.get(&id)) {
+            self.schedule.come(view);
+        }
         Ok(Installed { local: new_local, gather: new_gather, ports: unheard, gone })
     }
 
@@ -207,7 +263,7 @@ impl Views {
     }
 
     fn come_no_more(&mut self, id: ViewId, view: &View) {
-        self.schedule.come();
+        self.schedule.come_no_more();
         let Some(cohort) = view.cohort else { return };
         if let Some(views) = self.coming.get_mut(&cohort) {
             views.remove(&id);
@@ -275,7 +331,7 @@ impl Views {
 
     /// Makes the selections of views that are installed from now on be made anew: of one selector, or all. Returns the
     /// views that read them now, as they are to be in the end, in order.
-    pub fn retire(&mut self, selector: Option<&[Matcher]>) -> Vec<(ViewId, ViewSpec)> {
+    pub fn retire(&mut self, selector: Option<&[Matcher]>) -> Vec<(ViewId, Wanted)> {
         let retired: Bits = self
             .local
             .retire(|step| match &step.op {
@@ -286,12 +342,17 @@ impl Views {
             .collect();
         let latest = self.all.iter().map(|(id, view)| (*id, self.next.get(id).unwrap_or(view)));
         let reads = |view: &View| view.local.iter().any(|step| retired.contains(*step));
-        latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.spec.clone())).collect()
+        latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.wanted())).collect()
     }
 
     /// Up to `limit` views in the order of their ids, from `from` on.
     pub fn page(&self, from: ViewId, limit: usize) -> impl Iterator<Item = (&ViewId, &View)> {
         self.all.range(from..).take(limit)
+    }
+
+    /// Local and gather steps of what is coming.
+    pub fn coming_steps(&self) -> (&Bits, &Bits) {
+        self.schedule.coming()
     }
 
     /// The batches due at `t`, in round `round`.
@@ -344,7 +405,7 @@ pub fn physical_of(spec: &ViewSpec, dialect: Dialect) -> Result<Physical, LowerE
 
 /// The level of each view: longest chain of recorded views below it.
 fn levels(views: &BTreeMap<ViewId, View>) -> HashMap<ViewId, u64> {
-    let specs = || views.iter().map(|(id, view)| (*id, &view.spec));
+    let specs = || views.iter().map(|(id, view)| (*id, &*view.spec));
     levels_of(views.keys().copied(), &readers(specs()))
 }
 
@@ -372,16 +433,6 @@ pub fn readers<'a>(
         true => HashMap::new(),
         false => specs.map(|(id, spec)| (id, reads(spec, &by_record))).collect(),
     }
-}
-
-/// How far before its evaluation a view looks, ms; instant selectors look back `lookback`.
-pub fn reach_of(spec: &ViewSpec, lookback: i64) -> i64 {
-    let Ok(physical) = physical_of(spec, Dialect::default()) else { return 0 };
-    let reach = |step: &crate::plan::physical::Step| match &step.op {
-        StepOp::Leaf(source, leaf) => source.offset + source.reach(leaf, lookback).0,
-        _ => 0,
-    };
-    physical.local.iter().map(reach).max().unwrap_or(0)
 }
 
 /// The recorded views whose series a view may read: its metric name matchers accept their name.

@@ -35,7 +35,7 @@ pub(super) struct Schedule {
     /// The number of this worker.
     worker: usize,
     batches: BTreeMap<Key, Batch>,
-    /// What is coming; due at every tick.
+    /// What is coming: worked on between ticks.
     coming: Batch,
     /// Views that began and are in no batch yet.
     fresh: BTreeSet<ViewId>,
@@ -43,7 +43,7 @@ pub(super) struct Schedule {
     left: BTreeSet<Key>,
     /// Views came or went that others read.
     relevel: bool,
-    /// Something came, or began.
+    /// Something that came is not coming any more.
     recome: bool,
     /// Standing views by what they record.
     records: HashMap<String, BTreeSet<ViewId>>,
@@ -69,6 +69,7 @@ impl Schedule {
             self.relevel |= self.is_read(record);
         }
         self.fresh.insert(id);
+        // It is not coming any more.
         self.recome = true;
         self.standing += 1;
     }
@@ -101,9 +102,19 @@ impl Schedule {
         }
     }
 
-    /// Something came, or is not to come any more.
-    pub fn come(&mut self) {
+    /// Something came.
+    pub fn come(&mut self, view: &View) {
+        self.coming.add_steps(view);
+    }
+
+    /// Something is not to come any more.
+    pub fn come_no_more(&mut self) {
         self.recome = true;
+    }
+
+    /// Local and gather steps of what is coming.
+    pub fn coming(&self) -> (&Bits, &Bits) {
+        (&self.coming.local, &self.coming.gather)
     }
 
     fn is_read(&self, record: &str) -> bool {
@@ -186,8 +197,7 @@ impl Schedule {
     /// The batches due at `t`, in round `round`.
     pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &Batch> {
         let due = move |((slots, level), _): &(&Key, &Batch)| *level == round && slots.due(t);
-        let coming = (round == 0).then_some(&self.coming);
-        self.batches.iter().filter(due).map(|(_, batch)| batch).chain(coming)
+        self.batches.iter().filter(due).map(|(_, batch)| batch)
     }
 
     /// The last round that the tick at `t` needs.
