@@ -14,7 +14,7 @@
 //! from the views that are due, so a tick without chained rules is one round.
 
 use super::describe::{Part, Question};
-use super::gather::GatherHost;
+use super::gather::{GatherHost, Left};
 use super::inlet::Outlet;
 use super::local::LocalHost;
 use super::message::{Control, PortDelta, Samples, Verdict};
@@ -41,8 +41,8 @@ pub type Described = Rc<dyn Fn(u64, Part)>;
 
 /// What the dataflow tells the handle.
 pub struct Reports {
-    /// This worker has finished the tick or preparation of that number; whether something is still coming.
-    pub done: Box<dyn Fn(u64, bool)>,
+    /// This worker has finished the tick or preparation of that number, and has that left to prepare.
+    pub done: Box<dyn Fn(u64, Left)>,
     /// What all workers together have come to; worker 0 hears of it.
     pub verdict: Box<dyn Fn(Verdict)>,
     /// A host has answered a question.
@@ -276,7 +276,7 @@ fn gather_operator<'scope>(
                         (reports.described)(question.id, Part::Gather(host.describe(&question, t)));
                     }
                     host.verdicts().into_iter().for_each(&reports.verdict);
-                    (reports.done)(number, host.has_coming());
+                    (reports.done)(number, host.left());
                 }
             }
             cap.downgrade(&ticks.next(control_upper));

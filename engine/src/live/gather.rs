@@ -16,6 +16,7 @@ use super::tap::{Taps, Waiting};
 use super::views::{Gone, View, Views, Wanted};
 use super::{TapId, ViewId, ViewSpec};
 use crate::heap::Heap;
+use crate::limits::PLACED_SERIES;
 use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
 use crate::operators::{Changed, EvalError, Output, Twins};
@@ -23,7 +24,7 @@ use crate::plan::Dialect;
 use crate::plan::notes::{Annotation, Annotations, Note};
 use crate::plan::physical::{StepId, StepOp};
 use awake::Awake;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
@@ -57,6 +58,9 @@ pub struct GatherHost {
     now: TimeMs,
     failures: Arc<Counter>,
     evaluations: Arc<Counter>,
+    rows_touched: Arc<Counter>,
+    /// Recorded views that began and whose series are still to be found in the store.
+    unplaced: VecDeque<ViewId>,
 }
 
 /// A port as its owner sees it.
@@ -71,6 +75,15 @@ struct Port {
     notes: BTreeMap<u16, Vec<(u64, Note)>>,
 }
 
+/// What a preparation has left to do.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Left {
+    /// Some view has not begun: there may be more to do after the next tick, or when its past has been read.
+    pub coming: bool,
+    /// There is more to do now.
+    pub at_once: bool,
+}
+
 /// What a view has besides its steps.
 struct State {
     taps: Taps,
@@ -82,16 +95,16 @@ struct State {
 }
 
 impl GatherHost {
-    /// The host of the worker at `place`.
+    /// The host of the worker at `place`. The counters: evaluations, those that failed, rows that they looked at.
     pub fn new(
         place: Place,
         store: Arc<Store>,
         waiting: Waiting,
         dialect: Dialect,
         ledger: Arc<Ledger>,
-        counters: [Arc<Counter>; 2],
+        counters: [Arc<Counter>; 3],
     ) -> GatherHost {
-        let [evaluations, failures] = counters;
+        let [evaluations, failures, rows_touched] = counters;
         GatherHost {
             place,
             store,
@@ -112,6 +125,8 @@ impl GatherHost {
             now: TimeMs::MIN,
             failures,
             evaluations,
+            rows_touched,
+            unplaced: VecDeque::new(),
         }
     }
 
@@ -154,6 +169,9 @@ impl GatherHost {
             state.taps.restart();
             state.past.restart();
             ended.extend(state.record_as(&view.spec, t, &self.store));
+            if state.recorder.is_some() {
+                self.unplaced.push_back(id);
+            }
             self.awake.add(id, view);
         }
         ended
@@ -308,11 +326,22 @@ impl GatherHost {
         self.views.settle();
         let due = self.views.coming_steps().1.clone();
         self.eval(&due, self.now);
+        let mut rows = 0;
+        while rows < PLACED_SERIES
+            && let Some(id) = self.unplaced.pop_front()
+        {
+            let (Some(view), Some(state)) = (self.views.all.get(&id), self.states.get_mut(&id)) else {
+                continue;
+            };
+            let out = self.stage.output(view.root);
+            rows += out.labels.len();
+            state.recorder.iter_mut().for_each(|recorder| recorder.learn(out, &self.store));
+        }
     }
 
-    /// Whether some view has not begun.
-    pub fn has_coming(&self) -> bool {
-        self.views.coming().next().is_some()
+    /// What is left to prepare.
+    pub fn left(&self) -> Left {
+        Left { coming: self.views.coming().next().is_some(), at_once: !self.unplaced.is_empty() }
     }
 
     /// Makes what has come in ports visible to the steps that read them.
@@ -331,12 +360,14 @@ impl GatherHost {
 
     /// Evaluates what is due and dirty, in order.
     fn eval(&mut self, due: &Bits, t: TimeMs) {
-        let mut from = 0;
+        let (mut from, mut touched) = (0, 0);
         self.stage.begin();
         while let Some(step) = self.stage.next(due, from) {
             let versions = |stage: &Stage| (stage.output(step).version, stage.output(step).notes.version());
             let before = versions(&self.stage);
-            self.stage.eval(step, t);
+            if self.stage.eval(step, t) {
+                touched += self.stage.output(step).looked_at;
+            }
             let after = versions(&self.stage);
             self.renoted |= after.1 != before.1;
             if after.0 != before.0 {
@@ -346,6 +377,7 @@ impl GatherHost {
             self.meter.step(step);
             from = step + 1;
         }
+        self.rows_touched.add(touched as u64);
     }
 }
 

@@ -72,8 +72,10 @@ struct Inner {
     desk: Desk,
     ledger: Arc<Ledger>,
     ticks: Arc<Counter>,
-    /// As of the latest tick or preparation, something is coming.
+    /// What the workers of this process had left to prepare at the end of the latest tick or preparation: views that are coming;
+    /// what can be done at once.
     coming: AtomicBool,
+    unfinished: AtomicBool,
     dialect: Dialect,
     /// How far back an instant selector looks, ms.
     lookback: i64,
@@ -163,6 +165,7 @@ impl Live {
             views: metrics.gauge("perennial_views", "Plans that stand.", &[]),
             desk: Desk::default(),
             coming: AtomicBool::new(false),
+            unfinished: AtomicBool::new(false),
             dialect: options.dialect,
             lookback: options.lookback,
             reach: AtomicI64::new(0),
@@ -343,10 +346,9 @@ impl Live {
         self.run(t, true);
     }
 
-    /// A preparation, if there is something to prepare, and a tick at `t` with what stands then. What is installed joins a later
-    /// tick, when its past has been read.
+    /// The same, with what stands by now: what is installed joins a later tick, when it has been prepared ([`Live::prepare`])
+    /// and its past has been read.
     pub fn tick_as_is(&self, t: TimeMs) {
-        self.prepare(t);
         self.run(t, false);
     }
 
@@ -365,16 +367,16 @@ impl Live {
             // Consumers wait for their first answer.
             self.0.alarm.ring();
         }
-        more
+        more || self.0.unfinished.load(SeqCst)
     }
 
     /// Whether there may be something to prepare.
     pub(super) fn has_work(&self) -> bool {
-        self.0.coming.load(SeqCst) || self.0.queue.lock().has_work()
+        self.0.coming.load(SeqCst) || self.0.unfinished.load(SeqCst) || self.0.queue.lock().has_work()
     }
 
     /// A tick at `t`; with `all`, everything that waits and is coming stands at it.
-    pub(super) fn run(&self, t: TimeMs, all: bool) {
+    fn run(&self, t: TimeMs, all: bool) {
         let before = std::mem::replace(&mut self.0.latest.lock().1, t);
         // Rings have let go of what an earlier time looks back on.
         let back = before.saturating_sub(t) > SLACK;
@@ -400,6 +402,9 @@ impl Live {
 
     /// Has all workers go through a tick or preparation and waits until they have.
     fn go(&self, number: u64, control: Vec<Control>) {
+        // Those who finish say it again.
+        self.0.coming.store(false, SeqCst);
+        self.0.unfinished.store(false, SeqCst);
         // Worker 0 tells the others. One that is gone has aborted the process or was told to stop.
         let _ = self.0.workers[0].send(ToWorker::Go(number, control));
         self.0.threads.lock().iter().take(1).for_each(Thread::unpark);

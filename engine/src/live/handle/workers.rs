@@ -35,22 +35,19 @@ pub(super) fn start_workers(
 ) -> Result<WorkerGuards<()>, String> {
     let threads = ends.len();
     let ends: Mutex<Vec<Option<Ends>>> = Mutex::new(ends.into_iter().map(Some).collect());
-    let local_counters = [
-        metrics.counter(
-            "perennial_tick_rows_touched_total",
-            "Rows of windows and selectors that ticks looked at.",
-            &[],
-        ),
-        metrics.counter(
-            "perennial_views_without_past_total",
-            "Selectors of views that started without their past, as the store could not be read.",
-            &[],
-        ),
-    ];
-    let counters = [
-        metrics.counter("perennial_view_evaluations_total", "Evaluations of views.", &[]),
-        metrics.counter("perennial_view_evaluation_failures_total", "Evaluations of views that failed.", &[]),
-    ];
+    let count = |name, help| metrics.counter(name, help, &[]);
+    let touched = count(
+        "perennial_tick_rows_touched_total",
+        "Rows of windows, selectors and groups that ticks looked at.",
+    );
+    let without_past = count(
+        "perennial_views_without_past_total",
+        "Selectors of views that started without their past, as the store could not be read.",
+    );
+    let evaluations = count("perennial_view_evaluations_total", "Evaluations of views.");
+    let failures = count("perennial_view_evaluation_failures_total", "Evaluations of views that failed.");
+    let local_counters = [touched.clone(), without_past];
+    let counters = [evaluations, failures, touched];
     let inner = inner.clone();
     let bell = inner.bell.clone();
     let library = Library::new(store.clone(), PAST_THREADS, Arc::new(move || bell.ready()));
@@ -75,9 +72,10 @@ fn reports(inner: &Arc<Inner>, index: usize) -> dataflow::Reports {
     let weak = || Arc::downgrade(inner);
     let (finished, verdicts, desk) = (weak(), weak(), weak());
     dataflow::Reports {
-        done: Box::new(move |number, coming| {
+        done: Box::new(move |number, left| {
             let Some(inner) = finished.upgrade() else { return };
-            inner.coming.store(coming, SeqCst);
+            inner.coming.fetch_or(left.coming, SeqCst);
+            inner.unfinished.fetch_or(left.at_once, SeqCst);
             inner.finished.lock()[index] = number;
             inner.changed.notify_all();
         }),
