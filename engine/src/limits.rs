@@ -17,11 +17,11 @@ pub const FEED_ITEMS: usize = 1 << 18;
 pub const PAST_THREADS: usize = 2;
 /// Views that one preparation takes along to be installed or removed, once something stands: a tick that falls due waits
 /// for no more of them.
-pub const PREPARED_VIEWS: usize = 50;
+pub const PREPARED_VIEWS: usize = 10;
 /// Rows of rings that were read and are put in place in one preparation; a ring of one shard is not divided.
 pub const PLACED_ROWS: usize = 4_096;
-/// Rows of recorded answers for which one preparation finds the series; those of one view are not divided.
-pub const PLACED_SERIES: usize = 256;
+/// Rows of first answers that one preparation gets ready to be recorded or shown; those of one view are not divided.
+pub const LEARNT_ROWS: usize = 512;
 /// Rows that steps look at for the first time in one preparation; those of one shard are not divided.
 pub const OPENED_ROWS: usize = 4_096;
 /// While the past of views is being read, the log says how far it is this often, ms of ticks.

@@ -224,9 +224,12 @@ fn print_ticks(what: &str, bench: &Bench, now: &mut TimeMs) -> Result<(), Failur
     bench.live.tick_as_is(*now + 1);
     let (mut ticks, mut between) = (Timed::default(), Timed::default());
     for tick in 2..TICKS {
-        between.add(|| {
-            bench.live.prepare(*now + tick);
-        });
+        // As many as the driver would fit between two ticks.
+        for _ in 0..10 {
+            between.add(|| {
+                bench.live.prepare(*now + tick);
+            });
+        }
         ticks.add(|| bench.live.tick_as_is(*now + tick));
     }
     println!("{what}: {ticks} in {TICKS} ticks; {between} between them");

@@ -16,7 +16,7 @@ use super::tap::{Taps, Waiting};
 use super::views::{Gone, View, Views, Wanted};
 use super::{TapId, ViewId, ViewSpec};
 use crate::heap::Heap;
-use crate::limits::PLACED_SERIES;
+use crate::limits::LEARNT_ROWS;
 use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
 use crate::operators::{Changed, EvalError, Output, Twins};
@@ -59,8 +59,8 @@ pub struct GatherHost {
     failures: Arc<Counter>,
     evaluations: Arc<Counter>,
     rows_touched: Arc<Counter>,
-    /// Recorded views that began and whose series are still to be found in the store.
-    unplaced: VecDeque<ViewId>,
+    /// Views that began, and whose rows are still to be learnt for their first answers.
+    unlearnt: VecDeque<ViewId>,
 }
 
 /// A port as its owner sees it.
@@ -126,7 +126,7 @@ impl GatherHost {
             failures,
             evaluations,
             rows_touched,
-            unplaced: VecDeque::new(),
+            unlearnt: VecDeque::new(),
         }
     }
 
@@ -169,9 +169,7 @@ impl GatherHost {
             state.taps.restart();
             state.past.restart();
             ended.extend(state.record_as(&view.spec, t, &self.store));
-            if state.recorder.is_some() {
-                self.unplaced.push_back(id);
-            }
+            self.unlearnt.push_back(id);
             self.awake.add(id, view);
         }
         ended
@@ -327,21 +325,22 @@ impl GatherHost {
         let due = self.views.coming_steps().1.clone();
         self.eval(&due, self.now);
         let mut rows = 0;
-        while rows < PLACED_SERIES
-            && let Some(id) = self.unplaced.pop_front()
+        while rows < LEARNT_ROWS
+            && let Some(id) = self.unlearnt.pop_front()
         {
             let (Some(view), Some(state)) = (self.views.all.get(&id), self.states.get_mut(&id)) else {
                 continue;
             };
             let out = self.stage.output(view.root);
-            rows += out.labels.len();
+            rows += 1 + out.labels.len();
             state.recorder.iter_mut().for_each(|recorder| recorder.learn(out, &self.store));
+            state.twins.iter_mut().for_each(|twins| twins.learn(out));
         }
     }
 
     /// What is left to prepare.
     pub fn left(&self) -> Left {
-        Left { coming: self.views.coming().next().is_some(), at_once: !self.unplaced.is_empty() }
+        Left { coming: self.views.coming().next().is_some(), at_once: !self.unlearnt.is_empty() }
     }
 
     /// Makes what has come in ports visible to the steps that read them.

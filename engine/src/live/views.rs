@@ -68,22 +68,33 @@ pub struct Wanted {
     /// What was asked for.
     pub spec: Arc<ViewSpec>,
     #[serde(skip)]
-    steps: Option<Arc<Physical>>,
+    cut: Option<Arc<Cut>>,
+}
+
+/// What is worked out once for a plan.
+#[derive(Debug)]
+struct Cut {
+    steps: Physical,
+    /// The metric names that it selects; `None`: one of its selectors does not say.
+    names: Option<Vec<Arc<str>>>,
+}
+
+impl Cut {
+    fn of(spec: &ViewSpec, dialect: Dialect) -> Result<Arc<Cut>, LowerError> {
+        Ok(Arc::new(Cut { steps: physical_of(spec, dialect)?, names: schedule::names(spec) }))
+    }
 }
 
 impl Wanted {
     /// Fails if it cannot stand.
     pub fn new(spec: ViewSpec, dialect: Dialect) -> Result<Wanted, LowerError> {
-        let steps = physical_of(&spec, dialect)?;
-        Ok(Wanted { spec: Arc::new(spec), steps: Some(Arc::new(steps)) })
+        let cut = Cut::of(&spec, dialect)?;
+        Ok(Wanted { spec: Arc::new(spec), cut: Some(cut) })
     }
 
     /// Its steps; cut here where it has come from another process.
-    fn steps(&self, dialect: Dialect) -> Result<Arc<Physical>, LowerError> {
-        match &self.steps {
-            Some(steps) => Ok(steps.clone()),
-            None => physical_of(&self.spec, dialect).map(Arc::new),
-        }
+    fn cut(&self, dialect: Dialect) -> Result<Arc<Cut>, LowerError> {
+        self.cut.clone().map_or_else(|| Cut::of(&self.spec, dialect), Ok)
     }
 
     /// How far before its evaluation it looks, ms; instant selectors look back `lookback`.
@@ -92,7 +103,7 @@ impl Wanted {
             StepOp::Leaf(source, leaf) => source.offset + source.reach(leaf, lookback).0,
             _ => 0,
         };
-        let local = self.steps.iter().flat_map(|steps| &steps.local);
+        let local = self.cut.iter().flat_map(|cut| &cut.steps.local);
         local.map(reach).max().unwrap_or(0)
     }
 }
@@ -101,8 +112,7 @@ impl Wanted {
 pub struct View {
     /// What was asked for.
     pub spec: Arc<ViewSpec>,
-    /// As a plan of its own.
-    steps: Arc<Physical>,
+    cut: Arc<Cut>,
     /// The worker that gathers it.
     pub owner: usize,
     /// Numbers of its local steps.
@@ -124,17 +134,22 @@ pub struct View {
 impl View {
     /// Where its local steps stood in the query.
     pub fn local_origins(&self) -> &[Origin] {
-        &self.steps.local_origins
+        &self.cut.steps.local_origins
     }
 
     /// Where its gather steps stood.
     pub fn gather_origins(&self) -> &[Origin] {
-        &self.steps.gather_origins
+        &self.cut.steps.gather_origins
     }
 
     /// The same once more.
     fn wanted(&self) -> Wanted {
-        Wanted { spec: self.spec.clone(), steps: Some(self.steps.clone()) }
+        Wanted { spec: self.spec.clone(), cut: Some(self.cut.clone()) }
+    }
+
+    /// The metric names that it selects; `None`: one of its selectors does not say.
+    fn names(&self) -> Option<&[Arc<str>]> {
+        self.cut.names.as_deref()
     }
 }
 
@@ -204,7 +219,8 @@ impl Views {
 
     /// Makes a view come, in a cohort. If it stands already, it goes on as it is until then.
     pub fn install(&mut self, id: ViewId, wanted: Wanted, cohort: Cohort) -> Result<Installed, LowerError> {
-        let (physical, spec) = (wanted.steps(self.dialect)?, wanted.spec);
+        let (cut, spec) = (wanted.cut(self.dialect)?, wanted.spec);
+        let physical = &cut.steps;
         let (local, new_local) = self.local.intern(&physical.local, |port| port);
         let owner = self.place.finisher(id);
         let (mut gather, mut new_gather) = (Vec::new(), Vec::new());
@@ -229,7 +245,7 @@ impl Views {
             slots: Slots::of(&spec.kind),
             cohort: Some(cohort),
             level: 0,
-            steps: physical,
+            cut: cut.clone(),
             spec,
             owner,
             local,

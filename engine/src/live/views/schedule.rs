@@ -8,6 +8,7 @@ use crate::live::{ViewId, ViewKind, ViewSpec};
 use crate::operators::bits::Bits;
 use crate::plan::Op;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{MatchOp, TimeMs};
 
@@ -48,7 +49,7 @@ pub(super) struct Schedule {
     /// Standing views by what they record.
     records: HashMap<String, BTreeSet<ViewId>>,
     /// How many standing views select a metric of that name.
-    selected: HashMap<String, usize>,
+    selected: HashMap<Arc<str>, usize>,
     /// How many of them may select any.
     unpinned: usize,
     /// How many views stand.
@@ -63,7 +64,7 @@ impl Schedule {
 
     /// A view began.
     pub fn add(&mut self, id: ViewId, view: &View) {
-        self.count(&view.spec, true);
+        self.count(view, true);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             self.records.entry(record.clone()).or_default().insert(id);
             self.relevel |= self.is_read(record);
@@ -81,7 +82,7 @@ impl Schedule {
 
     /// A view that had begun is gone.
     pub fn remove(&mut self, id: ViewId, view: &View) {
-        self.count(&view.spec, false);
+        self.count(view, false);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             if let Some(views) = self.records.get_mut(record) {
                 views.remove(&id);
@@ -121,13 +122,13 @@ impl Schedule {
         self.unpinned > 0 || self.selected.contains_key(record)
     }
 
-    fn count(&mut self, spec: &ViewSpec, more: bool) {
-        let Some(names) = names(spec) else {
+    fn count(&mut self, view: &View, more: bool) {
+        let Some(names) = view.names() else {
             self.unpinned = if more { self.unpinned + 1 } else { self.unpinned.saturating_sub(1) };
             return;
         };
         for name in names {
-            let views = self.selected.entry(name.to_owned()).or_default();
+            let views = self.selected.entry(name.clone()).or_default();
             *views = if more { *views + 1 } else { views.saturating_sub(1) };
             if *views == 0 {
                 self.selected.remove(name);
@@ -188,8 +189,8 @@ impl Schedule {
 
     /// The level of a view that others do not read.
     fn level(&self, view: &View, all: &BTreeMap<ViewId, View>) -> u64 {
-        let Some(names) = names(&view.spec) else { return 0 };
-        let read = names.into_iter().filter_map(|name| self.records.get(name)).flatten();
+        let Some(names) = view.names() else { return 0 };
+        let read = names.iter().filter_map(|name| self.records.get(&**name)).flatten();
         let above = read.filter_map(|id| all.get(id)).map(|view| view.level + 1).max();
         above.unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
     }
@@ -216,13 +217,13 @@ impl Batch {
 }
 
 /// The metric names that a view selects; `None`: one of its selectors does not say.
-fn names(spec: &ViewSpec) -> Option<Vec<&str>> {
+pub(super) fn names(spec: &ViewSpec) -> Option<Vec<Arc<str>>> {
     let (mut found, mut walk) = (Vec::new(), vec![&spec.plan]);
     while let Some(plan) = walk.pop() {
         walk.extend(plan.inputs());
         if let Op::Instant(selector) | Op::Range { selector, .. } = &plan.op {
             let pins = |m: &&storage::model::Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
-            found.push(selector.matchers.iter().find(pins)?.value.as_str());
+            found.push(selector.matchers.iter().find(pins)?.value.as_str().into());
         }
     }
     Some(found)
