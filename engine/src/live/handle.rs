@@ -1,6 +1,6 @@
 //! The handle of the running live runtime: installs and removes views, attaches consumers, ticks.
 //!
-//! Everything that changes what stands goes through one queue, which the next tick takes along as the
+//! Everything that changes what stands goes through one queue, which preparations take along between ticks, as the
 //! control stream.
 //!
 //! In a cluster the handle of process 0 is such a handle; those of the others only keep their workers going, which
