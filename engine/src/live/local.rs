@@ -141,8 +141,9 @@ impl LocalHost {
             for shard in &mut self.shards {
                 shard.stage.remove(step);
                 shard.shut.remove(step);
+                // Where nothing was ever remarked there is nothing to find again.
+                shard.remarks_stand &= shard.noted.is_empty();
                 shard.noted.retain(|noted| *noted != step);
-                shard.remarks_stand = false;
                 ring = shard.remove_leaf(step).or(ring);
             }
             if let Some(freed) = ring.and_then(|ring| self.rings.release(ring)) {
