@@ -177,7 +177,7 @@ impl Live {
             None => timely::CommunicationConfig::Process(count).try_build()?,
         };
         let ends = receivers.into_iter().zip(outlets).collect();
-        let meaning = (options.lookback, options.dialect);
+        let meaning = (options.lookback, options.dialect, options.spill);
         let guards = start_workers(&inner, built, ends, store.clone(), meaning, metrics)?;
         *inner.threads.lock() = guards.guards().iter().map(|g| g.thread().clone()).collect();
         *inner.guards.lock() = Some(guards);

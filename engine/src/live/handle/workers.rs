@@ -6,7 +6,7 @@ use super::super::inlet::Outlet;
 use super::super::local::{Library, LocalHost};
 use super::super::peers::Built;
 use super::super::place::Place;
-use super::super::time;
+use super::super::{Spill, time};
 use super::{Inner, ToWorker};
 use crate::limits::PAST_THREADS;
 use crate::plan::Dialect;
@@ -30,7 +30,7 @@ pub(super) fn start_workers(
     (builders, others): Built,
     ends: Vec<Ends>,
     store: Arc<Store>,
-    (lookback, dialect): (i64, Dialect),
+    (lookback, dialect, spill): (i64, Dialect, Spill),
     metrics: &Metrics,
 ) -> Result<WorkerGuards<()>, String> {
     let threads = ends.len();
@@ -50,7 +50,12 @@ pub(super) fn start_workers(
     let counters = [evaluations, failures, touched];
     let inner = inner.clone();
     let bell = inner.bell.clone();
-    let library = Library::new(store.clone(), PAST_THREADS, Arc::new(move || bell.ready()));
+    let unforeseen = count(
+        "perennial_long_window_reads_total",
+        "Parts of long windows that a tick read from the store, because nobody had foreseen that they were wanted.",
+    );
+    let ready = Arc::new(move || bell.ready());
+    let library = Library::new(store.clone(), PAST_THREADS, ready, (spill, unforeseen));
     timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
         let _fail_stop = FailStop;
         let (process, processes) = inner.process;
