@@ -6,6 +6,7 @@
 
 mod awake;
 mod describe;
+mod port;
 
 use super::describe::Past;
 use super::message::{Cohort, PortDelta, Verdict};
@@ -19,11 +20,12 @@ use crate::heap::Heap;
 use crate::limits::LEARNT_ROWS;
 use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
-use crate::operators::{Changed, EvalError, Output, Twins};
+use crate::operators::{EvalError, Output, Twins};
 use crate::plan::Dialect;
-use crate::plan::notes::{Annotation, Annotations, Note};
+use crate::plan::notes::{Annotation, Annotations};
 use crate::plan::physical::{StepId, StepOp};
 use awake::Awake;
+use port::Port;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use storage::metrics::Counter;
@@ -61,18 +63,6 @@ pub struct GatherHost {
     rows_touched: Arc<Counter>,
     /// Views that began, and whose rows are still to be learnt for their first answers.
     unlearnt: VecDeque<ViewId>,
-}
-
-/// A port as its owner sees it.
-struct Port {
-    step: StepId,
-    /// Row of the stage by shard and row of the shard.
-    rows: Vec<Vec<u32>>,
-    touched: Vec<u32>,
-    all: bool,
-    errors: BTreeMap<u16, String>,
-    /// What local steps remark, by shard.
-    notes: BTreeMap<u16, Vec<(u64, Note)>>,
 }
 
 /// What a preparation has left to do.
@@ -432,68 +422,5 @@ impl State {
         }
         self.taps.tell(t, out, notes, result.as_ref().err());
         result
-    }
-}
-
-impl Port {
-    fn new(step: StepId, shards: usize) -> Port {
-        let rows = (0..shards).map(|_| Vec::new()).collect();
-        Port { step, rows, touched: Vec::new(), all: false, errors: BTreeMap::new(), notes: BTreeMap::new() }
-    }
-
-    /// Bytes that it keeps beside its rows.
-    fn bytes(&self) -> usize {
-        let notes = self.notes.values().map(|notes| notes.capacity() * size_of::<(u64, Note)>());
-        self.rows.heap() + self.touched.heap() + self.errors.heap() + notes.sum::<usize>()
-    }
-
-    fn apply(&mut self, delta: PortDelta, out: &mut Output) {
-        out.extra.resize_with(delta.lanes.len().saturating_sub(1).max(out.extra.len()), Vec::new);
-        out.extra.iter_mut().for_each(|lane| lane.resize(out.values.len(), storage::model::value::ABSENT));
-        let rows = &mut self.rows[usize::from(delta.shard)];
-        let mut drops = delta.drops.into_iter();
-        for labels in delta.labels {
-            rows.push(out.add_named((labels, drops.next().unwrap_or(false))) as u32);
-            out.shards.push(delta.shard);
-            out.sorted = false;
-        }
-        for (i, row) in delta.rows.iter().enumerate() {
-            let row = rows[*row as usize];
-            out.values[row as usize] = delta.lanes[0][i];
-            for (to, from) in out.extra.iter_mut().zip(&delta.lanes[1..]) {
-                to[row as usize] = from[i];
-            }
-            self.touched.push(row);
-        }
-        for (side, from) in
-            [(&mut out.histograms, delta.histograms), (&mut out.compensations, delta.compensations)]
-        {
-            if !from.is_empty() || !side.is_empty() {
-                let rows = delta.rows.iter().map(|row| rows[*row as usize] as usize);
-                let mut from = from.into_iter();
-                rows.for_each(|row| side.set(row, from.next().flatten()));
-            }
-        }
-        if let Some(notes) = delta.notes {
-            self.notes.insert(delta.shard, notes);
-            self.notes.retain(|_, notes| !notes.is_empty());
-        }
-        let before = self.errors.remove(&delta.shard);
-        self.all |= before != delta.error;
-        if let Some(error) = delta.error {
-            self.errors.insert(delta.shard, error);
-        }
-    }
-
-    /// Makes what came in visible to the steps that read the port; whether anything did.
-    fn publish(&mut self, out: &mut Output) -> bool {
-        if self.touched.is_empty() && !self.all {
-            return false;
-        }
-        let touched = std::mem::take(&mut self.touched);
-        out.changed = if std::mem::take(&mut self.all) { Changed::All } else { Changed::Rows(touched) };
-        out.error = self.errors.values().next().cloned();
-        out.version += 1;
-        true
     }
 }

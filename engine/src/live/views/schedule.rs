@@ -3,7 +3,8 @@
 //! A view that no other one reads, and that reads none or knows by name which, changes no level but its own; that is what
 //! views that come and go mostly are. Otherwise all levels are worked out again.
 
-use super::{Slots, View, levels};
+use super::level::levels;
+use super::{Slots, View};
 use crate::live::{ViewId, ViewKind, ViewSpec};
 use crate::operators::bits::Bits;
 use crate::plan::Op;
