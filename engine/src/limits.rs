@@ -19,11 +19,14 @@ pub const SPILL_NEAR_MS: i64 = 2_700_000;
 pub const SPILL_CHUNK_MS: i64 = 900_000;
 /// Threads that read the past of views.
 pub const PAST_THREADS: usize = 2;
-/// Views that one tick takes along to be installed or removed, once something stands: the rest waits for the next ones.
-pub const TICK_VIEWS: usize = 50;
-/// Rows of rings that were read and are put in place in one tick; a ring of one shard is not divided.
+/// Views that one preparation takes along to be installed or removed, once something stands: a tick that falls due waits
+/// for no more of them.
+pub const PREPARED_VIEWS: usize = 10;
+/// Rows of rings that were read and are put in place in one preparation; a ring of one shard is not divided.
 pub const PLACED_ROWS: usize = 4_096;
-/// Rows that steps look at for the first time in one tick; those of one shard are not divided.
+/// Rows of first answers that one preparation gets ready to be recorded or shown; those of one view are not divided.
+pub const LEARNT_ROWS: usize = 512;
+/// Rows that steps look at for the first time in one preparation; those of one shard are not divided.
 pub const OPENED_ROWS: usize = 4_096;
 /// While the past of views is being read, the log says how far it is this often, ms of ticks.
 pub const PAST_LOG_MS: i64 = 5_000;

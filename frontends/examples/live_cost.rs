@@ -4,7 +4,7 @@
 //! `cargo run --release -p perennial-frontends --example live_cost [rules] [targets] [scrape seconds] [past seconds] [expr]`.
 //! Rules are six mixed shapes, a third of them alerts; recorded ones every five seconds. With an expression all rules are that
 //! one, recorded, with `{N}` replaced by the rule's number.
-//! In the end, a thousand alerts with thresholds of their own over what stands are installed and removed.
+//! In the end, a thousand rules with thresholds of their own over what stands are installed and removed, every fifth recorded.
 //! Scrapes are spread over their interval, each followed by a tick that takes it along and one that finds nothing. Times are CPU
 //! times of the one worker's thread (Linux).
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
@@ -22,6 +22,7 @@ type Failure = Box<dyn std::error::Error>;
 const START: TimeMs = 1_700_000_000_000;
 const JOBS: usize = 8;
 const SECONDS: i64 = 30;
+const TICKS: i64 = 100;
 const GROUPINGS: [&str; 6] = ["method", "code", "route", "instance", "method, code", "instance, route"];
 const WINDOWS: [&str; 4] = ["5m", "1m", "2m", "10m"];
 const QUANTILES: [&str; 4] = ["0.5", "0.9", "0.95", "0.99"];
@@ -82,6 +83,13 @@ fn series(target: usize) -> Vec<Labels> {
     all
 }
 
+struct Bench {
+    store: Arc<Store>,
+    live: Live,
+    targets: Vec<Target>,
+    rules: usize,
+}
+
 struct Target {
     group: GroupId,
     layout: Arc<Layout>,
@@ -127,14 +135,7 @@ fn install(live: &Live, rules: usize, expr: Option<&String>) -> Result<(), Failu
         let text = if alert { format!("({expr}) {condition}") } else { expr };
         let kind = match alert {
             true => ViewKind::Continuous,
-            false => ViewKind::Recorded {
-                record: format!("r{i}"),
-                labels: Vec::new(),
-                interval: 5_000,
-                offset: 0,
-                query_offset: 0,
-                limit: 0,
-            },
+            false => recorded_as(format!("r{i}"), 5_000),
         };
         let plan = compile(&text, &PromqlOptions::default()).map_err(|e| e.to_string())?;
         let view = live.install(ViewSpec { name: text, plan, kind })?;
@@ -145,10 +146,17 @@ fn install(live: &Live, rules: usize, expr: Option<&String>) -> Result<(), Failu
     Ok(())
 }
 
-/// CPU time of all threads but this one.
+fn recorded_as(record: String, interval: i64) -> ViewKind {
+    ViewKind::Recorded { record, labels: Vec::new(), interval, offset: 0, query_offset: 0, limit: 0 }
+}
+
+/// CPU time of the worker's thread.
 fn worked() -> Duration {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let others = tasks.filter(|task| task.file_name() != std::process::id().to_string().as_str());
+    let is_worker = |task: &std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("timely:work"))
+    };
+    let others = tasks.filter(is_worker);
     let spent = |task: std::fs::DirEntry| {
         let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
         text.split(' ').next()?.parse::<u64>().ok()
@@ -179,33 +187,76 @@ fn bytes(live: &Live, t: TimeMs) -> Result<(usize, usize), Failure> {
     Ok((rings.iter().map(|r| r.bytes).sum(), rings.iter().map(|r| r.series).sum()))
 }
 
-/// What the ticks cost in which a thousand rules come, and then go: together, and the longest one.
-fn come_and_go(live: &Live, rules: usize, now: &mut TimeMs) -> Result<(), Failure> {
+/// What a thousand rules more cost, and then a thousand less, in ticks and between them.
+fn come_and_go(bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
+    let Bench { live, rules, .. } = bench;
+    print_ticks("as they are", bench, now)?;
+    print_ticks("as they are", bench, now)?;
     let mut views = Vec::new();
     live.hold();
     for i in 0..1_000 {
-        let text = format!("({}) > {}", rule(i % rules.max(1)).0, 1_000_000_000_000 + i);
+        let (expr, recorded) = (rule(i % rules.max(&1)).0, i % 5 == 0);
+        let text =
+            if recorded { format!("({expr}) > -{i}") } else { format!("({expr}) > {}", 1e12 + i as f64) };
         let plan = compile(&text, &PromqlOptions::default()).map_err(|e| e.to_string())?;
-        views.push(live.install(ViewSpec { name: text, plan, kind: ViewKind::Continuous })?);
+        let kind = if recorded { recorded_as(format!("more{i}"), 50) } else { ViewKind::Continuous };
+        let view = live.install(ViewSpec { name: text, plan, kind })?;
+        if !recorded {
+            live.tap(view, Box::new(Deaf));
+        }
+        views.push(view);
     }
     live.release();
-    print_ticks("a thousand rules come", live, now);
+    print_ticks("a thousand rules come", bench, now)?;
+    print_ticks("with them", bench, now)?;
     live.hold();
     views.into_iter().for_each(|view| live.remove(view));
     live.release();
-    print_ticks("and go", live, now);
+    print_ticks("and go", bench, now)?;
+    print_ticks("without them", bench, now)
+}
+
+/// CPU time of the worker in so many ticks, one each millisecond, and in what is prepared between them. What rules read is fresh,
+/// so that next to nothing moves but what comes and goes.
+fn print_ticks(what: &str, bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
+    *now += 1_000;
+    (0..bench.targets.len()).try_for_each(|target| scrape(&bench.store, &bench.targets, target, *now))?;
+    bench.live.tick_as_is(*now + 1);
+    let (mut ticks, mut between) = (Timed::default(), Timed::default());
+    for tick in 2..TICKS {
+        // As many as the driver would fit between two ticks.
+        for _ in 0..10 {
+            between.add(|| {
+                bench.live.prepare(*now + tick);
+            });
+        }
+        ticks.add(|| bench.live.tick_as_is(*now + tick));
+    }
+    println!("{what}: {ticks} in {TICKS} ticks; {between} between them");
     Ok(())
 }
 
-fn print_ticks(what: &str, live: &Live, now: &mut TimeMs) {
-    let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..200 {
-        let (mut spent, mut ticks) = (Duration::ZERO, 0);
-        *now += 1;
-        tick(live, *now, &mut spent, &mut ticks);
-        (all, longest) = (all + spent, longest.max(spent));
+/// Pieces of work: how long they took together, and the longest.
+#[derive(Default)]
+struct Timed(Duration, Duration);
+
+impl Timed {
+    fn add(&mut self, work: impl FnOnce()) {
+        let before = worked();
+        work();
+        let spent = worked().saturating_sub(before);
+        (self.0, self.1) = (self.0 + spent, self.1.max(spent));
     }
-    println!("{what}: {all:?} in 200 ticks, {longest:?} the longest");
+}
+
+impl std::fmt::Display for Timed {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{:.2} ms ({:.2} the longest)", ms(self.0), ms(self.1))
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn main() -> Result<(), Failure> {
@@ -263,18 +314,16 @@ fn main() -> Result<(), Failure> {
             None => tick(&live, t, &mut slots, &mut slot_ticks),
         }
     }
-    now = end + interval;
+    now = end;
     let rows = touched.get() - before;
     println!("with one scrape: {:.1} µs a tick, {ticks} ticks", spent.as_secs_f64() * 1e6 / f64::from(ticks));
     println!("slots: {:.1} µs a tick, {slot_ticks} ticks", slots.as_secs_f64() * 1e6 / f64::from(slot_ticks));
     println!("altogether {:.5} cores, {rows} rows touched", (spent + slots).as_secs_f64() / SECONDS as f64);
 
     println!("nothing arrives: {:.1} µs a tick", idle.as_secs_f64() * 1e6 / f64::from(idle_ticks));
-    // What they read is fresh, so that nothing moves but what the rules themselves bring.
-    (0..targets).try_for_each(|target| scrape(&store, &all, target, now))?;
-    print_ticks("as they are", &live, &mut now);
-    print_ticks("as they are", &live, &mut now);
-    come_and_go(&live, rules, &mut now)?;
+    let bench = Bench { store, live, targets: all, rules };
+    come_and_go(&bench, &mut now)?;
+    let live = bench.live;
     let (bytes, series) = bytes(&live, now + 1_001)?;
     println!("rings: {bytes} bytes, {} a series of a ring", bytes / series.max(1));
     live.stop();

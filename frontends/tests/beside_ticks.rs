@@ -36,7 +36,7 @@ fn ratios_of_rules_in_different_groups_are_one_under_load() {
             let t = START + tick * 1_000;
             bench.clock.set(t);
             std::thread::sleep(Duration::from_millis(3));
-            bench.live.tick_as_is(t);
+            bench.tick_as_is(t);
             for ratio in seen.rows().values() {
                 assert_eq!(*ratio, 1.0, "watched at {tick} with {workers} workers");
             }
@@ -97,7 +97,7 @@ fn a_thousand_rules_come_and_go_and_nobody_misses_a_slot() {
         for i in 0..8 {
             bench.sample(&format!("h{i}"), t - 500 + i, (tick * 10 + i) as f64);
         }
-        bench.live.tick_as_is(t);
+        bench.tick_as_is(t);
         for i in (0..STANDING).filter(|i| tick > 3 && (i + tick as usize).is_multiple_of(5)) {
             let what = format!("standing rule {i} at {tick}");
             assert_same(&bench.recorded(&format!("standing:{i}"), t), &bench.ask(&expr(i, 0), t), &what);
@@ -174,7 +174,7 @@ fn ended_series_go_beside_the_ticks() {
         for round in 0..4 {
             t += 30_000;
             bench.scrape(&target, t, round as f64);
-            bench.live.tick_as_is(t);
+            bench.tick_as_is(t);
             std::thread::sleep(Duration::from_millis(10));
             for (expr, seen) in exprs.iter().zip(&watched) {
                 assert_same(&seen.rows(), &bench.ask(expr, t), &format!("{expr} in generation {generation}"));

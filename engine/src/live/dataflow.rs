@@ -14,7 +14,7 @@
 //! from the views that are due, so a tick without chained rules is one round.
 
 use super::describe::{Part, Question};
-use super::gather::GatherHost;
+use super::gather::{GatherHost, Left};
 use super::inlet::Outlet;
 use super::local::LocalHost;
 use super::message::{Control, PortDelta, Samples, Verdict};
@@ -41,8 +41,8 @@ pub type Described = Rc<dyn Fn(u64, Part)>;
 
 /// What the dataflow tells the handle.
 pub struct Reports {
-    /// This worker has finished the tick of that number.
-    pub done: Box<dyn Fn(u64)>,
+    /// This worker has finished the tick or preparation of that number, and has that left to prepare.
+    pub done: Box<dyn Fn(u64, Left)>,
     /// What all workers together have come to; worker 0 hears of it.
     pub verdict: Box<dyn Fn(Verdict)>,
     /// A host has answered a question.
@@ -70,13 +70,14 @@ pub fn build(
     })
 }
 
-/// A tick at work.
+/// A tick at work, or a preparation, which is of one round.
 #[derive(Copy, Clone)]
 struct Current {
     /// Its number.
     number: u64,
     /// What time it is.
     t: TimeMs,
+    prepares: bool,
     round: u64,
     last: u64,
 }
@@ -109,12 +110,16 @@ impl Ticks {
         }
     }
 
-    /// Takes the next tick in line: its number, its time, its messages.
-    fn take(&mut self) -> Option<(u64, TimeMs, Vec<Control>)> {
+    /// Takes the next tick or preparation in line, with its messages.
+    fn take(&mut self) -> Option<(Current, Vec<Control>)> {
         let (number, messages) = self.ready.pop_front()?;
-        let time = |message: &Control| if let Control::Tick(t) = message { Some(*t) } else { None };
-        let t = messages.iter().find_map(time).unwrap_or(0);
-        Some((number, t, messages))
+        let time = |message: &Control| match message {
+            Control::Tick(t) => Some((*t, false)),
+            Control::Prepare(t) => Some((*t, true)),
+            _ => None,
+        };
+        let (t, prepares) = messages.iter().find_map(time).unwrap_or((0, false));
+        Some((Current { number, t, prepares, round: 0, last: 0 }, messages))
     }
 
     /// Notes that a round is done; returns the tick if it was its last.
@@ -161,15 +166,15 @@ fn local_operator<'scope>(
             ticks.line_up(inputs);
             let mut handle = output.activate();
             while begin(&mut ticks, &mut host, &outlet) {
-                let Some(Current { number, t, round, .. }) = ticks.current else { break };
+                let Some(Current { number, t, prepares, round, .. }) = ticks.current else { break };
                 let now = time::at(number, round);
                 if upper(&frontiers[1]) <= now {
                     break;
                 }
                 for item in take_until(&mut waiting, now) {
-                    host.samples(&item, t);
+                    host.samples(&item, host.now());
                 }
-                let mut deltas = host.round(t, round);
+                let mut deltas = if prepares { host.prepare() } else { host.round(t, round) };
                 cap.downgrade(&now);
                 handle.session(&*cap).give_container(&mut deltas);
                 if ticks.round_done().is_none() {
@@ -185,19 +190,19 @@ fn local_operator<'scope>(
     stream
 }
 
-/// Makes sure that a tick is at work, beginning the next in line; `false` if there is none.
+/// Makes sure that a tick or a preparation is at work, beginning the next in line; `false` if there is none.
 fn begin(ticks: &mut Ticks, host: &mut LocalHost, outlet: &Outlet) -> bool {
     if ticks.current.is_some() {
         return true;
     }
-    let Some((number, t, messages)) = ticks.take() else { return false };
+    let Some((mut current, messages)) = ticks.take() else { return false };
     let mut all = false;
     for message in messages {
         match message {
-            Control::Install(id, spec, cohort) => {
+            Control::Install(id, wanted, cohort) => {
                 // Before its past is read: what comes later is in the queue.
                 outlet.open();
-                host.install(id, spec, cohort);
+                host.install(id, wanted, cohort);
             }
             Control::Begin(cohort) => host.begin(Some(cohort)),
             Control::BeginAll => all = true,
@@ -205,15 +210,21 @@ fn begin(ticks: &mut Ticks, host: &mut LocalHost, outlet: &Outlet) -> bool {
             Control::Renew(selector, cohort) => host.renew(Some(&selector), cohort),
             Control::RenewAll(cohort) => host.renew(None, cohort),
             Control::Describe(question) => ticks.questions.push(question),
-            Control::Tap(..) | Control::Untap(_) | Control::Tick(_) => {}
+            Control::Tap(..) | Control::Untap(_) | Control::Tick(_) | Control::Prepare(_) => {}
         }
     }
-    host.prepare(t, all);
+    if !current.prepares {
+        host.tick(current.t, all);
+    }
     if host.is_idle() {
         outlet.close();
     }
-    outlet.take().for_each(|item| host.samples(&item, t));
-    ticks.current = Some(Current { number, t, round: 0, last: host.last_round(t) });
+    // A preparation leaves samples to the tick, unless there will be none.
+    if !current.prepares || host.is_idle() {
+        outlet.take().for_each(|item| host.samples(&item, host.now()));
+        current.last = host.last_round(host.now());
+    }
+    ticks.current = Some(current);
     true
 }
 
@@ -260,11 +271,12 @@ fn gather_operator<'scope>(
                     handle.session(&*cap).give_container(&mut recorded);
                 }
                 if let Some(Current { number, t, .. }) = ticks.round_done() {
+                    // Asked in ticks only.
                     for question in ticks.questions.drain(..) {
                         (reports.described)(question.id, Part::Gather(host.describe(&question, t)));
                     }
                     host.verdicts().into_iter().for_each(&reports.verdict);
-                    (reports.done)(number);
+                    (reports.done)(number, host.left());
                 }
             }
             cap.downgrade(&ticks.next(control_upper));
@@ -273,7 +285,7 @@ fn gather_operator<'scope>(
     stream
 }
 
-/// One round of the gather host: control messages first if it begins a tick.
+/// One round of the gather host, or a preparation: control messages first if it begins one.
 fn gather_round(
     ticks: &mut Ticks,
     host: &mut GatherHost,
@@ -281,11 +293,11 @@ fn gather_round(
 ) -> Vec<Samples> {
     let mut recorded = Vec::new();
     if ticks.current.is_none() {
-        let Some((number, t, messages)) = ticks.take() else { return recorded };
-        let mut all = false;
+        let Some((mut current, messages)) = ticks.take() else { return recorded };
+        let (t, mut all) = (current.t, false);
         for message in messages {
             match message {
-                Control::Install(id, spec, cohort) => host.install(id, spec, cohort),
+                Control::Install(id, wanted, cohort) => host.install(id, wanted, cohort),
                 Control::Begin(cohort) => recorded.extend(host.begin(Some(cohort), t)),
                 Control::BeginAll => all = true,
                 Control::Remove(id) => recorded.extend(host.remove(id, t)),
@@ -294,19 +306,26 @@ fn gather_round(
                 Control::Tap(view, tap) => host.tap(view, tap),
                 Control::Untap(tap) => host.untap(tap),
                 Control::Describe(question) => ticks.questions.push(question),
-                Control::Tick(_) => {}
+                Control::Tick(_) | Control::Prepare(_) => {}
             }
         }
         if all {
             recorded.extend(host.begin(None, t));
         }
-        ticks.current = Some(Current { number, t, round: 0, last: host.last_round(t) });
+        if !current.prepares {
+            current.last = host.last_round(t);
+        }
+        ticks.current = Some(current);
     }
-    let Some(Current { number, t, round, .. }) = ticks.current else { return recorded };
+    let Some(Current { number, t, prepares, round, .. }) = ticks.current else { return recorded };
     let later = waiting.split_off(&(time::at(number, round) + 1));
     for delta in std::mem::replace(waiting, later).into_values().flatten() {
         host.delta(delta);
     }
-    recorded.extend(host.round(t, round));
+    if prepares {
+        host.prepare();
+    } else {
+        recorded.extend(host.round(t, round));
+    }
     recorded
 }

@@ -1,5 +1,7 @@
 //! The driver: decides when to tick.
 //!
+//! Between ticks it has what comes and goes prepared, in bounded shares: a tick that falls due waits for one at most.
+//!
 //! It ticks at every slot of a recorded view, soon after samples arrive (gathering those that come close
 //! together), and at least so often while nothing happens. One tick is under way at a time: a slow tick makes
 //! the next one carry more, it never makes a queue. Slots that the process slept through are skipped and
@@ -21,6 +23,8 @@ use storage::model::TimeMs;
 pub struct Alarm {
     /// Set by the first arrival since the last tick; spares the others the lock.
     rung: AtomicBool,
+    /// There is something to prepare.
+    called: AtomicBool,
     /// Samples were not queued since the last tick.
     lost: AtomicBool,
     state: Mutex<bool>,
@@ -31,6 +35,14 @@ impl Alarm {
     /// Something came that the next tick should take along.
     pub fn ring(&self) {
         if !self.rung.swap(true, SeqCst) {
+            let _state = self.state.lock();
+            self.condition.notify_all();
+        }
+    }
+
+    /// Something came that need not wait for the next tick.
+    pub fn call(&self) {
+        if !self.called.swap(true, SeqCst) {
             let _state = self.state.lock();
             self.condition.notify_all();
         }
@@ -50,7 +62,7 @@ impl Alarm {
     /// Waits at most `ms`, or until something arrives if nothing has yet. `true`: stop.
     fn wait(&self, ms: i64, until_rung: bool) -> bool {
         let mut stopped = self.state.lock();
-        let woken = until_rung && self.rung.load(SeqCst);
+        let woken = until_rung && self.rung.load(SeqCst) || self.called.load(SeqCst);
         if !*stopped && !woken {
             self.condition.wait_for(&mut stopped, Duration::from_millis(ms.max(1) as u64));
         }
@@ -61,6 +73,9 @@ impl Alarm {
 impl Bell for Alarm {
     fn arrived(&self) {
         self.ring();
+    }
+    fn ready(&self) {
+        self.call();
     }
     fn lost(&self) {
         self.lost.store(true, SeqCst);
@@ -74,8 +89,11 @@ struct Driver {
     clock: Arc<dyn Clock>,
     options: LiveOptions,
     last: TimeMs,
+    /// The latest tick is one of this time: what is prepared as of it is nearly current.
+    fresh: bool,
     missed: Arc<Counter>,
     seconds: Arc<Histogram>,
+    preparing: Arc<Histogram>,
 }
 
 /// Starts the driver's thread.
@@ -95,7 +113,14 @@ pub fn spawn(
     let bounds =
         [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
     let seconds = metrics.histogram("perennial_tick_duration_seconds", "Duration of ticks.", &[], &bounds);
-    let driver = Driver { live, alarm, clock, options, last, missed, seconds };
+    let preparing = metrics.histogram(
+        "perennial_preparation_duration_seconds",
+        "Duration of preparations: what is done between ticks for views that come and go.",
+        &[],
+        &bounds,
+    );
+    let fresh = false;
+    let driver = Driver { live, alarm, clock, options, last, fresh, missed, seconds, preparing };
     std::thread::Builder::new()
         .name("ticks".to_owned())
         .spawn(move || driver.run())
@@ -108,11 +133,12 @@ impl Driver {
         loop {
             if self.live.is_idle() {
                 // Cost follows change: nothing stands, nothing ticks.
-                idle = true;
+                (idle, self.fresh) = (true, false);
                 if self.alarm.wait(self.options.idle_tick, true) {
                     return;
                 }
                 self.alarm.rung.store(false, SeqCst);
+                self.alarm.called.store(false, SeqCst);
                 continue;
             }
             let now = self.clock.now();
@@ -127,6 +153,9 @@ impl Driver {
             let due = arrived.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
             let wake = due.min(self.next_slot());
             if now < wake {
+                if self.prepare(now) {
+                    continue;
+                }
                 if self.alarm.wait(wake - now, arrived.is_none()) {
                     return;
                 }
@@ -140,10 +169,28 @@ impl Driver {
                 arrived = None;
                 self.tick(now);
             }
+            // One at least, so that ticks without a pause keep nothing from coming.
+            self.prepare(self.clock.now());
             if *self.alarm.state.lock() {
                 return;
             }
         }
+    }
+
+    /// Has a share of what comes and goes prepared; whether there was something to do.
+    #[allow(clippy::disallowed_methods, reason = "measures itself; no answer depends on this reading")]
+    fn prepare(&mut self, now: TimeMs) -> bool {
+        // A tick that makes it fresh calls again.
+        if !self.alarm.called.swap(false, SeqCst) || !self.fresh {
+            return false;
+        }
+        let started = Instant::now();
+        // Series that end have their markers after their last samples.
+        if self.live.prepare(now.max(self.last + 1)) {
+            self.alarm.call();
+        }
+        self.preparing.observe(started.elapsed().as_secs_f64());
+        true
     }
 
     /// A clock that stepped back by less than the distance of two idle ticks is waited for: nobody misses anything, and
@@ -154,7 +201,7 @@ impl Driver {
                 seconds = (self.last - now) / 1000,
                 "the clock jumped back: ticks go on in the new time"
             );
-            self.last = now - 1;
+            (self.last, self.fresh) = (now - 1, false);
         }
     }
 
@@ -166,7 +213,10 @@ impl Driver {
         let started = Instant::now();
         self.live.tick_as_is(t);
         self.seconds.observe(started.elapsed().as_secs_f64());
-        self.last = t;
+        (self.last, self.fresh) = (t, true);
+        if self.live.has_work() {
+            self.alarm.call();
+        }
     }
 
     /// The first slot after the last tick.

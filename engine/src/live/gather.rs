@@ -6,6 +6,7 @@
 
 mod awake;
 mod describe;
+mod port;
 
 use super::describe::Past;
 use super::message::{Cohort, PortDelta, Verdict};
@@ -13,17 +14,19 @@ use super::meter::{Counts, Ledger, Meter};
 use super::place::Place;
 use super::record::Recorder;
 use super::tap::{Taps, Waiting};
-use super::views::{Gone, View, Views};
+use super::views::{Gone, View, Views, Wanted};
 use super::{TapId, ViewId, ViewSpec};
 use crate::heap::Heap;
+use crate::limits::LEARNT_ROWS;
 use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
-use crate::operators::{Changed, EvalError, Output, Twins};
+use crate::operators::{EvalError, Output, Twins};
 use crate::plan::Dialect;
-use crate::plan::notes::{Annotation, Annotations, Note};
+use crate::plan::notes::{Annotation, Annotations};
 use crate::plan::physical::{StepId, StepOp};
 use awake::Awake;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use port::Port;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
@@ -53,20 +56,22 @@ pub struct GatherHost {
     waiting: Waiting,
     ledger: Arc<Ledger>,
     meter: Meter,
+    /// The latest tick.
+    now: TimeMs,
     failures: Arc<Counter>,
     evaluations: Arc<Counter>,
+    rows_touched: Arc<Counter>,
+    /// Views that began, and whose rows are still to be learnt for their first answers.
+    unlearnt: VecDeque<ViewId>,
 }
 
-/// A port as its owner sees it.
-struct Port {
-    step: StepId,
-    /// Row of the stage by shard and row of the shard.
-    rows: Vec<Vec<u32>>,
-    touched: Vec<u32>,
-    all: bool,
-    errors: BTreeMap<u16, String>,
-    /// What local steps remark, by shard.
-    notes: BTreeMap<u16, Vec<(u64, Note)>>,
+/// What a preparation has left to do.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Left {
+    /// Some view has not begun: there may be more to do after the next tick, or when its past has been read.
+    pub coming: bool,
+    /// There is more to do now.
+    pub at_once: bool,
 }
 
 /// What a view has besides its steps.
@@ -80,16 +85,16 @@ struct State {
 }
 
 impl GatherHost {
-    /// The host of the worker at `place`.
+    /// The host of the worker at `place`. The counters: evaluations, those that failed, rows that they looked at.
     pub fn new(
         place: Place,
         store: Arc<Store>,
         waiting: Waiting,
         dialect: Dialect,
         ledger: Arc<Ledger>,
-        counters: [Arc<Counter>; 2],
+        counters: [Arc<Counter>; 3],
     ) -> GatherHost {
-        let [evaluations, failures] = counters;
+        let [evaluations, failures, rows_touched] = counters;
         GatherHost {
             place,
             store,
@@ -107,14 +112,17 @@ impl GatherHost {
             waiting,
             meter: Meter::new(ledger.clone()),
             ledger,
+            now: TimeMs::MIN,
             failures,
             evaluations,
+            rows_touched,
+            unlearnt: VecDeque::new(),
         }
     }
 
     /// Makes a view come, in a cohort.
-    pub fn install(&mut self, id: ViewId, spec: ViewSpec, cohort: Cohort) {
-        let Ok(added) = self.views.install(id, spec, cohort) else { return };
+    pub fn install(&mut self, id: ViewId, wanted: Wanted, cohort: Cohort) {
+        let Ok(added) = self.views.install(id, wanted, cohort) else { return };
         for step in added.gather {
             let Some(step_ref) = self.views.gather.step(step) else { continue };
             self.stage.put(step, step_ref);
@@ -151,6 +159,7 @@ impl GatherHost {
             state.taps.restart();
             state.past.restart();
             ended.extend(state.record_as(&view.spec, t, &self.store));
+            self.unlearnt.push_back(id);
             self.awake.add(id, view);
         }
         ended
@@ -158,8 +167,8 @@ impl GatherHost {
 
     /// Builds the state of all views that read a selector anew; see [`super::local::LocalHost::renew`].
     pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: Cohort) {
-        for (id, spec) in self.views.retire(selector) {
-            self.install(id, spec, cohort);
+        for (id, wanted) in self.views.retire(selector) {
+            self.install(id, wanted, cohort);
         }
     }
 
@@ -248,17 +257,9 @@ impl GatherHost {
 
     /// Evaluates what is due in a round; returns recorded samples.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<FeedItem> {
+        self.now = t;
         self.meter.begin(t, self.views.local.len());
-        for delta in std::mem::take(&mut self.arrived) {
-            self.apply(delta);
-        }
-        for local in std::mem::take(&mut self.touched) {
-            let Some(port) = self.ports.get_mut(&local) else { continue };
-            if port.publish(self.stage.output_mut(port.step)) {
-                self.stage.changed(port.step);
-                self.awake.changed(port.step);
-            }
-        }
+        self.take_arrived();
         let (mut steps, mut views) = (Bits::default(), 0);
         for batch in self.views.due(t, round) {
             steps.extend(&batch.gather);
@@ -307,14 +308,55 @@ impl GatherHost {
 }
 
 impl GatherHost {
+    /// Works on what is coming, as of the tick before.
+    pub fn prepare(&mut self) {
+        self.take_arrived();
+        self.views.settle();
+        let due = self.views.coming_steps().1.clone();
+        self.eval(&due, self.now);
+        let mut rows = 0;
+        while rows < LEARNT_ROWS
+            && let Some(id) = self.unlearnt.pop_front()
+        {
+            let (Some(view), Some(state)) = (self.views.all.get(&id), self.states.get_mut(&id)) else {
+                continue;
+            };
+            let out = self.stage.output(view.root);
+            rows += 1 + out.labels.len();
+            state.recorder.iter_mut().for_each(|recorder| recorder.learn(out, &self.store));
+            state.twins.iter_mut().for_each(|twins| twins.learn(out));
+        }
+    }
+
+    /// What is left to prepare.
+    pub fn left(&self) -> Left {
+        Left { coming: self.views.coming().next().is_some(), at_once: !self.unlearnt.is_empty() }
+    }
+
+    /// Makes what has come in ports visible to the steps that read them.
+    fn take_arrived(&mut self) {
+        for delta in std::mem::take(&mut self.arrived) {
+            self.apply(delta);
+        }
+        for local in std::mem::take(&mut self.touched) {
+            let Some(port) = self.ports.get_mut(&local) else { continue };
+            if port.publish(self.stage.output_mut(port.step)) {
+                self.stage.changed(port.step);
+                self.awake.changed(port.step);
+            }
+        }
+    }
+
     /// Evaluates what is due and dirty, in order.
     fn eval(&mut self, due: &Bits, t: TimeMs) {
-        let mut from = 0;
+        let (mut from, mut touched) = (0, 0);
         self.stage.begin();
         while let Some(step) = self.stage.next(due, from) {
             let versions = |stage: &Stage| (stage.output(step).version, stage.output(step).notes.version());
             let before = versions(&self.stage);
-            self.stage.eval(step, t);
+            if self.stage.eval(step, t) {
+                touched += self.stage.output(step).looked_at;
+            }
             let after = versions(&self.stage);
             self.renoted |= after.1 != before.1;
             if after.0 != before.0 {
@@ -324,6 +366,7 @@ impl GatherHost {
             self.meter.step(step);
             from = step + 1;
         }
+        self.rows_touched.add(touched as u64);
     }
 }
 
@@ -333,12 +376,12 @@ fn annotations(view: &View, stage: &Stage, ports: &HashMap<StepId, Port>) -> Vec
     for port in view.ports.iter().filter_map(|port| ports.get(port)).filter(|port| !port.notes.is_empty()) {
         for (step, note) in port.notes.values().flatten() {
             let at = view.local.iter().position(|id| *id as u64 == *step);
-            if let Some(origin) = at.and_then(|at| view.origins.0.get(at)) {
+            if let Some(origin) = at.and_then(|at| view.local_origins().get(at)) {
                 found.add(note, origin);
             }
         }
     }
-    for (id, origin) in view.gather.iter().zip(&view.origins.1) {
+    for (id, origin) in view.gather.iter().zip(view.gather_origins()) {
         stage.output(*id).notes.iter().for_each(|note| found.add(note, origin));
     }
     found.into_list()
@@ -379,68 +422,5 @@ impl State {
         }
         self.taps.tell(t, out, notes, result.as_ref().err());
         result
-    }
-}
-
-impl Port {
-    fn new(step: StepId, shards: usize) -> Port {
-        let rows = (0..shards).map(|_| Vec::new()).collect();
-        Port { step, rows, touched: Vec::new(), all: false, errors: BTreeMap::new(), notes: BTreeMap::new() }
-    }
-
-    /// Bytes that it keeps beside its rows.
-    fn bytes(&self) -> usize {
-        let notes = self.notes.values().map(|notes| notes.capacity() * size_of::<(u64, Note)>());
-        self.rows.heap() + self.touched.heap() + self.errors.heap() + notes.sum::<usize>()
-    }
-
-    fn apply(&mut self, delta: PortDelta, out: &mut Output) {
-        out.extra.resize_with(delta.lanes.len().saturating_sub(1).max(out.extra.len()), Vec::new);
-        out.extra.iter_mut().for_each(|lane| lane.resize(out.values.len(), storage::model::value::ABSENT));
-        let rows = &mut self.rows[usize::from(delta.shard)];
-        let mut drops = delta.drops.into_iter();
-        for labels in delta.labels {
-            rows.push(out.add_named((labels, drops.next().unwrap_or(false))) as u32);
-            out.shards.push(delta.shard);
-            out.sorted = false;
-        }
-        for (i, row) in delta.rows.iter().enumerate() {
-            let row = rows[*row as usize];
-            out.values[row as usize] = delta.lanes[0][i];
-            for (to, from) in out.extra.iter_mut().zip(&delta.lanes[1..]) {
-                to[row as usize] = from[i];
-            }
-            self.touched.push(row);
-        }
-        for (side, from) in
-            [(&mut out.histograms, delta.histograms), (&mut out.compensations, delta.compensations)]
-        {
-            if !from.is_empty() || !side.is_empty() {
-                let rows = delta.rows.iter().map(|row| rows[*row as usize] as usize);
-                let mut from = from.into_iter();
-                rows.for_each(|row| side.set(row, from.next().flatten()));
-            }
-        }
-        if let Some(notes) = delta.notes {
-            self.notes.insert(delta.shard, notes);
-            self.notes.retain(|_, notes| !notes.is_empty());
-        }
-        let before = self.errors.remove(&delta.shard);
-        self.all |= before != delta.error;
-        if let Some(error) = delta.error {
-            self.errors.insert(delta.shard, error);
-        }
-    }
-
-    /// Makes what came in visible to the steps that read the port; whether anything did.
-    fn publish(&mut self, out: &mut Output) -> bool {
-        if self.touched.is_empty() && !self.all {
-            return false;
-        }
-        let touched = std::mem::take(&mut self.touched);
-        out.changed = if std::mem::take(&mut self.all) { Changed::All } else { Changed::Rows(touched) };
-        out.error = self.errors.values().next().cloned();
-        out.version += 1;
-        true
     }
 }

@@ -1,46 +1,45 @@
 //! The handle of the running live runtime: installs and removes views, attaches consumers, ticks.
 //!
-//! Everything that changes what stands goes through one queue, which the next tick takes along as the
+//! Everything that changes what stands goes through one queue, which preparations take along between ticks, as the
 //! control stream.
 //!
 //! In a cluster the handle of process 0 is such a handle; those of the others only keep their workers going, which
 //! hear of views and ticks from process 0.
 
-use super::dataflow::{self, ControlInput};
+mod far;
+mod workers;
+
 use super::describe::{DescribeError, Description, Desk, Question, ViewReport};
 use super::driver::{self, Alarm};
-use super::gather::GatherHost;
-use super::inlet::{Bell, Outlet, queues};
-use super::local::{Library, LocalHost, SLACK};
+use super::inlet::{Bell, queues};
+use super::local::SLACK;
 use super::message::{Control, Verdict};
 use super::meter::{Ledger, Spent};
-use super::peers::{Built, Others, Peers, Word};
-use super::place::Place;
+use super::peers::{Peers, Word};
 use super::queue::Queue;
 use super::tap::Waiting;
-use super::views::reach_of;
-use super::{LiveOptions, Sink, Spill, TapId, ViewId, ViewSpec, time};
-use crate::limits::{PAST_THREADS, STOP_PATIENCE};
+use super::views::Wanted;
+use super::{LiveOptions, Sink, TapId, ViewId, ViewSpec};
+use crate::limits::STOP_PATIENCE;
 use crate::plan::Dialect;
+use far::Far;
 use parking_lot::{Condvar, Mutex};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::Thread;
 use std::time::Duration;
 use storage::clock::Clock;
 use storage::metrics::{Counter, Gauge, Metrics};
 use storage::model::TimeMs;
 use storage::store::Store;
-use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
-use timely::worker::Worker;
+use workers::start_workers;
 
 /// What a worker is told from outside.
 enum ToWorker {
-    /// Its number, and what it takes along.
-    Tick(u64, Vec<Control>),
+    /// A tick or a preparation: its number, and what it takes along.
+    Go(u64, Vec<Control>),
     Stop,
 }
 
@@ -64,7 +63,7 @@ struct Inner {
     bell: Arc<dyn Bell>,
     /// This process' number in its cluster, and how many there are.
     process: (usize, usize),
-    /// Number and time of the latest tick.
+    /// Number of the latest tick or preparation, and time of the latest tick.
     latest: Mutex<(u64, TimeMs)>,
     rebuilds: Arc<Counter>,
     /// Number of views, ahead of the workers: counted before a view is installed, and until it is removed.
@@ -73,6 +72,11 @@ struct Inner {
     desk: Desk,
     ledger: Arc<Ledger>,
     ticks: Arc<Counter>,
+    /// What the workers of this process had left to prepare at the end of the latest tick or preparation: views that are coming;
+    /// what can be done at once.
+    coming: AtomicBool,
+    unfinished: AtomicBool,
+    dialect: Dialect,
     /// How far back an instant selector looks, ms.
     lookback: i64,
     /// How far back any view so far has looked, ms.
@@ -160,6 +164,9 @@ impl Live {
             standing: AtomicUsize::new(0),
             views: metrics.gauge("perennial_views", "Plans that stand.", &[]),
             desk: Desk::default(),
+            coming: AtomicBool::new(false),
+            unfinished: AtomicBool::new(false),
+            dialect: options.dialect,
             lookback: options.lookback,
             reach: AtomicI64::new(0),
             ledger: Arc::default(),
@@ -184,28 +191,34 @@ impl Live {
         if self.0.process.0 > 0 {
             return Err("in a cluster only process 0 keeps views: ask there".to_owned());
         }
-        super::check(&view)?;
-        self.0.reach.fetch_max(reach_of(&view, self.0.lookback), Relaxed);
+        let wanted = self.wanted(view)?;
         let id = ViewId(self.0.next_id.fetch_add(1, Relaxed));
         self.0.standing.fetch_add(1, SeqCst);
         self.0.views.add(1.0);
-        self.0.queue.lock().install(id, view);
-        self.0.alarm.ring();
+        self.0.queue.lock().install(id, wanted);
+        self.0.alarm.call();
         Ok(id)
+    }
+
+    /// Cuts the plan of a view into steps, once for all workers of this process.
+    fn wanted(&self, view: ViewSpec) -> Result<Wanted, String> {
+        super::check_kind(&view)?;
+        let wanted = Wanted::new(view, self.0.dialect).map_err(|e| e.0)?;
+        self.0.reach.fetch_max(wanted.reach(self.0.lookback), Relaxed);
+        Ok(wanted)
     }
 
     /// Asks another question under the id of a view. What it answers now stands until the past of the new question has been
     /// read; then consumers get a fresh snapshot. Its series go on, if they are the same ones at the same slots.
     pub fn change(&self, id: ViewId, view: ViewSpec) -> Result<(), String> {
-        super::check(&view)?;
-        self.0.reach.fetch_max(reach_of(&view, self.0.lookback), Relaxed);
+        let wanted = self.wanted(view)?;
         let mut queue = self.0.queue.lock();
         if !queue.has(id) {
             return Err("there is no such view".to_owned());
         }
-        queue.install(id, view);
+        queue.install(id, wanted);
         drop(queue);
-        self.0.alarm.ring();
+        self.0.alarm.call();
         Ok(())
     }
 
@@ -217,6 +230,7 @@ impl Live {
     /// See [`Live::hold`].
     pub fn release(&self) {
         self.0.queue.lock().release();
+        self.0.alarm.call();
         self.0.alarm.ring();
     }
 
@@ -225,7 +239,7 @@ impl Live {
         if self.0.queue.lock().remove(view) {
             self.0.standing.fetch_sub(1, SeqCst);
             self.0.views.add(-1.0);
-            self.0.alarm.ring();
+            self.0.alarm.call();
         }
     }
 
@@ -307,7 +321,11 @@ impl Live {
     /// Process 0: another process of the cluster has something to say.
     pub fn hear(&self, word: Word) {
         match word {
-            Word::Arrived => self.0.bell.arrived(),
+            Word::Arrived => {
+                self.0.bell.arrived();
+                // It may be that something has been read there.
+                self.0.bell.ready();
+            }
             Word::Lost => self.0.bell.lost(),
         }
     }
@@ -328,32 +346,67 @@ impl Live {
         self.run(t, true);
     }
 
-    /// The same, with what stands by now: what is installed joins a later tick, when its past has been read.
+    /// The same, with what stands by now: what is installed joins a later tick, when it has been prepared ([`Live::prepare`])
+    /// and its past has been read.
     pub fn tick_as_is(&self, t: TimeMs) {
         self.run(t, false);
     }
 
-    fn run(&self, t: TimeMs, wait: bool) {
-        let (number, before) = {
-            let mut latest = self.0.latest.lock();
-            let before = latest.1;
-            *latest = (latest.0 + 1, t);
-            (latest.0, before)
-        };
+    /// Between ticks, at `t` after the latest one: works on what comes and goes, a bounded share of it. Returns whether more of
+    /// it can be done at once. Before the first tick there is nothing to do.
+    pub fn prepare(&self, t: TimeMs) -> bool {
+        if !self.has_work() || self.0.latest.lock().0 == 0 {
+            return false;
+        }
+        let (mut control, more) = self.0.queue.lock().take_some();
+        let begins = control.iter().any(|control| matches!(control, Control::Begin(_)));
+        control.push(Control::Prepare(t));
+        let number = self.next_number();
+        self.go(number, control);
+        if begins {
+            // Consumers wait for their first answer.
+            self.0.alarm.ring();
+        }
+        more || self.0.unfinished.load(SeqCst)
+    }
+
+    /// Whether there may be something to prepare.
+    pub(super) fn has_work(&self) -> bool {
+        self.0.coming.load(SeqCst) || self.0.unfinished.load(SeqCst) || self.0.queue.lock().has_work()
+    }
+
+    /// A tick at `t`; with `all`, everything that waits and is coming stands at it.
+    fn run(&self, t: TimeMs, all: bool) {
+        let before = std::mem::replace(&mut self.0.latest.lock().1, t);
         // Rings have let go of what an earlier time looks back on.
         let back = before.saturating_sub(t) > SLACK;
         if self.0.alarm.take_lost() || back {
             self.0.rebuilds.inc();
             self.0.queue.lock().renew(None);
         }
-        let (mut control, more) = self.0.queue.lock().take(wait);
-        if more {
-            self.0.alarm.ring();
-        }
+        let mut control = match all {
+            true => self.0.queue.lock().take_all(),
+            false => self.0.queue.lock().take_light(),
+        };
         control.push(Control::Tick(t));
         self.0.ticks.inc();
+        let number = self.next_number();
+        self.go(number, control);
+    }
+
+    fn next_number(&self) -> u64 {
+        let mut latest = self.0.latest.lock();
+        latest.0 += 1;
+        latest.0
+    }
+
+    /// Has all workers go through a tick or preparation and waits until they have.
+    fn go(&self, number: u64, control: Vec<Control>) {
+        // Those who finish say it again.
+        self.0.coming.store(false, SeqCst);
+        self.0.unfinished.store(false, SeqCst);
         // Worker 0 tells the others. One that is gone has aborted the process or was told to stop.
-        let _ = self.0.workers[0].send(ToWorker::Tick(number, control));
+        let _ = self.0.workers[0].send(ToWorker::Go(number, control));
         self.0.threads.lock().iter().take(1).for_each(Thread::unpark);
         let mut finished = self.0.finished.lock();
         while finished.iter().any(|f| *f < number) {
@@ -402,7 +455,7 @@ impl Inner {
                 self.queue.lock().renew(Some(selector));
             }
         }
-        self.alarm.ring();
+        self.alarm.call();
     }
 }
 
@@ -420,142 +473,6 @@ impl Live {
         });
         if end.recv_timeout(STOP_PATIENCE).is_err() {
             tracing::warn!("other processes of the cluster have not stopped; this one does");
-        }
-    }
-}
-
-/// The way to process 0 from another process.
-struct Far {
-    /// Set by the first arrival since the last tick; spares the others the way.
-    rung: AtomicBool,
-    others: Arc<dyn Others>,
-}
-
-impl Far {
-    fn new(others: Arc<dyn Others>) -> Far {
-        Far { rung: AtomicBool::new(false), others }
-    }
-}
-
-impl Bell for Far {
-    fn arrived(&self) {
-        if !self.rung.swap(true, SeqCst) {
-            self.others.tell(Word::Arrived);
-        }
-    }
-    fn lost(&self) {
-        self.others.tell(Word::Lost);
-    }
-    fn taken(&self) {
-        self.rung.store(false, SeqCst);
-    }
-}
-
-/// What reaches a worker from outside: commands, and samples.
-type Ends = (Receiver<ToWorker>, Outlet);
-
-fn start_workers(
-    inner: &Arc<Inner>,
-    (builders, others): Built,
-    ends: Vec<Ends>,
-    store: Arc<Store>,
-    (lookback, dialect, spill): (i64, Dialect, Spill),
-    metrics: &Metrics,
-) -> Result<WorkerGuards<()>, String> {
-    let threads = ends.len();
-    let ends: Mutex<Vec<Option<Ends>>> = Mutex::new(ends.into_iter().map(Some).collect());
-    let local_counters = [
-        metrics.counter(
-            "perennial_tick_rows_touched_total",
-            "Rows of windows and selectors that ticks looked at.",
-            &[],
-        ),
-        metrics.counter(
-            "perennial_views_without_past_total",
-            "Selectors of views that started without their past, as the store could not be read.",
-            &[],
-        ),
-    ];
-    let counters = [
-        metrics.counter("perennial_view_evaluations_total", "Evaluations of views.", &[]),
-        metrics.counter("perennial_view_evaluation_failures_total", "Evaluations of views that failed.", &[]),
-    ];
-    let inner = inner.clone();
-    let bell = inner.bell.clone();
-    let unforeseen = metrics.counter(
-        "perennial_long_window_reads_total",
-        "Parts of long windows that a tick read from the store, because nobody had foreseen that they were wanted.",
-        &[],
-    );
-    let ring = Arc::new(move || bell.arrived());
-    let library = Library::new(store.clone(), PAST_THREADS, ring, (spill, unforeseen));
-    timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
-        let _fail_stop = FailStop;
-        let (process, processes) = inner.process;
-        let place = Place { process, processes, thread: worker.index() % threads, threads };
-        let Some((receiver, outlet)) = ends.lock()[place.thread].take() else { return };
-        let past = (store.clone(), library.clone());
-        let local =
-            LocalHost::new(place, past, (lookback, dialect), inner.ledger.clone(), local_counters.clone());
-        let waiting = inner.waiting.clone();
-        let gather =
-            GatherHost::new(place, store.clone(), waiting, dialect, inner.ledger.clone(), counters.clone());
-        let reports = reports(&inner, place.thread);
-        let control = dataflow::build(worker, threads, (local, outlet), gather, reports);
-        work(worker, control, &receiver);
-    })
-}
-
-fn reports(inner: &Arc<Inner>, index: usize) -> dataflow::Reports {
-    let weak = || Arc::downgrade(inner);
-    let (finished, verdicts, desk) = (weak(), weak(), weak());
-    dataflow::Reports {
-        done: Box::new(move |number| {
-            let Some(inner) = finished.upgrade() else { return };
-            inner.finished.lock()[index] = number;
-            inner.changed.notify_all();
-        }),
-        verdict: Box::new(move |verdict| {
-            if let Some(inner) = verdicts.upgrade() {
-                inner.follow(verdict);
-            }
-        }),
-        described: Rc::new(move |question, part| {
-            if let Some(inner) = desk.upgrade() {
-                inner.desk.hand_in(question, part);
-            }
-        }),
-    }
-}
-
-/// Keeps a worker going until it is told to stop. `control`: it is the one that feeds the control stream.
-fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Receiver<ToWorker>) {
-    loop {
-        match receiver.try_recv() {
-            Ok(ToWorker::Tick(number, messages)) => {
-                let Some(control) = control.as_mut() else { continue };
-                control.advance_to(time::at(number, 0));
-                messages.into_iter().for_each(|message| control.send(message));
-                control.advance_to(time::at(number + 1, 0));
-                worker.step();
-            }
-            Ok(ToWorker::Stop) | Err(TryRecvError::Disconnected) => return,
-            // Never spin: with the cores shared, a spinning worker turns a 0.5 ms tick into 30 ms.
-            Err(TryRecvError::Empty) => drop(worker.step_or_park(None)),
-        }
-    }
-}
-
-/// A worker's panic must not leave the others waiting for ever: the process ends, and a restart recovers.
-struct FailStop;
-
-impl Drop for FailStop {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!(
-                "a worker of the live runtime panicked; aborting, the log will be replayed at restart"
-            );
-            std::process::abort();
         }
     }
 }

@@ -15,6 +15,10 @@ use storage::store::{Feed, FeedItem};
 pub trait Bell: Send + Sync {
     /// Samples are there for the next tick.
     fn arrived(&self);
+    /// Something that views wait for is there: it can be worked on before the next tick.
+    fn ready(&self) {
+        self.arrived();
+    }
     /// What was queued is not what the store has: the next tick should have that read.
     fn lost(&self);
     /// A tick takes along what is there: later samples are news again.

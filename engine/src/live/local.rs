@@ -14,12 +14,12 @@ mod timers;
 
 pub use past::Library;
 
+use super::ViewId;
 use super::leaf::LeafState;
 use super::message::{Cohort, PortDelta, Verdict};
 use super::meter::{Ledger, Meter};
 use super::place::Place;
-use super::views::{Gone, View, Views};
-use super::{ViewId, ViewSpec};
+use super::views::{Gone, View, Views, Wanted};
 use crate::limits::{OPENED_ROWS, SWEEP_MS};
 use crate::operators::bits::Bits;
 use crate::plan::Dialect;
@@ -99,9 +99,9 @@ impl LocalHost {
     }
 
     /// Makes a view come, in a cohort.
-    pub fn install(&mut self, id: ViewId, spec: ViewSpec, cohort: Cohort) {
+    pub fn install(&mut self, id: ViewId, wanted: Wanted, cohort: Cohort) {
         // The handle has checked the plan: every worker comes to the same verdict.
-        let Ok(added) = self.views.install(id, spec, cohort) else { return };
+        let Ok(added) = self.views.install(id, wanted, cohort) else { return };
         for step in added.local {
             let Some(step_ref) = self.views.local.step(step).cloned() else { continue };
             for shard in &mut self.shards {
@@ -146,8 +146,9 @@ impl LocalHost {
             for shard in &mut self.shards {
                 shard.stage.remove(step);
                 shard.shut.remove(step);
+                // Where nothing was ever remarked there is nothing to find again.
+                shard.remarks_stand &= shard.noted.is_empty();
                 shard.noted.retain(|noted| *noted != step);
-                shard.remarks_stand = false;
                 ring = shard.remove_leaf(step).or(ring);
             }
             if let Some(freed) = ring.and_then(|ring| self.rings.release(ring)) {
@@ -161,36 +162,65 @@ impl LocalHost {
     /// stand on what they have until that is done.
     pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: Cohort) {
         self.rings.retire(selector);
-        for (id, spec) in self.views.retire(selector) {
-            self.install(id, spec, cohort);
+        for (id, wanted) in self.views.retire(selector) {
+            self.install(id, wanted, cohort);
         }
     }
 
-    /// All messages of the tick at `t` have been handled: has read what is missing and takes what has been read. With
-    /// `all`, whatever is coming stands from now on.
-    pub fn prepare(&mut self, t: TimeMs, all: bool) {
+    /// A tick at `t` begins. With `all`, it waits until the past of whatever is coming has been read, and that stands from now
+    /// on.
+    pub fn tick(&mut self, t: TimeMs, all: bool) {
         if t < self.now {
             // What was seen holds until later times only.
             self.shards.iter_mut().for_each(Shard::reset_all);
             self.rings.want_all();
         }
         self.now = t;
+        if all {
+            self.fill(true);
+            self.begin(None);
+            return;
+        }
+        self.ask_past(t);
+        // What is read for views that are coming is taken by preparations.
+        if self.views.coming().next().is_none() {
+            self.take_past(t, false, false);
+        }
+        self.tend_long_rings(t, false);
+    }
+
+    /// All messages of a preparation have been handled: works on what is coming, as of the tick before. Returns what changed in
+    /// its ports.
+    pub fn prepare(&mut self) -> Vec<PortDelta> {
+        self.fill(false);
+        self.views.settle();
+        let due = self.views.coming_steps().0.clone();
+        let mut deltas = said(self.ready().into_iter().map(Verdict::Ready).collect());
+        deltas.extend(self.eval(&due));
+        deltas
+    }
+
+    /// Has read what is missing and takes what has been read: with `all`, everything.
+    fn fill(&mut self, all: bool) {
         if std::mem::take(&mut self.dropped) {
             self.shards.iter_mut().for_each(Shard::forget_routes);
         }
+        let t = self.now;
         self.ask_past(t);
         // While nothing stands there is nobody to disturb.
         let at_once = all || !self.views.stands();
         self.take_past(t, all, at_once);
         self.tend_long_rings(t, all);
         self.open_steps(at_once);
-        if all {
-            self.begin(None);
-        }
+    }
+
+    /// The time of the latest tick.
+    pub fn now(&self) -> TimeMs {
+        self.now
     }
 
     /// Lets new steps be evaluated for the first time, which looks at all of their rows: one shard after the other, so that one
-    /// tick does not pay for all.
+    /// preparation does not do all of it.
     fn open_steps(&mut self, at_once: bool) {
         let mut spent = 0;
         for _ in 0..self.shards.len() {
@@ -208,18 +238,6 @@ impl LocalHost {
     pub fn begin(&mut self, cohort: Option<Cohort>) {
         let begun = self.views.begin(cohort);
         begun.into_iter().filter_map(|(_, gone)| gone).for_each(|gone| self.forget(gone));
-    }
-
-    /// What worker 0 should hear of this tick.
-    fn verdicts(&mut self, t: TimeMs) -> Option<PortDelta> {
-        let ready = self.ready().into_iter().map(Verdict::Ready);
-        let verdicts: Vec<Verdict> = ready.chain(self.garbage(t).into_iter().map(Verdict::Garbage)).collect();
-        (!verdicts.is_empty()).then(|| PortDelta {
-            owner: 0,
-            port: u64::MAX,
-            verdicts,
-            ..PortDelta::default()
-        })
     }
 
     /// The cohorts that may begin as far as this worker's shards go.
@@ -272,13 +290,23 @@ impl LocalHost {
         let mut due = Bits::default();
         self.views.due(t, round).for_each(|batch| due.extend(&batch.local));
         self.meter.begin(t, self.views.local.len());
-        let (mut touched, mut deltas) = (0, Vec::new());
+        let mut deltas = Vec::new();
         if round == 0 {
-            deltas.extend(self.verdicts(t));
+            deltas = said(self.garbage(t).into_iter().map(Verdict::Garbage).collect());
         }
+        deltas.extend(self.eval(&due));
+        // Walked only in the ticks that are measured.
+        let views = self.views.all.iter().filter(|(_, view)| view.level == round && view.slots.due(t));
+        self.meter.book(t, &self.views.local, views.map(|(id, view)| (*id, view.local.as_slice())));
+        deltas
+    }
+
+    /// Evaluates these steps, as far as they are dirty, at the time of the latest tick.
+    fn eval(&mut self, due: &Bits) -> Vec<PortDelta> {
+        let (mut touched, mut deltas) = (0, Vec::new());
         for shard in &mut self.shards {
             let open = (!shard.shut.is_empty()).then(|| due.without(&shard.shut));
-            touched += shard.eval(open.as_ref().unwrap_or(&due), t, &mut self.meter);
+            touched += shard.eval(open.as_ref().unwrap_or(due), self.now, &mut self.meter);
             for port in std::mem::take(&mut shard.changed) {
                 deltas.extend(self.views.port_owners(port).filter_map(|owner| shard.delta(port, owner)));
                 self.meter.step(port);
@@ -288,14 +316,19 @@ impl LocalHost {
             let greet: Vec<(StepId, usize)> = greet;
             deltas.extend(greet.into_iter().filter_map(|(port, owner)| shard.delta(port, owner)));
             // Last: a port that was greeted only now has its notes still to say.
-            for port in shard.noted_ports(&due) {
+            for port in shard.noted_ports(due) {
                 deltas.extend(self.views.port_owners(port).filter_map(|owner| shard.delta(port, owner)));
             }
         }
         self.rows_touched.add(touched as u64);
-        // Walked only in the ticks that are measured.
-        let views = self.views.all.iter().filter(|(_, view)| view.level == round && view.slots.due(t));
-        self.meter.book(t, &self.views.local, views.map(|(id, view)| (*id, view.local.as_slice())));
         deltas
+    }
+}
+
+/// What worker 0 should hear.
+fn said(verdicts: Vec<Verdict>) -> Vec<PortDelta> {
+    match verdicts.is_empty() {
+        true => Vec::new(),
+        false => vec![PortDelta { owner: 0, port: u64::MAX, verdicts, ..PortDelta::default() }],
     }
 }

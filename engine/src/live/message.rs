@@ -1,7 +1,8 @@
 //! What travels through the dataflow. Messages are columnar batches, so that a row costs no message.
 
 use super::describe::Question;
-use super::{TapId, ViewId, ViewSpec};
+use super::views::Wanted;
+use super::{TapId, ViewId};
 use crate::plan::notes::Note;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use storage::store::FeedItem;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Control {
     /// A view is coming, in a cohort of views that begin together; or, for one that stands, another question under its id.
-    Install(ViewId, ViewSpec, Cohort),
-    /// A cohort stands from this tick on: all workers have read its past.
+    Install(ViewId, Wanted, Cohort),
+    /// A cohort stands from the next tick on: all workers have read its past.
     Begin(Cohort),
     /// Whatever is coming stands from this tick on, which waits until its past has been read.
     BeginAll,
@@ -31,6 +32,8 @@ pub enum Control {
     RenewAll(Cohort),
     /// Evaluate at this time. `due` views are those whose slot it is, continuous ones always.
     Tick(TimeMs),
+    /// No tick: what is coming is worked on, as of the tick before. Series that end have their stale markers at this time.
+    Prepare(TimeMs),
 }
 
 /// Number of a set of views that begin together.

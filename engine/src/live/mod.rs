@@ -104,10 +104,15 @@ pub struct ViewSpec {
 
 /// Whether a view can stand; the error says why not. [`Live::install`] refuses the same.
 pub fn check(view: &ViewSpec) -> Result<(), String> {
-    if !matches!(view.plan.kind(), Type::Scalar | Type::Vector) {
-        return Err("only an instant vector or a scalar can stand".to_owned());
-    }
+    check_kind(view)?;
     views::physical_of(view, Dialect::default()).map(drop).map_err(|e| e.0)
+}
+
+fn check_kind(view: &ViewSpec) -> Result<(), String> {
+    match view.plan.kind() {
+        Type::Scalar | Type::Vector => Ok(()),
+        _ => Err("only an instant vector or a scalar can stand".to_owned()),
+    }
 }
 
 /// When a view is answered and where its answer goes.

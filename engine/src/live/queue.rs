@@ -1,12 +1,12 @@
 //! What waits for the next tick: word of views and consumers, in order, and what the workers themselves have come to.
 //!
-//! A tick takes a bounded number of views along, so that ten thousand new rules are no tick of their own; they begin
-//! together all the same, because a *cohort* begins when all of it has been handed on and is ready.
+//! Views come and go between ticks, a bounded number in each *preparation*, so that a tick that falls due waits for few
+//! of them. They begin together all the same, because a *cohort* begins when all of it has been handed on and is ready.
 
+use super::ViewId;
 use super::message::{Cohort, Control};
-use super::views::Slots;
-use super::{ViewId, ViewSpec};
-use crate::limits::TICK_VIEWS;
+use super::views::{Slots, Wanted};
+use crate::limits::PREPARED_VIEWS;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use storage::model::Matcher;
 
@@ -55,15 +55,15 @@ impl Queue {
     }
 
     /// A view, or another question for one that stands; whether it is new.
-    pub fn install(&mut self, id: ViewId, spec: ViewSpec) -> bool {
-        let slots = Slots::of(&spec.kind);
+    pub fn install(&mut self, id: ViewId, wanted: Wanted) -> bool {
+        let slots = Slots::of(&wanted.spec.kind);
         let cohort = if self.held.0 > 0 { self.held.1 } else { self.new_cohort() };
         let known = self.slots.entry(id).or_default();
         let new = known.is_empty();
         known.push((slots, cohort));
         count(&mut self.schedules, slots, true);
         *self.undelivered.entry(cohort).or_default() += 1;
-        self.waiting.push_back(Control::Install(id, spec, cohort));
+        self.waiting.push_back(Control::Install(id, wanted, cohort));
         new
     }
 
@@ -103,33 +103,64 @@ impl Queue {
         whole
     }
 
-    /// What the next tick takes along, and whether there is more. With `all`, it takes everything, and everything begins.
-    pub fn take(&mut self, all: bool) -> (Vec<Control>, bool) {
-        let mut taken = std::mem::take(&mut self.own);
+    /// What a tick takes along that does not wait for what is coming: word of consumers, and questions.
+    pub fn take_light(&mut self) -> Vec<Control> {
+        let light = |control: &Control| !matches!(control, Control::Install(..) | Control::Remove(_));
+        let until = self.waiting.iter().position(|control| !light(control)).unwrap_or(self.waiting.len());
+        self.waiting.drain(..if self.held.0 > 0 { 0 } else { until }).collect()
+    }
+
+    /// What the next preparation takes along, and whether there is more for another one.
+    pub fn take_some(&mut self) -> (Vec<Control>, bool) {
+        let (mut taken, mut views) = (self.take_own(), 0);
+        while self.has_views() && (!self.stands || views < PREPARED_VIEWS) {
+            let Some(control) = self.waiting.pop_front() else { break };
+            views += usize::from(matches!(control, Control::Install(..) | Control::Remove(_)));
+            taken.push(control);
+        }
+        self.note_taken(&taken);
+        (taken, self.has_views())
+    }
+
+    /// Everything, for a tick at which everything begins.
+    pub fn take_all(&mut self) -> Vec<Control> {
+        let mut taken = self.take_own();
+        taken.extend(self.waiting.drain(..));
+        self.note_taken(&taken);
+        begin(&mut self.slots, &mut self.schedules, |_| true);
+        self.stands = true;
+        taken.push(Control::BeginAll);
+        taken
+    }
+
+    fn take_own(&mut self) -> Vec<Control> {
+        let taken = std::mem::take(&mut self.own);
         for control in &taken {
             if let Control::Begin(cohort) = control {
                 begin(&mut self.slots, &mut self.schedules, |other| other == *cohort);
                 self.stands = true;
             }
         }
-        let mut views = 0;
-        while let Some(control) = self.waiting.pop_front() {
-            views += usize::from(matches!(control, Control::Install(..) | Control::Remove(_)));
-            if !all && (self.held.0 > 0 || self.stands && views > TICK_VIEWS) {
-                self.waiting.push_front(control);
-                break;
-            }
-            if let Control::Install(_, _, cohort) = &control {
+        taken
+    }
+
+    fn note_taken(&mut self, taken: &[Control]) {
+        for control in taken {
+            if let Control::Install(_, _, cohort) = control {
                 deliver(&mut self.undelivered, *cohort);
             }
-            taken.push(control);
         }
-        if all {
-            begin(&mut self.slots, &mut self.schedules, |_| true);
-            self.stands = true;
-            taken.push(Control::BeginAll);
-        }
-        (taken, self.held.0 == 0 && !self.waiting.is_empty())
+    }
+
+    /// Whether a preparation has views to take. A question that comes first is answered first, by a tick.
+    fn has_views(&self) -> bool {
+        let front = self.waiting.front();
+        self.held.0 == 0 && front.is_some_and(|control| !matches!(control, Control::Describe(_)))
+    }
+
+    /// Whether there is something for a preparation.
+    pub fn has_work(&self) -> bool {
+        !self.own.is_empty() || self.has_views()
     }
 
     /// The distinct schedules of all views.

@@ -185,7 +185,7 @@ impl Recorder {
     }
 
     /// Finds a place for each new row.
-    fn learn(&mut self, out: &Output, store: &Store) {
+    pub fn learn(&mut self, out: &Output, store: &Store) {
         let mut grown: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
         for labels in &out.labels[self.rows..] {
             let labels = recorded_labels(labels, &self.record, &self.labels);

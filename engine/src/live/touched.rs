@@ -1,14 +1,17 @@
-//! Which rows ticks look at: those whose samples arrived, or whose timers fell due, and no others.
+//! Which rows ticks look at: those whose samples arrived, or whose timers fell due, those in one group with them, and no others.
 
 use super::{Live, LiveOptions, Sink, TapEvent, ViewKind, ViewSpec};
 use crate::functions::lookup;
-use crate::plan::{FunctionRef, Node, Op, Plan, Selector, Span};
+use crate::plan::{
+    Aggregate, AggregateOp, Binary, BinaryOp, FunctionRef, Grouping, Matching, Node, Number, Op, Plan,
+    Selector, Span,
+};
 use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::{Counter, Metrics};
 use storage::model::value::ABSENT;
-use storage::model::{Labels, Matcher, TimeMs, shard_of};
-use storage::store::{Columns, GroupId, Layout, Options, Store, Tell};
+use storage::model::{Labels, Matcher, SeriesRef, TimeMs, shard_of};
+use storage::store::{Columns, GroupId, Layout, Options, Row, Store, Tell};
 
 const START: TimeMs = 1_700_000_000_000;
 const TARGETS: usize = 4;
@@ -67,19 +70,19 @@ impl Bench {
             live.tap(view, Box::new(Deaf));
         }
         let target = |number: usize| {
-            let instance = format!("h{number}:90");
-            let labels = |i: usize| {
-                let i = i.to_string();
-                let pairs = [("__name__", "c_total"), ("instance", &instance), ("job", "j"), ("series", &i)];
-                Labels::from_pairs(pairs)
-            };
-            let slots = (0..SERIES).map(|i| store.resolve(&labels(i)).slot).collect();
-            let group = store.open_group(&instance, shard_of(&labels(0)));
+            let slots = (0..SERIES).map(|i| store.resolve(&Bench::labels(number, i)).slot).collect();
+            let group = store.open_group(&format!("h{number}:90"), shard_of(&Bench::labels(number, 0)));
             Target { group, layout: Arc::new(Layout { slots }) }
         };
         let targets = (0..TARGETS).map(target).collect();
         let touched = metrics.counter("perennial_tick_rows_touched_total", "", &[]);
         Bench { store, live, targets, touched, _dir: dir }
+    }
+
+    /// Series `i` of a target.
+    fn labels(target: usize, i: usize) -> Labels {
+        let (instance, i) = (format!("h{target}:90"), i.to_string());
+        Labels::from_pairs([("__name__", "c_total"), ("instance", &instance), ("job", "j"), ("series", &i)])
     }
 
     /// A scrape of a target; series below `from` are not in it.
@@ -146,4 +149,59 @@ fn a_series_that_falls_silent_is_looked_at_alone_when_its_time_has_come() {
         assert_eq!(rows, if second == 0 { rows } else { expected }, "second {second}");
     }
     bench.live.stop();
+}
+
+/// Labels by which the series of these tests fall into as many groups as there are of them: one member per target each.
+const GROUPS: &str = "series";
+
+fn by_series(op: AggregateOp, param: Option<f64>, input: Plan) -> Plan {
+    let grouping = Grouping { without: false, labels: vec![GROUPS.to_owned()] };
+    let param = param.map(|value| plan(Op::Number(Number(value))));
+    plan(Op::Aggregate(Box::new(Aggregate { op, grouping, param, input })))
+}
+
+fn binary(op: BinaryOp, lhs: Plan, rhs: Plan) -> Plan {
+    let matching = Matching::default();
+    plan(Op::Binary(Box::new(Binary { op, return_bool: false, matching, lhs, rhs })))
+}
+
+/// A quantile of classic histograms: the series themselves are made buckets, each of a histogram of its own.
+fn quantile_of_buckets() -> Plan {
+    let text = |text: &str| plan(Op::Text(text.to_owned()));
+    let relabel = FunctionRef(lookup("label_replace").unwrap());
+    let args = vec![plan(Op::Instant(selector())), text("le"), text("+Inf"), text("series"), text(".*")];
+    let buckets = plan(Op::Call { function: relabel, args });
+    let quantile = FunctionRef(lookup("histogram_quantile").unwrap());
+    plan(Op::Call { function: quantile, args: vec![plan(Op::Number(Number(0.9))), buckets] })
+}
+
+/// One series of many changes. What works by groups looks at the members of one group: at two rows of a match, at what each target
+/// has in the group of an aggregation.
+#[test]
+fn one_series_that_changes_is_one_group_that_is_looked_at() {
+    let all = || plan(Op::Instant(selector()));
+    let cases = [
+        ("match", binary(BinaryOp::Add, all(), all()), 2),
+        ("and", binary(BinaryOp::And, all(), all()), 2),
+        ("unless", binary(BinaryOp::Unless, all(), all()), 2),
+        ("or", binary(BinaryOp::Or, all(), all()), 2),
+        ("topk", by_series(AggregateOp::Topk, Some(1.0), all()), TARGETS),
+        ("bottomk", by_series(AggregateOp::Bottomk, Some(1.0), all()), TARGETS),
+        ("quantile", by_series(AggregateOp::Quantile, Some(0.5), all()), TARGETS),
+        ("stddev", by_series(AggregateOp::Stddev, None, all()), TARGETS),
+        ("histogram_quantile", quantile_of_buckets(), 1),
+    ];
+    for (name, plan, looked_at) in cases {
+        let bench = Bench::new(vec![plan]);
+        (0..TARGETS).for_each(|target| bench.scrape(target, START, 0));
+        assert!(bench.tick(START + 1) as usize >= TARGETS * SERIES, "{name}: all of them are new");
+        assert_eq!(bench.tick(START + 2), 0, "{name}: nothing changes");
+        let series =
+            SeriesRef { shard: shard_of(&Bench::labels(1, 3)), slot: bench.targets[1].layout.slots[3] };
+        bench.store.append_rows(&[Row { series, t: START + 3, v: 7.0 }]).unwrap();
+        let rows = bench.tick(START + 3) as usize;
+        // The leaf looks at the row, or at those that share its clock.
+        assert!((looked_at + 1..=looked_at + SERIES).contains(&rows), "{name}: {rows} rows");
+        bench.live.stop();
+    }
 }

@@ -8,6 +8,7 @@
 //! installed together is a *cohort* and begins together. A view that stands and is to have other steps (another question, or
 //! state built anew) has them coming beside those that it stands on.
 
+mod level;
 mod schedule;
 
 use super::graph::Graph;
@@ -19,10 +20,12 @@ use crate::plan::Dialect;
 use crate::plan::notes::Origin;
 use crate::plan::physical::{LowerError, Physical, Step, StepId, StepOp};
 use schedule::Schedule;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use storage::model::labels::METRIC_NAME;
+use std::sync::Arc;
 use storage::model::{Matcher, TimeMs};
 
+pub use level::{levels_of, readers};
 pub use schedule::Batch;
 
 /// When views are evaluated.
@@ -60,10 +63,57 @@ impl Slots {
     }
 }
 
+/// A view that is to come: what was asked for, and its steps, which the handle has cut for all workers of its process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Wanted {
+    /// What was asked for.
+    pub spec: Arc<ViewSpec>,
+    #[serde(skip)]
+    cut: Option<Arc<Cut>>,
+}
+
+/// What is worked out once for a plan.
+#[derive(Debug)]
+struct Cut {
+    steps: Physical,
+    /// The metric names that it selects; `None`: one of its selectors does not say.
+    names: Option<Vec<Arc<str>>>,
+}
+
+impl Cut {
+    fn of(spec: &ViewSpec, dialect: Dialect) -> Result<Arc<Cut>, LowerError> {
+        Ok(Arc::new(Cut { steps: physical_of(spec, dialect)?, names: schedule::names(spec) }))
+    }
+}
+
+impl Wanted {
+    /// Fails if it cannot stand.
+    pub fn new(spec: ViewSpec, dialect: Dialect) -> Result<Wanted, LowerError> {
+        let cut = Cut::of(&spec, dialect)?;
+        Ok(Wanted { spec: Arc::new(spec), cut: Some(cut) })
+    }
+
+    /// Its steps; cut here where it has come from another process.
+    fn cut(&self, dialect: Dialect) -> Result<Arc<Cut>, LowerError> {
+        self.cut.clone().map_or_else(|| Cut::of(&self.spec, dialect), Ok)
+    }
+
+    /// How far before its evaluation it looks, ms; instant selectors look back `lookback`.
+    pub fn reach(&self, lookback: i64) -> i64 {
+        let reach = |step: &Step| match &step.op {
+            StepOp::Leaf(source, leaf) => source.offset + source.reach(leaf, lookback).0,
+            _ => 0,
+        };
+        let local = self.cut.iter().flat_map(|cut| &cut.steps.local);
+        local.map(reach).max().unwrap_or(0)
+    }
+}
+
 /// One view in terms of steps.
 pub struct View {
     /// What was asked for.
-    pub spec: ViewSpec,
+    pub spec: Arc<ViewSpec>,
+    cut: Arc<Cut>,
     /// The worker that gathers it.
     pub owner: usize,
     /// Numbers of its local steps.
@@ -72,8 +122,6 @@ pub struct View {
     pub ports: Vec<StepId>,
     /// Numbers of its gather steps (meaningful at the owner only).
     pub gather: Vec<StepId>,
-    /// Where the local and the gather steps stood in the query.
-    pub origins: (Vec<Origin>, Vec<Origin>),
     /// Number of the gather step that is the answer.
     pub root: StepId,
     /// When it is evaluated.
@@ -82,6 +130,28 @@ pub struct View {
     pub level: u64,
     /// While it is coming: who it begins with.
     pub cohort: Option<Cohort>,
+}
+
+impl View {
+    /// Where its local steps stood in the query.
+    pub fn local_origins(&self) -> &[Origin] {
+        &self.cut.steps.local_origins
+    }
+
+    /// Where its gather steps stood.
+    pub fn gather_origins(&self) -> &[Origin] {
+        &self.cut.steps.gather_origins
+    }
+
+    /// The same once more.
+    fn wanted(&self) -> Wanted {
+        Wanted { spec: self.spec.clone(), cut: Some(self.cut.clone()) }
+    }
+
+    /// The metric names that it selects; `None`: one of its selectors does not say.
+    fn names(&self) -> Option<&[Arc<str>]> {
+        self.cut.names.as_deref()
+    }
 }
 
 /// See the module.
@@ -149,8 +219,9 @@ impl Views {
     }
 
     /// Makes a view come, in a cohort. If it stands already, it goes on as it is until then.
-    pub fn install(&mut self, id: ViewId, spec: ViewSpec, cohort: Cohort) -> Result<Installed, LowerError> {
-        let physical = physical_of(&spec, self.dialect)?;
+    pub fn install(&mut self, id: ViewId, wanted: Wanted, cohort: Cohort) -> Result<Installed, LowerError> {
+        let (cut, spec) = (wanted.cut(self.dialect)?, wanted.spec);
+        let physical = &cut.steps;
         let (local, new_local) = self.local.intern(&physical.local, |port| port);
         let owner = self.place.finisher(id);
         let (mut gather, mut new_gather) = (Vec::new(), Vec::new());
@@ -173,9 +244,9 @@ impl Views {
         let view = View {
             root: gather.get(physical.root).copied().unwrap_or(0),
             slots: Slots::of(&spec.kind),
-            origins: (physical.local_origins, physical.gather_origins),
             cohort: Some(cohort),
             level: 0,
+            cut: cut.clone(),
             spec,
             owner,
             local,
@@ -189,7 +260,9 @@ impl Views {
             self.release(view)
         });
         self.coming.entry(cohort).or_default().insert(id);
-        self.schedule.come();
+        if let Some(view) = self.next.get(&id).or_else(|| self.all.get(&id)) {
+            self.schedule.come(view);
+        }
         Ok(Installed { local: new_local, gather: new_gather, ports: unheard, gone })
     }
 
@@ -207,7 +280,7 @@ impl Views {
     }
 
     fn come_no_more(&mut self, id: ViewId, view: &View) {
-        self.schedule.come();
+        self.schedule.come_no_more();
         let Some(cohort) = view.cohort else { return };
         if let Some(views) = self.coming.get_mut(&cohort) {
             views.remove(&id);
@@ -275,7 +348,7 @@ impl Views {
 
     /// Makes the selections of views that are installed from now on be made anew: of one selector, or all. Returns the
     /// views that read them now, as they are to be in the end, in order.
-    pub fn retire(&mut self, selector: Option<&[Matcher]>) -> Vec<(ViewId, ViewSpec)> {
+    pub fn retire(&mut self, selector: Option<&[Matcher]>) -> Vec<(ViewId, Wanted)> {
         let retired: Bits = self
             .local
             .retire(|step| match &step.op {
@@ -286,12 +359,17 @@ impl Views {
             .collect();
         let latest = self.all.iter().map(|(id, view)| (*id, self.next.get(id).unwrap_or(view)));
         let reads = |view: &View| view.local.iter().any(|step| retired.contains(*step));
-        latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.spec.clone())).collect()
+        latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.wanted())).collect()
     }
 
     /// Up to `limit` views in the order of their ids, from `from` on.
     pub fn page(&self, from: ViewId, limit: usize) -> impl Iterator<Item = (&ViewId, &View)> {
         self.all.range(from..).take(limit)
+    }
+
+    /// Local and gather steps of what is coming.
+    pub fn coming_steps(&self) -> (&Bits, &Bits) {
+        self.schedule.coming()
     }
 
     /// The batches due at `t`, in round `round`.
@@ -340,97 +418,4 @@ pub fn physical_of(spec: &ViewSpec, dialect: Dialect) -> Result<Physical, LowerE
         }
     }
     Ok(physical)
-}
-
-/// The level of each view: longest chain of recorded views below it.
-fn levels(views: &BTreeMap<ViewId, View>) -> HashMap<ViewId, u64> {
-    let specs = || views.iter().map(|(id, view)| (*id, &view.spec));
-    levels_of(views.keys().copied(), &readers(specs()))
-}
-
-/// As [`Views`] does: the level of each of `ids`, where `reads` says which views each one reads.
-pub fn levels_of(
-    ids: impl Iterator<Item = ViewId>,
-    reads: &HashMap<ViewId, Vec<ViewId>>,
-) -> HashMap<ViewId, u64> {
-    let mut levels = HashMap::new();
-    ids.for_each(|id| level(id, reads, &mut levels));
-    levels
-}
-
-/// The recorded views among `specs` that each of them may read.
-pub fn readers<'a>(
-    specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone,
-) -> HashMap<ViewId, Vec<ViewId>> {
-    let mut by_record: HashMap<&str, Vec<ViewId>> = HashMap::new();
-    for (id, spec) in specs.clone() {
-        if let ViewKind::Recorded { record, .. } = &spec.kind {
-            by_record.entry(record.as_str()).or_default().push(id);
-        }
-    }
-    match by_record.is_empty() {
-        true => HashMap::new(),
-        false => specs.map(|(id, spec)| (id, reads(spec, &by_record))).collect(),
-    }
-}
-
-/// How far before its evaluation a view looks, ms; instant selectors look back `lookback`.
-pub fn reach_of(spec: &ViewSpec, lookback: i64) -> i64 {
-    let Ok(physical) = physical_of(spec, Dialect::default()) else { return 0 };
-    let reach = |step: &crate::plan::physical::Step| match &step.op {
-        StepOp::Leaf(source, leaf) => source.offset + source.reach(leaf, lookback).0,
-        _ => 0,
-    };
-    physical.local.iter().map(reach).max().unwrap_or(0)
-}
-
-/// The recorded views whose series a view may read: its metric name matchers accept their name.
-fn reads(spec: &ViewSpec, by_record: &HashMap<&str, Vec<ViewId>>) -> Vec<ViewId> {
-    let mut found = Vec::new();
-    let mut walk = vec![&spec.plan];
-    while let Some(plan) = walk.pop() {
-        walk.extend(plan.inputs());
-        let selector = match &plan.op {
-            crate::plan::Op::Instant(selector) | crate::plan::Op::Range { selector, .. } => selector,
-            _ => continue,
-        };
-        let names: Vec<&Matcher> = selector.matchers.iter().filter(|m| m.name == METRIC_NAME).collect();
-        let pinned = names.iter().find(|m| m.op == storage::model::MatchOp::Equal);
-        match pinned {
-            Some(m) => found.extend(by_record.get(m.value.as_str()).into_iter().flatten()),
-            None => found.extend(
-                by_record
-                    .iter()
-                    .filter(|(name, _)| names.iter().all(|m| m.matches(name)))
-                    .flat_map(|(_, ids)| ids),
-            ),
-        }
-    }
-    found
-}
-
-/// Depth-first, without recursion: a chain of rules may be long. A view met again on its own path is a cycle,
-/// and is read there as of the last tick.
-fn level(id: ViewId, reads: &HashMap<ViewId, Vec<ViewId>>, levels: &mut HashMap<ViewId, u64>) {
-    let mut path: Vec<(ViewId, usize, u64)> = vec![(id, 0, 0)];
-    let nothing = Vec::new();
-    while let Some((current, next, own)) = path.pop() {
-        if next == 0 && levels.contains_key(&current) {
-            continue;
-        }
-        let below = reads.get(&current).unwrap_or(&nothing);
-        let Some(reads_id) = below.get(next) else {
-            levels.insert(current, own.min(crate::limits::TICK_ROUNDS - 1));
-            continue;
-        };
-        let cyclic = *reads_id == current || path.iter().any(|(on_path, ..)| on_path == reads_id);
-        match levels.get(reads_id) {
-            _ if cyclic => path.push((current, next + 1, own)),
-            Some(level) => path.push((current, next + 1, own.max(level + 1))),
-            None => {
-                path.push((current, next, own));
-                path.push((*reads_id, 0, 0));
-            }
-        }
-    }
 }

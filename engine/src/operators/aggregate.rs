@@ -6,6 +6,7 @@
 //! histograms is in [`super::mixture`].
 
 use super::grouping::{Groups, group_key};
+use super::members::Dirty;
 use super::mixture::{Member, Mixture, Row};
 use super::remarks;
 use super::side::{Cell, Histograms, Sample, identical};
@@ -27,30 +28,7 @@ pub fn lanes(op: AggregateOp) -> usize {
     }
 }
 
-/// Groups that must be computed again.
-#[derive(Default)]
-struct Dirty {
-    marked: Vec<bool>,
-    list: Vec<u32>,
-}
-
-impl Dirty {
-    fn mark(&mut self, group: u32) {
-        if self.marked.len() <= group as usize {
-            self.marked.resize(group as usize + 1, false);
-        }
-        if !std::mem::replace(&mut self.marked[group as usize], true) {
-            self.list.push(group);
-        }
-    }
-
-    fn take(&mut self) -> Vec<u32> {
-        self.list.iter().for_each(|g| self.marked[*g as usize] = false);
-        std::mem::take(&mut self.list)
-    }
-}
-
-/// What partial and merge have in common: groups, and which of them are dirty.
+/// What partial and merge have in common: a row of the answer for each group.
 #[derive(Default)]
 struct Grouped {
     groups: Groups,
@@ -59,7 +37,7 @@ struct Grouped {
 
 impl Heap for Grouped {
     fn heap(&self) -> usize {
-        self.groups.heap() + self.dirty.marked.heap() + self.dirty.list.heap()
+        self.groups.heap() + self.dirty.heap()
     }
 }
 
@@ -73,21 +51,17 @@ impl Grouped {
         key: impl FnMut(&storage::model::Labels) -> storage::model::Labels,
     ) -> Vec<u32> {
         out.extra.resize_with(lanes - 1, Vec::new);
-        let known = self.groups.of_row.len();
-        if self.groups.learn(input.out, key) {
+        if self.groups.learn_dirty(input, &mut self.dirty, key) {
             for group in out.labels.len()..self.groups.len() {
                 out.sorted = false;
                 out.add_row(self.groups.labels[group].clone());
             }
             let dropping = (0..self.groups.len()).filter(|group| self.groups.drops[*group]);
             dropping.for_each(|group| out.lose_name(group));
-            (known..self.groups.of_row.len()).for_each(|row| self.dirty.mark(self.groups.of_row[row]));
         }
-        match input.delta {
-            Some(Changed::All) => (0..self.groups.len() as u32).for_each(|g| self.dirty.mark(g)),
-            _ => input.rows().for_each(|row| self.dirty.mark(self.groups.of_row[row])),
-        }
-        self.dirty.take()
+        let dirty = self.dirty.take();
+        out.looked_at = dirty.iter().map(|group| self.groups.members(*group as usize).len()).sum();
+        dirty
     }
 }
 

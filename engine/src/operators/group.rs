@@ -1,11 +1,10 @@
 //! Aggregations that need all rows of a group in one place: topk, quantile, deviation, and their kin.
 
 use super::grouping::{Groups, group_key};
-use super::matching::replace_samples;
+use super::members::{Answers, Dirty, Found};
 use super::remarks;
-use super::sets::Found;
 use super::side::Cell;
-use super::{EvalError, Input, Operator, Output, scalar::scalar_of};
+use super::{Changed, EvalError, Input, Operator, Output, scalar::scalar_of};
 use crate::functions::aggregation::VariancePartial;
 use crate::functions::quantile::quantile;
 use crate::heap::Heap;
@@ -15,7 +14,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use storage::model::labels::METRIC_NAME;
 use storage::model::number::{general, plain};
-use storage::model::value::{is_absent, is_histogram};
+use storage::model::value::{ABSENT, is_absent, is_histogram};
 use storage::model::{Labels, TimeMs};
 
 /// See the module.
@@ -28,14 +27,44 @@ pub struct Group {
     /// Output rows: of the input rows (topk), or by labels.
     of_input: Vec<Option<u32>>,
     by_labels: HashMap<Labels, u32>,
-    previous: Vec<u32>,
+    dirty: Dirty,
+    answers: Answers,
+    /// The parameter of the latest evaluation.
+    param: Option<f64>,
+    /// Groups in which some histogram has no place.
+    ignoring: Marks,
+    counted: Counted,
 }
 
-/// Rows of the answer, and whether some histogram has no place in it.
+/// The answer of one group, and whether some histogram has no place in it.
 #[derive(Default)]
 struct Answer {
     found: Found,
     ignored: bool,
+}
+
+/// A set of groups, and how many are in it.
+#[derive(Default)]
+struct Marks {
+    marked: Vec<bool>,
+    count: usize,
+}
+
+impl Marks {
+    fn set(&mut self, group: usize, marked: bool) {
+        if self.marked.len() <= group {
+            self.marked.resize(group + 1, false);
+        }
+        let before = std::mem::replace(&mut self.marked[group], marked);
+        self.count = self.count + usize::from(marked) - usize::from(before);
+    }
+}
+
+/// `count_values`: which row of the answer each row of the input is counted in, and how many are.
+#[derive(Default)]
+struct Counted {
+    of_input: Vec<Option<u32>>,
+    counts: Vec<u32>,
 }
 
 impl Group {
@@ -48,7 +77,11 @@ impl Group {
             groups: Groups::default(),
             of_input: Vec::new(),
             by_labels: HashMap::new(),
-            previous: Vec::new(),
+            dirty: Dirty::default(),
+            answers: Answers::default(),
+            param: None,
+            ignoring: Marks::default(),
+            counted: Counted::default(),
         }
     }
 
@@ -144,26 +177,54 @@ impl Group {
     }
 
     /// `count_values`: one row per group and distinct value. The value takes the place of a label that is there
-    /// already, so rows of several groups may be counted together.
-    fn count_values(&mut self, input: &Output, out: &mut Output, answer: &mut Answer) {
+    /// already, so rows of several groups may be counted together. Only rows that changed are counted anew.
+    fn count_values(&mut self, input: &Input, known: usize, out: &mut Output) {
         let label = self.text.clone().unwrap_or_default();
-        let mut counts: HashMap<Labels, f64> = HashMap::new();
-        for group in 0..self.groups.len() {
-            for row in self.groups.members(group) {
-                let value = match input.cell(*row as usize) {
-                    Cell::Absent => continue,
-                    Cell::Float(value) => plain(value),
-                    Cell::Histogram(histogram) => histogram.to_string(),
-                };
-                let mut builder = self.groups.labels[group].to_builder();
+        self.counted.of_input.resize(input.out.labels.len(), None);
+        let mut moved = Vec::new();
+        for row in input.rows().chain(known..input.out.labels.len()) {
+            out.looked_at += 1;
+            let value = match input.out.cell(row) {
+                Cell::Absent => None,
+                Cell::Float(value) => Some(plain(value)),
+                Cell::Histogram(histogram) => Some(histogram.to_string()),
+            };
+            let now = value.map(|value| {
+                let mut builder = self.groups.labels[self.groups.of_row[row] as usize].to_builder();
                 builder.set(label.as_str(), value);
                 let labels = group_key_of_count(&self.grouping, &label, builder.build());
-                *counts.entry(labels).or_insert(0.0) += 1.0;
+                self.row_of_labels(labels, false, out)
+            });
+            self.counted.counts.resize(out.labels.len(), 0);
+            let before = std::mem::replace(&mut self.counted.of_input[row], now);
+            before.iter().for_each(|row| self.counted.counts[*row as usize] -= 1);
+            now.iter().for_each(|row| self.counted.counts[*row as usize] += 1);
+            moved.extend(before.into_iter().chain(now));
+        }
+        let mut touched = Vec::new();
+        for row in moved {
+            let count = self.counted.counts[row as usize];
+            out.set(row as usize, if count == 0 { ABSENT } else { f64::from(count) }, &mut touched);
+        }
+        out.changed = Changed::Rows(touched);
+    }
+
+    /// Computes the dirty groups again.
+    fn groups(&mut self, param: f64, input: &Output, out: &mut Output) {
+        let (mut answer, mut touched) = (Answer::default(), Vec::new());
+        for group in self.dirty.take() {
+            let at = group as usize;
+            out.looked_at += self.groups.members(at).len();
+            match self.op {
+                AggregateOp::Quantile | AggregateOp::Stddev | AggregateOp::Stdvar => {
+                    self.reduce(at, param, input, out, &mut answer);
+                }
+                _ => self.pick(at, param, input, out, &mut answer),
             }
+            self.ignoring.set(at, std::mem::take(&mut answer.ignored));
+            self.answers.replace(group, &mut answer.found, out, &mut touched);
         }
-        for (labels, count) in counts {
-            answer.found.values.push((self.row_of_labels(labels, false, out), count));
-        }
+        out.changed = Changed::Rows(touched);
     }
 }
 
@@ -213,32 +274,29 @@ impl Operator for Group {
         self.check(param)?;
         let mut notes = Vec::new();
         let param = if inputs.len() > 1 { self.warned(param, &mut notes) } else { param };
-        let grouping = &self.grouping;
-        self.groups.learn(input, |labels| group_key(grouping, labels));
-        let mut answer = Answer::default();
-        if self.op == AggregateOp::CountValues {
-            self.count_values(input, out, &mut answer);
-        } else {
-            for group in 0..self.groups.len() {
-                match self.op {
-                    AggregateOp::Quantile | AggregateOp::Stddev | AggregateOp::Stdvar => {
-                        self.reduce(group, param, input, out, &mut answer);
-                    }
-                    _ => self.pick(group, param, input, out, &mut answer),
-                }
-            }
+        let (grouping, known) = (&self.grouping, self.groups.of_row.len());
+        self.groups.learn_dirty(&inputs[0], &mut self.dirty, |labels| group_key(grouping, labels));
+        if self.param.replace(param).is_none_or(|before| before.to_bits() != param.to_bits()) {
+            self.dirty.mark_all(self.groups.len());
         }
-        if answer.ignored {
+        if self.op == AggregateOp::CountValues {
+            self.dirty.take();
+            self.count_values(&inputs[0], known, out);
+        } else {
+            self.groups(param, input, out);
+        }
+        if self.ignoring.count > 0 {
             // The vector is the last argument: stddev and stdvar have no other.
             let place = Place::Operand(u8::from(inputs.len() > 1));
             notes.push(remarks::ignored_in_aggregation(place, self.op.as_str()));
         }
         out.notes.replace(notes);
-        replace_samples(out, answer.found.values, answer.found.histograms, &mut self.previous);
         Ok(())
     }
 
     fn bytes(&self) -> usize {
-        self.groups.heap() + self.of_input.heap() + self.by_labels.heap() + self.previous.heap()
+        let rows = self.of_input.heap() + self.by_labels.heap() + self.answers.heap();
+        let counted = self.counted.of_input.heap() + self.counted.counts.heap();
+        self.groups.heap() + rows + self.dirty.heap() + self.ignoring.marked.heap() + counted
     }
 }

@@ -3,7 +3,8 @@
 //! Floats do not add up the same in every order, so the order is fixed: by shard, then by labels. Restarts,
 //! worker counts and both runtimes agree on it, and it is Prometheus' order where one selector is summed.
 
-use super::Output;
+use super::members::{Dirty, all_changed};
+use super::{Input, Output};
 use crate::heap::Heap;
 use crate::plan::{Grouping, Matching};
 use std::collections::HashMap;
@@ -53,6 +54,23 @@ impl Groups {
         }
         self.sort_members(input);
         true
+    }
+
+    /// The same, and marks the groups to compute again: those of new rows, and of rows that changed.
+    pub(super) fn learn_dirty(
+        &mut self,
+        input: &Input,
+        dirty: &mut Dirty,
+        key: impl FnMut(&Labels) -> Labels,
+    ) -> bool {
+        let known = self.of_row.len();
+        let learnt = self.learn(input.out, key);
+        self.of_row[known..].iter().for_each(|group| dirty.mark(*group));
+        match all_changed(input) {
+            true => dirty.mark_all(self.len()),
+            false => dirty.mark_changed(input, &self.of_row),
+        }
+        learnt
     }
 
     /// Rows of group `group`, in canonical order.

@@ -2,14 +2,14 @@
 //! each other by all labels but `le`, and over native ones. Where both have the same labels, neither is answered.
 //!
 //! Rows of one histogram are a *family*. A row's family depends on what it holds: as a float it is a bucket, as a
-//! native histogram it stands for itself. The kernels are in [`crate::functions::histogram`] and
+//! native histogram it stands for itself. Only families of rows that changed are asked again. The kernels are in [`crate::functions::histogram`] and
 //! [`crate::functions::native`].
 
-use super::matching::replace_rows;
+use super::members::{Answers, Dirty, Found, Members, all_changed};
 use super::names::computed;
 use super::remarks;
 use super::side::Cell;
-use super::{EvalError, Input, Operator, Output, Twins, scalar::scalar_of};
+use super::{Changed, EvalError, Input, Operator, Output, Twins, scalar::scalar_of};
 use crate::functions::histogram::{Bucket, bucket_fraction, bucket_quantile, parse_bound};
 use crate::functions::native::{NanObservations, fraction, quantile};
 use crate::heap::Heap;
@@ -20,6 +20,9 @@ use std::collections::HashMap;
 use storage::model::number::general;
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
+/// A row that has never held a native histogram.
+const NOT_NATIVE: u32 = u32::MAX;
+
 /// See the module.
 pub struct Histogram {
     ask: Ask,
@@ -27,11 +30,13 @@ pub struct Histogram {
     families: Families,
     /// Output rows by family and bits of the quantile (0 where there is one answer a family).
     rows: HashMap<(u32, u64), u32>,
-    previous: Vec<u32>,
+    /// The parameters of the latest evaluation.
+    params: Vec<f64>,
+    answers: Answers,
     twins: Twins,
 }
 
-/// The histograms of one input, and what their rows hold now.
+/// The histograms of one input.
 #[derive(Default)]
 struct Families {
     ids: HashMap<Labels, u32>,
@@ -42,18 +47,29 @@ struct Families {
     native: Vec<u32>,
     /// Upper bound of each input row; `None`: `le` is missing or malformed.
     bounds: Vec<Option<f64>>,
-    /// The buckets of each family.
-    buckets: Vec<Vec<Bucket>>,
-    /// What is to be remarked on each family.
-    notes: Vec<Vec<Note>>,
+    /// Rows by the family that they are buckets of, or stand for where they have no bound.
+    members: Members,
+    /// Rows with a bound that have held a native histogram, by the family that they stand for then.
+    natives: Members,
+    dirty: Dirty,
+}
+
+/// What the rows of one family hold.
+#[derive(Default)]
+struct Family {
+    /// Buckets of a classic histogram.
+    buckets: Vec<Bucket>,
+    /// Rows with native ones that are to be answered.
+    natives: Vec<usize>,
+    /// What is to be remarked.
+    notes: Vec<Note>,
 }
 
 impl Heap for Families {
     fn heap(&self) -> usize {
         let rows = self.classic.heap() + self.native.heap() + self.bounds.heap();
-        let buckets = self.buckets.iter().map(|buckets| buckets.capacity() * size_of::<Bucket>());
-        let notes = self.notes.iter().map(|notes| notes.capacity() * size_of::<Note>());
-        self.ids.heap() + self.labels.heap() + rows + buckets.sum::<usize>() + notes.sum::<usize>()
+        let members = self.members.heap() + self.natives.heap() + self.dirty.heap();
+        self.ids.heap() + self.labels.heap() + rows + members
     }
 }
 
@@ -66,64 +82,69 @@ impl Families {
         })
     }
 
-    /// Learns the rows that the input got since the last call.
-    fn learn(&mut self, input: &Output) {
-        for labels in &input.labels[self.classic.len()..] {
+    /// Learns the rows that the input got since the last call; marks the families of new rows and of those that changed.
+    fn learn(&mut self, input: &Input) {
+        let known = self.classic.len();
+        for labels in &input.out.labels[known..] {
             let bound = labels.get("le");
             self.bounds.push(bound.and_then(parse_bound));
             let native = if bound.is_some() { None } else { Some(self.id(labels.clone())) };
             let classic = native.unwrap_or_else(|| self.id(labels.filter(|n| n != "le")));
+            self.members.add(classic, self.classic.len() as u32);
             // A histogram with a label `le` is its own family; it is seldom, so it is looked up once it is there.
-            self.native.push(native.unwrap_or(u32::MAX));
+            self.native.push(native.unwrap_or(NOT_NATIVE));
             self.classic.push(classic);
+        }
+        (known..self.classic.len()).for_each(|row| self.mark(row, input.out));
+        input.rows().for_each(|row| self.mark(row, input.out));
+        if all_changed(input) {
+            self.dirty.mark_all(self.labels.len());
         }
     }
 
-    /// Sorts the input's samples into families; returns the native histograms that stand alone.
-    fn fill<'a>(&mut self, input: &'a Output, place: Place) -> Vec<(u32, &'a NativeHistogram)> {
-        self.clear();
-        let mut natives = Vec::new();
-        for row in input.present() {
+    /// Marks the families that a row belongs to, or may have belonged to.
+    fn mark(&mut self, row: usize, input: &Output) {
+        if self.native[row] == NOT_NATIVE && matches!(input.cell(row), Cell::Histogram(_)) {
+            let native = self.id(input.labels[row].clone());
+            self.native[row] = native;
+            self.natives.add(native, row as u32);
+        }
+        self.dirty.mark(self.classic[row]);
+        if self.native[row] != NOT_NATIVE {
+            self.dirty.mark(self.native[row]);
+        }
+    }
+
+    /// Collects what the rows of a family hold. Where there is a classic and a native histogram, both go.
+    fn collect(&self, family: u32, input: &Output, place: Place, into: &mut Family) -> usize {
+        into.buckets.clear();
+        into.natives.clear();
+        let (mut looked_at, mut natives) = (0, Vec::new());
+        for row in self.members.of(family) {
+            looked_at += 1;
             match (input.cell(row), self.bounds[row]) {
-                (Cell::Float(count), Some(bound)) => {
-                    self.buckets[self.classic[row] as usize].push((bound, count));
-                }
+                (Cell::Float(count), Some(bound)) => into.buckets.push((bound, count)),
                 (Cell::Float(_), None) => {
                     let labels = &input.labels[row];
                     let le = labels.get("le").unwrap_or("");
-                    let note = remarks::bad_bucket_label(place, labels.name(), le);
-                    self.notes[self.classic[row] as usize].push(note);
+                    into.notes.push(remarks::bad_bucket_label(place, labels.name(), le));
                 }
-                (Cell::Histogram(histogram), _) => natives.push((row, &**histogram)),
-                (Cell::Absent, _) => {}
+                (Cell::Histogram(_), _) if self.native[row] == family => natives.push(row),
+                (Cell::Histogram(_) | Cell::Absent, _) => {}
             }
         }
-        natives.into_iter().filter_map(|(row, h)| Some((self.alone(row, input, place)?, h))).collect()
-    }
-
-    fn clear(&mut self) {
-        self.buckets.resize_with(self.labels.len(), Vec::new);
-        self.buckets.iter_mut().for_each(Vec::clear);
-        self.notes.resize_with(self.labels.len(), Vec::new);
-        self.notes.iter_mut().for_each(Vec::clear);
-    }
-
-    /// The family of a native histogram, unless there is a classic one of the same labels: then both go.
-    fn alone(&mut self, row: usize, input: &Output, place: Place) -> Option<u32> {
-        if self.native[row] == u32::MAX {
-            self.native[row] = self.id(input.labels[row].clone());
-            self.buckets.resize_with(self.labels.len(), Vec::new);
-            self.notes.resize_with(self.labels.len(), Vec::new);
+        let named = self.natives.of(family).filter(|row| matches!(input.cell(*row), Cell::Histogram(_)));
+        natives.extend(named);
+        natives.sort_unstable();
+        for row in natives {
+            if into.buckets.is_empty() {
+                into.natives.push(row);
+                continue;
+            }
+            into.buckets.clear();
+            into.notes.push(remarks::mixed_classic_native(place, input.labels[row].name()));
         }
-        let family = self.native[row];
-        let buckets = &mut self.buckets[family as usize];
-        if buckets.is_empty() {
-            return Some(family);
-        }
-        buckets.clear();
-        let note = remarks::mixed_classic_native(place, input.labels[row].name());
-        self.notes[family as usize].push(note);
-        None
+        looked_at
     }
 }
 
@@ -135,7 +156,8 @@ impl Histogram {
             dialect,
             families: Families::default(),
             rows: HashMap::new(),
-            previous: Vec::new(),
+            params: Vec::new(),
+            answers: Answers::default(),
             twins: Twins::default(),
         }
     }
@@ -188,18 +210,16 @@ impl Histogram {
     }
 
     /// The answers of a classic histogram.
-    fn ask_classic(&mut self, params: &[f64], family: u32, t: TimeMs) -> Vec<(u64, f64)> {
-        let mut buckets = std::mem::take(&mut self.families.buckets[family as usize]);
+    fn ask_classic(&self, params: &[f64], family: u32, t: TimeMs, of: &mut Family) -> Vec<(u64, f64)> {
+        let buckets = &mut of.buckets;
         if self.ask == Ask::Fraction {
-            let share = bucket_fraction(params[0], params[1], &mut buckets);
-            self.families.buckets[family as usize] = buckets;
-            return vec![(0, share)];
+            return vec![(0, bucket_fraction(params[0], params[1], buckets))];
         }
         let (mut answers, mut fixed) = (Vec::with_capacity(params.len()), None);
         for (i, q) in params.iter().enumerate() {
             // The kernel rearranges: only the last quantile may have the buckets themselves.
             let found = if i + 1 == params.len() {
-                bucket_quantile(*q, &mut buckets)
+                bucket_quantile(*q, buckets)
             } else {
                 bucket_quantile(*q, &mut buckets.clone())
             };
@@ -207,11 +227,9 @@ impl Histogram {
             answers.push((self.key(*q), found.value));
         }
         if let Some(f) = fixed {
-            let (place, name) = (self.vector(), self.name(family).to_owned());
-            let note = remarks::forced_monotonicity(place, &name, f.from, f.to, f.max_diff, t);
-            self.families.notes[family as usize].push(note);
+            let (place, name) = (self.vector(), self.name(family));
+            of.notes.push(remarks::forced_monotonicity(place, name, f.from, f.to, f.max_diff, t));
         }
-        self.families.buckets[family as usize] = buckets;
         answers
     }
 
@@ -244,30 +262,38 @@ impl Operator for Histogram {
         let Some((vector, params)) = inputs.split_last() else { return Ok(()) };
         let params: Vec<f64> = params.iter().map(scalar_of).collect();
         out.notes.replace(self.check(&params));
-        self.families.learn(vector.out);
-        let natives = self.families.fill(vector.out, self.vector());
-        let mut rows = Vec::with_capacity(out.values.len());
-        for (family, histogram) in natives {
-            let (answers, notes) = self.ask_native(&params, family, histogram);
-            self.families.notes[family as usize].extend(notes);
-            rows.extend(answers.into_iter().map(|(key, value)| (family, key, value)));
+        self.families.learn(vector);
+        let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
+        if params.len() != self.params.len() || !params.iter().zip(&self.params).all(same) {
+            self.families.dirty.mark_all(self.families.labels.len());
+            self.params.clone_from(&params);
         }
-        for family in 0..self.families.labels.len() as u32 {
-            if !self.families.buckets[family as usize].is_empty() {
-                let answers = self.ask_classic(&params, family, t);
-                rows.extend(answers.into_iter().map(|(key, value)| (family, key, value)));
+        let (mut of, mut found, mut touched) = (Family::default(), Found::default(), Vec::new());
+        for family in self.families.dirty.take() {
+            out.looked_at += self.families.collect(family, vector.out, self.vector(), &mut of);
+            let mut answers = Vec::new();
+            for row in &of.natives {
+                let Cell::Histogram(histogram) = vector.out.cell(*row) else { continue };
+                let (answer, notes) = self.ask_native(&params, family, histogram);
+                of.notes.extend(notes);
+                answers.extend(answer);
             }
+            if !of.buckets.is_empty() {
+                answers.extend(self.ask_classic(&params, family, t, &mut of));
+            }
+            for (key, value) in answers {
+                found.values.push((self.row(family, key, out), value));
+            }
+            out.notes.set_row(family as usize, std::mem::take(&mut of.notes));
+            self.answers.replace(family, &mut found, out, &mut touched);
         }
-        let rows = rows.into_iter().map(|(family, key, v)| (self.row(family, key, out), v)).collect();
-        for (family, notes) in self.families.notes.iter_mut().enumerate() {
-            out.notes.set_row(family, std::mem::take(notes));
-        }
-        replace_rows(out, rows, &mut self.previous);
+        out.changed = Changed::Rows(touched);
         self.twins.learn(out);
         self.twins.check(out)
     }
 
     fn bytes(&self) -> usize {
-        self.families.heap() + self.rows.heap() + self.previous.heap() + self.twins.heap()
+        let rows = self.rows.heap() + self.answers.heap() + self.params.heap();
+        self.families.heap() + rows + self.twins.heap()
     }
 }

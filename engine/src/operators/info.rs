@@ -4,9 +4,8 @@
 //! under all labels of the series). Which info series belong to a row, and which labels come of it, is worked out once
 //! per row and set of info series.
 
-use super::matching::replace_samples;
-use super::sets::Found;
-use super::{EvalError, Input, Operator, Output, Twins};
+use super::members::{Answers, Found};
+use super::{Changed, EvalError, Input, Operator, Output, Twins};
 use crate::heap::Heap;
 use crate::plan::details::InfoLabels;
 use crate::plan::text::braces;
@@ -32,7 +31,7 @@ pub struct Info {
     info: Vec<Option<u32>>,
     /// Output rows by row of the vector and its info series.
     rows: HashMap<(u32, Vec<u32>), Option<u32>>,
-    previous: Vec<u32>,
+    answers: Answers,
     twins: Twins,
 }
 
@@ -50,7 +49,7 @@ impl Info {
             values: Default::default(),
             info: Vec::new(),
             rows: HashMap::new(),
-            previous: Vec::new(),
+            answers: Answers::default(),
             twins: Twins::default(),
         }
     }
@@ -207,13 +206,16 @@ impl Operator for Info {
                 }
             }
         }
-        replace_samples(out, found.values, found.histograms, &mut self.previous);
+        // Any info series may concern any row: all of them are one group.
+        let mut touched = Vec::new();
+        self.answers.replace(0, &mut found, out, &mut touched);
+        out.changed = Changed::Rows(touched);
         self.twins.learn(out);
         self.twins.check(out)
     }
 
     fn bytes(&self) -> usize {
         let keys = self.keys.heap() + self.base.heap() + self.values.heap() + self.info.heap();
-        keys + self.rows.heap() + self.previous.heap() + self.twins.heap()
+        keys + self.rows.heap() + self.answers.heap() + self.twins.heap()
     }
 }

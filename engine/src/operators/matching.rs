@@ -1,10 +1,11 @@
 //! Vector with vector: one-to-one, many-to-one and one-to-many matching.
 //!
-//! Structure, worked out once per new row: the match key of every row, as a dense number. Per evaluation:
-//! fill a table of the "one" side by key, walk the "many" side, and apply the operator. Which output row a
-//! pair makes is remembered; no label is touched in a tick.
+//! Structure, worked out once per new row: the match key of every row, as a dense number. Per evaluation: the keys of rows
+//! that changed are looked at, each with its row of the "one" side and its rows of the "many" side, and all others stay. Which
+//! output row a pair makes is remembered; no label is touched in a tick.
 
 use super::grouping::match_key;
+use super::members::{Answers, Dirty, Found, Members, all_changed};
 use super::side::{Cell, Sample};
 use super::{Changed, EvalError, Input, Operator, Output, Twins, binary};
 use crate::heap::Heap;
@@ -12,38 +13,66 @@ use crate::plan::notes::Note;
 use crate::plan::text::braces;
 use crate::plan::{BinaryOp, Cardinality, Dialect, Matching, Number};
 use std::collections::HashMap;
-use std::sync::Arc;
 use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};
-use storage::model::{Labels, LabelsBuilder, NativeHistogram, TimeMs};
+use storage::model::{Labels, LabelsBuilder, TimeMs};
 
 const NOBODY: u32 = u32::MAX;
 
-/// Dense numbers for match keys, shared by both sides.
+/// Dense numbers for match keys, and the rows of both sides by key.
 #[derive(Default)]
-pub(super) struct Keys {
+pub(super) struct Sided {
     ids: HashMap<Labels, u32>,
     /// The labels of each key.
-    pub(super) labels: Vec<Labels>,
+    labels: Vec<Labels>,
+    /// Key of each row.
+    left_keys: Vec<u32>,
+    right_keys: Vec<u32>,
+    /// Rows by key.
+    pub(super) left: Members,
+    pub(super) right: Members,
+    /// Keys to look at.
+    pub(super) dirty: Dirty,
 }
 
-impl Heap for Keys {
+impl Heap for Sided {
     fn heap(&self) -> usize {
-        self.ids.heap() + self.labels.heap()
+        let keys = self.ids.heap() + self.labels.heap() + self.left_keys.heap() + self.right_keys.heap();
+        keys + self.left.heap() + self.right.heap() + self.dirty.heap()
     }
 }
 
-impl Keys {
-    /// Appends the keys of the rows that `input` got since the last call.
-    pub(super) fn learn(&mut self, input: &Output, matching: &Matching, of_row: &mut Vec<u32>) {
-        for row in of_row.len()..input.labels.len() {
-            let next = self.labels.len() as u32;
-            let id = *self.ids.entry(match_key(matching, &input.labels[row])).or_insert_with_key(|labels| {
-                self.labels.push(labels.clone());
-                next
-            });
-            of_row.push(id);
+impl Sided {
+    /// Learns the rows that the inputs got since the last call; marks the keys of new rows and of those that changed.
+    pub(super) fn learn(&mut self, left: &Input, right: &Input, matching: &Matching) {
+        let (ids, labels) = (&mut self.ids, &mut self.labels);
+        let sides = [
+            (left.out, &mut self.left_keys, &mut self.left),
+            (right.out, &mut self.right_keys, &mut self.right),
+        ];
+        for (side, keys, members) in sides {
+            for row in keys.len()..side.labels.len() {
+                let next = labels.len() as u32;
+                let key = match_key(matching, &side.labels[row]);
+                let key = *ids.entry(key).or_insert_with_key(|key| {
+                    labels.push(key.clone());
+                    next
+                });
+                keys.push(key);
+                members.add(key, row as u32);
+                self.dirty.mark(key);
+            }
         }
+        if all_changed(left) || all_changed(right) {
+            self.dirty.mark_all(self.labels.len());
+        }
+        self.dirty.mark_changed(left, &self.left_keys);
+        self.dirty.mark_changed(right, &self.right_keys);
+    }
+
+    /// How many rows have a key.
+    pub(super) fn members(&self, key: u32) -> usize {
+        self.left.of(key).count() + self.right.of(key).count()
     }
 }
 
@@ -53,18 +82,15 @@ pub struct Match {
     return_bool: bool,
     matching: Matching,
     dialect: Dialect,
-    keys: Keys,
-    /// Key of each row of the "many" side (left unless `group_right`) and of the "one" side.
-    many: Vec<u32>,
-    one: Vec<u32>,
-    /// Present row of the "one" side by key, at this evaluation.
-    table: Vec<u32>,
+    sided: Sided,
     /// Output row of (many row, one row); the one row matters only where labels are copied from it.
     pairs: HashMap<(u32, u32), u32>,
     /// For one-to-one: the last output row of a many row, to spare the map.
     latest: Vec<(u32, u32)>,
     twins: Twins,
-    previous: Vec<u32>,
+    answers: Answers,
+    /// One side had nothing at the latest evaluation.
+    empty: bool,
 }
 
 impl Match {
@@ -75,14 +101,12 @@ impl Match {
             return_bool,
             matching,
             dialect,
-            keys: Keys::default(),
-            many: Vec::new(),
-            one: Vec::new(),
-            table: Vec::new(),
+            sided: Sided::default(),
             pairs: HashMap::new(),
             latest: Vec::new(),
             twins: Twins::default(),
-            previous: Vec::new(),
+            answers: Answers::default(),
+            empty: true,
         }
     }
 
@@ -94,26 +118,33 @@ impl Match {
         self.matching.cardinality == Cardinality::OneToOne
     }
 
-    /// Puts the present rows of the "one" side into the table; two of one key are an error.
-    fn fill_table(&mut self, one: &Output) -> Result<(), EvalError> {
-        self.table.clear();
-        self.table.resize(self.keys.labels.len(), NOBODY);
+    /// The rows of the "many" side and of the "one" side by key.
+    fn members(&self) -> (&Members, &Members) {
+        let (left, right) = (&self.sided.left, &self.sided.right);
+        if self.swapped() { (right, left) } else { (left, right) }
+    }
+
+    /// Why there is no answer: of several reasons the one that is met first in the order of the rows.
+    fn refusal(&self, one: &Output) -> EvalError {
+        let keys = if self.swapped() { &self.sided.left_keys } else { &self.sided.right_keys };
+        let mut first = vec![NOBODY; self.sided.labels.len()];
         for row in one.present() {
-            let key = self.one[row] as usize;
-            if self.table[key] != NOBODY {
-                let first = &one.labels[self.table[key] as usize];
-                return Err(self.duplicates(key, first, &one.labels[row]));
+            let key = keys[row] as usize;
+            match first[key] {
+                NOBODY => first[key] = row as u32,
+                first => return self.duplicates(key, &one.labels[first as usize], &one.labels[row]),
             }
-            self.table[key] = row as u32;
         }
-        Ok(())
+        let text =
+            "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
+        EvalError(text.to_owned())
     }
 
     fn duplicates(&self, key: usize, first: &Labels, second: &Labels) -> EvalError {
         let side = if self.swapped() { "left" } else { "right" };
         EvalError(format!(
             "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-            braces(&self.keys.labels[key]),
+            braces(&self.sided.labels[key]),
             braces(first.min(second)),
             braces(first.max(second)),
         ))
@@ -138,7 +169,7 @@ impl Match {
         let pair = (many_row, if by_many_alone { 0 } else { one_row });
         let row = *self.pairs.entry(pair).or_insert_with(|| {
             let labels_of = |side: &Output, row: u32| {
-                side.labels.get(row as usize).unwrap_or(&self.keys.labels[key]).clone()
+                side.labels.get(row as usize).unwrap_or(&self.sided.labels[key]).clone()
             };
             let (many, one) = (labels_of(sides.many, many_row), labels_of(sides.one, one_row));
             // Arithmetic between vectors loses names at once, whatever the dialect; comparisons with `bool` need not.
@@ -154,81 +185,46 @@ impl Match {
     }
 
     /// Applies the operator to one pair; `NOBODY` on one side: `fill` stands in.
-    fn pair(
-        &mut self,
-        rows: (u32, u32),
-        key: usize,
-        sides: Sides,
-        found: &mut Found,
-        out: &mut Output,
-    ) -> Result<(), EvalError> {
+    fn pair(&mut self, rows: (u32, u32), key: usize, sides: Sides, found: &mut Pairs, out: &mut Output) {
         let (many, one) = (sides.many_cell(rows.0), sides.one_cell(rows.1));
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
         let kept = if let Cell::Float(v) = l { v } else { ABSENT };
-        let sample = binary::apply_cells(self.op, self.return_bool, (l, r), kept, &mut found.notes);
-        self.take(key, found)?;
-        match sample {
+        match binary::apply_cells(self.op, self.return_bool, (l, r), kept, &mut found.notes) {
             Sample::Float(v) if is_absent(v) => {}
-            Sample::Float(v) => found.values.push((self.row_of(rows, key, sides, out) as u32, v)),
+            Sample::Float(v) => found.rows.values.push((self.row_of(rows, key, sides, out) as u32, v)),
             Sample::Histogram(h) => {
-                found.histograms.push((self.row_of(rows, key, sides, out) as u32, h));
+                found.rows.histograms.push((self.row_of(rows, key, sides, out) as u32, h));
             }
         }
-        Ok(())
     }
 
-    /// Notes that a match group has met its one partner. Asked before a filter: whether a query is refused must not
-    /// depend on the values.
-    fn take(&self, key: usize, found: &mut Found) -> Result<(), EvalError> {
-        if self.one_to_one() && std::mem::replace(&mut found.taken[key], true) {
-            let text =
-                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
-            return Err(EvalError(text.to_owned()));
-        }
-        Ok(())
-    }
-
-    /// All pairs of floats that find each other.
-    fn walk(&mut self, sides: Sides, found: &mut Found, out: &mut Output) -> Result<(), EvalError> {
-        let Sides { many, one, .. } = sides;
-        for row in many.present() {
-            let key = self.many[row] as usize;
-            let partner = self.table[key];
-            if partner == NOBODY {
-                continue;
+    /// All pairs of one key; `false`: they cannot be told apart.
+    fn key(&mut self, key: u32, sides: Sides, found: &mut Pairs, out: &mut Output) -> bool {
+        let partner = {
+            let (many, one) = self.members();
+            found.many.clear();
+            found.many.extend(present(many, key, sides.many));
+            let mut ones = present(one, key, sides.one);
+            let partner = ones.next().unwrap_or(NOBODY);
+            if ones.next().is_some() {
+                return false;
             }
-            let (m, o) = (many.values[row], one.values[partner as usize]);
-            let (l, r) = if self.swapped() { (o, m) } else { (m, o) };
-            let value = binary::apply(self.op, self.return_bool, l, r, l);
-            self.take(key, found)?;
-            if !is_absent(value) {
-                let row = self.row_of((row as u32, partner), key, sides, out);
-                found.values.push((row as u32, value));
+            partner
+        };
+        let meets = partner != NOBODY || sides.fill_one.is_some();
+        // Asked before a filter: whether a query is refused must not depend on the values.
+        if meets && self.one_to_one() && found.many.len() > 1 {
+            return false;
+        }
+        if meets {
+            for at in 0..found.many.len() {
+                self.pair((found.many[at], partner), key as usize, sides, found, out);
             }
         }
-        Ok(())
-    }
-
-    /// All pairs, where histograms or stand-ins may be among them.
-    fn walk_all(&mut self, sides: Sides, found: &mut Found, out: &mut Output) -> Result<(), EvalError> {
-        let mut met = vec![false; self.table.len()];
-        for row in sides.many.present() {
-            let key = self.many[row] as usize;
-            met[key] = true;
-            let partner = self.table[key];
-            if partner != NOBODY || sides.fill_one.is_some() {
-                self.pair((row as u32, partner), key, sides, found, out)?;
-            }
+        if found.many.is_empty() && partner != NOBODY && sides.fill_many.is_some() {
+            self.pair((NOBODY, partner), key as usize, sides, found, out);
         }
-        if sides.fill_many.is_some() {
-            for row in sides.one.present() {
-                let key = self.one[row] as usize;
-                if !met[key] {
-                    self.pair((NOBODY, row as u32), key, sides, found, out)?;
-                }
-            }
-        }
-        Ok(())
+        true
     }
 
     /// The operands by their part in the match.
@@ -276,34 +272,39 @@ fn cell(side: &Output, row: u32, fill: Option<f64>) -> Cell<'_> {
     }
 }
 
-/// What an evaluation has found.
+/// The rows of a key that have a value.
+fn present<'a>(members: &'a Members, key: u32, side: &'a Output) -> impl Iterator<Item = u32> + 'a {
+    members.of(key).filter(|row| !is_absent(side.values[*row])).map(|row| row as u32)
+}
+
+/// What the evaluation of a key has found.
 #[derive(Default)]
-struct Found {
-    values: Vec<(u32, f64)>,
-    histograms: Vec<(u32, Arc<NativeHistogram>)>,
+struct Pairs {
+    rows: Found,
     notes: Vec<Note>,
-    /// One-to-one: match groups that have met their partner.
-    taken: Vec<bool>,
+    /// Present rows of the "many" side.
+    many: Vec<u32>,
 }
 
 impl Operator for Match {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let sides = self.sides(inputs);
-        self.keys.learn(sides.many, &self.matching, &mut self.many);
-        self.keys.learn(sides.one, &self.matching, &mut self.one);
-        let mut found = Found::default();
-        if !sides.is_empty() {
-            self.fill_table(sides.one)?;
-            found.taken = vec![false; if self.one_to_one() { self.table.len() } else { 0 }];
-            let fills = sides.fill_many.is_some() || sides.fill_one.is_some();
-            if !fills && binary::only_floats(self.op, &[sides.many, sides.one]) {
-                self.walk(sides, &mut found, out)?;
-            } else {
-                self.walk_all(sides, &mut found, out)?;
-            }
+        self.sided.learn(&inputs[0], &inputs[1], &self.matching);
+        let empty = sides.is_empty();
+        // Where one side has nothing, the other is not asked for duplicates.
+        if std::mem::replace(&mut self.empty, empty) != empty {
+            self.sided.dirty.mark_all(self.sided.labels.len());
         }
-        out.notes.replace(found.notes);
-        replace_samples(out, found.values, found.histograms, &mut self.previous);
+        let (mut found, mut touched) = (Pairs::default(), Vec::new());
+        for key in self.sided.dirty.take() {
+            out.looked_at += self.sided.members(key);
+            if !empty && !self.key(key, sides, &mut found, out) {
+                return Err(self.refusal(sides.one));
+            }
+            out.notes.set_row(key as usize, std::mem::take(&mut found.notes));
+            self.answers.replace(key, &mut found.rows, out, &mut touched);
+        }
+        out.changed = Changed::Rows(touched);
         self.twins.learn(out);
         self.twins.check(out).map_err(|_| {
             EvalError("multiple matches for labels: grouping labels must ensure unique matches".to_owned())
@@ -311,43 +312,9 @@ impl Operator for Match {
     }
 
     fn bytes(&self) -> usize {
-        let keys = self.keys.heap() + self.many.heap() + self.one.heap() + self.table.heap();
-        let rows = self.pairs.heap() + self.latest.heap() + self.previous.heap();
-        keys + rows + self.twins.heap()
+        let rows = self.pairs.heap() + self.latest.heap() + self.answers.heap();
+        self.sided.heap() + rows + self.twins.heap()
     }
-}
-
-/// Makes `values` the only rows with a value; `previous` remembers which had one.
-pub(super) fn replace_rows(out: &mut Output, values: Vec<(u32, f64)>, previous: &mut Vec<u32>) {
-    replace_samples(out, values, Vec::new(), previous);
-}
-
-/// Makes `values` and `histograms` the only rows with a value; `previous` remembers which had one.
-pub(super) fn replace_samples(
-    out: &mut Output,
-    values: Vec<(u32, f64)>,
-    histograms: Vec<(u32, Arc<NativeHistogram>)>,
-    previous: &mut Vec<u32>,
-) {
-    let mut touched = Vec::new();
-    let mut kept = vec![false; out.values.len()];
-    let mut now = Vec::with_capacity(values.len() + histograms.len());
-    for (row, value) in values {
-        out.set(row as usize, value, &mut touched);
-        kept[row as usize] = true;
-        now.push(row);
-    }
-    for (row, histogram) in histograms {
-        out.set_histogram(row as usize, histogram, &mut touched);
-        kept[row as usize] = true;
-        now.push(row);
-    }
-    for row in std::mem::replace(previous, now) {
-        if !kept[row as usize] {
-            out.set(row as usize, ABSENT, &mut touched);
-        }
-    }
-    out.changed = Changed::Rows(touched);
 }
 
 fn result_labels(drop_name: bool, matching: &Matching, many: &Labels, one: &Labels) -> Labels {

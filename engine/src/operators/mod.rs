@@ -19,6 +19,7 @@ pub mod histogram;
 pub mod info;
 pub mod map;
 pub mod matching;
+mod members;
 mod mixture;
 pub mod names;
 pub mod notes;
@@ -68,6 +69,8 @@ pub struct Output {
     pub version: u64,
     /// What the latest change touched.
     pub changed: Changed,
+    /// Members of groups that the latest evaluation looked at, where an operator works by groups.
+    pub looked_at: usize,
 }
 
 /// Which rows an evaluation changed.

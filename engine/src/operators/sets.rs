@@ -1,24 +1,22 @@
-//! `and`, `or`, `unless`: many-to-many, by the presence of match keys.
+//! `and`, `or`, `unless`: many-to-many, by the presence of match keys. Only keys of rows that changed are looked at.
 
-use super::matching::{Keys, replace_samples};
-use super::side::Cell;
-use super::{EvalError, Input, Operator, Output, Twins};
+use super::matching::Sided;
+use super::members::{Answers, Found};
+use super::{Changed, EvalError, Input, Operator, Output, Twins};
 use crate::heap::Heap;
 use crate::plan::{BinaryOp, Matching};
-use std::sync::Arc;
-use storage::model::{NativeHistogram, TimeMs};
+use storage::model::TimeMs;
+use storage::model::value::is_absent;
 
 /// See the module.
 pub struct Set {
     op: BinaryOp,
     matching: Matching,
-    keys: Keys,
-    left: Vec<u32>,
-    right: Vec<u32>,
+    sided: Sided,
     /// Output row of each left and right row, made when first needed.
     left_rows: Vec<Option<u32>>,
     right_rows: Vec<Option<u32>>,
-    previous: Vec<u32>,
+    answers: Answers,
     twins: Twins,
 }
 
@@ -28,31 +26,11 @@ impl Set {
         Set {
             op,
             matching,
-            keys: Keys::default(),
-            left: Vec::new(),
-            right: Vec::new(),
+            sided: Sided::default(),
             left_rows: Vec::new(),
             right_rows: Vec::new(),
-            previous: Vec::new(),
+            answers: Answers::default(),
             twins: Twins::default(),
-        }
-    }
-}
-
-/// What an evaluation lets through: output rows with their samples.
-#[derive(Default)]
-pub(super) struct Found {
-    pub(super) values: Vec<(u32, f64)>,
-    pub(super) histograms: Vec<(u32, Arc<NativeHistogram>)>,
-}
-
-impl Found {
-    /// Lets row `row` of `input` through, as output row `to`.
-    pub(super) fn add(&mut self, to: u32, input: &Output, row: usize) {
-        match input.cell(row) {
-            Cell::Absent => {}
-            Cell::Float(v) => self.values.push((to, v)),
-            Cell::Histogram(h) => self.histograms.push((to, h.clone())),
         }
     }
 }
@@ -65,39 +43,42 @@ fn carry(rows: &mut Vec<Option<u32>>, row: usize, input: &Output, out: &mut Outp
     *rows[row].get_or_insert_with(|| out.add_named((input.labels[row].clone(), input.drops(row))) as u32)
 }
 
+impl Set {
+    /// What one key lets through.
+    fn key(&mut self, key: u32, left: &Output, right: &Output, out: &mut Output, found: &mut Found) {
+        let there = |side: &Output, row: usize| !is_absent(side.values[row]);
+        let mut lefts = self.sided.left.of(key).filter(|row| there(left, *row)).peekable();
+        let mut rights = self.sided.right.of(key).filter(|row| there(right, *row)).peekable();
+        let (takes_left, takes_right) = match self.op {
+            BinaryOp::Or => (true, lefts.peek().is_none()),
+            op => (rights.peek().is_some() == (op == BinaryOp::And), false),
+        };
+        if takes_left {
+            lefts.for_each(|row| found.add(carry(&mut self.left_rows, row, left, out), left, row));
+        }
+        if takes_right {
+            rights.for_each(|row| found.add(carry(&mut self.right_rows, row, right, out), right, row));
+        }
+    }
+}
+
 impl Operator for Set {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let (left, right) = (inputs[0].out, inputs[1].out);
-        self.keys.learn(left, &self.matching, &mut self.left);
-        self.keys.learn(right, &self.matching, &mut self.right);
-        let mut there = vec![false; self.keys.labels.len()];
-        let mut found = Found::default();
-        match self.op {
-            BinaryOp::Or => {
-                for row in left.present() {
-                    there[self.left[row] as usize] = true;
-                    found.add(carry(&mut self.left_rows, row, left, out), left, row);
-                }
-                for row in right.present().filter(|row| !there[self.right[*row] as usize]) {
-                    found.add(carry(&mut self.right_rows, row, right, out), right, row);
-                }
-            }
-            op => {
-                right.present().for_each(|row| there[self.right[row] as usize] = true);
-                let wanted = op == BinaryOp::And;
-                for row in left.present().filter(|row| there[self.left[*row] as usize] == wanted) {
-                    found.add(carry(&mut self.left_rows, row, left, out), left, row);
-                }
-            }
+        self.sided.learn(&inputs[0], &inputs[1], &self.matching);
+        let (mut found, mut touched) = (Found::default(), Vec::new());
+        for key in self.sided.dirty.take() {
+            out.looked_at += self.sided.members(key);
+            self.key(key, left, right, out, &mut found);
+            self.answers.replace(key, &mut found, out, &mut touched);
         }
-        replace_samples(out, found.values, found.histograms, &mut self.previous);
+        out.changed = Changed::Rows(touched);
         self.twins.learn(out);
         self.twins.check(out)
     }
 
     fn bytes(&self) -> usize {
-        let keys = self.keys.heap() + self.left.heap() + self.right.heap();
-        let rows = self.left_rows.heap() + self.right_rows.heap() + self.previous.heap();
-        keys + rows + self.twins.heap()
+        let rows = self.left_rows.heap() + self.right_rows.heap() + self.answers.heap();
+        self.sided.heap() + rows + self.twins.heap()
     }
 }

@@ -186,11 +186,13 @@ impl Stage {
             })
             .collect();
         let failed = inputs.iter().find_map(|input| input.out.error.clone());
+        out.looked_at = 0;
+        let latest = std::mem::take(&mut out.changed);
         let result = failed.map_or_else(|| operator.eval(&inputs, t, out), |error| Err(EvalError(error)));
         for (seen, input) in node.seen.iter_mut().zip(&node.inputs) {
             *seen = before[*input].version;
         }
-        node.evaluated = settle(out, result);
+        node.evaluated = settle(out, result, latest);
         true
     }
 }
@@ -207,15 +209,18 @@ fn delta(input: &Output, seen: u64, evaluated: bool) -> Option<&Changed> {
     }
 }
 
-/// Notes the outcome of an evaluation; `false` after an error: the next one starts from scratch.
-fn settle(out: &mut Output, result: Result<(), EvalError>) -> bool {
+/// Notes the outcome of an evaluation; `false` after an error: the next one starts from scratch. `latest`: what the latest
+/// change touched; it remains what some reader has not seen yet, if this evaluation changed nothing.
+fn settle(out: &mut Output, result: Result<(), EvalError>, latest: Changed) -> bool {
     match result {
         Ok(()) => {
             let recovered = out.error.take().is_some();
             if recovered {
                 out.changed = Changed::All;
             }
-            if out.changed != Changed::Rows(Vec::new()) {
+            if out.changed == Changed::Rows(Vec::new()) {
+                out.changed = latest;
+            } else {
                 out.version += 1;
             }
             true
@@ -224,8 +229,8 @@ fn settle(out: &mut Output, result: Result<(), EvalError>) -> bool {
             if out.error.as_ref() != Some(&error) {
                 out.error = Some(error);
                 out.version += 1;
-                out.changed = Changed::All;
             }
+            out.changed = Changed::All;
             false
         }
     }

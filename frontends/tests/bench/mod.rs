@@ -165,12 +165,18 @@ impl Bench {
         let live = self.live.clone();
         let asked = std::thread::spawn(move || live.describe(ViewId(0), 100, Duration::from_secs(60)));
         while !asked.is_finished() {
-            self.live.tick_as_is(t);
+            self.tick_as_is(t);
             std::thread::sleep(Duration::from_millis(5));
         }
         let views = asked.join().unwrap().unwrap().views;
         let rings = views.iter().filter_map(|view| view.work.as_ref()).flat_map(|work| &work.rings);
         rings.map(|ring| ring.series).max().unwrap_or(0)
+    }
+
+    /// A tick at `t` that waits for nothing, and before it a share of what is to be prepared.
+    pub fn tick_as_is(&self, t: i64) {
+        self.live.prepare(t);
+        self.live.tick_as_is(t);
     }
 
     /// Lets the clock run until `done`.

@@ -222,7 +222,12 @@ impl World {
             }
             Step::Tick { after, wait } => {
                 self.now += after;
-                if *wait { self.live.tick(self.now) } else { self.live.tick_as_is(self.now) }
+                if *wait {
+                    self.live.tick(self.now);
+                } else {
+                    self.live.prepare(self.now);
+                    self.live.tick_as_is(self.now);
+                }
             }
             Step::Restart => self.restart(),
             Step::Rebuild => self.live.rebuild(),

@@ -1,5 +1,6 @@
 //! What a gather host says of the views it owns: their answers, their steps.
 
+use super::super::ViewSpec;
 use super::super::describe::{Amount, AnswerReport, Content, GatherPart, Question, ViewReport, Work};
 use super::super::views::{Slots, View};
 use super::{GatherHost, State, annotations};
@@ -14,7 +15,7 @@ impl GatherHost {
         let views = own.filter_map(|(id, view)| {
             let state = self.states.get(id)?;
             let (spec, answer, work) = (
-                view.spec.clone(),
+                ViewSpec::clone(&view.spec),
                 self.answer_of(view, state, t, question.rows),
                 Some(self.work_of(view, state)),
             );

@@ -56,7 +56,7 @@ impl Shard {
         (0..self.readers.len()).for_each(|ring| self.reset_leaves(ring));
     }
 
-    /// Evaluates what is due and dirty, in order; returns how many rows the leaves looked at.
+    /// Evaluates what is due and dirty, in order; returns how many rows leaves and groups looked at.
     pub(super) fn eval(&mut self, due: &Bits, t: TimeMs, meter: &mut Meter) -> usize {
         self.ring_timers(t);
         let (mut rows, mut from) = (0, 0);
@@ -66,7 +66,8 @@ impl Shard {
             let before = self.versions(id);
             match self.leaves.contains_key(&id) {
                 true => rows += self.eval_leaf(id, t),
-                false => drop(self.stage.eval(id, t)),
+                false if self.stage.eval(id, t) => rows += self.stage.output(id).looked_at,
+                false => {}
             }
             let after = self.versions(id);
             if after.1 != before.1 {

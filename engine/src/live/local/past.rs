@@ -63,7 +63,7 @@ pub(super) struct Reader {
     library: Library,
     done: Sender<Read>,
     read: Receiver<Read>,
-    /// Read, and put in place by a later tick: one tick does not take many rows.
+    /// Read, and put in place later: one preparation does not take many rows.
     waiting: VecDeque<Read>,
     /// Jobs that find it gone do nothing.
     alive: Arc<()>,
@@ -224,7 +224,7 @@ impl LocalHost {
     }
 
     /// Puts in place what has been read, and waits for the rest if it is to. Unless all of it is wanted at once, it takes some
-    /// rows and the next tick goes on.
+    /// rows and the next preparation goes on.
     pub(super) fn take_past(&mut self, t: TimeMs, wait: bool, at_once: bool) {
         let mut rows = 0;
         while let Some(read) = self.next_read(wait) {

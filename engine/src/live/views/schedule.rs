@@ -3,11 +3,13 @@
 //! A view that no other one reads, and that reads none or knows by name which, changes no level but its own; that is what
 //! views that come and go mostly are. Otherwise all levels are worked out again.
 
-use super::{Slots, View, levels};
+use super::level::levels;
+use super::{Slots, View};
 use crate::live::{ViewId, ViewKind, ViewSpec};
 use crate::operators::bits::Bits;
 use crate::plan::Op;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{MatchOp, TimeMs};
 
@@ -35,7 +37,7 @@ pub(super) struct Schedule {
     /// The number of this worker.
     worker: usize,
     batches: BTreeMap<Key, Batch>,
-    /// What is coming; due at every tick.
+    /// What is coming: worked on between ticks.
     coming: Batch,
     /// Views that began and are in no batch yet.
     fresh: BTreeSet<ViewId>,
@@ -43,12 +45,12 @@ pub(super) struct Schedule {
     left: BTreeSet<Key>,
     /// Views came or went that others read.
     relevel: bool,
-    /// Something came, or began.
+    /// Something that came is not coming any more.
     recome: bool,
     /// Standing views by what they record.
     records: HashMap<String, BTreeSet<ViewId>>,
     /// How many standing views select a metric of that name.
-    selected: HashMap<String, usize>,
+    selected: HashMap<Arc<str>, usize>,
     /// How many of them may select any.
     unpinned: usize,
     /// How many views stand.
@@ -63,12 +65,13 @@ impl Schedule {
 
     /// A view began.
     pub fn add(&mut self, id: ViewId, view: &View) {
-        self.count(&view.spec, true);
+        self.count(view, true);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             self.records.entry(record.clone()).or_default().insert(id);
             self.relevel |= self.is_read(record);
         }
         self.fresh.insert(id);
+        // It is not coming any more.
         self.recome = true;
         self.standing += 1;
     }
@@ -80,7 +83,7 @@ impl Schedule {
 
     /// A view that had begun is gone.
     pub fn remove(&mut self, id: ViewId, view: &View) {
-        self.count(&view.spec, false);
+        self.count(view, false);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             if let Some(views) = self.records.get_mut(record) {
                 views.remove(&id);
@@ -101,22 +104,32 @@ impl Schedule {
         }
     }
 
-    /// Something came, or is not to come any more.
-    pub fn come(&mut self) {
+    /// Something came.
+    pub fn come(&mut self, view: &View) {
+        self.coming.add_steps(view);
+    }
+
+    /// Something is not to come any more.
+    pub fn come_no_more(&mut self) {
         self.recome = true;
+    }
+
+    /// Local and gather steps of what is coming.
+    pub fn coming(&self) -> (&Bits, &Bits) {
+        (&self.coming.local, &self.coming.gather)
     }
 
     fn is_read(&self, record: &str) -> bool {
         self.unpinned > 0 || self.selected.contains_key(record)
     }
 
-    fn count(&mut self, spec: &ViewSpec, more: bool) {
-        let Some(names) = names(spec) else {
+    fn count(&mut self, view: &View, more: bool) {
+        let Some(names) = view.names() else {
             self.unpinned = if more { self.unpinned + 1 } else { self.unpinned.saturating_sub(1) };
             return;
         };
         for name in names {
-            let views = self.selected.entry(name.to_owned()).or_default();
+            let views = self.selected.entry(name.clone()).or_default();
             *views = if more { *views + 1 } else { views.saturating_sub(1) };
             if *views == 0 {
                 self.selected.remove(name);
@@ -177,8 +190,8 @@ impl Schedule {
 
     /// The level of a view that others do not read.
     fn level(&self, view: &View, all: &BTreeMap<ViewId, View>) -> u64 {
-        let Some(names) = names(&view.spec) else { return 0 };
-        let read = names.into_iter().filter_map(|name| self.records.get(name)).flatten();
+        let Some(names) = view.names() else { return 0 };
+        let read = names.iter().filter_map(|name| self.records.get(&**name)).flatten();
         let above = read.filter_map(|id| all.get(id)).map(|view| view.level + 1).max();
         above.unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
     }
@@ -186,8 +199,7 @@ impl Schedule {
     /// The batches due at `t`, in round `round`.
     pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &Batch> {
         let due = move |((slots, level), _): &(&Key, &Batch)| *level == round && slots.due(t);
-        let coming = (round == 0).then_some(&self.coming);
-        self.batches.iter().filter(due).map(|(_, batch)| batch).chain(coming)
+        self.batches.iter().filter(due).map(|(_, batch)| batch)
     }
 
     /// The last round that the tick at `t` needs.
@@ -206,13 +218,13 @@ impl Batch {
 }
 
 /// The metric names that a view selects; `None`: one of its selectors does not say.
-fn names(spec: &ViewSpec) -> Option<Vec<&str>> {
+pub(super) fn names(spec: &ViewSpec) -> Option<Vec<Arc<str>>> {
     let (mut found, mut walk) = (Vec::new(), vec![&spec.plan]);
     while let Some(plan) = walk.pop() {
         walk.extend(plan.inputs());
         if let Op::Instant(selector) | Op::Range { selector, .. } = &plan.op {
             let pins = |m: &&storage::model::Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
-            found.push(selector.matchers.iter().find(pins)?.value.as_str());
+            found.push(selector.matchers.iter().find(pins)?.value.as_str().into());
         }
     }
     Some(found)

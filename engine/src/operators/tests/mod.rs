@@ -121,3 +121,29 @@ pub fn remarks(out: &Output) -> Vec<String> {
 pub fn absent() -> Sample {
     Sample::Float(ABSENT)
 }
+
+/// A step between two others is evaluated more often than the one that reads it: what changed in between is not lost.
+#[test]
+fn a_reader_hears_of_what_changed_while_it_was_not_due() {
+    use super::stage::Stage;
+    use crate::plan::Dialect;
+    use crate::plan::physical::{Step, StepOp};
+    let step = |op, inputs| Step { op, inputs };
+    let steps = [step(StepOp::Port(0), vec![]), step(StepOp::Negate, vec![0]), step(StepOp::Negate, vec![1])];
+    let mut stage = Stage::of(&steps, Dialect::default());
+    let row = stage.output_mut(0).add_row(labels("m"));
+    let change = |stage: &mut Stage, value: f64| {
+        let (out, mut touched) = (stage.output_mut(0), Vec::new());
+        out.set(row, value, &mut touched);
+        out.changed = Changed::Rows(touched);
+        out.version += 1;
+    };
+    change(&mut stage, 1.0);
+    assert!((1..3).all(|id| stage.eval(id, 0)));
+    for value in [2.0, 2.0] {
+        change(&mut stage, value);
+        stage.eval(1, 0);
+    }
+    stage.eval(2, 0);
+    assert_eq!(answer(stage.output(2)), [("{}".to_owned(), "2".to_owned())].into());
+}

@@ -1,0 +1,83 @@
+//! A port as its owner sees it: the rows of a local step, of all shards, brought up by what the shards send.
+
+use super::super::message::PortDelta;
+use crate::heap::Heap;
+use crate::operators::{Changed, Output};
+use crate::plan::notes::Note;
+use crate::plan::physical::StepId;
+use std::collections::BTreeMap;
+
+/// See the module.
+pub(super) struct Port {
+    pub(super) step: StepId,
+    /// Row of the stage by shard and row of the shard.
+    rows: Vec<Vec<u32>>,
+    pub(super) touched: Vec<u32>,
+    pub(super) all: bool,
+    errors: BTreeMap<u16, String>,
+    /// What local steps remark, by shard.
+    pub(super) notes: BTreeMap<u16, Vec<(u64, Note)>>,
+}
+
+impl Port {
+    pub(super) fn new(step: StepId, shards: usize) -> Port {
+        let rows = (0..shards).map(|_| Vec::new()).collect();
+        Port { step, rows, touched: Vec::new(), all: false, errors: BTreeMap::new(), notes: BTreeMap::new() }
+    }
+
+    /// Bytes that it keeps beside its rows.
+    pub(super) fn bytes(&self) -> usize {
+        let notes = self.notes.values().map(|notes| notes.capacity() * size_of::<(u64, Note)>());
+        self.rows.heap() + self.touched.heap() + self.errors.heap() + notes.sum::<usize>()
+    }
+
+    pub(super) fn apply(&mut self, delta: PortDelta, out: &mut Output) {
+        out.extra.resize_with(delta.lanes.len().saturating_sub(1).max(out.extra.len()), Vec::new);
+        out.extra.iter_mut().for_each(|lane| lane.resize(out.values.len(), storage::model::value::ABSENT));
+        let rows = &mut self.rows[usize::from(delta.shard)];
+        let mut drops = delta.drops.into_iter();
+        for labels in delta.labels {
+            rows.push(out.add_named((labels, drops.next().unwrap_or(false))) as u32);
+            out.shards.push(delta.shard);
+            out.sorted = false;
+        }
+        for (i, row) in delta.rows.iter().enumerate() {
+            let row = rows[*row as usize];
+            out.values[row as usize] = delta.lanes[0][i];
+            for (to, from) in out.extra.iter_mut().zip(&delta.lanes[1..]) {
+                to[row as usize] = from[i];
+            }
+            self.touched.push(row);
+        }
+        for (side, from) in
+            [(&mut out.histograms, delta.histograms), (&mut out.compensations, delta.compensations)]
+        {
+            if !from.is_empty() || !side.is_empty() {
+                let rows = delta.rows.iter().map(|row| rows[*row as usize] as usize);
+                let mut from = from.into_iter();
+                rows.for_each(|row| side.set(row, from.next().flatten()));
+            }
+        }
+        if let Some(notes) = delta.notes {
+            self.notes.insert(delta.shard, notes);
+            self.notes.retain(|_, notes| !notes.is_empty());
+        }
+        let before = self.errors.remove(&delta.shard);
+        self.all |= before != delta.error;
+        if let Some(error) = delta.error {
+            self.errors.insert(delta.shard, error);
+        }
+    }
+
+    /// Makes what came in visible to the steps that read the port; whether anything did.
+    pub(super) fn publish(&mut self, out: &mut Output) -> bool {
+        if self.touched.is_empty() && !self.all {
+            return false;
+        }
+        let touched = std::mem::take(&mut self.touched);
+        out.changed = if std::mem::take(&mut self.all) { Changed::All } else { Changed::Rows(touched) };
+        out.error = self.errors.values().next().cloned();
+        out.version += 1;
+        true
+    }
+}

@@ -1,0 +1,130 @@
+//! The workers' threads: each builds its dataflow, takes ticks and preparations from the handle, and reports back.
+
+use super::super::dataflow::{self, ControlInput};
+use super::super::gather::GatherHost;
+use super::super::inlet::Outlet;
+use super::super::local::{Library, LocalHost};
+use super::super::peers::Built;
+use super::super::place::Place;
+use super::super::{Spill, time};
+use super::{Inner, ToWorker};
+use crate::limits::PAST_THREADS;
+use crate::plan::Dialect;
+use parking_lot::Mutex;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use storage::metrics::Metrics;
+use storage::store::Store;
+use timely::WorkerConfig;
+use timely::communication::WorkerGuards;
+use timely::worker::Worker;
+
+/// What reaches a worker from outside: commands, and samples.
+pub(super) type Ends = (Receiver<ToWorker>, Outlet);
+
+/// Starts the workers of this process.
+pub(super) fn start_workers(
+    inner: &Arc<Inner>,
+    (builders, others): Built,
+    ends: Vec<Ends>,
+    store: Arc<Store>,
+    (lookback, dialect, spill): (i64, Dialect, Spill),
+    metrics: &Metrics,
+) -> Result<WorkerGuards<()>, String> {
+    let threads = ends.len();
+    let ends: Mutex<Vec<Option<Ends>>> = Mutex::new(ends.into_iter().map(Some).collect());
+    let count = |name, help| metrics.counter(name, help, &[]);
+    let touched = count(
+        "perennial_tick_rows_touched_total",
+        "Rows of windows, selectors and groups that ticks looked at.",
+    );
+    let without_past = count(
+        "perennial_views_without_past_total",
+        "Selectors of views that started without their past, as the store could not be read.",
+    );
+    let evaluations = count("perennial_view_evaluations_total", "Evaluations of views.");
+    let failures = count("perennial_view_evaluation_failures_total", "Evaluations of views that failed.");
+    let local_counters = [touched.clone(), without_past];
+    let counters = [evaluations, failures, touched];
+    let inner = inner.clone();
+    let bell = inner.bell.clone();
+    let unforeseen = count(
+        "perennial_long_window_reads_total",
+        "Parts of long windows that a tick read from the store, because nobody had foreseen that they were wanted.",
+    );
+    let ready = Arc::new(move || bell.ready());
+    let library = Library::new(store.clone(), PAST_THREADS, ready, (spill, unforeseen));
+    timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
+        let _fail_stop = FailStop;
+        let (process, processes) = inner.process;
+        let place = Place { process, processes, thread: worker.index() % threads, threads };
+        let Some((receiver, outlet)) = ends.lock()[place.thread].take() else { return };
+        let past = (store.clone(), library.clone());
+        let local =
+            LocalHost::new(place, past, (lookback, dialect), inner.ledger.clone(), local_counters.clone());
+        let waiting = inner.waiting.clone();
+        let gather =
+            GatherHost::new(place, store.clone(), waiting, dialect, inner.ledger.clone(), counters.clone());
+        let reports = reports(&inner, place.thread);
+        let control = dataflow::build(worker, threads, (local, outlet), gather, reports);
+        work(worker, control, &receiver);
+    })
+}
+
+fn reports(inner: &Arc<Inner>, index: usize) -> dataflow::Reports {
+    let weak = || Arc::downgrade(inner);
+    let (finished, verdicts, desk) = (weak(), weak(), weak());
+    dataflow::Reports {
+        done: Box::new(move |number, left| {
+            let Some(inner) = finished.upgrade() else { return };
+            inner.coming.fetch_or(left.coming, SeqCst);
+            inner.unfinished.fetch_or(left.at_once, SeqCst);
+            inner.finished.lock()[index] = number;
+            inner.changed.notify_all();
+        }),
+        verdict: Box::new(move |verdict| {
+            if let Some(inner) = verdicts.upgrade() {
+                inner.follow(verdict);
+            }
+        }),
+        described: Rc::new(move |question, part| {
+            if let Some(inner) = desk.upgrade() {
+                inner.desk.hand_in(question, part);
+            }
+        }),
+    }
+}
+
+/// Keeps a worker going until it is told to stop. `control`: it is the one that feeds the control stream.
+fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Receiver<ToWorker>) {
+    loop {
+        match receiver.try_recv() {
+            Ok(ToWorker::Go(number, messages)) => {
+                let Some(control) = control.as_mut() else { continue };
+                control.advance_to(time::at(number, 0));
+                messages.into_iter().for_each(|message| control.send(message));
+                control.advance_to(time::at(number + 1, 0));
+                worker.step();
+            }
+            Ok(ToWorker::Stop) | Err(TryRecvError::Disconnected) => return,
+            // Never spin: with the cores shared, a spinning worker turns a 0.5 ms tick into 30 ms.
+            Err(TryRecvError::Empty) => drop(worker.step_or_park(None)),
+        }
+    }
+}
+
+/// A worker's panic must not leave the others waiting for ever: the process ends, and a restart recovers.
+struct FailStop;
+
+impl Drop for FailStop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "a worker of the live runtime panicked; aborting, the log will be replayed at restart"
+            );
+            std::process::abort();
+        }
+    }
+}
