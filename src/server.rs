@@ -5,7 +5,8 @@ use crate::cluster::{self, Pulse};
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::flags::Flags;
-use crate::{alerts, language, retention, sources, writes};
+use crate::{alerts, far, language, retention, sources, writes};
+use connectors::objects::config::ObjectsConfig;
 use connectors::scrape::config::Job;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use connectors::wall_clock::SystemClock;
@@ -82,6 +83,8 @@ pub struct Server {
     pub cluster: Option<Arc<Pulse>>,
     /// Why answers from history are not whole.
     partial: Option<String>,
+    /// Where old blocks go.
+    objects: Option<ObjectsConfig>,
     /// Last, so that it goes when all others are gone; `None`: switched off.
     _lock: Option<DataLock>,
 }
@@ -190,6 +193,7 @@ impl Server {
             metrics,
             cluster,
             partial,
+            objects: config.storage.objects.clone(),
             _lock: lock,
         })
     }
@@ -221,6 +225,9 @@ impl Server {
         }
         self.store.set_retention(retention::in_force(&self.flags, &loaded.config.storage));
         self.store.set_series_retention(loaded.config.storage.series_retention.clone());
+        if self.objects != loaded.config.storage.objects {
+            tracing::warn!("storage.objects has changed: it is read when the server starts");
+        }
         self.query_log.set(loaded.config.query_log_file().as_deref())
     }
 
@@ -390,9 +397,11 @@ fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -
         block_range_ms: flags.block_range(config.storage.min_block),
         out_of_order_ms: out_of_order(config),
     };
-    let opened = Store::open_early(options, Arc::new(OsDisk), metrics);
+    let far = config.storage.objects.as_ref().map(|objects| far::options(objects, &dir)).transpose()?;
+    let opened = Store::open_early(options, far, Arc::new(OsDisk), metrics);
     let (store, replaying) =
         opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
+    far::reach(&store)?;
     let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(move || replaying.run());
     Ok((store, thread.map_err(|e| format!("cannot start threads: {e}"))?))
 }

@@ -6,12 +6,14 @@
 
 mod append;
 mod batch;
+mod block_part;
 mod blocks;
 mod compaction;
 mod correct;
 mod deleted;
 mod deletes;
 mod exemplars;
+mod far;
 mod flush;
 mod options;
 mod past;
@@ -26,6 +28,7 @@ mod stats;
 mod survey;
 mod young;
 
+pub use crate::block::FarOptions;
 pub use batch::{
     Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Row, StartRow, Tell, Watch,
 };
@@ -67,6 +70,8 @@ pub struct Store {
     exemplars: Exemplars,
     flush_lock: Mutex<()>,
     merge_lock: Mutex<()>,
+    /// Held while blocks move, or are written anew: those exclude each other. Taken before the other two.
+    move_lock: Mutex<()>,
     retention: RwLock<Retention>,
     series_retention: RwLock<Arc<[SeriesRetention]>>,
     retention_limits: retention::Limits,
@@ -93,17 +98,28 @@ impl Store {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
-        Store::open_early(options, disk, metrics).and_then(replayed)
+        Store::open_far(options, None, disk, metrics)
+    }
+
+    /// As [`Store::open`], with a place for old blocks.
+    pub fn open_far(
+        options: Options,
+        far: Option<FarOptions>,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+    ) -> Result<(Arc<Store>, Replay), StoreError> {
+        Store::open_early(options, far, disk, metrics).and_then(replayed)
     }
 
     /// As [`Store::open`], but the log is still to be replayed, by [`Replaying::run`]: on another thread, while
     /// samples come already and what is older than those of the log can be read.
     pub fn open_early(
         options: Options,
+        far: Option<FarOptions>,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<(Arc<Store>, Replaying), StoreError> {
-        let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
+        let history = blocks::BlockHistory::open(&options.dir, far, disk.clone(), metrics)?;
         Store::build(options, disk, metrics, Some(Arc::new(history)), Log::start)
     }
 
@@ -125,7 +141,7 @@ impl Store {
         metrics: &Metrics,
         segment_bytes: u64,
     ) -> Result<(Arc<Store>, Replaying), StoreError> {
-        let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
+        let history = blocks::BlockHistory::open(&options.dir, None, disk.clone(), metrics)?;
         let start =
             |log, disk, metrics: &Metrics| Log::by_hand(LogOptions { segment_bytes, ..log }, disk, metrics);
         Store::build(options, disk, metrics, Some(Arc::new(history)), start)
@@ -193,6 +209,7 @@ impl Store {
             watch: RwLock::new(None),
             flush_lock: Mutex::new(()),
             merge_lock: Mutex::new(()),
+            move_lock: Mutex::default(),
             retention: RwLock::default(),
             series_retention: RwLock::new(Arc::default()),
             ongoing,
@@ -341,7 +358,9 @@ impl Store {
         {
             shard.head.label_names(sets, &mut names);
         }
-        names.extend(self.history.iter().flat_map(|history| history.label_names(sets, from, to)));
+        if let Some(history) = &self.history {
+            names.extend(history.label_names(sets, from, to)?);
+        }
         Ok(names.into_iter().collect())
     }
 
@@ -360,7 +379,9 @@ impl Store {
         {
             shard.head.label_values(name, sets, &mut values);
         }
-        values.extend(self.history.iter().flat_map(|history| history.label_values(name, sets, from, to)));
+        if let Some(history) = &self.history {
+            values.extend(history.label_values(name, sets, from, to)?);
+        }
         Ok(values.into_iter().collect())
     }
 

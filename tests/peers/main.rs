@@ -24,6 +24,7 @@ mod import;
 mod ingest;
 mod isolation;
 mod native;
+mod objects;
 mod pushgateway;
 mod queries;
 mod replay;

@@ -20,7 +20,7 @@ pub async fn series(call: Call) -> Reply {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
     state.readable(to, state.settings.query_timeout).await?;
-    let partial = state.settings.partial.clone();
+    let partial = state.partial();
     let found = blocking(state, move |state| state.sources.catalog.series(&sets, from, to)).await?;
     let found = found.into_iter().map(Set).collect();
     cut_list(found, limit, partial)
@@ -33,7 +33,7 @@ pub async fn label_names(call: Call) -> Reply {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
     state.readable(to, state.settings.query_timeout).await?;
-    let partial = state.settings.partial.clone();
+    let partial = state.partial();
     let found = blocking(state, move |state| state.sources.catalog.label_names(&sets, from, to)).await?;
     cut_list(found, limit, partial)
 }
@@ -47,7 +47,7 @@ pub async fn label_values(call: Call) -> Reply {
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
     state.readable(to, state.settings.query_timeout).await?;
     let ask = move |state: &AppState| state.sources.catalog.label_values(&name, &sets, from, to);
-    let partial = state.settings.partial.clone();
+    let partial = state.partial();
     cut_list(blocking(state, ask).await?, limit, partial)
 }
 

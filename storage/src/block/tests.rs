@@ -184,7 +184,7 @@ fn postings_select_what_matchers_match() {
     let series = some_labels();
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &series);
-    let (blocks, damage) = Blocks::open(dir.path()).unwrap();
+    let (blocks, damage) = Blocks::open(&OsDisk, dir.path()).unwrap();
     assert_eq!(damage, Vec::<String>::new());
     let patterns =
         ["", "200", "web-1", "web-.*", ".*", ".+", "200|404", "web-[12]|", "(web|x).*", "[^w].*", "absent"];
@@ -200,7 +200,7 @@ fn postings_select_what_matchers_match() {
             let hits = series.iter().map(|s| &s.labels).filter(|l| set.iter().all(|m| m.matches_labels(l)));
             let mut found = Vec::new();
             for shard in 0..SHARDS {
-                let here = blocks.select(shard, set, 0, 10);
+                let here = blocks.select(shard, set, 0, 10).unwrap();
                 assert!(here.iter().all(|h| shard_of(h.labels()) == shard));
                 found.extend(here.iter().map(|h| h.labels().clone()));
             }
@@ -212,11 +212,11 @@ fn postings_select_what_matchers_match() {
         vec![Matcher::equal("pod", "db"), Matcher::equal("code", "")],
         vec![Matcher::equal("code", "404")],
     ];
-    assert_eq!(blocks.label_values("pod", &set, 0, 10), ["db", "web-1", "web-2"]);
-    assert_eq!(blocks.label_values("code", &set, 0, 10), ["404"]);
-    assert_eq!(blocks.label_names(&[], 0, 10), ["__name__", "code", "pod"]);
-    assert_eq!(blocks.label_names(&set[..1], 0, 10), ["__name__", "pod"]);
-    assert_eq!(blocks.label_names(&[], 6, 10), Vec::<String>::new());
+    assert_eq!(blocks.label_values("pod", &set, 0, 10).unwrap(), ["db", "web-1", "web-2"]);
+    assert_eq!(blocks.label_values("code", &set, 0, 10).unwrap(), ["404"]);
+    assert_eq!(blocks.label_names(&[], 0, 10).unwrap(), ["__name__", "code", "pod"]);
+    assert_eq!(blocks.label_names(&set[..1], 0, 10).unwrap(), ["__name__", "pod"]);
+    assert_eq!(blocks.label_names(&[], 6, 10).unwrap(), Vec::<String>::new());
 }
 
 /// Reads everything; whatever comes must be right.
@@ -366,7 +366,7 @@ fn a_set_leaves_damage_out_and_removes_leftovers() {
     std::fs::write(other.dir.join("meta.json"), "{}").unwrap();
     std::fs::create_dir(dir.path().join("1_2.tmp")).unwrap();
     std::fs::create_dir(dir.path().join("1-2-3.deleting")).unwrap();
-    let (blocks, damage) = Blocks::open(dir.path()).unwrap();
+    let (blocks, damage) = Blocks::open(&OsDisk, dir.path()).unwrap();
     Blocks::remove_unfinished(&OsDisk, dir.path()).unwrap();
     assert_eq!(blocks.metas(), [block.meta().clone()]);
     assert_eq!(damage.len(), 1);
@@ -379,10 +379,10 @@ fn a_set_leaves_damage_out_and_removes_leftovers() {
     blocks.add(blocks.load(&meta.dir).unwrap());
     let shard = shard_of(&target(1, 1)[0].labels);
     let first = [Matcher::equal("i", "000000")];
-    let parts = blocks.select(shard, &first, 0, i64::MAX);
+    let parts = blocks.select(shard, &first, 0, i64::MAX).unwrap();
     assert_eq!(parts.iter().map(|p| p.block().meta().from).collect::<Vec<_>>(), [0, DAY]);
     blocks.remove(&OsDisk, &block.meta().dir).unwrap();
-    assert_eq!(blocks.select(shard, &first, 0, i64::MAX).len(), 1);
+    assert_eq!(blocks.select(shard, &first, 0, i64::MAX).unwrap().len(), 1);
     assert!(!block.meta().dir.exists());
     let (mut ts, mut vs) = (Vec::new(), Vec::new());
     parts[0].read(0, DAY, &mut ts, &mut vs).unwrap();
@@ -410,7 +410,7 @@ fn broken_promises_are_refused() {
         let error =
             write_block(&OsDisk, dir.path(), 0, DAY, series.into_iter().map(Ok)).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
-        assert_eq!(Blocks::open(dir.path()).unwrap().0.metas(), []);
+        assert_eq!(Blocks::open(&OsDisk, dir.path()).unwrap().0.metas(), []);
     }
 }
 
@@ -485,5 +485,5 @@ fn a_failing_disk_leaves_no_block_and_the_next_try_succeeds() {
     assert_holds(&Block::open(&meta.dir).unwrap(), &series, 0, DAY);
     // Once more: the same content takes the same name.
     assert_eq!(attempt(100).unwrap(), meta);
-    assert_eq!(Blocks::open(dir.path()).unwrap().0.metas(), [meta]);
+    assert_eq!(Blocks::open(&OsDisk, dir.path()).unwrap().0.metas(), [meta]);
 }
