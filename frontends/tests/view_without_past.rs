@@ -23,11 +23,17 @@ impl History for Unreadable {
     fn select(&self, _: u16, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<Vec<LabelledPart>, StoreError> {
         Err(StoreError::Refused("no disk".into()))
     }
-    fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Vec<String> {
-        Vec::new()
+    fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
     }
-    fn label_values(&self, _: &str, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Vec<String> {
-        Vec::new()
+    fn label_values(
+        &self,
+        _: &str,
+        _: &[Vec<Matcher>],
+        _: TimeMs,
+        _: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
     }
 }
 

@@ -64,6 +64,20 @@ pub const TOMBSTONES: usize = 10_000;
 pub const COMPACTED_ROWS: u64 = 1 << 30;
 /// Bytes of `samples.parquet` under one checksum (format).
 pub const BLOCK_CRC_BYTES: usize = 16 << 10;
+/// Rows per page of `series.parquet`: what is read to know the labels of one series (format).
+pub const SERIES_PAGE_ROWS: usize = 256;
+/// Longest piece of an index that is kept when it is read, bytes: longer ones are walks that would push out the rest.
+pub const INDEX_CACHED_READ_BYTES: usize = 256 << 10;
+/// Largest answer of an index that is kept, bytes.
+pub const SELECTED_BYTES: usize = 1 << 20;
+/// What a walk over the terms of an index costs per byte, ns: with the next two it decides whether to test series instead.
+pub const INDEX_WALK_NS_PER_BYTE: u64 = 6;
+/// What the labels of a series cost whose page is there, ns.
+pub const SERIES_NS: u64 = 500;
+/// What a page of `series.parquet` costs, ns.
+pub const SERIES_PAGE_NS: u64 = 200_000;
+/// Series of an answer per value of a label from which on the values are asked for, not the labels of the series.
+pub const SERIES_PER_VALUE: u64 = 32;
 /// Largest file of a block that is read as a whole, bytes: beyond it the length is damage.
 pub const BLOCK_SMALL_FILE_BYTES: u64 = 4 << 30;
 /// Decoded pages kept for all blocks together, bytes: a metric's series lie side by side.

@@ -306,7 +306,9 @@ impl Store {
         {
             shard.head.label_names(sets, &mut names);
         }
-        names.extend(self.history.iter().flat_map(|history| history.label_names(sets, from, to)));
+        if let Some(history) = &self.history {
+            names.extend(history.label_names(sets, from, to)?);
+        }
         Ok(names.into_iter().collect())
     }
 
@@ -324,7 +326,9 @@ impl Store {
         {
             shard.head.label_values(name, sets, &mut values);
         }
-        values.extend(self.history.iter().flat_map(|history| history.label_values(name, sets, from, to)));
+        if let Some(history) = &self.history {
+            values.extend(history.label_values(name, sets, from, to)?);
+        }
         Ok(values.into_iter().collect())
     }
 

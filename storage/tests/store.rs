@@ -105,12 +105,12 @@ impl History for Past {
         Ok(hits)
     }
 
-    fn label_names(&self, _: &[Vec<Matcher>], _: i64, _: i64) -> Vec<String> {
-        vec!["past".to_owned()]
+    fn label_names(&self, _: &[Vec<Matcher>], _: i64, _: i64) -> Result<Vec<String>, StoreError> {
+        Ok(vec!["past".to_owned()])
     }
 
-    fn label_values(&self, _: &str, _: &[Vec<Matcher>], _: i64, _: i64) -> Vec<String> {
-        Vec::new()
+    fn label_values(&self, _: &str, _: &[Vec<Matcher>], _: i64, _: i64) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
     }
 }
 

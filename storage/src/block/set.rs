@@ -70,15 +70,23 @@ impl Blocks {
         *blocks = Arc::new(new);
     }
 
-    /// From now on new readers do not see what these say that is deleted.
-    pub fn delete(&self, tombstones: &[Tombstone]) {
+    /// From now on new readers do not see what these say that is deleted. Of a block that cannot say which of its series
+    /// these are nothing is seen any more: it is off the list, and named, one line each.
+    pub fn delete(&self, tombstones: &[Tombstone]) -> Vec<String> {
         let mut blocks = self.blocks.write();
         let about = |b: &Block| {
             let name = b.meta().name().to_string();
             tombstones.iter().any(|one| one.blocks.contains(&name))
         };
-        let new = blocks.iter().map(|b| if about(b) { b.with_deletes(tombstones) } else { b.clone() });
-        *blocks = Arc::new(new.collect());
+        let (mut new, mut damage) = (Vec::new(), Vec::new());
+        for block in blocks.iter() {
+            match if about(block) { block.with_deletes(tombstones) } else { Ok(block.clone()) } {
+                Ok(block) => new.push(block),
+                Err(error) => damage.push(format!("block left out: {error}")),
+            }
+        }
+        *blocks = Arc::new(new);
+        damage
     }
 
     /// All blocks, in time order.
@@ -155,25 +163,38 @@ impl Blocks {
         matchers: &[Matcher],
         from: TimeMs,
         to: TimeMs,
-    ) -> Vec<BlockSeriesHandle> {
-        let mut all: Vec<BlockSeriesHandle> =
-            self.within(from, to).flat_map(|block| block.select_shard(shard, matchers, from, to)).collect();
+    ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
+        let mut all: Vec<BlockSeriesHandle> = Vec::new();
+        for block in self.within(from, to) {
+            all.extend(block.select_shard(shard, matchers, from, to)?);
+        }
         // Stable: blocks come in time order.
         all.sort_by(|a, b| a.labels().cmp(b.labels()));
-        all
+        Ok(all)
     }
 
     /// Sorted label names of the blocks that overlap `from..=to`, of series that satisfy any of the matcher sets (none: all).
-    pub fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String> {
+    pub fn label_names(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
         self.collect(sets, from, to, |block, set, out| {
-            block.each_label_name(set, |name| insert(out, name));
+            block.series().each_name(set, |name| insert(out, name))
         })
     }
 
     /// Sorted values of label `name`, as [`Blocks::label_names`].
-    pub fn label_values(&self, name: &str, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String> {
+    pub fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
         self.collect(sets, from, to, |block, set, out| {
-            block.each_label_value(name, set, |value| insert(out, value));
+            block.series().each_value(name, set, |value| insert(out, value))
         })
     }
 
@@ -182,16 +203,16 @@ impl Blocks {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-        visit: impl Fn(&Block, &[Matcher], &mut BTreeSet<String>),
-    ) -> Vec<String> {
+        visit: impl Fn(&Block, &[Matcher], &mut BTreeSet<String>) -> Result<(), StoreError>,
+    ) -> Result<Vec<String>, StoreError> {
         let mut out = BTreeSet::new();
         for block in self.within(from, to) {
             match sets {
-                [] => visit(&block, &[], &mut out),
-                _ => sets.iter().for_each(|set| visit(&block, set, &mut out)),
+                [] => visit(&block, &[], &mut out)?,
+                _ => sets.iter().try_for_each(|set| visit(&block, set, &mut out))?,
             }
         }
-        out.into_iter().collect()
+        Ok(out.into_iter().collect())
     }
 }
 

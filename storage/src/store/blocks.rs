@@ -26,6 +26,7 @@ pub struct BlockHistory {
     blocks: Blocks,
     tombstones: Tombstones,
     metrics: BlockMetrics,
+    damaged: Arc<Gauge>,
     compactions: CompactionMetrics,
     /// Held while files of blocks go: a merge and retention may want to remove what is left of the same one.
     removing: Mutex<()>,
@@ -42,7 +43,6 @@ impl BlockHistory {
         Blocks::remove_unfinished(disk.as_ref(), &dir)?;
         let (blocks, damage) = Blocks::open(&dir)?;
         damage.iter().for_each(|line| tracing::error!("{line}"));
-        damaged_blocks(metrics).set(damage.len() as f64);
         if let Err(error) = Blocks::sweep(disk.as_ref(), &dir) {
             tracing::warn!(%error, "what is left of a removed block stays for now");
         }
@@ -53,7 +53,10 @@ impl BlockHistory {
             tracing::warn!(%error, "a block that was merged into another stays for now");
         }
         let tombstones = Tombstones::open(disk.as_ref(), data)?;
-        blocks.delete(&tombstones.list());
+        let unread = blocks.delete(&tombstones.list());
+        unread.iter().for_each(|line| tracing::error!("{line}"));
+        let damaged = damaged_blocks(metrics);
+        damaged.set((damage.len() + unread.len()) as f64);
         let compactions = CompactionMetrics::new(metrics);
         let history = BlockHistory {
             disk,
@@ -61,6 +64,7 @@ impl BlockHistory {
             blocks,
             tombstones,
             metrics: BlockMetrics::new(metrics),
+            damaged,
             compactions,
             removing: Mutex::default(),
             unmergeable: Mutex::default(),
@@ -112,7 +116,7 @@ impl BlockHistory {
         let cutoffs = Cutoffs::new(rules, retention, &self.blocks.metas(), head, now);
         let blocks = self.blocks.all();
         let (mut old, stay): (Vec<&Block>, Vec<&Block>) =
-            blocks.iter().partition(|block| cutoffs.of(block) == (false, true));
+            blocks.iter().partition(|block| whole(&cutoffs, block) == (false, true));
         old.sort_by_key(|block| (block.meta().max_time, block.meta().min_time));
         let metas = |blocks: Vec<&Block>| blocks.into_iter().map(|block| block.meta().clone()).collect();
         let by_size = Retention { time_ms: 0, ..retention };
@@ -143,6 +147,14 @@ impl BlockHistory {
         }
         outcome
     }
+}
+
+/// Whether series of the block stay, and whether some go; of one that cannot say it, all stay.
+fn whole(cutoffs: &Cutoffs, block: &Block) -> (bool, bool) {
+    cutoffs.of(block).unwrap_or_else(|error| {
+        tracing::error!(%error, "a block stays as it is: nobody knows which of its series are too old");
+        (true, false)
+    })
 }
 
 /// Writes a block into `dir`.
@@ -270,8 +282,9 @@ impl History for BlockHistory {
         let cutoffs = Cutoffs::new(rules, retention, &self.blocks.metas(), head, now);
         let unmergeable = self.unmergeable.lock().clone();
         let blocks = self.blocks.all();
-        let some =
-            |block: &&Block| cutoffs.of(block) == (true, true) && !unmergeable.contains(&block.meta().dir);
+        let some = |block: &&Block| {
+            whole(&cutoffs, block) == (true, true) && !unmergeable.contains(&block.meta().dir)
+        };
         let Some(block) = blocks.iter().find(some) else { return Ok(false) };
         self.rewrite(block.meta(), &|labels| cutoffs.stays(block.meta(), labels)).map(|()| true)
     }
@@ -293,15 +306,22 @@ impl History for BlockHistory {
 
     fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError> {
         let blocks = self.blocks.all();
-        let about = blocks.iter().filter(|block| block.meta().overlaps(from, to) && block.has(matchers));
-        let about: BTreeSet<String> = about.map(|block| block.meta().name().to_string()).collect();
+        let mut about = BTreeSet::new();
+        for block in blocks.iter().filter(|block| block.meta().overlaps(from, to)) {
+            if block.has(matchers)? {
+                about.insert(block.meta().name().to_string());
+            }
+        }
         if about.is_empty() {
             return Ok(());
         }
         self.forget_tombstones()?;
         let tombstone = Tombstone { matchers: matchers.to_vec(), from, to, blocks: about };
         self.tombstones.add(self.disk.as_ref(), tombstone.clone())?;
-        self.blocks.delete(&[tombstone]);
+        for line in self.blocks.delete(&[tombstone]) {
+            tracing::error!("{line}");
+            self.damaged.set(self.damaged.get() + 1.0);
+        }
         Ok(())
     }
 
@@ -332,15 +352,26 @@ impl History for BlockHistory {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<LabelledPart>, StoreError> {
-        let handles = self.blocks.select(shard, matchers, from, to).into_iter();
+        let handles = self.blocks.select(shard, matchers, from, to)?.into_iter();
         Ok(handles.map(|handle| (handle.labels().clone(), Arc::new(handle) as Arc<dyn Part>)).collect())
     }
 
-    fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String> {
+    fn label_names(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
         self.blocks.label_names(sets, from, to)
     }
 
-    fn label_values(&self, name: &str, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String> {
+    fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
         self.blocks.label_values(name, sets, from, to)
     }
 }

@@ -97,10 +97,17 @@ pub trait History: Send + Sync {
     ) -> Result<Vec<LabelledPart>, StoreError>;
 
     /// See [`Store::label_names`].
-    fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String>;
+    fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs)
+    -> Result<Vec<String>, StoreError>;
 
     /// See [`Store::label_values`].
-    fn label_values(&self, name: &str, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<String>;
+    fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError>;
 }
 
 /// Series sorted by labels, on their way into a block.

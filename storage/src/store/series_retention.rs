@@ -50,19 +50,19 @@ impl<'a> Cutoffs<'a> {
     }
 
     /// Whether series of the block stay, and whether some go.
-    pub fn of(&self, block: &Block) -> (bool, bool) {
+    pub fn of(&self, block: &Block) -> Result<(bool, bool), StoreError> {
         let meta = block.meta();
         let times = || self.rules.iter().map(|rule| rule.time_ms).chain([self.retention.time_ms]);
         if !times().any(|time| self.is_old(meta, time)) {
-            return (true, false);
+            return Ok((true, false));
         }
         let sets: Vec<&[Matcher]> = self.rules.iter().map(|rule| rule.matchers.as_slice()).collect();
         let (mut stay, mut go) = (false, false);
-        for (_, time) in block.classes(&sets).into_iter().zip(times()).filter(|(any, _)| *any) {
+        for (_, time) in block.classes(&sets)?.into_iter().zip(times()).filter(|(any, _)| *any) {
             let old = self.is_old(meta, time);
             (stay, go) = (stay || !old, go || old);
         }
-        (stay, go)
+        Ok((stay, go))
     }
 }
 
