@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tantivy::directory::error::{DeleteError, OpenReadError, OpenWriteError};
 use tantivy::directory::{
     Directory, FileHandle, OwnedBytes, RamDirectory, WatchCallback, WatchHandle, WritePtr,
@@ -23,25 +23,32 @@ const EMPTY_SEGMENT_BYTES: usize = 15_000_000;
 
 /// The files of a segment, by extension.
 #[derive(Clone)]
-pub(super) struct Files(Arc<BTreeMap<String, Arc<dyn FileHandle>>>);
+pub(super) struct Files(Arc<ByExtension>);
 
 impl Files {
     pub(super) fn new(terms: Arc<dyn FileHandle>, postings: Arc<dyn FileHandle>) -> tantivy::Result<Files> {
-        let mut files = empty_files()?;
+        let empty = EMPTY.as_ref().map_err(|why| tantivy::TantivyError::SystemError(why.clone()))?;
+        let mut files = empty.clone();
         files.insert(SegmentComponent::Terms.to_string(), terms);
         files.insert(SegmentComponent::Postings.to_string(), postings);
         Ok(Files(Arc::new(files)))
     }
 }
 
-/// The files of a segment in which there is nothing. tantivy looks for them, though nothing asks them.
-fn empty_files() -> tantivy::Result<BTreeMap<String, Arc<dyn FileHandle>>> {
+/// Files by extension.
+type ByExtension = BTreeMap<String, Arc<dyn FileHandle>>;
+
+/// The files of a segment in which there is nothing, made once: tantivy looks for them, though nothing asks them.
+static EMPTY: LazyLock<Result<ByExtension, String>> =
+    LazyLock::new(|| empty_files().map_err(|e| e.to_string()));
+
+fn empty_files() -> tantivy::Result<ByExtension> {
     let (ram, (schema, field)) = (RamDirectory::create(), schema());
     let builder = Index::builder().schema(schema.clone());
     let writer: SingleSegmentIndexWriter<TantivyDocument> =
         builder.single_segment_index_writer(ram.clone(), EMPTY_SEGMENT_BYTES)?;
     let segments = writer.finalize()?.searchable_segment_metas()?;
-    let mut files: BTreeMap<String, Arc<dyn FileHandle>> = BTreeMap::new();
+    let mut files = ByExtension::new();
     for (segment, component) in segments.iter().flat_map(|segment| {
         [SegmentComponent::Store, SegmentComponent::FastFields, SegmentComponent::FieldNorms]
             .map(|component| (segment, component))
