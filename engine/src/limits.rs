@@ -13,6 +13,10 @@ pub const BLOCK_VALUES: usize = 1 << 24;
 pub const SMALL_QUERY: usize = 1 << 16;
 /// Batches that may wait for a worker between two ticks: beyond it the worker catches up from the store instead.
 pub const FEED_ITEMS: usize = 1 << 18;
+/// Samples of long windows that are younger stay in memory, ms: late ones come among them, by default up to 30 minutes.
+pub const SPILL_NEAR_MS: i64 = 2_700_000;
+/// Older ones go to the store and come back from it in stretches of this length, ms: 60 scrapes at 15 s.
+pub const SPILL_CHUNK_MS: i64 = 900_000;
 /// Threads that read the past of views.
 pub const PAST_THREADS: usize = 2;
 /// Views that one tick takes along to be installed or removed, once something stands: the rest waits for the next ones.

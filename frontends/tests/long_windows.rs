@@ -3,8 +3,8 @@
 //! unless the table says that it is summed up in another order, extrapolated or predicted.
 
 use engine::functions::regression::REORIGINED;
-use engine::functions::{Function, Kernel, Moves, Upkeep, panes::REORDERED, table};
-use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewKind, ViewSpec};
+use engine::functions::{Function, Kernel, Moves, Upkeep, WindowKernel, lookup, panes::REORDERED, table};
+use engine::live::{Live, LiveOptions, Sink, Spill, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::operators::side::Sample;
 use engine::plan::{Plan, Type};
 use engine::query::{Querier, QueryOptions, Value};
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::value::{ABSENT, STALE};
@@ -24,6 +25,8 @@ const SERIES: usize = 6;
 /// The largest value; sums of magnitudes are below this times the samples of a window.
 const LARGEST: f64 = 2e4;
 const WINDOWS: [&str; 2] = ["80s", "150s"];
+/// What of windows is kept where the rest is given away.
+const SPILL: Spill = Spill { near: 20_000, chunk: 4_000 };
 
 type Rows = Arc<Mutex<BTreeMap<Labels, f64>>>;
 
@@ -63,6 +66,7 @@ fn labels(series: usize) -> Labels {
 struct World {
     store: Arc<Store>,
     live: Live,
+    metrics: Metrics,
     querier: Querier,
     views: Vec<View>,
     group: GroupId,
@@ -71,7 +75,8 @@ struct World {
 }
 
 impl World {
-    fn new() -> World {
+    /// Without views.
+    fn new(spill: Spill) -> World {
         let dir = tempfile::tempdir().unwrap();
         let options = storage::store::Options {
             dir: dir.path().to_owned(),
@@ -80,7 +85,9 @@ impl World {
             out_of_order_ms: 1_800_000,
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
-        let live = Live::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
+        let metrics = Metrics::default();
+        let live =
+            Live::manual(store.clone(), &LiveOptions { spill, ..LiveOptions::default() }, &metrics).unwrap();
         let layout = |series: usize| {
             let slots = (0..series).map(|i| store.resolve(&labels(i)).slot).collect();
             Arc::new(Layout { slots })
@@ -88,29 +95,50 @@ impl World {
         let layouts = [layout(SERIES - 2), layout(SERIES)];
         let group = store.open_group("h", shard_of(&labels(0)));
         let querier = Querier::new(store.clone(), 1);
-        let mut world = World { store, live, querier, views: Vec::new(), group, layouts, _dir: dir };
-        world.install();
-        world
+        World { store, live, metrics, querier, views: Vec::new(), group, layouts, _dir: dir }
     }
 
-    fn install(&mut self) {
-        let windows = |f: &&&'static Function| matches!(f.kernel, Kernel::Window(_));
-        for function in table().iter().filter(windows) {
-            for window in WINDOWS {
-                let arg = |kind: &Type| match kind {
-                    Type::Matrix => format!("m[{window}]"),
-                    _ => "0.3".to_owned(),
-                };
-                let args: Vec<String> = function.args.iter().map(arg).collect();
-                let text = format!("{}({})", function.name, args.join(", "));
-                let plan = compile(&text, &Options::all()).unwrap_or_else(|e| panic!("{text}: {e}"));
-                let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::Continuous };
-                let view = self.live.install(spec).unwrap();
-                let rows = Rows::default();
-                self.live.tap(view, Box::new(Shown(rows.clone())));
-                self.views.push(View { function, text, plan, rows });
+    /// With these functions, over windows of each of these lengths at each of these places.
+    fn with(
+        mut self,
+        wanted: impl Fn(&Function, WindowKernel) -> bool,
+        windows: &[&str],
+        places: &[&str],
+    ) -> World {
+        for function in table() {
+            let Kernel::Window(kernel) = function.kernel else { continue };
+            for window in windows.iter().filter(|_| wanted(function, kernel)) {
+                places.iter().for_each(|place| self.install(function, window, place));
             }
         }
+        self
+    }
+
+    fn install(&mut self, function: &'static Function, window: &str, place: &str) {
+        let arg = |kind: &Type| match kind {
+            Type::Matrix => format!("m[{window}]{place}"),
+            _ => "0.3".to_owned(),
+        };
+        let args: Vec<String> = function.args.iter().map(arg).collect();
+        let text = format!("{}({})", function.name, args.join(", "));
+        let plan = compile(&text, &Options::all()).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::Continuous };
+        let view = self.live.install(spec).unwrap();
+        let rows = Rows::default();
+        self.live.tap(view, Box::new(Shown(rows.clone())));
+        self.views.push(View { function, text, plan, rows });
+    }
+
+    /// Bytes of the ring of the first view, after one more tick.
+    fn bytes(&self, t: TimeMs) -> usize {
+        let ask = || self.live.describe(ViewId(0), 1, Duration::from_secs(60)).unwrap();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(ask);
+            while !asked.is_finished() {
+                self.live.tick(t);
+            }
+            asked.join().unwrap().views[0].work.as_ref().unwrap().rings[0].bytes
+        })
     }
 
     fn scrape(&self, second: usize, bytes: &[u8]) {
@@ -168,30 +196,83 @@ fn cases() -> u32 {
     std::env::var("LIVE_CASES").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(24).div_ceil(6)
 }
 
+/// Scrapes every second, and some samples that come so many seconds late.
+fn run(world: World, seconds: &[(Vec<u8>, u8)], ticks: usize, late: usize) {
+    for (second, (bytes, what)) in seconds.iter().enumerate() {
+        match what {
+            // The target does not answer.
+            0..6 => {}
+            6..10 => world.late(second, usize::from(bytes[0]) % late, f64::from(bytes[1])),
+            _ => world.scrape(second, bytes),
+        }
+        let t = START + second as i64 * 1_000 + i64::from(*what) * 3;
+        if what % 3 == 0 {
+            world.live.tick(t);
+            if second % ticks == 0 || second + 3 > seconds.len() {
+                world.compare(t);
+            }
+        }
+    }
+    world.live.stop();
+}
+
+fn seconds() -> impl Strategy<Value = Vec<(Vec<u8>, u8)>> {
+    prop::collection::vec((prop::collection::vec(any::<u8>(), SERIES), any::<u8>()), 180..420)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn long_windows_equal_scratch(
-        seconds in prop::collection::vec((prop::collection::vec(any::<u8>(), SERIES), any::<u8>()), 180..420),
-        ticks in 7usize..30,
-    ) {
-        let world = World::new();
-        for (second, (bytes, what)) in seconds.iter().enumerate() {
-            match what {
-                // The target does not answer.
-                0..6 => {}
-                6..10 => world.late(second, usize::from(bytes[0]) % 120, f64::from(bytes[1])),
-                _ => world.scrape(second, bytes),
-            }
-            let t = START + second as i64 * 1_000 + i64::from(*what) * 3;
-            if what % 3 == 0 {
-                world.live.tick(t);
-                if second % ticks == 0 || second + 3 > seconds.len() {
-                    world.compare(t);
-                }
-            }
-        }
-        world.live.stop();
+    fn long_windows_equal_scratch(seconds in seconds(), ticks in 7usize..30) {
+        let world = World::new(Spill::default()).with(|_, _| true, &WINDOWS, &[""]);
+        run(world, &seconds, ticks, 120);
     }
+
+    #[test]
+    fn long_windows_that_give_samples_away_equal_scratch(seconds in seconds(), ticks in 7usize..30, late in 2usize..40) {
+        let kept_up = |_: &Function, kernel: WindowKernel| !matches!(kernel.upkeep, Upkeep::Scan);
+        let world = World::new(SPILL).with(kept_up, &WINDOWS, &["", " offset 70s"]);
+        run(world, &seconds, ticks, late);
+    }
+}
+
+/// A day in which the ticks foresee all that they want: the windows keep a third of its samples (about an hour around each of six edges), and what it gives away comes back.
+#[test]
+fn a_day_of_scrapes_stays_in_the_store() {
+    const STEPS: i64 = 30 * 240;
+    let functions = ["rate", "delta", "max_over_time", "avg_over_time"];
+    let mut world = World::new(Spill::default()).with(|f, _| functions.contains(&f.name), &["1d"], &[""]);
+    for step in 0..STEPS {
+        let t = START + step * 15_000;
+        // Counters; some begin anew, or are away for a while.
+        let value = |i: usize| match (i % 3, step % 1_800) {
+            (2, 700..720) => ABSENT,
+            (2, since) | (1, since) => (since * 7) as f64,
+            _ => (step * 7) as f64,
+        };
+        let values = (0..SERIES).map(value);
+        let batch =
+            Columns { group: world.group, layout: world.layouts[1].clone(), t, values: values.collect() };
+        world.store.append_columns(&batch, Tell::Feed).unwrap();
+        // Others come to a window that has given samples away.
+        match step {
+            4_500 => world.install(lookup("sum_over_time").unwrap(), "3h", ""),
+            5_000 => world.install(lookup("increase").unwrap(), "2h", " offset 9h"),
+            _ => {}
+        }
+        world.live.tick(t + 1);
+        if step % 240 == 0 {
+            world.store.maintain(t).unwrap();
+        }
+        if step % 1_000 == 999 {
+            world.compare(t + 1);
+        }
+    }
+    let (samples, bytes) = (24 * 240_usize, world.bytes(START + STEPS * 15_000));
+    // What series share: times, in a vector that doubles, and 96 chunks. A ring that was read knows two clocks, as some were away.
+    let shared = 2 * (samples.next_power_of_two() * 8 + 96 * 200);
+    assert!(bytes < shared + SERIES * samples * 8 / 3, "{bytes}");
+    assert!(world.metrics.render().contains("perennial_long_window_reads_total 0"));
+    world.live.stop();
 }

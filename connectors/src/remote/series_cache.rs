@@ -7,12 +7,26 @@
 use crate::limits;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hasher};
 use storage::model::{Labels, SeriesRef};
 
-use crate::scrape::cache::HashedKey;
-
 const PIECES: usize = 16;
+
+/// Keys are hashes already.
+#[derive(Default)]
+struct HashedKey(u64);
+
+impl Hasher for HashedKey {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxhash_rust::xxh3::xxh3_64(bytes);
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
 
 type Piece = HashMap<u64, (Known, SeriesRef), BuildHasherDefault<HashedKey>>;
 

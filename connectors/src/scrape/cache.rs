@@ -5,8 +5,9 @@
 //! is a [`Place`]; columns and batches are [`super::batch`]'s business, new series [`super::admit`]'s.
 
 use crate::scrape::exposition::Sample;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use hashbrown::HashTable;
+use storage::room::make_room;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Where the bytes of a series lead.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -43,8 +44,12 @@ struct Known {
     place: Place,
     /// Where it stood in the order; only valid if the order says so, too.
     position: u32,
-    /// Next entry whose bytes have the same hash.
-    next: u32,
+}
+
+impl Known {
+    fn of<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        &text[self.start as usize..][..self.len as usize]
+    }
 }
 
 /// See the module.
@@ -52,7 +57,8 @@ struct Known {
 pub struct SeriesCache {
     text: Vec<u8>,
     known: Vec<Known>,
-    first: HashMap<u64, Id, BuildHasherDefault<HashedKey>>,
+    /// By the hash of their bytes.
+    ids: HashTable<Id>,
     /// What the last complete scrape exposed, line by line.
     order: Vec<Id>,
     cursor: usize,
@@ -60,22 +66,6 @@ pub struct SeriesCache {
     new_order: Option<Vec<u32>>,
     /// Series of this scrape that were not known.
     pending: u32,
-}
-
-/// Keys are hashes already.
-#[derive(Default)]
-pub struct HashedKey(u64);
-
-impl Hasher for HashedKey {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxhash_rust::xxh3::xxh3_64(bytes);
-    }
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n;
-    }
 }
 
 impl SeriesCache {
@@ -122,23 +112,19 @@ impl SeriesCache {
 
     /// Who has these bytes.
     pub fn lookup(&self, series: &[u8]) -> Option<Id> {
-        let mut id = *self.first.get(&xxhash_rust::xxh3::xxh3_64(series))?;
-        while id != NOBODY {
-            if self.bytes(id) == series {
-                return Some(id);
-            }
-            id = self.known[id as usize].next;
-        }
-        None
+        self.ids.find(xxh3_64(series), |id| self.bytes(*id) == series).copied()
     }
 
     /// Remembers new bytes.
     pub fn admit(&mut self, series: &[u8], place: Place) -> Id {
         let id = self.known.len() as Id;
         let start = self.text.len() as u32;
+        make_room(&mut self.text, series.len());
+        make_room(&mut self.known, 1);
         self.text.extend_from_slice(series);
-        let next = self.first.insert(xxhash_rust::xxh3::xxh3_64(series), id).unwrap_or(NOBODY);
-        self.known.push(Known { start, len: series.len() as u32, place, position: NOBODY, next });
+        self.known.push(Known { start, len: series.len() as u32, place, position: NOBODY });
+        let (known, text) = (&self.known, &self.text);
+        self.ids.insert_unique(xxh3_64(series), id, |id| xxh3_64(known[*id as usize].of(text)));
         id
     }
 
@@ -224,8 +210,7 @@ impl SeriesCache {
 
     #[inline]
     fn bytes(&self, id: Id) -> &[u8] {
-        let known = &self.known[id as usize];
-        &self.text[known.start as usize..][..known.len as usize]
+        self.known[id as usize].of(&self.text)
     }
 }
 

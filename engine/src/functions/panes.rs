@@ -22,6 +22,8 @@ pub const SHORT: usize = 2 * PANE as usize;
 pub trait Rows {
     /// Grows when a row changes that is not the newest, or when rows get other numbers.
     fn epoch(&self) -> u32;
+    /// The row before which nothing has changed since an epoch.
+    fn stable_since(&self, epoch: u32) -> u32;
     /// The time of a row.
     fn time(&self, at: u32) -> TimeMs;
     /// The values of a row; the last columns may be missing.
@@ -81,7 +83,10 @@ impl<S: Summary> Paned<S> {
     /// Keeps the panes that lie in `from..to`: drops those before, and sums up new ones.
     fn slide(&mut self, rows: &dyn Rows, (from, to): (u32, u32), width: usize) {
         if self.epoch != rows.epoch() {
-            self.panes.clear();
+            let stable = rows.stable_since(self.epoch);
+            while !self.panes.is_empty() && self.end() > stable {
+                self.panes.pop_back();
+            }
             self.epoch = rows.epoch();
         }
         let first = from.div_ceil(PANE);
@@ -358,6 +363,10 @@ mod tests {
     impl Rows for Given {
         fn epoch(&self) -> u32 {
             self.epoch
+        }
+
+        fn stable_since(&self, epoch: u32) -> u32 {
+            if epoch == self.epoch { u32::MAX } else { 0 }
         }
 
         fn time(&self, at: u32) -> TimeMs {

@@ -4,13 +4,7 @@
 
 use std::ops::Range;
 use storage::model::value::ABSENT;
-
-/// Makes room for `more` elements: doubling would keep as much in reserve as is there.
-pub fn make_room<T>(vec: &mut Vec<T>, more: usize) {
-    if vec.capacity() - vec.len() < more {
-        vec.reserve_exact(more.max(vec.len() / 16));
-    }
-}
+pub use storage::room::make_room;
 
 /// See the module. Rows are counted from the oldest.
 #[derive(Debug, Default)]

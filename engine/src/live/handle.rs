@@ -19,7 +19,7 @@ use super::place::Place;
 use super::queue::Queue;
 use super::tap::Waiting;
 use super::views::reach_of;
-use super::{LiveOptions, Sink, TapId, ViewId, ViewSpec, time};
+use super::{LiveOptions, Sink, Spill, TapId, ViewId, ViewSpec, time};
 use crate::limits::{PAST_THREADS, STOP_PATIENCE};
 use crate::plan::Dialect;
 use parking_lot::{Condvar, Mutex};
@@ -170,7 +170,7 @@ impl Live {
             None => timely::CommunicationConfig::Process(count).try_build()?,
         };
         let ends = receivers.into_iter().zip(outlets).collect();
-        let meaning = (options.lookback, options.dialect);
+        let meaning = (options.lookback, options.dialect, options.spill);
         let guards = start_workers(&inner, built, ends, store.clone(), meaning, metrics)?;
         *inner.threads.lock() = guards.guards().iter().map(|g| g.thread().clone()).collect();
         *inner.guards.lock() = Some(guards);
@@ -459,7 +459,7 @@ fn start_workers(
     (builders, others): Built,
     ends: Vec<Ends>,
     store: Arc<Store>,
-    (lookback, dialect): (i64, Dialect),
+    (lookback, dialect, spill): (i64, Dialect, Spill),
     metrics: &Metrics,
 ) -> Result<WorkerGuards<()>, String> {
     let threads = ends.len();
@@ -482,7 +482,13 @@ fn start_workers(
     ];
     let inner = inner.clone();
     let bell = inner.bell.clone();
-    let library = Library::new(store.clone(), PAST_THREADS, Arc::new(move || bell.arrived()));
+    let unforeseen = metrics.counter(
+        "perennial_long_window_reads_total",
+        "Parts of long windows that a tick read from the store, because nobody had foreseen that they were wanted.",
+        &[],
+    );
+    let ring = Arc::new(move || bell.arrived());
+    let library = Library::new(store.clone(), PAST_THREADS, ring, (spill, unforeseen));
     timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
         let _fail_stop = FailStop;
         let (process, processes) = inner.process;

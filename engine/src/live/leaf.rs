@@ -7,6 +7,7 @@
 //! column in [`values`].
 
 mod blocks;
+pub mod edges;
 mod irregular;
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,8 @@ pub struct LeafState {
     asked: bool,
     /// The latest evaluation, and the rows that it and others at the same time looked at.
     looked: (TimeMs, usize),
+    /// The latest evaluation of what the ring has; MIN: it was filled anew since.
+    reached: TimeMs,
     said: Said,
     twins: Twins,
     /// Of the columns of one block: most have the same.
@@ -143,6 +146,7 @@ impl LeafState {
             refused: None,
             asked: false,
             looked: (TimeMs::MIN, 0),
+            reached: TimeMs::MIN,
             said: Said::default(),
             twins: Twins::default(),
             standing: None,
@@ -155,6 +159,7 @@ impl LeafState {
 
     /// Forgets what was seen: the ring was filled anew.
     pub fn reset(&mut self) {
+        self.reached = TimeMs::MIN;
         self.blocks.clear();
         self.early.clear();
         self.lines.clear();
@@ -278,6 +283,7 @@ impl LeafState {
         self.settle(ring, out, touched);
         let before = if self.looked.0 == t { self.looked.1 } else { 0 };
         self.looked = (t, before + rows);
+        self.reached = t;
         rows
     }
 

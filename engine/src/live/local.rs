@@ -9,6 +9,7 @@ mod past;
 mod ports;
 mod rings;
 mod shard;
+mod spill;
 mod timers;
 
 pub use past::Library;
@@ -26,6 +27,7 @@ use crate::plan::physical::{Leaf, Source, StepId, StepOp};
 use past::Reader;
 use rings::RingTable;
 use shard::Shard;
+use spill::Spiller;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use storage::metrics::Counter;
@@ -47,6 +49,7 @@ pub struct LocalHost {
     rows_touched: Arc<Counter>,
     without_past: Arc<Counter>,
     reader: Reader,
+    spiller: Spiller,
     /// Rings that could not be read from the store.
     failed: BTreeSet<usize>,
     /// The shard whose new steps are opened next.
@@ -73,18 +76,20 @@ impl LocalHost {
     ) -> LocalHost {
         let shards = (0..SHARDS).filter(|shard| place.owns(*shard));
         let shards = shards.map(|shard| Shard::new((shard, place.wide(shard)), dialect)).collect();
+        let spiller = Spiller::new(library.clone());
         LocalHost {
             store,
             lookback,
             dialect,
             views: Views::new(place, dialect),
             shards,
-            rings: RingTable::default(),
+            rings: RingTable::new(spiller.bounds()),
             meter: Meter::new(ledger),
             rows_touched,
             without_past,
             wake: library.wake.clone(),
             reader: Reader::new(library),
+            spiller,
             failed: BTreeSet::new(),
             dropped: false,
             opening: 0,
@@ -167,6 +172,7 @@ impl LocalHost {
         if t < self.now {
             // What was seen holds until later times only.
             self.shards.iter_mut().for_each(Shard::reset_all);
+            self.rings.want_all();
         }
         self.now = t;
         if std::mem::take(&mut self.dropped) {
@@ -176,6 +182,7 @@ impl LocalHost {
         // While nothing stands there is nobody to disturb.
         let at_once = all || !self.views.stands();
         self.take_past(t, all, at_once);
+        self.tend_long_rings(t, all);
         self.open_steps(at_once);
         if all {
             self.begin(None);

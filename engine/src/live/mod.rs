@@ -32,6 +32,7 @@ pub mod views;
 
 pub use handle::Live;
 
+use crate::limits::{SPILL_CHUNK_MS, SPILL_NEAR_MS};
 use crate::operators::side::Sample;
 use crate::plan::notes::Annotation;
 use crate::plan::{Dialect, Plan, Type};
@@ -58,6 +59,23 @@ pub struct LiveOptions {
     pub idle_tick: i64,
     /// Arrivals are gathered this long before they make a tick, ms.
     pub coalesce: i64,
+    /// What long windows keep in memory.
+    pub spill: Spill,
+}
+
+/// Samples between the ends of a long window are given away, as the store has them.
+#[derive(Copy, Clone, Debug)]
+pub struct Spill {
+    /// Samples that are younger stay, ms: late ones still come among them.
+    pub near: i64,
+    /// They go, and come back, in stretches of time of this length, ms.
+    pub chunk: i64,
+}
+
+impl Default for Spill {
+    fn default() -> Self {
+        Spill { near: SPILL_NEAR_MS, chunk: SPILL_CHUNK_MS }
+    }
 }
 
 impl Default for LiveOptions {
@@ -68,6 +86,7 @@ impl Default for LiveOptions {
             dialect: Dialect::default(),
             idle_tick: 1_000,
             coalesce: 20,
+            spill: Spill::default(),
         }
     }
 }

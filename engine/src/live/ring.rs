@@ -6,231 +6,23 @@
 //! share its ring; it is as long as the longest of them. Native histograms and start timestamps stand in a
 //! [`super::side`] of their column, [`HISTOGRAM`] where the float would be. The values of a block are a [`Grid`].
 
+mod block;
+mod changes;
+pub mod chunk;
 mod numbering;
 
-use super::grid::{Grid, make_room};
+pub use block::{Block, Column};
+
+use super::grid::make_room;
 use super::side::Side;
-use crate::functions::panes::Rows;
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use chunk::{Piece, Source};
+use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use storage::model::labels::{METRIC_NAME, describes_metric};
-use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram, is_sample};
+use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, Matcher, NativeHistogram, SeriesRef, TimeMs};
 use storage::store::{GroupId, Selection, Store, StoreError};
-
-/// Series that share a clock. Its times have numbers that stay: [`Block::base`] is that of the oldest one kept.
-#[derive(Debug, Default)]
-pub struct Block {
-    /// Times, ascending; the first `gone` are forgotten.
-    times: Vec<TimeMs>,
-    gone: usize,
-    grid: Grid,
-    /// Columns.
-    pub columns: Vec<Column>,
-    sides: BTreeMap<u32, Side>,
-    base: u32,
-    epoch: u32,
-}
-
-/// One series of a block. Times are numbers of the block.
-#[derive(Debug)]
-pub struct Column {
-    /// The ring's row.
-    pub row: u32,
-    /// Windows that begin with this time, or later, hold a float at each time.
-    pub whole_from: u32,
-    /// Windows that begin with this time, or later, and have no gaps, have no float that is below its predecessor.
-    pub rising_from: u32,
-    /// It has native histograms or start timestamps.
-    pub sided: bool,
-    /// The newest float.
-    last: f64,
-}
-
-impl Column {
-    /// A column without samples in times below `from`.
-    fn new(row: u32, from: u32) -> Column {
-        Column { row, whole_from: from, rising_from: 0, sided: false, last: f64::NEG_INFINITY }
-    }
-
-    /// Notes what came at the newest time.
-    #[inline]
-    fn note(&mut self, at: u32, v: f64) {
-        if !is_sample(v) || is_histogram(v) {
-            self.whole_from = at + 1;
-            return;
-        }
-        // A NaN on either side makes the kernels look for themselves.
-        if v.partial_cmp(&self.last).is_none_or(Ordering::is_lt) {
-            self.rising_from = at;
-        }
-        self.last = v;
-    }
-
-    /// A time was squeezed in.
-    fn shift(&mut self, at: u32) {
-        self.whole_from = (self.whole_from + u32::from(self.whole_from > at)).max(at + 1);
-        self.rising_from += u32::from(self.rising_from > at);
-    }
-}
-
-impl Block {
-    fn new(times: Vec<TimeMs>) -> Block {
-        Block { times, ..Block::default() }
-    }
-
-    /// Times, ascending.
-    pub fn clock(&self) -> &[TimeMs] {
-        &self.times[self.gone..]
-    }
-
-    /// The number of the oldest time.
-    pub fn base(&self) -> u32 {
-        self.base
-    }
-
-    /// The value of a column at time number `at`, which is kept.
-    #[inline]
-    pub fn value(&self, at: u32, column: usize) -> f64 {
-        self.grid.get((at - self.base) as usize, column)
-    }
-
-    /// What a column has beside floats.
-    pub fn side(&self, column: usize) -> Option<&Side> {
-        self.sides.get(&(column as u32))
-    }
-
-    fn side_mut(&mut self, column: usize) -> &mut Side {
-        self.columns[column].sided = true;
-        self.epoch += 1;
-        self.sides.entry(column as u32).or_default()
-    }
-
-    /// Number of the time after the newest.
-    fn end(&self) -> u32 {
-        self.base + self.grid.len() as u32
-    }
-
-    /// The number of time `t`, which is made if it is new.
-    fn place(&mut self, t: TimeMs) -> u32 {
-        let at = self.clock().partition_point(|c| *c < t);
-        let number = self.base + at as u32;
-        if self.clock().get(at) == Some(&t) {
-            return number;
-        }
-        self.times.insert(self.gone + at, t);
-        if number == self.end() {
-            self.grid.push();
-        } else {
-            self.grid.insert(at);
-            self.columns.iter_mut().for_each(|c| c.shift(number));
-            self.epoch += 1;
-        }
-        number
-    }
-
-    /// Adds one sample of one column.
-    fn set(&mut self, column: usize, t: TimeMs, v: f64) {
-        self.grid.widen(self.columns.len());
-        let end = self.end();
-        let at = self.place(t);
-        self.grid.set((at - self.base) as usize, column, v);
-        if at == end {
-            let value = |other: usize| if other == column { v } else { ABSENT };
-            self.columns.iter_mut().enumerate().for_each(|(other, state)| state.note(at, value(other)));
-            return;
-        }
-        // Filling in behind the newest, or at it: let every window over it look for gaps and resets.
-        let newest = self.end() - 1;
-        let state = &mut self.columns[column];
-        (state.whole_from, state.rising_from) = (newest + 1, newest);
-        if at < newest {
-            self.epoch += 1;
-        } else if is_sample(v) && !is_histogram(v) {
-            state.last = v;
-        }
-    }
-
-    /// Adds one scrape: `sources[c]` is the index in `values` of column `c`.
-    fn push(&mut self, t: TimeMs, values: &[f64], sources: &[u32]) {
-        let value = |source: u32| values.get(source as usize).copied().unwrap_or(ABSENT);
-        if self.clock().last().is_some_and(|newest| *newest >= t) {
-            let found = sources.iter().map(|source| value(*source)).enumerate();
-            found.filter(|(_, v)| !is_absent(*v)).for_each(|(column, v)| self.set(column, t, v));
-            return;
-        }
-        self.grid.widen(self.columns.len());
-        let at = self.end();
-        self.times.push(t);
-        let row = self.grid.push();
-        for ((cell, source), column) in row.iter_mut().zip(sources).zip(&mut self.columns) {
-            *cell = value(*source);
-            column.note(at, *cell);
-        }
-        // Columns that the group does not know.
-        self.columns.iter_mut().skip(sources.len()).for_each(|column| column.note(at, ABSENT));
-    }
-
-    /// Forgets what is older than `cutoff`.
-    fn trim(&mut self, cutoff: TimeMs) {
-        let old = self.clock().partition_point(|t| *t < cutoff);
-        if old == 0 {
-            return;
-        }
-        self.grid.forget(old);
-        self.gone += old;
-        if self.gone * 8 > self.times.len() {
-            self.times.drain(..self.gone);
-            self.gone = 0;
-        }
-        let before = self.base;
-        self.base += old as u32;
-        // Sides are seldom, and trimmed now and then.
-        if !self.sides.is_empty() && before / 16 != self.base / 16 {
-            let columns = &mut self.columns;
-            self.sides.retain(|column, side| {
-                let empty = side.trim(cutoff);
-                columns[*column as usize].sided = !empty;
-                !empty
-            });
-        }
-    }
-
-    /// The values of a column at times `at` (as indices of the clock), into `out`.
-    pub fn column(&self, at: Range<usize>, column: usize, out: &mut Vec<f64>) {
-        self.grid.column(at, column, out);
-    }
-
-    /// Whether a column has a sample.
-    fn lives(&self, column: usize) -> bool {
-        (self.base..self.end()).rev().any(|at| is_sample(self.value(at, column)))
-    }
-
-    fn bytes(&self) -> usize {
-        let sides: usize = self.sides.values().map(|side| size_of::<(u32, Side)>() + side.bytes()).sum();
-        size_of::<Block>()
-            + self.times.capacity() * size_of::<TimeMs>()
-            + self.grid.bytes()
-            + self.columns.capacity() * size_of::<Column>()
-            + sides
-    }
-}
-
-impl Rows for Block {
-    fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
-    fn time(&self, at: u32) -> TimeMs {
-        self.clock()[(at - self.base) as usize]
-    }
-
-    fn values(&self, at: u32) -> &[f64] {
-        self.grid.row((at - self.base) as usize)
-    }
-}
 
 /// Where a row's samples are.
 #[derive(Copy, Clone, Debug)]
@@ -260,6 +52,8 @@ pub struct Ring {
     home: HashMap<GroupId, u32>,
     /// Items up to this append sequence number are in already.
     filled: u64,
+    /// Where rows come back from that were given away.
+    source: Option<Arc<Source>>,
 }
 
 /// A block in the making: times, and of each column the row, the values and what it has beside floats.
@@ -372,24 +166,36 @@ impl Ring {
         Ok(ring)
     }
 
+    /// Gives rows of times before `before` away to `source`, which has them, but for those around the times `kept`. Returns
+    /// the chunks that belong here and are away.
+    pub fn spill(
+        &mut self,
+        source: impl FnOnce(&[Matcher]) -> Source,
+        before: TimeMs,
+        kept: &[RangeInclusive<TimeMs>],
+    ) -> BTreeSet<i64> {
+        let source = self.source.get_or_insert_with(|| Arc::new(source(&self.matchers)));
+        let blocks = self.blocks.iter_mut();
+        blocks.flat_map(|block| block.spill(&self.labels, source, (before, kept))).collect()
+    }
+
+    /// Where rows come back from that were given away.
+    pub fn source(&self) -> Option<&Arc<Source>> {
+        self.source.as_ref()
+    }
+
+    /// Puts a chunk in that was read from this ring's source.
+    pub fn fill(&mut self, number: i64, piece: &Piece) {
+        self.blocks.iter().for_each(|block| block.fill(number, piece));
+    }
+
     /// Adds a block of series that the store has.
     fn add_filled(&mut self, filling: Filling) {
         let number = self.blocks.len() as u32;
-        let mut block = Block::new(filling.times);
-        block.grid.widen(filling.columns.len());
-        for _ in 0..block.times.len() {
-            block.grid.push();
-        }
+        let mut block = Block::new(filling.times, filling.columns.len());
         for (column, (row, values, side)) in filling.columns.into_iter().enumerate() {
             self.places[row as usize] = Place { block: number, column: column as u32 };
-            let mut state = Column::new(row, 0);
-            for (at, v) in values.into_iter().enumerate() {
-                block.grid.set(at, column, v);
-                state.note(at as u32, v);
-            }
-            state.sided = side.is_some();
-            block.columns.push(state);
-            side.into_iter().for_each(|side| drop(block.sides.insert(column as u32, side)));
+            block.add_filled(row, values, side);
         }
         block.columns.shrink_to_fit();
         self.blocks.push(block);
@@ -398,8 +204,9 @@ impl Ring {
     /// Gives a row a block of its own.
     fn add_alone(&mut self, row: u32) {
         self.places[row as usize] = Place { block: self.blocks.len() as u32, column: 0 };
-        let columns = vec![Column::new(row, 0)];
-        self.blocks.push(Block { columns, ..Block::default() });
+        let mut block = Block::default();
+        block.add_column(row, &self.labels[row as usize]);
+        self.blocks.push(block);
     }
 
     /// The row of a series; made if it is new (without a place yet).
@@ -462,10 +269,8 @@ impl Ring {
         if block == next {
             self.blocks.push(Block::default());
         }
-        let state = &mut self.blocks[block as usize];
-        self.places[row as usize] = Place { block, column: state.columns.len() as u32 };
-        make_room(&mut state.columns, 1);
-        state.columns.push(Column::new(row, state.end()));
+        let column = self.blocks[block as usize].add_column(row, &self.labels[row as usize]);
+        self.places[row as usize] = Place { block, column };
     }
 
     /// Adds one batch.
@@ -498,9 +303,9 @@ impl Ring {
             Item::Float(v) => block.set(column, t, *v),
             Item::Histogram(h) => {
                 block.set(column, t, HISTOGRAM);
-                block.side_mut(column).add_histogram(t, h.clone());
+                block.side_mut(column, t).add_histogram(t, h.clone());
             }
-            Item::Start(start) => block.side_mut(column).add_start(t, *start),
+            Item::Start(start) => block.side_mut(column, t).add_start(t, *start),
         }
         block.trim(cutoff - self.retention);
         Some(place.block)

@@ -88,9 +88,27 @@ impl StandingQueries {
         Ok(all)
     }
 
-    fn install(&self, name: &str, definition: &Definition) -> Result<ViewId, String> {
+    fn spec(&self, name: &str, definition: &Definition) -> Result<ViewSpec, String> {
         let plan = (self.compile)(&definition.query)?;
-        self.views.install(ViewSpec { name: name.to_owned(), plan, kind: definition.kind() })
+        Ok(ViewSpec { name: name.to_owned(), plan, kind: definition.kind() })
+    }
+
+    fn install(&self, name: &str, definition: &Definition) -> Result<ViewId, String> {
+        self.views.install(self.spec(name, definition)?)
+    }
+
+    /// The view of `old`, if it can answer `new` instead and whoever reads it need not notice.
+    fn changing_view(&self, old: Option<&Standing>, new: &Definition, spec: &ViewSpec) -> Option<ViewId> {
+        let old = old?;
+        let view = *old.view.as_ref().ok()?;
+        let series = |definition: &Definition| {
+            definition
+                .recording
+                .as_ref()
+                .map(|recording| (recording.record.clone(), recording.labels.clone()))
+        };
+        let same = series(&old.definition) == series(new);
+        (same && self.views.may_change(view, spec)).then_some(view)
     }
 
     /// Makes `definition` the standing query called `name`. `recorded_elsewhere` says who else records such series.
@@ -119,17 +137,33 @@ impl StandingQueries {
                 return Err(Refusal::Conflict(format!("{other} records {series:?} with the same labels")));
             }
         }
-        let view = self.install(name, &definition).map_err(Refusal::Invalid)?;
-        after.insert(name.to_owned(), Standing { definition, view: Ok(view) });
-        if let Err(refusal) = self.write(&after) {
-            self.views.remove(view);
-            return Err(refusal);
-        }
-        *self.queries.lock() = after;
-        if let Some(Ok(old)) = before.as_ref().map(|old| &old.view) {
-            self.views.remove(*old);
+        let spec = self.spec(name, &definition).map_err(Refusal::Invalid)?;
+        match self.changing_view(before.as_ref(), &definition, &spec) {
+            Some(view) => {
+                after.insert(name.to_owned(), Standing { definition, view: Ok(view) });
+                self.write(&after)?;
+                self.views.change(view, spec).map_err(Refusal::Invalid)?;
+                *self.queries.lock() = after;
+            }
+            None => {
+                let view = self.views.install(spec).map_err(Refusal::Invalid)?;
+                self.replace(after, name, Standing { definition, view: Ok(view) })?;
+            }
         }
         Ok(if before.is_some() { Put::Replaced } else { Put::Created })
+    }
+
+    /// Puts a query into the place of the one of its name, and takes the view of that one away.
+    fn replace(&self, mut all: BTreeMap<String, Standing>, name: &str, new: Standing) -> Result<(), Refusal> {
+        let view = new.view.clone();
+        let old = all.insert(name.to_owned(), new);
+        if let Err(refusal) = self.write(&all) {
+            view.into_iter().for_each(|view| self.views.remove(view));
+            return Err(refusal);
+        }
+        *self.queries.lock() = all;
+        old.and_then(|old| old.view.ok()).into_iter().for_each(|view| self.views.remove(view));
+        Ok(())
     }
 
     /// Removes the standing query called `name`. Blocks, for the disk.

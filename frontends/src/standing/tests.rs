@@ -4,7 +4,7 @@ use super::definition::Language;
 use super::*;
 use engine::live::{Sink, TapId};
 use engine::plan::{Node, Number, Op, Span};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use storage::disk::{Disk, DiskFile, OsDisk};
 
 /// Which views stand, by id.
@@ -12,6 +12,9 @@ use storage::disk::{Disk, DiskFile, OsDisk};
 struct Board {
     next: AtomicU64,
     standing: Mutex<BTreeMap<ViewId, String>>,
+    /// Whether views can be asked another question, and how many were.
+    pliable: AtomicBool,
+    changed: AtomicU64,
 }
 
 impl Views for Board {
@@ -19,6 +22,13 @@ impl Views for Board {
         let id = ViewId(self.next.fetch_add(1, SeqCst));
         self.standing.lock().insert(id, view.name);
         Ok(id)
+    }
+    fn may_change(&self, _: ViewId, _: &ViewSpec) -> bool {
+        self.pliable.load(SeqCst)
+    }
+    fn change(&self, _: ViewId, _: ViewSpec) -> Result<(), String> {
+        self.changed.fetch_add(1, SeqCst);
+        Ok(())
     }
     fn remove(&self, view: ViewId) {
         self.standing.lock().remove(&view);
@@ -61,6 +71,22 @@ fn restored(dir: &std::path::Path, compile: Compile) -> (Arc<Board>, StandingQue
     let file = StateFile::new(Arc::new(OsDisk), dir);
     let queries = StandingQueries::restore(board.clone(), compile, file).unwrap();
     (board, queries)
+}
+
+#[test]
+fn a_query_that_records_the_same_series_changes_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (board, queries) = restored(dir.path(), compile());
+    board.pliable.store(true, SeqCst);
+    assert_eq!(queries.put("a", recorded("1", "r"), nobody), Ok(Put::Created));
+    let view = queries.view("a");
+    assert_eq!(queries.put("a", recorded("2", "r"), nobody), Ok(Put::Replaced));
+    assert_eq!((queries.view("a"), board.changed.load(SeqCst)), (view.clone(), 1));
+    let id = view.clone().unwrap().unwrap();
+    assert_eq!(queries.definition(id), Some(("a".to_owned(), recorded("2", "r"))));
+    assert_eq!(queries.put("a", recorded("2", "other"), nobody), Ok(Put::Replaced));
+    assert_ne!(queries.view("a"), view, "other series");
+    assert_eq!((board.names().len(), board.changed.load(SeqCst)), (1, 1));
 }
 
 #[test]

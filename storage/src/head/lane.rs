@@ -8,6 +8,7 @@
 use super::rows::{put_varint, unzigzag, zigzag};
 use crate::limits::LANE_CHUNK;
 use crate::model::{NativeHistogram, TimeMs};
+use crate::room::exact;
 use crate::wal::{Cursor, put_histogram, take_histogram};
 use std::sync::Arc;
 
@@ -111,7 +112,7 @@ impl<T: Item> Chunk<T> {
             before = Some(item);
         }
         let times = all.iter().map(|(t, _)| *t).collect();
-        *self = Chunk::Packed(Arc::new(Packed { times, items: items.into() }));
+        *self = Chunk::Packed(Arc::new(Packed { times, items: exact(&items) }));
     }
 }
 

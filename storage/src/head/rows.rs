@@ -7,6 +7,7 @@ use super::column;
 use crate::limits::{CHUNK_GROWTH, CHUNK_SAMPLES, LATE_SAMPLES};
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
+use crate::room::exact;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -32,7 +33,13 @@ impl RowChunk {
         let values_at = bytes.len() as u32;
         let values: Vec<u64> = vs.iter().map(|v| v.to_bits()).collect();
         column::encode(&values, true, &mut bytes);
-        RowChunk { min: ts[0], max: ts[ts.len() - 1], count: ts.len() as u32, values_at, bytes: bytes.into() }
+        RowChunk {
+            min: ts[0],
+            max: ts[ts.len() - 1],
+            count: ts.len() as u32,
+            values_at,
+            bytes: exact(&bytes),
+        }
     }
 
     /// Whether it may hold samples in `from..=to`.

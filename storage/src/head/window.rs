@@ -7,6 +7,7 @@
 use super::column;
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT_BITS, is_absent};
+use crate::room::exact;
 use std::collections::HashMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
@@ -72,7 +73,8 @@ impl WindowBuilder {
 
     /// The window.
     pub fn finish(self, clock: Box<[TimeMs]>) -> Window {
-        Window { clock, offsets: self.offsets.into(), bytes: self.bytes.into(), present: self.present }
+        let (offsets, bytes) = (self.offsets.into(), exact(&self.bytes));
+        Window { clock, offsets, bytes, present: self.present }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) enum Way<'a> {
 
 impl LeafState {
     /// The kernel, if windows are just their floats.
-    fn plain_kernel(&self) -> Option<WindowKernel> {
+    pub(super) fn plain_kernel(&self) -> Option<WindowKernel> {
         if self.source.extension.is_some() || self.refused.is_some() {
             return None;
         }

@@ -16,7 +16,7 @@ pub(super) struct Irregular {
     epoch: u32,
     from: u32,
     to: u32,
-    /// How many floats, and how many of them are NaN.
+    /// How many floats, and how many of them are NaN, where pairs count.
     count: usize,
     nans: usize,
     /// The last two.
@@ -32,26 +32,46 @@ fn is_float(v: f64) -> bool {
 
 impl Irregular {
     /// Brings it to `from..to`.
-    fn slide(&mut self, block: &Block, column: usize, (from, to): (u32, u32)) {
-        let void = self.epoch != block.epoch() || self.from < block.base();
+    fn slide(&mut self, block: &Block, column: usize, (from, to): (u32, u32), pairs: bool) {
+        let changed = self.epoch != block.epoch() && block.stable_since(self.epoch) < self.to;
+        let void = changed || self.from < block.base();
         if void || from < self.from || from > self.to || to < self.to {
-            *self = Irregular { epoch: block.epoch(), from, to: from, ..Irregular::default() };
+            *self = Irregular { from, to: from, ..Irregular::default() };
         }
+        self.epoch = block.epoch();
         for v in (self.from..from).map(|at| block.value(at, column)).filter(|v| is_float(*v)) {
             self.count -= 1;
-            self.nans -= usize::from(v.is_nan());
+            self.nans -= usize::from(pairs && v.is_nan());
         }
         self.from = from;
         while self.falls.front().is_some_and(|(before, _)| *before < from) {
             self.falls.pop_front();
         }
-        for at in self.to..to {
-            let v = block.value(at, column);
-            if is_float(v) {
-                self.add(block, column, at, v);
-            }
+        while self.to < to {
+            self.to = self.skip(block, column, to, pairs).unwrap_or_else(|| {
+                let v = block.value(self.to, column);
+                if is_float(v) {
+                    self.add(block, column, self.to, v, pairs);
+                }
+                self.to + 1
+            });
         }
-        self.to = to;
+    }
+
+    /// Takes a chunk that is away as a whole, if what is known of it suffices; returns the row after it.
+    fn skip(&mut self, block: &Block, column: usize, to: u32, pairs: bool) -> Option<u32> {
+        let chunk = block.away(self.to).filter(|chunk| chunk.end() <= to)?;
+        if chunk.count(column) == 0 {
+            return Some(chunk.end());
+        }
+        let fits = if pairs { chunk.rises(column) } else { chunk.is_whole(column) };
+        if !fits {
+            return None;
+        }
+        self.count += chunk.count(column);
+        self.before = if chunk.rows() > 1 { Some(chunk.end() - 2) } else { self.last };
+        self.last = Some(chunk.end() - 1);
+        Some(chunk.end())
     }
 
     /// Bytes allocated.
@@ -59,10 +79,10 @@ impl Irregular {
         self.falls.capacity() * size_of::<(u32, u32)>()
     }
 
-    fn add(&mut self, block: &Block, column: usize, at: u32, v: f64) {
+    fn add(&mut self, block: &Block, column: usize, at: u32, v: f64, pairs: bool) {
         self.count += 1;
-        self.nans += usize::from(v.is_nan());
-        if let Some(last) = self.last.filter(|last| *last >= self.from)
+        self.nans += usize::from(pairs && v.is_nan());
+        if let Some(last) = self.last.filter(|last| pairs && *last >= self.from)
             && v < block.value(last, column)
         {
             self.falls.push_back((last, at));
@@ -73,11 +93,12 @@ impl Irregular {
 
 impl LeafState {
     /// Puts an abridged window of a column at times `from..to` into `ts` and `vs`: the first sample, each that the series
-    /// falls from or to, the last two. Returns how many it skips; `None`: that would be wrong, or spare nothing.
+    /// falls from or to (if `pairs` count), the last two. Returns how many it skips; `None`: that would be wrong, or spare nothing.
     pub(super) fn abridge(
         &mut self,
         (number, block, column): (u32, &Block, usize),
         (from, to): (u32, u32),
+        pairs: bool,
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
     ) -> Option<usize> {
@@ -85,10 +106,11 @@ impl LeafState {
             return None;
         }
         let known = self.irregular.entry((number, column as u32)).or_default();
-        known.slide(block, column, (from, to - 1));
+        known.slide(block, column, (from, to - 1), pairs);
         let newest = block.value(to - 1, column);
         // A NaN neither falls nor rises, so what stands around it cannot be put side by side.
-        if known.nans > 0 || newest.is_nan() && is_float(newest) || known.falls.len() * 8 > known.count {
+        let nan = known.nans > 0 || newest.is_nan() && is_float(newest);
+        if pairs && (nan || known.falls.len() * 8 > known.count) {
             return None;
         }
         let ends = match is_float(newest) {

@@ -64,7 +64,9 @@ impl LeafState {
                 let (skipped, monotone) = (view.hi - view.lo - 3, *pairs);
                 self.plain(kernel, column, Window { ts, vs: &vs, skipped, monotone, ..window })
             }
-            Way::Ends { number, .. } => self.bent(kernel, (*number, block, column), view, window),
+            Way::Ends { number, pairs, .. } => {
+                self.bent(kernel, (*number, block, column), *pairs, view, window)
+            }
             Way::Each => self.scan(kernel, block, column, view, window),
         }
     }
@@ -74,12 +76,13 @@ impl LeafState {
         &mut self,
         kernel: WindowKernel,
         (number, block, column): (u32, &Block, usize),
+        pairs: bool,
         view: View,
         window: Window,
     ) -> (f64, TimeMs) {
         let (mut ts, mut vs) = (std::mem::take(&mut self.ts), std::mem::take(&mut self.vs));
         let span = (block.base() + view.lo as u32, block.base() + view.hi as u32);
-        let skipped = self.abridge((number, block, column), span, &mut ts, &mut vs);
+        let skipped = self.abridge((number, block, column), span, pairs, &mut ts, &mut vs);
         let value = skipped.map(|skipped| match vs.is_empty() {
             true => (ABSENT, TimeMs::MAX),
             false => self.plain(kernel, column, Window { ts: &ts, vs: &vs, skipped, ..window }),

@@ -94,6 +94,10 @@ impl Shard {
 
     fn eval_leaf(&mut self, id: StepId, t: TimeMs) -> usize {
         let Some(leaf) = self.leaves.get_mut(&id) else { return 0 };
+        // It came with a ring that is being read anew; what is there may have given away what it wants.
+        if leaf.is_new() && self.past.is_reading(leaf.ring) {
+            return 0;
+        }
         // A ring that is still being read is not there yet: the leaf is told when it is.
         let Some(ring) = self.rings.get_mut(leaf.ring).and_then(Option::as_mut) else { return 0 };
         if leaf.strips_names() {

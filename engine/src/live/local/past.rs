@@ -4,12 +4,15 @@
 use super::LocalHost;
 use super::shard::Shard;
 use crate::limits::{FEED_ITEMS, PAST_LOG_MS, PLACED_ROWS};
+use crate::live::Spill;
 use crate::live::ring::Ring;
+use crate::live::ring::chunk::Source;
 use crate::query::pool::Pool;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
+use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
 use storage::store::{FeedItem, Store, StoreError};
 
@@ -22,13 +25,36 @@ pub struct Library {
     pub(super) wake: Arc<dyn Fn() + Send + Sync>,
     asked: Arc<AtomicUsize>,
     read: Arc<AtomicUsize>,
+    pub(super) spill: Spill,
+    unforeseen: Arc<Counter>,
 }
 
 impl Library {
-    /// Over `store`, with so many threads.
-    pub fn new(store: Arc<Store>, threads: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Library {
+    /// Over `store`, with so many threads. `unforeseen` counts what ticks had to read themselves.
+    pub fn new(
+        store: Arc<Store>,
+        threads: usize,
+        wake: Arc<dyn Fn() + Send + Sync>,
+        (spill, unforeseen): (Spill, Arc<Counter>),
+    ) -> Library {
         let pool = Arc::new(Pool::named("past", threads));
-        Library { store, pool, wake, asked: Arc::default(), read: Arc::default() }
+        Library { store, pool, wake, asked: Arc::default(), read: Arc::default(), spill, unforeseen }
+    }
+
+    /// Where a ring of a shard reads from, again.
+    pub(super) fn source(&self, shard: u16, matchers: &[Matcher]) -> Source {
+        Source {
+            store: self.store.clone(),
+            shard,
+            matchers: matchers.to_vec(),
+            length: self.spill.chunk,
+            unforeseen: self.unforeseen.clone(),
+        }
+    }
+
+    /// Has something read beside the ticks.
+    pub(super) fn submit(&self, job: impl FnOnce() + Send + 'static) {
+        self.pool.submit(Box::new(job));
     }
 }
 
@@ -141,7 +167,7 @@ impl Reader {
         self.library.asked.fetch_add(1, Relaxed);
         let (library, done) = (self.library.clone(), self.done.clone());
         let alive: Weak<()> = Arc::downgrade(&self.alive);
-        self.library.pool.submit(Box::new(move || {
+        self.library.submit(move || {
             if alive.upgrade().is_none() {
                 return;
             }
@@ -150,7 +176,7 @@ impl Reader {
             // A worker that is gone wants nothing any more.
             let _ = done.send(Read { shard: at, ring: number, job, result });
             (library.wake)();
-        }));
+        });
     }
 
     /// Says on the log how far reading is, when it takes long.

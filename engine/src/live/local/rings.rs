@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 use storage::model::Matcher;
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct RingTable {
     ids: HashMap<Vec<Matcher>, usize>,
     entries: Vec<Option<Entry>>,
     free: BTreeSet<usize>,
     /// Rings that do not reach back as far as their readers want.
     short: BTreeSet<usize>,
+    /// Rings that reach back further than the second may have given rows away that are older than the first, ms.
+    spill: (i64, i64),
 }
 
 struct Entry {
@@ -21,6 +22,12 @@ struct Entry {
 }
 
 impl RingTable {
+    /// Without rings; those that reach back more than `long` ms may give rows away that are older than `near`.
+    pub(super) fn new((near, long): (i64, i64)) -> RingTable {
+        let (ids, entries) = (HashMap::new(), Vec::new());
+        RingTable { ids, entries, free: BTreeSet::new(), short: BTreeSet::new(), spill: (near, long) }
+    }
+
     /// The ring of one more reader, which wants to look back `retention` ms.
     pub(super) fn acquire(&mut self, matchers: &[Matcher], retention: i64) -> usize {
         let ring = match self.ids.get(matchers) {
@@ -28,9 +35,10 @@ impl RingTable {
             None => self.add(matchers),
         };
         if let Some(entry) = &mut self.entries[ring] {
+            let (near, long) = self.spill;
             entry.readers += 1;
-            if entry.retention < retention {
-                entry.retention = retention;
+            if entry.retention < retention || entry.retention > long && retention > near {
+                entry.retention = entry.retention.max(retention);
                 self.short.insert(ring);
             }
         }
@@ -69,6 +77,14 @@ impl RingTable {
             Some(matchers) => drop(self.ids.remove(matchers)),
             None => self.ids.clear(),
         }
+    }
+
+    /// Rows that were given away are wanted again.
+    pub(super) fn want_all(&mut self) {
+        let long = |(ring, entry): (usize, &Option<Entry>)| {
+            entry.as_ref().is_some_and(|entry| entry.retention > self.spill.1).then_some(ring)
+        };
+        self.short.extend(self.entries.iter().enumerate().filter_map(long));
     }
 
     /// The rings that are to reach further back than when this was asked before: number, selector, how far.

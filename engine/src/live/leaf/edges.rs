@@ -1,0 +1,38 @@
+//! Which rows of its ring a leaf still looks at: all that are in view, or, where its window is kept up, those where the window
+//! begins and ends. What is between them need not be kept ([`crate::live::ring::chunk`]).
+
+use super::LeafState;
+use crate::functions::Upkeep;
+use std::ops::RangeInclusive;
+use storage::model::TimeMs;
+
+/// Times that a leaf looks at.
+pub enum Sight {
+    /// Everything between them.
+    All(RangeInclusive<TimeMs>),
+    /// What is around them.
+    Edges([RangeInclusive<TimeMs>; 2]),
+}
+
+impl LeafState {
+    /// What it looks at at `t`, and since it was last evaluated: everything if it was not yet.
+    pub fn sight(&self, t: TimeMs) -> Sight {
+        let (back, ahead) = self.source.reach(&self.leaf, self.lookback);
+        let now = self.source.time(t, t, t);
+        if self.reached == TimeMs::MIN {
+            return Sight::All(now - back..=now + ahead);
+        }
+        let before = self.source.time(self.reached, t, t);
+        let (before, now) = (before.min(now), before.max(now));
+        let upkept = self.plain_kernel().is_some_and(|kernel| !matches!(kernel.upkeep, Upkeep::Scan));
+        match upkept {
+            true => Sight::Edges([before - back..=now - back, before + ahead..=now + ahead]),
+            false => Sight::All(before - back..=now + ahead),
+        }
+    }
+
+    /// Whether it was never evaluated.
+    pub fn is_new(&self) -> bool {
+        self.looked.0 == TimeMs::MIN
+    }
+}

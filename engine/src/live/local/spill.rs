@@ -1,0 +1,147 @@
+//! What long windows keep: rows between their ends are given to the store, which has them anyway, and come back beside the ticks
+//! before an end reaches them. Looked at now and then, not in each tick.
+
+use super::LocalHost;
+use super::past::Library;
+use super::shard::Shard;
+use crate::live::Spill;
+use crate::live::leaf::LeafState;
+use crate::live::leaf::edges::Sight;
+use crate::live::ring::Ring;
+use crate::live::ring::chunk::{Piece, Source};
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use storage::model::TimeMs;
+
+/// A worker's end of what is read of rows that were given away.
+pub(super) struct Spiller {
+    library: Library,
+    done: Sender<Read>,
+    read: Receiver<Read>,
+    /// Shard, ring and chunk.
+    asked: BTreeSet<(u16, usize, i64)>,
+    looked: TimeMs,
+}
+
+/// A chunk of a ring of a shard, and where it comes from.
+struct Read {
+    which: (u16, usize, i64),
+    source: Arc<Source>,
+    piece: Option<Piece>,
+}
+
+impl Spiller {
+    pub(super) fn new(library: Library) -> Spiller {
+        let (done, read) = channel();
+        Spiller { library, done, read, asked: BTreeSet::new(), looked: 0 }
+    }
+
+    /// How old rows must be to be given away, and how far back a ring must reach to do so, ms.
+    pub(super) fn bounds(&self) -> (i64, i64) {
+        let Spill { near, chunk } = self.library.spill;
+        (near, near + 4 * chunk)
+    }
+
+    /// Has a chunk read, unless that was asked before.
+    fn ask(&mut self, which: (u16, usize, i64), source: &Arc<Source>) {
+        if !self.asked.insert(which) {
+            return;
+        }
+        let (done, source) = (self.done.clone(), source.clone());
+        self.library.submit(move || {
+            let piece = source.read_chunk(which.2).map_err(|error| {
+                tracing::warn!(shard = which.0, %error, "a part of a long window cannot be read yet");
+            });
+            // A worker that is gone wants nothing any more.
+            let _ = done.send(Read { which, source, piece: piece.ok() });
+        });
+    }
+
+    /// Gives rows of a ring away that its readers do not look at, and has those read that they will.
+    fn tend(&mut self, (shard, number): (u16, usize), ring: &mut Ring, leaves: &[&LeafState], t: TimeMs) {
+        let Spill { near, chunk } = self.library.spill;
+        let mut wanted = Wanted { around: Vec::new(), from: t - near, near: t - near, chunk };
+        leaves.iter().for_each(|leaf| wanted.add(leaf.sight(t)));
+        let library = &self.library;
+        let missing = ring.spill(|matchers| library.source(shard, matchers), wanted.from, &wanted.around);
+        let source = ring.source().cloned();
+        for chunk in missing {
+            source.iter().for_each(|source| self.ask((shard, number, chunk), source));
+        }
+    }
+}
+
+/// What the readers of a ring look at.
+struct Wanted {
+    /// What is around these times.
+    around: Vec<RangeInclusive<TimeMs>>,
+    /// Everything from here on.
+    from: TimeMs,
+    /// Where samples are that are too young to be given away.
+    near: TimeMs,
+    /// Length of a chunk, ms: what comes next has to be there in time.
+    chunk: i64,
+}
+
+impl Wanted {
+    fn add(&mut self, sight: Sight) {
+        match sight {
+            Sight::All(range) => self.stretch(range),
+            Sight::Edges([oldest, newest]) => {
+                self.around.push(*oldest.start()..=oldest.end() + self.chunk);
+                self.stretch(*newest.start()..=newest.end() + self.chunk);
+            }
+        }
+    }
+
+    /// All of it, and if it ends among the young samples, what follows.
+    fn stretch(&mut self, range: RangeInclusive<TimeMs>) {
+        if *range.end() >= self.near {
+            self.from = self.from.min(*range.start());
+        }
+        self.around.push(range);
+    }
+}
+
+impl LocalHost {
+    /// Takes rows that were read, and looks after the rings now and then. With `wait`, whatever is coming is here then.
+    pub(super) fn tend_long_rings(&mut self, t: TimeMs, wait: bool) {
+        while let Ok(read) = self.spiller.read.try_recv() {
+            self.take_back(read);
+        }
+        if (t - self.spiller.looked).abs() >= self.spiller.library.spill.chunk / 4 {
+            self.spiller.looked = t;
+            self.tend(t);
+        }
+        while wait && !self.spiller.asked.is_empty() {
+            let Ok(read) = self.spiller.read.recv() else { return };
+            self.take_back(read);
+        }
+    }
+
+    /// Puts rows back into the ring they are from, if it is still there.
+    fn take_back(&mut self, read: Read) {
+        self.spiller.asked.remove(&read.which);
+        let (at, number, chunk) = read.which;
+        let shard = self.shards.iter_mut().find(|shard| shard.shard == at);
+        let ring = shard.and_then(|shard| shard.rings.get_mut(number)?.as_mut());
+        let ring = ring.filter(|ring| ring.source().is_some_and(|own| Arc::ptr_eq(own, &read.source)));
+        if let (Some(ring), Some(piece)) = (ring, read.piece) {
+            ring.fill(chunk, &piece);
+        }
+    }
+
+    fn tend(&mut self, t: TimeMs) {
+        let (_, long) = self.spiller.bounds();
+        for Shard { shard, rings, readers, leaves, .. } in &mut self.shards {
+            for (number, ring) in rings.iter_mut().enumerate() {
+                let Some(ring) = ring.as_mut().filter(|ring| ring.retention() > long) else { continue };
+                let readers = readers.get(number).into_iter().flatten();
+                let readers: Vec<&LeafState> = readers.filter_map(|reader| leaves.get(reader)).collect();
+                self.spiller.tend((*shard, number), ring, &readers, t);
+            }
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! A block: series that share a clock, as one vector of times and a column of values per series.
+//!
+//! Its newest rows stand in a [`Grid`]. Of a long window, the rows before them may be [`chunks`](super::chunk) that the store
+//! keeps ([`Block::spill`]); whoever reads a row there gets the same values. [`changes`](super::changes) knows which rows
+//! stayed what they were.
+
+use super::changes::Changes;
+use super::chunk::{Chunk, Chunks, Piece, Source};
+use crate::functions::panes::{PANE, Rows, SHORT};
+use crate::live::grid::{Grid, make_room};
+use crate::live::side::Side;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample};
+use storage::model::{Labels, TimeMs};
+
+/// Blocks of fewer times than twice the shortest window that is kept up keep them.
+const FEW: usize = 2 * SHORT;
+
+/// Series that share a clock. Its times have numbers that stay: [`Block::base`] is that of the oldest one kept.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// Times, ascending; the first `gone` are forgotten.
+    times: Vec<TimeMs>,
+    gone: usize,
+    /// Rows from number `near` on.
+    grid: Grid,
+    near: u32,
+    /// Rows before it.
+    chunks: Option<Box<Chunks>>,
+    /// Somebody wanted rows that were away: it keeps them from now on.
+    whole: bool,
+    /// Columns.
+    pub columns: Vec<Column>,
+    pub(super) sides: BTreeMap<u32, Side>,
+    base: u32,
+    changes: Changes,
+}
+
+/// One series of a block. Times are numbers of the block.
+#[derive(Debug)]
+pub struct Column {
+    /// The ring's row.
+    pub row: u32,
+    /// Windows that begin with this time, or later, hold a float at each time.
+    pub whole_from: u32,
+    /// Windows that begin with this time, or later, and have no gaps, have no float that is below its predecessor.
+    pub rising_from: u32,
+    /// It has native histograms or start timestamps.
+    pub sided: bool,
+    /// The newest float.
+    last: f64,
+}
+
+impl Column {
+    /// A column without samples in times below `from`.
+    pub(super) fn new(row: u32, from: u32) -> Column {
+        Column { row, whole_from: from, rising_from: 0, sided: false, last: f64::NEG_INFINITY }
+    }
+
+    /// Notes what came at the newest time.
+    #[inline]
+    fn note(&mut self, at: u32, v: f64) {
+        if !is_sample(v) || is_histogram(v) {
+            self.whole_from = at + 1;
+            return;
+        }
+        // A NaN on either side makes the kernels look for themselves.
+        if v.partial_cmp(&self.last).is_none_or(Ordering::is_lt) {
+            self.rising_from = at;
+        }
+        self.last = v;
+    }
+
+    /// A time was squeezed in.
+    fn shift(&mut self, at: u32) {
+        self.whole_from = (self.whole_from + u32::from(self.whole_from > at)).max(at + 1);
+        self.rising_from += u32::from(self.rising_from > at);
+    }
+}
+
+impl Block {
+    /// A block of these times, ascending, with room for so many columns of values.
+    pub(super) fn new(times: Vec<TimeMs>, width: usize) -> Block {
+        let mut block = Block { times, ..Block::default() };
+        block.grid.widen(width);
+        for _ in 0..block.times.len() {
+            block.grid.push();
+        }
+        block
+    }
+
+    /// Adds a column with a value for each time.
+    pub(super) fn add_filled(&mut self, row: u32, values: Vec<f64>, side: Option<Side>) {
+        let (column, mut state) = (self.columns.len(), Column::new(row, 0));
+        for (at, v) in values.into_iter().enumerate() {
+            self.grid.set(at, column, v);
+            state.note(at as u32, v);
+        }
+        state.sided = side.is_some();
+        self.columns.push(state);
+        side.into_iter().for_each(|side| drop(self.sides.insert(column as u32, side)));
+    }
+
+    /// Adds a column of the series `labels` without samples; returns its number.
+    pub(super) fn add_column(&mut self, row: u32, labels: &Labels) -> u32 {
+        let (column, end) = (self.columns.len() as u32, self.end());
+        make_room(&mut self.columns, 1);
+        self.columns.push(Column::new(row, end));
+        self.chunks.iter_mut().for_each(|chunks| chunks.add_series(labels));
+        column
+    }
+
+    /// Times, ascending.
+    pub fn clock(&self) -> &[TimeMs] {
+        &self.times[self.gone..]
+    }
+
+    /// The number of the oldest time.
+    pub fn base(&self) -> u32 {
+        self.base
+    }
+
+    /// The value of a column at time number `at`, which is kept.
+    #[inline]
+    pub fn value(&self, at: u32, column: usize) -> f64 {
+        match &self.chunks {
+            Some(chunks) if at < self.near => chunks.value(self, at, column),
+            _ => self.grid.get((at - self.near) as usize, column),
+        }
+    }
+
+    /// What is known of the rows from number `at` on without reading them: they are a chunk that is away.
+    pub fn away(&self, at: u32) -> Option<&Chunk> {
+        self.chunks.as_ref().filter(|_| at < self.near)?.away(at)
+    }
+
+    /// Times from number `at` on.
+    pub(super) fn times_from(&self, at: u32) -> &[TimeMs] {
+        &self.clock()[(at - self.base) as usize..]
+    }
+
+    /// What a column has beside floats.
+    pub fn side(&self, column: usize) -> Option<&Side> {
+        self.sides.get(&(column as u32))
+    }
+
+    /// To add something at time `t`.
+    pub(super) fn side_mut(&mut self, column: usize, t: TimeMs) -> &mut Side {
+        let at = self.base + self.clock().partition_point(|c| *c < t) as u32;
+        self.columns[column].sided = true;
+        self.changes.add(at);
+        self.sides.entry(column as u32).or_default()
+    }
+
+    /// Number of the time after the newest.
+    fn end(&self) -> u32 {
+        self.near + self.grid.len() as u32
+    }
+
+    /// The number of time `t`, which is made if it is new.
+    fn place(&mut self, t: TimeMs) -> u32 {
+        let at = self.clock().partition_point(|c| *c < t);
+        let number = self.base + at as u32;
+        if number < self.near {
+            self.keep_whole();
+        }
+        if self.clock().get(at) == Some(&t) {
+            return number;
+        }
+        self.times.insert(self.gone + at, t);
+        if number == self.end() {
+            self.grid.push();
+        } else {
+            self.grid.insert((number - self.near) as usize);
+            self.columns.iter_mut().for_each(|c| c.shift(number));
+            self.changes.add(number);
+        }
+        number
+    }
+
+    /// Adds one sample of one column.
+    pub(super) fn set(&mut self, column: usize, t: TimeMs, v: f64) {
+        self.grid.widen(self.columns.len());
+        let end = self.end();
+        let at = self.place(t);
+        self.grid.set((at - self.near) as usize, column, v);
+        if at == end {
+            let value = |other: usize| if other == column { v } else { ABSENT };
+            self.columns.iter_mut().enumerate().for_each(|(other, state)| state.note(at, value(other)));
+            return;
+        }
+        // Filling in behind the newest, or at it: let every window over it look for gaps and resets.
+        let newest = self.end() - 1;
+        let state = &mut self.columns[column];
+        (state.whole_from, state.rising_from) = (newest + 1, newest);
+        if at < newest {
+            self.changes.add(at);
+        } else if is_sample(v) && !is_histogram(v) {
+            state.last = v;
+        }
+    }
+
+    /// Adds one scrape: `sources[c]` is the index in `values` of column `c`.
+    pub(super) fn push(&mut self, t: TimeMs, values: &[f64], sources: &[u32]) {
+        let value = |source: u32| values.get(source as usize).copied().unwrap_or(ABSENT);
+        if self.clock().last().is_some_and(|newest| *newest >= t) {
+            let found = sources.iter().map(|source| value(*source)).enumerate();
+            found.filter(|(_, v)| !is_absent(*v)).for_each(|(column, v)| self.set(column, t, v));
+            return;
+        }
+        self.grid.widen(self.columns.len());
+        let at = self.end();
+        self.times.push(t);
+        let row = self.grid.push();
+        for ((cell, source), column) in row.iter_mut().zip(sources).zip(&mut self.columns) {
+            *cell = value(*source);
+            column.note(at, *cell);
+        }
+        // Columns that the group does not know.
+        self.columns.iter_mut().skip(sources.len()).for_each(|column| column.note(at, ABSENT));
+    }
+
+    /// Forgets what is older than `cutoff`.
+    pub(super) fn trim(&mut self, cutoff: TimeMs) {
+        let old = self.clock().partition_point(|t| *t < cutoff);
+        if old == 0 {
+            return;
+        }
+        self.gone += old;
+        if self.gone * 8 > self.times.len() {
+            self.times.drain(..self.gone);
+            self.gone = 0;
+        }
+        let before = self.base;
+        self.base += old as u32;
+        self.forget_rows();
+        // Sides are seldom, and trimmed now and then.
+        if !self.sides.is_empty() && before / 16 != self.base / 16 {
+            let columns = &mut self.columns;
+            self.sides.retain(|column, side| {
+                let empty = side.trim(cutoff);
+                columns[*column as usize].sided = !empty;
+                !empty
+            });
+        }
+    }
+
+    /// Forgets the values of rows before the oldest time.
+    fn forget_rows(&mut self) {
+        if self.base > self.near {
+            self.grid.forget((self.base - self.near) as usize);
+            self.near = self.base;
+        }
+        if self.chunks.as_mut().is_some_and(|chunks| chunks.trim(self.base)) {
+            self.chunks = None;
+        }
+    }
+
+    /// The values of a column at times `at` (as indices of the clock), into `out`.
+    pub fn column(&self, at: Range<usize>, column: usize, out: &mut Vec<f64>) {
+        let away = (self.near - self.base) as usize;
+        if at.start >= away {
+            return self.grid.column(at.start - away..at.end - away, column, out);
+        }
+        out.clear();
+        out.extend(at.map(|at| self.value(self.base + at as u32, column)));
+    }
+
+    /// Whether a column has a sample.
+    pub(super) fn lives(&self, column: usize) -> bool {
+        (self.near..self.end()).rev().any(|at| is_sample(self.value(at, column)))
+            || self.chunks.as_ref().is_some_and(|chunks| chunks.lives(column))
+    }
+
+    /// Gives rows of times before `before` away, but for those around the times `kept`. Returns the chunks that belong here and
+    /// are away. `labels`: of the ring's rows.
+    pub(super) fn spill(
+        &mut self,
+        labels: &[Labels],
+        source: &Arc<Source>,
+        (before, kept): (TimeMs, &[RangeInclusive<TimeMs>]),
+    ) -> BTreeSet<i64> {
+        if self.whole || self.clock().len() < FEW {
+            return BTreeSet::new();
+        }
+        if self.chunks.as_ref().is_some_and(|chunks| chunks.was_asked()) {
+            self.keep_whole();
+            return BTreeSet::new();
+        }
+        let (before, wanted) = (source.number(before), self.chunks_around(source, kept));
+        while let Some((number, rows)) = self.oldest_chunk(source).filter(|(number, _)| *number < before) {
+            let chunk = Chunk::new((number, self.near), (self, rows), wanted.contains(&number));
+            let of = |column: &Column| labels[column.row as usize].clone();
+            let chunks = self
+                .chunks
+                .get_or_insert_with(|| Box::new(Chunks::new(source, self.columns.iter().map(of).collect())));
+            chunks.push(chunk);
+            self.grid.forget(rows);
+            self.near += rows as u32;
+        }
+        self.chunks.as_mut().map_or_else(BTreeSet::new, |chunks| chunks.keep_only(&wanted))
+    }
+
+    /// The chunks of what stands in `ranges`, and of as many times before and after as whoever looks there may take.
+    fn chunks_around(&self, source: &Source, ranges: &[RangeInclusive<TimeMs>]) -> BTreeSet<i64> {
+        const MARGIN: usize = PANE as usize + 2;
+        let clock = self.clock();
+        let number = |at: usize| source.number(clock[at.min(clock.len() - 1)]);
+        let around = |range: &RangeInclusive<TimeMs>| {
+            let from = clock.partition_point(|t| t < range.start()).saturating_sub(MARGIN);
+            let to = clock.partition_point(|t| t <= range.end()) + MARGIN;
+            number(from)..=number(to)
+        };
+        ranges.iter().flat_map(around).collect()
+    }
+
+    /// The number of the chunk that the oldest rows of the grid belong to, and how many do. None if it is not complete.
+    fn oldest_chunk(&self, source: &Source) -> Option<(i64, usize)> {
+        let times = self.times_from(self.near);
+        let number = source.number(*times.first()?);
+        let rows = times.iter().take_while(|t| source.number(**t) == number).count();
+        (rows < times.len()).then_some((number, rows))
+    }
+
+    /// Puts a chunk in that was read.
+    pub(super) fn fill(&self, number: i64, read: &Piece) {
+        self.chunks.iter().for_each(|chunks| chunks.fill(self, number, read));
+    }
+
+    /// Brings back all rows that are away, for good.
+    fn keep_whole(&mut self) {
+        self.whole = true;
+        if self.chunks.is_none() {
+            return;
+        }
+        let mut grid = Grid::default();
+        grid.widen(self.columns.len());
+        for at in self.base..self.end() {
+            let values = self.values(at);
+            grid.push()[..values.len()].copy_from_slice(values);
+        }
+        (self.grid, self.near, self.chunks) = (grid, self.base, None);
+    }
+
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        let sides: usize = self.sides.values().map(|side| size_of::<(u32, Side)>() + side.bytes()).sum();
+        size_of::<Block>()
+            + self.times.capacity() * size_of::<TimeMs>()
+            + self.grid.bytes()
+            + self.columns.capacity() * size_of::<Column>()
+            + self.chunks.as_ref().map_or(0, |chunks| chunks.bytes())
+            + self.changes.bytes()
+            + sides
+    }
+}
+
+impl Rows for Block {
+    fn epoch(&self) -> u32 {
+        self.changes.epoch()
+    }
+
+    fn stable_since(&self, epoch: u32) -> u32 {
+        self.changes.stable_since(epoch)
+    }
+
+    fn time(&self, at: u32) -> TimeMs {
+        self.clock()[(at - self.base) as usize]
+    }
+
+    fn values(&self, at: u32) -> &[f64] {
+        match &self.chunks {
+            Some(chunks) if at < self.near => chunks.values(self, at),
+            _ => self.grid.row((at - self.near) as usize),
+        }
+    }
+}
