@@ -31,6 +31,7 @@ Flags:
   --start=TIME, --end=TIME        RFC 3339 or seconds since 1970, both inclusive; without them: all there is
   --output=FILE                   where to; standard output by default
   --storage.tsdb.path=DIRECTORY   the data directory; data/ by default
+  --config.file=FILE              the server's configuration, if blocks are in an object store (storage.objects)
 
 parquet and csv have a row per sample and a column per label: timestamp, value, histogram (if there is one), then the labels. No
 value and no histogram is a stale marker. openmetrics has neither stale markers nor native histograms: how many are left out is said.
@@ -48,6 +49,7 @@ enum Format {
 #[derive(Debug)]
 struct Asked {
     data: PathBuf,
+    config: Option<PathBuf>,
     sets: Vec<Vec<Matcher>>,
     span: (TimeMs, TimeMs),
     format: Format,
@@ -70,7 +72,7 @@ pub fn main(args: &[String]) -> ExitCode {
 }
 
 fn arguments(args: &[String]) -> Result<Asked, String> {
-    let (mut sets, mut format, mut output) = (Vec::new(), None, None);
+    let (mut sets, mut format, mut output, mut config) = (Vec::new(), None, None, None);
     let (mut data, mut span) = (PathBuf::from("data/"), (TimeMs::MIN, TimeMs::MAX));
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -89,13 +91,14 @@ fn arguments(args: &[String]) -> Result<Asked, String> {
             "--end" => span.1 = time(value)?,
             "--output" => output = Some(value.into()),
             "--storage.tsdb.path" => data = value.into(),
+            "--config.file" => config = Some(value.into()),
             _ => return Err(format!("unknown flag {flag}")),
         }
     }
     if sets.is_empty() {
         return Err("--match is missing; --match='{__name__=~\".+\"}' is everything".to_owned());
     }
-    Ok(Asked { data, sets, span, format: format.ok_or("--format is missing")?, output })
+    Ok(Asked { data, config, sets, span, format: format.ok_or("--format is missing")?, output })
 }
 
 fn format_of(text: &str) -> Result<Format, String> {
@@ -124,7 +127,7 @@ fn run(asked: &Asked) -> Result<String, String> {
         ));
     }
     let _lock = DataLock::take(&asked.data)?;
-    let store = open(&asked.data)?;
+    let store = open(asked)?;
     let done = match &asked.output {
         None => write(&store, asked, BufWriter::new(io::stdout())),
         Some(path) => {
@@ -163,14 +166,18 @@ fn told(done: Exported) -> String {
     text
 }
 
-fn open(data: &Path) -> Result<Arc<Store>, String> {
+fn open(asked: &Asked) -> Result<Arc<Store>, String> {
+    let data = &asked.data;
+    let config = asked.config.as_ref().map(|path| crate::config::load(path)).transpose();
+    let config = config.map_err(|e| e.to_string())?.map(|(config, _)| config.storage.objects);
+    let far = config.flatten().map(|objects| crate::far::options(&objects, data)).transpose()?;
     let options = Options {
-        dir: data.to_owned(),
+        dir: data.clone(),
         wal_sync_interval_ms: 1_000,
         block_range_ms: storage::limits::BLOCK_WINDOW_MS,
         out_of_order_ms: storage::limits::OUT_OF_ORDER_WINDOW_MS,
     };
-    let (store, replay) = Store::open(options, Arc::new(ReadOnly), &Metrics::default())
+    let (store, replay) = Store::open_far(options, far, Arc::new(ReadOnly), &Metrics::default())
         .map_err(|e| format!("cannot open the data directory {}: {e}", data.display()))?;
     for line in &replay.damage {
         say(&mut io::stderr(), &format!("damage in the data directory: {line}\n"), 1);

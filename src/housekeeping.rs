@@ -7,7 +7,8 @@ use std::time::Duration;
 use storage::clock::Clock;
 use storage::store::{Store, StoreError};
 
-/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, and others are merged.
+/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, others are
+/// merged, and old ones move to the object store.
 pub async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     // A merge may take minutes: on a niced thread of its own, and what else there is to do goes on meanwhile.
@@ -22,6 +23,7 @@ pub async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
             merger.submit(Box::new(move || {
                 tell("merged", store.compact());
                 tell("trimmed", store.trim(now));
+                tell("moved to the object store", store.move_far(now));
                 merging.store(false, SeqCst);
             }));
         }

@@ -12,6 +12,7 @@ mod config;
 mod data_lock;
 mod embedded;
 mod export;
+mod far;
 mod flags;
 mod housekeeping;
 mod import;

@@ -5,7 +5,8 @@ use crate::cluster::{self, Pulse};
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::flags::Flags;
-use crate::{alerts, housekeeping, language, retention, sources, writes};
+use crate::{alerts, far, housekeeping, language, retention, sources, writes};
+use connectors::objects::config::ObjectsConfig;
 use connectors::scrape::config::Job;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use connectors::wall_clock::SystemClock;
@@ -79,6 +80,8 @@ pub struct Server {
     pub cluster: Option<Arc<Pulse>>,
     /// Why answers from history are not whole.
     partial: Option<String>,
+    /// Where old blocks go.
+    objects: Option<ObjectsConfig>,
     /// Last, so that it goes when all others are gone; `None`: switched off.
     _lock: Option<DataLock>,
 }
@@ -185,6 +188,7 @@ impl Server {
             metrics,
             cluster,
             partial,
+            objects: config.storage.objects.clone(),
             _lock: lock,
         })
     }
@@ -198,6 +202,9 @@ impl Server {
         }
         self.store.set_retention(retention::in_force(&self.flags, &loaded.config.storage));
         self.store.set_series_retention(loaded.config.storage.series_retention.clone());
+        if self.objects != loaded.config.storage.objects {
+            tracing::warn!("storage.objects has changed: it is read when the server starts");
+        }
         self.query_log.set(loaded.config.query_log_file().as_deref())?;
         let groups = if self.keeps_rules() { loaded.groups.clone() } else { Vec::new() };
         if self.cluster.is_some() {
@@ -352,11 +359,13 @@ fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -
         block_range_ms: flags.block_range(config.storage.min_block),
         out_of_order_ms: out_of_order(config),
     };
-    let opened = Store::open(options, Arc::new(OsDisk), metrics);
+    let far = config.storage.objects.as_ref().map(|objects| far::options(objects, &dir)).transpose()?;
+    let opened = Store::open_far(options, far, Arc::new(OsDisk), metrics);
     let (store, replay) =
         opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
     replay.damage.iter().for_each(|line| tracing::warn!("damage in the data directory: {line}"));
     tracing::info!(dir = %dir.display(), records = replay.records, samples = replay.samples, "store open, log replayed");
+    far::reach(&store)?;
     Ok(store)
 }
 

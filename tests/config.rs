@@ -254,6 +254,33 @@ fn some_series_have_a_retention_of_their_own() {
 }
 
 #[test]
+fn old_blocks_have_a_place() {
+    let text = "storage:\n  objects: {url: s3://bucket/prefix, after: 2d, cache_size: 5GB, access_key_id: me, \
+                secret_access_key: hunter2, ca_file: ca.pem}\n";
+    let (config, warnings) = load(text).unwrap();
+    let objects = config.storage.objects.clone().unwrap();
+    assert_eq!((warnings.len(), objects.after.0, objects.cache_size.0), (0, 2 * 86_400_000, 5 << 30));
+    assert!(objects.ca_file.is_some_and(|file| file.ends_with("ca.pem")));
+    assert!(
+        config.text.contains("s3://bucket/prefix") && config.text.contains("<secret>"),
+        "{}",
+        config.text
+    );
+    assert!(!format!("{config:?}{}", config.text).contains("hunter2"), "a secret is shown");
+    let (config, _) = load("storage: {objects: {url: 'file:///srv/blocks'}}\n").unwrap();
+    assert_eq!(config.storage.objects.unwrap().after.0, 7 * 86_400_000);
+    for (objects, part) in [
+        ("{url: bucket}", "storage.objects: url \"bucket\""),
+        ("{after: 1d}", "url"),
+        ("{url: s3://bucket, bucket: x}", "bucket"),
+        ("{url: s3://bucket, after: 0s}", "after must be greater than 0"),
+    ] {
+        let fault = load(&format!("storage: {{objects: {objects}}}\n")).unwrap_err().to_string();
+        assert!(fault.contains(part), "{objects}: {fault}");
+    }
+}
+
+#[test]
 fn wrong_flags_say_what_to_do() {
     let cases: [(&[&str], &str); 11] = [
         (&["--storage.tsdb.retention.time=15"], "not a valid duration string: \"15\""),

@@ -1,5 +1,6 @@
 //! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push, [`host`]
-//! exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and [`mod@export`] move history. Knows the store,
+//! exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and [`mod@export`] move history, [`objects`] is where
+//! old blocks go. Knows the store,
 //! but no plan and no query.
 
 pub mod alertmanager;
@@ -11,6 +12,7 @@ pub mod host;
 pub mod http_client;
 pub mod import;
 pub mod limits;
+pub mod objects;
 pub mod protobuf;
 pub mod remote;
 pub mod scrape;

@@ -64,3 +64,17 @@ pub const REMOTE_WRITE_BYTES: usize = 32 << 20;
 pub const REMOTE_WRITE_SERIES: usize = 2_000_000;
 /// Bytes of a file or answer quoted in an error message.
 pub const QUOTE_BYTES: usize = 60;
+/// Requests to the object store at a time; others wait.
+pub const OBJECT_REQUESTS: usize = 16;
+/// Time to build a connection to the object store, seconds.
+pub const OBJECT_CONNECT_SECONDS: u64 = 5;
+/// Time of one request to the object store, seconds: for a part on a slow line.
+pub const OBJECT_REQUEST_SECONDS: u64 = 30;
+/// How often a request to the object store is tried again.
+pub const OBJECT_RETRIES: usize = 3;
+/// How long after its first attempt a request is tried again, seconds: a query waits for it.
+pub const OBJECT_RETRY_SECONDS: u64 = 15;
+/// Bytes of an object that go together; larger ones go in parts (S3: 5 MiB at least, 10,000 parts at most).
+pub const OBJECT_PART_BYTES: usize = 16 << 20;
+/// Objects of one data directory: a block has about eight.
+pub const OBJECTS_LISTED: usize = 10_000_000;

@@ -22,13 +22,15 @@ const ORDER: [&str; 11] = [
 ];
 
 /// Keys whose values nobody may see.
-const SECRETS: [&str; 12] = [
+const SECRETS: [&str; 14] = [
     "password",
     "credentials",
     "bearer_token",
     "client_secret",
     "client_certificate_key",
     "secret_key",
+    "secret_access_key",
+    "session_token",
     "secrets",
     "key",
     "token",

@@ -1,14 +1,15 @@
 //! The `storage` block: Prometheus 3's keys, and the five old spellings that people write into the file although
 //! Prometheus knows them as flags only. Those are accepted with a warning; real keys and flags win. `retention`, a list of
-//! selectors and times, is ours.
+//! selectors and times, and `objects`, where old blocks go, are ours.
 
 use super::Warning;
+use connectors::objects::config::ObjectsConfig;
 use connectors::units::{Bytes, Millis};
 use frontends::promql;
 use frontends::rules::yaml::Fault;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use storage::model::Matcher;
 use storage::store::SeriesRetention;
 
@@ -35,6 +36,8 @@ pub struct StorageBlock {
     pub max_block: Option<i64>,
     /// Most exemplars that are kept.
     pub max_exemplars: Option<i64>,
+    /// Where old blocks go.
+    pub objects: Option<ObjectsConfig>,
 }
 
 #[derive(Default, Deserialize)]
@@ -43,6 +46,7 @@ pub(super) struct RawStorage {
     tsdb: Option<RawTsdb>,
     retention: Option<Vec<Spanned<RawSeriesRetention>>>,
     exemplars: Option<RawExemplars>,
+    objects: Option<Spanned<ObjectsConfig>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -117,6 +121,15 @@ impl RawStorage {
                 |what: String| Fault::at(file, one.referenced, format!("storage.retention: {what}"), fix);
             series_retention.push(one.value.check().map_err(fault)?);
         }
+        let mut objects = None;
+        if let Some(mut one) = self.objects {
+            one.value.resolve_paths(Path::new(file).parent().unwrap_or(Path::new("")));
+            one.value.validate().map_err(|e| {
+                let fix = "write e.g. {url: s3://bucket/prefix, after: 7d}; see docs/objects.md";
+                Fault::at(file, one.referenced, format!("storage.objects: {e}"), fix)
+            })?;
+            objects = Some(one.value);
+        }
         let tsdb = self.tsdb.unwrap_or_default();
         let retention = tsdb.retention.unwrap_or_default();
         let mut unused = |place, key: &str| {
@@ -163,6 +176,7 @@ impl RawStorage {
             min_block: min.map(|v| v.0),
             max_block: max.map(|v| v.0),
             max_exemplars: self.exemplars.and_then(|e| e.max_exemplars),
+            objects,
         })
     }
 }

@@ -18,6 +18,7 @@ pub mod keep;
 pub mod limits;
 pub mod metrics;
 pub mod model;
+pub mod objects;
 pub mod room;
 pub mod sealed;
 pub mod store;

@@ -1,5 +1,17 @@
 //! Limits of the store: number, unit, reason. Nowhere else does this crate hold one.
 
+/// Bytes of a far block's file that are fetched and cached together: a point read is one request for each column that it
+/// needs, and its neighbours come with it.
+pub const FAR_PIECE_BYTES: u64 = 256 << 10;
+/// Such pieces that are in memory, too.
+pub const FAR_RECENT_PIECES: usize = 32;
+/// Most bytes that one request fetches: what a reader holds in memory.
+pub const FAR_GET_BYTES: u64 = 8 << 20;
+/// Series of far blocks that are open at a time, so many or those of one block: where their rows are is in memory, and of
+/// blocks without an index their labels.
+pub const FAR_OPEN_SERIES: u64 = 5_000_000;
+/// Largest `meta.json` of a far block, bytes.
+pub const FAR_META_BYTES: u64 = 16 << 20;
 /// Compiled size of one regex, bytes: stops `a{1000}{1000}`.
 pub const REGEX_BYTES: usize = 10 << 20;
 /// Largest WAL record, bytes: a length field beyond it is damage, not data.
@@ -78,6 +90,8 @@ pub const SERIES_NS: u64 = 500;
 pub const SERIES_PAGE_NS: u64 = 200_000;
 /// Series of an answer per value of a label from which on the values are asked for, not the labels of the series.
 pub const SERIES_PER_VALUE: u64 = 32;
+/// Bytes of a file that are read at once to check the whole of it.
+pub const BLOCK_CHECK_BYTES: usize = 1 << 20;
 /// Largest file of a block that is read as a whole, bytes: beyond it the length is damage.
 pub const BLOCK_SMALL_FILE_BYTES: u64 = 4 << 30;
 /// Decoded pages kept for all blocks together, bytes: a metric's series lie side by side.

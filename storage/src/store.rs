@@ -6,12 +6,14 @@
 
 mod append;
 mod batch;
+mod block_part;
 mod blocks;
 mod compaction;
 mod correct;
 mod deleted;
 mod deletes;
 mod exemplars;
+mod far;
 mod flush;
 mod options;
 mod past;
@@ -23,6 +25,7 @@ mod series_retention;
 mod snapshot;
 mod stats;
 
+pub use crate::block::FarOptions;
 pub use batch::{
     Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Row, StartRow, Tell, Watch,
 };
@@ -62,6 +65,8 @@ pub struct Store {
     exemplars: Exemplars,
     flush_lock: Mutex<()>,
     merge_lock: Mutex<()>,
+    /// Held while blocks move, or are written anew: those exclude each other. Taken before the other two.
+    move_lock: Mutex<()>,
     retention: RwLock<Retention>,
     series_retention: RwLock<Arc<[SeriesRetention]>>,
     retention_limits: retention::Limits,
@@ -85,7 +90,17 @@ impl Store {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
-        let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
+        Store::open_far(options, None, disk, metrics)
+    }
+
+    /// As [`Store::open`], with a place for old blocks.
+    pub fn open_far(
+        options: Options,
+        far: Option<FarOptions>,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+    ) -> Result<(Arc<Store>, Replay), StoreError> {
+        let history = blocks::BlockHistory::open(&options.dir, far, disk.clone(), metrics)?;
         Store::open_with(options, disk, metrics, Some(Arc::new(history)))
     }
 
@@ -97,7 +112,7 @@ impl Store {
         metrics: &Metrics,
         segment_bytes: u64,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
-        let history = blocks::BlockHistory::open(&options.dir, disk.clone(), metrics)?;
+        let history = blocks::BlockHistory::open(&options.dir, None, disk.clone(), metrics)?;
         let start =
             |log, disk, metrics: &Metrics| Log::by_hand(LogOptions { segment_bytes, ..log }, disk, metrics);
         Store::build(options, disk, metrics, Some(Arc::new(history)), start)
@@ -162,6 +177,7 @@ impl Store {
             exemplars,
             flush_lock,
             merge_lock,
+            move_lock: Mutex::default(),
             retention,
             series_retention: RwLock::new(Arc::default()),
             retention_limits,

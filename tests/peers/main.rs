@@ -23,6 +23,7 @@ mod import;
 mod ingest;
 mod isolation;
 mod native;
+mod objects;
 mod pushgateway;
 mod queries;
 mod rule_metrics;

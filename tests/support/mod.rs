@@ -11,6 +11,7 @@ pub mod exporter;
 pub mod http;
 pub mod receiver;
 pub mod remote_write;
+pub mod s3;
 pub mod server;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -84,7 +84,7 @@ pub struct Settings {
     pub search: Option<usize>,
     /// Where the queries at work are written down; `None`: nowhere.
     pub data_directory: Option<PathBuf>,
-    /// Why answers from history are not whole: other processes have series, too.
+    /// Why answers from history are never whole: other processes have series, too, or blocks are damaged.
     pub partial: Option<String>,
 }
 
@@ -119,6 +119,14 @@ pub fn cors_origin(pattern: &str) -> Result<Option<regex::Regex>, regex::Error> 
 /// The state behind all handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<Inner>);
+
+impl AppState {
+    /// Why answers from history are not whole now; `None`: they are.
+    fn partial(&self) -> Option<String> {
+        let reasons = self.settings.partial.iter().cloned().chain(self.sources.catalog.left_out());
+        reasons.reduce(|one, other| format!("{one}; {other}"))
+    }
+}
 
 /// See [`AppState`].
 pub struct Inner {

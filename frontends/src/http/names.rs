@@ -19,7 +19,7 @@ pub async fn series(call: Call) -> Reply {
     }
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
-    let partial = state.settings.partial.clone();
+    let partial = state.partial();
     let found = blocking(state, move |state| state.sources.catalog.series(&sets, from, to)).await?;
     let found = found.into_iter().map(Set).collect();
     cut_list(found, limit, partial)
@@ -31,7 +31,7 @@ pub async fn label_names(call: Call) -> Reply {
     let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
-    let partial = state.settings.partial.clone();
+    let partial = state.partial();
     let found = blocking(state, move |state| state.sources.catalog.label_names(&sets, from, to)).await?;
     cut_list(found, limit, partial)
 }
@@ -44,7 +44,7 @@ pub async fn label_values(call: Call) -> Reply {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
     let ask = move |state: &AppState| state.sources.catalog.label_values(&name, &sets, from, to);
-    let partial = state.settings.partial.clone();
+    let partial = state.partial();
     cut_list(blocking(state, ask).await?, limit, partial)
 }
 

@@ -142,6 +142,10 @@ pub trait Catalog: Send + Sync {
     ) -> Result<Vec<SeriesExemplars>, StoreError>;
     /// Counts.
     fn stats(&self, limit: usize) -> HeadStats;
+    /// Why answers may not be whole now; `None`: they are, or are errors.
+    fn left_out(&self) -> Option<String> {
+        None
+    }
     /// Resolves when all that can have been read so far would survive kill -9, or if the log cannot be written.
     fn settled(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
@@ -149,6 +153,9 @@ pub trait Catalog: Send + Sync {
 }
 
 impl Catalog for Store {
+    fn left_out(&self) -> Option<String> {
+        Store::left_out(self)
+    }
     fn series(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Labels>, StoreError> {
         let mut found = Vec::new();
         for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {

@@ -1,17 +1,16 @@
 //! Files with checksums: a writer that computes them on the way out, and a reader of `samples.parquet` that
 //! checks every 16 KiB it touches, so that Parquet's decoders never see damaged bytes.
 
-use super::meta::FileMeta;
+use super::meta::{BlockMeta, FileMeta};
+use super::source::{ReadAt, Source};
 use super::{damaged, io_error};
 use crate::disk::{Disk, DiskFile};
-use crate::limits::{BLOCK_CRC_BYTES, BLOCK_SMALL_FILE_BYTES};
+use crate::limits::{BLOCK_CHECK_BYTES, BLOCK_CRC_BYTES, BLOCK_SMALL_FILE_BYTES};
 use crate::store::StoreError;
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,24 +65,45 @@ impl Write for CheckedWriter {
     }
 }
 
-/// The content of a file that must be as `meta` says.
-pub(super) fn read_checked(path: &Path, meta: Option<&FileMeta>) -> Result<Bytes, StoreError> {
-    let meta = meta.ok_or_else(|| damaged(path, "is not named in meta.json"))?;
-    check_length(path, meta)?;
-    if meta.bytes > BLOCK_SMALL_FILE_BYTES {
-        return Err(damaged(path, format!("{} bytes are more than this file may have", meta.bytes)));
+/// What `meta.json` says of the file `name`.
+fn described<'a>(meta: &'a BlockMeta, name: &str) -> Result<&'a FileMeta, StoreError> {
+    meta.files.get(name).ok_or_else(|| damaged(&meta.dir.join(name), "is not named in meta.json"))
+}
+
+/// The content of the file `name` of the block `meta`.
+pub(super) fn read_checked(source: &dyn Source, meta: &BlockMeta, name: &str) -> Result<Bytes, StoreError> {
+    let (path, file) = (meta.dir.join(name), described(meta, name)?);
+    let open = source.open(name, file.bytes)?;
+    if file.bytes > BLOCK_SMALL_FILE_BYTES {
+        return Err(damaged(&path, format!("{} bytes are more than this file may have", file.bytes)));
     }
-    let content = std::fs::read(path).map_err(io_error(path))?;
-    if format!("{:08x}", crc32c::crc32c(&content)) != meta.crc32c {
-        return Err(damaged(path, "checksum does not match"));
+    let content = open.read_at(0, file.bytes as usize).map_err(io_error(&path))?;
+    if format!("{:08x}", crc32c::crc32c(&content)) != file.crc32c {
+        return Err(damaged(&path, "checksum does not match"));
     }
     Ok(Bytes::from(content))
 }
 
-fn check_length(path: &Path, meta: &FileMeta) -> Result<(), StoreError> {
-    let found = std::fs::metadata(path).map_err(io_error(path))?.len();
-    if found != meta.bytes {
-        return Err(damaged(path, format!("has {found} bytes instead of {}", meta.bytes)));
+/// Checks every file of the block `meta` in `dir`, byte by byte.
+pub(super) fn check_all(disk: &dyn Disk, dir: &Path, meta: &BlockMeta) -> Result<(), StoreError> {
+    for (name, file) in &meta.files {
+        let path = dir.join(name);
+        let length = disk.size(&path).map_err(io_error(&path))?;
+        let (mut crc, mut at) = (0, 0);
+        while at < length {
+            let piece = disk.read_at(&path, at, BLOCK_CHECK_BYTES).map_err(io_error(&path))?;
+            if piece.is_empty() {
+                break;
+            }
+            crc = crc32c::crc32c_append(crc, &piece);
+            at += piece.len() as u64;
+        }
+        if at != file.bytes || length != at {
+            return Err(damaged(&path, format!("has {length} bytes instead of {}", file.bytes)));
+        }
+        if FileMeta::new(at, crc) != *file {
+            return Err(damaged(&path, "checksum does not match"));
+        }
     }
     Ok(())
 }
@@ -93,25 +113,27 @@ fn check_length(path: &Path, meta: &FileMeta) -> Result<(), StoreError> {
 pub(super) struct CheckedFile(Arc<Inner>);
 
 struct Inner {
-    file: File,
+    file: Box<dyn ReadAt>,
     len: u64,
     /// Little-endian CRC32C per chunk.
     chunks: Bytes,
 }
 
 impl CheckedFile {
+    /// Opens the file `name` of the block `meta`.
     pub(super) fn open(
-        path: &Path,
-        meta: Option<&FileMeta>,
+        source: &dyn Source,
+        meta: &BlockMeta,
+        name: &str,
         chunks: Bytes,
     ) -> Result<CheckedFile, StoreError> {
-        let meta = meta.ok_or_else(|| damaged(path, "is not named in meta.json"))?;
-        check_length(path, meta)?;
-        if chunks.len() as u64 != meta.bytes.div_ceil(BLOCK_CRC_BYTES as u64) * 4 {
-            return Err(damaged(path, "its checksums have another length than this file asks for"));
+        let len = described(meta, name)?.bytes;
+        let file = source.open(name, len)?;
+        if chunks.len() as u64 != len.div_ceil(BLOCK_CRC_BYTES as u64) * 4 {
+            let path = meta.dir.join(name);
+            return Err(damaged(&path, "its checksums have another length than this file asks for"));
         }
-        let file = File::open(path).map_err(io_error(path))?;
-        Ok(CheckedFile(Arc::new(Inner { file, len: meta.bytes, chunks })))
+        Ok(CheckedFile(Arc::new(Inner { file, len, chunks })))
     }
 }
 
@@ -134,8 +156,8 @@ impl Inner {
             end.ok_or_else(|| io::Error::other(format!("offset {start}: {len} bytes pass the file's end")))?;
         let size = BLOCK_CRC_BYTES as u64;
         let (first, last) = (start / size, end.div_ceil(size));
-        let mut bytes = vec![0; ((last * size).min(self.len) - first * size) as usize];
-        self.file.read_exact_at(&mut bytes, first * size)?;
+        let whole = (last * size).min(self.len) - first * size;
+        let bytes = self.file.read_at(first * size, whole as usize)?;
         for (chunk, number) in bytes.chunks(BLOCK_CRC_BYTES).zip(first as usize..) {
             if self.chunks.get(number * 4..number * 4 + 4) != Some(&crc32c::crc32c(chunk).to_le_bytes()) {
                 let at = number as u64 * size;

@@ -4,6 +4,7 @@
 use super::cache::PageCache;
 use super::meta::BlockMeta;
 use super::pages::{PageOptions, Pages};
+use super::source::Source;
 use crate::model::TimeMs;
 use crate::store::StoreError;
 use arrow::array::{AsArray, RecordBatch};
@@ -28,13 +29,14 @@ impl LaneFile {
     /// Opens the lane; `None` if the block has none.
     pub(super) fn open(
         options: PageOptions,
+        source: &dyn Source,
         meta: &BlockMeta,
         cache: &PageCache,
     ) -> Result<Option<LaneFile>, StoreError> {
         if !meta.files.contains_key(options.file) {
             return Ok(None);
         }
-        let pages = Pages::open(options, meta, cache)?;
+        let pages = Pages::open(options, source, meta, cache)?;
         let mut series: Vec<SeriesRows> = Vec::new();
         let mut row = 0;
         for batch in pages.columns(&["series_id", "ts"])? {

@@ -7,6 +7,7 @@
 mod cache;
 mod clocks;
 pub(crate) mod decimal;
+pub mod far;
 mod files;
 mod histograms;
 mod index;
@@ -23,14 +24,17 @@ mod schema;
 mod selection;
 mod series;
 pub mod set;
+pub(crate) mod source;
 mod tables;
 mod tombstones;
 pub mod writer;
 
+pub use far::{Far, FarBlock, FarOptions};
 pub use merge::merge_blocks;
 pub use meta::BlockMeta;
 pub use reader::{Block, BlockSeriesHandle};
-pub use set::Blocks;
+pub(crate) use set::remove_dir;
+pub use set::{Blocks, Listed};
 pub use tombstones::{Tombstone, Tombstones};
 pub use writer::{BlockSeries, write_block};
 

@@ -6,6 +6,7 @@ use super::damaged;
 use super::files::{CheckedFile, read_checked};
 use super::meta::BlockMeta;
 use super::page::{self, Page};
+use super::source::Source;
 use crate::limits::BLOCK_GROUP_ROWS;
 use crate::store::StoreError;
 use arrow::array::RecordBatch;
@@ -42,15 +43,16 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Opens the file in the block `meta`.
+    /// Opens the file of the block `meta`.
     pub(super) fn open(
         options: PageOptions,
+        source: &dyn Source,
         meta: &BlockMeta,
         cache: &PageCache,
     ) -> Result<Pages, StoreError> {
         let path = meta.dir.join(options.file);
-        let checksums = read_checked(&meta.dir.join(options.checksums), meta.files.get(options.checksums))?;
-        let file = CheckedFile::open(&path, meta.files.get(options.file), checksums)?;
+        let checksums = read_checked(source, meta, options.checksums)?;
+        let file = CheckedFile::open(source, meta, options.file, checksums)?;
         let reading = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
         let footer = ArrowReaderMetadata::load(&file, reading).map_err(|e| damaged(&path, e))?;
         let rows = usize::try_from(footer.metadata().file_metadata().num_rows())

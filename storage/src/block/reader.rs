@@ -12,6 +12,7 @@ use super::page::{self, Page};
 use super::pages::{PageOptions, Pages};
 use super::schema::{CHECKSUMS, CLOCKS, SAMPLES};
 use super::series::Series;
+use super::source::{Directory, Source};
 use super::tables::{read_clocks, read_rows};
 use super::tombstones::{BlockDeletes, Tombstone};
 use super::{damaged, io_error};
@@ -64,19 +65,27 @@ impl Block {
     pub(super) fn open_with(dir: &Path, cache: &PageCache) -> Result<Block, StoreError> {
         let meta_path = dir.join(META);
         let meta = BlockMeta::decode(dir, &std::fs::read(&meta_path).map_err(io_error(&meta_path))?)?;
-        let content = |name: &str| read_checked(&dir.join(name), meta.files.get(name));
-        let series = Series::open(&meta, cache)?;
-        let clocks = read_clocks(&dir.join(CLOCKS), content(CLOCKS)?)?;
-        let samples = Pages::open(SAMPLE_PAGES, &meta, cache)?;
+        Block::open_in(&Directory(dir), meta, cache)
+    }
+
+    /// Opens the block `meta`, whose files are in `source`.
+    pub(super) fn open_in(
+        source: &dyn Source,
+        meta: BlockMeta,
+        cache: &PageCache,
+    ) -> Result<Block, StoreError> {
+        let series = Series::open(source, &meta, cache)?;
+        let clocks = read_clocks(&meta.dir.join(CLOCKS), read_checked(source, &meta, CLOCKS)?)?;
+        let samples = Pages::open(SAMPLE_PAGES, source, &meta, cache)?;
         let (first_row, row_clock) = read_rows(&samples, series.count(), clocks.len())?;
-        let histograms = LaneFile::open(HISTOGRAM_PAGES, &meta, cache)?;
-        let starts = LaneFile::open(START_PAGES, &meta, cache)?;
+        let histograms = LaneFile::open(HISTOGRAM_PAGES, source, &meta, cache)?;
+        let starts = LaneFile::open(START_PAGES, source, &meta, cache)?;
         let items = |lane: &Option<LaneFile>| lane.as_ref().map_or(0, |lane| lane.rows() as u64);
         let found = (series.count() as u64, clocks.len() as u64, row_clock.len() as u64);
         if found != (meta.series, meta.clocks, meta.rows)
             || (items(&histograms), items(&starts)) != (meta.histograms, meta.starts)
         {
-            return Err(damaged(&meta_path, "counts other series, clocks or rows than there are"));
+            return Err(damaged(&meta.dir.join(META), "counts other series, clocks or rows than there are"));
         }
         let inner = Inner { meta, samples, histograms, starts, series, clocks, first_row, row_clock };
         Ok(Block(Arc::new(inner), Arc::default()))

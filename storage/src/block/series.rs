@@ -12,6 +12,7 @@ use super::pages::{PageOptions, Pages};
 use super::postings::Postings;
 use super::schema::{SERIES, SERIES_CHECKSUMS};
 use super::selection::{self, Terms};
+use super::source::Source;
 use super::tables::{labels_of, read_series};
 use crate::limits::{SELECTED_BYTES, SERIES_PAGE_ROWS, SERIES_PER_VALUE};
 use crate::model::{Labels, Matcher, SHARDS, shard_of};
@@ -30,7 +31,7 @@ const SERIES_PAGES: PageOptions = PageOptions {
 
 /// The series of an open block.
 pub(super) struct Series {
-    labels: Source,
+    labels: Kept,
     count: u32,
     /// Series by shard, from the first question on that asks for those of one.
     shards: OnceLock<Vec<RoaringBitmap>>,
@@ -39,27 +40,30 @@ pub(super) struct Series {
     number: u64,
 }
 
-enum Source {
+enum Kept {
     /// Everything in memory.
     Memory(Vec<Labels>, Postings),
-    /// On the disk.
+    /// In the files.
     Indexed(Pages, Index),
 }
 
 impl Series {
-    /// Opens those of the block `meta`.
-    pub(super) fn open(meta: &BlockMeta, cache: &PageCache) -> Result<Series, StoreError> {
+    /// Opens those of the block `meta`, whose files are in `source`.
+    pub(super) fn open(
+        source: &dyn Source,
+        meta: &BlockMeta,
+        cache: &PageCache,
+    ) -> Result<Series, StoreError> {
         let labels = if meta.is_indexed() {
-            Source::Indexed(Pages::open(SERIES_PAGES, meta, cache)?, Index::open(meta, cache)?)
+            Kept::Indexed(Pages::open(SERIES_PAGES, source, meta, cache)?, Index::open(source, meta, cache)?)
         } else {
-            let path = meta.dir.join(SERIES);
-            let all = read_series(&path, read_checked(&path, meta.files.get(SERIES))?)?;
+            let all = read_series(&meta.dir.join(SERIES), read_checked(source, meta, SERIES)?)?;
             let postings = Postings::build(&all);
-            Source::Memory(all, postings)
+            Kept::Memory(all, postings)
         };
         let found = match &labels {
-            Source::Memory(all, _) => all.len(),
-            Source::Indexed(pages, _) => pages.rows(),
+            Kept::Memory(all, _) => all.len(),
+            Kept::Indexed(pages, _) => pages.rows(),
         };
         let count = u32::try_from(found).map_err(|e| damaged(&meta.dir.join(SERIES), e))?;
         let (shards, number) = (OnceLock::new(), cache.register());
@@ -73,8 +77,8 @@ impl Series {
 
     fn terms(&self) -> &dyn Terms {
         match &self.labels {
-            Source::Memory(_, postings) => postings,
-            Source::Indexed(_, index) => index,
+            Kept::Memory(_, postings) => postings,
+            Kept::Indexed(_, index) => index,
         }
     }
 
@@ -85,11 +89,11 @@ impl Series {
         mut each: impl FnMut(u32, Labels),
     ) -> Result<(), StoreError> {
         let pages = match &self.labels {
-            Source::Memory(all, _) => {
+            Kept::Memory(all, _) => {
                 ids.into_iter().for_each(|id| each(id, all[id as usize].clone()));
                 return Ok(());
             }
-            Source::Indexed(pages, _) => pages,
+            Kept::Indexed(pages, _) => pages,
         };
         let mut current = None;
         for id in ids {
@@ -146,14 +150,14 @@ impl Series {
             return Ok(known);
         }
         let shards = match &self.labels {
-            Source::Memory(all, _) => {
+            Kept::Memory(all, _) => {
                 let mut shards = vec![RoaringBitmap::new(); usize::from(SHARDS)];
                 for (id, labels) in (0u32..).zip(all) {
                     shards[usize::from(shard_of(labels))].insert(id);
                 }
                 shards
             }
-            Source::Indexed(_, index) => {
+            Kept::Indexed(_, index) => {
                 (0..SHARDS).map(|shard| index.shard(shard)).collect::<Result<_, _>>()?
             }
         };

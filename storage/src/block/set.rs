@@ -4,10 +4,12 @@
 //! block, which the next start lists again, or a directory that every start leaves out and sweeps away.
 
 use super::cache::PageCache;
+use super::far::{Far, FarBlock, FarOptions};
 use super::reader::{Block, BlockSeriesHandle};
 use super::tombstones::Tombstone;
 use super::{BlockMeta, io_error};
 use crate::disk::Disk;
+use crate::metrics::Metrics;
 use crate::model::{Matcher, TimeMs};
 use crate::store::StoreError;
 use parking_lot::RwLock;
@@ -18,34 +20,110 @@ use std::sync::Arc;
 /// How the directory of a block ends that is being removed.
 const DELETING: &str = "deleting";
 
+/// A block of the set.
+#[derive(Clone)]
+pub enum Listed {
+    /// Its files are here.
+    Here(Block),
+    /// Its files are in an object store.
+    Far(FarBlock),
+}
+
+impl Listed {
+    /// What it holds.
+    pub fn meta(&self) -> &BlockMeta {
+        match self {
+            Listed::Here(block) => block.meta(),
+            Listed::Far(block) => block.meta(),
+        }
+    }
+
+    /// The block, for reading. A far one may be out of reach.
+    pub fn open(&self) -> Result<Block, StoreError> {
+        match self {
+            Listed::Here(block) => Ok(block.clone()),
+            Listed::Far(block) => block.open(),
+        }
+    }
+
+    /// Whether its files are in an object store.
+    pub fn is_far(&self) -> bool {
+        matches!(self, Listed::Far(_))
+    }
+
+    /// Whether something may be deleted of it: [`Block::has_deletes`] knows.
+    pub fn may_have_deletes(&self) -> bool {
+        match self {
+            Listed::Here(block) => block.has_deletes(),
+            Listed::Far(block) => block.may_have_deletes(),
+        }
+    }
+
+    /// The same block, without what these say that is deleted of it. A far one is asked for it when it is opened.
+    fn with_deletes(&self, tombstones: &[Tombstone]) -> Result<Listed, StoreError> {
+        Ok(match self {
+            Listed::Here(block) => Listed::Here(block.with_deletes(tombstones)?),
+            Listed::Far(block) => Listed::Far(block.with_deletes(tombstones)),
+        })
+    }
+}
+
 /// A set of blocks. Readers work on the blocks that were there when they asked; no lock is held while they read.
 pub struct Blocks {
-    /// Sorted by time range, then by directory.
-    blocks: RwLock<Arc<Vec<Block>>>,
+    /// Sorted by time range, then by directory; one of each name.
+    blocks: RwLock<Arc<Vec<Listed>>>,
     cache: PageCache,
+    far: RwLock<Option<Arc<Far>>>,
 }
 
 impl Blocks {
     /// Opens all blocks in `blocks_dir` (made if missing). What an interrupted writer left is left out, for
     /// [`Blocks::remove_unfinished`], and what is being removed, for [`Blocks::sweep`]. A damaged block is left out, left on disk, and named in the second
-    /// result: one line each.
-    pub fn open(blocks_dir: &Path) -> Result<(Blocks, Vec<String>), StoreError> {
+    /// result: one line each. One that another says it replaces is removed.
+    pub fn open(disk: &dyn Disk, blocks_dir: &Path) -> Result<(Blocks, Vec<String>), StoreError> {
         let bad = io_error(blocks_dir);
-        std::fs::create_dir_all(blocks_dir).map_err(&bad)?;
+        disk.create_dir(blocks_dir).map_err(&bad)?;
         let (cache, mut blocks, mut damage) = (PageCache::default(), Vec::new(), Vec::new());
-        for entry in std::fs::read_dir(blocks_dir).map_err(&bad)? {
-            let path = entry.map_err(&bad)?.path();
+        for path in disk.list(blocks_dir).map_err(&bad)? {
             let unfinished = path.extension().is_some_and(|e| e == "tmp");
             if path.is_dir() && !unfinished && !is_deleting(&path) {
                 match Block::open_with(&path, &cache) {
-                    Ok(block) => blocks.push(block),
-                    Err(error) => damage.push(format!("block left out: {error}")),
+                    Ok(block) => blocks.push(Listed::Here(block)),
+                    Err(error) => damage.push((path, format!("block left out: {error}"))),
                 }
             }
         }
+        let replaced = replaced(&blocks);
+        damage.retain(|(path, _)| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // What cannot be removed is there at the next start, too.
+            !replaced.contains(name.as_ref()) || remove_dir(disk, path).is_err()
+        });
+        let mut damage: Vec<String> = damage.into_iter().map(|(_, line)| line).collect();
         damage.sort();
         sort(&mut blocks);
-        Ok((Blocks { blocks: RwLock::new(Arc::new(blocks)), cache }, damage))
+        Ok((Blocks { blocks: RwLock::new(Arc::new(blocks)), cache, far: RwLock::default() }, damage))
+    }
+
+    /// Adds the far blocks of data directory `data` to the set. One that is here, too, stays here.
+    pub fn open_far(
+        &self,
+        disk: Arc<dyn Disk>,
+        data: &Path,
+        options: Option<FarOptions>,
+        metrics: &Metrics,
+    ) -> Result<Arc<Far>, StoreError> {
+        let (far, found) = Far::open(disk, data, options, self.cache.clone(), metrics)?;
+        *self.far.write() = Some(far.clone());
+        self.add_found(found);
+        Ok(far)
+    }
+
+    /// Adds far blocks that were found in the object store.
+    pub fn add_found(&self, mut found: Vec<FarBlock>) {
+        let here: BTreeSet<String> = self.metas().iter().map(|meta| meta.name().to_string()).collect();
+        found.retain(|block| !here.contains(&block.meta().name().to_string()));
+        found.into_iter().for_each(|block| self.put(Listed::Far(block)));
     }
 
     /// Removes what an interrupted writer left in `blocks_dir`. Not while one writes.
@@ -60,21 +138,27 @@ impl Blocks {
         Block::open_with(dir, &self.cache)
     }
 
-    /// From now on `block` is a part of the set.
+    /// From now on `block` is a part of the set, in place of any other of its name.
     pub fn add(&self, block: Block) {
+        self.put(Listed::Here(block));
+    }
+
+    fn put(&self, block: Listed) {
         let mut blocks = self.blocks.write();
-        let mut new: Vec<Block> =
-            blocks.iter().filter(|b| b.meta().dir != block.meta().dir).cloned().collect();
+        let name = block.meta().dir.file_name();
+        let others = blocks.iter().filter(|b| b.meta().dir.file_name() != name).cloned();
+        let mut new: Vec<Listed> = others.collect();
         new.push(block);
         sort(&mut new);
         *blocks = Arc::new(new);
     }
 
     /// From now on new readers do not see what these say that is deleted. Of a block that cannot say which of its series
-    /// these are nothing is seen any more: it is off the list, and named, one line each.
+    /// these are nothing is seen any more: it is off the list, and named, one line each. A far one stays on the list: as
+    /// long as it cannot say it, it cannot be opened.
     pub fn delete(&self, tombstones: &[Tombstone]) -> Vec<String> {
         let mut blocks = self.blocks.write();
-        let about = |b: &Block| {
+        let about = |b: &Listed| {
             let name = b.meta().name().to_string();
             tombstones.iter().any(|one| one.blocks.contains(&name))
         };
@@ -90,46 +174,61 @@ impl Blocks {
     }
 
     /// All blocks, in time order.
-    pub fn all(&self) -> Arc<Vec<Block>> {
+    pub fn all(&self) -> Arc<Vec<Listed>> {
         self.blocks.read().clone()
     }
 
     /// Takes the block in directory `dir` off the list; readers that have it open go on reading.
-    fn take(&self, dir: &Path) -> Option<Block> {
+    fn take(&self, dir: &Path) -> Option<Listed> {
         let mut blocks = self.blocks.write();
-        let (mut gone, stay): (Vec<Block>, Vec<Block>) =
+        let (mut gone, stay): (Vec<Listed>, Vec<Listed>) =
             blocks.iter().cloned().partition(|b| b.meta().dir == dir);
         *blocks = Arc::new(stay);
         gone.pop()
     }
 
-    /// Removes the block in directory `dir` from the set and from the disk. On an error it is whole and on the list
-    /// again, or [`Blocks::sweep`] has to finish.
+    /// Removes the block in directory `dir` from the set and from the disk, or from the object store. On an error it is
+    /// whole and on the list again, or [`Blocks::sweep`] has to finish.
     pub fn remove(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
         let Some(block) = self.take(dir) else { return Ok(()) };
-        let away = deleting(dir);
-        if let Err(error) = disk.rename(dir, &away) {
-            // It may have been renamed all the same, and only not have become durable.
-            if disk.list(dir).is_ok() {
-                self.add(block);
-            }
-            return Err(io_error(dir)(error));
+        let name = block.meta().name().to_string();
+        let far = self.far.read().clone().filter(|far| far.knows(&name));
+        let forgotten = far.map_or(Ok(()), |far| far.forget(&name));
+        let removed = match &block {
+            Listed::Far(_) => forgotten,
+            Listed::Here(_) => forgotten.and_then(|()| remove_dir(disk, dir)),
+        };
+        // It may have been renamed all the same, and only not have become durable.
+        if removed.is_err() && (block.is_far() || disk.list(dir).is_ok()) {
+            self.put(block);
         }
-        disk.remove(&away).map_err(io_error(&away))
+        removed
+    }
+
+    /// The block `far` is read from the object store from now on, and its directory `dir` is removed. On an error its files
+    /// are there, in part perhaps, and a later [`Blocks::sweep`], or move, has to finish.
+    pub fn hand_over(&self, disk: &dyn Disk, dir: &Path, far: FarBlock) -> Result<(), StoreError> {
+        let here = self.all().iter().find(|block| block.meta().dir == dir).cloned();
+        self.put(Listed::Far(far));
+        let removed = remove_dir(disk, dir);
+        if let (Err(_), Some(here)) = (&removed, here.filter(|_| disk.list(dir).is_ok())) {
+            self.put(here);
+        }
+        removed
     }
 
     /// Removes the blocks that others say they replace. Until then both are read, and hold the same.
     pub fn remove_replaced(&self, disk: &dyn Disk) -> Result<(), StoreError> {
-        let metas = self.metas();
-        let replaced: BTreeSet<&str> = metas.iter().flat_map(|m| &m.replaces).map(String::as_str).collect();
-        let gone = metas.iter().filter(|meta| replaced.contains(meta.name().to_string().as_str()));
+        let blocks = self.all();
+        let replaced = replaced(&blocks);
+        let gone = blocks.iter().map(Listed::meta).filter(|meta| replaced.contains(&meta.name().to_string()));
         // One that cannot be removed does not keep the others.
         gone.map(|meta| self.remove(disk, &meta.dir)).fold(Ok(()), Result::and)
     }
 
     /// The blocks in these directories, in the set's order.
-    pub fn in_dirs(&self, dirs: &BTreeSet<PathBuf>) -> Vec<Block> {
-        self.blocks.read().iter().filter(|block| dirs.contains(&block.meta().dir)).cloned().collect()
+    pub fn in_dirs(&self, dirs: &BTreeSet<PathBuf>) -> Result<Vec<Block>, StoreError> {
+        self.all().iter().filter(|block| dirs.contains(&block.meta().dir)).map(Listed::open).collect()
     }
 
     /// Removes what an interrupted [`Blocks::remove`] left in `blocks_dir`; how many directories.
@@ -149,9 +248,16 @@ impl Blocks {
         self.blocks.read().iter().map(|b| b.meta().clone()).collect()
     }
 
-    fn within(&self, from: TimeMs, to: TimeMs) -> impl Iterator<Item = Block> {
-        let blocks = self.blocks.read().clone();
-        (0..blocks.len()).map(move |i| blocks[i].clone()).filter(move |b| b.meta().overlaps(from, to))
+    /// As [`Blocks::metas`], of those whose files are here.
+    pub fn here(&self) -> Vec<BlockMeta> {
+        self.blocks.read().iter().filter(|b| !b.is_far()).map(|b| b.meta().clone()).collect()
+    }
+
+    fn within(&self, from: TimeMs, to: TimeMs) -> impl Iterator<Item = Result<Block, StoreError>> {
+        let blocks = self.all();
+        let length = blocks.len();
+        let open = move |i: usize| blocks[i].meta().overlaps(from, to).then(|| blocks[i].open());
+        (0..length).filter_map(open)
     }
 
     /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`: sorted by labels and,
@@ -166,7 +272,7 @@ impl Blocks {
     ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
         let mut all: Vec<BlockSeriesHandle> = Vec::new();
         for block in self.within(from, to) {
-            all.extend(block.select_shard(shard, matchers, from, to)?);
+            all.extend(block?.select_shard(shard, matchers, from, to)?);
         }
         // Stable: blocks come in time order.
         all.sort_by(|a, b| a.labels().cmp(b.labels()));
@@ -207,6 +313,7 @@ impl Blocks {
     ) -> Result<Vec<String>, StoreError> {
         let mut out = BTreeSet::new();
         for block in self.within(from, to) {
+            let block = block?;
             match sets {
                 [] => visit(&block, &[], &mut out)?,
                 _ => sets.iter().try_for_each(|set| visit(&block, set, &mut out))?,
@@ -214,6 +321,18 @@ impl Blocks {
         }
         Ok(out.into_iter().collect())
     }
+}
+
+/// Names of the blocks that these say they replace.
+fn replaced(blocks: &[Listed]) -> BTreeSet<String> {
+    blocks.iter().flat_map(|block| &block.meta().replaces).cloned().collect()
+}
+
+/// Removes the directory of a block that is on no list: the last two of the three steps.
+pub(crate) fn remove_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    let away = deleting(dir);
+    disk.rename(dir, &away).map_err(io_error(dir))?;
+    disk.remove(&away).map_err(io_error(&away))
 }
 
 /// What the directory of a block is called while it is removed; not a name that `docs/format/open.sql` looks for.
@@ -233,9 +352,9 @@ fn insert(out: &mut BTreeSet<String>, text: &str) {
     }
 }
 
-fn sort(blocks: &mut [Block]) {
+fn sort(blocks: &mut [Listed]) {
     blocks.sort_by(|a, b| {
-        let key = |b: &Block| (b.meta().from, b.meta().to);
+        let key = |b: &Listed| (b.meta().from, b.meta().to);
         key(a).cmp(&key(b)).then_with(|| a.meta().dir.cmp(&b.meta().dir))
     });
 }

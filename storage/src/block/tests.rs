@@ -184,7 +184,7 @@ fn postings_select_what_matchers_match() {
     let series = some_labels();
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &series);
-    let (blocks, damage) = Blocks::open(dir.path()).unwrap();
+    let (blocks, damage) = Blocks::open(&OsDisk, dir.path()).unwrap();
     assert_eq!(damage, Vec::<String>::new());
     let patterns =
         ["", "200", "web-1", "web-.*", ".*", ".+", "200|404", "web-[12]|", "(web|x).*", "[^w].*", "absent"];
@@ -377,7 +377,7 @@ fn a_set_leaves_damage_out_and_removes_leftovers() {
     std::fs::write(other.dir.join("meta.json"), "{}").unwrap();
     std::fs::create_dir(dir.path().join("1_2.tmp")).unwrap();
     std::fs::create_dir(dir.path().join("1-2-3.deleting")).unwrap();
-    let (blocks, damage) = Blocks::open(dir.path()).unwrap();
+    let (blocks, damage) = Blocks::open(&OsDisk, dir.path()).unwrap();
     Blocks::remove_unfinished(&OsDisk, dir.path()).unwrap();
     assert_eq!(blocks.metas(), [block.meta().clone()]);
     assert_eq!(damage.len(), 1);
@@ -421,7 +421,7 @@ fn broken_promises_are_refused() {
         let error =
             write_block(&OsDisk, dir.path(), 0, DAY, series.into_iter().map(Ok)).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
-        assert_eq!(Blocks::open(dir.path()).unwrap().0.metas(), []);
+        assert_eq!(Blocks::open(&OsDisk, dir.path()).unwrap().0.metas(), []);
     }
 }
 
@@ -496,5 +496,5 @@ fn a_failing_disk_leaves_no_block_and_the_next_try_succeeds() {
     assert_holds(&Block::open(&meta.dir).unwrap(), &series, 0, DAY);
     // Once more: the same content takes the same name.
     assert_eq!(attempt(100).unwrap(), meta);
-    assert_eq!(Blocks::open(dir.path()).unwrap().0.metas(), [meta]);
+    assert_eq!(Blocks::open(&OsDisk, dir.path()).unwrap().0.metas(), [meta]);
 }

@@ -1,7 +1,7 @@
 //! Writing a block: series come sorted, rows go out in one pass; what is kept is clocks and labels.
 
 use super::clocks::{ClockTable, target_of};
-use super::files::CheckedWriter;
+use super::files::{CheckedWriter, check_all};
 use super::histograms::{HistogramRows, StartRows};
 use super::meta::{BlockMeta, FileMeta, INDEXED, META};
 use super::rows::Rows;
@@ -79,13 +79,29 @@ pub(super) fn write_block_of(
     })?;
     meta.replaces = replaces;
     meta.dir = blocks_dir.join(name(&meta));
+    // The name is a hash of the content: what is there already is this block, or was it before it was damaged.
+    while disk.list(&meta.dir).is_ok_and(|files| !files.is_empty()) {
+        if is_whole(disk, &meta) {
+            disk.remove(&temporary).map_err(io_error(&temporary))?;
+            disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
+            return Ok(meta);
+        }
+        // Under another name, so that at no moment there is neither.
+        meta.replaces.push(meta.name().to_string());
+        meta.dir = blocks_dir.join(name(&meta));
+    }
     let _ = write_bytes(disk, &temporary.join(META), &meta.encode().map_err(|e| damaged(&temporary, e))?)?;
     disk.sync_dir(&temporary).map_err(io_error(&temporary))?;
-    // The name is a hash of the content: what is there already is this block, perhaps damaged.
-    remove_if_there(disk, &meta.dir)?;
     disk.rename(&temporary, &meta.dir).map_err(io_error(&temporary))?;
     disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
     Ok(meta)
+}
+
+/// Whether the block `meta` is on disk already, every byte of it.
+fn is_whole(disk: &dyn Disk, meta: &BlockMeta) -> bool {
+    let there =
+        disk.read(&meta.dir.join(META)).ok().and_then(|text| BlockMeta::decode(&meta.dir, &text).ok());
+    there.as_ref() == Some(meta) && check_all(disk, &meta.dir, meta).is_ok()
 }
 
 fn remove_if_there(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {

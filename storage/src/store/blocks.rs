@@ -1,14 +1,15 @@
 //! Blocks as the head's history: complete ranges become Parquet directories under `blocks/`.
 
 use super::compaction::{CompactionMetrics, due};
+use super::far::FarMetrics;
 use super::flush::{History, LabelledPart, SeriesSamples, SeriesStream};
 use super::options::StoreError;
 use super::retention::{Beside, BlockMetrics, Due, Retention};
-use super::selection::{Histograms, Part, Starts};
-use super::series_retention::{Cutoffs, SeriesRetention};
+use super::selection::Part;
+use super::series_retention::{Cutoffs, SeriesRetention, Trimmed};
 use crate::block::{
-    Block, BlockMeta, BlockSeries, BlockSeriesHandle, Blocks, OPEN_SQL, Tombstone, Tombstones, merge_blocks,
-    write_block,
+    BlockMeta, BlockSeries, Blocks, Far, FarOptions, Listed, OPEN_SQL, Tombstone, Tombstones, merge_blocks,
+    remove_dir, write_block,
 };
 use crate::disk::{Disk, DiskFile};
 use crate::metrics::{Gauge, Metrics};
@@ -21,27 +22,40 @@ use std::sync::Arc;
 
 /// The blocks of a data directory.
 pub struct BlockHistory {
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
     dir: PathBuf,
-    blocks: Blocks,
-    tombstones: Tombstones,
-    metrics: BlockMetrics,
+    pub(super) blocks: Blocks,
+    pub(super) far: Arc<Far>,
+    pub(super) far_metrics: FarMetrics,
+    pub(super) tombstones: Tombstones,
+    pub(super) metrics: BlockMetrics,
     damaged: Arc<Gauge>,
     compactions: CompactionMetrics,
     /// Held while files of blocks go: a merge and retention may want to remove what is left of the same one.
-    removing: Mutex<()>,
+    pub(super) removing: Mutex<()>,
     /// Blocks that could not be merged because one is damaged: not tried again before a restart.
-    unmergeable: Mutex<BTreeSet<PathBuf>>,
+    pub(super) unmergeable: Mutex<BTreeSet<PathBuf>>,
+    /// Far blocks of which no series had to go.
+    pub(super) trimmed: Mutex<Trimmed>,
+    /// Likewise: blocks that could not be moved.
+    pub(super) immovable: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl BlockHistory {
     /// Opens the blocks in `data/blocks`. Those that are damaged are left out: answers miss their samples, so they
     /// are an error in the log, and counted.
-    pub fn open(data: &Path, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<BlockHistory, StoreError> {
+    /// `far` is the place for old ones.
+    pub fn open(
+        data: &Path,
+        far: Option<FarOptions>,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+    ) -> Result<BlockHistory, StoreError> {
         let dir = data.join("blocks");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
         Blocks::remove_unfinished(disk.as_ref(), &dir)?;
-        let (blocks, damage) = Blocks::open(&dir)?;
+        let (blocks, damage) = Blocks::open(disk.as_ref(), &dir)?;
+        let far = blocks.open_far(disk.clone(), data, far, metrics)?;
         damage.iter().for_each(|line| tracing::error!("{line}"));
         if let Err(error) = Blocks::sweep(disk.as_ref(), &dir) {
             tracing::warn!(%error, "what is left of a removed block stays for now");
@@ -62,63 +76,81 @@ impl BlockHistory {
             disk,
             dir,
             blocks,
+            far_metrics: FarMetrics::new(metrics),
+            far,
             tombstones,
             metrics: BlockMetrics::new(metrics),
             damaged,
             compactions,
             removing: Mutex::default(),
             unmergeable: Mutex::default(),
+            trimmed: Mutex::default(),
+            immovable: Mutex::default(),
         };
-        history.metrics.show(&history.blocks.metas());
+        history.show();
         Ok(history)
     }
 
+    /// Shows what there is.
+    pub(super) fn show(&self) {
+        self.metrics.show(&self.blocks.here(), self.blocks.all().len());
+        self.far_metrics.show(&self.blocks.all(), self.far.missing());
+    }
+
     /// Makes one block of these, without what is deleted and without series of which `keep` does not hold, and removes
-    /// them.
-    fn merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<(), StoreError> {
+    /// them. False: one of them went meanwhile, and nothing was done.
+    fn merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
         let (disk, merged) = (self.disk.as_ref(), old.len());
         let dirs: BTreeSet<PathBuf> = old.iter().map(|meta| meta.dir.clone()).collect();
-        let Some(meta) = merge_blocks(disk, &self.dir, &self.blocks.in_dirs(&dirs), keep)? else {
-            tracing::info!(merged, "blocks removed: all that they had is deleted");
-            let _one_at_a_time = self.removing.lock();
-            return dirs.iter().map(|dir| self.blocks.remove(disk, dir)).fold(Ok(()), Result::and);
+        let all_there = || {
+            self.blocks.all().iter().filter(|block| dirs.contains(&block.meta().dir)).count() == dirs.len()
         };
+        let made = merge_blocks(disk, &self.dir, &self.blocks.in_dirs(&dirs)?, keep)?;
+        let _one_at_a_time = self.removing.lock();
+        let Some(meta) = made else {
+            tracing::info!(merged, "blocks removed: all that they had is deleted");
+            let removed = dirs.iter().map(|dir| self.blocks.remove(disk, dir)).fold(Ok(()), Result::and);
+            return removed.map(|()| true);
+        };
+        if !all_there() {
+            tracing::info!(merged, "blocks not merged: retention removed one of them meanwhile");
+            return remove_dir(disk, &meta.dir).map(|()| false);
+        }
         self.blocks.add(self.blocks.load(&meta.dir)?);
         let (block, bytes) = (meta.name(), meta.bytes_on_disk());
         tracing::info!(%block, merged, bytes, "blocks merged");
-        let _one_at_a_time = self.removing.lock();
-        self.blocks.remove_replaced(disk)
+        self.blocks.remove_replaced(disk).map(|()| true)
     }
 
     /// Writes one block anew.
-    fn rewrite(&self, block: &BlockMeta, keep: &dyn Fn(&Labels) -> bool) -> Result<(), StoreError> {
+    pub(super) fn rewrite(
+        &self,
+        block: &BlockMeta,
+        keep: &dyn Fn(&Labels) -> bool,
+    ) -> Result<bool, StoreError> {
         let outcome = self.merge(std::slice::from_ref(block), keep);
         self.merged(std::slice::from_ref(block), &outcome);
         outcome
     }
 
     /// Notes what came of a merge.
-    fn merged(&self, old: &[BlockMeta], outcome: &Result<(), StoreError>) {
+    fn merged(&self, old: &[BlockMeta], outcome: &Result<bool, StoreError>) {
         if let Err(StoreError::Damaged { .. }) = outcome {
             self.unmergeable.lock().extend(old.iter().map(|meta| meta.dir.clone()));
         }
-        self.metrics.show(&self.blocks.metas());
+        self.show();
     }
 
-    /// What has to go: by time the blocks of which every series is too old.
-    fn due_by_rules(
-        &self,
-        retention: Retention,
-        rules: &[SeriesRetention],
-        head: Beside,
-        now: TimeMs,
-    ) -> Due {
+    /// What has to go: by time the blocks of which every series is too old, wherever they are; by size only those whose
+    /// files are here.
+    fn due(&self, retention: Retention, rules: &[SeriesRetention], head: Beside, now: TimeMs) -> Due {
         let cutoffs = Cutoffs::new(rules, retention, &self.blocks.metas(), head, now);
         let blocks = self.blocks.all();
-        let (mut old, stay): (Vec<&Block>, Vec<&Block>) =
-            blocks.iter().partition(|block| whole(&cutoffs, block) == (false, true));
+        let (mut old, stay): (Vec<&Listed>, Vec<&Listed>) =
+            blocks.iter().partition(|block| cutoffs.is_due(block));
         old.sort_by_key(|block| (block.meta().max_time, block.meta().min_time));
-        let metas = |blocks: Vec<&Block>| blocks.into_iter().map(|block| block.meta().clone()).collect();
+        let metas = |blocks: Vec<&Listed>| blocks.into_iter().map(|block| block.meta().clone()).collect();
+        let stay = stay.into_iter().filter(|block| !block.is_far()).collect();
         let by_size = Retention { time_ms: 0, ..retention };
         Due { by_time: metas(old), ..by_size.due(metas(stay), head, now) }
     }
@@ -131,7 +163,7 @@ impl BlockHistory {
     }
 
     /// What an earlier merge left goes first: a block must not be merged with those that it replaces.
-    fn tidy(&self) -> Result<(), StoreError> {
+    pub(super) fn tidy(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
         Blocks::sweep(self.disk.as_ref(), &self.dir)?;
         self.blocks.remove_replaced(self.disk.as_ref())
@@ -147,14 +179,6 @@ impl BlockHistory {
         }
         outcome
     }
-}
-
-/// Whether series of the block stay, and whether some go; of one that cannot say it, all stay.
-fn whole(cutoffs: &Cutoffs, block: &Block) -> (bool, bool) {
-    cutoffs.of(block).unwrap_or_else(|error| {
-        tracing::error!(%error, "a block stays as it is: nobody knows which of its series are too old");
-        (true, false)
-    })
 }
 
 /// Writes a block into `dir`.
@@ -203,34 +227,6 @@ fn write_open_sql(data: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
     disk.create(&path).and_then(write).map_err(|source| StoreError::Io { path, source })
 }
 
-impl Part for BlockSeriesHandle {
-    fn read(
-        &self,
-        from: TimeMs,
-        to: TimeMs,
-        ts: &mut Vec<TimeMs>,
-        vs: &mut Vec<f64>,
-    ) -> Result<(), StoreError> {
-        BlockSeriesHandle::read(self, from, to, ts, vs)
-    }
-
-    fn has_histograms(&self) -> bool {
-        BlockSeriesHandle::has_histograms(self)
-    }
-
-    fn read_histograms(&self, from: TimeMs, to: TimeMs, out: &mut Histograms) -> Result<(), StoreError> {
-        BlockSeriesHandle::read_histograms(self, from, to, out)
-    }
-
-    fn has_starts(&self) -> bool {
-        BlockSeriesHandle::has_starts(self)
-    }
-
-    fn read_starts(&self, from: TimeMs, to: TimeMs, out: &mut Starts) -> Result<(), StoreError> {
-        BlockSeriesHandle::read_starts(self, from, to, out)
-    }
-}
-
 impl History for BlockHistory {
     fn write(
         &self,
@@ -242,7 +238,7 @@ impl History for BlockHistory {
         // A block with this content may have been deleted.
         self.tombstones.forget(self.disk.as_ref(), &meta.name().to_string())?;
         self.blocks.add(self.blocks.load(&meta.dir)?);
-        self.metrics.show(&self.blocks.metas());
+        self.show();
         Ok(())
     }
 
@@ -255,10 +251,7 @@ impl History for BlockHistory {
     ) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
         let swept = Blocks::sweep(self.disk.as_ref(), &self.dir).map(|_| ());
-        let due = match rules {
-            [] => retention.due(self.blocks.metas(), head, now),
-            _ => self.due_by_rules(retention, rules, head, now),
-        };
+        let due = self.due(retention, rules, head, now);
         self.metrics.count(&due);
         let time = format_duration(retention.time_ms);
         let old = |meta| self.remove(meta, "its newest sample is older than the retention time", &time);
@@ -267,7 +260,7 @@ impl History for BlockHistory {
         // One that cannot be removed does not keep the others.
         let outcome =
             due.by_time.iter().map(old).chain(due.by_size.iter().map(much)).fold(swept, Result::and);
-        self.metrics.show(&self.blocks.metas());
+        self.show();
         outcome
     }
 
@@ -278,37 +271,38 @@ impl History for BlockHistory {
         head: Beside,
         now: TimeMs,
     ) -> Result<bool, StoreError> {
-        self.tidy()?;
-        let cutoffs = Cutoffs::new(rules, retention, &self.blocks.metas(), head, now);
-        let unmergeable = self.unmergeable.lock().clone();
-        let blocks = self.blocks.all();
-        let some = |block: &&Block| {
-            whole(&cutoffs, block) == (true, true) && !unmergeable.contains(&block.meta().dir)
-        };
-        let Some(block) = blocks.iter().find(some) else { return Ok(false) };
-        self.rewrite(block.meta(), &|labels| cutoffs.stays(block.meta(), labels)).map(|()| true)
+        self.trim_one(retention, rules, head, now)
     }
 
     fn compact(&self, range: TimeMs, retention: Retention) -> Result<bool, StoreError> {
-        self.tidy()?;
-        let mut blocks = self.blocks.metas();
-        let unmergeable = self.unmergeable.lock().clone();
-        blocks.retain(|meta| !unmergeable.contains(&meta.dir));
-        let old = due(&blocks, range, retention);
-        if old.is_empty() {
-            return Ok(false);
+        loop {
+            self.tidy()?;
+            let mut blocks = self.blocks.here();
+            let unmergeable = self.unmergeable.lock().clone();
+            blocks.retain(|meta| !unmergeable.contains(&meta.dir));
+            let old = due(&blocks, range, retention);
+            if old.is_empty() {
+                return Ok(false);
+            }
+            let outcome = self.merge(&old, &|_| true);
+            self.merged(&old, &outcome);
+            if !matches!(outcome, Ok(false)) {
+                self.compactions.count(&outcome);
+                return outcome;
+            }
         }
-        let outcome = self.merge(&old, &|_| true);
-        self.compactions.count(&outcome);
-        self.merged(&old, &outcome);
-        outcome.map(|()| true)
     }
 
     fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError> {
         let blocks = self.blocks.all();
         let mut about = BTreeSet::new();
         for block in blocks.iter().filter(|block| block.meta().overlaps(from, to)) {
-            if block.has(matchers)? {
+            let has = match block {
+                Listed::Here(block) => block.has(matchers)?,
+                // Whether it has such series it says when it is opened.
+                Listed::Far(_) => true,
+            };
+            if has {
                 about.insert(block.meta().name().to_string());
             }
         }
@@ -327,17 +321,22 @@ impl History for BlockHistory {
 
     fn clean(&self) -> Result<bool, StoreError> {
         self.tidy()?;
-        let blocks = self.blocks.all();
-        let Some(block) = blocks.iter().find(|block| block.has_deletes()) else {
-            return self.forget_tombstones().map(|()| false);
-        };
-        self.rewrite(block.meta(), &|_| true).map(|()| true)
+        for block in self.blocks.all().iter().filter(|block| block.may_have_deletes()) {
+            if block.open()?.has_deletes() {
+                return self.rewrite(block.meta(), &|_| true).map(|_| true);
+            }
+        }
+        self.forget_tombstones().map(|()| false)
     }
 
     fn copy_to(&self, data: &Path) -> Result<(), StoreError> {
         let (disk, blocks) = (self.disk.as_ref(), data.join("blocks"));
         let mut names = BTreeSet::new();
-        for meta in self.blocks.metas() {
+        let far = self.blocks.all().iter().filter(|block| block.is_far()).count();
+        if far > 0 {
+            tracing::warn!(far, "the snapshot is without the blocks that are in the object store");
+        }
+        for meta in self.blocks.here() {
             let name = meta.name().to_string();
             copy_block(disk, &meta.dir, &blocks.join(&name))?;
             names.insert(name);
@@ -373,5 +372,21 @@ impl History for BlockHistory {
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
         self.blocks.label_values(name, sets, from, to)
+    }
+
+    fn reach(&self) -> Result<(), StoreError> {
+        self.reach_far()
+    }
+
+    fn upload(&self, head: Beside, now: TimeMs) -> Result<Option<BlockMeta>, StoreError> {
+        self.upload_old(head, now)
+    }
+
+    fn hand_over(&self, block: &BlockMeta) -> Result<(), StoreError> {
+        self.hand_over_far(block)
+    }
+
+    fn left_out(&self) -> Option<String> {
+        self.far.left_out()
     }
 }

@@ -78,13 +78,12 @@ fn fit(blocks: &[&BlockMeta]) -> bool {
 
 impl Store {
     /// Merges blocks until nothing is due; how many were made. To be called after [`Store::maintain`], on a thread
-    /// that may take minutes: flushes and retention go on meanwhile. A block that retention removes while it is being
-    /// merged stays as a part of the merged one until that is too old.
+    /// that may take minutes: flushes and retention go on meanwhile. A merge of which retention removes a part is dropped.
     pub fn compact(&self) -> Result<usize, StoreError> {
         let Some(history) = &self.history else { return Ok(0) };
         let mut made = 0;
         loop {
-            let _one_at_a_time = self.merge_lock.lock();
+            let (_no_move, _one_at_a_time) = (self.move_lock.lock(), self.merge_lock.lock());
             if !history.compact(self.options.block_range_ms, self.retention())? {
                 return Ok(made);
             }

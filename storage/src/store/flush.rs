@@ -9,6 +9,7 @@ use super::retention::{Beside, Retention};
 use super::selection::{Histograms, Part, Runs, Starts};
 use super::series_retention::SeriesRetention;
 use super::{Shard, Store};
+use crate::block::BlockMeta;
 use crate::head::HeadSnapshot;
 use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs};
 use crate::wal::{Batch, Checkpoint, Flushed, Kind, add};
@@ -108,6 +109,26 @@ pub trait History: Send + Sync {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError>;
+
+    /// Finds out, if that is not known yet, what is in the object store, and removes what has to go of it.
+    fn reach(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Puts the oldest part whose time has come at `now` into the object store; it is still read here.
+    fn upload(&self, _head: Beside, _now: TimeMs) -> Result<Option<BlockMeta>, StoreError> {
+        Ok(None)
+    }
+
+    /// A part that was uploaded is read from there from now on, and goes here. Nothing, if it went meanwhile.
+    fn hand_over(&self, _part: &BlockMeta) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Why answers may not be whole; `None`: they are, or are errors.
+    fn left_out(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Series sorted by labels, on their way into a block.

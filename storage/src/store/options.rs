@@ -46,6 +46,19 @@ pub enum StoreError {
         /// What is wrong with it, and where.
         reason: String,
     },
+    /// The place for far blocks is another data directory's.
+    #[error(
+        "{address} is used by another data directory (its object \"owner\" says {owner}, this one is {mark}): give this one \
+         a prefix of its own; if the other is gone for good, remove that object"
+    )]
+    Taken {
+        /// The place.
+        address: String,
+        /// Whose it is.
+        owner: String,
+        /// Who asks.
+        mark: String,
+    },
     /// The log cannot be written any more; the data was not accepted.
     #[error("the write-ahead log refuses writes: {0}")]
     Refused(String),

@@ -96,10 +96,10 @@ impl BlockMetrics {
         }
     }
 
-    /// Shows what there is.
-    pub fn show(&self, blocks: &[BlockMeta]) {
-        self.bytes.set(blocks.iter().map(BlockMeta::bytes_on_disk).sum::<u64>() as f64);
-        self.loaded.set(blocks.len() as f64);
+    /// Shows what there is: blocks whose files are here, and how many there are at all.
+    pub fn show(&self, here: &[BlockMeta], all: usize) {
+        self.bytes.set(here.iter().map(BlockMeta::bytes_on_disk).sum::<u64>() as f64);
+        self.loaded.set(all as f64);
     }
 
     /// Counts a removal, as Prometheus does: once for all blocks that go together.

@@ -5,10 +5,13 @@
 //! ([`Store::trim`]), one of which all have to go is removed ([`Store::maintain`]).
 
 use super::Store;
+use super::blocks::BlockHistory;
 use super::options::StoreError;
 use super::retention::{Beside, Retention};
-use crate::block::{Block, BlockMeta};
+use crate::block::{Block, BlockMeta, Listed};
 use crate::model::{Labels, Matcher, TimeMs};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How long the series that satisfy all matchers stay.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,20 +52,91 @@ impl<'a> Cutoffs<'a> {
         !self.is_old(block, rule.map_or(self.retention.time_ms, |rule| rule.time_ms))
     }
 
+    /// Which of the times, the rules' and at last the others', the block is beyond.
+    fn ages(&self, block: &BlockMeta) -> Vec<bool> {
+        let times = self.rules.iter().map(|rule| rule.time_ms).chain([self.retention.time_ms]);
+        times.map(|time| self.is_old(block, time)).collect()
+    }
+
+    /// Whether all series of the block go. Of a far one nothing is fetched to know it: see [`Store::trim`].
+    pub fn is_due(&self, block: &Listed) -> bool {
+        match block {
+            Listed::Here(here) => self.whole(here) == (false, true),
+            Listed::Far(far) => !self.ages(far.meta()).contains(&false),
+        }
+    }
+
     /// Whether series of the block stay, and whether some go.
-    pub fn of(&self, block: &Block) -> Result<(bool, bool), StoreError> {
-        let meta = block.meta();
-        let times = || self.rules.iter().map(|rule| rule.time_ms).chain([self.retention.time_ms]);
-        if !times().any(|time| self.is_old(meta, time)) {
+    fn of(&self, block: &Block) -> Result<(bool, bool), StoreError> {
+        let ages = self.ages(block.meta());
+        if !ages.contains(&true) {
             return Ok((true, false));
+        }
+        if !ages.contains(&false) {
+            return Ok((false, true));
         }
         let sets: Vec<&[Matcher]> = self.rules.iter().map(|rule| rule.matchers.as_slice()).collect();
         let (mut stay, mut go) = (false, false);
-        for (_, time) in block.classes(&sets)?.into_iter().zip(times()).filter(|(any, _)| *any) {
-            let old = self.is_old(meta, time);
+        for (_, old) in block.classes(&sets)?.into_iter().zip(ages).filter(|(any, _)| *any) {
             (stay, go) = (stay || !old, go || old);
         }
         Ok((stay, go))
+    }
+
+    /// As [`Cutoffs::of`]; of a block that cannot say it, all stay, and the others are still looked at.
+    fn whole(&self, block: &Block) -> (bool, bool) {
+        self.of(block).unwrap_or_else(|error| {
+            tracing::error!(%error, "a block stays as it is: nobody knows which of its series are too old");
+            (true, false)
+        })
+    }
+}
+
+/// Far blocks of which no series had to go when they were looked at: how old they were then, for these rules.
+#[derive(Default)]
+pub struct Trimmed {
+    rules: Vec<SeriesRetention>,
+    ages: BTreeMap<PathBuf, Vec<bool>>,
+}
+
+impl BlockHistory {
+    /// Writes one block anew, if there is one of which some series have to go.
+    pub(super) fn trim_one(
+        &self,
+        retention: Retention,
+        rules: &[SeriesRetention],
+        head: Beside,
+        now: TimeMs,
+    ) -> Result<bool, StoreError> {
+        self.tidy()?;
+        let cutoffs = Cutoffs::new(rules, retention, &self.blocks.metas(), head, now);
+        let unmergeable = self.unmergeable.lock().clone();
+        for block in self.blocks.all().iter().filter(|block| !unmergeable.contains(&block.meta().dir)) {
+            if self.has_to_be_trimmed(&cutoffs, block)? {
+                let keep = |labels: &Labels| cutoffs.stays(block.meta(), labels);
+                return self.rewrite(block.meta(), &keep).map(|_| true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn has_to_be_trimmed(&self, cutoffs: &Cutoffs, block: &Listed) -> Result<bool, StoreError> {
+        let Listed::Far(far) = block else {
+            return block.open().map(|block| cutoffs.whole(&block) == (true, true));
+        };
+        let (dir, ages) = (&far.meta().dir, cutoffs.ages(far.meta()));
+        let mut trimmed = self.trimmed.lock();
+        if trimmed.rules != cutoffs.rules {
+            *trimmed = Trimmed { rules: cutoffs.rules.to_vec(), ..Trimmed::default() };
+        }
+        if !ages.contains(&true) || trimmed.ages.get(dir) == Some(&ages) {
+            return Ok(false);
+        }
+        if cutoffs.of(&far.open()?)?.1 {
+            return Ok(true);
+        }
+        trimmed.ages.insert(dir.clone(), ages);
+        Ok(false)
     }
 }
 
@@ -79,7 +153,7 @@ impl Store {
         let Some(history) = self.history.as_ref().filter(|_| !rules.is_empty()) else { return Ok(0) };
         let mut done = 0;
         loop {
-            let _one_at_a_time = self.merge_lock.lock();
+            let (_no_move, _one_at_a_time) = (self.move_lock.lock(), self.merge_lock.lock());
             if !history.trim(self.retention(), &rules, self.beside()?, now)? {
                 return Ok(done);
             }

@@ -6,6 +6,7 @@
 pub mod books;
 pub mod hooked;
 pub mod journal;
+pub mod objects;
 pub mod random;
 pub mod world;
 
@@ -77,7 +78,7 @@ pub fn contents(store: &Store) -> BTreeSet<Sample> {
 }
 
 pub fn metas(dir: &Path) -> Vec<BlockMeta> {
-    let (blocks, damage) = Blocks::open(&dir.join("blocks")).unwrap();
+    let (blocks, damage) = Blocks::open(&OsDisk, &dir.join("blocks")).unwrap();
     assert_eq!(damage, Vec::<String>::new());
     blocks.metas()
 }

@@ -373,7 +373,7 @@ impl World {
             damaged,
             0.0,
             "{unsynced:?}: {:?}",
-            storage::block::Blocks::open(&dir.join("blocks")).map(|b| b.1)
+            storage::block::Blocks::open(&storage::disk::OsDisk, &dir.join("blocks")).map(|b| b.1)
         );
         store.set_retention(Retention { time_ms: self.retention, size_bytes: 0 });
         self.store = store;

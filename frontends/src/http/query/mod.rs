@@ -152,7 +152,7 @@ where
 {
     let wants_stats = !call.form.get("stats").is_empty();
     let (answer, stats) = run(call.state.clone(), asked, ask).await?;
-    let partial = call.state.settings.partial.clone();
+    let partial = call.state.partial();
     let stats = if wants_stats { stats.to_json() } else { String::new() };
     Ok(written(answer, call.form.get("query"), limit, stats, partial))
 }

@@ -134,7 +134,7 @@ fn answer(
             name,
         })
         .collect();
-    let warnings = Vec::from_iter(state.settings.partial.clone());
+    let warnings = Vec::from_iter(state.partial());
     let mut lines = String::new();
     let first = found.len().min(params.batch_size);
     line(&mut lines, &Batch { results: &found[..first], warnings: &warnings })?;

@@ -3,9 +3,10 @@
 use super::super::cache::PageCache;
 use super::super::damaged;
 use super::super::files::{CheckedFile, read_checked};
-use super::super::meta::{BlockMeta, FileMeta};
+use super::super::meta::BlockMeta;
 use super::super::schema::{POSTINGS, POSTINGS_CHECKSUMS, TERMS, TERMS_CHECKSUMS};
 use super::super::selection::Terms;
+use super::super::source::Source;
 use super::directory::{Files, IndexFile};
 use super::{END, parts, schema, shard_term, term};
 use crate::limits::{INDEX_WALK_NS_PER_BYTE, POSTINGS_LIST, SERIES_NS, SERIES_PAGE_NS, SERIES_PAGE_ROWS};
@@ -45,16 +46,16 @@ impl Found {
 }
 
 impl Index {
-    /// Opens the index of the block `meta`.
-    pub(in super::super) fn open(meta: &BlockMeta, cache: &PageCache) -> Result<Index, StoreError> {
+    /// Opens the index of the block `meta`, whose files are in `source`.
+    pub(in super::super) fn open(
+        source: &dyn Source,
+        meta: &BlockMeta,
+        cache: &PageCache,
+    ) -> Result<Index, StoreError> {
         let (terms, postings) = (meta.dir.join(TERMS), meta.dir.join(POSTINGS));
         let open = |name: &'static str, checksums: &str| -> Result<Arc<IndexFile>, StoreError> {
-            let file =
-                |name: &str| -> (PathBuf, Option<&FileMeta>) { (meta.dir.join(name), meta.files.get(name)) };
-            let (path, about) = file(checksums);
-            let checksums = read_checked(&path, about)?;
-            let (path, about) = file(name);
-            Ok(Arc::new(IndexFile::new(name, CheckedFile::open(&path, about, checksums)?, cache)))
+            let checksums = read_checked(source, meta, checksums)?;
+            Ok(Arc::new(IndexFile::new(name, CheckedFile::open(source, meta, name, checksums)?, cache)))
         };
         let (term_file, posting_file) = (open(TERMS, TERMS_CHECKSUMS)?, open(POSTINGS, POSTINGS_CHECKSUMS)?);
         let series = u32::try_from(meta.series).map_err(|e| damaged(&terms, e))?;

@@ -1,0 +1,116 @@
+//! `storage.objects` of the configuration: where old blocks go, and how to get in there. Keys have the names of the
+//! `object_store` crate, which are those of AWS.
+
+use crate::secret::Secret;
+use crate::units::{Bytes, Millis};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use url::Url;
+
+/// `storage.objects`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectsConfig {
+    /// `s3://bucket/prefix` or `file:///directory`.
+    pub url: String,
+    /// A block moves when its newest sample is older than this.
+    #[serde(default = "week")]
+    pub after: Millis,
+    /// Most bytes of far blocks that are kept here.
+    #[serde(default = "gigabyte")]
+    pub cache_size: Bytes,
+    /// URL of a server that speaks S3; AWS' own if it is absent.
+    pub endpoint: Option<String>,
+    /// Region of the bucket.
+    pub region: Option<String>,
+    /// Whether `endpoint` may be `http://`.
+    #[serde(default)]
+    pub allow_http: bool,
+    /// Whether the bucket's name stands in the host's name.
+    #[serde(default)]
+    pub virtual_hosted_style: bool,
+    /// Name of the key.
+    pub access_key_id: Option<String>,
+    /// The key.
+    pub secret_access_key: Option<Secret>,
+    /// A file that holds the key.
+    pub secret_access_key_file: Option<String>,
+    /// What temporary keys have, too.
+    pub session_token: Option<Secret>,
+    /// Certificates of authorities that are trusted besides the system's, PEM file.
+    pub ca_file: Option<String>,
+}
+
+fn week() -> Millis {
+    Millis(7 * 86_400_000)
+}
+
+fn gigabyte() -> Bytes {
+    Bytes(1 << 30)
+}
+
+/// What a URL names.
+#[derive(Debug, PartialEq)]
+pub enum Place {
+    /// A bucket, and what all names in it begin with.
+    Bucket(String, String),
+    /// A directory.
+    Directory(PathBuf),
+}
+
+impl ObjectsConfig {
+    /// Makes the files relative to `directory`.
+    pub fn resolve_paths(&mut self, directory: &Path) {
+        for file in [&mut self.secret_access_key_file, &mut self.ca_file].into_iter().flatten() {
+            *file = directory.join(&*file).display().to_string();
+        }
+    }
+
+    /// The place that `url` names.
+    pub fn place(&self) -> Result<Place, String> {
+        let bad = |why: &str| Err(format!("url {:?}: {why}", self.url));
+        let url = match Url::parse(&self.url) {
+            Ok(url) => url,
+            Err(error) => return bad(&error.to_string()),
+        };
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+            return bad("credentials and options are keys of their own");
+        }
+        match (url.scheme(), url.host_str()) {
+            ("s3", Some(bucket)) => {
+                let prefix = url.path().trim_matches('/').to_owned();
+                Ok(Place::Bucket(bucket.to_owned(), prefix))
+            }
+            ("s3", None) => bad("names no bucket"),
+            ("file", None) => url.to_file_path().map(Place::Directory).or_else(|()| bad("is no path")),
+            ("file", Some(_)) => bad("a path begins with a third slash: file:///directory"),
+            _ => bad("must begin with s3:// or file:///"),
+        }
+    }
+
+    /// What is wrong with it.
+    pub fn validate(&self) -> Result<(), String> {
+        let place = self.place()?;
+        if self.after.0 <= 0 {
+            return Err("after must be greater than 0".to_owned());
+        }
+        if self.secret_access_key.is_some() && self.secret_access_key_file.is_some() {
+            return Err(
+                "at most one of secret_access_key & secret_access_key_file must be configured".to_owned()
+            );
+        }
+        let secret = self.secret_access_key.is_some() || self.secret_access_key_file.is_some();
+        if secret != self.access_key_id.is_some() {
+            return Err("access_key_id and secret_access_key (or …_file) go together".to_owned());
+        }
+        let plain = self.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        if plain && !self.allow_http {
+            return Err("endpoint is not encrypted: use https://, or set allow_http: true".to_owned());
+        }
+        let of_s3 = secret || self.endpoint.is_some() || self.region.is_some() || self.ca_file.is_some();
+        if of_s3 && matches!(place, Place::Directory(_)) {
+            return Err("endpoint, region and keys are for s3:// only".to_owned());
+        }
+        Ok(())
+    }
+}

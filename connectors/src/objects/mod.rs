@@ -1,0 +1,290 @@
+//! Object stores for old blocks: S3 and what speaks like it, and directories. Behind [`storage::objects::Objects`], which
+//! is synchronous; requests run on a small runtime of their own, so that no other waits for them.
+//!
+//! [`config`] is `storage.objects` of the configuration. What far blocks are: `docs/objects.md`.
+
+pub mod config;
+
+use crate::limits::{
+    CREDENTIAL_FILE_BYTES, OBJECT_CONNECT_SECONDS, OBJECT_PART_BYTES, OBJECT_REQUEST_SECONDS,
+    OBJECT_REQUESTS, OBJECT_RETRIES, OBJECT_RETRY_SECONDS, OBJECTS_LISTED,
+};
+use config::{ObjectsConfig, Place};
+use futures::TryStreamExt;
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, RetryConfig,
+};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+use storage::objects::{Content, Objects};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+/// An object store, and the place in it that is ours.
+pub struct ObjectPlace {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    address: String,
+    /// Requests at a time.
+    turns: Arc<Semaphore>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl ObjectPlace {
+    /// The place that `config` names. `variables` are the environment's: those that AWS defines count where the
+    /// configuration says nothing. Nothing is asked of the store yet.
+    pub fn open(
+        config: &ObjectsConfig,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<ObjectPlace, String> {
+        config.validate()?;
+        let (store, prefix): (Arc<dyn ObjectStore>, String) = match config.place()? {
+            Place::Directory(directory) => {
+                let bad = |e: &dyn std::fmt::Display| format!("{}: {e}", directory.display());
+                std::fs::create_dir_all(&directory).map_err(|e| bad(&e))?;
+                let store = LocalFileSystem::new_with_prefix(&directory).map_err(|e| bad(&e))?;
+                (Arc::new(store.with_fsync(true)), String::new())
+            }
+            Place::Bucket(bucket, prefix) => {
+                let builder = builder(config, variables)?.with_bucket_name(bucket);
+                (Arc::new(builder.build().map_err(|e| e.to_string())?), prefix)
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("objects")
+            .enable_all()
+            .build()
+            .map_err(|e| format!("no runtime for the object store: {e}"))?;
+        Ok(ObjectPlace {
+            store,
+            prefix: Path::parse(prefix).map_err(|e| e.to_string())?,
+            address: config.url.trim_end_matches('/').to_owned(),
+            turns: Arc::new(Semaphore::new(OBJECT_REQUESTS)),
+            runtime: Some(runtime),
+        })
+    }
+
+    fn path(&self, name: &str) -> Path {
+        name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+
+    /// Runs a request to its end.
+    fn ask<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> io::Result<T> {
+        let gone = || io::Error::other("the server is stopping");
+        let (send, receive) = sync_channel(1);
+        let turns = self.turns.clone();
+        self.runtime.as_ref().ok_or_else(gone)?.spawn(async move {
+            let turn = turns.acquire_owned().await;
+            let answer = request.await;
+            drop(turn);
+            // Whoever asked waits.
+            let _ = send.send(answer);
+        });
+        receive.recv().map_err(|_| gone())?.map_err(io_error)
+    }
+
+    /// Writes an object in parts.
+    fn put_parts(&self, path: Path, bytes: u64, content: &Content) -> io::Result<()> {
+        let store = self.store.clone();
+        let mut upload = self.ask(async move { store.put_multipart(&path).await })?;
+        let parts = self.parts(upload.as_mut(), bytes, content);
+        // What is left behind of an upload that cannot even be given up, the bucket's rules have to remove.
+        match parts {
+            Ok(()) => self.ask(async move { upload.complete().await.map(|_| ()) }),
+            Err(error) => {
+                let _ = self.ask(async move { upload.abort().await });
+                Err(error)
+            }
+        }
+    }
+
+    fn parts(&self, upload: &mut dyn MultipartUpload, bytes: u64, content: &Content) -> io::Result<()> {
+        let mut at = 0;
+        while at < bytes {
+            let part = content(at, OBJECT_PART_BYTES)?;
+            if part.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was"));
+            }
+            at += part.len() as u64;
+            self.ask(upload.put_part(part.into()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ObjectPlace {
+    fn drop(&mut self) {
+        // Waits for nothing: this may be a thread of another runtime.
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
+impl Objects for ObjectPlace {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn put(&self, name: &str, bytes: u64, content: &Content) -> io::Result<()> {
+        let path = self.path(name);
+        if bytes > OBJECT_PART_BYTES as u64 {
+            return self.put_parts(path, bytes, content);
+        }
+        let (store, content) = (self.store.clone(), content(0, OBJECT_PART_BYTES)?);
+        self.ask(async move { store.put(&path, content.into()).await.map(|_| ()) })
+    }
+
+    fn create(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let (path, content) = (self.path(name), PutPayload::from(content.to_vec()));
+        let store = self.store.clone();
+        self.ask(async move {
+            let only_new = PutOptions::from(PutMode::Create);
+            match store.put_opts(&path, content.clone(), only_new).await {
+                // A server that knows no conditions: who is asked twice at the same moment answers wrongly.
+                Err(Error::NotImplemented { .. }) => match store.head(&path).await {
+                    Ok(_) => {
+                        Err(Error::AlreadyExists { path: path.to_string(), source: "there is one".into() })
+                    }
+                    Err(Error::NotFound { .. }) => store.put(&path, content).await.map(|_| ()),
+                    Err(error) => Err(error),
+                },
+                outcome => outcome.map(|_| ()),
+            }
+        })
+    }
+
+    fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (store, path) = (self.store.clone(), self.path(name));
+        self.ask(async move { store.get_range(&path, range).await.map(Vec::from) })
+    }
+
+    fn head(&self, name: &str) -> io::Result<Option<u64>> {
+        let (store, path) = (self.store.clone(), self.path(name));
+        self.ask(async move {
+            match store.head(&path).await {
+                Ok(meta) => Ok(Some(meta.size)),
+                Err(Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        let (store, prefix) = (self.store.clone(), self.prefix.clone());
+        let folder = if folder.is_empty() { prefix.clone() } else { self.path(folder) };
+        self.ask(async move {
+            let mut found = Vec::new();
+            let mut objects = store.list(Some(&folder));
+            while let Some(object) = objects.try_next().await? {
+                let name = object
+                    .location
+                    .prefix_match(&prefix)
+                    .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"));
+                found.extend(name.map(|name| (name, object.size)));
+                if found.len() > OBJECTS_LISTED {
+                    let source = format!("more than {OBJECTS_LISTED} objects").into();
+                    return Err(Error::Generic { store: "list", source });
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        let (store, path) = (self.store.clone(), self.path(name));
+        self.ask(async move {
+            match store.delete(&path).await {
+                Err(Error::NotFound { .. }) => Ok(()),
+                outcome => outcome,
+            }
+        })
+    }
+}
+
+fn builder(
+    config: &ObjectsConfig,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<AmazonS3Builder, String> {
+    // The crypto of TLS: who is first decides, and all are the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = AmazonS3Builder::new();
+    for (name, value) in variables.filter(|(name, _)| name.starts_with("AWS_")) {
+        if let Ok(key) = name.to_ascii_lowercase().parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    let mut client = ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(OBJECT_CONNECT_SECONDS))
+        .with_timeout(Duration::from_secs(OBJECT_REQUEST_SECONDS))
+        .with_allow_http(config.allow_http);
+    if let Some(file) = &config.ca_file {
+        let pem = small_file(file)?;
+        for certificate in Certificate::from_pem_bundle(&pem).map_err(|e| format!("{file}: {e}"))? {
+            client = client.with_root_certificate(certificate);
+        }
+    }
+    let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), ..BackoffConfig::default() };
+    let retry = RetryConfig {
+        backoff,
+        max_retries: OBJECT_RETRIES,
+        retry_timeout: Duration::from_secs(OBJECT_RETRY_SECONDS),
+    };
+    builder = builder
+        .with_client_options(client)
+        .with_retry(retry)
+        .with_virtual_hosted_style_request(config.virtual_hosted_style);
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(region) = &config.region {
+        builder = builder.with_region(region);
+    }
+    if let Some(id) = &config.access_key_id {
+        builder = builder.with_access_key_id(id);
+    }
+    if let Some(secret) = &config.secret_access_key {
+        builder = builder.with_secret_access_key(secret.expose());
+    }
+    if let Some(file) = &config.secret_access_key_file {
+        let text = String::from_utf8(small_file(file)?).map_err(|e| format!("{file}: {e}"))?;
+        builder = builder.with_secret_access_key(text.trim());
+    }
+    if let Some(token) = &config.session_token {
+        builder = builder.with_token(token.expose());
+    }
+    Ok(builder)
+}
+
+/// A file with a secret or certificates.
+fn small_file(path: &str) -> Result<Vec<u8>, String> {
+    let bad = |e: &dyn std::fmt::Display| format!("{path}: {e}");
+    let length = std::fs::metadata(path).map_err(|e| bad(&e))?.len();
+    if length > CREDENTIAL_FILE_BYTES {
+        return Err(bad(&format!("{length} bytes are more than such a file has")));
+    }
+    std::fs::read(path).map_err(|e| bad(&e))
+}
+
+fn io_error(error: Error) -> io::Error {
+    let kind = match &error {
+        Error::NotFound { .. } => io::ErrorKind::NotFound,
+        Error::AlreadyExists { .. } | Error::Precondition { .. } => io::ErrorKind::AlreadyExists,
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error.to_string())
+}

@@ -1,0 +1,82 @@
+//! A block in an object store: what it holds is known, its index is fetched when somebody asks.
+
+use super::Far;
+use crate::block::tombstones::Tombstone;
+use crate::block::{Block, BlockMeta};
+use crate::limits::FAR_OPEN_SERIES;
+use crate::store::StoreError;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+type Slot = Mutex<Option<Block>>;
+
+/// A far block; cheap to clone.
+#[derive(Clone)]
+pub struct FarBlock {
+    meta: Arc<BlockMeta>,
+    far: Arc<Far>,
+    /// What is deleted of it.
+    tombstones: Arc<Vec<Tombstone>>,
+    opened: Arc<Slot>,
+}
+
+impl FarBlock {
+    pub(super) fn new(meta: BlockMeta, far: Arc<Far>) -> FarBlock {
+        FarBlock { meta: Arc::new(meta), far, tombstones: Arc::default(), opened: Arc::default() }
+    }
+
+    /// What it holds.
+    pub fn meta(&self) -> &BlockMeta {
+        &self.meta
+    }
+
+    /// The block, for reading. An error names it.
+    pub fn open(&self) -> Result<Block, StoreError> {
+        let mut opened = self.opened.lock();
+        if let Some(block) = opened.as_ref() {
+            return Ok(block.clone());
+        }
+        let block = self.far.read(&self.meta)?.with_deletes(&self.tombstones)?;
+        *opened = Some(block.clone());
+        drop(opened);
+        self.far.opened.add(self.meta.series, &self.opened);
+        Ok(block)
+    }
+
+    /// The same block, without what these say that is deleted of it.
+    pub fn with_deletes(&self, tombstones: &[Tombstone]) -> FarBlock {
+        let name = self.meta.name().to_string();
+        let mut all = self.tombstones.as_ref().clone();
+        all.extend(tombstones.iter().filter(|one| one.blocks.contains(&name)).cloned());
+        FarBlock { tombstones: Arc::new(all), opened: Arc::default(), ..self.clone() }
+    }
+
+    /// Whether something may be deleted of it: [`Block::has_deletes`] knows.
+    pub fn may_have_deletes(&self) -> bool {
+        !self.tombstones.is_empty()
+    }
+}
+
+/// The far blocks whose index is in memory: the one that was opened first goes first.
+#[derive(Default)]
+pub(super) struct Opened(Mutex<VecDeque<(u64, Weak<Slot>)>>);
+
+impl Opened {
+    fn add(&self, series: u64, slot: &Arc<Slot>) {
+        let mut all = self.0.lock();
+        all.retain(|(_, slot)| slot.strong_count() > 0);
+        all.push_back((series, Arc::downgrade(slot)));
+        let mut sum: u64 = all.iter().map(|(series, _)| series).sum();
+        while sum > FAR_OPEN_SERIES && all.len() > 1 {
+            let Some((series, slot)) = all.pop_front() else { return };
+            sum -= series;
+            // One that is being opened now is not this one, or stays: nobody waits here.
+            if let Some(slot) = slot.upgrade()
+                && let Some(mut slot) = slot.try_lock()
+            {
+                *slot = None;
+            }
+        }
+    }
+}

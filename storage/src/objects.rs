@@ -1,0 +1,102 @@
+//! An object store as a parameter, like [`crate::disk`]: what the store asks of S3 and its like, so that tests can fail
+//! it, kill it and take it away. Who speaks to a real one is in `connectors`.
+
+use crate::metrics::{Counter, Gauge, Metrics};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Gives `len` bytes from an offset on of what is to be put.
+pub type Content<'a> = dyn Fn(u64, usize) -> io::Result<Vec<u8>> + Sync + 'a;
+
+/// What the store needs of an object store. Names have `/` in them and are relative to a place that is its own. Every
+/// call ends, in an error at the latest when its time is up.
+pub trait Objects: Send + Sync {
+    /// Where it is, for messages.
+    fn address(&self) -> &str;
+    /// Makes the object `name` of `bytes` bytes, or replaces it; it is there as a whole or not at all.
+    fn put(&self, name: &str, bytes: u64, content: &Content) -> io::Result<()>;
+    /// Makes the object `name` if there is none ([`io::ErrorKind::AlreadyExists`]).
+    fn create(&self, name: &str, content: &[u8]) -> io::Result<()>;
+    /// The bytes of an object in `range`, which must be within it ([`io::ErrorKind::NotFound`]: there is no such object).
+    fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>>;
+    /// Length of an object; `None`: there is none.
+    fn head(&self, name: &str) -> io::Result<Option<u64>>;
+    /// Names and lengths of all objects whose names begin with `folder/`; of all if it is empty.
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>>;
+    /// Removes an object; one that is not there is no error.
+    fn delete(&self, name: &str) -> io::Result<()>;
+}
+
+/// An object store of which every request is counted.
+pub struct Counted {
+    objects: Arc<dyn Objects>,
+    metrics: Metrics,
+    up: Arc<Gauge>,
+    read: Arc<Counter>,
+    written: Arc<Counter>,
+}
+
+impl Counted {
+    /// Counts what is asked of `objects`.
+    pub fn new(objects: Arc<dyn Objects>, metrics: &Metrics) -> Counted {
+        let bytes = |direction| {
+            let help = "Bytes of objects that went to the object store or came from it.";
+            metrics.counter("perennial_object_store_bytes_total", help, &[("direction", direction)])
+        };
+        let help = "Whether the last request to the object store succeeded.";
+        Counted {
+            up: metrics.gauge("perennial_object_store_up", help, &[]),
+            read: bytes("read"),
+            written: bytes("written"),
+            metrics: metrics.clone(),
+            objects,
+        }
+    }
+
+    fn ask<T>(&self, operation: &str, ask: impl FnOnce(&dyn Objects) -> io::Result<T>) -> io::Result<T> {
+        let labels = [("operation", operation)];
+        let help = "Requests to the object store.";
+        self.metrics.counter("perennial_object_store_requests_total", help, &labels).inc();
+        let answer = ask(self.objects.as_ref());
+        // That something is there already, or is not there, is an answer.
+        let answered = answer
+            .as_ref()
+            .err()
+            .is_none_or(|e| matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound));
+        self.up.set(f64::from(u8::from(answered)));
+        let help = "Requests to the object store that failed.";
+        self.metrics.counter("perennial_object_store_errors_total", help, &labels).add(u64::from(!answered));
+        answer
+    }
+}
+
+impl Objects for Counted {
+    fn address(&self) -> &str {
+        self.objects.address()
+    }
+    fn put(&self, name: &str, bytes: u64, content: &Content) -> io::Result<()> {
+        self.ask("put", |objects| objects.put(name, bytes, content))?;
+        self.written.add(bytes);
+        Ok(())
+    }
+    fn create(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.ask("put", |objects| objects.create(name, content))?;
+        self.written.add(content.len() as u64);
+        Ok(())
+    }
+    fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let bytes = self.ask("get", |objects| objects.get(name, range))?;
+        self.read.add(bytes.len() as u64);
+        Ok(bytes)
+    }
+    fn head(&self, name: &str) -> io::Result<Option<u64>> {
+        self.ask("head", |objects| objects.head(name))
+    }
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.ask("list", |objects| objects.list(folder))
+    }
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.ask("delete", |objects| objects.delete(name))
+    }
+}

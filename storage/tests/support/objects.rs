@@ -1,0 +1,126 @@
+//! An object store in memory, with hooks: it can be away, fail at the n-th request, or damage what it gives.
+
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
+use storage::disk::Disk;
+use storage::metrics::Metrics;
+use storage::objects::{Content, Objects};
+use storage::store::{FarOptions, Options, Store};
+
+/// What outlives a process.
+#[derive(Default)]
+pub struct Bucket {
+    pub objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Nobody answers.
+    pub away: AtomicBool,
+    /// What is given is not what was put.
+    pub damaging: AtomicBool,
+    pub gets: AtomicU64,
+}
+
+impl Bucket {
+    /// Names of the blocks in it.
+    pub fn blocks(&self) -> Vec<String> {
+        let objects = self.objects.lock();
+        let metas = objects.keys().filter_map(|name| name.strip_suffix("/meta.json"));
+        metas.map(str::to_owned).collect()
+    }
+}
+
+/// A bucket as one process sees it.
+pub struct Memory {
+    pub bucket: Arc<Bucket>,
+    /// Requests that succeed before none does any more, or one does not.
+    pub left: Arc<AtomicI64>,
+    /// Whether only one request fails.
+    pub once: bool,
+}
+
+impl Memory {
+    pub fn of(bucket: &Arc<Bucket>) -> Arc<Memory> {
+        Arc::new(Memory { bucket: bucket.clone(), left: Arc::new(i64::MAX.into()), once: false })
+    }
+
+    fn step(&self) -> io::Result<()> {
+        let left = self.left.fetch_sub(1, SeqCst);
+        let fails = if self.once { left == 0 } else { left <= 0 };
+        match fails || self.bucket.away.load(SeqCst) {
+            true => Err(io::Error::other("connection refused")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Objects for Memory {
+    fn address(&self) -> &str {
+        "s3://bucket/prefix"
+    }
+    fn put(&self, name: &str, bytes: u64, content: &Content) -> io::Result<()> {
+        self.step()?;
+        let content = content(0, bytes as usize)?;
+        self.bucket.objects.lock().insert(name.to_owned(), content);
+        Ok(())
+    }
+    fn create(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.step()?;
+        let mut objects = self.bucket.objects.lock();
+        if objects.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        objects.insert(name.to_owned(), content.to_vec());
+        Ok(())
+    }
+    fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
+        self.step()?;
+        self.bucket.gets.fetch_add(1, SeqCst);
+        let objects = self.bucket.objects.lock();
+        let object = objects.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let range = range.start as usize..range.end as usize;
+        let mut bytes = object.get(range).ok_or(io::ErrorKind::UnexpectedEof)?.to_vec();
+        if self.bucket.damaging.load(SeqCst) {
+            bytes.iter_mut().for_each(|byte| *byte ^= 1);
+        }
+        Ok(bytes)
+    }
+    fn head(&self, name: &str) -> io::Result<Option<u64>> {
+        self.step()?;
+        Ok(self.bucket.objects.lock().get(name).map(|object| object.len() as u64))
+    }
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.step()?;
+        let objects = self.bucket.objects.lock();
+        let inside = |name: &str| {
+            folder.is_empty() || name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let found = objects.iter().filter(|(name, _)| inside(name));
+        Ok(found.map(|(name, object)| (name.clone(), object.len() as u64)).collect())
+    }
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.step()?;
+        self.bucket.objects.lock().remove(name);
+        Ok(())
+    }
+}
+
+/// When blocks move in these tests, ms.
+pub const AFTER: i64 = 40_000;
+
+/// A store whose old blocks are in `objects`.
+pub fn open_far(dir: &Path, disk: Arc<dyn Disk>, objects: Arc<dyn Objects>) -> (Arc<Store>, Metrics) {
+    let metrics = Metrics::default();
+    let options = Options {
+        dir: dir.into(),
+        wal_sync_interval_ms: 5,
+        block_range_ms: super::RANGE,
+        out_of_order_ms: 30_000,
+    };
+    let mark = "this directory".to_owned();
+    let far = FarOptions { objects, after_ms: AFTER, cache_bytes: 1 << 20, mark };
+    let (store, _) = Store::open_far(options, Some(far), disk, &metrics).unwrap();
+    (store, metrics)
+}
