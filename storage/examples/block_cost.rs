@@ -116,14 +116,14 @@ fn reads(captures: &[Capture], series: usize, dir: &Path) {
     let open = begin.elapsed().as_secs_f64() * 1e3;
     println!("  opened in {open:.0} ms, {:.1} MB", (status("VmRSS") - before) / 1e6);
     let (from, to) = (meta.min_time, meta.max_time);
-    let handles = block.select(&[], from, to);
+    let handles = block.select(&[], from, to).expect("series");
     let (mut took, mut found, mut cpu) = (Vec::new(), Vec::new(), 0.0);
     // A step that is no multiple of a page: each page is decoded once.
     for handle in handles.iter().step_by(97) {
         let labels = handle.labels().clone();
         let matchers: Vec<Matcher> = labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
         let (begin, mut ts, mut vs) = (Instant::now(), Vec::new(), Vec::new());
-        let one = block.select(&matchers, from, to);
+        let one = block.select(&matchers, from, to).expect("series");
         found.push(begin.elapsed().as_secs_f64() * 1e6);
         let (begin, used) = (Instant::now(), thread_cpu());
         one.iter().for_each(|one| one.read(from, to, &mut ts, &mut vs).expect("read"));
@@ -146,7 +146,7 @@ fn thousand(meta: &BlockMeta, captures: &[Capture]) {
     names.dedup();
     let block = Block::open(&meta.dir).expect("opened");
     let select = |block: &Block, name: &str| {
-        block.select(&[Matcher::equal("__name__", name)], meta.min_time, meta.max_time)
+        block.select(&[Matcher::equal("__name__", name)], meta.min_time, meta.max_time).expect("series")
     };
     names.retain(|name| (800..1_400).contains(&select(&block, name).len()));
     for name in names.iter().cycle().take(names.len() * 5) {

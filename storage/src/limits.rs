@@ -7,7 +7,8 @@ pub const FAR_PIECE_BYTES: u64 = 256 << 10;
 pub const FAR_RECENT_PIECES: usize = 32;
 /// Most bytes that one request fetches: what a reader holds in memory.
 pub const FAR_GET_BYTES: u64 = 8 << 20;
-/// Series of far blocks whose labels are in memory at a time, so many or those of one block.
+/// Series of far blocks that are open at a time, so many or those of one block: where their rows are is in memory, and of
+/// blocks without an index their labels.
 pub const FAR_OPEN_SERIES: u64 = 5_000_000;
 /// Largest `meta.json` of a far block, bytes.
 pub const FAR_META_BYTES: u64 = 16 << 20;
@@ -78,6 +79,20 @@ pub const TOMBSTONES: usize = 10_000;
 pub const COMPACTED_ROWS: u64 = 1 << 30;
 /// Bytes of `samples.parquet` under one checksum (format).
 pub const BLOCK_CRC_BYTES: usize = 16 << 10;
+/// Rows per page of `series.parquet`: what is read to know the labels of one series (format).
+pub const SERIES_PAGE_ROWS: usize = 256;
+/// Longest piece of an index that is kept when it is read, bytes: longer ones are walks that would push out the rest.
+pub const INDEX_CACHED_READ_BYTES: usize = 256 << 10;
+/// Largest answer of an index that is kept, bytes.
+pub const SELECTED_BYTES: usize = 1 << 20;
+/// What a walk over the terms of an index costs per byte, ns: with the next two it decides whether to test series instead.
+pub const INDEX_WALK_NS_PER_BYTE: u64 = 6;
+/// What the labels of a series cost whose page is there, ns.
+pub const SERIES_NS: u64 = 500;
+/// What a page of `series.parquet` costs, ns.
+pub const SERIES_PAGE_NS: u64 = 200_000;
+/// Series of an answer per value of a label from which on the values are asked for, not the labels of the series.
+pub const SERIES_PER_VALUE: u64 = 32;
 /// Bytes of a file that are read at once to check the whole of it.
 pub const BLOCK_CHECK_BYTES: usize = 1 << 20;
 /// Largest file of a block that is read as a whole, bytes: beyond it the length is damage.

@@ -17,6 +17,8 @@ use support::objects::{AFTER, Bucket, Memory, open_far};
 use support::{Mortal, Sample, append, contents, copy, files, names, open, read, selections};
 
 const NOW: i64 = 100_000;
+/// Objects of a block: its files, `meta.json` included.
+const OBJECTS: usize = 10;
 
 /// Seven blocks of three series and the head; what is in it. Three are old enough to move.
 fn seven_blocks(dir: &Path) -> BTreeSet<Sample> {
@@ -293,7 +295,7 @@ fn a_move_killed_or_failing_at_any_step_loses_nothing_and_is_done_later() {
             let objects = bucket.objects.lock();
             assert_eq!(
                 objects.len(),
-                1 + 2 * 5,
+                1 + 2 * OBJECTS,
                 "nothing is left of interrupted uploads, {when}: {:?}",
                 objects.keys()
             );
@@ -324,7 +326,7 @@ fn retention_removes_far_blocks_whole_at_whatever_step_it_is_killed() {
         let want: BTreeSet<Sample> = all.iter().filter(|s| s.1 >= 30_000 || s.1 < 0).cloned().collect();
         assert!(contents(store) == want, "{when}");
         assert_eq!(bucket.blocks().len(), 3, "{when}");
-        assert_eq!(bucket.objects.lock().len(), 3 * 5 + 1, "{when}");
+        assert_eq!(bucket.objects.lock().len(), 3 * OBJECTS + 1, "{when}");
         assert_eq!(
             files(&dir.join("objects")).iter().filter(|f| f.extension().is_some_and(|e| e == "json")).count(),
             3

@@ -16,7 +16,7 @@ use support::{Mortal, Sample, append, contents, copy, files, metas, names, open,
 
 fn samples_of(meta: &BlockMeta) -> BTreeSet<Sample> {
     let mut all = BTreeSet::new();
-    for series in Block::open(&meta.dir).unwrap().select(&[], i64::MIN, i64::MAX) {
+    for series in Block::open(&meta.dir).unwrap().select(&[], i64::MIN, i64::MAX).unwrap() {
         let (mut ts, mut vs) = (Vec::new(), Vec::new());
         series.read(i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
         all.extend(ts.iter().zip(&vs).map(|(t, v)| (series.labels().to_string(), *t, v.to_bits())));

@@ -34,7 +34,7 @@ fn readable(dir: &Path) -> (usize, usize) {
     for i in 0..3 {
         let listed = blocks.all();
         let read = listed.iter().filter(|block| {
-            let all = block.open().unwrap().select(&[], i64::MIN, i64::MAX);
+            let all = block.open().unwrap().select(&[], i64::MIN, i64::MAX).unwrap();
             all.iter().filter(|series| *series.labels() == labels(i)).any(|series| {
                 let (mut ts, mut vs) = (Vec::new(), Vec::new());
                 series.read(0, 10_000, &mut ts, &mut vs).is_ok() && ts.len() == 100

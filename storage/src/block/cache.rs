@@ -3,8 +3,11 @@
 
 use super::page::{Decoder, Page};
 use crate::limits::{BLOCK_CACHE_BYTES, BLOCK_DECODERS};
+use crate::model::Matcher;
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use parking_lot::Mutex;
+use roaring::RoaringBitmap;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -18,6 +21,24 @@ pub(super) enum Cached {
     Batch(RecordBatch),
     /// Of `samples.parquet`.
     Samples(Arc<Page>),
+    /// A piece of an index, checked.
+    Chunk(Bytes),
+    /// Which series satisfy matchers.
+    Selected(Arc<Selected>),
+}
+
+/// An answer of the index.
+pub(super) struct Selected {
+    pub(super) matchers: Vec<Matcher>,
+    pub(super) series: Arc<RoaringBitmap>,
+}
+
+impl Selected {
+    /// Its memory, about.
+    pub(super) fn size(&self) -> usize {
+        let matchers = self.matchers.iter().map(|m| m.name.len() + m.value.len() + size_of::<Matcher>());
+        self.series.serialized_size() + matchers.sum::<usize>()
+    }
 }
 
 impl Cached {
@@ -25,6 +46,8 @@ impl Cached {
         match self {
             Cached::Batch(batch) => batch.get_array_memory_size(),
             Cached::Samples(page) => page.size(),
+            Cached::Chunk(bytes) => bytes.len(),
+            Cached::Selected(selected) => selected.size(),
         }
     }
 }

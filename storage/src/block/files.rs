@@ -137,8 +137,19 @@ impl CheckedFile {
     }
 }
 
+impl CheckedFile {
+    /// Its length.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.len
+    }
+
+    /// `len` bytes from `start` on, checked.
+    pub(super) fn read(&self, start: u64, len: usize) -> io::Result<Bytes> {
+        self.0.read(start, len)
+    }
+}
+
 impl Inner {
-    /// `len` bytes from `start` on.
     fn read(&self, start: u64, len: usize) -> io::Result<Bytes> {
         let end = start.checked_add(len as u64).filter(|end| *end <= self.len);
         let end =

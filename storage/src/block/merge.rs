@@ -22,8 +22,10 @@ pub fn merge_blocks(
     let metas = || blocks.iter().map(Block::meta);
     let span = metas().map(|m| (m.from, m.to)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
     let (from, to) = span.ok_or_else(|| damaged(blocks_dir, "no blocks to merge"))?;
-    let mut series: Vec<BlockSeriesHandle> =
-        blocks.iter().flat_map(|block| block.select(&[], TimeMs::MIN, TimeMs::MAX)).collect();
+    let mut series: Vec<BlockSeriesHandle> = Vec::new();
+    for block in blocks {
+        series.extend(block.select(&[], TimeMs::MIN, TimeMs::MAX)?);
+    }
     series.retain(|one| keep(one.labels()));
     // Stable: of one series the blocks stay in order.
     series.sort_by(|a, b| a.labels().cmp(b.labels()));

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub const FLOATS: u32 = 1;
 /// The version of blocks that also hold histograms or start timestamps.
 pub const LANES: u32 = 2;
+/// The version of blocks with an index, and checksums of `series.parquet` by piece; with lanes or without.
+pub const INDEXED: u32 = 3;
 /// Name of the file.
 pub(super) const META: &str = "meta.json";
 
@@ -88,6 +90,11 @@ impl BlockMeta {
         self.dir.file_name().map_or(self.dir.as_path(), Path::new).display()
     }
 
+    /// Whether the block has an index.
+    pub(super) fn is_indexed(&self) -> bool {
+        self.version >= INDEXED
+    }
+
     /// Whether the block has samples in `from..=to`.
     pub fn overlaps(&self, from: TimeMs, to: TimeMs) -> bool {
         self.min_time <= to && from <= self.max_time
@@ -112,8 +119,8 @@ impl BlockMeta {
             return Err(damaged(&path, "checksum does not match"));
         }
         let mut meta: BlockMeta = serde_json::from_str(text).map_err(|e| damaged(&path, e))?;
-        if !(FLOATS..=LANES).contains(&meta.version) {
-            let reason = format!("version {} is unknown, {FLOATS} to {LANES} are known", meta.version);
+        if !(FLOATS..=INDEXED).contains(&meta.version) {
+            let reason = format!("version {} is unknown, {FLOATS} to {INDEXED} are known", meta.version);
             return Err(damaged(&path, reason));
         }
         meta.dir = dir.to_owned();

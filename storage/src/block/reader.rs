@@ -1,4 +1,4 @@
-//! Reading a block: labels, postings, clocks and the row index are in memory, values come page by page.
+//! Reading a block: clocks and the row index are in memory, labels ([`Series`]) and values come page by page.
 //!
 //! A page of `samples.parquet` (64 rows, about 64 series) is fetched through the offset index, checked, decoded
 //! and kept a while in the page cache, because the next question is mostly about its neighbour.
@@ -10,10 +10,10 @@ use super::lane::LaneFile;
 use super::meta::{BlockMeta, META};
 use super::page::{self, Page};
 use super::pages::{PageOptions, Pages};
-use super::postings::Postings;
-use super::schema::{CHECKSUMS, CLOCKS, SAMPLES, SERIES};
+use super::schema::{CHECKSUMS, CLOCKS, SAMPLES};
+use super::series::Series;
 use super::source::{Directory, Source};
-use super::tables::{by_shard, read_clocks, read_rows, read_series};
+use super::tables::{read_clocks, read_rows};
 use super::tombstones::{BlockDeletes, Tombstone};
 use super::{damaged, io_error};
 use crate::limits::BLOCK_PAGE_ROWS;
@@ -37,10 +37,7 @@ struct Inner {
     samples: Pages,
     histograms: Option<LaneFile>,
     starts: Option<LaneFile>,
-    series: Vec<Labels>,
-    /// Series by shard.
-    shards: Vec<RoaringBitmap>,
-    postings: Postings,
+    series: Series,
     clocks: Vec<Vec<TimeMs>>,
     /// First row of each series, and one past the last row.
     first_row: Vec<u32>,
@@ -53,12 +50,14 @@ struct Inner {
 pub struct BlockSeriesHandle {
     block: Block,
     series: u32,
+    labels: Labels,
     /// Times that are deleted.
     deleted: Option<Arc<Intervals>>,
 }
 
 impl Block {
-    /// Opens the block in directory `dir`. Everything but the values is checked here, the values when they are read.
+    /// Opens the block in directory `dir`. Clocks and the row index are checked here, labels, index and values when they are
+    /// read.
     pub fn open(dir: &Path) -> Result<Block, StoreError> {
         Block::open_with(dir, &PageCache::default())
     }
@@ -75,41 +74,27 @@ impl Block {
         meta: BlockMeta,
         cache: &PageCache,
     ) -> Result<Block, StoreError> {
-        let content = |name: &str| read_checked(source, &meta, name);
-        let series = read_series(&meta.dir.join(SERIES), content(SERIES)?)?;
-        let clocks = read_clocks(&meta.dir.join(CLOCKS), content(CLOCKS)?)?;
+        let series = Series::open(source, &meta, cache)?;
+        let clocks = read_clocks(&meta.dir.join(CLOCKS), read_checked(source, &meta, CLOCKS)?)?;
         let samples = Pages::open(SAMPLE_PAGES, source, &meta, cache)?;
-        let (first_row, row_clock) = read_rows(&samples, series.len(), clocks.len())?;
+        let (first_row, row_clock) = read_rows(&samples, series.count(), clocks.len())?;
         let histograms = LaneFile::open(HISTOGRAM_PAGES, source, &meta, cache)?;
         let starts = LaneFile::open(START_PAGES, source, &meta, cache)?;
         let items = |lane: &Option<LaneFile>| lane.as_ref().map_or(0, |lane| lane.rows() as u64);
-        let found = (series.len() as u64, clocks.len() as u64, row_clock.len() as u64);
+        let found = (series.count() as u64, clocks.len() as u64, row_clock.len() as u64);
         if found != (meta.series, meta.clocks, meta.rows)
             || (items(&histograms), items(&starts)) != (meta.histograms, meta.starts)
         {
             return Err(damaged(&meta.dir.join(META), "counts other series, clocks or rows than there are"));
         }
-        let shards = by_shard(&series);
-        let postings = Postings::build(&series);
-        let inner = Inner {
-            meta,
-            samples,
-            histograms,
-            starts,
-            series,
-            shards,
-            postings,
-            clocks,
-            first_row,
-            row_clock,
-        };
+        let inner = Inner { meta, samples, histograms, starts, series, clocks, first_row, row_clock };
         Ok(Block(Arc::new(inner), Arc::default()))
     }
 
     /// The same block, without what these say that is deleted of it.
-    pub(super) fn with_deletes(&self, tombstones: &[Tombstone]) -> Block {
-        let select = |matchers: &[Matcher]| self.0.postings.select(matchers, &self.0.series);
-        Block(self.0.clone(), Arc::new(self.1.with(&self.0.meta, tombstones, select)))
+    pub(super) fn with_deletes(&self, tombstones: &[Tombstone]) -> Result<Block, StoreError> {
+        let select = |matchers: &[Matcher]| Ok((*self.0.series.select(matchers)?).clone());
+        Ok(Block(self.0.clone(), Arc::new(self.1.with(&self.0.meta, tombstones, select)?)))
     }
 
     /// Whether something is deleted of it.
@@ -119,21 +104,21 @@ impl Block {
 
     /// Which of these sets of matchers decide for a series of it, each series' first that holds; at the end, whether for
     /// some series none does.
-    pub fn classes(&self, sets: &[&[Matcher]]) -> Vec<bool> {
-        let mut rest: RoaringBitmap = (0..self.0.series.len() as u32).collect();
+    pub fn classes(&self, sets: &[&[Matcher]]) -> Result<Vec<bool>, StoreError> {
+        let mut rest: RoaringBitmap = (0..self.0.series.count() as u32).collect();
         let mut found: Vec<bool> = Vec::with_capacity(sets.len() + 1);
         for set in sets {
-            let of_set = self.0.postings.select(set, &self.0.series) & &rest;
+            let of_set = &*self.0.series.select(set)? & &rest;
             found.push(!of_set.is_empty());
             rest -= of_set;
         }
         found.push(!rest.is_empty());
-        found
+        Ok(found)
     }
 
     /// Whether it has series that satisfy all matchers, whatever is deleted of them.
-    pub fn has(&self, matchers: &[Matcher]) -> bool {
-        !self.0.postings.select(matchers, &self.0.series).is_empty()
+    pub fn has(&self, matchers: &[Matcher]) -> Result<bool, StoreError> {
+        Ok(!self.0.series.select(matchers)?.is_empty())
     }
 
     /// What the block holds.
@@ -142,8 +127,13 @@ impl Block {
     }
 
     /// The series that satisfy all matchers and may have samples in `from..=to`, sorted by labels.
-    pub fn select(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Vec<BlockSeriesHandle> {
-        self.handles(self.0.postings.select(matchers, &self.0.series), from, to)
+    pub fn select(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
+        self.handles(&*self.0.series.select(matchers)?, from, to)
     }
 
     /// As [`Block::select`], of one shard only.
@@ -153,45 +143,36 @@ impl Block {
         matchers: &[Matcher],
         from: TimeMs,
         to: TimeMs,
-    ) -> Vec<BlockSeriesHandle> {
-        let Some(of_shard) = self.0.shards.get(usize::from(shard)).filter(|ids| !ids.is_empty()) else {
-            return Vec::new();
-        };
-        self.handles(self.0.postings.select_within(Some(of_shard), matchers, &self.0.series), from, to)
+    ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
+        self.handles(&self.0.series.select_shard(shard, matchers)?, from, to)
     }
 
-    fn handles(&self, ids: RoaringBitmap, from: TimeMs, to: TimeMs) -> Vec<BlockSeriesHandle> {
+    fn handles(
+        &self,
+        ids: &RoaringBitmap,
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
         if !self.0.meta.overlaps(from, to) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let floats = |id: u32| self.rows_in(id, from, to).next().is_some();
         let histograms = |id: u32| self.0.histograms.as_ref().is_some_and(|lane| lane.overlaps(id, from, to));
-        let here = ids.into_iter().filter(|id| floats(*id) || histograms(*id));
-        let handles = here.map(|series| {
+        let here = ids.iter().filter(|id| floats(*id) || histograms(*id));
+        let mut handles = Vec::new();
+        self.0.series.labels(here, |series, labels| {
             let deleted = if self.1.is_empty() { None } else { self.1.times(series) };
-            BlockSeriesHandle { block: self.clone(), series, deleted }
-        });
-        handles.filter(|handle| handle.may_have_samples(from, to)).collect()
+            let handle = BlockSeriesHandle { block: self.clone(), series, labels, deleted };
+            if handle.may_have_samples(from, to) {
+                handles.push(handle);
+            }
+        })?;
+        Ok(handles)
     }
 
-    /// Calls `each(name)` for the label names of the series that satisfy all matchers, perhaps several times.
-    pub(super) fn each_label_name(&self, matchers: &[Matcher], mut each: impl FnMut(&str)) {
-        if matchers.is_empty() {
-            return self.0.postings.names().for_each(each);
-        }
-        for id in self.0.postings.select(matchers, &self.0.series) {
-            self.0.series[id as usize].iter().for_each(|(name, _)| each(name));
-        }
-    }
-
-    /// Calls `each(value)` for the values of label `name` of the series that satisfy all matchers, perhaps several times.
-    pub(super) fn each_label_value(&self, name: &str, matchers: &[Matcher], mut each: impl FnMut(&str)) {
-        if matchers.is_empty() {
-            return self.0.postings.values(name).for_each(each);
-        }
-        for id in self.0.postings.select(matchers, &self.0.series) {
-            self.0.series[id as usize].get(name).into_iter().for_each(&mut each);
-        }
+    /// Label names and values.
+    pub(super) fn series(&self) -> &Series {
+        &self.0.series
     }
 
     /// Rows of a series whose clock reaches into `from..=to`.
@@ -271,7 +252,7 @@ impl Block {
 impl BlockSeriesHandle {
     /// The series' labels.
     pub fn labels(&self) -> &Labels {
-        &self.block.0.series[self.series as usize]
+        &self.labels
     }
 
     /// The block it is a part of.

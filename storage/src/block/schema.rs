@@ -1,6 +1,6 @@
 //! The Parquet schemas of a block's files and how they are written (`docs/format/block.md`).
 
-use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS};
+use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, SERIES_PAGE_ROWS};
 use arrow::array::{ArrayRef, ListBuilder, PrimitiveBuilder};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Schema};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -13,6 +13,11 @@ pub(super) const SAMPLES: &str = "samples.parquet";
 pub(super) const CHECKSUMS: &str = "samples.crc";
 pub(super) const CLOCKS: &str = "clocks.parquet";
 pub(super) const SERIES: &str = "series.parquet";
+pub(super) const SERIES_CHECKSUMS: &str = "series.crc";
+pub(super) const TERMS: &str = "terms.tantivy";
+pub(super) const TERMS_CHECKSUMS: &str = "terms.crc";
+pub(super) const POSTINGS: &str = "postings.tantivy";
+pub(super) const POSTINGS_CHECKSUMS: &str = "postings.crc";
 pub(super) const HISTOGRAMS: &str = "histograms.parquet";
 pub(super) const HISTOGRAMS_CHECKSUMS: &str = "histograms.crc";
 pub(super) const STARTS: &str = "starts.parquet";
@@ -173,6 +178,8 @@ pub(super) fn clocks_properties() -> Result<WriterProperties, ParquetError> {
 pub(super) fn series_properties() -> Result<WriterProperties, ParquetError> {
     let dictionary = |names: &[&str]| ColumnPath::new(names.iter().map(|n| (*n).to_owned()).collect());
     let properties = packed(properties()?, &[&["series_id"]])
+        .set_data_page_row_count_limit(SERIES_PAGE_ROWS)
+        .set_write_batch_size(SERIES_PAGE_ROWS)
         .set_column_dictionary_enabled(dictionary(&["__name__"]), true)
         .set_column_dictionary_enabled(dictionary(&["labels", "key_value", "key"]), true)
         .set_column_dictionary_enabled(dictionary(&["labels", "key_value", "value"]), true);

@@ -59,12 +59,12 @@ impl Listed {
         }
     }
 
-    /// The same block, without what these say that is deleted of it.
-    fn with_deletes(&self, tombstones: &[Tombstone]) -> Listed {
-        match self {
-            Listed::Here(block) => Listed::Here(block.with_deletes(tombstones)),
+    /// The same block, without what these say that is deleted of it. A far one is asked for it when it is opened.
+    fn with_deletes(&self, tombstones: &[Tombstone]) -> Result<Listed, StoreError> {
+        Ok(match self {
+            Listed::Here(block) => Listed::Here(block.with_deletes(tombstones)?),
             Listed::Far(block) => Listed::Far(block.with_deletes(tombstones)),
-        }
+        })
     }
 }
 
@@ -153,15 +153,24 @@ impl Blocks {
         *blocks = Arc::new(new);
     }
 
-    /// From now on new readers do not see what these say that is deleted.
-    pub fn delete(&self, tombstones: &[Tombstone]) {
+    /// From now on new readers do not see what these say that is deleted. Of a block that cannot say which of its series
+    /// these are nothing is seen any more: it is off the list, and named, one line each. A far one stays on the list: as
+    /// long as it cannot say it, it cannot be opened.
+    pub fn delete(&self, tombstones: &[Tombstone]) -> Vec<String> {
         let mut blocks = self.blocks.write();
         let about = |b: &Listed| {
             let name = b.meta().name().to_string();
             tombstones.iter().any(|one| one.blocks.contains(&name))
         };
-        let new = blocks.iter().map(|b| if about(b) { b.with_deletes(tombstones) } else { b.clone() });
-        *blocks = Arc::new(new.collect());
+        let (mut new, mut damage) = (Vec::new(), Vec::new());
+        for block in blocks.iter() {
+            match if about(block) { block.with_deletes(tombstones) } else { Ok(block.clone()) } {
+                Ok(block) => new.push(block),
+                Err(error) => damage.push(format!("block left out: {error}")),
+            }
+        }
+        *blocks = Arc::new(new);
+        damage
     }
 
     /// All blocks, in time order.
@@ -263,7 +272,7 @@ impl Blocks {
     ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
         let mut all: Vec<BlockSeriesHandle> = Vec::new();
         for block in self.within(from, to) {
-            all.extend(block?.select_shard(shard, matchers, from, to));
+            all.extend(block?.select_shard(shard, matchers, from, to)?);
         }
         // Stable: blocks come in time order.
         all.sort_by(|a, b| a.labels().cmp(b.labels()));
@@ -278,7 +287,7 @@ impl Blocks {
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
         self.collect(sets, from, to, |block, set, out| {
-            block.each_label_name(set, |name| insert(out, name));
+            block.series().each_name(set, |name| insert(out, name))
         })
     }
 
@@ -291,7 +300,7 @@ impl Blocks {
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
         self.collect(sets, from, to, |block, set, out| {
-            block.each_label_value(name, set, |value| insert(out, value));
+            block.series().each_value(name, set, |value| insert(out, value))
         })
     }
 
@@ -300,14 +309,14 @@ impl Blocks {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-        visit: impl Fn(&Block, &[Matcher], &mut BTreeSet<String>),
+        visit: impl Fn(&Block, &[Matcher], &mut BTreeSet<String>) -> Result<(), StoreError>,
     ) -> Result<Vec<String>, StoreError> {
         let mut out = BTreeSet::new();
         for block in self.within(from, to) {
             let block = block?;
             match sets {
-                [] => visit(&block, &[], &mut out),
-                _ => sets.iter().for_each(|set| visit(&block, set, &mut out)),
+                [] => visit(&block, &[], &mut out)?,
+                _ => sets.iter().try_for_each(|set| visit(&block, set, &mut out))?,
             }
         }
         Ok(out.into_iter().collect())

@@ -4,23 +4,13 @@ use super::damaged;
 use super::page::element;
 use super::pages::{Pages, batches};
 use crate::model::labels::METRIC_NAME;
-use crate::model::{Labels, SHARDS, TimeMs, shard_of};
+use crate::model::{Labels, TimeMs};
 use crate::store::StoreError;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt32Type};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use roaring::RoaringBitmap;
 use std::path::Path;
-
-/// Series by shard.
-pub(super) fn by_shard(series: &[Labels]) -> Vec<RoaringBitmap> {
-    let mut shards = vec![RoaringBitmap::new(); usize::from(SHARDS)];
-    for (id, labels) in (0u32..).zip(series) {
-        shards[usize::from(shard_of(labels))].insert(id);
-    }
-    shards
-}
 
 fn small_batches(path: &Path, content: Bytes, names: &[&str]) -> Result<Vec<RecordBatch>, StoreError> {
     let footer =
@@ -45,25 +35,27 @@ pub(super) fn read_clocks(path: &Path, content: Bytes) -> Result<Vec<Vec<TimeMs>
 pub(super) fn read_series(path: &Path, content: Bytes) -> Result<Vec<Labels>, StoreError> {
     let mut series = Vec::new();
     for batch in small_batches(path, content, &["__name__", "labels"])? {
-        let read = || -> Option<Vec<Labels>> {
-            let (names, maps) = (batch.column(0).as_string_opt::<i32>()?, batch.column(1).as_map_opt()?);
-            let (keys, values) = (maps.keys().as_string_opt::<i32>()?, maps.values().as_string_opt::<i32>()?);
-            let offsets = maps.value_offsets();
-            let one = |row: usize| {
-                let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
-                if !names.value(row).is_empty() {
-                    pairs.push((METRIC_NAME, names.value(row)));
-                }
-                let entries = offsets[row] as usize..offsets[row + 1] as usize;
-                pairs.extend(entries.map(|at| (keys.value(at), values.value(at))));
-                pairs.sort_unstable();
-                Labels::from_sorted(pairs)
-            };
-            Some((0..batch.num_rows()).map(one).collect())
-        };
-        series.extend(read().ok_or_else(|| damaged(path, "has columns of other types"))?);
+        for row in 0..batch.num_rows() {
+            series.push(labels_of(&batch, row).ok_or_else(|| damaged(path, "has columns of other types"))?);
+        }
     }
     Ok(series)
+}
+
+/// The labels in a row of name and other labels.
+pub(super) fn labels_of(batch: &RecordBatch, row: usize) -> Option<Labels> {
+    let (names, maps) = (batch.column(0).as_string_opt::<i32>()?, batch.column(1).as_map_opt()?);
+    let (keys, values) = (maps.keys().as_string_opt::<i32>()?, maps.values().as_string_opt::<i32>()?);
+    let offsets = maps.value_offsets();
+    let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
+    let entries = *offsets.get(row)? as usize..*offsets.get(row + 1)? as usize;
+    pairs.extend(entries.map(|at| (keys.value(at), values.value(at))));
+    if !names.value(row).is_empty() {
+        // The others are sorted.
+        let place = pairs.partition_point(|(name, _)| *name < METRIC_NAME);
+        pairs.insert(place, (METRIC_NAME, names.value(row)));
+    }
+    Some(Labels::from_sorted(pairs))
 }
 
 /// The row index: first row by series (and the end), clock by row. A series of histograms only has no rows.

@@ -25,7 +25,7 @@ fn bits(vs: &[f64]) -> Vec<u64> {
 
 /// The block's answer is what is in `series`, bit for bit.
 fn assert_holds(block: &Block, series: &[BlockSeries], from: i64, to: i64) {
-    let handles = block.select(&[], i64::MIN, i64::MAX);
+    let handles = block.select(&[], i64::MIN, i64::MAX).unwrap();
     let stored: Vec<&BlockSeries> =
         series.iter().filter(|s| !s.ts.is_empty() || !s.histograms.is_empty()).collect();
     assert_eq!(handles.len(), stored.len());
@@ -222,7 +222,12 @@ fn postings_select_what_matchers_match() {
 /// Reads everything; whatever comes must be right.
 fn read_all(dir: &Path, series: &[BlockSeries]) -> Result<(), StoreError> {
     let block = Block::open(dir)?;
-    for (handle, series) in block.select(&[], 0, DAY).iter().zip(series) {
+    let handles = block.select(&[], 0, DAY)?;
+    let places = Matcher::new("i", MatchOp::Regex, ".*[05]").unwrap();
+    let fives = block.select(std::slice::from_ref(&places), 0, DAY)?;
+    let all = handles.iter().map(BlockSeriesHandle::labels).filter(|labels| places.matches_labels(labels));
+    assert!(fives.iter().map(BlockSeriesHandle::labels).eq(all), "a wrong answer of the index");
+    for (handle, series) in handles.iter().zip(series) {
         let (mut ts, mut vs) = (Vec::new(), Vec::new());
         handle.read(0, DAY, &mut ts, &mut vs)?;
         assert_eq!((&ts, bits(&vs)), (&series.ts, bits(&series.vs)), "a wrong answer out of damaged bytes");
@@ -242,7 +247,8 @@ fn damage_is_an_error_that_names_the_file() {
     let home = write(dir.path(), &series).meta().dir.clone();
     read_all(&home, &series).unwrap();
     each_flip_is_noticed(&home, &series, &["samples.parquet", "samples.crc", "clocks.parquet"]);
-    each_flip_is_noticed(&home, &series, &["series.parquet", "meta.json"]);
+    each_flip_is_noticed(&home, &series, &["series.parquet", "series.crc", "meta.json"]);
+    each_flip_is_noticed(&home, &series, &["terms.tantivy", "terms.crc", "postings.tantivy", "postings.crc"]);
 }
 
 /// Flips bits of these files, and cuts them, here and there.
@@ -310,15 +316,15 @@ fn lanes_come_back() {
     let (histograms, starts) = lanes.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     assert!(histograms > BLOCK_GROUP_ROWS as u64, "more than one row group");
     let meta = block.meta();
-    assert_eq!((meta.version, meta.histograms, meta.starts), (2, histograms, starts));
+    assert_eq!((meta.version, meta.histograms, meta.starts), (3, histograms, starts));
     assert_holds(&block, &series, 0, DAY);
-    let handle = block.select(&[Matcher::equal("i", "000003")], 0, 100).remove(0);
+    let handle = block.select(&[Matcher::equal("i", "000003")], 0, 100).unwrap().remove(0);
     let (mut out, mut times) = (vec![(-1, Arc::default())], Vec::new());
     handle.read_histograms(45_001, 75_001, &mut out).unwrap();
     handle.read_starts(45_002, 75_000, &mut times).unwrap();
     assert_eq!(out[1..], series[3].histograms[3..=5]);
     assert_eq!(times, series[3].starts[4..5]);
-    let bounds: Vec<_> = block.select(&[Matcher::equal("i", "000007")], 0, 100);
+    let bounds: Vec<_> = block.select(&[Matcher::equal("i", "000007")], 0, 100).unwrap();
     let mut out = Vec::new();
     bounds[0].read_histograms(0, 45_001, &mut out).unwrap();
     assert!(out.windows(2).all(|w| Arc::ptr_eq(&w[0].1.bounds, &w[1].1.bounds)), "bounds are shared");
@@ -352,8 +358,13 @@ fn damage_in_values_costs_only_what_it_touches() {
     std::fs::write(&path, bytes).unwrap();
     let block = Block::open(path.parent().unwrap()).unwrap();
     let read = |handle: &BlockSeriesHandle| handle.read(0, DAY, &mut Vec::new(), &mut Vec::new());
-    let failed: Vec<String> =
-        block.select(&[], 0, DAY).iter().filter_map(|h| read(h).err()).map(|e| e.to_string()).collect();
+    let failed: Vec<String> = block
+        .select(&[], 0, DAY)
+        .unwrap()
+        .iter()
+        .filter_map(|h| read(h).err())
+        .map(|e| e.to_string())
+        .collect();
     assert!(!failed.is_empty() && failed.len() <= 256, "{} of 2000 series lost", failed.len());
     assert!(failed[0].contains("samples.parquet") && failed[0].contains("offset"), "{}", failed[0]);
 }

@@ -130,13 +130,18 @@ impl BlockDeletes {
         &self,
         meta: &BlockMeta,
         tombstones: &[Tombstone],
-        select: impl Fn(&[Matcher]) -> RoaringBitmap,
-    ) -> BlockDeletes {
+        select: impl Fn(&[Matcher]) -> Result<RoaringBitmap, StoreError>,
+    ) -> Result<BlockDeletes, StoreError> {
         let name = meta.name().to_string();
         let about = tombstones.iter().filter(|one| one.blocks.contains(&name));
-        let found = about.map(|one| (select(&one.matchers), one.from, one.to));
-        let found = found.filter(|(series, ..)| !series.is_empty());
-        BlockDeletes(self.0.iter().cloned().chain(found).collect())
+        let mut all = self.0.clone();
+        for one in about {
+            let series = select(&one.matchers)?;
+            if !series.is_empty() {
+                all.push((series, one.from, one.to));
+            }
+        }
+        Ok(BlockDeletes(all))
     }
 
     /// Whether nothing is deleted.

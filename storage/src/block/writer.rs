@@ -3,15 +3,15 @@
 use super::clocks::{ClockTable, target_of};
 use super::files::{CheckedWriter, check_all};
 use super::histograms::{HistogramRows, StartRows};
-use super::meta::{BlockMeta, FLOATS, FileMeta, LANES, META};
+use super::meta::{BlockMeta, FileMeta, INDEXED, META};
 use super::rows::Rows;
 use super::schema::{
-    self, CHECKSUMS, CLOCKS, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, SAMPLES, SERIES, STARTS, STARTS_CHECKSUMS,
-    column, list_builder,
+    self, CHECKSUMS, CLOCKS, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, POSTINGS, POSTINGS_CHECKSUMS, SAMPLES, SERIES,
+    SERIES_CHECKSUMS, STARTS, STARTS_CHECKSUMS, TERMS, TERMS_CHECKSUMS, column, list_builder,
 };
-use super::{damaged, io_error};
+use super::{damaged, index, io_error};
 use crate::disk::Disk;
-use crate::limits::{BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS};
+use crate::limits::{BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS, SERIES_PAGE_ROWS};
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Labels, TimeMs};
 use crate::store::{Histograms, Starts, StoreError};
@@ -90,7 +90,7 @@ pub(super) fn write_block_of(
         meta.replaces.push(meta.name().to_string());
         meta.dir = blocks_dir.join(name(&meta));
     }
-    write_bytes(disk, &temporary.join(META), &meta.encode().map_err(|e| damaged(&temporary, e))?)?;
+    let _ = write_bytes(disk, &temporary.join(META), &meta.encode().map_err(|e| damaged(&temporary, e))?)?;
     disk.sync_dir(&temporary).map_err(io_error(&temporary))?;
     disk.rename(&temporary, &meta.dir).map_err(io_error(&temporary))?;
     disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
@@ -130,10 +130,11 @@ fn write_files(
     builder.finish()
 }
 
-fn write_bytes(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<FileMeta, StoreError> {
+/// Writes a file: its place in `meta.json`, and the checksums of its pieces.
+fn write_bytes(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(FileMeta, Vec<u8>), StoreError> {
     let mut file = CheckedWriter::create(disk, path)?;
     file.write_all(bytes).map_err(io_error(path))?;
-    Ok(file.finish()?.0)
+    file.finish()
 }
 
 /// A Parquet file being written.
@@ -224,7 +225,7 @@ impl<'a> Builder<'a> {
         let samples =
             Table::create(disk, dir.join(SAMPLES), schema::samples(), schema::samples_properties())?;
         let meta = BlockMeta {
-            version: FLOATS,
+            version: INDEXED,
             from,
             to,
             min_time: TimeMs::MAX,
@@ -323,16 +324,14 @@ impl<'a> Builder<'a> {
     }
 
     /// Ends the files of the lanes that there are.
-    fn finish_lanes(&mut self) -> Result<Vec<(&'static str, FileMeta)>, StoreError> {
+    fn finish_lanes(&mut self) -> Result<Vec<Named>, StoreError> {
         let histograms = self.histograms.take().map(|lane| lane.finish(HistogramRows::take));
         let starts = self.starts.take().map(|lane| lane.finish(StartRows::take));
         let lanes = [(HISTOGRAMS, HISTOGRAMS_CHECKSUMS, histograms), (STARTS, STARTS_CHECKSUMS, starts)];
         let mut files = Vec::new();
         for (name, checksums, finished) in lanes {
-            if let Some((meta, chunks)) = finished.transpose()? {
-                files.push((name, meta));
-                files.push((checksums, write_bytes(self.disk, &self.dir.join(checksums), &chunks)?));
-                self.meta.version = LANES;
+            if let Some(finished) = finished.transpose()? {
+                files.extend(checked(self.disk, self.dir, (name, checksums), finished)?);
             }
         }
         Ok(files)
@@ -344,26 +343,48 @@ impl<'a> Builder<'a> {
         if self.rows.len() > 0 {
             self.samples.write(self.rows.take())?;
         }
-        let (samples, chunks) = self.samples.finish()?;
+        let samples = checked(disk, self.dir, (SAMPLES, CHECKSUMS), self.samples.finish()?)?;
         let mut clocks =
             Table::create(disk, self.dir.join(CLOCKS), schema::clocks(), schema::clocks_properties())?;
         clocks.write(clock_batch(self.clocks.clocks()))?;
         let mut series =
             Table::create(disk, self.dir.join(SERIES), schema::series(), schema::series_properties())?;
-        series.write(series_batch(&self.labels))?;
+        // A page at a time: where a page may end, the writer looks once per batch.
+        for (page, labels) in self.labels.chunks(SERIES_PAGE_ROWS).enumerate() {
+            series.write(series_batch(page * SERIES_PAGE_ROWS, labels))?;
+        }
+        let series = checked(disk, self.dir, (SERIES, SERIES_CHECKSUMS), series.finish()?)?;
+        let index = write_index(disk, self.dir, &self.labels)?;
         self.meta.series = self.labels.len() as u64;
         self.meta.clocks = self.clocks.clocks().len() as u64;
-        let checksums = write_bytes(disk, &self.dir.join(CHECKSUMS), &chunks)?;
-        let files = [
-            (SAMPLES, samples),
-            (CHECKSUMS, checksums),
-            (CLOCKS, clocks.finish()?.0),
-            (SERIES, series.finish()?.0),
-        ];
-        self.meta.files =
-            files.into_iter().chain(lanes).map(|(name, meta)| (name.to_owned(), meta)).collect();
+        let files = [(CLOCKS, clocks.finish()?.0)].into_iter().chain(samples).chain(series);
+        let files = files.chain(index).chain(lanes);
+        self.meta.files = files.map(|(name, meta)| (name.to_owned(), meta)).collect();
         Ok(self.meta)
     }
+}
+
+/// A file and its place in `meta.json`.
+type Named = (&'static str, FileMeta);
+
+/// Writes the checksums of a file that is written.
+fn checked(
+    disk: &dyn Disk,
+    dir: &Path,
+    (name, checksums): (&'static str, &'static str),
+    (meta, chunks): (FileMeta, Vec<u8>),
+) -> Result<[Named; 2], StoreError> {
+    Ok([(name, meta), (checksums, write_bytes(disk, &dir.join(checksums), &chunks)?.0)])
+}
+
+fn write_index(disk: &dyn Disk, dir: &Path, series: &[Labels]) -> Result<[Named; 4], StoreError> {
+    let (terms, postings) = index::write(series).map_err(|e| damaged(dir, format!("its index: {e}")))?;
+    let one = |(name, checksums), bytes: &[u8]| {
+        checked(disk, dir, (name, checksums), write_bytes(disk, &dir.join(name), bytes)?)
+    };
+    let [terms, terms_checksums] = one((TERMS, TERMS_CHECKSUMS), &terms)?;
+    let [postings, postings_checksums] = one((POSTINGS, POSTINGS_CHECKSUMS), &postings)?;
+    Ok([terms, terms_checksums, postings, postings_checksums])
 }
 
 fn clock_batch(clocks: &[Vec<i64>]) -> Result<RecordBatch, arrow::error::ArrowError> {
@@ -376,7 +397,8 @@ fn clock_batch(clocks: &[Vec<i64>]) -> Result<RecordBatch, arrow::error::ArrowEr
     RecordBatch::try_new(schema::clocks(), vec![column(ids), column(ts.finish())])
 }
 
-fn series_batch(series: &[Labels]) -> Result<RecordBatch, arrow::error::ArrowError> {
+/// The rows of series from id `first` on.
+fn series_batch(first: usize, series: &[Labels]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
     let fields = schema::label_fields();
     let mut labels = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
@@ -390,7 +412,7 @@ fn series_batch(series: &[Labels]) -> Result<RecordBatch, arrow::error::ArrowErr
         labels.append(true)?;
     }
     let columns = vec![
-        column(UInt32Array::from_iter_values(0..series.len() as u32)),
+        column(UInt32Array::from_iter_values(first as u32..(first + series.len()) as u32)),
         column(UInt64Array::from_iter_values(series.iter().map(Labels::hash64))),
         column(StringArray::from_iter_values(series.iter().map(Labels::name))),
         column(labels.finish()),

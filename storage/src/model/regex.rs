@@ -28,6 +28,19 @@ impl RegexError {
     }
 }
 
+/// What is known of the texts that a pattern matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach<'a> {
+    /// They are these, sorted, each once.
+    Literals(&'a [String]),
+    /// All but the empty one.
+    NotEmpty,
+    /// All.
+    Everything,
+    /// They begin with this, which may be "".
+    Prefix(&'a str),
+}
+
 /// A fully anchored pattern; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AnchoredRegex(Arc<Compiled>);
@@ -79,6 +92,16 @@ impl AnchoredRegex {
             },
             Shape::Glob(glob) => glob.prefix(),
             Shape::General { prefix } => prefix,
+        }
+    }
+
+    /// Where the texts that match are to be looked for.
+    pub fn reach(&self) -> Reach<'_> {
+        match &self.0.shape {
+            Shape::Literals(all) => Reach::Literals(all),
+            Shape::Glob(glob) if glob.is_any(false) => Reach::Everything,
+            Shape::Glob(glob) if glob.is_any(true) => Reach::NotEmpty,
+            _ => Reach::Prefix(self.prefix()),
         }
     }
 

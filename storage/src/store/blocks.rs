@@ -29,6 +29,7 @@ pub struct BlockHistory {
     pub(super) far_metrics: FarMetrics,
     pub(super) tombstones: Tombstones,
     pub(super) metrics: BlockMetrics,
+    damaged: Arc<Gauge>,
     compactions: CompactionMetrics,
     /// Held while files of blocks go: a merge and retention may want to remove what is left of the same one.
     pub(super) removing: Mutex<()>,
@@ -56,7 +57,6 @@ impl BlockHistory {
         let (blocks, damage) = Blocks::open(disk.as_ref(), &dir)?;
         let far = blocks.open_far(disk.clone(), data, far, metrics)?;
         damage.iter().for_each(|line| tracing::error!("{line}"));
-        damaged_blocks(metrics).set(damage.len() as f64);
         if let Err(error) = Blocks::sweep(disk.as_ref(), &dir) {
             tracing::warn!(%error, "what is left of a removed block stays for now");
         }
@@ -67,7 +67,10 @@ impl BlockHistory {
             tracing::warn!(%error, "a block that was merged into another stays for now");
         }
         let tombstones = Tombstones::open(disk.as_ref(), data)?;
-        blocks.delete(&tombstones.list());
+        let unread = blocks.delete(&tombstones.list());
+        unread.iter().for_each(|line| tracing::error!("{line}"));
+        let damaged = damaged_blocks(metrics);
+        damaged.set((damage.len() + unread.len()) as f64);
         let compactions = CompactionMetrics::new(metrics);
         let history = BlockHistory {
             disk,
@@ -77,6 +80,7 @@ impl BlockHistory {
             far,
             tombstones,
             metrics: BlockMetrics::new(metrics),
+            damaged,
             compactions,
             removing: Mutex::default(),
             unmergeable: Mutex::default(),
@@ -291,19 +295,27 @@ impl History for BlockHistory {
 
     fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError> {
         let blocks = self.blocks.all();
-        let about = blocks.iter().filter(|block| match block {
-            Listed::Here(block) => block.meta().overlaps(from, to) && block.has(matchers),
-            // Whether it has such series it says when it is opened.
-            Listed::Far(block) => block.meta().overlaps(from, to),
-        });
-        let about: BTreeSet<String> = about.map(|block| block.meta().name().to_string()).collect();
+        let mut about = BTreeSet::new();
+        for block in blocks.iter().filter(|block| block.meta().overlaps(from, to)) {
+            let has = match block {
+                Listed::Here(block) => block.has(matchers)?,
+                // Whether it has such series it says when it is opened.
+                Listed::Far(_) => true,
+            };
+            if has {
+                about.insert(block.meta().name().to_string());
+            }
+        }
         if about.is_empty() {
             return Ok(());
         }
         self.forget_tombstones()?;
         let tombstone = Tombstone { matchers: matchers.to_vec(), from, to, blocks: about };
         self.tombstones.add(self.disk.as_ref(), tombstone.clone())?;
-        self.blocks.delete(&[tombstone]);
+        for line in self.blocks.delete(&[tombstone]) {
+            tracing::error!("{line}");
+            self.damaged.set(self.damaged.get() + 1.0);
+        }
         Ok(())
     }
 

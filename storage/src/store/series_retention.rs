@@ -61,26 +61,34 @@ impl<'a> Cutoffs<'a> {
     /// Whether all series of the block go. Of a far one nothing is fetched to know it: see [`Store::trim`].
     pub fn is_due(&self, block: &Listed) -> bool {
         match block {
-            Listed::Here(here) => self.of(here) == (false, true),
+            Listed::Here(here) => self.whole(here) == (false, true),
             Listed::Far(far) => !self.ages(far.meta()).contains(&false),
         }
     }
 
     /// Whether series of the block stay, and whether some go.
-    fn of(&self, block: &Block) -> (bool, bool) {
+    fn of(&self, block: &Block) -> Result<(bool, bool), StoreError> {
         let ages = self.ages(block.meta());
         if !ages.contains(&true) {
-            return (true, false);
+            return Ok((true, false));
         }
         if !ages.contains(&false) {
-            return (false, true);
+            return Ok((false, true));
         }
         let sets: Vec<&[Matcher]> = self.rules.iter().map(|rule| rule.matchers.as_slice()).collect();
         let (mut stay, mut go) = (false, false);
-        for (_, old) in block.classes(&sets).into_iter().zip(ages).filter(|(any, _)| *any) {
+        for (_, old) in block.classes(&sets)?.into_iter().zip(ages).filter(|(any, _)| *any) {
             (stay, go) = (stay || !old, go || old);
         }
-        (stay, go)
+        Ok((stay, go))
+    }
+
+    /// As [`Cutoffs::of`]; of a block that cannot say it, all stay, and the others are still looked at.
+    fn whole(&self, block: &Block) -> (bool, bool) {
+        self.of(block).unwrap_or_else(|error| {
+            tracing::error!(%error, "a block stays as it is: nobody knows which of its series are too old");
+            (true, false)
+        })
     }
 }
 
@@ -114,7 +122,7 @@ impl BlockHistory {
 
     fn has_to_be_trimmed(&self, cutoffs: &Cutoffs, block: &Listed) -> Result<bool, StoreError> {
         let Listed::Far(far) = block else {
-            return block.open().map(|block| cutoffs.of(&block) == (true, true));
+            return block.open().map(|block| cutoffs.whole(&block) == (true, true));
         };
         let (dir, ages) = (&far.meta().dir, cutoffs.ages(far.meta()));
         let mut trimmed = self.trimmed.lock();
@@ -124,7 +132,7 @@ impl BlockHistory {
         if !ages.contains(&true) || trimmed.ages.get(dir) == Some(&ages) {
             return Ok(false);
         }
-        if cutoffs.of(&far.open()?).1 {
+        if cutoffs.of(&far.open()?)?.1 {
             return Ok(true);
         }
         trimmed.ages.insert(dir.clone(), ages);

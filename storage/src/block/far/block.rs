@@ -37,7 +37,7 @@ impl FarBlock {
         if let Some(block) = opened.as_ref() {
             return Ok(block.clone());
         }
-        let block = self.far.read(&self.meta)?.with_deletes(&self.tombstones);
+        let block = self.far.read(&self.meta)?.with_deletes(&self.tombstones)?;
         *opened = Some(block.clone());
         drop(opened);
         self.far.opened.add(self.meta.series, &self.opened);

@@ -32,6 +32,12 @@ impl Glob {
         &self.head
     }
 
+    /// Whether it is `.+` (`some`) or `.*`.
+    pub(super) fn is_any(&self, some: bool) -> bool {
+        self.head.is_empty()
+            && matches!(self.parts.as_slice(), [(one, text)] if *one == some && text.is_empty())
+    }
+
     pub(super) fn is_match(&self, text: &str) -> bool {
         let Some(mut rest) = text.strip_prefix(self.head.as_str()) else { return false };
         for (i, (some, literal)) in self.parts.iter().enumerate() {

@@ -1,0 +1,181 @@
+//! tantivy's directory over the files of a block: what is read is checked, and kept a while; nothing is written.
+
+use super::super::cache::{Cached, PageCache};
+use super::super::files::CheckedFile;
+use super::schema;
+use crate::limits::{BLOCK_CRC_BYTES, INDEX_CACHED_READ_BYTES};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use tantivy::directory::error::{DeleteError, OpenReadError, OpenWriteError};
+use tantivy::directory::{
+    Directory, FileHandle, OwnedBytes, RamDirectory, WatchCallback, WatchHandle, WritePtr,
+};
+use tantivy::index::{Index, SegmentComponent};
+use tantivy::postings::InvertedIndexSerializer;
+use tantivy::{HasLen, IndexSettings, SingleSegmentIndexWriter, TantivyDocument};
+
+/// Memory that tantivy wants to make an empty segment, bytes: its least.
+const EMPTY_SEGMENT_BYTES: usize = 15_000_000;
+
+/// The files of a segment, by extension.
+#[derive(Clone)]
+pub(super) struct Files(Arc<ByExtension>);
+
+impl Files {
+    pub(super) fn new(terms: Arc<dyn FileHandle>, postings: Arc<dyn FileHandle>) -> tantivy::Result<Files> {
+        let empty = EMPTY.as_ref().map_err(|why| tantivy::TantivyError::SystemError(why.clone()))?;
+        let mut files = empty.clone();
+        files.insert(SegmentComponent::Terms.to_string(), terms);
+        files.insert(SegmentComponent::Postings.to_string(), postings);
+        Ok(Files(Arc::new(files)))
+    }
+}
+
+/// Files by extension.
+type ByExtension = BTreeMap<String, Arc<dyn FileHandle>>;
+
+/// The files of a segment in which there is nothing, made once: tantivy looks for them, though nothing asks them.
+static EMPTY: LazyLock<Result<ByExtension, String>> =
+    LazyLock::new(|| empty_files().map_err(|e| e.to_string()));
+
+fn empty_files() -> tantivy::Result<ByExtension> {
+    let (ram, (schema, field)) = (RamDirectory::create(), schema());
+    let builder = Index::builder().schema(schema.clone());
+    let writer: SingleSegmentIndexWriter<TantivyDocument> =
+        builder.single_segment_index_writer(ram.clone(), EMPTY_SEGMENT_BYTES)?;
+    let segments = writer.finalize()?.searchable_segment_metas()?;
+    let mut files = ByExtension::new();
+    for (segment, component) in segments.iter().flat_map(|segment| {
+        [SegmentComponent::Store, SegmentComponent::FastFields, SegmentComponent::FieldNorms]
+            .map(|component| (segment, component))
+    }) {
+        let name = component.to_string();
+        files.insert(name, ram.get_file_handle(&segment.relative_path(component))?);
+    }
+    // Positions must at least know of the field.
+    let ram = RamDirectory::create();
+    let index = Index::create(ram.clone(), schema, IndexSettings::default())?;
+    let segment = index.new_segment();
+    let mut writer = InvertedIndexSerializer::open(&segment)?;
+    writer.new_field(field, 0, None)?.close()?;
+    writer.close()?;
+    let positions = SegmentComponent::Positions;
+    files.insert(positions.to_string(), ram.get_file_handle(&segment.relative_path(positions))?);
+    Ok(files)
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("the index of a block")
+    }
+}
+
+impl Directory for Files {
+    fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
+        let found = path.extension().and_then(|e| e.to_str()).and_then(|extension| self.0.get(extension));
+        found.cloned().ok_or_else(|| OpenReadError::FileDoesNotExist(path.to_owned()))
+    }
+
+    fn delete(&self, path: &Path) -> Result<(), DeleteError> {
+        Err(DeleteError::FileDoesNotExist(path.to_owned()))
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
+        Ok(self.get_file_handle(path).is_ok())
+    }
+
+    fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
+        Err(OpenWriteError::FileAlreadyExists(path.to_owned()))
+    }
+
+    fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
+        Err(OpenReadError::FileDoesNotExist(path.to_owned()))
+    }
+
+    /// What tantivy wants to remember of its files, the block's `meta.json` says.
+    fn atomic_write(&self, _path: &Path, _data: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn watch(&self, _callback: WatchCallback) -> tantivy::Result<WatchHandle> {
+        Ok(WatchHandle::empty())
+    }
+}
+
+/// A file of the index.
+pub(super) struct IndexFile {
+    name: &'static str,
+    file: CheckedFile,
+    cache: PageCache,
+    number: u64,
+}
+
+impl IndexFile {
+    pub(super) fn new(name: &'static str, file: CheckedFile, cache: &PageCache) -> IndexFile {
+        IndexFile { name, file, number: cache.register(), cache: cache.clone() }
+    }
+
+    /// Bytes of the file, checked. Which file it is, tantivy would not say.
+    fn read(&self, start: usize, len: usize) -> io::Result<bytes::Bytes> {
+        let read = self.file.read(start as u64, len);
+        read.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.name)))
+    }
+
+    /// One checked piece of the file.
+    fn chunk(&self, number: usize) -> io::Result<bytes::Bytes> {
+        if let Some(Cached::Chunk(chunk)) = self.cache.get((self.number, number)) {
+            return Ok(chunk);
+        }
+        let start = number * BLOCK_CRC_BYTES;
+        let chunk = self.read(start, BLOCK_CRC_BYTES.min(self.len() - start))?;
+        self.cache.put((self.number, number), Cached::Chunk(chunk.clone()));
+        Ok(chunk)
+    }
+}
+
+impl fmt::Debug for IndexFile {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} bytes of an index", self.len())
+    }
+}
+
+impl HasLen for IndexFile {
+    fn len(&self) -> usize {
+        self.file.bytes() as usize
+    }
+}
+
+impl FileHandle for IndexFile {
+    fn read_bytes(&self, range: Range<usize>) -> io::Result<OwnedBytes> {
+        if range.end > self.len() || range.start > range.end {
+            return Err(io::Error::other(format!("{}: offset {}: passes its end", self.name, range.start)));
+        }
+        let mut bytes = Vec::with_capacity(range.len());
+        if range.len() > INDEX_CACHED_READ_BYTES {
+            // A walk over many terms: kept, it would push out what is asked for again and again.
+            bytes.extend_from_slice(&self.read(range.start, range.len())?);
+        } else if !range.is_empty() {
+            for number in range.start / BLOCK_CRC_BYTES..=(range.end - 1) / BLOCK_CRC_BYTES {
+                let (chunk, start) = (self.chunk(number)?, number * BLOCK_CRC_BYTES);
+                let within = range.start.max(start) - start..range.end.min(start + chunk.len()) - start;
+                bytes.extend_from_slice(&chunk[within]);
+            }
+        }
+        Ok(OwnedBytes::new(bytes))
+    }
+}
+
+/// Everything that was written into a file of `ram`.
+pub(super) fn written(ram: &RamDirectory, path: &Path) -> Result<Vec<u8>, OpenReadError> {
+    let read = ram.get_file_handle(path)?;
+    let bytes = read.read_bytes(0..read.len());
+    bytes.map(|bytes| bytes.to_vec()).map_err(|e| OpenReadError::wrap_io_error(e, path.to_owned()))
+}

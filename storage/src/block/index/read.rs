@@ -1,0 +1,189 @@
+//! Asking an index: a lookup is one block of the term dictionary and one list of postings; a scan walks the terms of a label.
+
+use super::super::cache::PageCache;
+use super::super::damaged;
+use super::super::files::{CheckedFile, read_checked};
+use super::super::meta::BlockMeta;
+use super::super::schema::{POSTINGS, POSTINGS_CHECKSUMS, TERMS, TERMS_CHECKSUMS};
+use super::super::selection::Terms;
+use super::super::source::Source;
+use super::directory::{Files, IndexFile};
+use super::{END, parts, schema, shard_term, term};
+use crate::limits::{INDEX_WALK_NS_PER_BYTE, POSTINGS_LIST, SERIES_NS, SERIES_PAGE_NS, SERIES_PAGE_ROWS};
+use crate::store::StoreError;
+use roaring::RoaringBitmap;
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tantivy::index::{InvertedIndexReader, SegmentId, SegmentReader};
+use tantivy::postings::TermInfo;
+use tantivy::schema::IndexRecordOption;
+use tantivy::{HasLen, IndexSettings};
+
+/// The index of an open block.
+pub(in super::super) struct Index {
+    reader: Arc<InvertedIndexReader>,
+    series: u32,
+    terms: PathBuf,
+    postings: PathBuf,
+}
+
+/// Series of several terms.
+#[derive(Default)]
+struct Found {
+    /// Of those that have few.
+    few: Vec<u32>,
+    many: RoaringBitmap,
+}
+
+impl Found {
+    fn series(mut self) -> RoaringBitmap {
+        self.few.sort_unstable();
+        self.few.dedup();
+        // Sorted and each once: this cannot fail.
+        self.many | RoaringBitmap::from_sorted_iter(self.few).unwrap_or_default()
+    }
+}
+
+impl Index {
+    /// Opens the index of the block `meta`, whose files are in `source`.
+    pub(in super::super) fn open(
+        source: &dyn Source,
+        meta: &BlockMeta,
+        cache: &PageCache,
+    ) -> Result<Index, StoreError> {
+        let (terms, postings) = (meta.dir.join(TERMS), meta.dir.join(POSTINGS));
+        let open = |name: &'static str, checksums: &str| -> Result<Arc<IndexFile>, StoreError> {
+            let checksums = read_checked(source, meta, checksums)?;
+            Ok(Arc::new(IndexFile::new(name, CheckedFile::open(source, meta, name, checksums)?, cache)))
+        };
+        let (term_file, posting_file) = (open(TERMS, TERMS_CHECKSUMS)?, open(POSTINGS, POSTINGS_CHECKSUMS)?);
+        let series = u32::try_from(meta.series).map_err(|e| damaged(&terms, e))?;
+        let read = || -> tantivy::Result<Arc<InvertedIndexReader>> {
+            let (schema, field) = schema();
+            let files = Files::new(term_file, posting_file)?;
+            let index = tantivy::Index::create(files, schema, IndexSettings::default())?;
+            let segment = index.segment(index.new_segment_meta(SegmentId::generate_random(), series));
+            SegmentReader::open(&segment)?.inverted_index(field)
+        };
+        // Of the two this is the one of which more is read here.
+        let reader = read().map_err(|e| damaged(&terms, e))?;
+        Ok(Index { reader, series, terms, postings })
+    }
+
+    /// The series of a shard.
+    pub(in super::super) fn shard(&self, shard: u16) -> Result<RoaringBitmap, StoreError> {
+        self.of_term(&shard_term(shard))
+    }
+
+    fn of_term(&self, term: &[u8]) -> Result<RoaringBitmap, StoreError> {
+        let mut found = Found::default();
+        if let Some(info) = self.reader.terms().get(term).map_err(|e| damaged(&self.terms, e))? {
+            self.add(&info, &mut found)?;
+        }
+        Ok(found.series())
+    }
+
+    fn add(&self, info: &TermInfo, found: &mut Found) -> Result<(), StoreError> {
+        let open = self.reader.read_block_postings_from_terminfo(info, IndexRecordOption::Basic);
+        let mut postings = open.map_err(|e| damaged(&self.postings, e))?;
+        let mut list = RoaringBitmap::new();
+        while postings.block_len() > 0 {
+            if info.doc_freq < POSTINGS_LIST as u32 {
+                found.few.extend_from_slice(postings.docs());
+            } else {
+                list.append(postings.docs().iter().copied()).map_err(|e| damaged(&self.postings, e))?;
+            }
+            postings.advance();
+        }
+        found.many |= list;
+        Ok(())
+    }
+
+    /// Calls `each(value, term)` for the values of label `name` that begin with `prefix`, in order, until it says no.
+    fn walk(
+        &self,
+        name: &str,
+        prefix: &str,
+        mut each: impl FnMut(&str, &TermInfo) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let from = term(name, prefix);
+        let range = self.reader.terms().range().ge(&from).lt(behind(&from));
+        let mut terms = range.into_stream().map_err(|e| damaged(&self.terms, e))?;
+        while let Some((term, info)) = terms.next() {
+            let (_, value) = parts(term).ok_or_else(|| damaged(&self.terms, "a term is no text"))?;
+            if !value.is_empty() && !each(value, info)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is greater than every term that begins with `prefix` and goes on with text, which has no byte as great as this one.
+fn behind(prefix: &[u8]) -> Vec<u8> {
+    [prefix, &[END]].concat()
+}
+
+impl Terms for Index {
+    fn all(&self) -> RoaringBitmap {
+        (0..self.series).collect()
+    }
+
+    fn any_value(&self, name: &str) -> Result<RoaringBitmap, StoreError> {
+        self.of_term(&term(name, ""))
+    }
+
+    fn value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError> {
+        // The term of the empty value means something else.
+        if value.is_empty() { Ok(RoaringBitmap::new()) } else { self.of_term(&term(name, value)) }
+    }
+
+    fn scan(
+        &self,
+        name: &str,
+        prefix: &str,
+        accept: &dyn Fn(&str) -> bool,
+    ) -> Result<RoaringBitmap, StoreError> {
+        let mut found = Found::default();
+        self.walk(name, prefix, |value, info| {
+            if accept(value) {
+                self.add(info, &mut found)?;
+            }
+            Ok(true)
+        })?;
+        Ok(found.series())
+    }
+
+    fn cheaper_one_by_one(&self, ids: &RoaringBitmap, name: &str, prefix: &str) -> Result<bool, StoreError> {
+        let from = term(name, prefix);
+        let to = behind(&from);
+        let range = (Bound::Included(from.as_slice()), Bound::Excluded(to.as_slice()));
+        // What would be walked is known without reading it.
+        let walk =
+            self.reader.terms().file_slice_for_range(range, None).len() as u64 * INDEX_WALK_NS_PER_BYTE;
+        if ids.len() * SERIES_NS > walk {
+            return Ok(false);
+        }
+        let mut pages: Vec<u32> = ids.iter().map(|id| id / SERIES_PAGE_ROWS as u32).collect();
+        pages.dedup();
+        Ok(ids.len() * SERIES_NS + pages.len() as u64 * SERIES_PAGE_NS < walk)
+    }
+
+    fn names(&self) -> Result<Vec<String>, StoreError> {
+        let (mut names, mut from) = (Vec::new(), Vec::new());
+        loop {
+            let stream = self.reader.terms().range().ge(&from).limit(1).into_stream();
+            let mut stream = stream.map_err(|e| damaged(&self.terms, e))?;
+            let name = stream.next().and_then(|(term, _)| parts(term)).map(|(name, _)| name.to_owned());
+            // Behind the labels come the shards.
+            let Some(name) = name else { return Ok(names) };
+            from = behind(&term(&name, ""));
+            names.push(name);
+        }
+    }
+
+    fn values(&self, name: &str, each: &mut dyn FnMut(&str) -> bool) -> Result<(), StoreError> {
+        self.walk(name, "", |value, _| Ok(each(value)))
+    }
+}

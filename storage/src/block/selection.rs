@@ -1,0 +1,103 @@
+//! Which series of a block satisfy matchers, asked of what knows the series of each label value: [`Terms`].
+//!
+//! Lookups first, which leave little for those matchers that have to look at every value of a label.
+
+use crate::model::regex::Reach;
+use crate::model::{MatchOp, Matcher};
+use crate::store::StoreError;
+use roaring::RoaringBitmap;
+
+/// Which series have which label value.
+pub(super) trait Terms {
+    /// All series.
+    fn all(&self) -> RoaringBitmap;
+    /// The series that have the label.
+    fn any_value(&self, name: &str) -> Result<RoaringBitmap, StoreError>;
+    /// The series with this value, which is not empty.
+    fn value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError>;
+    /// The series with a value that begins with `prefix` and is accepted.
+    fn scan(
+        &self,
+        name: &str,
+        prefix: &str,
+        accept: &dyn Fn(&str) -> bool,
+    ) -> Result<RoaringBitmap, StoreError>;
+    /// Whether to look at these series one by one is cheaper than [`Terms::scan`].
+    fn cheaper_one_by_one(&self, ids: &RoaringBitmap, name: &str, prefix: &str) -> Result<bool, StoreError>;
+    /// All label names.
+    fn names(&self) -> Result<Vec<String>, StoreError>;
+    /// Calls `each(value)` for the values of a label, in order, until it says no.
+    fn values(&self, name: &str, each: &mut dyn FnMut(&str) -> bool) -> Result<(), StoreError>;
+}
+
+/// Those of some series of which all of a matcher holds, by their labels.
+pub(super) type OneByOne<'a> = &'a dyn Fn(&RoaringBitmap, &Matcher) -> Result<RoaringBitmap, StoreError>;
+
+/// The series that satisfy all matchers.
+pub(super) fn select(
+    terms: &dyn Terms,
+    matchers: &[Matcher],
+    one_by_one: OneByOne,
+) -> Result<RoaringBitmap, StoreError> {
+    let mut found: Option<RoaringBitmap> = None;
+    let mut order: Vec<&Matcher> = matchers.iter().collect();
+    // Those that only take away last.
+    order.sort_by_key(|m| (m.matches_empty(), m.regex().is_some()));
+    for matcher in order {
+        let narrowed = match found {
+            Some(found) if found.is_empty() => return Ok(found),
+            Some(found) if tested(terms, &found, matcher)? => one_by_one(&found, matcher)?,
+            // It holds for series without the label: take away those whose value it refuses.
+            Some(found) if matcher.matches_empty() => found - with_value(terms, matcher, false)?,
+            Some(found) => found & with_value(terms, matcher, true)?,
+            None if matcher.matches_empty() => terms.all() - with_value(terms, matcher, false)?,
+            None => with_value(terms, matcher, true)?,
+        };
+        found = Some(narrowed);
+    }
+    Ok(found.unwrap_or_else(|| terms.all()))
+}
+
+/// The pattern that decides which values [`with_value`] has to find, if it is a pattern and can be read as one.
+fn sought(matcher: &Matcher, accepted: bool) -> bool {
+    match matcher.op {
+        MatchOp::Equal | MatchOp::Regex => accepted,
+        MatchOp::NotEqual | MatchOp::NotRegex => !accepted,
+    }
+}
+
+/// Whether to test the series that are left instead of looking for values.
+fn tested(terms: &dyn Terms, found: &RoaringBitmap, matcher: &Matcher) -> Result<bool, StoreError> {
+    let accepted = !matcher.matches_empty();
+    let prefix = match matcher.regex().map(|regex| regex.reach()) {
+        // A text is one lookup, and so is any text.
+        None | Some(Reach::Literals(_) | Reach::NotEmpty | Reach::Everything) => return Ok(false),
+        Some(Reach::Prefix(prefix)) if sought(matcher, accepted) => prefix,
+        Some(Reach::Prefix(_)) => "",
+    };
+    terms.cheaper_one_by_one(found, &matcher.name, prefix)
+}
+
+/// The series with a value of the matcher's label that it accepts, or those with one that it refuses.
+fn with_value(terms: &dyn Terms, matcher: &Matcher, accepted: bool) -> Result<RoaringBitmap, StoreError> {
+    let name = &matcher.name;
+    // Whether the values to be found are those that the text or pattern says, or all others.
+    let said = sought(matcher, accepted);
+    let texts = |texts: &mut dyn Iterator<Item = &String>| -> Result<RoaringBitmap, StoreError> {
+        let mut all = RoaringBitmap::new();
+        for text in texts.filter(|text| !text.is_empty()) {
+            all |= terms.value(name, text)?;
+        }
+        Ok(all)
+    };
+    let these = match matcher.regex().map(|regex| regex.reach()) {
+        None => texts(&mut std::iter::once(&matcher.value))?,
+        Some(Reach::Literals(all)) => texts(&mut all.iter())?,
+        Some(Reach::NotEmpty | Reach::Everything) => terms.any_value(name)?,
+        Some(Reach::Prefix(prefix)) => {
+            let prefix = if said { prefix } else { "" };
+            return terms.scan(name, prefix, &|value| matcher.matches(value) == accepted);
+        }
+    };
+    if said { Ok(these) } else { Ok(terms.any_value(name)? - these) }
+}

@@ -1,0 +1,223 @@
+//! The series of a block: their labels, and which of them satisfy matchers.
+//!
+//! Labels stay in `series.parquet` and are read page by page for the series that were found by the block's [`Index`]. A
+//! block of an older format has none: of it all labels are read when it is opened, and [`Postings`] made of them.
+
+use super::cache::{Cached, PageCache, Selected};
+use super::damaged;
+use super::files::read_checked;
+use super::index::Index;
+use super::meta::BlockMeta;
+use super::pages::{PageOptions, Pages};
+use super::postings::Postings;
+use super::schema::{SERIES, SERIES_CHECKSUMS};
+use super::selection::{self, Terms};
+use super::source::Source;
+use super::tables::{labels_of, read_series};
+use crate::limits::{SELECTED_BYTES, SERIES_PAGE_ROWS, SERIES_PER_VALUE};
+use crate::model::{Labels, Matcher, SHARDS, shard_of};
+use crate::store::StoreError;
+use roaring::RoaringBitmap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, OnceLock};
+
+/// How a page of `series.parquet` is read.
+const SERIES_PAGES: PageOptions = PageOptions {
+    file: SERIES,
+    checksums: SERIES_CHECKSUMS,
+    columns: &["__name__", "labels"],
+    page_rows: SERIES_PAGE_ROWS,
+};
+
+/// The series of an open block.
+pub(super) struct Series {
+    labels: Kept,
+    count: u32,
+    /// Series by shard, from the first question on that asks for those of one.
+    shards: OnceLock<Vec<RoaringBitmap>>,
+    cache: PageCache,
+    /// What the answers are known by in the cache.
+    number: u64,
+}
+
+enum Kept {
+    /// Everything in memory.
+    Memory(Vec<Labels>, Postings),
+    /// In the files.
+    Indexed(Pages, Index),
+}
+
+impl Series {
+    /// Opens those of the block `meta`, whose files are in `source`.
+    pub(super) fn open(
+        source: &dyn Source,
+        meta: &BlockMeta,
+        cache: &PageCache,
+    ) -> Result<Series, StoreError> {
+        let labels = if meta.is_indexed() {
+            Kept::Indexed(Pages::open(SERIES_PAGES, source, meta, cache)?, Index::open(source, meta, cache)?)
+        } else {
+            let all = read_series(&meta.dir.join(SERIES), read_checked(source, meta, SERIES)?)?;
+            let postings = Postings::build(&all);
+            Kept::Memory(all, postings)
+        };
+        let found = match &labels {
+            Kept::Memory(all, _) => all.len(),
+            Kept::Indexed(pages, _) => pages.rows(),
+        };
+        let count = u32::try_from(found).map_err(|e| damaged(&meta.dir.join(SERIES), e))?;
+        let (shards, number) = (OnceLock::new(), cache.register());
+        Ok(Series { labels, count, shards, cache: cache.clone(), number })
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    fn terms(&self) -> &dyn Terms {
+        match &self.labels {
+            Kept::Memory(_, postings) => postings,
+            Kept::Indexed(_, index) => index,
+        }
+    }
+
+    /// The labels of these series, in order.
+    pub(super) fn labels(
+        &self,
+        ids: impl IntoIterator<Item = u32>,
+        mut each: impl FnMut(u32, Labels),
+    ) -> Result<(), StoreError> {
+        let pages = match &self.labels {
+            Kept::Memory(all, _) => {
+                ids.into_iter().for_each(|id| each(id, all[id as usize].clone()));
+                return Ok(());
+            }
+            Kept::Indexed(pages, _) => pages,
+        };
+        let mut current = None;
+        for id in ids {
+            let (page, row) = (id as usize / SERIES_PAGE_ROWS, id as usize % SERIES_PAGE_ROWS);
+            let batch = match current.take() {
+                Some((known, batch)) if known == page => batch,
+                _ => pages.page(page)?,
+            };
+            let labels =
+                labels_of(&batch, row).ok_or_else(|| pages.bad(format!("row {id}: is no label set")))?;
+            each(id, labels);
+            current = Some((page, batch));
+        }
+        Ok(())
+    }
+
+    /// The series that satisfy all matchers. Asked again, as for every shard, the answer is there.
+    pub(super) fn select(&self, matchers: &[Matcher]) -> Result<Arc<RoaringBitmap>, StoreError> {
+        let hasher: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::default();
+        let key = (self.number, hasher.hash_one(matchers) as usize);
+        if let Some(Cached::Selected(selected)) = self.cache.get(key)
+            && selected.matchers == matchers
+        {
+            return Ok(selected.series.clone());
+        }
+        let one_by_one = |ids: &RoaringBitmap, matcher: &Matcher| {
+            let mut kept = RoaringBitmap::new();
+            self.labels(ids, |id, labels| {
+                if matcher.matches_labels(&labels) {
+                    kept.insert(id);
+                }
+            })?;
+            Ok(kept)
+        };
+        let series = Arc::new(selection::select(self.terms(), matchers, &one_by_one)?);
+        let selected = Selected { matchers: matchers.to_vec(), series: series.clone() };
+        if selected.size() <= SELECTED_BYTES {
+            self.cache.put(key, Cached::Selected(Arc::new(selected)));
+        }
+        Ok(series)
+    }
+
+    /// As [`Series::select`], of one shard.
+    pub(super) fn select_shard(&self, shard: u16, matchers: &[Matcher]) -> Result<RoaringBitmap, StoreError> {
+        let selected = self.select(matchers)?;
+        if selected.is_empty() {
+            return Ok(RoaringBitmap::new());
+        }
+        Ok(self.shards()?.get(usize::from(shard)).map(|ids| ids & &*selected).unwrap_or_default())
+    }
+
+    fn shards(&self) -> Result<&[RoaringBitmap], StoreError> {
+        if let Some(known) = self.shards.get() {
+            return Ok(known);
+        }
+        let shards = match &self.labels {
+            Kept::Memory(all, _) => {
+                let mut shards = vec![RoaringBitmap::new(); usize::from(SHARDS)];
+                for (id, labels) in (0u32..).zip(all) {
+                    shards[usize::from(shard_of(labels))].insert(id);
+                }
+                shards
+            }
+            Kept::Indexed(_, index) => {
+                (0..SHARDS).map(|shard| index.shard(shard)).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(self.shards.get_or_init(|| shards))
+    }
+
+    /// Calls `each(name)` for the label names of the series that satisfy all matchers, perhaps several times.
+    pub(super) fn each_name(
+        &self,
+        matchers: &[Matcher],
+        mut each: impl FnMut(&str),
+    ) -> Result<(), StoreError> {
+        let names = self.terms().names()?;
+        let selected = if matchers.is_empty() { None } else { Some(self.select(matchers)?) };
+        for name in names {
+            let here = match &selected {
+                None => true,
+                Some(selected) if selected.is_empty() => false,
+                Some(selected) => !self.terms().any_value(&name)?.is_disjoint(selected),
+            };
+            if here {
+                each(&name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each(value)` for the values of label `name` of the series that satisfy all matchers, perhaps several times.
+    pub(super) fn each_value(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        mut each: impl FnMut(&str),
+    ) -> Result<(), StoreError> {
+        let mut every = |value: &str| {
+            each(value);
+            true
+        };
+        if matchers.is_empty() {
+            return self.terms().values(name, &mut every);
+        }
+        let selected = self.select(matchers)?;
+        if selected.is_empty() {
+            return Ok(());
+        }
+        // Few values: each is asked for, rather than the labels of every series be read.
+        let (mut values, most) = (Vec::new(), selected.len() / SERIES_PER_VALUE);
+        self.terms().values(name, &mut |value| {
+            values.push(value.to_owned());
+            values.len() as u64 <= most
+        })?;
+        if values.len() as u64 > most {
+            return self
+                .labels(selected.iter(), |_, labels| labels.get(name).into_iter().for_each(&mut each));
+        }
+        for value in values {
+            if !self.terms().value(name, &value)?.is_disjoint(&selected) {
+                each(&value);
+            }
+        }
+        Ok(())
+    }
+}
