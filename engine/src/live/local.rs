@@ -197,6 +197,7 @@ impl LocalHost {
         let due = self.views.coming_steps().0.clone();
         let mut deltas = said(self.ready().into_iter().map(Verdict::Ready).collect());
         deltas.extend(self.eval(&due));
+        self.tend_full_rings();
         deltas
     }
 
