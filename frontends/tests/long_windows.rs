@@ -3,6 +3,7 @@
 //! unless the table says that it is summed up in another order, extrapolated or predicted.
 
 use engine::functions::regression::REORIGINED;
+use engine::functions::trend::REFITTED;
 use engine::functions::{Function, Kernel, Moves, Upkeep, WindowKernel, lookup, panes::REORDERED, table};
 use engine::live::{Live, LiveOptions, Sink, Spill, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::operators::side::Sample;
@@ -186,6 +187,7 @@ fn tolerance(function: &Function, value: f64) -> f64 {
     match (kernel.moves, kernel.upkeep) {
         (Moves::Extrapolated, _) => 1e-14 * value.abs(),
         (Moves::Line(_), _) => REORIGINED * LARGEST,
+        (_, Upkeep::Trend(_)) => REFITTED * LARGEST,
         // The spread of values comes of squares: there what is lost is a part of the answer.
         (_, Upkeep::Panes { exact: false, .. }) => (REORDERED * LARGEST * 150.0).max(1e-9 * value.abs()),
         _ => 0.0,
