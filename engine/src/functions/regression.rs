@@ -111,7 +111,8 @@ fn predicted_of(trend: &Trend, w: &Window) -> Option<(f64, f64)> {
         return Some((ABSENT, 0.0));
     }
     let (slope, value) = (trend.slope(), trend.at(w.t));
-    (trend.is_constant() || !cancels(w, trend.n, trend.variance())).then(|| (slope * w.args[0] + value, slope))
+    (trend.is_constant() || !cancels(w, trend.n, trend.variance()))
+        .then(|| (slope * w.args[0] + value, slope))
 }
 
 /// See [`predicted`].
