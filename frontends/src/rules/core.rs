@@ -3,6 +3,7 @@
 //! [`Core::apply`] changes the set of rules, all or nothing; [`Core::step`] does the work of one moment. The
 //! thread around it is in [`super::manager`]; tests drive it by hand.
 
+use super::alerting::{Alerting, Tools, timing};
 use super::counters::{Counters, Durations, RULE_GROUP};
 use super::file::{Group, Rule};
 use super::inbox::{Arrived, Inbox, RuleId, RuleSink};
@@ -11,7 +12,8 @@ use super::lineage::{Kinship, RuleKey, lineage};
 use super::manager::{Options, Ports};
 use super::ports::OutgoingAlert;
 use super::restore;
-use super::running::{Alerting, Running, Slots, Tools, timing};
+use super::running::Running;
+use super::slots::Slots;
 use super::snapshot::GroupSnapshot;
 use super::template::Expander;
 use crate::past::PastRule;

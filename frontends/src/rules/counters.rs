@@ -5,7 +5,8 @@
 
 use super::file::Group;
 use super::limits::TIMER_SLACK_MS;
-use super::running::{Running, Slots, Tally};
+use super::running::{Running, Tally};
+use super::slots::Slots;
 use crate::views::Views;
 use engine::live::meter::Spent;
 use std::sync::Arc;

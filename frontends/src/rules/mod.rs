@@ -5,6 +5,7 @@
 //! [`lineage`] knows which rule goes on from which, [`manager`] keeps all of it standing. [`yaml`] explains what is wrong with a YAML file, for rule files and for the configuration.
 
 pub mod alert;
+mod alerting;
 pub mod core;
 mod counters;
 pub mod file;
@@ -19,6 +20,7 @@ pub mod ports;
 pub mod record;
 mod restore;
 mod running;
+mod slots;
 pub mod snapshot;
 pub mod states;
 pub mod template;

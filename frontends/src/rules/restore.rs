@@ -5,13 +5,14 @@
 //! rules for that hold: the outage does not count, and a grace period follows.
 
 use super::alert::{Alert, Restored, State};
+use super::alerting::Awaiting;
 use super::core::RunningGroup;
 use super::file::Rule;
 use super::limits::RESTART_PATIENCE_MS;
 use super::lineage::{RuleKey, lineage};
 use super::manager::{Options, Ports};
 use super::memory;
-use super::running::{Awaiting, Running};
+use super::running::Running;
 use super::states::{ALERTS, ALERTS_FOR_STATE};
 use std::collections::{HashMap, HashSet};
 use storage::keep::Entries;

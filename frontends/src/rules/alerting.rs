@@ -1,0 +1,324 @@
+//! The alerting part of a rule while it runs: from the rows of its condition to states ([`super::states`]), and from states to the
+//! series `ALERTS` ([`super::record`]).
+
+use super::alert::{Row, Timing};
+use super::file::{AlertOptions, Group, Rhythm, Rule};
+use super::limits::TIMER_SLACK_MS;
+use super::ports::StateStore;
+use super::record::Writer;
+use super::slots::Slots;
+use super::snapshot::{AlertSnapshot, AlertingSnapshot};
+use super::states::Alerts;
+use super::template::{Expander, Template};
+use engine::live::TapEvent;
+use engine::operators::side::Sample;
+use std::collections::HashMap;
+use storage::model::{Labels, TimeMs};
+
+/// The part of an alerting rule.
+pub(super) struct Alerting {
+    pub alerts: Alerts,
+    pub writer: Writer,
+    pub labels: Vec<(String, Template)>,
+    pub annotations: Vec<(String, Template)>,
+    /// While there may be alerts whose rows have not come yet.
+    pub awaiting: Option<Awaiting>,
+    slots: Slots,
+    /// With `evaluation: interval`: the condition's rows, looked at in the next slot.
+    mirror: Option<HashMap<Labels, f64>>,
+    /// The mirror is the view's; a new rule's view has not answered yet.
+    heard: bool,
+    /// With `evaluation: interval`: the slot that was just evaluated, at which alerts are sent.
+    pub send_slot: Option<TimeMs>,
+}
+
+/// Alerts are known that no row has been seen of.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Awaiting {
+    /// Until when their rows may come; `None`: the first answer has them all.
+    pub until: Option<TimeMs>,
+    /// The first answer without them.
+    since: Option<TimeMs>,
+}
+
+impl Awaiting {
+    /// Rows may come until `t`.
+    pub fn until(t: TimeMs) -> Awaiting {
+        Awaiting { until: Some(t), since: None }
+    }
+}
+
+/// What the steps of a rule need from outside.
+pub(super) struct Tools<'a> {
+    pub expander: &'a Expander,
+    pub store: &'a dyn StateStore,
+}
+
+pub(super) fn timing(group: &Group, options: &AlertOptions, resend_delay: i64) -> Timing {
+    Timing {
+        hold: options.hold,
+        keep_firing_for: options.keep_firing_for,
+        resend_delay,
+        interval: group.interval,
+        limit: group.limit,
+        continuous: group.rhythm == Rhythm::Continuous,
+    }
+}
+
+fn compile(
+    expander: &Expander,
+    rule: &Rule,
+    texts: &[(String, String)],
+) -> Result<Vec<(String, Template)>, String> {
+    let one = |(name, text): &(String, String)| match expander.compile(&rule.name, text) {
+        Ok(template) => Ok((name.clone(), template)),
+        Err(fault) => Err(format!("alert {:?}: bad template: {}", rule.name, fault.what)),
+    };
+    texts.iter().map(one).collect()
+}
+
+impl Alerting {
+    /// The alerting part of a rule, without any alert.
+    pub fn new(
+        group: &Group,
+        rule: &Rule,
+        options: &AlertOptions,
+        expander: &Expander,
+        resend_delay: i64,
+        now: TimeMs,
+    ) -> Result<Alerting, String> {
+        let static_labels: Vec<String> = rule.labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
+        let key = format!("rule;{};{};{};{}", group.file, group.name, rule.name, static_labels.join(","));
+        Ok(Alerting {
+            alerts: Alerts::new(timing(group, options, resend_delay)),
+            writer: Writer::new(key),
+            labels: compile(expander, rule, &rule.labels)?,
+            annotations: compile(expander, rule, &options.annotations)?,
+            awaiting: None,
+            slots: Slots::new(group.interval, now),
+            mirror: (group.rhythm == Rhythm::Interval).then(HashMap::new),
+            heard: false,
+            send_slot: None,
+        })
+    }
+
+    /// Carries the state of `old` (the same rule before a reload) over. `anew`: the rows are told anew, those that hold
+    /// now first.
+    pub fn inherit(&mut self, old: Alerting, timing: Timing, anew: bool, now: TimeMs) {
+        self.alerts = old.alerts;
+        self.writer = old.writer;
+        self.awaiting = old.awaiting;
+        if anew {
+            self.alerts.await_rows();
+            self.awaiting.get_or_insert_default();
+        } else {
+            self.mirror = old.mirror;
+            self.heard = old.heard;
+        }
+        self.alerts.retime(timing, now);
+    }
+
+    /// Whether its condition is looked at in its slots only.
+    pub fn in_slots(&self) -> bool {
+        self.mirror.is_some()
+    }
+
+    /// The whole answer at `t` has been taken: rows that were not in it are missing.
+    fn answered(&mut self, t: TimeMs) {
+        let Some(awaiting) = &mut self.awaiting else { return };
+        let since = *awaiting.since.get_or_insert(t);
+        if awaiting.until.is_none_or(|until| until <= t) {
+            self.awaiting = None;
+            self.alerts.settle(since);
+        }
+    }
+
+    /// The labels of the alert of a row.
+    fn alert_labels(&self, name: &str, tools: &Tools, row: &Labels, value: f64, t: TimeMs) -> Labels {
+        let mut labels = row.to_builder();
+        labels.remove("__name__");
+        let mut scope = None;
+        for (name, template) in &self.labels {
+            let text = match template {
+                Template::Plain(text) => text.clone(),
+                dynamic => {
+                    let scope = scope.get_or_insert_with(|| tools.expander.scope(row, value, t));
+                    tools.expander.expand(dynamic, scope)
+                }
+            };
+            labels.set(name.as_str(), text);
+        }
+        labels.set("alertname", name);
+        labels.build()
+    }
+
+    pub fn annotations(
+        &self,
+        expander: &Expander,
+        row: &Labels,
+        value: f64,
+        t: TimeMs,
+    ) -> Vec<(String, String)> {
+        let scope = expander.scope(row, value, t);
+        self.annotations.iter().map(|(n, template)| (n.clone(), expander.expand(template, &scope))).collect()
+    }
+
+    fn take(
+        &mut self,
+        name: &str,
+        tools: &Tools,
+        t: TimeMs,
+        upsert: Vec<(Labels, f64)>,
+        remove: &[Labels],
+    ) -> Result<(), String> {
+        let row = |(row, value): (Labels, f64)| Row {
+            alert: self.alert_labels(name, tools, &row, value, t),
+            row,
+            value,
+        };
+        let upsert = upsert.into_iter().map(row).collect();
+        self.alerts.apply(t, upsert, remove)?;
+        if let Some(error) = self.alerts.over_limit() {
+            self.alerts.clear();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The whole condition at `t`: rows that are not in it are gone.
+    fn replace(
+        &mut self,
+        name: &str,
+        tools: &Tools,
+        t: TimeMs,
+        rows: Vec<(Labels, f64)>,
+    ) -> Result<(), String> {
+        let now: std::collections::HashSet<&Labels> = rows.iter().map(|(row, _)| row).collect();
+        let gone: Vec<Labels> = self.alerts.rows().filter(|row| !now.contains(row)).cloned().collect();
+        self.take(name, tools, t, rows, &gone)
+    }
+
+    /// Writes what `ALERTS` shows at `t`.
+    fn write(&mut self, name: &str, store: &dyn StateStore, t: TimeMs) -> Result<(), String> {
+        let samples = self.alerts.samples(name);
+        self.writer.write(store, t, &samples).map(|_| ()).map_err(|e| format!("writing ALERTS failed: {e}"))
+    }
+
+    fn rows_changed(&mut self, name: &str, tools: &Tools, event: TapEvent) -> Result<(), String> {
+        match (event, &mut self.mirror) {
+            (TapEvent::Snapshot { rows, .. }, Some(mirror)) => {
+                *mirror = numbers(rows).collect();
+                self.heard = true;
+            }
+            (TapEvent::Snapshot { t, rows }, None) => {
+                self.replace(name, tools, t, numbers(rows).collect())?;
+                self.answered(t);
+            }
+            (TapEvent::Delta { upsert, remove, .. }, Some(mirror)) => {
+                for row in &remove {
+                    mirror.remove(row);
+                }
+                mirror.extend(numbers(upsert));
+            }
+            (TapEvent::Delta { t, upsert, remove }, None) => {
+                return self.take(name, tools, t, numbers(upsert).collect(), &remove);
+            }
+            (TapEvent::Progress { .. } | TapEvent::Notes { .. } | TapEvent::Failed { .. }, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Runs timers and slots that are due at `t`.
+    pub fn pass(&mut self, name: &str, tools: &Tools, t: TimeMs) -> Result<(), String> {
+        if self.awaiting.is_some_and(|a| a.until.is_some_and(|until| until <= t)) {
+            self.answered(t);
+        }
+        let mut outcome = Ok(());
+        if let Some((slot, _)) = self.slots.take(t) {
+            match self.mirror.take() {
+                Some(mirror) => {
+                    outcome = self.replace(
+                        name,
+                        tools,
+                        slot,
+                        mirror.iter().map(|(l, v)| (l.clone(), *v)).collect(),
+                    );
+                    self.mirror = Some(mirror);
+                    self.send_slot = Some(slot);
+                    if self.heard {
+                        self.answered(slot);
+                    }
+                }
+                None => self.alerts.advance(slot),
+            }
+            self.alerts.take_changed();
+            outcome = outcome.and(self.write(name, tools.store, slot));
+        }
+        // With `evaluation: interval` timers run in the slots only, as in Prometheus.
+        if self.mirror.is_none() {
+            self.alerts.advance(t);
+        }
+        outcome
+    }
+
+    /// When something happens by itself.
+    pub fn next_wake(&self) -> TimeMs {
+        let timer = self.alerts.next_wake().filter(|_| self.mirror.is_none()).unwrap_or(TimeMs::MAX);
+        let settle = self.awaiting.and_then(|a| a.until).unwrap_or(TimeMs::MAX);
+        let delayed = timer.min(settle).min(self.slots.next).saturating_add(TIMER_SLACK_MS);
+        delayed.min(self.next_send())
+    }
+
+    /// When something must be sent: at once if it is due, but with `evaluation: interval` in the slots only.
+    pub fn next_send(&self) -> TimeMs {
+        match (self.in_slots(), self.send_slot) {
+            (true, None) => TimeMs::MAX,
+            _ => self.alerts.next_send().unwrap_or(TimeMs::MAX),
+        }
+    }
+
+    pub fn on_event(&mut self, name: &str, tools: &Tools, t: TimeMs, event: TapEvent) -> Result<(), String> {
+        self.pass(name, tools, t - 1)?;
+        let complete = matches!(event, TapEvent::Progress { .. });
+        self.rows_changed(name, tools, event)?;
+        if complete {
+            return self.pass(name, tools, t);
+        }
+        self.write_changes(name, tools, t)
+    }
+
+    /// Writes at once what has changed, so that a restart finds it.
+    pub fn write_changes(&mut self, name: &str, tools: &Tools, t: TimeMs) -> Result<(), String> {
+        if self.alerts.take_changed() { self.write(name, tools.store, t) } else { Ok(()) }
+    }
+
+    pub fn snapshot(
+        &self,
+        options: Option<&AlertOptions>,
+        expander: &Expander,
+        now: TimeMs,
+    ) -> AlertingSnapshot {
+        let active = self.alerts.iter().filter(|(_, a)| a.resolved_at.is_none());
+        let one = |(labels, alert): (&Labels, &super::alert::Alert)| AlertSnapshot {
+            labels: labels.clone(),
+            annotations: self.annotations(expander, &alert.row, alert.value, now),
+            state: alert.state,
+            active_at: alert.active_at,
+            keep_firing_since: alert.keep_firing_since,
+            value: alert.value,
+        };
+        AlertingSnapshot {
+            state: self.alerts.state(),
+            duration: options.map_or(0, |o| o.hold),
+            keep_firing_for: options.map_or(0, |o| o.keep_firing_for),
+            annotations: options.map_or_else(Vec::new, |o| o.annotations.clone()),
+            alerts: active.map(one).collect(),
+        }
+    }
+}
+
+/// The values that alerts have; a histogram counts as 0, as in Prometheus.
+fn numbers(rows: Vec<engine::live::Row>) -> impl Iterator<Item = (Labels, f64)> {
+    let number = |sample: Sample| if let Sample::Float(v) = sample { v } else { 0.0 };
+    rows.into_iter().map(move |(labels, sample)| (labels, number(sample)))
+}
