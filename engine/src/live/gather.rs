@@ -7,30 +7,29 @@
 mod awake;
 mod describe;
 mod port;
+mod state;
 
-use super::describe::Past;
 use super::message::{Cohort, PortDelta, Verdict};
-use super::meter::{Counts, Ledger, Meter};
+use super::meter::{Ledger, Meter};
 use super::place::Place;
 use super::record::Recorder;
-use super::tap::{Taps, Waiting};
-use super::views::{Gone, Slots, View, Views, Wanted};
-use super::{TapId, ViewId, ViewSpec};
-use crate::heap::Heap;
+use super::tap::Waiting;
+use super::views::{Gone, Slots, Views, Wanted};
+use super::{TapId, ViewId};
 use crate::limits::LEARNT_ROWS;
+use crate::operators::Twins;
 use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
-use crate::operators::{EvalError, Output, Twins};
 use crate::plan::Dialect;
-use crate::plan::notes::{Annotation, Annotations};
 use crate::plan::physical::{StepId, StepOp};
 use awake::Awake;
 use port::Port;
+use state::{State, annotations};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
-use storage::store::{FeedItem, Store, Tell};
+use storage::store::{FeedItem, Store};
 
 /// See the module.
 pub struct GatherHost {
@@ -74,16 +73,6 @@ pub struct Left {
     pub coming: bool,
     /// There is more to do now.
     pub at_once: bool,
-}
-
-/// What a view has besides its steps.
-struct State {
-    taps: Taps,
-    recorder: Option<Recorder>,
-    /// For answers that come straight out of a port: shards may hold rows with the same labels.
-    twins: Option<Twins>,
-    past: Past,
-    counts: Arc<Counts>,
 }
 
 impl GatherHost {
@@ -138,13 +127,7 @@ impl GatherHost {
             return;
         };
         // One that stands goes on with what it has until what is coming begins.
-        self.states.entry(id).or_insert_with(|| State {
-            taps: Taps::default(),
-            recorder: Recorder::new(&view.spec.name, &view.spec.kind, Tell::Nobody),
-            twins: None,
-            past: Past::default(),
-            counts: self.ledger.open(id),
-        });
+        self.states.entry(id).or_insert_with(|| State::new(&view.spec, self.ledger.open(id)));
     }
 
     /// A cohort stands from now on; `None`: whatever is coming. Consumers of views that stood
@@ -391,60 +374,5 @@ impl GatherHost {
             from = step + 1;
         }
         self.rows_touched.add(touched as u64);
-    }
-}
-
-/// What the steps of a view remark now: local ones through its ports, gather ones themselves.
-fn annotations(view: &View, stage: &Stage, ports: &HashMap<StepId, Port>) -> Vec<Annotation> {
-    let mut found = Annotations::default();
-    for port in view.ports.iter().filter_map(|port| ports.get(port)).filter(|port| !port.notes.is_empty()) {
-        for (step, note) in port.notes.values().flatten() {
-            let at = view.local.iter().position(|id| *id as u64 == *step);
-            if let Some(origin) = at.and_then(|at| view.local_origins().get(at)) {
-                found.add(note, origin);
-            }
-        }
-    }
-    for (id, origin) in view.gather.iter().zip(view.gather_origins()) {
-        stage.output(*id).notes.iter().for_each(|note| found.add(note, origin));
-    }
-    found.into_list()
-}
-
-impl State {
-    /// Bytes that it keeps.
-    fn bytes(&self) -> usize {
-        let twins = self.twins.as_ref().map_or(0, Heap::heap);
-        size_of::<State>() + self.taps.bytes() + self.recorder.as_ref().map_or(0, Recorder::bytes) + twins
-    }
-
-    /// The answer is recorded as `spec` says from now on; returns the stale markers of what is recorded no more.
-    fn record_as(&mut self, spec: &ViewSpec, t: TimeMs, store: &Store) -> Vec<FeedItem> {
-        if self.recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
-            return Vec::new();
-        }
-        let next = Recorder::new(&spec.name, &spec.kind, Tell::Nobody);
-        let before = std::mem::replace(&mut self.recorder, next);
-        before.map_or_else(Vec::new, |mut recorder| recorder.end(t, store))
-    }
-
-    /// Records the answer and tells the taps.
-    fn answer(
-        &mut self,
-        t: TimeMs,
-        out: &Output,
-        notes: Vec<Annotation>,
-        store: &Store,
-    ) -> Result<Vec<FeedItem>, String> {
-        let mut result = out.error.clone().map_or(Ok(Vec::new()), Err);
-        if let (Ok(_), Some(twins)) = (&result, self.twins.as_mut()) {
-            twins.learn(out);
-            result = twins.check(out).map(|()| Vec::new()).map_err(|EvalError(error)| error);
-        }
-        if let (Ok(_), Some(recorder)) = (&result, self.recorder.as_mut()) {
-            result = recorder.record(t, out, store);
-        }
-        self.taps.tell(t, out, notes, result.as_ref().err());
-        result
     }
 }

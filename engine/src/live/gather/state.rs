@@ -1,0 +1,94 @@
+//! What a view has besides its steps: its consumers, what it records, and what becomes of an answer.
+
+use super::super::ViewSpec;
+use super::super::describe::Past;
+use super::super::meter::Counts;
+use super::super::record::Recorder;
+use super::super::tap::Taps;
+use super::super::views::View;
+use super::port::Port;
+use crate::heap::Heap;
+use crate::operators::stage::Stage;
+use crate::operators::{EvalError, Output, Twins};
+use crate::plan::notes::{Annotation, Annotations};
+use crate::plan::physical::StepId;
+use std::collections::HashMap;
+use std::sync::Arc;
+use storage::model::TimeMs;
+use storage::store::{FeedItem, Store, Tell};
+
+/// What a view has besides its steps.
+pub(super) struct State {
+    pub(super) taps: Taps,
+    pub(super) recorder: Option<Recorder>,
+    /// For answers that come straight out of a port: shards may hold rows with the same labels.
+    pub(super) twins: Option<Twins>,
+    pub(super) past: Past,
+    pub(super) counts: Arc<Counts>,
+}
+
+impl State {
+    /// Of a view that nobody listens to yet.
+    pub(super) fn new(spec: &ViewSpec, counts: Arc<Counts>) -> State {
+        State {
+            taps: Taps::default(),
+            recorder: Recorder::new(&spec.name, &spec.kind, Tell::Nobody),
+            twins: None,
+            past: Past::default(),
+            counts,
+        }
+    }
+
+    /// Bytes that it keeps.
+    pub(super) fn bytes(&self) -> usize {
+        let twins = self.twins.as_ref().map_or(0, Heap::heap);
+        size_of::<State>() + self.taps.bytes() + self.recorder.as_ref().map_or(0, Recorder::bytes) + twins
+    }
+
+    /// The answer is recorded as `spec` says from now on; returns the stale markers of what is recorded no more.
+    pub(super) fn record_as(&mut self, spec: &ViewSpec, t: TimeMs, store: &Store) -> Vec<FeedItem> {
+        if self.recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
+            return Vec::new();
+        }
+        let next = Recorder::new(&spec.name, &spec.kind, Tell::Nobody);
+        let before = std::mem::replace(&mut self.recorder, next);
+        before.map_or_else(Vec::new, |mut recorder| recorder.end(t, store))
+    }
+
+    /// Records the answer and tells the taps.
+    pub(super) fn answer(
+        &mut self,
+        t: TimeMs,
+        out: &Output,
+        notes: Vec<Annotation>,
+        store: &Store,
+    ) -> Result<Vec<FeedItem>, String> {
+        let mut result = out.error.clone().map_or(Ok(Vec::new()), Err);
+        if let (Ok(_), Some(twins)) = (&result, self.twins.as_mut()) {
+            twins.learn(out);
+            result = twins.check(out).map(|()| Vec::new()).map_err(|EvalError(error)| error);
+        }
+        if let (Ok(_), Some(recorder)) = (&result, self.recorder.as_mut()) {
+            result = recorder.record(t, out, store);
+        }
+        self.taps.tell(t, out, notes, result.as_ref().err());
+        result
+    }
+}
+
+/// What the steps of a view remark now: local ones through its ports, gather ones themselves.
+pub(super) fn annotations(view: &View, stage: &Stage, ports: &HashMap<StepId, Port>) -> Vec<Annotation> {
+    let mut found = Annotations::default();
+    for port in view.ports.iter().filter_map(|port| ports.get(port)).filter(|port| !port.notes.is_empty()) {
+        for (step, note) in port.notes.values().flatten() {
+            let at = view.local.iter().position(|id| *id as u64 == *step);
+            if let Some(origin) = at.and_then(|at| view.local_origins().get(at)) {
+                found.add(note, origin);
+            }
+        }
+    }
+    for (id, origin) in view.gather.iter().zip(view.gather_origins()) {
+        stage.output(*id).notes.iter().for_each(|note| found.add(note, origin));
+    }
+    found.into_list()
+}
