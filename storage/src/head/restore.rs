@@ -33,7 +33,7 @@ impl Head {
 
     /// The records of [`Head::encode_series`] got in.
     pub fn series_logged(&mut self) {
-        for slot in self.unlogged.drain(..) {
+        for slot in std::mem::take(&mut self.unlogged) {
             self.series[slot as usize].logged = true;
         }
     }
