@@ -86,6 +86,14 @@ impl Head {
         Ok(())
     }
 
+    /// A series record that another head took by [`Head::restore_series`], with `labels` for this slot. Whoever looks for
+    /// series looks there, until [`Head::take_names`].
+    pub fn restore_known(&mut self, slot: u32, labels: Labels) {
+        self.reach(slot);
+        let series = &mut self.series[slot as usize];
+        (series.labels, series.listed, series.logged) = (labels, true, true);
+    }
+
     /// A group record; also makes room for a group whose record is lost.
     pub fn restore_group(&mut self, group: u32, key: Option<&str>) -> Result<(), String> {
         if group >= SHARD_SLOTS {

@@ -8,7 +8,7 @@ use super::group::Group;
 use super::lanes::{HistogramSample, Start};
 use super::postings::Postings;
 use super::registry::Registry;
-use super::series::{Home, Homes, Series};
+use super::series::{Home, Series};
 use super::verdict::{Counts, Verdict};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::value::{ABSENT, is_absent, sanitize};
@@ -93,6 +93,11 @@ impl Head {
         self.series.get(slot as usize).map(|s| &s.labels)
     }
 
+    /// There will be `slots` slots.
+    pub fn expect_slots(&mut self, slots: usize) {
+        self.series.reserve_exact(slots.saturating_sub(self.series.len()));
+    }
+
     /// The labels of all slots.
     pub fn all_labels(&self) -> Vec<Labels> {
         self.series.iter().map(|series| series.labels.clone()).collect()
@@ -129,14 +134,7 @@ impl Head {
             if self.series.len() == self.series.capacity() {
                 self.series.reserve_exact(self.series.len() / 8 + 16);
             }
-            self.series.push(Series {
-                labels: Labels::default(),
-                homes: Homes::None,
-                rows: None,
-                lanes: None,
-                listed: false,
-                logged: false,
-            });
+            self.series.push(Series::default());
         }
     }
 
