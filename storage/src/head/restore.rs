@@ -189,17 +189,20 @@ impl Head {
 
     /// Time of the oldest and the newest sample.
     pub fn span(&self) -> Option<(TimeMs, TimeMs)> {
+        Some((self.oldest?, self.newest?))
+    }
+
+    /// Time of the oldest sample; looks at every series.
+    pub(super) fn find_oldest(&self) -> Option<TimeMs> {
         let sets = self.sets.values().filter_map(|set| set.oldest());
         let rows = self.series.iter().filter_map(|series| series.rows.as_ref()?.oldest());
         let histograms = self.series.iter().filter_map(|series| series.lanes.as_ref()?.histograms.oldest());
-        Some((sets.chain(rows).chain(histograms).min()?, self.newest?))
+        sets.chain(rows).chain(histograms).min()
     }
 
-    /// Whether the time from the oldest to the newest sample meets `from..=to`. Looks at every series only if the newest
-    /// sample lies behind it.
+    /// Whether the time from the oldest to the newest sample meets `from..=to`.
     pub fn overlaps(&self, from: TimeMs, to: TimeMs) -> bool {
-        let newest = self.newest.filter(|newest| from <= *newest);
-        newest.is_some_and(|newest| newest <= to || self.span().is_some_and(|(oldest, _)| oldest <= to))
+        self.span().is_some_and(|(oldest, newest)| oldest <= to && from <= newest)
     }
 
     /// From now until [`Head::drop_before`], samples before `end` are noted: the flush does not see them.
@@ -242,6 +245,7 @@ impl Head {
         if let Some(flushing) = self.flushing.take() {
             self.put_back(flushing);
         }
+        self.oldest = self.find_oldest();
         self.refresh_mixed();
         self.unlist_empty();
     }

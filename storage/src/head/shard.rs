@@ -34,6 +34,8 @@ pub struct Head {
     pub(super) unlogged: Vec<u32>,
     pub(super) block_range: i64,
     pub(super) out_of_order: i64,
+    /// Times of the oldest sample and, whether it is still there or not, of the newest.
+    pub(super) oldest: Option<TimeMs>,
     pub(super) newest: Option<TimeMs>,
     /// While a flush runs.
     pub(super) flushing: Option<Flushing>,
@@ -78,6 +80,7 @@ impl Head {
             unlogged: Vec::new(),
             block_range: block_range.max(1),
             out_of_order,
+            oldest: None,
             newest: None,
             flushing: None,
         }
@@ -217,13 +220,19 @@ impl Head {
     pub fn push_row(&mut self, group: usize, t: TimeMs, row: Arc<[f64]>) {
         let Some(set) = self.groups[group].set else { return };
         self.groups[group].newest = Some(t);
-        self.newest = self.newest.max(Some(t));
+        self.has_time(t);
         let Some(columns) = self.sets.get_mut(&set) else { return };
         if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
             let samples = columns.columns.iter().zip(row.iter()).filter(|(_, v)| !is_absent(**v));
             flushing.rows.extend(samples.map(|(slot, v)| (*slot, t, *v)));
         }
         columns.push(t, row, self.block_range);
+    }
+
+    /// There is a sample at `t`.
+    pub(super) fn has_time(&mut self, t: TimeMs) {
+        self.oldest = Some(self.oldest.map_or(t, |oldest| oldest.min(t)));
+        self.newest = self.newest.max(Some(t));
     }
 
     pub(super) fn width(&self, group: usize) -> usize {
@@ -345,7 +354,7 @@ impl Head {
             flushing.rows.push((slot, t, v));
         }
         let range = self.block_range;
-        self.newest = self.newest.max(Some(t));
+        self.has_time(t);
         if self.fill(slot, t, v) {
             return;
         }
