@@ -24,6 +24,11 @@ use std::thread::{Scope, ScopedJoinHandle};
 pub trait Taker: Send {
     /// One record; time of its newest sample, or why it cannot be used.
     fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String>;
+
+    /// What it wants to see of a record's payload.
+    fn part<'a>(found: &Found<'a>) -> &'a [u8] {
+        found.payload
+    }
 }
 
 /// What is known of the log before its samples are in heads.
@@ -160,12 +165,12 @@ struct Hand<'s, T> {
     thread: ScopedJoinHandle<'s, Done<T>>,
 }
 
-impl<T> Hand<'_, T> {
+impl<T: Taker> Hand<'_, T> {
     fn take(&mut self, place: Place, found: &Found) {
         let Load { payloads, records } = &mut self.waiting;
-        payloads.extend_from_slice(found.payload);
+        payloads.extend_from_slice(T::part(found));
         records.push(Record { place, lsn: found.lsn, kind: found.kind, end: payloads.len() });
-        if payloads.len() >= REPLAY_BATCH_BYTES {
+        if payloads.len() + records.len() * size_of::<Record>() >= REPLAY_BATCH_BYTES {
             self.send();
         }
     }
@@ -196,7 +201,7 @@ struct Crew<'s, T> {
     course: &'s Course,
 }
 
-impl<T> Visitor for Crew<'_, T> {
+impl<T: Taker> Visitor for Crew<'_, T> {
     fn record(&mut self, place: Place, found: &Found) {
         self.course.done.fetch_add(1, Relaxed);
         match found.kind {
