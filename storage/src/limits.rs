@@ -16,6 +16,8 @@ pub const FAR_META_BYTES: u64 = 16 << 20;
 pub const REGEX_BYTES: usize = 10 << 20;
 /// Largest WAL record, bytes: a length field beyond it is damage, not data.
 pub const WAL_RECORD_BYTES: usize = 16 << 20;
+/// Bytes of memory that a shard keeps to encode records in: a scrape of some thousand series.
+pub const WAL_BATCH_BYTES: usize = 64 << 10;
 /// WAL segment size, bytes.
 pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes of a segment that a replay reads at once: what it holds of the log.

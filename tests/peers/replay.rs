@@ -108,6 +108,12 @@ fn a_server_that_replays_its_log_scrapes_takes_writes_and_reads_history() {
         let path = format!("/api/v1/query?query=count(logged)&time={}", end / 1000);
         let waiting = std::thread::spawn(move || http::get(port, &path).expect("an answer"));
         assert_eq!(number(server.query_at("history", old)["result"].as_array().expect("rows")), 7.0);
+        let window = server.query_at("history[1m]", old);
+        assert_eq!(
+            window["result"].as_array().expect("rows").len(),
+            1,
+            "a window of history waits for nothing"
+        );
         let names = format!("/api/v1/label/__name__/values?start=0&end={}", old / 1000);
         assert_eq!(server.api(&names), serde_json::json!(["history"]));
         acknowledged(&server, "third");

@@ -86,6 +86,7 @@ pub fn status(key: &str) -> f64 {
 }
 
 /// Seconds that this thread has computed.
+#[allow(dead_code, reason = "not every example asks")]
 pub fn thread_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("/proc");
     text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("a number") / 1e9

@@ -3,6 +3,7 @@
 //! These are in the log already, behind what was replayed, and the next start replays them as [`super::restore`] does; so
 //! what is there stays, as there, and nobody is asked whether a sample comes too late.
 
+use super::series::Series;
 use super::shard::{Head, permute};
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
@@ -10,18 +11,18 @@ use crate::store::Layout;
 use std::sync::Arc;
 
 impl Head {
-    /// Takes over the series and groups that only `young` has. Both came out of the same log: what both have has the same
-    /// numbers.
-    pub fn adopt_names(&mut self, young: &Head) {
-        for (slot, series) in (0u32..).zip(&young.series).skip(self.series.len()) {
+    /// Takes over what `young` knows of series and groups: those that came since, and which series has which labels. Both
+    /// heads came out of the same log: what both have has the same numbers.
+    pub fn take_names(&mut self, young: Head) {
+        let Head { registry, series, postings, groups, unlogged, .. } = young;
+        for (slot, series) in (0u32..).zip(series).skip(self.series.len()) {
             self.reach(slot);
-            if !series.labels.is_empty() {
-                self.place(slot, series.labels.clone());
-                self.series[slot as usize].logged = series.logged;
-                self.list(slot);
-            }
+            let Series { labels, listed, logged, .. } = series;
+            self.series[slot as usize] = Series { labels, listed, logged, ..Series::default() };
         }
-        for group in young.groups.iter().skip(self.groups.len()) {
+        (self.registry, self.postings) = (registry, postings);
+        self.unlogged.extend(unlogged);
+        for group in groups.iter().skip(self.groups.len()) {
             let at = self.open_group(&group.key) as usize;
             self.groups[at].log.named = group.log.named;
         }

@@ -20,6 +20,9 @@ impl Head {
         let there = self.histogram_at(slot, t).is_some();
         if let Some(lanes) = self.series[slot as usize].lanes.as_mut().filter(|_| there) {
             lanes.histograms.remove(t);
+            if self.oldest == Some(t) {
+                self.oldest = self.find_oldest();
+            }
         }
         if self.at(slot, t).is_none() {
             if !is_absent(v) {

@@ -110,7 +110,7 @@ impl Head {
         if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
             flushing.histograms.push((slot, t, h.clone()));
         }
-        self.newest = self.newest.max(Some(t));
+        self.has_time(t);
         let lane = &mut self.series[slot as usize].lanes.get_or_insert_default().histograms;
         let first = lane.is_empty();
         if lane.newest().is_some_and(|newest| t < newest) {

@@ -33,7 +33,7 @@ impl Head {
 
     /// The records of [`Head::encode_series`] got in.
     pub fn series_logged(&mut self) {
-        for slot in self.unlogged.drain(..) {
+        for slot in std::mem::take(&mut self.unlogged) {
             self.series[slot as usize].logged = true;
         }
     }
@@ -84,6 +84,14 @@ impl Head {
         self.series[slot as usize].logged = true;
         self.list(slot);
         Ok(())
+    }
+
+    /// A series record that another head took by [`Head::restore_series`], with `labels` for this slot. Whoever looks for
+    /// series looks there, until [`Head::take_names`].
+    pub fn restore_known(&mut self, slot: u32, labels: Labels) {
+        self.reach(slot);
+        let series = &mut self.series[slot as usize];
+        (series.labels, series.listed, series.logged) = (labels, true, true);
     }
 
     /// A group record; also makes room for a group whose record is lost.
@@ -181,17 +189,20 @@ impl Head {
 
     /// Time of the oldest and the newest sample.
     pub fn span(&self) -> Option<(TimeMs, TimeMs)> {
+        Some((self.oldest?, self.newest?))
+    }
+
+    /// Time of the oldest sample; looks at every series.
+    pub(super) fn find_oldest(&self) -> Option<TimeMs> {
         let sets = self.sets.values().filter_map(|set| set.oldest());
         let rows = self.series.iter().filter_map(|series| series.rows.as_ref()?.oldest());
         let histograms = self.series.iter().filter_map(|series| series.lanes.as_ref()?.histograms.oldest());
-        Some((sets.chain(rows).chain(histograms).min()?, self.newest?))
+        sets.chain(rows).chain(histograms).min()
     }
 
-    /// Whether the time from the oldest to the newest sample meets `from..=to`. Looks at every series only if the newest
-    /// sample lies behind it.
+    /// Whether the time from the oldest to the newest sample meets `from..=to`.
     pub fn overlaps(&self, from: TimeMs, to: TimeMs) -> bool {
-        let newest = self.newest.filter(|newest| from <= *newest);
-        newest.is_some_and(|newest| newest <= to || self.span().is_some_and(|(oldest, _)| oldest <= to))
+        self.span().is_some_and(|(oldest, newest)| oldest <= to && from <= newest)
     }
 
     /// From now until [`Head::drop_before`], samples before `end` are noted: the flush does not see them.
@@ -234,6 +245,7 @@ impl Head {
         if let Some(flushing) = self.flushing.take() {
             self.put_back(flushing);
         }
+        self.oldest = self.find_oldest();
         self.refresh_mixed();
         self.unlist_empty();
     }

@@ -14,6 +14,7 @@ pub struct Home {
 }
 
 /// One series.
+#[derive(Default)]
 pub struct Series {
     /// Its labels.
     pub labels: Labels,

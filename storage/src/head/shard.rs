@@ -8,7 +8,7 @@ use super::group::Group;
 use super::lanes::{HistogramSample, Start};
 use super::postings::Postings;
 use super::registry::Registry;
-use super::series::{Home, Homes, Series};
+use super::series::{Home, Series};
 use super::verdict::{Counts, Verdict};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::value::{ABSENT, is_absent, sanitize};
@@ -34,6 +34,8 @@ pub struct Head {
     pub(super) unlogged: Vec<u32>,
     pub(super) block_range: i64,
     pub(super) out_of_order: i64,
+    /// Times of the oldest sample and, whether it is still there or not, of the newest.
+    pub(super) oldest: Option<TimeMs>,
     pub(super) newest: Option<TimeMs>,
     /// While a flush runs.
     pub(super) flushing: Option<Flushing>,
@@ -78,6 +80,7 @@ impl Head {
             unlogged: Vec::new(),
             block_range: block_range.max(1),
             out_of_order,
+            oldest: None,
             newest: None,
             flushing: None,
         }
@@ -91,6 +94,11 @@ impl Head {
     /// The labels in `slot`.
     pub fn labels(&self, slot: u32) -> Option<&Labels> {
         self.series.get(slot as usize).map(|s| &s.labels)
+    }
+
+    /// There will be `slots` slots.
+    pub fn expect_slots(&mut self, slots: usize) {
+        self.series.reserve_exact(slots.saturating_sub(self.series.len()));
     }
 
     /// The labels of all slots.
@@ -129,14 +137,7 @@ impl Head {
             if self.series.len() == self.series.capacity() {
                 self.series.reserve_exact(self.series.len() / 8 + 16);
             }
-            self.series.push(Series {
-                labels: Labels::default(),
-                homes: Homes::None,
-                rows: None,
-                lanes: None,
-                listed: false,
-                logged: false,
-            });
+            self.series.push(Series::default());
         }
     }
 
@@ -219,13 +220,19 @@ impl Head {
     pub fn push_row(&mut self, group: usize, t: TimeMs, row: Arc<[f64]>) {
         let Some(set) = self.groups[group].set else { return };
         self.groups[group].newest = Some(t);
-        self.newest = self.newest.max(Some(t));
+        self.has_time(t);
         let Some(columns) = self.sets.get_mut(&set) else { return };
         if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
             let samples = columns.columns.iter().zip(row.iter()).filter(|(_, v)| !is_absent(**v));
             flushing.rows.extend(samples.map(|(slot, v)| (*slot, t, *v)));
         }
         columns.push(t, row, self.block_range);
+    }
+
+    /// There is a sample at `t`.
+    pub(super) fn has_time(&mut self, t: TimeMs) {
+        self.oldest = Some(self.oldest.map_or(t, |oldest| oldest.min(t)));
+        self.newest = self.newest.max(Some(t));
     }
 
     pub(super) fn width(&self, group: usize) -> usize {
@@ -347,7 +354,7 @@ impl Head {
             flushing.rows.push((slot, t, v));
         }
         let range = self.block_range;
-        self.newest = self.newest.max(Some(t));
+        self.has_time(t);
         if self.fill(slot, t, v) {
             return;
         }

@@ -37,11 +37,11 @@ pub struct WindowBuilder {
 }
 
 impl WindowBuilder {
-    /// A window without columns yet; there will be `columns`.
-    pub fn new(columns: usize, thorough: bool) -> WindowBuilder {
+    /// A window without columns yet; there will be `columns`, in some `bytes`.
+    pub fn new(columns: usize, bytes: usize, thorough: bool) -> WindowBuilder {
         WindowBuilder {
             offsets: Vec::with_capacity(columns),
-            bytes: Vec::with_capacity(columns * 8),
+            bytes: Vec::with_capacity(bytes),
             constants: HashMap::default(),
             present: 0,
             thorough,
@@ -81,7 +81,7 @@ impl WindowBuilder {
 impl Window {
     /// Compresses `rows` (at least one, ascending), which hold up to `columns` values each.
     pub fn seal(rows: &[Row], columns: usize) -> Window {
-        let mut builder = WindowBuilder::new(columns, false);
+        let mut builder = WindowBuilder::new(columns, columns * 8, false);
         let mut column = Vec::with_capacity(rows.len());
         for c in 0..columns {
             column.clear();
@@ -99,6 +99,11 @@ impl Window {
     /// Time of the last row.
     pub fn max(&self) -> TimeMs {
         self.clock[self.clock.len() - 1]
+    }
+
+    /// Bytes of all columns.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Times of all rows.

@@ -240,6 +240,7 @@ impl Store {
             if let Ok(lsn) = self.log.push(batch, epoch, Some(t)) {
                 head.series_logged();
                 head.row_logged(group, epoch, row, lsn);
+                batch.clear();
                 return lsn;
             }
         }
@@ -289,6 +290,7 @@ impl Store {
         loop {
             if let Ok(lsn) = self.log.push(batch, self.log.epoch(), newest) {
                 head.series_logged();
+                batch.clear();
                 return lsn;
             }
         }

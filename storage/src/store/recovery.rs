@@ -24,6 +24,11 @@ use std::thread::{Scope, ScopedJoinHandle};
 pub trait Taker: Send {
     /// One record; time of its newest sample, or why it cannot be used.
     fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String>;
+
+    /// What it wants to see of a record's payload.
+    fn part<'a>(found: &Found<'a>) -> &'a [u8] {
+        found.payload
+    }
 }
 
 /// What is known of the log before its samples are in heads.
@@ -63,7 +68,7 @@ pub struct Course {
 
 /// Reads the log in `dir` for what has to be known before anything can be appended behind it; cuts off its torn tail.
 pub fn survey(disk: &dyn Disk, dir: &Path, make: impl Fn() -> Head) -> Result<Surveyed, StoreError> {
-    let all = || Surveyor::new((0..SHARDS).map(|_| make()).collect());
+    let all = |_: &dyn Fn(usize) -> bool| Surveyor::new((0..SHARDS).map(|_| make()).collect());
     let course = Course::default();
     let (mut outcome, done) = crew(dir, all, &course, |crew| replay(disk, dir, crew))?;
     let flushed = done.iter().filter_map(|surveyor| surveyor.flushed).max_by_key(|flushed| flushed.lsn);
@@ -84,7 +89,12 @@ pub fn recover(
     names: &Arc<Names>,
     course: &Course,
 ) -> Result<Option<Recovered>, StoreError> {
-    let all = || Restorer::new(make(), names.clone());
+    let all = |own: &dyn Fn(usize) -> bool| {
+        let mut heads = make();
+        let own = heads.iter_mut().zip(&**names).enumerate().filter(|(shard, _)| own(*shard));
+        own.for_each(|(_, (head, names))| head.expect_slots(names.len()));
+        Restorer::new(heads, names.clone())
+    };
     let (outcome, done) = crew(dir, all, course, |crew| again(disk, dir, surveyed, crew))?;
     if course.stop.load(Relaxed) {
         return Ok(None);
@@ -94,16 +104,16 @@ pub fn recover(
     Ok(Some(Recovered { shards, samples, outcome }))
 }
 
-/// Has threads take the records that `read` finds.
+/// Has threads take the records that `read` finds; `make` is told which shards are the taker's own.
 fn crew<T: Taker>(
     dir: &Path,
-    make: impl Fn() -> T,
+    make: impl Fn(&dyn Fn(usize) -> bool) -> T,
     course: &Course,
     read: impl FnOnce(&mut Crew<T>) -> Result<Outcome, StoreError>,
 ) -> Result<(Outcome, Vec<T>), StoreError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(REPLAY_THREADS);
     std::thread::scope(|scope| {
-        let hands = (0..threads).map(|at| hand(scope, at, make()));
+        let hands = (0..threads).map(|at| hand(scope, at, make(&|shard| shard % threads == at)));
         let hands = hands.collect::<Result<_, _>>();
         let hands = hands.map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let mut crew = Crew { hands, done: Vec::new(), course };
@@ -155,12 +165,12 @@ struct Hand<'s, T> {
     thread: ScopedJoinHandle<'s, Done<T>>,
 }
 
-impl<T> Hand<'_, T> {
+impl<T: Taker> Hand<'_, T> {
     fn take(&mut self, place: Place, found: &Found) {
         let Load { payloads, records } = &mut self.waiting;
-        payloads.extend_from_slice(found.payload);
+        payloads.extend_from_slice(T::part(found));
         records.push(Record { place, lsn: found.lsn, kind: found.kind, end: payloads.len() });
-        if payloads.len() >= REPLAY_BATCH_BYTES {
+        if payloads.len() + records.len() * size_of::<Record>() >= REPLAY_BATCH_BYTES {
             self.send();
         }
     }
@@ -191,7 +201,7 @@ struct Crew<'s, T> {
     course: &'s Course,
 }
 
-impl<T> Visitor for Crew<'_, T> {
+impl<T: Taker> Visitor for Crew<'_, T> {
     fn record(&mut self, place: Place, found: &Found) {
         self.course.done.fetch_add(1, Relaxed);
         match found.kind {

@@ -4,6 +4,7 @@ use super::deleted::Deleted;
 use super::recovery::Taker;
 use crate::codec;
 use crate::head::{Head, group_of};
+use crate::limits::SHARD_SLOTS;
 use crate::model::value::{ABSENT, is_absent};
 use crate::model::{Labels, NativeHistogram, SHARDS, TimeMs, shard_of};
 use crate::wal::{
@@ -23,7 +24,7 @@ pub struct Restorer {
     pub samples: u64,
     /// Each group's latest row, and its LSN.
     rows: HashMap<u32, (Arc<[f64]>, u64)>,
-    /// Labels that are in memory already, by shard and slot.
+    /// What the survey found of series, by shard and slot: it has refused others.
     names: Arc<Names>,
 }
 
@@ -57,7 +58,7 @@ pub fn put_histogram(
 }
 
 impl Restorer {
-    /// Fills these heads, one per shard; `names` has labels that need not be in memory twice.
+    /// Fills these heads, one per shard; `names` are those of the survey.
     pub fn new(heads: Vec<Head>, names: Arc<Names>) -> Restorer {
         let deleted = heads.iter().map(|_| Deleted::default()).collect();
         Restorer { heads, deleted, flushed: None, samples: 0, rows: HashMap::new(), names }
@@ -102,8 +103,15 @@ impl Restorer {
             return Err(format!("series {labels} does not belong to shard {shard}"));
         }
         let known = self.names.get(usize::from(shard)).and_then(|names| names.get(slot as usize));
-        let labels = known.filter(|known| **known == labels).cloned().unwrap_or(labels);
-        self.heads[usize::from(shard)].restore_series(slot, labels)
+        match known.filter(|known| !known.is_empty()) {
+            Some(known) if *known == labels => {
+                self.heads[usize::from(shard)].restore_known(slot, known.clone());
+                Ok(())
+            }
+            Some(_) => Err(format!("slot {slot} belongs to another series")),
+            None if slot >= SHARD_SLOTS => Err(format!("slot {slot} is beyond {SHARD_SLOTS}")),
+            None => Err(format!("the series of slot {slot} has another slot")),
+        }
     }
 
     fn group(&mut self, payload: &[u8]) -> Result<(), String> {

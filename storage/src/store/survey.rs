@@ -6,8 +6,8 @@ use crate::codec;
 use crate::head::{Head, group_of};
 use crate::model::{SHARDS, TimeMs, shard_of};
 use crate::wal::{
-    Cursor, Flushed, Found, GroupRecord, Kind, SeriesRecord, take_histograms, take_layout, take_samples,
-    take_scrape_head, take_starts,
+    Cursor, Flushed, Found, GroupRecord, Kind, SCRAPE_HEAD, SeriesRecord, take_histograms, take_layout,
+    take_samples, take_scrape_head, take_starts,
 };
 
 /// Heads that get to know series and groups, but no samples.
@@ -93,5 +93,13 @@ impl Taker for Surveyor {
             Kind::Deletes | Kind::Close | Kind::End => None,
         };
         Ok(None)
+    }
+
+    /// Of a scrape its values are not asked for.
+    fn part<'a>(found: &Found<'a>) -> &'a [u8] {
+        match found.kind {
+            Kind::Keyframe | Kind::Delta => found.payload.get(..SCRAPE_HEAD).unwrap_or(found.payload),
+            _ => found.payload,
+        }
     }
 }

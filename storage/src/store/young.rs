@@ -46,7 +46,7 @@ impl Store {
 impl Shard {
     /// The replay is done: what it made, and what came meanwhile, is the shard from now on.
     pub fn grow_up(&mut self, mut head: Head, mut deleted: Deleted) {
-        head.adopt_names(&self.head);
+        head.take_names(std::mem::replace(&mut self.head, Head::new(1, 0)));
         for data in self.young.take().into_iter().flat_map(|young| young.items) {
             adopt(&mut head, &mut deleted, data);
         }

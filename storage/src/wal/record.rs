@@ -3,7 +3,7 @@
 //! Layout in `docs/format/wal.md`. LSN and checksum are filled in by [`super::log::Log::push`], under the
 //! lock that orders records; everything else is encoded before.
 
-use crate::limits::WAL_RECORD_BYTES;
+use crate::limits::{WAL_BATCH_BYTES, WAL_RECORD_BYTES};
 
 /// First two bytes of every record.
 pub const MAGIC: u16 = 0x5752;
@@ -76,10 +76,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Forgets all records, keeps the memory.
+    /// Forgets all records, and keeps the memory if it is not much: there is one of these per shard, and the records of
+    /// a thousand new series come once.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(WAL_BATCH_BYTES);
         self.starts.clear();
+        self.starts.shrink_to(WAL_BATCH_BYTES / HEADER);
     }
 
     /// Whether there is no record.

@@ -138,6 +138,9 @@ pub fn take_layout(cursor: &mut Cursor) -> Option<LayoutRecord> {
     Some(LayoutRecord { group, from, slots })
 }
 
+/// Bytes of the fixed part of a scrape payload.
+pub const SCRAPE_HEAD: usize = 20;
+
 /// The fixed part of a scrape payload.
 pub struct ScrapeHead {
     /// The group's id.

@@ -7,6 +7,7 @@
 pub mod active;
 pub mod expressions;
 pub mod log;
+mod reach;
 pub mod stats;
 
 use super::dispatch::Call;
@@ -23,14 +24,14 @@ use axum::extract::ConnectInfo;
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::plan::{Plan, Type};
-use engine::query::{Answer, QueryError, QueryOptions, Value, sights};
+use engine::query::{Answer, QueryError, QueryOptions, Value};
 use log::Logged;
+use reach::newest_seen;
 use stats::{Stats, Stopwatch};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use storage::model::TimeMs;
 
 /// The warning that goes with a cut list.
 pub const TRUNCATED: &str = "results truncated due to limit";
@@ -240,15 +241,6 @@ where
         Ok(answered) => Ok(answered?),
         Err(e) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
     }
-}
-
-/// Time of the newest sample that a plan sees when it is asked for times up to `end`, or a later one.
-fn newest_seen(plan: &Plan, end: TimeMs, options: &QueryOptions) -> TimeMs {
-    if plan.kind() == Type::Matrix {
-        return TimeMs::MAX;
-    }
-    let newest = sights(plan, options).into_iter().map(|sight| end.saturating_sub(sight.from));
-    newest.max().unwrap_or(TimeMs::MIN)
 }
 
 /// Counts a query that has ended, and logs it.
