@@ -148,6 +148,9 @@ impl Answers for Refused {
     fn range(&self, _: &Plan, _: TimeMs, _: TimeMs, _: i64, _: &QueryOptions) -> Result<Answer, QueryError> {
         Err(QueryError::Execution(REFUSED.to_owned()))
     }
+    fn sees_all(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The real Alertmanager behind TLS that wants a client certificate and a password: alerts arrive, and one that cannot be sent
-//! because the certificate is of somebody else's authority is told when the configuration is right.
+//! because the certificate is of somebody else's authority is told when the configuration is right. And tokens, which
+//! Alertmanager itself cannot ask for: proxies before it do.
 
 use crate::support::daemon::{Daemon, free_port, program};
+use crate::support::receiver::Receiver;
 use crate::support::server::Server;
 use crate::support::{eventually, wall_clock};
 use serde_json::Value;
@@ -108,5 +110,35 @@ fn alerts_reach_an_alertmanager_behind_tls_a_client_certificate_and_a_password()
             let to_the_second = |t: &Value| t.as_str().map(|t| t[..19].to_owned());
             assert_eq!(to_the_second(&heard["startsAt"]), to_the_second(&began));
         }
+    });
+}
+
+/// A token from a file is read anew for each request: it may be renewed while the server runs.
+#[test]
+fn tokens_go_to_alertmanagers() {
+    wall_clock(|| {
+        let (plain, from_file) = (Receiver::start(), Receiver::start());
+        let manager = |port: u16, access: &str| {
+            format!("  - static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n    authorization: {access}\n")
+        };
+        let config = format!(
+            "global: {{evaluation_interval: 1s}}\nrule_files: [rules.yml]\nalerting:\n  alertmanagers:\n{}{}",
+            manager(plain.port, "{credentials: one}"),
+            manager(from_file.port, "{type: Token, credentials_file: token}")
+        );
+        let rules = "groups:\n- name: g\n  rules:\n  - alert: Always\n    expr: vector(1)\n";
+        let files = [("rules.yml", rules), ("token", "two\n")];
+        let server = Server::start_with(&config, &files, &["--rules.alert.resend-delay=1s"]);
+        let tells = |receiver: &Receiver, wanted: &str| {
+            eventually(&format!("{wanted} comes along"), 60, || {
+                let latest = receiver.heard().pop().and_then(|heard| heard.authorization);
+                if latest.as_deref() == Some(wanted) { Ok(()) } else { Err(format!("{latest:?}")) }
+            });
+        };
+        tells(&plain, "Bearer one");
+        tells(&from_file, "Token two");
+        std::fs::write(server.file("token"), "three\n").expect("a file");
+        tells(&from_file, "Token three");
+        assert!(!server.log().contains("three"), "secrets are not logged");
     });
 }

@@ -1,4 +1,5 @@
-//! From a sample to the real Alertmanager: firing with all labels and annotations, and resolved again.
+//! From a sample to the real Alertmanager: firing with all labels and annotations, and resolved again; and rules that
+//! record the states of alerts.
 
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::exporter::Exporter;
@@ -80,5 +81,48 @@ fn an_alert_reaches_alertmanager_and_is_resolved() {
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         });
         server.wait_rows("ALERTS", 0);
+    });
+}
+
+const STATES: &str = r#"
+groups:
+- name: states
+  interval: 1s
+  EVALUATION
+  rules:
+  - alert: TooWarm
+    expr: temperature_celsius > 30
+    for: 2s
+  - record: firing
+    expr: count(ALERTS{alertstate="firing"}) or vector(0)
+"#;
+
+/// `firing` at each of its slots is what `ALERTS` says of that slot, not of the one before.
+#[test]
+fn a_rule_records_the_states_of_its_own_slot() {
+    wall_clock(|| {
+        let exporter = Exporter::start("temperature_celsius{room=\"attic\"} 21\n");
+        let config = format!(
+            "global: {{scrape_interval: 500ms, evaluation_interval: 1s}}\nrule_files: [states.yml]\n\
+             scrape_configs:\n- job_name: rooms\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+            exporter.port
+        );
+        for evaluation in ["", "evaluation: interval"] {
+            exporter.set("temperature_celsius{room=\"attic\"} 21\n");
+            let server = Server::start(&config, &[("states.yml", &STATES.replace("EVALUATION", evaluation))]);
+            server.wait_rows("firing == 0", 1);
+            exporter.set("temperature_celsius{room=\"attic\"} 35\n");
+            server.wait_rows("firing == 1", 1);
+            exporter.set("temperature_celsius{room=\"attic\"} 20\n");
+            server.wait_rows("firing == 0", 1);
+            let recorded = server.query("timestamp(firing)");
+            let until = recorded[0]["value"][1].as_str().expect("a time").parse::<f64>().expect("a number");
+            let until = (until * 1000.0) as i64;
+            let ask = |query: &str| server.query_range(query, until - 8_000, until, 1_000)["result"].clone();
+            let (recorded, asked) =
+                (ask("firing"), ask("(count(ALERTS{alertstate=\"firing\"}) or vector(0)) and on () firing"));
+            assert_eq!(recorded[0]["values"], asked[0]["values"], "{evaluation}");
+            assert!(recorded[0]["values"].as_array().is_some_and(|values| values.len() > 4), "{recorded}");
+        }
     });
 }

@@ -22,6 +22,25 @@ fn a_bad_rule_names_its_place() {
     assert!(output.contains("parse error"), "{output}");
 }
 
+/// A group cannot wait for samples that the store refuses.
+#[test]
+fn lateness_is_within_the_window_for_samples_out_of_order() {
+    let rules =
+        "groups:\n- name: g\n  late_samples: correct\n  lateness: 45m\n  rules:\n  - {record: x, expr: up}\n";
+    let config = |window: &str| {
+        format!("rule_files: [r.yml]\nstorage: {{tsdb: {{out_of_order_time_window: {window}}}}}\n")
+    };
+    let (code, output) = Server::fail(&config("30m"), &[("r.yml", rules)]);
+    assert_eq!(code, Some(2), "{output}");
+    for part in
+        ["r.yml", "group \"g\": samples may be 45m late", "more than 30m older", "out_of_order_time_window"]
+    {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+    let server = Server::start(&config("45m"), &[("r.yml", rules)]);
+    assert_eq!(server.api("/api/v1/rules")["groups"][0]["name"], "g");
+}
+
 #[test]
 fn a_rule_that_cannot_stand_is_asked_instead() {
     let rules = "groups: [{name: g, interval: 1s, rules: [

@@ -28,6 +28,8 @@ pub struct Heard {
     pub batch: usize,
     /// As Alertmanager's API has it.
     pub alert: Value,
+    /// The request's `Authorization`.
+    pub authorization: Option<String>,
 }
 
 impl Heard {
@@ -89,17 +91,24 @@ fn serve(stream: TcpStream, heard: &Mutex<Vec<Heard>>, mood: &AtomicU8) -> Optio
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
     loop {
-        let mut length = 0;
+        let (mut length, mut authorization) = (0, None);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).ok()? == 0 {
                 return None;
             }
-            let line = line.trim().to_ascii_lowercase();
-            if line.is_empty() {
-                break;
+            let Some((name, value)) = line.trim().split_once(':').filter(|(name, _)| !name.contains(' '))
+            else {
+                if line.trim().is_empty() {
+                    break;
+                }
+                continue;
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse().unwrap_or(0),
+                "authorization" => authorization = Some(value.trim().to_owned()),
+                _ => {}
             }
-            length = line.strip_prefix("content-length:").map_or(length, |n| n.trim().parse().unwrap_or(0));
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
@@ -112,7 +121,8 @@ fn serve(stream: TcpStream, heard: &Mutex<Vec<Heard>>, mood: &AtomicU8) -> Optio
             let alerts: Vec<Value> = serde_json::from_slice(&body).unwrap_or_default();
             let mut heard = heard.lock().expect("not poisoned");
             let batch = heard.last().map_or(0, |last| last.batch + 1);
-            heard.extend(alerts.into_iter().map(|alert| Heard { at: now_ms(), batch, alert }));
+            let told = |alert| Heard { at: now_ms(), batch, alert, authorization: authorization.clone() };
+            heard.extend(alerts.into_iter().map(told));
         }
         let status = if taken { "200 OK" } else { "503 Service Unavailable" };
         writer.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).ok()?;

@@ -36,6 +36,7 @@ mod starts;
 pub mod summation;
 #[cfg(test)]
 mod testing;
+pub mod trend;
 pub mod trigonometry;
 pub mod vectors;
 pub mod window;

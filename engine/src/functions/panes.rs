@@ -30,11 +30,11 @@ pub trait Rows {
     fn values(&self, at: u32) -> &[f64];
 }
 
-/// The panes of one block for one function.
-pub trait Panes: Send {
-    /// The function's value of the window over rows `span.0..span.1`, for each of `width` columns, into `out`. Windows never go
+/// The panes of one block for one function; `A`: what they say of a window.
+pub trait Panes<A = f64>: Send {
+    /// The function's answer of the window over rows `span.0..span.1`, for each of `width` columns, into `out`. Windows never go
     /// back.
-    fn eval(&mut self, rows: &dyn Rows, span: (u32, u32), width: usize, out: &mut Vec<f64>);
+    fn eval(&mut self, rows: &dyn Rows, span: (u32, u32), width: usize, out: &mut Vec<A>);
 
     /// Bytes allocated.
     fn bytes(&self) -> usize;
@@ -45,6 +45,8 @@ pub type MakePanes = fn() -> Box<dyn Panes>;
 
 /// What is kept of some samples of one series.
 pub(super) trait Summary: Copy + Send + 'static {
+    /// What it says of them: most functions' value.
+    type Answer;
     /// Of none.
     const EMPTY: Self;
     /// One more sample, the newest.
@@ -52,11 +54,11 @@ pub(super) trait Summary: Copy + Send + 'static {
     /// Those that follow.
     fn merge(&mut self, later: &Self);
     /// The function's value; ABSENT of no sample.
-    fn value(&self) -> f64;
+    fn value(&self) -> Self::Answer;
 }
 
 /// Panes of summaries.
-pub(super) fn of<S: Summary>() -> Box<dyn Panes> {
+pub(super) fn of<S: Summary>() -> Box<dyn Panes<S::Answer>> {
     Box::new(Paned::<S> { epoch: 0, first: 0, panes: VecDeque::new(), sums: Vec::new() })
 }
 
@@ -106,8 +108,8 @@ impl<S: Summary> Paned<S> {
     }
 }
 
-impl<S: Summary> Panes for Paned<S> {
-    fn eval(&mut self, rows: &dyn Rows, (from, to): (u32, u32), width: usize, out: &mut Vec<f64>) {
+impl<S: Summary> Panes<S::Answer> for Paned<S> {
+    fn eval(&mut self, rows: &dyn Rows, (from, to): (u32, u32), width: usize, out: &mut Vec<S::Answer>) {
         self.slide(rows, (from, to), width);
         let (first, last) = ((self.first * PANE).min(to), self.end());
         let sums = &mut self.sums;
@@ -133,6 +135,7 @@ impl<S: Summary> Panes for Paned<S> {
 pub(super) struct Largest(f64);
 
 impl Summary for Largest {
+    type Answer = f64;
     const EMPTY: Largest = Largest(ABSENT);
 
     #[inline]
@@ -159,6 +162,7 @@ impl Summary for Largest {
 pub(super) struct Smallest(f64);
 
 impl Summary for Smallest {
+    type Answer = f64;
     const EMPTY: Smallest = Smallest(ABSENT);
 
     #[inline]
@@ -185,6 +189,7 @@ impl Summary for Smallest {
 pub(super) struct Sum(Neumaier);
 
 impl Summary for Sum {
+    type Answer = f64;
     const EMPTY: Sum = Sum(Neumaier { sum: ABSENT, c: 0.0 });
 
     #[inline]
@@ -215,6 +220,7 @@ impl Summary for Sum {
 pub(super) struct Average(Option<Mean>);
 
 impl Summary for Average {
+    type Answer = f64;
     const EMPTY: Average = Average(None);
 
     #[inline]
@@ -246,6 +252,7 @@ pub(super) struct Spread<const ROOT: bool> {
 }
 
 impl<const ROOT: bool> Summary for Spread<ROOT> {
+    type Answer = f64;
     const EMPTY: Self =
         Spread { n: 0.0, mean: Neumaier { sum: 0.0, c: 0.0 }, squares: Neumaier { sum: 0.0, c: 0.0 } };
 
@@ -293,6 +300,7 @@ fn differ(a: f64, b: f64) -> bool {
 }
 
 impl Summary for Changes {
+    type Answer = f64;
     const EMPTY: Changes = Changes { first: ABSENT, last: ABSENT, count: 0 };
 
     #[inline]
@@ -324,6 +332,7 @@ pub(super) struct TimeOf<const LARGEST: bool> {
 }
 
 impl<const LARGEST: bool> Summary for TimeOf<LARGEST> {
+    type Answer = f64;
     const EMPTY: Self = TimeOf { t: 0, v: ABSENT };
 
     #[inline]

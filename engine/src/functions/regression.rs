@@ -1,6 +1,7 @@
 //! Trends: least-squares lines and Holt-Winters smoothing over a window.
 
 use super::summation::{Neumaier, reference_step};
+use super::trend::Trend;
 use super::{Function, Kernel, Moves, NAN, Tolerance, Window, WindowKernel};
 use crate::plan::Type::{Matrix, Scalar, Vector};
 use storage::model::TimeMs;
@@ -8,7 +9,7 @@ use storage::model::value::ABSENT;
 
 /// The family's entries.
 pub(super) static ENTRIES: &[Function] = &[
-    Function::new("deriv", &[Matrix], Vector, Kernel::Window(WindowKernel::floats(deriv, deriv_reference)))
+    Function::new("deriv", &[Matrix], Vector, Kernel::Window(WindowKernel::floats(deriv, deriv_reference).trend(deriv_of)))
         .doc("Per-second slope of the least-squares line through the window.", "deriv(disk_free_bytes[1h])"),
     Function::new(
         "double_exponential_smoothing",
@@ -26,7 +27,9 @@ pub(super) static ENTRIES: &[Function] = &[
         "predict_linear",
         &[Matrix, Scalar],
         Vector,
-        Kernel::Window(WindowKernel::floats(predict, predict_reference).moves(Moves::Line(predicted))),
+        Kernel::Window(
+            WindowKernel::floats(predict, predict_reference).moves(Moves::Line(predicted)).trend(predicted_of),
+        ),
     )
     .tolerance(Tolerance {
         relative: REORIGINED,
@@ -89,9 +92,27 @@ fn predicted(w: &Window) -> (f64, f64) {
         return (ABSENT, 0.0);
     }
     let Fit { slope, intercept, variance } = line(w, w.t);
-    let oldest = (w.t - w.start) as f64 / 1e3;
-    let cancels = oldest * oldest * w.ts.len() as f64 > CANCELS * variance;
+    let cancels = cancels(w, w.ts.len() as f64, variance);
     (slope * w.args[0] + intercept, if cancels { NAN } else { slope })
+}
+
+/// Whether squares of the times of a window cancel.
+fn cancels(w: &Window, n: f64, variance: f64) -> bool {
+    let oldest = (w.t - w.start) as f64 / 1e3;
+    oldest * oldest * n > CANCELS * variance
+}
+
+fn deriv_of(trend: &Trend, _: &Window) -> Option<(f64, f64)> {
+    Some((if trend.n < 2.0 { ABSENT } else { trend.slope() }, 0.0))
+}
+
+fn predicted_of(trend: &Trend, w: &Window) -> Option<(f64, f64)> {
+    if trend.n < 2.0 {
+        return Some((ABSENT, 0.0));
+    }
+    let (slope, value) = (trend.slope(), trend.at(w.t));
+    (trend.is_constant() || !cancels(w, trend.n, trend.variance()))
+        .then(|| (slope * w.args[0] + value, slope))
 }
 
 /// See [`predicted`].

@@ -9,6 +9,7 @@ use super::notice::{Notice, Noticed};
 use super::panes::MakePanes;
 use super::rate;
 use super::slide::Slide;
+use super::trend::Trend;
 use crate::operators::side::Sample;
 use crate::plan::Extension;
 use std::sync::Arc;
@@ -61,6 +62,10 @@ pub enum Upkeep {
         /// [`super::panes::REORDERED`] of the sum of the magnitudes.
         exact: bool,
     },
+    /// The same for functions of a least-squares line: the value, and how much it rises per second while no sample comes or
+    /// goes. `None`: rounding decides, and the kernel must be asked. Differs from the kernel as it may differ from itself
+    /// ([`super::trend::REFITTED`]).
+    Trend(fn(&Trend, &Window) -> Option<(f64, f64)>),
 }
 
 /// What a window function makes of windows that do not hold just floats.
@@ -285,6 +290,12 @@ impl WindowKernel {
     /// Is kept up pane by pane.
     pub(super) const fn panes(mut self, make: MakePanes, exact: bool) -> WindowKernel {
         self.upkeep = Upkeep::Panes { make, exact };
+        self
+    }
+
+    /// Is kept up as a least-squares line, pane by pane.
+    pub(super) const fn trend(mut self, of_line: fn(&Trend, &Window) -> Option<(f64, f64)>) -> WindowKernel {
+        self.upkeep = Upkeep::Trend(of_line);
         self
     }
 

@@ -14,7 +14,7 @@ use super::meter::{Counts, Ledger, Meter};
 use super::place::Place;
 use super::record::Recorder;
 use super::tap::{Taps, Waiting};
-use super::views::{Gone, View, Views, Wanted};
+use super::views::{Gone, Slots, View, Views, Wanted};
 use super::{TapId, ViewId, ViewSpec};
 use crate::heap::Heap;
 use crate::limits::LEARNT_ROWS;
@@ -63,6 +63,8 @@ pub struct GatherHost {
     rows_touched: Arc<Counter>,
     /// Views that began, and whose rows are still to be learnt for their first answers.
     unlearnt: VecDeque<ViewId>,
+    /// Their steps: ticks since the latest preparation did not evaluate them.
+    begun: Bits,
 }
 
 /// What a preparation has left to do.
@@ -117,6 +119,7 @@ impl GatherHost {
             evaluations,
             rows_touched,
             unlearnt: VecDeque::new(),
+            begun: Bits::default(),
         }
     }
 
@@ -148,6 +151,9 @@ impl GatherHost {
     /// before get a fresh snapshot. Returns the stale markers of series that are recorded no more.
     pub fn begin(&mut self, cohort: Option<Cohort>, t: TimeMs) -> Vec<FeedItem> {
         let mut ended = Vec::new();
+        if cohort.is_none() {
+            self.unlearnt.iter().for_each(|id| self.awake.wake(*id));
+        }
         for (id, gone) in self.views.begin(cohort) {
             gone.into_iter().for_each(|gone| self.forget(gone));
             let (Some(view), Some(state)) = (self.views.all.get(&id), self.states.get_mut(&id)) else {
@@ -161,6 +167,11 @@ impl GatherHost {
             ended.extend(state.record_as(&view.spec, t, &self.store));
             self.unlearnt.push_back(id);
             self.awake.add(id, view);
+            match cohort {
+                // It is answered in this tick.
+                None => self.awake.wake(id),
+                Some(_) => self.begun.extend(&view.gather.iter().copied().collect()),
+            }
         }
         ended
     }
@@ -274,30 +285,7 @@ impl GatherHost {
         let mut recorded = Vec::new();
         let looked_at = self.awake.take(&self.views, t, round);
         for id in &looked_at {
-            let Some(state) = self.states.get_mut(id) else { continue };
-            let Some(view) = self.views.all.get(id) else { continue };
-            let out = self.stage.output(view.root);
-            let notes = match state.taps.want_notes() {
-                true => annotations(view, &self.stage, &self.ports),
-                false => Vec::new(),
-            };
-            match state.answer(t, out, notes, &self.store) {
-                Ok(items) => {
-                    state.past.answered(t, out.version);
-                    state.counts.answered(state.recorder.as_ref().map_or(0, Recorder::samples));
-                    recorded.extend(items);
-                }
-                Err(error) => {
-                    self.failures.inc();
-                    tracing::debug!(view = view.spec.name, %error, "evaluation failed");
-                    state.past.failed(t, error);
-                    state.counts.failed();
-                    self.awake.wake(*id);
-                }
-            }
-            if let Some(at) = state.taps.next_progress() {
-                self.awake.call(*id, at);
-            }
+            recorded.extend(self.answer(*id, t));
             self.meter.answer(*id);
         }
         let own = looked_at.iter().filter(|id| self.states.contains_key(id));
@@ -305,14 +293,47 @@ impl GatherHost {
         self.meter.book(t, &self.views.gather, own);
         recorded
     }
+
+    /// Gives the answer of a view at `t`; returns recorded samples.
+    fn answer(&mut self, id: ViewId, t: TimeMs) -> Vec<FeedItem> {
+        let (Some(state), Some(view)) = (self.states.get_mut(&id), self.views.all.get(&id)) else {
+            return Vec::new();
+        };
+        let out = self.stage.output(view.root);
+        let notes = match state.taps.want_notes() {
+            true => annotations(view, &self.stage, &self.ports),
+            false => Vec::new(),
+        };
+        let mut recorded = Vec::new();
+        match state.answer(t, out, notes, &self.store) {
+            Ok(items) => {
+                state.past.answered(t, out.version);
+                state.counts.answered(state.recorder.as_ref().map_or(0, Recorder::samples));
+                recorded = items;
+            }
+            Err(error) => {
+                self.failures.inc();
+                tracing::debug!(view = view.spec.name, %error, "evaluation failed");
+                state.past.failed(t, error);
+                state.counts.failed();
+                self.awake.wake(id);
+            }
+        }
+        if let Some(at) = state.taps.next_progress() {
+            self.awake.call(id, at);
+        }
+        recorded
+    }
 }
 
 impl GatherHost {
-    /// Works on what is coming, as of the tick before.
+    /// Works on what is coming, as of the tick before. Views that have begun give their first answer here, a few at a time, so
+    /// that no tick has to tell of all of them; those that change are answered in the tick that changes them.
     pub fn prepare(&mut self) {
         self.take_arrived();
         self.views.settle();
-        let due = self.views.coming_steps().1.clone();
+        let mut due = self.views.coming_steps().1.clone();
+        due.extend(&std::mem::take(&mut self.begun));
         self.eval(&due, self.now);
         let mut rows = 0;
         while rows < LEARNT_ROWS
@@ -325,6 +346,9 @@ impl GatherHost {
             rows += 1 + out.labels.len();
             state.recorder.iter_mut().for_each(|recorder| recorder.learn(out, &self.store));
             state.twins.iter_mut().for_each(|twins| twins.learn(out));
+            if view.slots == Slots::Always {
+                self.answer(id, self.now);
+            }
         }
     }
 

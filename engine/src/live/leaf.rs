@@ -19,6 +19,7 @@ use super::said::Said;
 use crate::functions::Function;
 use crate::functions::panes::Panes;
 use crate::functions::rate::Standing;
+use crate::functions::trend::Trend;
 use crate::heap::Heap;
 use crate::operators::{Changed, EvalError, Output, Twins};
 use crate::plan::Dialect;
@@ -50,6 +51,7 @@ pub struct LeafState {
     irregular: BTreeMap<(u32, u32), Irregular>,
     /// What long windows are summed up in, by block.
     panes: BTreeMap<u32, Box<dyn Panes>>,
+    trends: BTreeMap<u32, Box<dyn Panes<Trend>>>,
     /// Blocks to look at.
     dirty: Vec<u32>,
     /// Alarms to be set: until when an answer holds, of which block.
@@ -71,6 +73,7 @@ pub struct LeafState {
     ts: Vec<TimeMs>,
     vs: Vec<f64>,
     swept: Vec<f64>,
+    fits: Vec<Trend>,
     rising: Vec<Line>,
 }
 
@@ -153,6 +156,8 @@ impl LeafState {
             ts: Vec::new(),
             vs: Vec::new(),
             swept: Vec::new(),
+            trends: BTreeMap::new(),
+            fits: Vec::new(),
             rising: Vec::new(),
         }
     }
@@ -165,6 +170,7 @@ impl LeafState {
         self.lines.clear();
         self.irregular.clear();
         self.panes.clear();
+        self.trends.clear();
         self.dirty.clear();
     }
 
@@ -206,6 +212,7 @@ impl LeafState {
         let early: usize = self.early.values().map(|early| early.capacity() * size_of::<Early>()).sum();
         let lines: usize = self.lines.values().map(|lines| lines.of.capacity() * size_of::<Line>()).sum();
         let panes: usize = self.panes.values().map(|panes| panes.bytes()).sum();
+        let trends: usize = self.trends.values().map(|trends| trends.bytes()).sum();
         let irregular = self.irregular.len() * size_of::<((u32, u32), Irregular)>();
         let falls: usize = self.irregular.values().map(Irregular::bytes).sum();
         let scratch = self.ts.heap() + self.vs.heap() + self.swept.heap() + self.params.heap();
@@ -215,6 +222,8 @@ impl LeafState {
             + irregular
             + falls
             + panes
+            + trends
+            + self.fits.capacity() * size_of::<Trend>()
             + scratch
             + self.alarms.heap()
             + self.said.bytes()

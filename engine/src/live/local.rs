@@ -52,6 +52,8 @@ pub struct LocalHost {
     spiller: Spiller,
     /// Rings that could not be read from the store.
     failed: BTreeSet<usize>,
+    /// Steps of views that began in this preparation: ticks since the one before did not evaluate them.
+    begun: Bits,
     /// The shard whose new steps are opened next.
     opening: usize,
     /// Makes the next tick come soon.
@@ -91,6 +93,7 @@ impl LocalHost {
             reader: Reader::new(library),
             spiller,
             failed: BTreeSet::new(),
+            begun: Bits::default(),
             dropped: false,
             opening: 0,
             swept: 0,
@@ -194,9 +197,11 @@ impl LocalHost {
     pub fn prepare(&mut self) -> Vec<PortDelta> {
         self.fill(false);
         self.views.settle();
-        let due = self.views.coming_steps().0.clone();
+        let mut due = self.views.coming_steps().0.clone();
+        due.extend(&std::mem::take(&mut self.begun));
         let mut deltas = said(self.ready().into_iter().map(Verdict::Ready).collect());
         deltas.extend(self.eval(&due));
+        self.tend_full_rings();
         deltas
     }
 
@@ -236,8 +241,11 @@ impl LocalHost {
 
     /// A cohort stands from now on; `None`: whatever is coming.
     pub fn begin(&mut self, cohort: Option<Cohort>) {
-        let begun = self.views.begin(cohort);
-        begun.into_iter().filter_map(|(_, gone)| gone).for_each(|gone| self.forget(gone));
+        for (id, gone) in self.views.begin(cohort) {
+            gone.into_iter().for_each(|gone| self.forget(gone));
+            let view = self.views.all.get(&id).filter(|_| cohort.is_some());
+            view.into_iter().for_each(|view| self.begun.extend(&view.local.iter().copied().collect()));
+        }
     }
 
     /// The cohorts that may begin as far as this worker's shards go.

@@ -1,17 +1,17 @@
 //! `info(v, {…})`: adds the labels of info series, which are found by the labels that identify a target.
 //!
 //! Two inputs: the vector, and the info series ([`crate::plan::physical::Leaf::Info`]: the time of the newest sample
-//! under all labels of the series). Which info series belong to a row, and which labels come of it, is worked out once
-//! per row and set of info series.
+//! under all labels of the series). Rows and info series with the same identifying labels are a group; a group is
+//! looked at when one of its members changed. Which labels come of a row and its info series is worked out once.
 
-use super::members::{Answers, Found};
+use super::members::{Answers, Dirty, Found, Members, all_changed};
 use super::{Changed, EvalError, Input, Operator, Output, Twins};
 use crate::heap::Heap;
 use crate::plan::details::InfoLabels;
 use crate::plan::text::braces;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::labels::METRIC_NAME;
-use storage::model::value::is_histogram;
+use storage::model::value::{is_absent, is_histogram};
 use storage::model::{Labels, TimeMs};
 
 /// The labels that identify a target.
@@ -23,20 +23,37 @@ pub struct Info {
     /// Rows of the vector count although they have no value now: at another step of the query they have.
     over_range: bool,
     keys: HashMap<Labels, u32>,
-    /// Key of each row of the vector; `None`: an info series itself, which stays as it is.
-    base: Vec<Option<u32>>,
+    base: Side,
+    info: Side,
+    /// Rows of the vector that are info series themselves: they stay as they are.
+    own: Vec<bool>,
     /// Values of the identifying labels in the vector: info series with others are not looked at.
     values: [HashSet<String>; 2],
-    /// Key of each info series, if it is looked at.
-    info: Vec<Option<u32>>,
+    /// Info series that are looked at.
+    looked_at: Vec<bool>,
+    dirty: Dirty,
+    /// Groups that would be refused, did some row of the vector ask for their info series: any row may begin to.
+    suspect: HashSet<u32>,
+    /// The vector had nothing at the latest evaluation.
+    empty: bool,
     /// Output rows by row of the vector and its info series.
     rows: HashMap<(u32, Vec<u32>), Option<u32>>,
     answers: Answers,
     twins: Twins,
 }
 
-/// The newest info series by key and metric: row, and time of its sample.
-type Newest<'a> = HashMap<u32, BTreeMap<&'a str, (u32, f64)>>;
+/// The group of each row of an input, and the rows of each group.
+#[derive(Default)]
+struct Side {
+    keys: Vec<u32>,
+    members: Members,
+}
+
+/// The newest info series of a group by metric: row, and time of its sample.
+type Newest<'a> = BTreeMap<&'a str, (u32, f64)>;
+
+/// Why there is no answer, and the row at which that is noticed: the first one is told.
+type Refusal = (usize, EvalError);
 
 impl Info {
     /// See [`crate::plan::physical::StepOp::Info`].
@@ -45,9 +62,14 @@ impl Info {
             wanted,
             over_range: false,
             keys: HashMap::new(),
-            base: Vec::new(),
+            base: Side::default(),
+            info: Side::default(),
+            own: Vec::new(),
             values: Default::default(),
-            info: Vec::new(),
+            looked_at: Vec::new(),
+            dirty: Dirty::default(),
+            suspect: HashSet::new(),
+            empty: true,
             rows: HashMap::new(),
             answers: Answers::default(),
             twins: Twins::default(),
@@ -59,32 +81,40 @@ impl Info {
         Info { over_range: true, ..Info::new(wanted) }
     }
 
-    fn key(&mut self, labels: &Labels) -> u32 {
-        let next = self.keys.len() as u32;
-        *self.keys.entry(labels.filter(|n| IDENTIFYING.contains(&n))).or_insert(next)
-    }
-
-    /// Learns the rows that the inputs got since the last call.
-    fn learn(&mut self, base: &Output, info: &Output) {
-        let grown = self.base.len() < base.labels.len();
-        for labels in &base.labels[self.base.len()..] {
+    /// Learns the rows that the inputs got since the last call; marks the groups to look at.
+    fn learn(&mut self, base: &Input, info: &Input) {
+        let known = self.own.len();
+        for labels in &base.out.labels[known..] {
             let names = &self.wanted.names;
             let is_info = !names.is_empty() && names.iter().all(|m| m.matches(labels.name()));
-            let key = if is_info { None } else { Some(self.key(labels)) };
-            self.base.push(key);
+            self.own.push(is_info);
             if !is_info {
                 for (values, name) in self.values.iter_mut().zip(IDENTIFYING) {
                     values.extend(labels.get(name).map(str::to_owned));
                 }
             }
         }
+        for (side, input) in [(&mut self.base, base), (&mut self.info, info)] {
+            for labels in &input.out.labels[side.keys.len()..] {
+                let next = self.keys.len() as u32;
+                let key = *self.keys.entry(labels.filter(|n| IDENTIFYING.contains(&n))).or_insert(next);
+                side.members.add(key, side.keys.len() as u32);
+                side.keys.push(key);
+                self.dirty.mark(key);
+            }
+            self.dirty.mark_changed(input, &side.keys);
+        }
+        let grown = known < self.own.len();
         if grown {
-            self.info.clear();
+            self.looked_at.clear();
         }
-        for labels in &info.labels[self.info.len()..] {
-            let key = if self.looks_at(labels) { Some(self.key(labels)) } else { None };
-            self.info.push(key);
+        for labels in &info.out.labels[self.looked_at.len()..] {
+            self.looked_at.push(self.looks_at(labels));
         }
+        if grown || all_changed(base) || all_changed(info) {
+            self.dirty.mark_all(self.keys.len());
+        }
+        self.suspect.iter().for_each(|group| self.dirty.mark(*group));
     }
 
     /// Whether an info series is looked at: some row of the vector has its value of each identifying label that any
@@ -97,7 +127,7 @@ impl Info {
 
     /// The same of the rows that have a value now. Costs a walk over them; asked before a series makes the answer fail.
     fn looks_at_now(&self, labels: &Labels, base: &Output) -> bool {
-        let rows = || base.present().filter(|row| self.base[*row].is_some()).map(|row| &base.labels[row]);
+        let rows = || base.present().filter(|row| !self.own[*row]).map(|row| &base.labels[row]);
         let mut any = false;
         let all = IDENTIFYING.iter().all(|name| {
             let mut values = rows().filter_map(|row| row.get(name)).peekable();
@@ -108,36 +138,36 @@ impl Info {
         any && all
     }
 
-    /// The newest info series of each key and metric. Two of the same time are an error.
-    fn newest<'a>(&self, base: &Output, info: &'a Output) -> Result<Newest<'a>, EvalError> {
-        let looked_at = |row: usize| self.over_range || self.looks_at_now(&info.labels[row], base);
+    /// The newest info series of each metric of a group. Two of the same time, or a histogram, are refused where some row asks for
+    /// them, and make the group suspect anyway.
+    fn newest<'a>(&mut self, group: u32, base: &Output, info: &'a Output) -> Result<Newest<'a>, Refusal> {
         let mut newest = Newest::new();
-        for row in info.present() {
-            let Some(key) = self.info[row] else { continue };
+        let mut suspicions = Vec::new();
+        let rows = self.info.members.of(group);
+        for row in rows.filter(|row| self.looked_at[*row] && !is_absent(info.values[*row])) {
             if is_histogram(info.values[row]) {
-                if !looked_at(row) {
-                    continue;
-                }
-                return Err(EvalError("info sample should be float".to_owned()));
+                suspicions.push((row, EvalError("info sample should be float".to_owned())));
+                continue;
             }
-            let of_key = newest.entry(key).or_default();
             let (labels, found) = (&info.labels[row], (row as u32, info.values[row]));
-            let best = of_key.entry(labels.name()).or_insert(found);
-            if best.0 != found.0 && best.1 == found.1 && looked_at(row) {
-                let other = &info.labels[best.0 as usize];
-                return Err(EvalError(format!(
-                    "found duplicate series for info metric: existing {} @ {}, new {} @ {}",
-                    braces(other),
-                    best.1,
-                    braces(labels),
-                    found.1
-                )));
+            let best = newest.entry(labels.name()).or_insert(found);
+            if best.0 != found.0 && best.1 == found.1 {
+                suspicions.push((row, duplicates(&info.labels[best.0 as usize], labels, found.1)));
             }
             if best.1 < found.1 {
                 *best = found;
             }
         }
-        Ok(newest)
+        if suspicions.is_empty() {
+            self.suspect.remove(&group);
+        } else {
+            self.suspect.insert(group);
+        }
+        let asked_for = |row: usize| self.over_range || self.looks_at_now(&info.labels[row], base);
+        match suspicions.into_iter().find(|(row, _)| asked_for(*row)) {
+            Some(refusal) => Err(refusal),
+            None => Ok(newest),
+        }
     }
 
     /// The labels of `base` with those of its info series; `None`: the row goes, for it lacks a label that is asked
@@ -181,41 +211,87 @@ impl Info {
             return Ok(*known);
         }
         let labels = &base.labels[row as usize];
-        let labels = match self.base[row as usize] {
-            Some(_) => self.labels(labels, &key.1, info)?,
-            None => Some(labels.clone()),
-        };
+        let labels =
+            if self.own[row as usize] { Some(labels.clone()) } else { self.labels(labels, &key.1, info)? };
         let made = labels.map(|labels| out.add_named((labels, base.drops(row as usize))) as u32);
         self.rows.insert(key, made);
         Ok(made)
     }
+
+    /// The rows of the answer that come of a group.
+    fn group(
+        &mut self,
+        group: u32,
+        newest: &Newest,
+        (base, info): (&Output, &Output),
+        found: &mut Found,
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
+        let rows: Vec<usize> = self.base.members.of(group).filter(|r| !is_absent(base.values[*r])).collect();
+        for row in rows {
+            let series = newest.values().map(|(row, _)| *row).filter(|_| !self.own[row]).collect();
+            let place = self.row(row as u32, series, base, info, out).map_err(|error| (row, error))?;
+            place.iter().for_each(|place| found.add(*place, base, row));
+        }
+        Ok(())
+    }
+}
+
+/// Notes the first of several reasons.
+fn earliest(refusal: &mut Option<Refusal>, other: Refusal) {
+    if refusal.as_ref().is_none_or(|(row, _)| other.0 < *row) {
+        *refusal = Some(other);
+    }
+}
+
+fn duplicates(first: &Labels, second: &Labels, t: f64) -> EvalError {
+    EvalError(format!(
+        "found duplicate series for info metric: existing {} @ {t}, new {} @ {t}",
+        braces(first),
+        braces(second)
+    ))
 }
 
 impl Operator for Info {
     fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
         let (base, info) = (inputs[0].out, inputs[1].out);
-        self.learn(base, info);
-        let mut found = Found::default();
-        if base.present().next().is_some() {
-            let newest = self.newest(base, info)?;
-            for row in base.present() {
-                let of_key = self.base[row].and_then(|key| newest.get(&key));
-                let series = of_key.map_or_else(Vec::new, |of| of.values().map(|(row, _)| *row).collect());
-                if let Some(place) = self.row(row as u32, series, base, info, out)? {
-                    found.add(place, base, row);
-                }
+        self.learn(&inputs[0], &inputs[1]);
+        // Where the vector has nothing, no info series is asked for.
+        let empty = base.present().next().is_none();
+        if std::mem::replace(&mut self.empty, empty) != empty {
+            self.dirty.mark_all(self.keys.len());
+        }
+        let (groups, mut refusal) = (self.dirty.take(), None);
+        let mut newest = Vec::new();
+        for group in groups {
+            out.looked_at += self.base.members.of(group).count() + self.info.members.of(group).count();
+            match if empty { Ok(Newest::new()) } else { self.newest(group, base, info) } {
+                Ok(of_group) => newest.push((group, of_group)),
+                Err(other) => earliest(&mut refusal, other),
             }
         }
-        // Any info series may concern any row: all of them are one group.
-        let mut touched = Vec::new();
-        self.answers.replace(0, &mut found, out, &mut touched);
+        if let Some((_, error)) = refusal {
+            return Err(error);
+        }
+        let (mut found, mut touched) = (Found::default(), Vec::new());
+        for (group, of_group) in newest {
+            match self.group(group, &of_group, (base, info), &mut found, out) {
+                Ok(()) => self.answers.replace(group, &mut found, out, &mut touched),
+                Err(other) => earliest(&mut refusal, other),
+            }
+        }
+        if let Some((_, error)) = refusal {
+            return Err(error);
+        }
         out.changed = Changed::Rows(touched);
         self.twins.learn(out);
         self.twins.check(out)
     }
 
     fn bytes(&self) -> usize {
-        let keys = self.keys.heap() + self.base.heap() + self.values.heap() + self.info.heap();
+        let sides = [&self.base, &self.info].map(|side| side.keys.heap() + side.members.heap());
+        let flags = self.own.heap() + self.looked_at.heap() + self.dirty.heap() + self.suspect.heap();
+        let keys = self.keys.heap() + self.values.heap() + sides.iter().sum::<usize>() + flags;
         keys + self.rows.heap() + self.answers.heap() + self.twins.heap()
     }
 }

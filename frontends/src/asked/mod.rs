@@ -1,4 +1,5 @@
-//! Views that cannot stand: subqueries, a fixed `@` time, negative offsets.
+//! Views that cannot stand: subqueries, a fixed `@` time, negative offsets; and what is recorded of the states of alerts
+//! ([`states`]).
 //!
 //! Such an expression is asked from history, as Prometheus asks every rule: at the slots of its group if it is recorded,
 //! otherwise once a second while somebody listens. What changed goes out with the events of a standing view, and
@@ -6,6 +7,7 @@
 //! behind [`AskedViews`]. One view is in [`view`].
 
 mod rows;
+mod states;
 mod view;
 
 use crate::http::sources::Answers;
@@ -87,6 +89,11 @@ impl AskedViews {
         self
     }
 
+    /// Whether it goes to the live runtime. What asks for states of alerts does, too, if whoever answers does not see all series.
+    fn stands(&self, view: &ViewSpec) -> bool {
+        check(view).is_ok() && !(states::recorded_of(view) && self.history.answers.sees_all())
+    }
+
     fn ask(&self, spec: ViewSpec) -> Result<ViewId, String> {
         if !matches!(spec.plan.kind(), Type::Scalar | Type::Vector) {
             return Err("only an instant vector or a scalar can be asked again and again".to_owned());
@@ -103,12 +110,12 @@ impl AskedViews {
 
 impl Views for AskedViews {
     fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        if check(&view).is_ok() { self.live.install(view) } else { self.ask(view) }
+        if self.stands(&view) { self.live.install(view) } else { self.ask(view) }
     }
 
     /// A view that stands cannot become one that is asked, nor the other way round.
     fn may_change(&self, view: ViewId, to: &ViewSpec) -> bool {
-        !self.views.lock().contains_key(&view) && self.live.may_change(view, to)
+        !self.views.lock().contains_key(&view) && self.stands(to) && self.live.may_change(view, to)
     }
 
     fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {

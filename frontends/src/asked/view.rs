@@ -1,8 +1,8 @@
 //! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps.
 
-use super::History;
 use super::rows::Rows;
-use crate::limits::{ASK_DELAY, ASK_EVERY};
+use super::{History, states};
+use crate::limits::{ASK_DELAY, ASK_EVERY, ASK_STATES_DELAY};
 use engine::live::describe::{Content, Past, ViewReport};
 use engine::live::meter::Spent;
 use engine::live::record::Recorder;
@@ -20,6 +20,8 @@ use storage::store::Tell;
 /// See the module.
 pub struct Asked {
     spec: ViewSpec,
+    /// How long after a slot it is asked, ms.
+    delay: i64,
     history: Arc<History>,
     state: Mutex<State>,
     woken: Condvar,
@@ -44,7 +46,8 @@ impl Asked {
     pub fn start(spec: ViewSpec, history: Arc<History>) -> Result<Arc<Asked>, String> {
         let recorder = Recorder::new(&spec.name, &spec.kind, Tell::Feed);
         let state = Mutex::new(State { recorder, ..State::default() });
-        let asked = Arc::new(Asked { spec, history, state, woken: Condvar::new() });
+        let delay = if states::recorded_of(&spec) { ASK_STATES_DELAY } else { ASK_DELAY };
+        let asked = Arc::new(Asked { spec, delay, history, state, woken: Condvar::new() });
         let view = asked.clone();
         let thread = std::thread::Builder::new().name("asked".to_owned()).spawn(move || view.run());
         thread.map_err(|e| e.to_string())?;
@@ -114,11 +117,11 @@ impl Asked {
             let wake = match self.spec.kind {
                 ViewKind::Recorded { interval, offset, .. } => {
                     // Not before what stands has recorded its own answers of the slot.
-                    let slot = latest(now - ASK_DELAY, interval, offset);
+                    let slot = latest(now - self.delay, interval, offset);
                     if slot > last {
                         return Some(slot);
                     }
-                    slot + interval.max(1) + ASK_DELAY
+                    slot + interval.max(1) + self.delay
                 }
                 ViewKind::Continuous if state.taps.is_empty() => now + ASK_EVERY,
                 ViewKind::Continuous if now >= last + ASK_EVERY || (state.eager && now > last) => {

@@ -93,6 +93,11 @@ pub trait Answers: Send + Sync {
         step: i64,
         options: &QueryOptions,
     ) -> Result<Answer, QueryError>;
+
+    /// Whether every series that the live runtime sees is here, too.
+    fn sees_all(&self) -> bool {
+        true
+    }
 }
 
 impl Answers for Querier {

@@ -12,6 +12,7 @@ use super::lineage::{RuleKey, lineage};
 use super::manager::{Options, Ports};
 use super::memory;
 use super::running::{Awaiting, Running};
+use super::states::{ALERTS, ALERTS_FOR_STATE};
 use std::collections::{HashMap, HashSet};
 use storage::keep::Entries;
 use storage::model::value::is_stale;
@@ -74,7 +75,7 @@ impl Restart<'_> {
     fn living(&self) -> Result<Vec<Living>, StoreError> {
         let from = self.now - self.options.outage_tolerance;
         let mut all = Vec::new();
-        for name in ["ALERTS", "ALERTS_FOR_STATE"] {
+        for name in [ALERTS, ALERTS_FOR_STATE] {
             let newest = self.ports.store.newest(&[Matcher::equal("__name__", name)], from, self.now)?;
             all.extend(newest.into_iter().filter(|(_, _, v)| !is_stale(*v)).map(|(series, t, value)| {
                 Living { alert: series.filter(|n| n != "__name__" && n != "alertstate"), series, t, value }

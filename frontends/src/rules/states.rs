@@ -11,6 +11,11 @@ use super::limits::RESOLVED_RETENTION_MS;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use storage::model::{Labels, TimeMs};
 
+/// The name of the series that are 1 while an alert is pending or fires.
+pub const ALERTS: &str = "ALERTS";
+/// The name of the series that say since when.
+pub const ALERTS_FOR_STATE: &str = "ALERTS_FOR_STATE";
+
 /// All alerts of one rule.
 #[derive(Debug)]
 pub struct Alerts {
@@ -389,9 +394,9 @@ impl Alerts {
         let mut out = Vec::new();
         for (labels, alert) in self.active.iter().filter(|(_, a)| a.state != State::Inactive) {
             let mut series = labels.to_builder();
-            series.set("alertname", alertname).set("__name__", "ALERTS_FOR_STATE");
+            series.set("alertname", alertname).set("__name__", ALERTS_FOR_STATE);
             out.push((series.build(), alert.active_at as f64 / 1000.0));
-            series.set("__name__", "ALERTS").set("alertstate", alert.state.as_str());
+            series.set("__name__", ALERTS).set("alertstate", alert.state.as_str());
             out.push((series.build(), 1.0));
         }
         out

@@ -9,7 +9,9 @@
 //! A case hangs on its seed and its number alone. One that fails is cut down and printed with the command that repeats it:
 //!
 //!     LIVE_SEED=1 LIVE_CASE=17 cargo test --workspace --test live_equals_scratch
-//!     LIVE_CASES=100000 cargo test --release --workspace --test live_equals_scratch
+//!     LIVE_CASES=100000 cargo test --release --workspace --test live_equals_scratch -- --nocapture
+//!
+//! A long run says every minute how far it is; `LIVE_FIRST=40000` goes on from there.
 
 mod compare;
 mod entries;
@@ -23,11 +25,15 @@ use entries::{Drawn, Entry};
 use frontends::promql::Options;
 use history::Step;
 use random::Random;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 use world::World;
 
 /// Cases without `LIVE_CASES`.
 const CASES: u64 = 256;
+/// How often a long run says how far it is.
+const REPORT: Duration = Duration::from_secs(60);
 /// Ticks of a history.
 const TICKS: usize = 24;
 /// Percentage of the views that are compared at a tick which is not the last.
@@ -157,14 +163,21 @@ fn live_equals_scratch() {
     if let Some(number) = variable("LIVE_CASE") {
         return check(number);
     }
-    let (cases, next) = (variable("LIVE_CASES").unwrap_or(CASES), AtomicU64::new(0));
-    eprintln!("live_equals_scratch: seed {}, {cases} cases", seed());
+    let (first, cases) = (variable("LIVE_FIRST").unwrap_or(0), variable("LIVE_CASES").unwrap_or(CASES));
+    eprintln!("live_equals_scratch: seed {}, cases {first} to {cases}", seed());
+    let (next, passed, told) = (AtomicU64::new(first), AtomicU64::new(0), Mutex::new(Instant::now()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(number) = Some(next.fetch_add(1, SeqCst)).filter(|number| *number < cases) {
                     check(number);
+                    let passed = passed.fetch_add(1, SeqCst) + 1;
+                    let mut told = told.lock().expect("no case panics while it is held");
+                    if told.elapsed() >= REPORT {
+                        *told = Instant::now();
+                        eprintln!("live_equals_scratch: {passed} passed, case {number} the latest");
+                    }
                 }
             });
         }

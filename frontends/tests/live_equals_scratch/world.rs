@@ -222,11 +222,17 @@ impl World {
             }
             Step::Tick { after, wait } => {
                 self.now += after;
-                if *wait {
-                    self.live.tick(self.now);
-                } else {
-                    self.live.prepare(self.now);
-                    self.live.tick_as_is(self.now);
+                // What begins in a preparation answers there, as of the tick before it.
+                match (*wait, after % 2) {
+                    (true, _) => self.live.tick(self.now),
+                    (false, 0) => {
+                        self.live.prepare(self.now);
+                        self.live.tick_as_is(self.now);
+                    }
+                    (false, _) => {
+                        self.live.tick_as_is(self.now);
+                        self.live.prepare(self.now);
+                    }
                 }
             }
             Step::Restart => self.restart(),

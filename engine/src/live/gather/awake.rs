@@ -1,7 +1,7 @@
 //! Which views a round has to look at. A recorded view is looked at in each of its slots, because it has a sample to
-//! store. A continuous one is looked at when its answer changed, when something about it changed (it is new, it has a new
+//! store. A continuous one is looked at when its answer changed, when something about it changed (it has a new
 //! consumer, what is remarked is another), when it failed the last time, and when its consumers should hear how far the
-//! unchanged answer is complete. Nobody else is asked.
+//! unchanged answer is complete. Nobody else is asked. New ones are answered by preparations.
 
 use super::super::ViewId;
 use super::super::views::{Slots, View, Views};
@@ -31,7 +31,6 @@ impl Awake {
         if view.slots == Slots::Always {
             self.by_root.entry(view.root).or_default().push(id);
             self.root_of.insert(id, view.root);
-            self.woken.insert(id);
         }
     }
 

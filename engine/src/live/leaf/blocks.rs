@@ -4,7 +4,8 @@ use super::super::ring::{Block, Ring};
 use super::{Early, LeafState, Lines, View};
 use crate::functions::notice::Noticed;
 use crate::functions::panes::{Rows, SHORT};
-use crate::functions::{Kernel, Upkeep, WindowKernel};
+use crate::functions::trend::Trend;
+use crate::functions::{Kernel, Upkeep, Window, WindowKernel};
 use crate::operators::Output;
 use crate::plan::physical::Leaf;
 use crate::query::leaf::place_of_notes;
@@ -30,6 +31,8 @@ pub(super) enum Way<'a> {
     },
     /// All at once: the values stand in [`LeafState::swept`].
     Swept,
+    /// All at once: their lines stand in [`LeafState::fits`].
+    Fitted(fn(&Trend, &Window) -> Option<(f64, f64)>),
 }
 
 impl LeafState {
@@ -69,8 +72,14 @@ impl LeafState {
                 panes.eval(block, (from, to), block.columns.len(), &mut self.swept);
                 Way::Swept
             }
+            Upkeep::Trend(of_line) if hi - lo >= SHORT => {
+                let trends = self.trends.entry(number).or_insert_with(Trend::panes);
+                trends.eval(block, (from, to), block.columns.len(), &mut self.fits);
+                Way::Fitted(of_line)
+            }
             _ => {
                 self.panes.remove(&number);
+                self.trends.remove(&number);
                 Way::Each
             }
         }

@@ -19,7 +19,7 @@ impl LeafState {
     pub fn sight(&self, t: TimeMs) -> Sight {
         let (back, ahead) = self.source.reach(&self.leaf, self.lookback);
         let now = self.source.time(t, t, t);
-        if self.reached == TimeMs::MIN {
+        if !self.has_seen_all() {
             return Sight::All(now - back..=now + ahead);
         }
         let before = self.source.time(self.reached, t, t);
@@ -29,6 +29,11 @@ impl LeafState {
             true => Sight::Edges([before - back..=now - back, before + ahead..=now + ahead]),
             false => Sight::All(before - back..=now + ahead),
         }
+    }
+
+    /// Whether it has looked at its ring as it is now.
+    pub fn has_seen_all(&self) -> bool {
+        self.reached != TimeMs::MIN
     }
 
     /// Whether it was never evaluated.

@@ -54,6 +54,13 @@ impl LeafState {
         let window = Window { start, end, t, ..Window::default() };
         match way {
             Way::Swept => (self.swept[column], TimeMs::MAX),
+            Way::Fitted(of_line) => {
+                let answer = of_line(&self.fits[column], &Window { args: &self.params, ..window });
+                match answer {
+                    Some(line) => self.along(column, line, t),
+                    None => self.scan(kernel, block, column, view, window),
+                }
+            }
             Way::Ends { number, ts, rows, from, pairs }
                 if state.whole_from <= *from && (!pairs || state.rising_from <= *from) =>
             {
@@ -125,11 +132,8 @@ impl LeafState {
         let answer = match kernel.moves {
             Moves::OnExpiry => ((kernel.eval)(&window), TimeMs::MAX),
             Moves::Line(line) => {
-                let (value, slope) = line(&window);
-                if slope != 0.0 && !slope.is_nan() {
-                    self.rising.push(Line { column: column as u32, value, slope });
-                }
-                (value, if slope.is_nan() { window.t } else { TimeMs::MAX })
+                let line = line(&window);
+                self.along(column, line, window.t)
             }
             Moves::Extrapolated => match (kernel.eval)(&window) {
                 value if is_absent(value) => (value, TimeMs::MAX),
@@ -138,6 +142,14 @@ impl LeafState {
         };
         self.params = args;
         answer
+    }
+
+    /// A value that rises by `slope` per second from `t` on; NaN: nobody knows.
+    fn along(&mut self, column: usize, (value, slope): (f64, f64), t: TimeMs) -> (f64, TimeMs) {
+        if slope != 0.0 && !slope.is_nan() {
+            self.rising.push(Line { column: column as u32, value, slope });
+        }
+        (value, if slope.is_nan() { t } else { TimeMs::MAX })
     }
 
     /// The histograms of a view, and for windows the one at its left edge, that tell of resets themselves.

@@ -270,6 +270,7 @@ impl LocalHost {
             Ring::new(draft.matchers.clone(), draft.retention)
         });
         let rows = ring.labels.len();
+        self.spiller.is_full(shard.shard, read.ring, &ring);
         shard.place(read.ring, ring, t);
         let skip = (draft.since - shard.past.first) as usize;
         let kept: Vec<FeedItem> = shard.past.kept.range(skip..).cloned().collect();

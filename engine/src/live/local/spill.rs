@@ -23,6 +23,8 @@ pub(super) struct Spiller {
     /// Shard, ring and chunk.
     asked: BTreeSet<(u16, usize, i64)>,
     looked: TimeMs,
+    /// Rings that were read from the store, and have all of their rows: shard, ring.
+    full: Vec<(u16, usize)>,
 }
 
 /// A chunk of a ring of a shard, and where it comes from.
@@ -35,13 +37,20 @@ struct Read {
 impl Spiller {
     pub(super) fn new(library: Library) -> Spiller {
         let (done, read) = channel();
-        Spiller { library, done, read, asked: BTreeSet::new(), looked: 0 }
+        Spiller { library, done, read, asked: BTreeSet::new(), looked: 0, full: Vec::new() }
     }
 
     /// How old rows must be to be given away, and how far back a ring must reach to do so, ms.
     pub(super) fn bounds(&self) -> (i64, i64) {
         let Spill { near, chunk } = self.library.spill;
         (near, near + 4 * chunk)
+    }
+
+    /// A ring has been put in place with all of its rows.
+    pub(super) fn is_full(&mut self, shard: u16, number: usize, ring: &Ring) {
+        if ring.retention() > self.bounds().1 {
+            self.full.push((shard, number));
+        }
     }
 
     /// Has a chunk read, unless that was asked before.
@@ -57,6 +66,17 @@ impl Spiller {
             // A worker that is gone wants nothing any more.
             let _ = done.send(Read { which, source, piece: piece.ok() });
         });
+    }
+
+    /// Looks after ring `number` of a shard. Readers that have not looked at it yet want all of it.
+    fn tend_ring(&mut self, shard: &mut Shard, number: usize, t: TimeMs) {
+        let (_, long) = self.bounds();
+        let Some(ring) = shard.rings.get_mut(number).and_then(Option::as_mut) else { return };
+        if ring.retention() > long {
+            let readers = shard.readers.get(number).into_iter().flatten();
+            let readers: Vec<&LeafState> = readers.filter_map(|reader| shard.leaves.get(reader)).collect();
+            self.tend((shard.shard, number), ring, &readers, t);
+        }
     }
 
     /// Gives rows of a ring away that its readers do not look at, and has those read that they will.
@@ -111,6 +131,7 @@ impl LocalHost {
         while let Ok(read) = self.spiller.read.try_recv() {
             self.take_back(read);
         }
+        self.tend_full_rings();
         if (t - self.spiller.looked).abs() >= self.spiller.library.spill.chunk / 4 {
             self.spiller.looked = t;
             self.tend(t);
@@ -134,13 +155,23 @@ impl LocalHost {
     }
 
     fn tend(&mut self, t: TimeMs) {
-        let (_, long) = self.spiller.bounds();
-        for Shard { shard, rings, readers, leaves, .. } in &mut self.shards {
-            for (number, ring) in rings.iter_mut().enumerate() {
-                let Some(ring) = ring.as_mut().filter(|ring| ring.retention() > long) else { continue };
-                let readers = readers.get(number).into_iter().flatten();
-                let readers: Vec<&LeafState> = readers.filter_map(|reader| leaves.get(reader)).collect();
-                self.spiller.tend((*shard, number), ring, &readers, t);
+        for shard in &mut self.shards {
+            (0..shard.rings.len()).for_each(|number| self.spiller.tend_ring(shard, number, t));
+        }
+    }
+
+    /// Looks after rings that have just been read, as soon as all of their readers have seen them: while a view comes, the long rings
+    /// of a few shards are whole, not those of all.
+    pub(super) fn tend_full_rings(&mut self) {
+        let t = self.now;
+        let full = std::mem::take(&mut self.spiller.full);
+        for (at, number) in full {
+            let Some(shard) = self.shards.iter_mut().find(|shard| shard.shard == at) else { continue };
+            let mut readers = shard.readers.get(number).into_iter().flatten();
+            if !readers.all(|reader| shard.leaves.get(reader).is_none_or(LeafState::has_seen_all)) {
+                self.spiller.full.push((at, number));
+            } else {
+                self.spiller.tend_ring(shard, number, t);
             }
         }
     }

@@ -100,3 +100,31 @@ fn what_no_row_asks_for_now_does_not_matter() {
     let error = answer_of(Info::over_range(names())).unwrap_err();
     assert!(error.starts_with("found duplicate series for info metric"), "{error}");
 }
+
+/// One target's info series changes: its rows are looked at, no others; and the answer is that from scratch.
+#[test]
+fn touched_are_the_rows_of_one_target() {
+    let names = |kind: &str, more: &str| -> Vec<String> {
+        (0..50).map(|i| format!("{kind},instance=i{i},job=1{more}")).collect()
+    };
+    let (base, info) = (names("m", ""), names("target_info", ",v=1"));
+    let table = |names: &[String]| rows(&names.iter().map(|n| (n.as_str(), f(1.0))).collect::<Vec<_>>());
+    let (base, mut info) = (table(&base), table(&info));
+    let (mut operator, mut out) = (Info::new(wanted(&["target_info"], &[])), Output::default());
+    eval_into(&mut operator, &[&base, &info], &Changed::All, &mut out).expect("an answer");
+    assert_eq!(out.looked_at, 100);
+    for sample in [f(ABSENT), f(2.0), f(storage::model::value::HISTOGRAM), f(3.0)] {
+        let mut touched = Vec::new();
+        info.put(7, sample, &mut touched);
+        let delta = Changed::Rows(touched);
+        let inputs = [Input { out: &base, delta: None }, Input { out: &info, delta: Some(&delta) }];
+        out.looked_at = 0;
+        let refused = operator.eval(&inputs, 0, &mut out).is_err();
+        assert_eq!(out.looked_at, 2);
+        let mut scratch = Output::default();
+        let mut fresh = Info::new(wanted(&["target_info"], &[]));
+        let again = eval_into(&mut fresh, &[&base, &info], &Changed::All, &mut scratch);
+        assert_eq!(refused, again.is_err());
+        assert!(refused || answer(&out) == answer(&scratch), "{:?}", answer(&out));
+    }
+}
