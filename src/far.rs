@@ -4,7 +4,9 @@ use connectors::objects::ObjectPlace;
 use connectors::objects::config::ObjectsConfig;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 use storage::store::{FarOptions, Store, StoreError};
 
 /// The place that `config` names, for the data directory `data`. Nothing is asked of it yet.
@@ -27,15 +29,43 @@ fn mark(data: &Path) -> Result<String, String> {
     Ok(format!("{}:{} {:016x}", crate::host_name(), data.display(), u64::from_le_bytes(random)))
 }
 
-/// Asks the object store what is in it. One that does not answer is asked again every minute; one that belongs to
-/// somebody else is an error.
-pub fn reach(store: &Store) -> Result<(), String> {
-    match store.reach_far() {
-        Ok(()) => Ok(()),
-        Err(error @ StoreError::Taken { .. }) => Err(format!("storage.objects: {error}")),
-        Err(error) => {
-            tracing::error!(%error, "the object store does not answer; queries that need it fail, and it is tried again every minute");
-            Ok(())
+/// How long a start waits for the object store's first answer: long enough to refuse what belongs to somebody else.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+/// Time between attempts to reach an object store that never answered.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Has the object store asked what is in it, until it answers. One that is known to belong to somebody else is an error;
+/// for another answer nobody waits.
+pub fn reach(store: &Arc<Store>) -> Result<(), String> {
+    let (tell, hear) = sync_channel(1);
+    let asked = Arc::downgrade(store);
+    let thread = std::thread::Builder::new().name("objects-reach".to_owned());
+    thread.spawn(move || ask(&asked, &tell)).map_err(|e| format!("cannot start threads: {e}"))?;
+    match hear.recv_timeout(FIRST_ANSWER) {
+        Ok(Err(error @ StoreError::Taken { .. })) => Err(format!("storage.objects: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// Asks until there is an answer, or no store any more; tells of the first.
+fn ask(store: &Weak<Store>, tell: &SyncSender<Result<(), StoreError>>) {
+    let mut told = false;
+    while let Some(store) = store.upgrade() {
+        let outcome = store.reach_far();
+        let (again, first) = (outcome.is_err(), !std::mem::replace(&mut told, true));
+        match &outcome {
+            Err(error) if first => {
+                tracing::error!(%error, "the object store cannot be used; queries that need it fail, and it is tried again")
+            }
+            Ok(()) if !first => tracing::info!("the object store answers"),
+            _ => {}
         }
+        drop(store);
+        // Whoever waited for it may be gone.
+        let _ = tell.try_send(outcome);
+        if !again {
+            return;
+        }
+        std::thread::sleep(AGAIN);
     }
 }

@@ -401,9 +401,12 @@ fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -
     let opened = Store::open_early(options, far, Arc::new(OsDisk), metrics);
     let (store, replaying) =
         opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
-    far::reach(&store)?;
     let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(move || replaying.run());
-    Ok((store, thread.map_err(|e| format!("cannot start threads: {e}"))?))
+    let thread = thread.map_err(|e| format!("cannot start threads: {e}"))?;
+    if config.storage.objects.is_some() {
+        far::reach(&store)?;
+    }
+    Ok((store, thread))
 }
 
 /// Opens the file that alerts outlive the process in.

@@ -4,13 +4,12 @@
 //! followed within a limit; `reqwest` strips `Authorization` when one leads to another host.
 
 use crate::limits;
-use crate::secret::Secret;
+use crate::secret::{Secret, read_credential};
 use crate::section::section;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -350,14 +349,6 @@ fn pem(text: &Option<String>, file: &Option<String>) -> Result<Option<String>, S
         (_, Some(file)) if !file.is_empty() => read_credential(file).map(Some),
         _ => Ok(None),
     }
-}
-
-fn read_credential(path: &str) -> Result<String, String> {
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(limits::CREDENTIAL_FILE_BYTES).read_to_string(&mut text))
-        .map_err(|e| format!("unable to read file {path}: {e}"))?;
-    Ok(text.trim().to_owned())
 }
 
 fn base64(bytes: &[u8]) -> String {

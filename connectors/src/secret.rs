@@ -2,8 +2,10 @@
 //!
 //! `Debug`, `Display` and `Serialize` all give `<secret>`, so no log line, page or error can leak one.
 
+use crate::limits::CREDENTIAL_FILE_BYTES;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
+use std::io::Read;
 
 /// What is shown instead of a secret (Prometheus' word).
 pub const HIDDEN: &str = "<secret>";
@@ -23,6 +25,17 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// The text of a file that holds a secret or certificates, without the line feed at its end.
+pub(crate) fn read_credential(path: &str) -> Result<String, String> {
+    let bad = |e: std::io::Error| format!("unable to read file {path}: {e}");
+    let (most, mut text) = (CREDENTIAL_FILE_BYTES, String::new());
+    std::fs::File::open(path).and_then(|file| file.take(most + 1).read_to_string(&mut text)).map_err(bad)?;
+    if text.len() as u64 > most {
+        return Err(bad(std::io::Error::other("is larger than such a file is")));
+    }
+    Ok(text.trim().to_owned())
 }
 
 impl fmt::Debug for Secret {

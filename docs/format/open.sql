@@ -2,7 +2,7 @@
 -- series(block, series_id, metric, labels); samples(block, series_id, ts, value): ts in ms, value NULL where the series ended.
 
 create or replace view series as
-select regexp_extract(filename, '([^/\\]+)[/\\][^/\\]+$', 1) as block, series_id, hash, "__name__" as metric, labels
+select regexp_extract(filename, '([^/\\]+)[/\\][^/\\]+$', 1) as block, series_id, "__name__" as metric, labels
 from read_parquet('blocks/*_*_*/series.parquet', filename = true);
 
 create or replace view samples as

@@ -1,16 +1,21 @@
 //! What finding series costs: a million series in the head and in a block, matchers of every kind, names and values.
 //!
-//! `cargo run --release -p perennial-storage --example index_cost [SERIES]`. Times are the best and the middle of
-//! several; memory is what the process has more than before.
+//! `cargo run --release -p perennial-storage --example index_cost [SERIES] [DIRECTORY]`. Times are the best and the middle of
+//! several; memory is what the process has more than before. A directory that is filled already is asked as it is.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a measurement, for a terminal")]
 
-use std::path::Path;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use storage::block::Block;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, MatchOp, Matcher, SHARDS};
 use storage::store::{Options, Row, Store};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HOUR: i64 = 3_600_000;
 
@@ -67,41 +72,44 @@ fn resident() -> f64 {
     pages * 4096.0 / 1e6
 }
 
-fn timed<T>(what: &str, mut work: impl FnMut() -> (usize, T)) {
-    let mut times = Vec::new();
-    let mut found = 0;
-    for _ in 0..9 {
+/// Asks what `open` gives, once for each time that is measured.
+fn timed<S: Deref<Target = Store>>(what: &str, times: usize, open: impl Fn() -> S, ask: &Question) {
+    let (mut took, mut found) = (Vec::new(), 0);
+    for _ in 0..times {
+        let store = open();
         let start = Instant::now();
-        let (n, result) = work();
-        times.push(start.elapsed().as_secs_f64() * 1e3);
-        drop(result);
-        found = n;
+        found = ask(&store);
+        took.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    times.sort_by(f64::total_cmp);
-    println!("{what:45} {found:8} found  best {:8.3} ms  middle {:8.3} ms", times[0], times[4]);
+    took.sort_by(f64::total_cmp);
+    println!("{what:45} {found:8} found  best {:8.3} ms  middle {:8.3} ms", took[0], took[times / 2]);
 }
 
-fn ask(store: &Store, from: i64, to: i64) {
-    for (what, set) in matchers() {
-        timed(what, || {
+/// Asks a store, and says how much it found.
+type Question = dyn Fn(&Store) -> usize;
+
+fn questions(from: i64, to: i64) -> Vec<(&'static str, Box<Question>)> {
+    let select = move |(what, set): (&'static str, Vec<Matcher>)| -> (_, Box<Question>) {
+        let ask = move |store: &Store| {
             let all: Vec<_> =
                 (0..SHARDS).map(|shard| store.select(shard, &set, from, to).expect("series")).collect();
-            (all.iter().map(|s| s.labels.len()).sum(), all)
-        });
-    }
-    timed("values of instance", || {
-        let values = store.label_values("instance", &[], from, to).expect("values");
-        (values.len(), values)
-    });
-    timed("values of code of one metric", || {
-        let set = [vec![Matcher::equal("__name__", "app_metric_7_total")]];
-        let values = store.label_values("code", &set, from, to).expect("values");
-        (values.len(), values)
-    });
-    timed("values of pod (a million)", || {
-        let values = store.label_values("pod", &[], from, to).expect("values");
-        (values.len(), values)
-    });
+            all.iter().map(|s| s.labels.len()).sum()
+        };
+        (what, Box::new(ask))
+    };
+    let metric = || vec![vec![Matcher::equal("__name__", "app_metric_7_total")]];
+    let values = |what, name: &'static str, sets: Vec<Vec<Matcher>>| -> (_, Box<Question>) {
+        let ask = move |store: &Store| store.label_values(name, &sets, from, to).expect("values").len();
+        (what, Box::new(ask))
+    };
+    let mut all: Vec<_> = matchers().into_iter().map(select).collect();
+    all.push(values("values of instance", "instance", Vec::new()));
+    all.push(values("values of code of one metric", "code", metric()));
+    all.push(values("values of instance of one metric", "instance", metric()));
+    all.push(values("values of pod (a million)", "pod", Vec::new()));
+    let names = move |store: &Store| store.label_names(&metric(), from, to).expect("names").len();
+    all.push(("names of one metric", Box::new(names)));
+    all
 }
 
 fn open(dir: &Path) -> Arc<Store> {
@@ -115,32 +123,52 @@ fn open(dir: &Path) -> Arc<Store> {
 }
 
 fn main() {
-    let series: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = open(dir.path());
-    let before = resident();
-    let start = Instant::now();
+    // As the server does.
+    rustix::thread::disable_transparent_huge_pages(true).expect("Linux");
+    let mut args = std::env::args().skip(1);
+    let series: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
+    let temporary = tempfile::tempdir().expect("a directory");
+    let dir = args.next().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
+    let questions = questions(0, HOUR * 2 - 1);
+    let ask = |store: &Store| questions.iter().for_each(|(what, ask)| timed(what, 9, || store, ask.as_ref()));
+    if !dir.join("blocks").is_dir() {
+        fill(&dir, series, ask);
+    }
+    let blocks = std::fs::read_dir(dir.join("blocks")).expect("blocks");
+    for block in blocks.map(|block| block.expect("a block").path()) {
+        let (before, start) = (resident(), Instant::now());
+        let block = Block::open(&block).expect("a block");
+        let took = start.elapsed().as_secs_f64();
+        println!("the block alone: opened in {took:.3} s, {:.0} MB", resident() - before);
+        drop(block);
+    }
+    let (before, start) = (resident(), Instant::now());
+    let store = open(&dir);
+    println!("opened again in {:.1} s, {:.0} MB", start.elapsed().as_secs_f64(), resident() - before);
+    ask(&store);
+    store.close().expect("closed");
+    drop(store);
+    println!("each asked of a store that was opened for it, its files in the page cache:");
+    questions.iter().for_each(|(what, ask)| timed(what, 3, || open(&dir), ask.as_ref()));
+}
+
+/// Series in the head, asked there, and then in a block.
+fn fill(dir: &Path, series: usize, ask: impl Fn(&Store)) {
+    let store = open(dir);
+    let (before, start) = (resident(), Instant::now());
     for from in (0..series).step_by(10_000) {
         let rows: Vec<Row> = (from..(from + 10_000).min(series))
             .map(|i| Row { series: store.resolve(&labels(i)), t: HOUR, v: i as f64 })
             .collect();
         store.append_rows(&rows).expect("rows");
     }
-    println!(
-        "head: {series} series in {:.1} s, {:.0} MB",
-        start.elapsed().as_secs_f64(),
-        resident() - before
-    );
-    ask(&store, 0, HOUR * 2 - 1);
+    let took = start.elapsed().as_secs_f64();
+    println!("head: {series} series in {took:.1} s, {:.0} MB", resident() - before);
+    ask(&store);
     // One newer sample, so that the range is complete.
     store.append_rows(&[Row { series: store.resolve(&labels(0)), t: 4 * HOUR, v: 0.0 }]).expect("a row");
     let start = Instant::now();
     assert_eq!(store.maintain(4 * HOUR).expect("a block"), 1);
     println!("block written and opened in {:.1} s", start.elapsed().as_secs_f64());
     store.close().expect("closed");
-    drop(store);
-    let (before, start) = (resident(), Instant::now());
-    let store = open(dir.path());
-    println!("opened again in {:.1} s, {:.0} MB", start.elapsed().as_secs_f64(), resident() - before);
-    ask(&store, 0, HOUR * 2 - 1);
 }

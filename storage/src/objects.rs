@@ -54,6 +54,11 @@ impl Counted {
         }
     }
 
+    /// Whether the last request was answered.
+    pub fn is_up(&self) -> bool {
+        self.up.get() > 0.0
+    }
+
     fn ask<T>(&self, operation: &str, ask: impl FnOnce(&dyn Objects) -> io::Result<T>) -> io::Result<T> {
         let labels = [("operation", operation)];
         let help = "Requests to the object store.";

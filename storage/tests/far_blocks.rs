@@ -336,14 +336,41 @@ fn retention_removes_far_blocks_whole_at_whatever_step_it_is_killed() {
 }
 
 #[test]
-fn the_retention_size_counts_what_is_here() {
+fn the_retention_size_counts_what_is_here_and_moves_it() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
-    seven_blocks(dir.path());
-    let (store, _) = far(dir.path(), &bucket);
+    let all = seven_blocks(dir.path());
+    let (store, metrics) = far(dir.path(), &bucket);
     store.move_far(NOW).unwrap();
     store.set_retention(Retention { time_ms: 0, size_bytes: 1 });
     store.maintain(NOW).unwrap();
-    assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (0, 6));
+    assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (1, 6), "it can move");
+    assert_eq!(store.move_far(NOW).unwrap(), 1);
+    store.maintain(NOW).unwrap();
+    assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (0, 7));
+    assert!(contents(&store) == all);
+    assert_eq!(metrics.counter("prometheus_tsdb_size_retentions_total", "", &[]).get(), 0);
+}
+
+#[test]
+fn the_retention_size_removes_what_cannot_move() {
+    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    seven_blocks(dir.path());
+    let (store, metrics) = far(dir.path(), &bucket);
+    store.reach_far().unwrap();
+    store.set_retention(Retention { time_ms: 0, size_bytes: 1 });
+    let away = |away| bucket.away.store(away, SeqCst);
+    away(true);
+    assert!(store.move_far(NOW).is_err());
+    away(false);
+    // Nobody else asks: that it is back is found out all the same.
+    store.reach_far().unwrap();
+    store.maintain(NOW).unwrap();
+    assert_eq!(names(dir.path()).len(), 7, "it answers again");
+    away(true);
+    assert!(store.move_far(NOW).is_err());
+    store.maintain(NOW).unwrap();
+    assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (0, 0));
+    assert_eq!(metrics.counter("prometheus_tsdb_size_retentions_total", "", &[]).get(), 1);
 }
 
 #[test]

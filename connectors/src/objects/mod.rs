@@ -6,9 +6,10 @@
 pub mod config;
 
 use crate::limits::{
-    CREDENTIAL_FILE_BYTES, OBJECT_CONNECT_SECONDS, OBJECT_PART_BYTES, OBJECT_REQUEST_SECONDS,
-    OBJECT_REQUESTS, OBJECT_RETRIES, OBJECT_RETRY_SECONDS, OBJECTS_LISTED,
+    OBJECT_CONNECT_SECONDS, OBJECT_PART_BYTES, OBJECT_REQUEST_SECONDS, OBJECT_REQUESTS, OBJECT_RETRIES,
+    OBJECT_RETRY_SECONDS, OBJECTS_LISTED,
 };
+use crate::secret::read_credential;
 use config::{ObjectsConfig, Place};
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
@@ -232,8 +233,8 @@ fn builder(
         .with_timeout(Duration::from_secs(OBJECT_REQUEST_SECONDS))
         .with_allow_http(config.allow_http);
     if let Some(file) = &config.ca_file {
-        let pem = small_file(file)?;
-        for certificate in Certificate::from_pem_bundle(&pem).map_err(|e| format!("{file}: {e}"))? {
+        let pem = read_credential(file)?;
+        for certificate in Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| format!("{file}: {e}"))? {
             client = client.with_root_certificate(certificate);
         }
     }
@@ -260,23 +261,12 @@ fn builder(
         builder = builder.with_secret_access_key(secret.expose());
     }
     if let Some(file) = &config.secret_access_key_file {
-        let text = String::from_utf8(small_file(file)?).map_err(|e| format!("{file}: {e}"))?;
-        builder = builder.with_secret_access_key(text.trim());
+        builder = builder.with_secret_access_key(read_credential(file)?);
     }
     if let Some(token) = &config.session_token {
         builder = builder.with_token(token.expose());
     }
     Ok(builder)
-}
-
-/// A file with a secret or certificates.
-fn small_file(path: &str) -> Result<Vec<u8>, String> {
-    let bad = |e: &dyn std::fmt::Display| format!("{path}: {e}");
-    let length = std::fs::metadata(path).map_err(|e| bad(&e))?.len();
-    if length > CREDENTIAL_FILE_BYTES {
-        return Err(bad(&format!("{length} bytes are more than such a file has")));
-    }
-    std::fs::read(path).map_err(|e| bad(&e))
 }
 
 fn io_error(error: Error) -> io::Error {

@@ -2,14 +2,15 @@
 //! after the other: without this each would decode its neighbours again.
 
 use super::page::{Decoder, Page};
+use super::series_page::SeriesPage;
 use crate::limits::{BLOCK_CACHE_BYTES, BLOCK_DECODERS};
-use crate::model::Matcher;
+use crate::model::{Matcher, SHARDS};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Which block (a number from [`PageCache::register`]) and which page of it.
 type Key = (u64, usize);
@@ -21,6 +22,8 @@ pub(super) enum Cached {
     Batch(RecordBatch),
     /// Of `samples.parquet`.
     Samples(Arc<Page>),
+    /// Of `series.parquet`.
+    Series(Arc<SeriesPage>),
     /// A piece of an index, checked.
     Chunk(Bytes),
     /// Which series satisfy matchers.
@@ -31,13 +34,17 @@ pub(super) enum Cached {
 pub(super) struct Selected {
     pub(super) matchers: Vec<Matcher>,
     pub(super) series: Arc<RoaringBitmap>,
+    /// Those of each shard, from the first question on that asks for those of one.
+    pub(super) shards: OnceLock<Vec<RoaringBitmap>>,
 }
 
 impl Selected {
     /// Its memory, about.
     pub(super) fn size(&self) -> usize {
         let matchers = self.matchers.iter().map(|m| m.name.len() + m.value.len() + size_of::<Matcher>());
-        self.series.serialized_size() + matchers.sum::<usize>()
+        // Each series once more, in its shard.
+        let shards = usize::from(SHARDS) * size_of::<RoaringBitmap>() + self.series.serialized_size();
+        self.series.serialized_size() + shards + matchers.sum::<usize>()
     }
 }
 
@@ -46,6 +53,7 @@ impl Cached {
         match self {
             Cached::Batch(batch) => batch.get_array_memory_size(),
             Cached::Samples(page) => page.size(),
+            Cached::Series(page) => page.size(),
             Cached::Chunk(bytes) => bytes.len(),
             Cached::Selected(selected) => selected.size(),
         }

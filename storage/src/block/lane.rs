@@ -40,6 +40,7 @@ impl LaneFile {
         let mut series: Vec<SeriesRows> = Vec::new();
         let mut row = 0;
         for batch in pages.columns(&["series_id", "ts"])? {
+            let batch = batch?;
             let ids = batch.column(0).as_primitive_opt::<UInt32Type>();
             let times = batch.column(1).as_primitive_opt::<Int64Type>();
             let (Some(ids), Some(times)) = (ids, times) else {

@@ -13,6 +13,8 @@ pub const FLOATS: u32 = 1;
 pub const LANES: u32 = 2;
 /// The version of blocks with an index, and checksums of `series.parquet` by piece; with lanes or without.
 pub const INDEXED: u32 = 3;
+/// The version of such blocks without the hashes of their series, which nobody needs.
+pub const UNHASHED: u32 = 4;
 /// Name of the file.
 pub(super) const META: &str = "meta.json";
 
@@ -119,8 +121,8 @@ impl BlockMeta {
             return Err(damaged(&path, "checksum does not match"));
         }
         let mut meta: BlockMeta = serde_json::from_str(text).map_err(|e| damaged(&path, e))?;
-        if !(FLOATS..=INDEXED).contains(&meta.version) {
-            let reason = format!("version {} is unknown, {FLOATS} to {INDEXED} are known", meta.version);
+        if !(FLOATS..=UNHASHED).contains(&meta.version) {
+            let reason = format!("version {} is unknown, {FLOATS} to {UNHASHED} are known", meta.version);
             return Err(damaged(&path, reason));
         }
         meta.dir = dir.to_owned();

@@ -23,6 +23,7 @@ mod rows;
 mod schema;
 mod selection;
 mod series;
+mod series_page;
 pub mod set;
 pub(crate) mod source;
 mod tables;

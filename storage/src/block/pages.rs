@@ -6,10 +6,11 @@ use super::damaged;
 use super::files::{CheckedFile, read_checked};
 use super::meta::BlockMeta;
 use super::page::{self, Page};
+use super::series_page::SeriesPage;
 use super::source::Source;
 use crate::limits::BLOCK_GROUP_ROWS;
 use crate::store::StoreError;
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
@@ -62,7 +63,10 @@ impl Pages {
     }
 
     /// Whole columns, in order.
-    pub(super) fn columns(&self, names: &[&str]) -> Result<Vec<RecordBatch>, StoreError> {
+    pub(super) fn columns(
+        &self,
+        names: &[&str],
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>, StoreError> {
         batches(&self.path, self.file.clone(), self.footer.clone(), names)
     }
 
@@ -101,6 +105,16 @@ impl Pages {
         });
         self.cache.put((self.number, page), Cached::Samples(rows.clone()));
         Ok(rows)
+    }
+
+    /// As [`Pages::page`], of `series.parquet`.
+    pub(super) fn series(&self, page: usize) -> Result<Arc<SeriesPage>, StoreError> {
+        if let Some(Cached::Series(series)) = self.cache.get((self.number, page)) {
+            return Ok(series);
+        }
+        let series = Arc::new(SeriesPage::new(self.batch(page)?));
+        self.cache.put((self.number, page), Cached::Series(series.clone()));
+        Ok(series)
     }
 
     /// The page as our decoder reads it; `None`: it must be read as [`Pages::batch`].
@@ -148,26 +162,22 @@ fn mask(footer: &ArrowReaderMetadata, names: &[&str]) -> ProjectionMask {
     ProjectionMask::roots(footer.parquet_schema(), roots)
 }
 
-/// All record batches of a file; the columns must be called `names`.
+/// All record batches of a file, one after the other; the columns must be called `names`.
 pub(super) fn batches<R: ChunkReader + 'static>(
     path: &Path,
     file: R,
     footer: ArrowReaderMetadata,
     names: &[&str],
-) -> Result<Vec<RecordBatch>, StoreError> {
+) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<R>, StoreError> {
     let mask = mask(&footer, names);
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
         .with_projection(mask)
         .with_batch_size(BLOCK_GROUP_ROWS)
         .build()
         .map_err(|e| damaged(path, e))?;
-    let mut all = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(|e| damaged(path, e))?;
-        if batch.num_columns() != names.len() {
-            return Err(damaged(path, format!("has not the columns {}", names.join(", "))));
-        }
-        all.push(batch);
+    if reader.schema().fields().len() != names.len() {
+        return Err(damaged(path, format!("has not the columns {}", names.join(", "))));
     }
-    Ok(all)
+    let path = path.to_owned();
+    Ok(reader.map(move |batch| batch.map_err(|e| damaged(&path, e))))
 }

@@ -64,6 +64,15 @@ impl Terms for Postings {
         Ok(self.labels.get(name).and_then(|values| values.get(value)).cloned().unwrap_or_default())
     }
 
+    fn one_has(&self, ids: &RoaringBitmap, name: &str, value: Option<&str>) -> Result<bool, StoreError> {
+        let Some(values) = self.labels.get(name) else { return Ok(false) };
+        let meets = |of_value: &RoaringBitmap| !of_value.is_disjoint(ids);
+        Ok(match value {
+            Some(value) => values.get(value).is_some_and(meets),
+            None => values.values().any(meets),
+        })
+    }
+
     fn scan(
         &self,
         name: &str,

@@ -1,6 +1,8 @@
 //! The Parquet schemas of a block's files and how they are written (`docs/format/block.md`).
 
-use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, SERIES_PAGE_ROWS};
+use crate::limits::{
+    BLOCK_GROUP_ROWS, BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_ZSTD_LEVEL, SERIES_PAGE_ROWS,
+};
 use arrow::array::{ArrayRef, ListBuilder, PrimitiveBuilder};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Schema};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -69,7 +71,6 @@ pub(super) fn series() -> Arc<Schema> {
     let entries = Field::new("key_value", DataType::Struct(label_fields()), false);
     Arc::new(Schema::new(vec![
         Field::new("series_id", DataType::UInt32, false),
-        Field::new("hash", DataType::UInt64, false),
         Field::new("__name__", DataType::Utf8, false),
         Field::new("labels", DataType::Map(Arc::new(entries), false), false),
     ]))
@@ -107,7 +108,7 @@ pub(super) fn starts() -> Arc<Schema> {
 fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
     Ok(WriterProperties::builder()
         .set_created_by("perennial".to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(BLOCK_ZSTD_LEVEL)?))
         .set_max_row_group_row_count(Some(BLOCK_GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_dictionary_enabled(false))
@@ -181,8 +182,8 @@ pub(super) fn series_properties() -> Result<WriterProperties, ParquetError> {
         .set_data_page_row_count_limit(SERIES_PAGE_ROWS)
         .set_write_batch_size(SERIES_PAGE_ROWS)
         .set_column_dictionary_enabled(dictionary(&["__name__"]), true)
-        .set_column_dictionary_enabled(dictionary(&["labels", "key_value", "key"]), true)
-        .set_column_dictionary_enabled(dictionary(&["labels", "key_value", "value"]), true);
+        // Not the values: a dictionary of a row group's would have to be read with every page, and is no smaller.
+        .set_column_dictionary_enabled(dictionary(&["labels", "key_value", "key"]), true);
     Ok(properties.build())
 }
 

@@ -13,8 +13,10 @@ pub(super) trait Terms {
     fn all(&self) -> RoaringBitmap;
     /// The series that have the label.
     fn any_value(&self, name: &str) -> Result<RoaringBitmap, StoreError>;
-    /// The series with this value, which is not empty.
+    /// The series with this value; none if it is empty, which no label is.
     fn value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError>;
+    /// Whether one of `ids` has this value; `None`: any.
+    fn one_has(&self, ids: &RoaringBitmap, name: &str, value: Option<&str>) -> Result<bool, StoreError>;
     /// The series with a value that begins with `prefix` and is accepted.
     fn scan(
         &self,
@@ -58,8 +60,9 @@ pub(super) fn select(
     Ok(found.unwrap_or_else(|| terms.all()))
 }
 
-/// The pattern that decides which values [`with_value`] has to find, if it is a pattern and can be read as one.
-fn sought(matcher: &Matcher, accepted: bool) -> bool {
+/// Whether the values that the matcher accepts, or those that it refuses, are the ones that its text or pattern names; else
+/// they are all others.
+fn named(matcher: &Matcher, accepted: bool) -> bool {
     match matcher.op {
         MatchOp::Equal | MatchOp::Regex => accepted,
         MatchOp::NotEqual | MatchOp::NotRegex => !accepted,
@@ -72,7 +75,7 @@ fn tested(terms: &dyn Terms, found: &RoaringBitmap, matcher: &Matcher) -> Result
     let prefix = match matcher.regex().map(|regex| regex.reach()) {
         // A text is one lookup, and so is any text.
         None | Some(Reach::Literals(_) | Reach::NotEmpty | Reach::Everything) => return Ok(false),
-        Some(Reach::Prefix(prefix)) if sought(matcher, accepted) => prefix,
+        Some(Reach::Prefix(prefix)) if named(matcher, accepted) => prefix,
         Some(Reach::Prefix(_)) => "",
     };
     terms.cheaper_one_by_one(found, &matcher.name, prefix)
@@ -81,11 +84,10 @@ fn tested(terms: &dyn Terms, found: &RoaringBitmap, matcher: &Matcher) -> Result
 /// The series with a value of the matcher's label that it accepts, or those with one that it refuses.
 fn with_value(terms: &dyn Terms, matcher: &Matcher, accepted: bool) -> Result<RoaringBitmap, StoreError> {
     let name = &matcher.name;
-    // Whether the values to be found are those that the text or pattern says, or all others.
-    let said = sought(matcher, accepted);
+    let named = named(matcher, accepted);
     let texts = |texts: &mut dyn Iterator<Item = &String>| -> Result<RoaringBitmap, StoreError> {
         let mut all = RoaringBitmap::new();
-        for text in texts.filter(|text| !text.is_empty()) {
+        for text in texts {
             all |= terms.value(name, text)?;
         }
         Ok(all)
@@ -95,9 +97,9 @@ fn with_value(terms: &dyn Terms, matcher: &Matcher, accepted: bool) -> Result<Ro
         Some(Reach::Literals(all)) => texts(&mut all.iter())?,
         Some(Reach::NotEmpty | Reach::Everything) => terms.any_value(name)?,
         Some(Reach::Prefix(prefix)) => {
-            let prefix = if said { prefix } else { "" };
+            let prefix = if named { prefix } else { "" };
             return terms.scan(name, prefix, &|value| matcher.matches(value) == accepted);
         }
     };
-    if said { Ok(these) } else { Ok(terms.any_value(name)? - these) }
+    if named { Ok(these) } else { Ok(terms.any_value(name)? - these) }
 }

@@ -13,8 +13,8 @@ use super::postings::Postings;
 use super::schema::{SERIES, SERIES_CHECKSUMS};
 use super::selection::{self, Terms};
 use super::source::Source;
-use super::tables::{labels_of, read_series};
-use crate::limits::{SELECTED_BYTES, SERIES_PAGE_ROWS, SERIES_PER_VALUE};
+use super::tables::read_series;
+use crate::limits::{SELECTED_BYTES, SERIES_PAGE_ROWS, SERIES_PER_VALUE, SHARDS_OF_SERIES};
 use crate::model::{Labels, Matcher, SHARDS, shard_of};
 use crate::store::StoreError;
 use roaring::RoaringBitmap;
@@ -98,26 +98,30 @@ impl Series {
         let mut current = None;
         for id in ids {
             let (page, row) = (id as usize / SERIES_PAGE_ROWS, id as usize % SERIES_PAGE_ROWS);
-            let batch = match current.take() {
-                Some((known, batch)) if known == page => batch,
-                _ => pages.page(page)?,
+            let series = match current.take() {
+                Some((known, series)) if known == page => series,
+                _ => pages.series(page)?,
             };
-            let labels =
-                labels_of(&batch, row).ok_or_else(|| pages.bad(format!("row {id}: is no label set")))?;
-            each(id, labels);
-            current = Some((page, batch));
+            let labels = series.labels(row);
+            each(id, labels.ok_or_else(|| pages.bad(format!("row {id}: is no label set")))?);
+            current = Some((page, series));
         }
         Ok(())
     }
 
-    /// The series that satisfy all matchers. Asked again, as for every shard, the answer is there.
+    /// The series that satisfy all matchers.
     pub(super) fn select(&self, matchers: &[Matcher]) -> Result<Arc<RoaringBitmap>, StoreError> {
+        Ok(self.selected(matchers)?.series.clone())
+    }
+
+    /// The answer to matchers. Asked again, as for every shard, it is there.
+    fn selected(&self, matchers: &[Matcher]) -> Result<Arc<Selected>, StoreError> {
         let hasher: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::default();
         let key = (self.number, hasher.hash_one(matchers) as usize);
         if let Some(Cached::Selected(selected)) = self.cache.get(key)
             && selected.matchers == matchers
         {
-            return Ok(selected.series.clone());
+            return Ok(selected);
         }
         let one_by_one = |ids: &RoaringBitmap, matcher: &Matcher| {
             let mut kept = RoaringBitmap::new();
@@ -129,20 +133,38 @@ impl Series {
             Ok(kept)
         };
         let series = Arc::new(selection::select(self.terms(), matchers, &one_by_one)?);
-        let selected = Selected { matchers: matchers.to_vec(), series: series.clone() };
+        let selected = Arc::new(Selected { matchers: matchers.to_vec(), series, shards: OnceLock::new() });
         if selected.size() <= SELECTED_BYTES {
-            self.cache.put(key, Cached::Selected(Arc::new(selected)));
+            self.cache.put(key, Cached::Selected(selected.clone()));
         }
-        Ok(series)
+        Ok(selected)
     }
 
     /// As [`Series::select`], of one shard.
     pub(super) fn select_shard(&self, shard: u16, matchers: &[Matcher]) -> Result<RoaringBitmap, StoreError> {
-        let selected = self.select(matchers)?;
-        if selected.is_empty() {
+        let selected = self.selected(matchers)?;
+        if selected.series.is_empty() {
             return Ok(RoaringBitmap::new());
         }
-        Ok(self.shards()?.get(usize::from(shard)).map(|ids| ids & &*selected).unwrap_or_default())
+        let shards = match selected.shards.get() {
+            Some(known) => known,
+            None => {
+                let divided = self.divided(&selected.series)?;
+                selected.shards.get_or_init(|| divided)
+            }
+        };
+        Ok(shards.get(usize::from(shard)).cloned().unwrap_or_default())
+    }
+
+    /// These series by shard.
+    fn divided(&self, ids: &RoaringBitmap) -> Result<Vec<RoaringBitmap>, StoreError> {
+        match (&self.labels, self.shards.get()) {
+            // All shards would be read for little.
+            (Kept::Indexed(_, index), None) if ids.len() < SHARDS_OF_SERIES => {
+                (0..SHARDS).map(|shard| index.of_shard(ids, shard)).collect()
+            }
+            _ => Ok(self.shards()?.iter().map(|shard| shard & ids).collect()),
+        }
     }
 
     fn shards(&self) -> Result<&[RoaringBitmap], StoreError> {
@@ -176,7 +198,7 @@ impl Series {
             let here = match &selected {
                 None => true,
                 Some(selected) if selected.is_empty() => false,
-                Some(selected) => !self.terms().any_value(&name)?.is_disjoint(selected),
+                Some(selected) => self.terms().one_has(selected, &name, None)?,
             };
             if here {
                 each(&name);
@@ -214,7 +236,7 @@ impl Series {
                 .labels(selected.iter(), |_, labels| labels.get(name).into_iter().for_each(&mut each));
         }
         for value in values {
-            if !self.terms().value(name, &value)?.is_disjoint(&selected) {
+            if self.terms().one_has(&selected, name, Some(&value))? {
                 each(&value);
             }
         }

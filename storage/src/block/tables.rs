@@ -12,7 +12,11 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use std::path::Path;
 
-fn small_batches(path: &Path, content: Bytes, names: &[&str]) -> Result<Vec<RecordBatch>, StoreError> {
+fn small_batches(
+    path: &Path,
+    content: Bytes,
+    names: &[&str],
+) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>, StoreError> {
     let footer =
         ArrowReaderMetadata::load(&content, ArrowReaderOptions::new()).map_err(|e| damaged(path, e))?;
     batches(path, content, footer, names)
@@ -22,6 +26,7 @@ fn small_batches(path: &Path, content: Bytes, names: &[&str]) -> Result<Vec<Reco
 pub(super) fn read_clocks(path: &Path, content: Bytes) -> Result<Vec<Vec<TimeMs>>, StoreError> {
     let mut clocks = Vec::new();
     for batch in small_batches(path, content, &["ts"])? {
+        let batch = batch?;
         for row in 0..batch.num_rows() {
             let ts = element::<Int64Type>(batch.column(0), row)
                 .ok_or_else(|| damaged(path, "ts is no list of int64"))?;
@@ -35,6 +40,7 @@ pub(super) fn read_clocks(path: &Path, content: Bytes) -> Result<Vec<Vec<TimeMs>
 pub(super) fn read_series(path: &Path, content: Bytes) -> Result<Vec<Labels>, StoreError> {
     let mut series = Vec::new();
     for batch in small_batches(path, content, &["__name__", "labels"])? {
+        let batch = batch?;
         for row in 0..batch.num_rows() {
             series.push(labels_of(&batch, row).ok_or_else(|| damaged(path, "has columns of other types"))?);
         }
@@ -66,6 +72,7 @@ pub(super) fn read_rows(
 ) -> Result<(Vec<u32>, Vec<u32>), StoreError> {
     let (mut first_row, mut row_clock) = (Vec::with_capacity(series + 1), Vec::new());
     for batch in samples.columns(&["series_id", "clock_id"])? {
+        let batch = batch?;
         let u32s = |at: usize| batch.column(at).as_primitive_opt::<UInt32Type>();
         let (Some(ids), Some(clock_ids)) = (u32s(0), u32s(1)) else {
             return Err(samples.bad("ids are no u32"));

@@ -316,7 +316,7 @@ fn lanes_come_back() {
     let (histograms, starts) = lanes.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     assert!(histograms > BLOCK_GROUP_ROWS as u64, "more than one row group");
     let meta = block.meta();
-    assert_eq!((meta.version, meta.histograms, meta.starts), (3, histograms, starts));
+    assert_eq!((meta.version, meta.histograms, meta.starts), (4, histograms, starts));
     assert_holds(&block, &series, 0, DAY);
     let handle = block.select(&[Matcher::equal("i", "000003")], 0, 100).unwrap().remove(0);
     let (mut out, mut times) = (vec![(-1, Arc::default())], Vec::new());

@@ -3,7 +3,7 @@
 use super::clocks::{ClockTable, target_of};
 use super::files::{CheckedWriter, check_all};
 use super::histograms::{HistogramRows, StartRows};
-use super::meta::{BlockMeta, FileMeta, INDEXED, META};
+use super::meta::{BlockMeta, FileMeta, META, UNHASHED};
 use super::rows::Rows;
 use super::schema::{
     self, CHECKSUMS, CLOCKS, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, POSTINGS, POSTINGS_CHECKSUMS, SAMPLES, SERIES,
@@ -16,7 +16,7 @@ use crate::model::labels::METRIC_NAME;
 use crate::model::{Labels, TimeMs};
 use crate::store::{Histograms, Starts, StoreError};
 use arrow::array::StringArray;
-use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, UInt32Array, UInt64Array};
+use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, UInt32Array};
 use arrow::datatypes::{Int64Type, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
@@ -225,7 +225,7 @@ impl<'a> Builder<'a> {
         let samples =
             Table::create(disk, dir.join(SAMPLES), schema::samples(), schema::samples_properties())?;
         let meta = BlockMeta {
-            version: INDEXED,
+            version: UNHASHED,
             from,
             to,
             min_time: TimeMs::MAX,
@@ -413,7 +413,6 @@ fn series_batch(first: usize, series: &[Labels]) -> Result<RecordBatch, arrow::e
     }
     let columns = vec![
         column(UInt32Array::from_iter_values(first as u32..(first + series.len()) as u32)),
-        column(UInt64Array::from_iter_values(series.iter().map(Labels::hash64))),
         column(StringArray::from_iter_values(series.iter().map(Labels::name))),
         column(labels.finish()),
     ];

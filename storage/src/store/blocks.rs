@@ -251,7 +251,13 @@ impl History for BlockHistory {
     ) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
         let swept = Blocks::sweep(self.disk.as_ref(), &self.dir).map(|_| ());
-        let due = self.due(retention, rules, head, now);
+        let mut due = self.due(retention, rules, head, now);
+        if self.far.is_there() {
+            // What is too much here moves, if it can: see `far.rs`.
+            let immovable = self.immovable.lock();
+            due.by_size.retain(|meta| immovable.contains(&meta.dir));
+            due.too_large = !due.by_size.is_empty();
+        }
         self.metrics.count(&due);
         let time = format_duration(retention.time_ms);
         let old = |meta| self.remove(meta, "its newest sample is older than the retention time", &time);
@@ -378,8 +384,14 @@ impl History for BlockHistory {
         self.reach_far()
     }
 
-    fn upload(&self, head: Beside, now: TimeMs) -> Result<Option<BlockMeta>, StoreError> {
-        self.upload_old(head, now)
+    fn upload(
+        &self,
+        retention: Retention,
+        rules: &[SeriesRetention],
+        head: Beside,
+        now: TimeMs,
+    ) -> Result<Option<BlockMeta>, StoreError> {
+        self.upload_old(&self.due(retention, rules, head, now), head, now)
     }
 
     fn hand_over(&self, block: &BlockMeta) -> Result<(), StoreError> {

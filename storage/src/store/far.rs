@@ -1,4 +1,4 @@
-//! Old blocks move into an object store (`../block/far/`): uploaded and read back, then described as far, then removed here.
+//! Old blocks, and those that are too much here, move into an object store (`../block/far/`): uploaded and read back, then described as far, then removed here.
 //!
 //! A kill in between leaves the block here, and perhaps there, too; here counts, and the next minute moves it again. Queries
 //! go on: the list of blocks changes at once, and who reads the files that go reads on.
@@ -6,7 +6,7 @@
 use super::Store;
 use super::blocks::BlockHistory;
 use super::options::StoreError;
-use super::retention::Beside;
+use super::retention::{Beside, Due};
 use crate::block::{BlockMeta, Listed};
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
@@ -62,13 +62,20 @@ impl BlockHistory {
         reached
     }
 
-    pub(super) fn upload_old(&self, head: Beside, now: TimeMs) -> Result<Option<BlockMeta>, StoreError> {
+    /// `due` is what would have to go from here by retention.
+    pub(super) fn upload_old(
+        &self,
+        due: &Due,
+        head: Beside,
+        now: TimeMs,
+    ) -> Result<Option<BlockMeta>, StoreError> {
         let Some(after) = self.far.after_ms() else { return Ok(None) };
         let newest = self.blocks.metas().iter().map(|meta| meta.max_time).max().max(head.newest);
         let oldest = now.min(newest.unwrap_or(now)).saturating_sub(after);
         let stay = self.immovable.lock().clone();
         let mut old = self.blocks.here();
-        old.retain(|meta| meta.max_time < oldest && !stay.contains(&meta.dir));
+        let too_much = |meta: &BlockMeta| due.by_size.iter().any(|one| one.dir == meta.dir);
+        old.retain(|meta| (meta.max_time < oldest || too_much(meta)) && !stay.contains(&meta.dir));
         for meta in old {
             match self.far.upload(&meta) {
                 Ok(()) => return Ok(Some(meta)),
@@ -117,7 +124,10 @@ impl Store {
         let mut moved = 0;
         loop {
             let _no_other = self.move_lock.lock();
-            let Some(block) = history.upload(self.beside()?, now)? else { return Ok(moved) };
+            let (retention, rules) = (self.retention(), self.series_retention.read().clone());
+            let Some(block) = history.upload(retention, &rules, self.beside()?, now)? else {
+                return Ok(moved);
+            };
             // A deletion or a snapshot sees the block here or there.
             let _no_merge = self.merge_lock.lock();
             history.hand_over(&block)?;

@@ -115,8 +115,15 @@ pub trait History: Send + Sync {
         Ok(())
     }
 
-    /// Puts the oldest part whose time has come at `now` into the object store; it is still read here.
-    fn upload(&self, _head: Beside, _now: TimeMs) -> Result<Option<BlockMeta>, StoreError> {
+    /// Puts the oldest part whose time has come at `now`, or that is too much here, into the object store; it is still read
+    /// here.
+    fn upload(
+        &self,
+        _retention: Retention,
+        _rules: &[SeriesRetention],
+        _head: Beside,
+        _now: TimeMs,
+    ) -> Result<Option<BlockMeta>, StoreError> {
         Ok(None)
     }
 

@@ -196,6 +196,12 @@ impl Far {
         Ok(gone.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect())
     }
 
+    /// Whether there is an object store that answers, as far as is known.
+    pub fn is_there(&self) -> bool {
+        let answers = self.place.as_ref().is_some_and(|place| place.objects.is_up());
+        answers && self.state.lock().unlisted.is_none()
+    }
+
     /// Finds out, if that is not known yet, what is in the object store: `found` gets the blocks that `objects/` did not
     /// know, on an error, too. What has to go goes.
     pub fn reach(self: &Arc<Far>, found: &mut Vec<FarBlock>) -> Result<(), StoreError> {
@@ -208,6 +214,9 @@ impl Far {
                 Err(error @ StoreError::Damaged { .. }) => tracing::error!(%error, "a far block is left out"),
                 outcome => outcome?,
             }
+        } else if !place.objects.is_up() {
+            // Nothing else may ask for a long time.
+            place.own()?;
         }
         for name in self.forgotten()? {
             // A block of the same content may have come back.

@@ -16,9 +16,9 @@ use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tantivy::index::{InvertedIndexReader, SegmentId, SegmentReader};
-use tantivy::postings::TermInfo;
+use tantivy::postings::{BlockSegmentPostings, TermInfo};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{HasLen, IndexSettings};
+use tantivy::{HasLen, IndexSettings, TERMINATED};
 
 /// The index of an open block.
 pub(in super::super) struct Index {
@@ -76,6 +76,20 @@ impl Index {
         self.of_term(&shard_term(shard))
     }
 
+    /// Those of `ids` that are of a shard. Cheaper than all of the shard if they are few.
+    pub(in super::super) fn of_shard(
+        &self,
+        ids: &RoaringBitmap,
+        shard: u16,
+    ) -> Result<RoaringBitmap, StoreError> {
+        let mut found = RoaringBitmap::new();
+        self.among(ids, &shard_term(shard), |id| {
+            found.insert(id);
+            true
+        })?;
+        Ok(found)
+    }
+
     fn of_term(&self, term: &[u8]) -> Result<RoaringBitmap, StoreError> {
         let mut found = Found::default();
         if let Some(info) = self.reader.terms().get(term).map_err(|e| damaged(&self.terms, e))? {
@@ -84,9 +98,37 @@ impl Index {
         Ok(found.series())
     }
 
-    fn add(&self, info: &TermInfo, found: &mut Found) -> Result<(), StoreError> {
+    /// Calls `each` for those of `ids` that have the term, in order, until it says no. What lies between is skipped.
+    fn among(
+        &self,
+        ids: &RoaringBitmap,
+        term: &[u8],
+        mut each: impl FnMut(u32) -> bool,
+    ) -> Result<(), StoreError> {
+        let Some(info) = self.reader.terms().get(term).map_err(|e| damaged(&self.terms, e))? else {
+            return Ok(());
+        };
+        let mut postings = self.postings(&info)?;
+        let mut ids = ids.iter();
+        while let Some(id) = ids.next() {
+            let place = postings.seek(id);
+            match postings.doc(place) {
+                TERMINATED => break,
+                there if there != id => ids.advance_to(there),
+                _ if !each(id) => break,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn postings(&self, info: &TermInfo) -> Result<BlockSegmentPostings, StoreError> {
         let open = self.reader.read_block_postings_from_terminfo(info, IndexRecordOption::Basic);
-        let mut postings = open.map_err(|e| damaged(&self.postings, e))?;
+        open.map_err(|e| damaged(&self.postings, e))
+    }
+
+    fn add(&self, info: &TermInfo, found: &mut Found) -> Result<(), StoreError> {
+        let mut postings = self.postings(info)?;
         let mut list = RoaringBitmap::new();
         while postings.block_len() > 0 {
             if info.doc_freq < POSTINGS_LIST as u32 {
@@ -137,6 +179,18 @@ impl Terms for Index {
     fn value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError> {
         // The term of the empty value means something else.
         if value.is_empty() { Ok(RoaringBitmap::new()) } else { self.of_term(&term(name, value)) }
+    }
+
+    fn one_has(&self, ids: &RoaringBitmap, name: &str, value: Option<&str>) -> Result<bool, StoreError> {
+        if value == Some("") {
+            return Ok(false);
+        }
+        let mut has = false;
+        self.among(ids, &term(name, value.unwrap_or_default()), |_| {
+            has = true;
+            false
+        })?;
+        Ok(has)
     }
 
     fn scan(
