@@ -56,7 +56,7 @@ def by_pandas(directory):
     read = lambda block, name: pd.read_parquet(f"{block}/{name}.parquet", dtype_backend="pyarrow")
     for block in glob.glob(directory + "/blocks/*_*_*"):
         clocks = dict(read(block, "clocks")[["clock_id", "ts"]].itertuples(index=False))
-        series = {i: (name, labels) for i, _, name, labels in read(block, "series").itertuples(index=False)}
+        series = {i: (name, labels) for i, name, labels in read(block, "series")[["series_id", "__name__", "labels"]].itertuples(index=False)}
         rows = read(block, "samples").to_dict("records")
         yield from decoded(rows, clocks, series)
 
