@@ -152,7 +152,8 @@ fn ask(store: &Store, to: i64) -> u64 {
         let metric = [Matcher::equal("__name__", "node_cpu_seconds_total")];
         let selection = store.select(shard, &metric, 0, to - 1).expect("an answer");
         for at in 0..selection.labels.len() {
-            (ts.clear(), vs.clear());
+            ts.clear();
+            vs.clear();
             selection.read(at, 0, to - 1, &mut ts, &mut vs).expect("samples");
             let mix = |t: &i64, v: &f64| (*t as u64).wrapping_mul(31).wrapping_add(v.to_bits());
             sum = ts.iter().zip(&vs).fold(sum, |sum, (t, v)| sum.rotate_left(5) ^ mix(t, v));
