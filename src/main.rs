@@ -5,6 +5,7 @@
 
 mod admin;
 mod alerts;
+mod allocator;
 mod auto_reload;
 mod check;
 mod cluster;
@@ -63,7 +64,10 @@ fn main() -> ExitCode {
         return run(rest);
     }
     let flags = match flags::parse(args) {
-        Ok(flags) => flags,
+        Ok(flags) => {
+            allocator::settle();
+            flags
+        }
         Err(Exit { code: 0, text }) => return say(&mut std::io::stdout(), &text, 0),
         Err(Exit { code, text }) => {
             return say(&mut std::io::stderr(), &text, u8::try_from(code).unwrap_or(UNUSABLE));
