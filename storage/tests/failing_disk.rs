@@ -14,10 +14,11 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use storage::disk::{Disk, OsDisk};
 use storage::metrics::Metrics;
-use storage::store::{Row, Store, StoreError};
+use storage::model::SeriesRef;
+use storage::store::{Columns, Layout, Row, Store, StoreError, Tell};
 use support::hooked::{Call, Hooked, Hooks};
 use support::world::{SEGMENT, directory, options};
-use support::{Sample, contents, labels};
+use support::{Sample, contents, copy, files, labels};
 
 /// A disk that fails on demand.
 #[derive(Default)]
@@ -105,6 +106,41 @@ fn a_full_disk_refuses_writes_answers_reads_and_resumes() {
     committed(&store, resumed.expect("resumes by itself").lsn).unwrap();
     store.close().unwrap();
     assert_eq!(reopened(dir.path()), contents(&store));
+}
+
+/// A file that has no header yet when the disk fails parts what it failed to take from what that rests on.
+#[test]
+fn differences_behind_a_file_without_a_header_keep_what_they_rest_on() {
+    let dir = directory();
+    let (store, mood) = moody(dir.path(), 0);
+    let mut series: Vec<SeriesRef> = (0..100).map(|i| store.resolve(&labels(i))).collect();
+    series.retain(|one| one.shard == 3);
+    assert!(series.len() > 1);
+    let group = store.open_group("target", 3);
+    let layout = Arc::new(Layout { slots: series.iter().map(|series| series.slot).collect() });
+    let scrape = |t: i64| {
+        let values = (0..series.len()).map(|i| (t * i as i64) as f64).collect();
+        store.append_columns(&Columns { group, layout: layout.clone(), t, values }, Tell::Feed)
+    };
+    committed(&store, scrape(1_000).unwrap().lsn).unwrap();
+    mood.full.store(true, SeqCst);
+    committed(&store, scrape(2_000).unwrap().lsn).unwrap_err();
+    mood.full.store(false, SeqCst);
+    let resumed = (0..200).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        scrape(12_000).ok()
+    });
+    committed(&store, resumed.expect("resumes by itself").lsn).unwrap();
+    committed(&store, scrape(16_000).unwrap().lsn).unwrap();
+    let all = contents(&store);
+    let killed = directory();
+    copy(dir.path(), killed.path());
+    let empty = files(&killed.path().join("wal")).into_iter().filter(|f| f.metadata().unwrap().len() == 0);
+    assert_eq!(empty.count(), 1, "a file whose header did not get in");
+    let (again, _) = moody(killed.path(), 0);
+    assert_eq!(again.maintain(i64::MAX).unwrap(), 1, "the first ten seconds become a block");
+    again.close().unwrap();
+    assert_eq!(reopened(killed.path()), all);
 }
 
 /// A disk with so many bytes; what is removed or cut is there again.

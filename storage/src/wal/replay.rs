@@ -117,7 +117,8 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
         cut.and_then(|cut| disk.truncate(path, cut.map_or_else(|| disk.size(path), |len| Ok(len as u64))?))
             .map_err(io_error(path))?;
         let (path, last_lsn) = (path.clone(), all.last_lsn);
-        let continues = headers[i].as_ref().is_some_and(|header| header.continues);
+        // Of a file without a header nobody knows: the next one may rest on what is before it.
+        let continues = headers[i].as_ref().is_none_or(|header| header.continues);
         segments.push(SegmentInfo { path, number: *number, last_lsn, newest: None, continues, anew });
     }
     Ok(all.finish(segments, of_segments))
