@@ -27,6 +27,12 @@ pub trait Disk: Send + Sync {
         content.truncate(most);
         Ok(content)
     }
+    /// As [`Disk::read_at`], behind what is in `onto`; how many bytes came.
+    fn read_onto(&self, path: &Path, offset: u64, most: usize, onto: &mut Vec<u8>) -> io::Result<usize> {
+        let bytes = self.read_at(path, offset, most)?;
+        onto.extend_from_slice(&bytes);
+        Ok(bytes.len())
+    }
     /// Length of the file `path`.
     fn size(&self, path: &Path) -> io::Result<u64> {
         self.read(path).map(|content| content.len() as u64)
@@ -74,11 +80,17 @@ impl Disk for OsDisk {
         std::fs::read(path)
     }
     fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(path)?;
-        io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
         let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(file, most as u64), &mut bytes)?;
+        self.read_onto(path, offset, most, &mut bytes)?;
         Ok(bytes)
+    }
+    fn read_onto(&self, path: &Path, offset: u64, most: usize, onto: &mut Vec<u8>) -> io::Result<usize> {
+        let mut file = std::fs::File::open(path)?;
+        let left = file.metadata()?.len().saturating_sub(offset);
+        // One byte of room more than there is: whether the file has ended is then seen without growing.
+        onto.reserve(usize::try_from(left).map_or(most, |left| left.saturating_add(1).min(most)));
+        io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
+        io::Read::read_to_end(&mut io::Read::take(file, most as u64), onto)
     }
     fn size(&self, path: &Path) -> io::Result<u64> {
         Ok(std::fs::metadata(path)?.len())

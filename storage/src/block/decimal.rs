@@ -9,6 +9,8 @@ use crate::model::value::is_stale;
 pub(crate) const MAX_EXP: usize = 17;
 /// Mantissas stay below this, so that they convert to doubles exactly.
 const MAX_MANTISSA: f64 = 9e15;
+/// Doubles from here on are integers.
+const ROUND: f64 = (1u64 << 52) as f64;
 /// Exact powers of ten.
 const POW10: [f64; MAX_EXP + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17];
@@ -30,9 +32,13 @@ pub(crate) fn exponent(values: &[f64]) -> Option<usize> {
 
 /// `v · 10^exp`, if that is an integer from which `v` comes back bit for bit.
 pub(crate) fn mantissa(v: f64, exp: usize) -> Option<i64> {
-    let scaled = (v * POW10[exp]).round();
-    let fits = scaled.abs() < MAX_MANTISSA && (scaled as i64 as f64 / POW10[exp]).to_bits() == v.to_bits();
-    fits.then_some(scaled as i64)
+    let scaled = v * POW10[exp];
+    if scaled.abs() >= MAX_MANTISSA {
+        return None;
+    }
+    // The nearest integer without a call: doubles from ROUND on are integers, and below it a half more is exact enough.
+    let near = if scaled.abs() < ROUND { (scaled + 0.5f64.copysign(scaled)) as i64 } else { scaled as i64 };
+    (near as f64 / POW10[exp]).to_bits().eq(&v.to_bits()).then_some(near)
 }
 
 /// The value of a mantissa. `None` if the exponent is none.

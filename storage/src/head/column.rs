@@ -19,12 +19,11 @@ pub fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
     }
     out.truncate(end);
     out.push(XOR);
-    xor::encode(values.iter().copied(), out);
-    let xor = out.len() - end;
-    match end - start {
-        0 => (),
-        decimals if decimals <= xor => out.truncate(end),
-        _ => drop(out.drain(start..end)),
+    let most = if end > start { end - start } else { usize::MAX };
+    if xor::encode(values.iter().copied(), most - 1, out) {
+        out.drain(start..end);
+    } else {
+        out.truncate(end);
     }
 }
 

@@ -13,18 +13,18 @@ const ZEROS: u8 = 0x80;
 
 /// Appends the coded form of `values` (bit patterns); `false`, and nothing is appended: they are no short decimals.
 pub fn encode(values: &[u64], out: &mut Vec<u8>) -> bool {
-    let Some(exp) = exponent(values) else { return false };
-    let integer = |bits: &u64| decimal::mantissa(f64::from_bits(*bits), exp).unwrap_or(0);
-    let Some(mut before) = values.first().map(integer) else { return false };
+    let Some((exp, integers)) = integers(values) else { return false };
+    let Some((mut before, others)) = integers.split_first().map(|(first, others)| (*first, others)) else {
+        return false;
+    };
     out.push(exp as u8);
     put_varint(out, zigzag(before));
     let mut zeros: Option<usize> = None;
-    for some in values[1..].chunks(TOGETHER) {
+    for some in others.chunks(TOGETHER) {
         let mut differences = [0; TOGETHER];
-        for (difference, bits) in differences.iter_mut().zip(some) {
-            let now = integer(bits);
+        for (difference, now) in differences.iter_mut().zip(some) {
             *difference = zigzag(now - before);
-            before = now;
+            before = *now;
         }
         let width = 64 - differences.iter().fold(0, |all, d| all | d).leading_zeros();
         if width > 0 {
@@ -43,19 +43,21 @@ pub fn encode(values: &[u64], out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The exponent with which all values are integers.
-fn exponent(values: &[u64]) -> Option<usize> {
-    let mut exp = 0;
-    for bits in values {
-        while decimal::mantissa(f64::from_bits(*bits), exp).is_none() {
-            exp += 1;
-            if exp > decimal::MAX_EXP {
-                return None;
+/// The smallest exponent with which all values are integers, and these.
+fn integers(values: &[u64]) -> Option<(usize, Vec<i64>)> {
+    let (mut exp, mut integers) = (0, Vec::with_capacity(values.len()));
+    while let Some(bits) = values.get(integers.len()) {
+        match decimal::mantissa(f64::from_bits(*bits), exp) {
+            Some(integer) => integers.push(integer),
+            None if exp == decimal::MAX_EXP => return None,
+            // Also what was an integer with fewer digits is another one now, or need not come back any more.
+            None => {
+                exp += 1;
+                integers.clear();
             }
         }
     }
-    // A value that is an integer with fewer digits need not come back with more.
-    values.iter().all(|bits| decimal::mantissa(f64::from_bits(*bits), exp).is_some()).then_some(exp)
+    Some((exp, integers))
 }
 
 fn put(differences: [u64; TOGETHER], width: u32, out: &mut Vec<u8>) {

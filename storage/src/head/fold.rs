@@ -34,10 +34,16 @@ impl Fold {
     /// Does a part of the work; whether it was the last.
     pub fn work(&mut self) -> bool {
         let end = self.columns.min(self.builder.columns() + self.columns.div_ceil(HEAD_WINDOW_SCRAPES));
-        for c in self.builder.columns()..end {
-            self.column.clear();
-            self.windows.iter().for_each(|window| window.append_bits(c as u32, &mut self.column));
-            self.builder.push(&self.column);
+        for c in self.builder.columns() as u32..end as u32 {
+            let first = self.windows[0].constant(c);
+            match first.filter(|_| self.windows[1..].iter().all(|window| window.constant(c) == first)) {
+                Some(bits) => self.builder.push_constant(bits),
+                None => {
+                    self.column.clear();
+                    self.windows.iter().for_each(|window| window.append_bits(c, &mut self.column));
+                    self.builder.push(&self.column);
+                }
+            }
         }
         end == self.columns
     }

@@ -31,6 +31,8 @@ pub struct WindowBuilder {
     offsets: Vec<u32>,
     bytes: Vec<u8>,
     constants: HashMap<u64, u32, Xxh3DefaultBuilder>,
+    /// The last constant, and its offset.
+    before: Option<(u64, u32)>,
     present: u32,
     /// For windows that stay for long.
     thorough: bool,
@@ -43,6 +45,7 @@ impl WindowBuilder {
             offsets: Vec::with_capacity(columns),
             bytes: Vec::with_capacity(bytes),
             constants: HashMap::default(),
+            before: None,
             present: 0,
             thorough,
         }
@@ -55,19 +58,29 @@ impl WindowBuilder {
 
     /// Adds the next column: a bit pattern per row, at least one.
     pub fn push(&mut self, column: &[u64]) {
-        let WindowBuilder { offsets, bytes, constants, .. } = self;
-        let first = column[0];
-        if column.iter().any(|bits| *bits != first) {
-            offsets.push(bytes.len() as u32);
-            column::encode(column, self.thorough, bytes);
-        } else if first == ABSENT_BITS {
-            return offsets.push(NOTHING);
-        } else {
-            offsets.push(*constants.entry(first).or_insert_with(|| {
-                bytes.extend_from_slice(&first.to_le_bytes());
-                (bytes.len() - 8) as u32 | CONSTANT
-            }));
+        if column.iter().all(|bits| *bits == column[0]) {
+            return self.push_constant(column[0]);
         }
+        self.offsets.push(self.bytes.len() as u32);
+        column::encode(column, self.thorough, &mut self.bytes);
+        self.present += 1;
+    }
+
+    /// Adds the next column, which has the same bit pattern in all rows.
+    pub fn push_constant(&mut self, bits: u64) {
+        if bits == ABSENT_BITS {
+            return self.offsets.push(NOTHING);
+        }
+        // Neighbours are often equal.
+        let offset = match self.before {
+            Some((before, offset)) if before == bits => offset,
+            _ => *self.constants.entry(bits).or_insert_with(|| {
+                self.bytes.extend_from_slice(&bits.to_le_bytes());
+                (self.bytes.len() - 8) as u32 | CONSTANT
+            }),
+        };
+        self.before = Some((bits, offset));
+        self.offsets.push(offset);
         self.present += 1;
     }
 
@@ -78,12 +91,29 @@ impl WindowBuilder {
     }
 }
 
+/// Of each column its first bit pattern, and all bits in which others differ from that. Row by row: columns side by side
+/// are what a processor compares at once.
+fn outlines(rows: &[Row], columns: usize) -> Vec<(u64, u64)> {
+    let first = rows[0].1.iter().map(|v| v.to_bits()).chain(std::iter::repeat(ABSENT_BITS));
+    let mut outlines: Vec<(u64, u64)> = first.take(columns).map(|bits| (bits, 0)).collect();
+    for (_, row) in &rows[1..] {
+        let (there, behind) = outlines.split_at_mut(row.len().min(columns));
+        there.iter_mut().zip(&**row).for_each(|((first, moves), v)| *moves |= *first ^ v.to_bits());
+        behind.iter_mut().for_each(|(first, moves)| *moves |= *first ^ ABSENT_BITS);
+    }
+    outlines
+}
+
 impl Window {
     /// Compresses `rows` (at least one, ascending), which hold up to `columns` values each.
     pub fn seal(rows: &[Row], columns: usize) -> Window {
         let mut builder = WindowBuilder::new(columns, columns * 8, false);
         let mut column = Vec::with_capacity(rows.len());
-        for c in 0..columns {
+        for (c, (bits, moves)) in outlines(rows, columns).into_iter().enumerate() {
+            if moves == 0 {
+                builder.push_constant(bits);
+                continue;
+            }
             column.clear();
             column.extend(rows.iter().map(|(_, row)| row.get(c).map_or(ABSENT_BITS, |v| v.to_bits())));
             builder.push(&column);
@@ -126,14 +156,27 @@ impl Window {
         self.offsets.get(c as usize).is_some_and(|offset| *offset != NOTHING)
     }
 
+    /// The bit pattern that column `c` has in all rows, if it is known to have one.
+    pub fn constant(&self, c: u32) -> Option<u64> {
+        match self.offsets.get(c as usize) {
+            Some(&NOTHING) | None => Some(ABSENT_BITS),
+            Some(offset) => (offset & CONSTANT != 0).then(|| self.pattern(*offset)),
+        }
+    }
+
+    /// The bit pattern of a constant column with this offset.
+    fn pattern(&self, offset: u32) -> u64 {
+        let at = (offset ^ CONSTANT) as usize;
+        self.bytes[at..].first_chunk::<8>().map_or(ABSENT_BITS, |b| u64::from_le_bytes(*b))
+    }
+
     /// Calls `take(row, bits)` for the first `rows` rows of column `c`, absent ones included; nothing if it has none.
     fn bits(&self, c: u32, rows: usize, mut take: impl FnMut(usize, u64)) {
         let Some(&offset) = self.offsets.get(c as usize).filter(|offset| **offset != NOTHING) else { return };
         if offset & CONSTANT == 0 {
             return column::decode(&self.bytes[offset as usize..], rows, take);
         }
-        let at = (offset ^ CONSTANT) as usize;
-        let bits = self.bytes[at..].first_chunk::<8>().map_or(ABSENT_BITS, |b| u64::from_le_bytes(*b));
+        let bits = self.pattern(offset);
         (0..rows).for_each(|row| take(row, bits));
     }
 

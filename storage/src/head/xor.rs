@@ -78,8 +78,10 @@ impl BitReader<'_> {
     }
 }
 
-/// Appends the coded form of `values` (bit patterns) to `bytes`.
-pub fn encode(values: impl Iterator<Item = u64>, bytes: &mut Vec<u8>) {
+/// Appends the coded form of `values` (bit patterns) to `bytes`. `false`: it is not shorter than `most` bytes, and what
+/// was appended is of no use.
+pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8>) -> bool {
+    let end = bytes.len().saturating_add(most);
     let mut out = BitWriter { bytes, acc: 0, free: 64 };
     let (mut previous, mut leading, mut length) = (0u64, 0u32, 0u32);
     for value in values {
@@ -95,12 +97,16 @@ pub fn encode(values: impl Iterator<Item = u64>, bytes: &mut Vec<u8>) {
             out.put(0b10, 2);
             out.put(x >> old_trail, length);
         } else {
+            if out.bytes.len() >= end {
+                return false;
+            }
             (leading, length) = (lead, 64 - lead - trail);
             out.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(length - 1), 13);
             out.put(x >> trail, length);
         }
     }
     out.finish();
+    bytes.len() < end
 }
 
 /// Calls `take(index, bits)` for the first `count` values of a stream made by [`encode`].
@@ -134,7 +140,10 @@ mod tests {
 
     fn round_trip(values: &[u64]) {
         let mut bytes = vec![7];
-        encode(values.iter().copied(), &mut bytes);
+        assert!(encode(values.iter().copied(), usize::MAX, &mut bytes));
+        let len = bytes.len() - 1;
+        assert!(!encode(values.iter().copied(), len, &mut bytes.clone()));
+        assert!(encode(values.iter().copied(), len + 1, &mut bytes.clone()));
         let mut back = Vec::new();
         decode(&bytes[1..], values.len(), |i, v| {
             assert_eq!(i, back.len());
@@ -174,7 +183,7 @@ mod tests {
     #[test]
     fn a_still_column_costs_a_bit_per_value() {
         let mut bytes = Vec::new();
-        encode(std::iter::repeat_n(1.5f64.to_bits(), 64), &mut bytes);
+        assert!(encode(std::iter::repeat_n(1.5f64.to_bits(), 64), usize::MAX, &mut bytes));
         assert!(bytes.len() <= 12, "{}", bytes.len());
     }
 }

@@ -17,7 +17,7 @@ use crate::wal::{Flushed, Found, Kind, Outcome, Place, Used, Visitor, again, rep
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 /// What takes the records of some shards.
@@ -124,9 +124,10 @@ fn crew<T: Taker>(
 
 fn hand<'s, T: Taker + 's>(scope: &'s Scope<'s, '_>, at: usize, taker: T) -> std::io::Result<Hand<'s, T>> {
     let (load, loads) = sync_channel(REPLAY_BATCHES);
-    let run = move || work(taker, &loads);
+    let (back, done) = channel();
+    let run = move || work(taker, &loads, &back);
     let thread = std::thread::Builder::new().name(format!("replay-{at}")).spawn_scoped(scope, run)?;
-    Ok(Hand { load, waiting: Load::default(), thread })
+    Ok(Hand { load, done, waiting: Load::default(), thread })
 }
 
 /// Of each shard what the thread has that had it; of other threads' shards each has something empty.
@@ -161,6 +162,8 @@ type Done<T> = (T, Used);
 /// A thread, and what it gets next.
 struct Hand<'s, T> {
     load: SyncSender<Load>,
+    /// Loads that it is done with, empty: their memory is used again.
+    done: Receiver<Load>,
     waiting: Load,
     thread: ScopedJoinHandle<'s, Done<T>>,
 }
@@ -176,20 +179,23 @@ impl<T: Taker> Hand<'_, T> {
     }
 
     fn send(&mut self) {
+        let next = self.done.try_recv().unwrap_or_default();
         // A thread that is gone has panicked, which shows when it is joined.
-        let _ = self.load.send(std::mem::take(&mut self.waiting));
+        let _ = self.load.send(std::mem::replace(&mut self.waiting, next));
     }
 }
 
-fn work<T: Taker>(mut taker: T, loads: &Receiver<Load>) -> Done<T> {
+fn work<T: Taker>(mut taker: T, loads: &Receiver<Load>, back: &Sender<Load>) -> Done<T> {
     let mut used = Used::default();
-    for load in loads {
+    for mut load in loads {
         let mut from = 0;
-        for Record { place, lsn, kind, end } in load.records {
+        for Record { place, lsn, kind, end } in load.records.drain(..) {
             let found = Found { lsn, kind, payload: &load.payloads[from..end], end };
             used.note(place, lsn, taker.record(&found));
             from = end;
         }
+        load.payloads.clear();
+        let _ = back.send(load);
     }
     (taker, used)
 }

@@ -136,15 +136,14 @@ impl Restorer {
             self.layout(&mut cursor)?;
         }
         let head = take_scrape_head(&mut cursor).ok_or("malformed scrape")?;
-        let row: Arc<[f64]> = match found.kind {
+        let row = match found.kind {
             Kind::Delta => match self.rows.get(&head.group).filter(|(_, lsn)| *lsn == head.base) {
                 Some((before, _)) => take_row(&mut cursor, before),
                 None => return Err(format!("a scrape rests on record {}, which is missing", head.base)),
             },
             _ => take_row(&mut cursor, &[]),
         }
-        .ok_or("malformed scrape")?
-        .into();
+        .ok_or("malformed scrape")?;
         self.rows.insert(head.group, (row.clone(), found.lsn));
         if !self.in_blocks(found.lsn, head.t) {
             self.samples += self.row(head.group, head.t, row)?;

@@ -6,7 +6,8 @@
 use crate::head::rows::{put_varint, unzigzag, zigzag};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::TimeMs;
-use crate::model::value::ABSENT_BITS;
+use crate::model::value::{ABSENT, ABSENT_BITS};
+use std::sync::Arc;
 
 /// Writes a layout payload: columns `from..` of a group are `slots`.
 pub fn put_layout(out: &mut Vec<u8>, group: u32, from: u32, slots: &[u32]) {
@@ -156,15 +157,24 @@ pub fn take_scrape_head(cursor: &mut Cursor) -> Option<ScrapeHead> {
     Some(ScrapeHead { group: cursor.u32()?, t: cursor.u64()? as i64, base: cursor.u64()? })
 }
 
-/// Reads the values of a scrape that differs from `before` (empty for a keyframe).
-pub fn take_row(cursor: &mut Cursor, before: &[f64]) -> Option<Vec<f64>> {
+/// Reads the values of a scrape that differs from `before` (empty for a keyframe). Most are as before: they are copied
+/// together, and only changes are looked at.
+pub fn take_row(cursor: &mut Cursor, before: &[f64]) -> Option<Arc<[f64]>> {
     let columns = cursor.u32().map(|n| n as usize).filter(|n| *n <= GROUP_COLUMNS)?;
     let bitmap = cursor.take(columns.div_ceil(8))?;
-    let mut row = Vec::with_capacity(columns);
-    for i in 0..columns {
-        let old = before.get(i).map_or(ABSENT_BITS, |v| v.to_bits());
-        let changed = bitmap[i / 8] >> (i % 8) & 1 == 1;
-        row.push(f64::from_bits(if changed { cursor.bits()? ^ reference(old) } else { old }));
+    let mut row: Arc<[f64]> = match before.get(..columns) {
+        Some(before) => before.into(),
+        None => before.iter().copied().chain(std::iter::repeat_n(ABSENT, columns - before.len())).collect(),
+    };
+    let values = Arc::get_mut(&mut row)?;
+    for (byte, changed) in bitmap.iter().enumerate() {
+        let mut changed = *changed;
+        while changed != 0 {
+            // A bit behind the last column says nothing.
+            let Some(value) = values.get_mut(byte * 8 + changed.trailing_zeros() as usize) else { break };
+            *value = f64::from_bits(cursor.bits()? ^ reference(value.to_bits()));
+            changed &= changed - 1;
+        }
     }
     cursor.is_done().then_some(row)
 }

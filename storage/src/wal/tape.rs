@@ -71,21 +71,22 @@ impl<'a> Tape<'a> {
         self.bytes.drain(..self.at);
         self.base += self.at;
         (self.at, self.moved) = (0, false);
-        let piece = self.disk.read_at(self.path, (self.base + self.bytes.len()) as u64, WAL_READ_BYTES)?;
-        self.ends = piece.len() < WAL_READ_BYTES;
-        self.bytes.extend_from_slice(&piece);
+        self.ends = self.read(WAL_READ_BYTES)? < WAL_READ_BYTES;
         Ok(true)
     }
 
     /// Has all that is left of the file in memory.
     pub fn whole(&mut self) -> io::Result<()> {
         if !self.ends {
-            let left = usize::MAX - self.base - self.bytes.len();
-            let rest = self.disk.read_at(self.path, (self.base + self.bytes.len()) as u64, left)?;
-            self.bytes.extend_from_slice(&rest);
+            self.read(usize::MAX - self.base - self.bytes.len())?;
             self.ends = true;
         }
         Ok(())
+    }
+
+    fn read(&mut self, most: usize) -> io::Result<usize> {
+        let from = (self.base + self.bytes.len()) as u64;
+        self.disk.read_onto(self.path, from, most, &mut self.bytes)
     }
 }
 
