@@ -67,7 +67,7 @@ class Process:
                         return
             except OSError:
                 pass
-            time.sleep(0.02)
+            time.sleep(0.002)
         raise RuntimeError(f"{url} not ready after {seconds} s: {self.tail()}")
 
     def tail(self):

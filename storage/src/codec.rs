@@ -4,7 +4,7 @@
 //! hand-specified layout (see `docs/format/wal.md`) and do not come here, so the formats survive the crate.
 
 use bincode::Options;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 /// A record that could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,6 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 }
 
 /// Decodes a control record; trailing bytes are an error.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
     options().deserialize(bytes).map_err(|e| CodecError(e.to_string()))
 }

@@ -4,19 +4,19 @@ use super::{decimals, xor};
 
 const XOR: u8 = 0;
 const DECIMALS: u8 = 1;
+const XOR_MOVE_BITS: usize = 5;
 
 /// Appends the coded form of `values` (bit patterns). `thorough`: for what stays for long; the other way is fast.
 pub fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(DECIMALS);
-    let end = match thorough && decimals::encode(values, out) {
-        true => out.len(),
-        false => start,
-    };
-    if end > start && end - start <= values.len() / 8 + 2 {
-        // XOR takes a bit at least.
+    let moves = if thorough { decimals::encode(values, out) } else { None };
+    // XOR takes a bit for each value at least, and for one that moves hardly less than this.
+    let hopeless = |moves: usize| (values.len() + moves * XOR_MOVE_BITS) / 8 + 2;
+    if moves.is_some_and(|moves| out.len() - start <= hopeless(moves)) {
         return;
     }
+    let end = if moves.is_some() { out.len() } else { start };
     out.truncate(end);
     out.push(XOR);
     let most = if end > start { end - start } else { usize::MAX };

@@ -11,19 +11,19 @@ use crate::block::decimal;
 const TOGETHER: usize = 8;
 const ZEROS: u8 = 0x80;
 
-/// Appends the coded form of `values` (bit patterns); `false`, and nothing is appended: they are no short decimals.
-pub fn encode(values: &[u64], out: &mut Vec<u8>) -> bool {
-    let Some((exp, integers)) = integers(values) else { return false };
-    let Some((mut before, others)) = integers.split_first().map(|(first, others)| (*first, others)) else {
-        return false;
-    };
+/// Appends the coded form of `values` (bit patterns); how many differ from the one before. `None`, and nothing is
+/// appended: they are no short decimals.
+pub fn encode(values: &[u64], out: &mut Vec<u8>) -> Option<usize> {
+    let (exp, integers) = integers(values)?;
+    let (mut before, others) = integers.split_first().map(|(first, others)| (*first, others))?;
     out.push(exp as u8);
     put_varint(out, zigzag(before));
-    let mut zeros: Option<usize> = None;
+    let (mut zeros, mut moves): (Option<usize>, usize) = (None, 0);
     for some in others.chunks(TOGETHER) {
         let mut differences = [0; TOGETHER];
         for (difference, now) in differences.iter_mut().zip(some) {
             *difference = zigzag(now - before);
+            moves += usize::from(*now != before);
             before = *now;
         }
         let width = 64 - differences.iter().fold(0, |all, d| all | d).leading_zeros();
@@ -40,7 +40,7 @@ pub fn encode(values: &[u64], out: &mut Vec<u8>) -> bool {
             }
         }
     }
-    true
+    Some(moves)
 }
 
 /// The smallest exponent with which all values are integers, and these.
@@ -146,7 +146,8 @@ mod tests {
         ) {
             let bits: Vec<u64> = values.iter().map(|v| v.to_bits()).collect();
             let mut bytes = vec![9];
-            if encode(&bits, &mut bytes) {
+            if let Some(moves) = encode(&bits, &mut bytes) {
+                prop_assert_eq!(moves, bits.windows(2).filter(|pair| pair[0] != pair[1]).count());
                 let mut back = Vec::new();
                 decode(&bytes[1..], bits.len(), |i, v| {
                     assert_eq!(i, back.len());
@@ -167,9 +168,9 @@ mod tests {
     #[test]
     fn long_stretches_without_change_cost_nothing() {
         let mut bytes = Vec::new();
-        assert!(encode(&[2.5f64.to_bits(); 900], &mut bytes));
+        assert_eq!(encode(&[2.5f64.to_bits(); 900], &mut bytes), Some(0));
         assert_eq!(bytes.len(), 3, "{bytes:?}");
-        assert!(!encode(&[(-0.0f64).to_bits()], &mut bytes));
-        assert!(!encode(&[0.1f64.to_bits(), f64::NAN.to_bits()], &mut bytes));
+        assert_eq!(encode(&[(-0.0f64).to_bits()], &mut bytes), None);
+        assert_eq!(encode(&[0.1f64.to_bits(), f64::NAN.to_bits()], &mut bytes), None);
     }
 }

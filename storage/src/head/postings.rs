@@ -39,7 +39,7 @@ impl Slots {
                     *self = Slots::Many(slots.iter().copied().collect());
                 }
             }
-            Slots::Many(slots) => drop(slots.insert(slot)),
+            Slots::Many(slots) => put(slots, slot),
         }
     }
 
@@ -75,6 +75,13 @@ impl Slots {
     }
 }
 
+/// Slots mostly come in ascending order, for which there is no search.
+fn put(set: &mut RoaringBitmap, slot: u32) {
+    if set.try_push(slot).is_err() {
+        set.insert(slot);
+    }
+}
+
 /// All values of one label name.
 #[derive(Default)]
 struct Values {
@@ -97,13 +104,13 @@ impl Postings {
 
     /// Adds a series.
     pub fn add(&mut self, slot: u32, labels: &Labels) {
-        self.all.insert(slot);
+        put(&mut self.all, slot);
         for (name, value) in labels.iter() {
             if !self.names.contains_key(name) {
                 self.names.insert(name.into(), Values::default());
             }
             let Some(values) = self.names.get_mut(name) else { continue };
-            values.any.insert(slot);
+            put(&mut values.any, slot);
             match values.by_value.get_mut(value) {
                 Some(slots) => slots.add(slot),
                 None => drop(values.by_value.insert(value.into(), Slots::One(slot))),

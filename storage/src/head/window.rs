@@ -93,15 +93,15 @@ impl WindowBuilder {
 
 /// Of each column its first bit pattern, and all bits in which others differ from that. Row by row: columns side by side
 /// are what a processor compares at once.
-fn outlines(rows: &[Row], columns: usize) -> Vec<(u64, u64)> {
-    let first = rows[0].1.iter().map(|v| v.to_bits()).chain(std::iter::repeat(ABSENT_BITS));
-    let mut outlines: Vec<(u64, u64)> = first.take(columns).map(|bits| (bits, 0)).collect();
+fn outlines(rows: &[Row], columns: usize) -> (Vec<u64>, Vec<u64>) {
+    let there = rows[0].1.iter().map(|v| v.to_bits()).chain(std::iter::repeat(ABSENT_BITS));
+    let first: Vec<u64> = there.take(columns).collect();
+    let mut moves = vec![0; columns];
     for (_, row) in &rows[1..] {
-        let (there, behind) = outlines.split_at_mut(row.len().min(columns));
-        there.iter_mut().zip(&**row).for_each(|((first, moves), v)| *moves |= *first ^ v.to_bits());
-        behind.iter_mut().for_each(|(first, moves)| *moves |= *first ^ ABSENT_BITS);
+        let there = row.iter().map(|v| v.to_bits()).chain(std::iter::repeat(ABSENT_BITS));
+        moves.iter_mut().zip(&first).zip(there).for_each(|((moves, first), bits)| *moves |= first ^ bits);
     }
-    outlines
+    (first, moves)
 }
 
 impl Window {
@@ -109,8 +109,9 @@ impl Window {
     pub fn seal(rows: &[Row], columns: usize) -> Window {
         let mut builder = WindowBuilder::new(columns, columns * 8, false);
         let mut column = Vec::with_capacity(rows.len());
-        for (c, (bits, moves)) in outlines(rows, columns).into_iter().enumerate() {
-            if moves == 0 {
+        let (first, moves) = outlines(rows, columns);
+        for (c, bits) in first.into_iter().enumerate() {
+            if moves[c] == 0 {
                 builder.push_constant(bits);
                 continue;
             }

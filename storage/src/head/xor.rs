@@ -119,14 +119,21 @@ pub fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
         if word >> 63 == 0 {
             from.at += 1;
         } else {
-            from.at += 2;
+            let mut control = 2;
             if word >> 62 == 0b11 {
                 leading = (word >> 57) as u32 & 31;
                 length = ((word >> 51) as u32 & 63) + 1;
                 length = length.min(64 - leading);
-                from.at += 11;
+                control = 13;
             }
-            value ^= from.take(length) << (64 - leading - length);
+            from.at += control as usize;
+            let bits = if control + length <= PEEKED {
+                from.at += length as usize;
+                word << control >> (64 - length)
+            } else {
+                from.take(length)
+            };
+            value ^= bits << (64 - leading - length);
         }
         take(i, value);
     }

@@ -4,8 +4,10 @@
 //! (an empty label is an absent label). Equality and hashing work on the bytes; a clone is a
 //! reference count. See [`super::matcher`] for asking about them.
 
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -200,8 +202,22 @@ impl Serialize for Labels {
 
 impl<'de> Deserialize<'de> for Labels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Vec::<u8>::deserialize(deserializer)?;
-        Labels::from_encoded(&bytes).ok_or_else(|| serde::de::Error::custom("not an encoded label set"))
+        deserializer.deserialize_bytes(Encoded)
+    }
+}
+
+/// Takes the encoded form as one stretch of bytes.
+struct Encoded;
+
+impl Visitor<'_> for Encoded {
+    type Value = Labels;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an encoded label set")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Labels, E> {
+        Labels::from_encoded(bytes).ok_or_else(|| E::custom("not an encoded label set"))
     }
 }
 

@@ -8,8 +8,8 @@ use crate::limits::SHARD_SLOTS;
 use crate::model::value::{ABSENT, is_absent};
 use crate::model::{Labels, NativeHistogram, SHARDS, TimeMs, shard_of};
 use crate::wal::{
-    Cursor, Flushed, Found, GroupRecord, Kind, SeriesRecord, take_histograms, take_layout, take_row,
-    take_samples, take_scrape_head, take_starts,
+    Cursor, Flushed, Found, GroupRecord, Kind, RawSeries, SeriesRecord, take_histograms, take_layout,
+    take_row, take_samples, take_scrape_head, take_starts,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -98,16 +98,23 @@ impl Taker for Restorer {
 
 impl Restorer {
     fn series(&mut self, payload: &[u8]) -> Result<(), String> {
+        let raw: RawSeries = codec::decode(payload).map_err(|e| e.to_string())?;
+        let known = self.names.get(usize::from(raw.shard)).and_then(|names| names.get(raw.slot as usize));
+        if let Some(known) = known.filter(|known| !known.is_empty() && known.encoded() == raw.labels) {
+            self.heads[usize::from(raw.shard)].restore_known(raw.slot, known.clone());
+            return Ok(());
+        }
+        self.refuse_series(payload)
+    }
+
+    /// Why the survey did not take a series, or took another.
+    fn refuse_series(&self, payload: &[u8]) -> Result<(), String> {
         let SeriesRecord { shard, slot, labels } = codec::decode(payload).map_err(|e| e.to_string())?;
         if shard >= SHARDS || shard != shard_of(&labels) {
             return Err(format!("series {labels} does not belong to shard {shard}"));
         }
         let known = self.names.get(usize::from(shard)).and_then(|names| names.get(slot as usize));
         match known.filter(|known| !known.is_empty()) {
-            Some(known) if *known == labels => {
-                self.heads[usize::from(shard)].restore_known(slot, known.clone());
-                Ok(())
-            }
             Some(_) => Err(format!("slot {slot} belongs to another series")),
             None if slot >= SHARD_SLOTS => Err(format!("slot {slot} is beyond {SHARD_SLOTS}")),
             None => Err(format!("the series of slot {slot} has another slot")),

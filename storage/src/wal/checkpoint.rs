@@ -23,6 +23,17 @@ pub struct SeriesRecord {
     pub labels: Labels,
 }
 
+/// A [`SeriesRecord`] whose labels were not looked at.
+#[derive(Deserialize)]
+pub struct RawSeries<'a> {
+    /// The shard.
+    pub shard: u16,
+    /// The slot.
+    pub slot: u32,
+    /// The labels, encoded.
+    pub labels: &'a [u8],
+}
+
 /// Payload of a group record.
 #[derive(Serialize, Deserialize)]
 pub struct GroupRecord {

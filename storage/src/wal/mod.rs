@@ -14,7 +14,7 @@ mod segment;
 mod tape;
 mod writer;
 
-pub use checkpoint::{Checkpoint, Flushed, GroupRecord, SeriesRecord, add, add_group, add_series};
+pub use checkpoint::{Checkpoint, Flushed, GroupRecord, RawSeries, SeriesRecord, add, add_group, add_series};
 pub use group::GroupLog;
 pub use histograms::{
     add_histograms, put_histogram, put_starts, take_histogram, take_histograms, take_starts,

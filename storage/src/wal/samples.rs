@@ -96,9 +96,17 @@ impl<'a> Cursor<'a> {
         if lead + len > 8 {
             return None;
         }
-        let mut word = [0; 8];
-        word[..len as usize].copy_from_slice(self.take(len as usize)?);
-        Some(u64::from_le_bytes(word).checked_shl((8 - lead - len) * 8).unwrap_or(0))
+        let word = match self.bytes.first_chunk::<8>() {
+            // A whole word is read at once, and what is behind the bytes is cut off.
+            Some(word) => u64::from_le_bytes(*word) & u64::MAX.checked_shr(64 - len * 8).unwrap_or(0),
+            None => {
+                let mut word = [0; 8];
+                word.get_mut(..len as usize)?.copy_from_slice(self.bytes.get(..len as usize)?);
+                u64::from_le_bytes(word)
+            }
+        };
+        self.take(len as usize)?;
+        Some(word.checked_shl((8 - lead - len) * 8).unwrap_or(0))
     }
 
     /// A LEB128 number.
