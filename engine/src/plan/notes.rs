@@ -7,7 +7,9 @@
 
 use super::{Node, Op, Plan, Span};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use storage::model::TimeMs;
 
@@ -131,9 +133,20 @@ pub struct Annotation {
     pub span: Span,
 }
 
-/// Annotations of one query: of equal texts one remains, at the latest place.
+/// Annotations of one query: of equal texts one remains, at the place of the expression that is evaluated last, whatever
+/// order they come in: shards and steps know nothing of each other.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Annotations(BTreeMap<(Level, Arc<str>), (Extent, Span)>);
+pub struct Annotations(BTreeMap<(Level, Arc<str>), Remark>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Remark {
+    extent: Extent,
+    span: Span,
+    turn: Turn,
+}
+
+/// When an expression is evaluated: behind what ends before it and what it consists of.
+type Turn = (u32, Reverse<u32>);
 
 impl Annotations {
     /// Whether there is none.
@@ -143,25 +156,36 @@ impl Annotations {
 
     /// Adds a note of a step with this origin.
     pub fn add(&mut self, note: &Note, origin: &Origin) {
-        let span = origin.span(note.place);
-        self.insert(note.level, note.text.clone(), note.extent, span);
+        let turn = (origin.whole.end, Reverse(origin.whole.start));
+        let remark = Remark { extent: note.extent, span: origin.span(note.place), turn };
+        self.insert(note.level, note.text.clone(), remark);
     }
 
-    /// Adds all of `other`, which came later.
+    /// Adds all of `other`.
     pub fn extend(&mut self, other: Annotations) {
-        for ((level, text), (extent, span)) in other.0 {
-            self.insert(level, text, extent, span);
+        for ((level, text), remark) in other.0 {
+            self.insert(level, text, remark);
         }
     }
 
-    fn insert(&mut self, level: Level, text: Arc<str>, extent: Extent, span: Span) {
-        let entry = self.0.entry((level, text)).or_insert((Extent::Untold, span));
-        *entry = (entry.0.merge(extent), span);
+    fn insert(&mut self, level: Level, text: Arc<str>, remark: Remark) {
+        match self.0.entry((level, text)) {
+            Entry::Vacant(vacant) => drop(vacant.insert(remark)),
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                let extent = known.extent.merge(remark.extent);
+                if remark.turn >= known.turn {
+                    *known = remark;
+                }
+                known.extent = extent;
+            }
+        }
     }
 
     /// All of them, warnings first, by text.
     pub fn into_list(self) -> Vec<Annotation> {
-        let annotation = |((level, text), (extent, span))| Annotation { level, text, extent, span };
+        let annotation =
+            |((level, text), Remark { extent, span, .. })| Annotation { level, text, extent, span };
         self.0.into_iter().map(annotation).collect()
     }
 }
