@@ -113,7 +113,13 @@ fn random_lives_of_a_store_are_as_the_books_say() {
     for seed in seeds {
         match catch_unwind(AssertUnwindSafe(|| run(seed))) {
             Ok((_, of_seed)) => seen.extend(of_seed),
-            Err(_) => failed.push(seed),
+            Err(_) => {
+                eprintln!("SEED={seed} failed");
+                failed.push(seed);
+            }
+        }
+        if seed % 100 == 99 {
+            eprintln!("{} of {all} seeds, {} failed", seed + 1, failed.len());
         }
     }
     assert!(failed.is_empty(), "{} of {all} seeds failed: SEED={}", failed.len(), failed[0]);

@@ -78,6 +78,8 @@ pub struct World {
     pub random: Random,
     now: TimeMs,
     retention: TimeMs,
+    /// Time of the newest sample that any life before this one took.
+    newest: Option<TimeMs>,
     /// The replay of the log, if it has not been run yet.
     replaying: Option<Replaying>,
     /// What was stored since it began.
@@ -111,6 +113,7 @@ impl World {
             random,
             now: FIRST,
             retention: 0,
+            newest: None,
             replaying: None,
             young: Vec::new(),
             hash,
@@ -356,8 +359,8 @@ impl World {
     /// Complete ranges become blocks, old blocks go.
     pub fn maintain(&mut self) {
         if self.retention > 0 {
-            // Also what is deleted has told the store what time it is.
-            let newest = self.books.newest().unwrap_or(self.now);
+            // Also what is deleted has told the store what time it is, and what a power loss has taken the name of.
+            let newest = self.books.newest().max(self.newest).unwrap_or(self.now);
             self.books.expire(newest.min(self.now) - self.retention);
         }
         let failures = self.journal.failures();
@@ -448,6 +451,7 @@ impl World {
         let changes = self.journal.changes();
         hash_changes(&changes, &mut self.hash);
         changes.iter().for_each(|change| self.held.apply(change));
+        self.newest = self.books.newest().max(self.newest);
         self.lives += 1;
         let dir = self.root.path().join(self.lives.to_string());
         self.held.write_to(&dir, unsynced, &mut self.random);
