@@ -63,11 +63,9 @@ fn main() -> ExitCode {
     {
         return run(rest);
     }
+    allocator::settle();
     let flags = match flags::parse(args) {
-        Ok(flags) => {
-            allocator::settle();
-            flags
-        }
+        Ok(flags) => flags,
         Err(Exit { code: 0, text }) => return say(&mut std::io::stdout(), &text, 0),
         Err(Exit { code, text }) => {
             return say(&mut std::io::stderr(), &text, u8::try_from(code).unwrap_or(UNUSABLE));
