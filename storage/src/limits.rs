@@ -51,6 +51,12 @@ pub const POSTINGS_LIST: usize = 48;
 pub const HEAD_WINDOW_SCRAPES: usize = 16;
 /// Sealed windows that become one: half an hour at 15 s.
 pub const HEAD_FOLDED_WINDOWS: usize = 8;
+/// Columns of a group whose scrapes a replay takes together: with all of them moving, 8 MB are turned at once.
+pub const STRETCH_COLUMNS: usize = 8_192;
+/// Scrapes that a replay has at least together to make one window of them.
+pub const STRETCH_SCRAPES: usize = 32;
+/// Short windows at most that a replay leaves to themselves before a long one; else it lets them become one first.
+pub const STRETCH_WAITING: usize = 3;
 /// Late samples of one series that are kept sorted before they are sealed into a chunk: an insertion moves
 /// at most this many.
 pub const LATE_SAMPLES: usize = 480;

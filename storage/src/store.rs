@@ -21,6 +21,7 @@ mod recovery;
 mod replaying;
 mod restorer;
 mod retention;
+mod scrapes;
 mod selection;
 mod series_retention;
 mod snapshot;

@@ -5,7 +5,7 @@
 
 use super::fold::Fold;
 use super::window::{Row, Window};
-use crate::limits::HEAD_WINDOW_SCRAPES;
+use crate::limits::{HEAD_WINDOW_SCRAPES, STRETCH_WAITING};
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT, is_absent};
 use roaring::RoaringBitmap;
@@ -76,6 +76,21 @@ impl ColumnSet {
             self.rows.clear();
         }
         any
+    }
+
+    /// Whether a window that begins at `t` can be put behind all others: few short ones are left that wait for more.
+    pub fn rests(&self, t: TimeMs, range: i64) -> bool {
+        let waits = |window: &&Arc<Window>| {
+            window.clock().len() <= HEAD_WINDOW_SCRAPES
+                && window.max().div_euclid(range) == t.div_euclid(range)
+        };
+        self.fold.is_none() && self.windows.iter().rev().take_while(waits).count() <= STRETCH_WAITING
+    }
+
+    /// Puts a window behind all others.
+    pub fn lay(&mut self, window: Window) {
+        self.seal();
+        self.windows.push(Arc::new(window));
     }
 
     /// Whether it holds no sample.

@@ -32,6 +32,11 @@ impl Deleted {
         }
     }
 
+    /// Whether nothing is deleted.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// The deleted times of a slot, if there are any.
     pub fn of(&self, slot: u32) -> Option<Arc<Intervals>> {
         self.slots.get(&slot).cloned()

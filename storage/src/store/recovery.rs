@@ -25,6 +25,11 @@ pub trait Taker: Send {
     /// One record; time of its newest sample, or why it cannot be used.
     fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String>;
 
+    /// There are no more; what could not be used of those that waited for others.
+    fn finish(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// What it wants to see of a record's payload.
     fn part<'a>(found: &Found<'a>) -> &'a [u8] {
         found.payload
@@ -186,16 +191,19 @@ impl<T: Taker> Hand<'_, T> {
 }
 
 fn work<T: Taker>(mut taker: T, loads: &Receiver<Load>, back: &Sender<Load>) -> Done<T> {
-    let mut used = Used::default();
+    let (mut used, mut last) = (Used::default(), None);
     for mut load in loads {
         let mut from = 0;
         for Record { place, lsn, kind, end } in load.records.drain(..) {
             let found = Found { lsn, kind, payload: &load.payloads[from..end], end };
             used.note(place, lsn, taker.record(&found));
-            from = end;
+            (from, last) = (end, Some((place, lsn)));
         }
         load.payloads.clear();
         let _ = back.send(load);
+    }
+    if let Some((place, lsn)) = last {
+        used.note(place, lsn, taker.finish().map(|()| None));
     }
     (taker, used)
 }

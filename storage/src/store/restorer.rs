@@ -2,6 +2,7 @@
 
 use super::deleted::Deleted;
 use super::recovery::Taker;
+use super::scrapes::Scrapes;
 use crate::codec;
 use crate::head::{Head, group_of};
 use crate::limits::SHARD_SLOTS;
@@ -9,9 +10,8 @@ use crate::model::value::{ABSENT, is_absent};
 use crate::model::{Labels, NativeHistogram, SHARDS, TimeMs, shard_of};
 use crate::wal::{
     Cursor, Flushed, Found, GroupRecord, Kind, RawSeries, SeriesRecord, take_histograms, take_layout,
-    take_row, take_samples, take_scrape_head, take_starts,
+    take_samples, take_starts,
 };
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Heads being restored.
@@ -22,8 +22,7 @@ pub struct Restorer {
     pub flushed: Option<Flushed>,
     /// Samples restored.
     pub samples: u64,
-    /// Each group's latest row, and its LSN.
-    rows: HashMap<u32, (Arc<[f64]>, u64)>,
+    scrapes: Scrapes,
     /// What the survey found of series, by shard and slot: it has refused others.
     names: Arc<Names>,
 }
@@ -61,7 +60,7 @@ impl Restorer {
     /// Fills these heads, one per shard; `names` are those of the survey.
     pub fn new(heads: Vec<Head>, names: Arc<Names>) -> Restorer {
         let deleted = heads.iter().map(|_| Deleted::default()).collect();
-        Restorer { heads, deleted, flushed: None, samples: 0, rows: HashMap::new(), names }
+        Restorer { heads, deleted, flushed: None, samples: 0, scrapes: Scrapes::default(), names }
     }
 
     /// The heads, restored, and what is deleted of each.
@@ -93,6 +92,12 @@ impl Taker for Restorer {
             }
             Kind::Close | Kind::End => Ok(None),
         }
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        let settled = self.scrapes.settle(&mut self.heads);
+        self.samples += self.scrapes.take_samples();
+        settled
     }
 }
 
@@ -130,7 +135,14 @@ impl Restorer {
     fn layout(&mut self, cursor: &mut Cursor) -> Result<(), String> {
         let layout = take_layout(cursor).ok_or("malformed layout")?;
         let (shard, group) = group_of(layout.group);
-        self.heads[usize::from(shard)].restore_layout(group, layout.from, &layout.slots)
+        let head = &mut self.heads[usize::from(shard)];
+        // As keyframes have it.
+        if layout.from == 0 && !layout.slots.is_empty() && layout.slots == head.columns_of(group) {
+            return Ok(());
+        }
+        self.scrapes.settle_group(layout.group, head)?;
+        layout.slots.iter().try_for_each(|slot| self.scrapes.settle_series(shard, *slot, head))?;
+        head.restore_layout(group, layout.from, &layout.slots)
     }
 
     fn in_blocks(&self, lsn: u64, t: TimeMs) -> bool {
@@ -142,20 +154,13 @@ impl Restorer {
         if found.kind == Kind::Whole {
             self.layout(&mut cursor)?;
         }
-        let head = take_scrape_head(&mut cursor).ok_or("malformed scrape")?;
-        let row = match found.kind {
-            Kind::Delta => match self.rows.get(&head.group).filter(|(_, lsn)| *lsn == head.base) {
-                Some((before, _)) => take_row(&mut cursor, before),
-                None => return Err(format!("a scrape rests on record {}, which is missing", head.base)),
-            },
-            _ => take_row(&mut cursor, &[]),
+        let flushed = self.flushed;
+        let wanted = |t| !flushed.is_some_and(|flushed| flushed.covers(found.lsn, t));
+        let taken = self.scrapes.take(found, &mut cursor, (&mut self.heads, &self.deleted), wanted)?;
+        if let Some(row) = taken.row {
+            self.samples += self.row(taken.group, taken.t, row)?;
         }
-        .ok_or("malformed scrape")?;
-        self.rows.insert(head.group, (row.clone(), found.lsn));
-        if !self.in_blocks(found.lsn, head.t) {
-            self.samples += self.row(head.group, head.t, row)?;
-        }
-        Ok(head.t)
+        Ok(taken.t)
     }
 
     fn row(&mut self, group: u32, t: TimeMs, row: Arc<[f64]>) -> Result<u64, String> {
@@ -182,7 +187,7 @@ impl Restorer {
             if self.in_blocks(found.lsn, t) {
                 continue;
             }
-            let (head, deleted) = self.shard(shard)?;
+            let (head, deleted) = self.shard(shard, slot)?;
             match found.kind {
                 Kind::Corrections => {
                     head.restore_correction(slot, t, v)?;
@@ -202,7 +207,7 @@ impl Restorer {
         for (shard, slot, t, h) in all {
             newest = newest.max(Some(t));
             if !self.in_blocks(found.lsn, t) {
-                let (head, deleted) = self.shard(shard)?;
+                let (head, deleted) = self.shard(shard, slot)?;
                 put_histogram(head, deleted, (slot, t, h))?;
                 self.samples += 1;
             }
@@ -217,7 +222,7 @@ impl Restorer {
         for (shard, slot, t, start) in all {
             newest = newest.max(Some(t));
             if !self.in_blocks(found.lsn, t) {
-                self.shard(shard)?.0.restore_start(slot, t, start)?;
+                self.shard(shard, slot)?.0.restore_start(slot, t, start)?;
             }
         }
         Ok(newest)
@@ -236,8 +241,11 @@ impl Restorer {
         Ok(newest)
     }
 
-    fn shard(&mut self, shard: u32) -> Result<(&mut Head, &mut Deleted), String> {
+    /// What a record of one sample is about. What the log had of its series before is in the head then.
+    fn shard(&mut self, shard: u32, slot: u32) -> Result<(&mut Head, &mut Deleted), String> {
         let both = self.heads.get_mut(shard as usize).zip(self.deleted.get_mut(shard as usize));
-        both.ok_or_else(|| format!("there is no shard {shard}"))
+        let (head, deleted) = both.ok_or_else(|| format!("there is no shard {shard}"))?;
+        self.scrapes.settle_series(shard as u16, slot, head)?;
+        Ok((head, deleted))
     }
 }

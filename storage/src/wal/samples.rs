@@ -6,8 +6,7 @@
 use crate::head::rows::{put_varint, unzigzag, zigzag};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::TimeMs;
-use crate::model::value::{ABSENT, ABSENT_BITS};
-use std::sync::Arc;
+use crate::model::value::ABSENT_BITS;
 
 /// Writes a layout payload: columns `from..` of a group are `slots`.
 pub fn put_layout(out: &mut Vec<u8>, group: u32, from: u32, slots: &[u32]) {
@@ -165,26 +164,45 @@ pub fn take_scrape_head(cursor: &mut Cursor) -> Option<ScrapeHead> {
     Some(ScrapeHead { group: cursor.u32()?, t: cursor.u64()? as i64, base: cursor.u64()? })
 }
 
-/// Reads the values of a scrape that differs from `before` (empty for a keyframe). Most are as before: they are copied
-/// together, and only changes are looked at.
-pub fn take_row(cursor: &mut Cursor, before: &[f64]) -> Option<Arc<[f64]>> {
+/// The values of a scrape as the log has them: a bit for each column, and a coded word for each that changed.
+#[derive(Copy, Clone)]
+pub struct RawRow<'a> {
+    /// Number of columns.
+    pub columns: usize,
+    /// The bits, and behind them the words.
+    pub bytes: &'a [u8],
+}
+
+/// Reads the values of a scrape, which are all that is left.
+pub fn take_raw_row<'a>(cursor: &mut Cursor<'a>) -> Option<RawRow<'a>> {
     let columns = cursor.u32().map(|n| n as usize).filter(|n| *n <= GROUP_COLUMNS)?;
-    let bitmap = cursor.take(columns.div_ceil(8))?;
-    let mut row: Arc<[f64]> = match before.get(..columns) {
-        Some(before) => before.into(),
-        None => before.iter().copied().chain(std::iter::repeat_n(ABSENT, columns - before.len())).collect(),
-    };
-    let values = Arc::get_mut(&mut row)?;
-    for (byte, changed) in bitmap.iter().enumerate() {
-        let mut changed = *changed;
-        while changed != 0 {
-            // A bit behind the last column says nothing.
-            let Some(value) = values.get_mut(byte * 8 + changed.trailing_zeros() as usize) else { break };
-            *value = f64::from_bits(cursor.bits()? ^ reference(value.to_bits()));
-            changed &= changed - 1;
+    let bytes = cursor.take(cursor.bytes.len())?;
+    (bytes.len() >= columns.div_ceil(8)).then_some(RawRow { columns, bytes })
+}
+
+impl RawRow<'_> {
+    /// Makes `row`, the one that this differs from (a keyframe: one of *absent* values), this one; it has as many columns. Most
+    /// values are as before: only changes are looked at, and `changed` hears of each its column and the bit patterns before
+    /// and now. `None`: malformed, and `row` is of no use.
+    #[inline]
+    pub fn apply(&self, row: &mut [f64], mut changed: impl FnMut(usize, u64, u64)) -> Option<()> {
+        let (bitmap, words) = self.bytes.split_at_checked(self.columns.div_ceil(8))?;
+        let mut cursor = Cursor::new(words);
+        for (byte, bits) in bitmap.iter().enumerate() {
+            let mut bits = *bits;
+            while bits != 0 {
+                let column = byte * 8 + bits.trailing_zeros() as usize;
+                // A bit behind the last column says nothing.
+                let Some(value) = row.get_mut(column) else { break };
+                let before = value.to_bits();
+                let now = cursor.bits()? ^ reference(before);
+                *value = f64::from_bits(now);
+                changed(column, before, now);
+                bits &= bits - 1;
+            }
         }
+        cursor.is_done().then_some(())
     }
-    cursor.is_done().then_some(row)
 }
 
 /// Writes a samples payload: (slot, time, value) of one shard.
@@ -248,7 +266,18 @@ mod tests {
             let mut cursor = Cursor::new(&out);
             let head = take_scrape_head(&mut cursor).unwrap();
             prop_assert_eq!((head.group, head.t, head.base), (3, t, 9));
-            prop_assert_eq!(bits(&take_row(&mut cursor, &before).unwrap()), bits(&row));
+            let mut back = before.clone();
+            back.resize(row.len(), ABSENT);
+            let mut seen = back.clone();
+            let raw = take_raw_row(&mut cursor).unwrap();
+            prop_assert_eq!(raw.columns, row.len());
+            let change = |column: usize, before: u64, now: u64| {
+                assert_eq!(before, seen[column].to_bits());
+                seen[column] = f64::from_bits(now);
+            };
+            raw.apply(&mut back, change).unwrap();
+            prop_assert_eq!(bits(&back), bits(&row));
+            prop_assert_eq!(bits(&seen), bits(&row));
         }
 
         #[test]
@@ -267,7 +296,8 @@ mod tests {
             let _ = take_samples(&out, |_, _, _, _| ());
             let _ = take_layout(&mut Cursor::new(&out));
             let mut cursor = Cursor::new(&out);
-            let _ = take_scrape_head(&mut cursor).and_then(|_| take_row(&mut cursor, &[]));
+            let raw = take_scrape_head(&mut cursor).and_then(|_| take_raw_row(&mut cursor));
+            let _ = raw.and_then(|raw| raw.apply(&mut vec![ABSENT; raw.columns], |_, _, _| ()));
         }
     }
 
