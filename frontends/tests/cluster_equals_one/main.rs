@@ -1,9 +1,11 @@
 //! A cluster answers as one process: the same series divided among the stores of two or three processes, the same
 //! views, the same ticks. The processes are runtimes in this test that talk over loopback, so everything that
-//! crosses between processes is written and read as bytes.
+//! crosses between processes is written and read as bytes. What is asked from history is in [`history`].
 //!
 //! Partial sums are added in another order than in one process, so values may differ by 1e-12; which rows there are,
 //! and what is remarked, may not. The values of samples are whole numbers.
+
+mod history;
 
 use engine::live::peers::{Others, Peers, Word};
 use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
@@ -363,6 +365,7 @@ fn check(processes: usize, workers: usize, steps: &[Step]) {
     steps.iter().for_each(|step| world.act(step));
     world.act(&Step::Tick(1));
     world.compare_recorded();
+    history::check(&world.one, &world.cluster, world.now);
     world.one.stop();
     world.cluster.stop();
 }
