@@ -4,7 +4,7 @@ use super::hello::{Hello, Purpose};
 use super::join::{Joined, join};
 use super::*;
 use crate::flags;
-use engine::limits::{MESSAGE_BYTES, QUESTIONS};
+use engine::limits::{MESSAGE_BYTES, PLAN_DEPTH, QUESTIONS};
 use engine::query::guard::Guard;
 use engine::query::others::Line;
 use engine::query::{Answer, Querier, QueryError, QueryOptions, Value};
@@ -194,6 +194,25 @@ fn whoever_is_asked_answers_for_all() {
     // What is missing elsewhere is said with the next answer.
     assert!(processes[0].1.left_out().unwrap().contains("): a block is damaged"));
     assert_eq!(processes[1].1.left_out(), None);
+}
+
+/// A plan is as deep as the language allows; threads that answer must stand that.
+#[test]
+fn deep_plans_can_be_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0, 1]);
+    let deepest = |text: &dyn Fn(usize) -> String| {
+        let compile =
+            |depth: usize| frontends::promql::compile(&text(depth), &frontends::promql::Options::all()).ok();
+        (1..=PLAN_DEPTH).rev().find_map(compile).unwrap()
+    };
+    let nested = |depth: usize| format!("{}up{}", "abs(".repeat(depth), ")".repeat(depth));
+    let summed = |depth: usize| format!("{}up{}", "sum(".repeat(depth), ")".repeat(depth));
+    for plan in
+        [deepest(&nested), deepest(&summed), deepest(&|depth| "up + 1".to_owned() + &" + 1".repeat(depth))]
+    {
+        processes[0].2.instant(&plan, 1_000, &QueryOptions::default()).unwrap();
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! Two processes as one server: rules answered as by one, targets divided, and what happens when one goes.
+//! Two processes as one server: rules answered as by one, targets divided, and what happens when one goes. What they say
+//! of history is in [`history`].
 
-use crate::support::compare::difference;
+mod history;
+
 use crate::support::daemon::free_port;
 use crate::support::exporter::Exporter;
 use crate::support::remote_write::{Series, write};
@@ -55,26 +57,6 @@ const RULES: &[(&str, &str)] = &[
     ("r:subquery", "max_over_time(sum by (zone) (w_gauge)[20s:1s])"),
     ("r:rated", "rate(sum(w_total)[15s:3s])"),
     ("r:ahead", "sum(w_gauge offset -2s)"),
-];
-
-/// What history is asked, at any process.
-const HISTORY: &[&str] = &[
-    "w_gauge",
-    "sum by (zone) (rate(w_total[20s]))",
-    "w_gauge / on (zone) group_left sum by (zone) (w_gauge)",
-    "max_over_time(sum(w_gauge)[10s:1s])",
-    "w_gauge > scalar(avg(w_gauge))",
-    "histogram_quantile(0.9, sum by (le) (rate(w_bucket[20s])))",
-    "rate(w_gauge[20s])",
-    "w_gauge + on (zone) w_total",
-];
-
-/// Names and series, at any process.
-const CATALOGUE: &[&str] = &[
-    "labels?match[]=%7Bjob%3D%22w%22%7D",
-    "label/instance/values?match[]=w_gauge",
-    "label/__name__/values?match[]=%7Bjob%3D%22w%22%7D",
-    "series?match[]=w_gauge&match[]=w_level",
 ];
 
 fn rule_file() -> String {
@@ -141,37 +123,6 @@ fn alerts(server: &Server) -> BTreeSet<String> {
         .collect()
 }
 
-/// What each of `servers` says of history is what the first one says.
-fn history_is_one(servers: &[&Server], begin: i64, end: i64) {
-    for query in HISTORY {
-        let query = http::encode(query);
-        let (begin, end) = (begin / 1_000, end / 1_000);
-        let range = format!("query_range?query={query}&start={begin}&end={end}&step=2");
-        for path in [range, format!("query?query={query}&time={end}")] {
-            let answers = servers.iter().map(|server| server.get(&format!("/api/v1/{path}")).json());
-            let answers: Vec<Value> = answers.collect();
-            for answer in &answers[1..] {
-                for part in ["status", "errorType", "warnings", "infos"] {
-                    assert_eq!(answer[part], answers[0][part], "{path}: {answer}");
-                }
-                if answer["status"] == "success" {
-                    let different = difference(&answer["data"], &answers[0]["data"]);
-                    assert_eq!(different, None, "{path}");
-                }
-            }
-        }
-    }
-    for path in CATALOGUE {
-        let answers: Vec<Value> =
-            servers.iter().map(|server| server.get(&format!("/api/v1/{path}")).json()).collect();
-        assert!(answers[0]["data"].as_array().is_some_and(|list| list.len() > 2), "{path}: {}", answers[0]);
-        assert!(answers.iter().all(|answer| *answer == answers[0]), "{path}: {answers:?}");
-    }
-    let federated = |server: &&Server| server.get("/federate?match[]=w_gauge").text();
-    let pages: Vec<String> = servers.iter().map(federated).collect();
-    assert!(pages.iter().all(|page| page.lines().count() == pages[0].lines().count()), "{pages:?}");
-}
-
 /// The same samples, written to one process and divided among two: every rule and alert is answered the same.
 fn equals_one_process(workers: usize) {
     let rules = rule_file();
@@ -217,7 +168,7 @@ fn equals_one_process(workers: usize) {
         names.iter().find(|name| name["name"] == "w_gauge").map(|name| name["value"].clone())
     };
     assert_eq!((names(&two[0]), names(&two[1])), (Some(5.into()), Some(4.into())));
-    history_is_one(&[&one, &two[0], &two[1]], start - 20_000, start + 20_000);
+    history::is_one(&[&one, &two[0], &two[1]], start - 20_000, start + 20_000);
 }
 
 #[test]
