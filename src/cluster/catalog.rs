@@ -2,7 +2,7 @@
 
 use super::caller::{Call, Caller};
 use super::hello::Purpose;
-use engine::limits::MESSAGE_BYTES;
+use engine::limits::{MESSAGE_BYTES, SETTLE};
 use engine::query::guard::Guard;
 use engine::query::others::Line;
 use engine::query::{QueryError, QueryOptions};
@@ -198,18 +198,20 @@ pub fn answer(store: &Store, line: &mut dyn Line, cancel: Arc<AtomicBool>) -> Re
         codec::decode(&question).map_err(|e| QueryError::Internal(format!("{}: {e}", line.name())))?;
     let Question { what, sets, from, to } = question;
     match what {
-        What::Series => tell(line, Catalog::series(store, &sets, from, to), &guard)?,
-        What::LabelNames => tell(line, Catalog::label_names(store, &sets, from, to), &guard)?,
+        What::Series => tell(store, line, Catalog::series(store, &sets, from, to), &guard)?,
+        What::LabelNames => tell(store, line, Catalog::label_names(store, &sets, from, to), &guard)?,
         What::LabelValues(name) => {
-            tell(line, Catalog::label_values(store, &name, &sets, from, to), &guard)?;
+            tell(store, line, Catalog::label_values(store, &name, &sets, from, to), &guard)?;
         }
-        What::Newest => tell(line, Catalog::newest(store, &sets, from, to), &guard)?,
-        What::Exemplars => tell(line, exemplars(store, &sets, from, to), &guard)?,
+        What::Newest => tell(store, line, Catalog::newest(store, &sets, from, to), &guard)?,
+        What::Exemplars => tell(store, line, exemplars(store, &sets, from, to), &guard)?,
     }
     line.flush(&guard)
 }
 
+/// The end comes when the log has what was said: what somebody is told must survive kill -9.
 fn tell<T: Serialize>(
+    store: &Store,
     line: &mut dyn Line,
     found: Result<Vec<T>, StoreError>,
     guard: &Guard,
@@ -221,6 +223,7 @@ fn tell<T: Serialize>(
     match found {
         Ok(found) => {
             found.chunks(PIECE).try_for_each(|piece| say(Ok(piece)))?;
+            store.settle(SETTLE);
             say(Ok(&[]))
         }
         Err(error) => say(Err(error.to_string())),

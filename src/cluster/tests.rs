@@ -300,3 +300,23 @@ fn messages_have_a_limit() {
     let error = wire.hear(&guard).unwrap_err().to_string();
     assert!(error.contains("it closed the connection"), "{error}");
 }
+
+#[test]
+fn a_message_that_was_half_sent_is_finished() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (other, _) = listener.accept().unwrap();
+    let mut wire = wire::Wire::new(stream, "process 1".to_owned()).unwrap();
+    let hurried = QueryOptions { timeout: Duration::from_millis(100), ..QueryOptions::default() };
+    let long = vec![7; 32 << 20];
+    let error = wire.say(&long, &Guard::new(&hurried)).unwrap_err();
+    assert!(matches!(error, QueryError::Timeout(_)), "{error}");
+    let reader = std::thread::spawn(move || {
+        let mut wire = wire::Wire::new(other, "process 0".to_owned()).unwrap();
+        let guard = Guard::new(&QueryOptions::default());
+        (wire.hear(&guard), wire.hear(&guard))
+    });
+    let guard = Guard::new(&QueryOptions::default());
+    wire.say(b"why", &guard).and_then(|()| wire.flush(&guard)).unwrap();
+    assert_eq!(reader.join().unwrap(), (Ok(long), Ok(b"why".to_vec())));
+}

@@ -54,18 +54,23 @@ impl Wire {
         if self.output.len() > SEND_BYTES { self.flush(guard) } else { Ok(()) }
     }
 
-    /// Sends what was said.
+    /// Sends what was said. What could not be sent stays for the next time: a message that was cut off would be followed by
+    /// what nobody can read.
     pub fn flush(&mut self, guard: &Guard) -> Result<(), QueryError> {
         let mut sent = 0;
-        while sent < self.output.len() {
-            match self.input.get_ref().write(&self.output[sent..]) {
-                Ok(bytes) => sent += bytes,
-                Err(e) => self.wait(&e, guard)?,
+        let mut send = || {
+            while sent < self.output.len() {
+                match self.input.get_ref().write(&self.output[sent..]) {
+                    Ok(bytes) => sent += bytes,
+                    Err(e) => self.wait(&e, guard)?,
+                }
             }
-        }
-        self.output.clear();
+            Ok(())
+        };
+        let result = send();
+        self.output.drain(..sent);
         self.output.shrink_to(SEND_BYTES);
-        Ok(())
+        result
     }
 
     /// Waits for the next message.

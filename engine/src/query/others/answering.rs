@@ -2,6 +2,7 @@
 //! own, for a process that gathers.
 
 use super::{Done, Line, Part, Question, Reply, What, hear, say};
+use crate::limits::SETTLE;
 use crate::plan::Selector;
 use crate::plan::physical::{Physical, StepOp};
 use crate::query::given::Given;
@@ -16,8 +17,6 @@ use storage::model::{SHARDS, TimeMs};
 
 /// Time between two looks at the limits of a question that waits.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long the log may take to have what an answer shows; a write takes less than a millisecond.
-const SETTLE: Duration = Duration::from_secs(2);
 /// How long it may take to say why there is no answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -100,9 +99,7 @@ impl Querier {
     /// Says the last word when the log has what was said: what somebody is told must survive kill -9. A log that stands
     /// still keeps nobody from reading.
     fn finish(&self, line: &mut dyn Line, mut done: Done, guard: &Guard) -> Result<(), QueryError> {
-        let (tell, told) = channel::<()>();
-        self.store.on_committed(self.store.last_lsn(), Box::new(move |_| drop(tell)));
-        let _ = told.recv_timeout(SETTLE);
+        self.store.settle(SETTLE);
         let counted = guard.samples();
         (done.peak, done.steps) = (counted.peak, counted.steps);
         say(line, &Reply::Done(done), guard)
