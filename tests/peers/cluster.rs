@@ -65,6 +65,7 @@ fn rule_file() -> String {
         text += &format!("  - record: {record}\n    expr: '{expr}'\n");
     }
     text + "  - alert: High\n    expr: sum by (zone) (w_level) > 100\n    for: 2s\n"
+        + "    annotations: {of: '{{ with query \"count(w_level)\" }}{{ . | first | value }}{{ end }}'}\n"
         + "  - alert: Apart\n    expr: w_level > on (zone) group_left avg by (zone) (w_level)\n"
         + "    annotations: {summary: '{{ $labels.instance }} is at {{ $value }}'}\n"
 }
@@ -157,6 +158,7 @@ fn equals_one_process(workers: usize) {
     }
     let expected = alerts(&one);
     assert_eq!(expected.len(), 2 + 3, "{expected:?}");
+    assert_eq!(expected.iter().filter(|alert| alert.contains(r#"{"of":"9"}"#)).count(), 2, "{expected:?}");
     assert_eq!(alerts(&two[0]), expected);
     assert!(alerts(&two[1]).is_empty(), "alerts are process 0's");
     let rows = one.query_at("r:each", end)["result"].as_array().expect("rows").len();

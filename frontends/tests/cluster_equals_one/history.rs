@@ -12,8 +12,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use storage::disk::OsDisk;
+use storage::metrics::Metrics;
 use storage::model::{Labels, NativeHistogram};
-use storage::store::Row;
+use storage::store::{Row, Store};
 
 /// What only history answers, and what it answers in a way of its own; besides what stands.
 const ASKED: &[&str] = &[
@@ -57,7 +59,7 @@ const ASKED: &[&str] = &[
 /// Queriers of the processes of a cluster that ask each other.
 pub fn queriers(server: &Server) -> Vec<Arc<Querier>> {
     let all: Arc<Mutex<Vec<Weak<Querier>>>> = Arc::default();
-    let querier = |(process, store): (usize, &Arc<storage::store::Store>)| {
+    let querier = |(process, store): (usize, &Arc<Store>)| {
         let querier = Querier::new(store.clone(), 1);
         Arc::new(querier.with_others(Arc::new(Neighbours { process, all: all.clone() })))
     };
@@ -260,5 +262,31 @@ fn limits_hold_for_all_processes_together() {
     let options = QueryOptions { timeout: Duration::ZERO, ..QueryOptions::default() };
     let error = processes[0].instant(&plan, now, &options).unwrap_err();
     assert!(matches!(error, QueryError::Timeout(_)), "{error}");
+    cluster.stop();
+}
+
+/// A question about what another process' log has waits until that has been replayed.
+#[test]
+fn a_replay_elsewhere_is_waited_for() {
+    let mut cluster = filled(2, 10);
+    cluster.stop();
+    let (early, replaying) =
+        Store::open_early(super::options(&cluster.dirs[1]), None, Arc::new(OsDisk), &Metrics::default())
+            .unwrap();
+    cluster.stores = vec![super::open(&cluster.dirs[0]), early];
+    let processes = queriers(&cluster);
+    let plan = compile("count(c_gauge)", &Options::all()).unwrap();
+    let ask = |timeout: Duration| {
+        processes[0].instant(&plan, START + 9_000, &QueryOptions { timeout, ..QueryOptions::default() })
+    };
+    let error = ask(Duration::from_millis(200)).unwrap_err();
+    assert!(matches!(error, QueryError::Timeout(_)), "{error}");
+    let replay = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        replaying.run().unwrap();
+    });
+    let rows = rows(ask(Duration::from_secs(60)).unwrap().value);
+    assert_eq!(rows[0].1, [(START + 9_000, 16.0)]);
+    replay.join().unwrap();
     cluster.stop();
 }

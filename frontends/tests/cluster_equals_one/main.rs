@@ -135,14 +135,17 @@ struct Server {
     views: Vec<(String, ViewId, Arc<Mutex<Shown>>)>,
 }
 
-fn open(dir: &tempfile::TempDir) -> Arc<Store> {
-    let options = storage::store::Options {
+fn options(dir: &tempfile::TempDir) -> storage::store::Options {
+    storage::store::Options {
         dir: dir.path().to_owned(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
         out_of_order_ms: 1_800_000,
-    };
-    Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap().0
+    }
+}
+
+fn open(dir: &tempfile::TempDir) -> Arc<Store> {
+    Store::open(options(dir), Arc::new(OsDisk), &Metrics::default()).unwrap().0
 }
 
 /// A connection between each two processes, by process.
