@@ -1,7 +1,7 @@
 //! The server: every room opened in order, wired to its neighbours, and closed in the reverse order.
 
 use crate::admin::{AdminOf, Control};
-use crate::cluster::{self, Pulse};
+use crate::cluster::{self, Caller, Callers, Catalogs, Cluster, Pulse, Rooms};
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::flags::Flags;
@@ -81,8 +81,8 @@ pub struct Server {
     pub query_log: Arc<QueryLog>,
     /// What keeps this process and the others of its cluster together.
     pub cluster: Option<Arc<Pulse>>,
-    /// Why answers from history are not whole.
-    partial: Option<String>,
+    /// The way to ask the other processes.
+    caller: Option<Arc<Caller>>,
     /// Where old blocks go.
     objects: Option<ObjectsConfig>,
     /// Last, so that it goes when all others are gone; `None`: switched off.
@@ -118,10 +118,18 @@ impl Server {
         };
         let setup = cluster::Setup::of(&flags, live_options.workers)?;
         let (live, cluster) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
-        let partial = setup.as_ref().map(cluster::Setup::partial);
         let share =
             setup.map_or_else(Share::default, |s| Share { process: s.process, processes: s.addresses.len() });
-        let querier = Arc::new(Querier::new(store.clone(), cores));
+        let (cluster, caller, door) = cluster.map_or((None, None, None), |cluster| {
+            let Cluster { pulse, caller, door } = cluster;
+            (Some(pulse), Some(caller), Some(door))
+        });
+        let querier = |threads| querier(&store, threads, caller.as_ref());
+        // One thread: it is in no hurry, and queries have the other ones.
+        let (querier, slow) = (querier(cores), querier(1));
+        if let Some(door) = door {
+            door.open(rooms(&querier, &store, &metrics))?;
+        }
         let scrape_options = ScrapeOptions {
             seed: config.external_labels.hash64(),
             strict_content_type: flags.strict_content_type(),
@@ -133,17 +141,13 @@ impl Server {
         let alerts = Arc::new(alerts::Alerts::new(&flags, &metrics));
         let memory = Arc::new(open_memory(&dir, &metrics)?);
         let history = History {
-            answers: match partial {
-                Some(_) => Arc::new(cluster::Refused),
-                None => querier.clone(),
-            },
+            answers: querier.clone(),
             store: store.clone(),
             clock: clock.clone(),
             options: query_options(&flags, config, &language),
         };
-        // One thread: it is in no hurry, and queries have the other ones.
         let past = past::Parts {
-            answers: Arc::new(Querier::new(store.clone(), 1)),
+            answers: slow,
             store: store.clone(),
             clock: clock.clone(),
             options: query_options(&flags, config, &language),
@@ -192,7 +196,7 @@ impl Server {
             query_log: Arc::new(QueryLog::new(&metrics)),
             metrics,
             cluster,
-            partial,
+            caller,
             objects: config.storage.objects.clone(),
             _lock: lock,
         })
@@ -240,7 +244,7 @@ impl Server {
     pub fn stand(&self, loaded: &Loaded) -> Result<(), String> {
         let groups = if self.keeps_rules() { loaded.groups.clone() } else { Vec::new() };
         if self.cluster.is_some() {
-            groups.iter().for_each(cluster::name_refused);
+            groups.iter().for_each(cluster::name_late);
         }
         self.rules.apply(groups, loaded.config.external_labels.clone()).map_err(|e| e.to_string())
     }
@@ -317,8 +321,17 @@ impl Server {
             search: flags.feature("search-api").then(|| flags.search_max_limit()),
             step_stats: flags.feature("promql-per-step-stats"),
             data_directory: Some(self.data.clone()),
-            partial: self.partial.clone().or_else(|| left_out(&self.metrics)),
+            partial: left_out(&self.metrics),
         })
+    }
+
+    /// Which series there are, in all processes.
+    fn catalog(&self) -> Arc<dyn http::sources::Catalog> {
+        let timeout = Duration::from_millis(self.flags.query_timeout().max(0).unsigned_abs());
+        match &self.caller {
+            None => self.store.clone(),
+            Some(caller) => Arc::new(Catalogs { store: self.store.clone(), caller: caller.clone(), timeout }),
+        }
     }
 
     fn sources(&self, control: Arc<AdminOf>) -> Sources {
@@ -326,7 +339,7 @@ impl Server {
         Sources {
             language: Arc::new(http::language::Promql(self.language)),
             answers: self.querier.clone(),
-            catalog: self.store.clone(),
+            catalog: self.catalog(),
             tsdb: self.store.clone(),
             views: self.views.clone(),
             standing: self.standing.clone(),
@@ -433,15 +446,32 @@ fn start_live(
     options: LiveOptions,
     metrics: &Metrics,
     setup: Option<&cluster::Setup>,
-) -> Result<(Live, Option<Arc<Pulse>>), String> {
+) -> Result<(Live, Option<Cluster>), String> {
     let Some(setup) = setup else {
         return Ok((Live::start(store.clone(), clock.clone(), options, metrics)?, None));
     };
-    let (peers, pulse) = cluster::join(setup)?;
+    let (peers, cluster) = cluster::join(setup)?;
     let live = Live::join(store.clone(), clock.clone(), options, metrics, peers)?;
     let ear = live.clone();
-    pulse.listen_with(Box::new(move |word| ear.hear(word)));
-    Ok((live, Some(pulse)))
+    cluster.pulse.listen_with(Box::new(move |word| ear.hear(word)));
+    Ok((live, Some(cluster)))
+}
+
+/// The query runtime over the series of all processes, with so many threads for those of this one.
+fn querier(store: &Arc<Store>, threads: usize, caller: Option<&Arc<Caller>>) -> Arc<Querier> {
+    let querier = Querier::new(store.clone(), threads);
+    Arc::new(match caller {
+        None => querier,
+        Some(caller) => querier.with_others(Arc::new(Callers(caller.clone()))),
+    })
+}
+
+/// What the other processes' questions are answered from.
+fn rooms(querier: &Arc<Querier>, store: &Arc<Store>, metrics: &Metrics) -> Rooms {
+    let (kept, metrics) = (store.clone(), metrics.clone());
+    let reasons = move || left_out(&metrics).into_iter().chain(kept.left_out());
+    let left_out = move || reasons().reduce(|one, other| format!("{one}; {other}"));
+    Rooms { querier: querier.clone(), store: store.clone(), left_out: Box::new(left_out) }
 }
 
 /// What the flags say about queries that templates ask.

@@ -40,6 +40,13 @@ pub const MEASURED_STEPS: usize = 32;
 pub const SWEEP_MS: i64 = 60_000;
 /// Rounds of rules reading recorded rules inside one tick; a longer chain goes on in the next tick.
 pub const TICK_ROUNDS: u64 = 64;
+/// A message between processes about a query, bytes: a shard's values over a block of steps, of 100,000 series.
+pub const MESSAGE_BYTES: usize = 256 << 20;
+/// How long the log may take to have what another process is answered; a write takes less than a millisecond.
+pub const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
+/// Questions about history that one process of a cluster asks the others at once; further ones wait. By default 20 come in
+/// over HTTP, the rest are rules'.
+pub const QUESTIONS: usize = 32;
 /// Processes of a cluster: their shards have 16-bit numbers.
 pub const PROCESSES: usize = 64;
 /// How long a process that stops waits for the others of its cluster to stop, too.

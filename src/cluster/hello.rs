@@ -18,6 +18,10 @@ pub enum Purpose {
     Link,
     /// Signs of life, and what process 0 must hear.
     Pulse,
+    /// One question to the query runtime.
+    Question,
+    /// One question about series, names and values.
+    Catalog,
 }
 
 /// See the module.

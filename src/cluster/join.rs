@@ -23,6 +23,10 @@ pub struct Joined {
     pub links: Vec<Option<TcpStream>>,
     /// For signs of life.
     pub pulses: Vec<Option<TcpStream>>,
+    /// Which start of each process has joined, this one included.
+    pub incarnations: Vec<u64>,
+    /// Where the others may go on to knock.
+    pub listener: TcpListener,
 }
 
 /// What is known of another process.
@@ -83,7 +87,7 @@ pub fn join(setup: &Setup) -> Result<Joined, String> {
         }
         std::thread::sleep(AGAIN);
     }
-    let joined = party.into_joined();
+    let joined = party.into_joined(listener);
     agree(setup, &joined, setup.patience.saturating_sub(started.elapsed()).max(WORDS))?;
     tracing::info!(process = setup.process, processes = setup.addresses.len(), "the cluster is complete");
     Ok(joined)
@@ -132,6 +136,9 @@ impl Party<'_> {
     fn greet(&self, mut stream: TcpStream) -> Result<(Hello, TcpStream), String> {
         prepare(&stream)?;
         let hello = Hello::receive(&mut stream)?;
+        if !matches!(hello.purpose, Purpose::Link | Purpose::Pulse) {
+            return Err("it asks a question of a cluster that is not complete yet".to_owned());
+        }
         self.hello(hello.purpose).send(&mut stream)?;
         Ok((hello, stream))
     }
@@ -188,13 +195,16 @@ impl Party<'_> {
         match hello.purpose {
             Purpose::Link => other.link = Some(stream),
             Purpose::Pulse => other.pulse = Some(stream),
+            Purpose::Question | Purpose::Catalog => {}
         }
         Ok(())
     }
 
-    fn into_joined(self) -> Joined {
+    fn into_joined(self, listener: TcpListener) -> Joined {
+        let mut incarnations: Vec<u64> = self.others.iter().map(|other| other.incarnation).collect();
+        incarnations[self.setup.process] = self.incarnation;
         let (links, pulses) = self.others.into_iter().map(|other| (other.link, other.pulse)).unzip();
-        Joined { links, pulses }
+        Joined { links, pulses, incarnations, listener }
     }
 }
 

@@ -2,27 +2,30 @@
 //!
 //! [`join`] makes the connections, after a [`hello`] on each that says whether the two processes fit together;
 //! [`pulse`] notices when one goes. What the processes then do together is the live runtime's: [`engine::live::peers`].
+//! History is asked of all of them, by [`caller`] of [`door`].
 
+mod caller;
+mod catalog;
+mod door;
 mod hello;
 mod join;
 mod pulse;
+mod wire;
 
+pub use caller::{Caller, Callers};
+pub use catalog::Catalogs;
+pub use door::{Door, Rooms};
 pub use pulse::Pulse;
 
 use crate::config;
 use crate::flags::Flags;
 use engine::limits::PROCESSES;
 use engine::live::peers::Peers;
-use engine::live::{ViewKind, ViewSpec, check};
-use engine::plan::Plan;
-use engine::query::{Answer, QueryError, QueryOptions};
-use frontends::http::sources::Answers;
 use frontends::rules::file::Group;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::model::TimeMs;
 
 /// This process' place in a cluster, from the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,17 +82,6 @@ impl Setup {
         Ok(Some(Setup { process, addresses, patience, configuration, facts }))
     }
 
-    /// Why answers from history are not whole: they are from one store.
-    pub fn partial(&self) -> String {
-        let others: Vec<String> =
-            (0..self.addresses.len()).filter(|p| *p != self.process).map(|p| self.name(p)).collect();
-        format!(
-            "answered by process {} of the cluster alone, without the series of {}",
-            self.process,
-            others.join(" and ")
-        )
-    }
-
     fn name(&self, process: usize) -> String {
         name(process, &self.addresses)
     }
@@ -111,45 +103,41 @@ pub fn checksum(path: &Path) -> u64 {
     hash.finish()
 }
 
+/// Time between two looks whether what is waited for is still wanted.
+const PATIENCE_LOOK: Duration = Duration::from_millis(50);
+
+/// What a process of a cluster has of the others.
+pub struct Cluster {
+    /// What keeps them together.
+    pub pulse: Arc<Pulse>,
+    /// The way to ask them.
+    pub caller: Arc<Caller>,
+    /// Where they ask.
+    pub door: Door,
+}
+
 /// Waits for the other processes; then the cluster stands, and ends as one.
-pub fn join(setup: &Setup) -> Result<(Peers, Arc<Pulse>), String> {
+pub fn join(setup: &Setup) -> Result<(Peers, Cluster), String> {
     let joined = join::join(setup)?;
     let pulse = Pulse::start(setup, joined.pulses)?;
     let peers = Peers { process: setup.process, links: joined.links, others: pulse.clone() };
-    Ok((peers, pulse))
+    let caller = Caller::new(setup.clone(), joined.incarnations.clone());
+    let door = Door { setup: setup.clone(), listener: joined.listener, incarnations: joined.incarnations };
+    Ok((peers, Cluster { pulse, caller, door }))
 }
 
-/// Answers for what is asked again and again because it cannot stand: none, rather than one of some series only.
-pub struct Refused;
-
-/// Names in the log the rules of a group that are not answered in a cluster.
-pub fn name_refused(group: &Group) {
-    for rule in &group.rules {
-        let (name, plan) = (rule.name.clone(), rule.expr.plan.clone());
-        if check(&ViewSpec { name, plan, kind: ViewKind::Continuous }).is_err() {
-            tracing::error!(
-                file = group.file,
-                group = group.name,
-                rule = rule.name,
-                "{REFUSED}: this rule is not answered"
-            );
-        }
-    }
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(|e| e.to_string())
 }
 
-/// What such an expression says instead of an answer.
-const REFUSED: &str =
-    "the expression cannot stand, and in a cluster no process has the history of all series";
-
-impl Answers for Refused {
-    fn instant(&self, _: &Plan, _: TimeMs, _: &QueryOptions) -> Result<Answer, QueryError> {
-        Err(QueryError::Execution(REFUSED.to_owned()))
-    }
-    fn range(&self, _: &Plan, _: TimeMs, _: TimeMs, _: i64, _: &QueryOptions) -> Result<Answer, QueryError> {
-        Err(QueryError::Execution(REFUSED.to_owned()))
-    }
-    fn sees_all(&self) -> bool {
-        false
+/// Names in the log the groups whose late samples are not all noticed.
+pub fn name_late(group: &Group) {
+    if group.lateness.is_some() {
+        tracing::warn!(
+            file = group.file,
+            group = group.name,
+            "late_samples: only what comes late to process 0 is noticed, not what comes late to the other processes"
+        );
     }
 }
 

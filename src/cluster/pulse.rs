@@ -4,7 +4,7 @@
 //! at all. So when a process dies, hangs or is cut off, the others say so and end; when it stops in order, they stop in
 //! order. All of them are started again and fill their views from their stores.
 
-use super::{Setup, name};
+use super::{Setup, name, spawn};
 use engine::live::peers::{Others, Word};
 use parking_lot::{Condvar, Mutex};
 use std::io::{Read, Write};
@@ -241,8 +241,4 @@ impl Others for Pulse {
 fn say(mouth: &Sender<u8>, word: u8) {
     // Who speaks has ended if the other process is gone: then there is nothing to say.
     let _ = mouth.send(word);
-}
-
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(|e| e.to_string())
 }

@@ -1,10 +1,18 @@
-//! Tests of flags, first words and joining, in one process over loopback.
+//! Tests of flags, first words and joining, and of questions and their ends, in one process over loopback.
 
 use super::hello::{Hello, Purpose};
 use super::join::{Joined, join};
 use super::*;
 use crate::flags;
+use engine::limits::{MESSAGE_BYTES, PLAN_DEPTH, QUESTIONS};
+use engine::query::guard::Guard;
+use engine::query::others::Line;
+use engine::query::{Answer, Querier, QueryError, QueryOptions, Value};
+use frontends::http::sources::Catalog;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use storage::model::Labels;
+use storage::store::{Row, Store};
 
 /// Addresses that were free a moment ago.
 fn addresses(count: usize) -> Vec<String> {
@@ -112,12 +120,203 @@ fn flags_are_checked() {
     }
     let setup = of(&[two, "--cluster.process=1", &config]).unwrap().unwrap();
     assert_eq!((setup.process, setup.addresses.len()), (1, 2));
-    assert!(
-        setup.partial().ends_with("without the series of process 0 (127.0.0.1:2101)"),
-        "{}",
-        setup.partial()
-    );
     let before = setup.facts.clone();
     std::fs::write(&file, "global: {scrape_interval: 5s}\n").unwrap();
     assert_ne!(of(&[two, "--cluster.process=1", &config]).unwrap().unwrap().facts, before);
+}
+
+/// A store with one series, `up{process="…"}`, that is `process` at 1,000 ms.
+fn store(dir: &Path, process: usize) -> Arc<Store> {
+    let options = storage::store::Options {
+        dir: dir.to_owned(),
+        wal_sync_interval_ms: 100,
+        block_range_ms: 7_200_000,
+        out_of_order_ms: 1_800_000,
+    };
+    let disk = Arc::new(storage::disk::OsDisk);
+    let store = Store::open(options, disk, &storage::metrics::Metrics::default()).unwrap().0;
+    let labels = Labels::from_pairs([("__name__", "up"), ("process", &process.to_string())]);
+    let row = Row { series: store.resolve(&labels), t: 1_000, v: process as f64 };
+    store.append_rows(&[row]).unwrap();
+    store
+}
+
+/// Two processes that have joined; those in `open` answer questions.
+fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<Caller>, Arc<Querier>)> {
+    let addresses = addresses(2);
+    let join = |process: usize| {
+        let setup = setup(process, &addresses, "1");
+        std::thread::spawn(move || (join(&setup).unwrap(), setup))
+    };
+    let threads: Vec<_> = (0..2).map(join).collect();
+    let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+    let process = |(process, (joined, setup)): (usize, (Joined, Setup))| {
+        let store = store(&dir.join(process.to_string()), process);
+        let caller = Caller::new(setup.clone(), joined.incarnations.clone());
+        let querier = Querier::new(store.clone(), 1).with_others(Arc::new(Callers(caller.clone())));
+        let querier = Arc::new(querier);
+        let (listener, incarnations) = (joined.listener, joined.incarnations);
+        let door = Door { setup, listener, incarnations };
+        if open.contains(&process) {
+            let left_out = Box::new(move || (process == 1).then(|| "a block is damaged".to_owned()));
+            door.open(Rooms { querier: querier.clone(), store: store.clone(), left_out }).unwrap();
+        } else {
+            // It listens and says nothing.
+            std::mem::forget(door);
+        }
+        (store, caller, querier)
+    };
+    joined.enumerate().map(process).collect()
+}
+
+fn ask(querier: &Querier, options: &QueryOptions) -> Result<Answer, QueryError> {
+    let plan = frontends::promql::compile("up", &frontends::promql::Options::all()).unwrap();
+    querier.instant(&plan, 1_000, options)
+}
+
+fn rows(answer: Result<Answer, QueryError>) -> usize {
+    let Ok(Answer { value: Value::Vector(rows), .. }) = answer else { panic!("{answer:?}") };
+    rows.len()
+}
+
+#[test]
+fn whoever_is_asked_answers_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0, 1]);
+    for (store, caller, querier) in &processes {
+        assert_eq!(rows(ask(querier, &QueryOptions::default())), 2);
+        let (store, caller) = (store.clone(), caller.clone());
+        let all = Catalogs { store, caller, timeout: Duration::from_secs(10) };
+        assert_eq!(all.series(&[], 0, 2_000).unwrap().len(), 0, "of no matcher sets");
+        assert_eq!(all.label_values("process", &[], 0, 2_000).unwrap(), ["0", "1"]);
+        assert_eq!(all.label_names(&[], 0, 2_000).unwrap(), ["__name__", "process"]);
+    }
+    // What is missing elsewhere is said with the next answer.
+    assert!(processes[0].1.left_out().unwrap().contains("): a block is damaged"));
+    assert_eq!(processes[1].1.left_out(), None);
+}
+
+/// A plan is as deep as the language allows; threads that answer must stand that.
+#[test]
+fn deep_plans_can_be_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0, 1]);
+    let deepest = |text: &dyn Fn(usize) -> String| {
+        let compile =
+            |depth: usize| frontends::promql::compile(&text(depth), &frontends::promql::Options::all()).ok();
+        (1..=PLAN_DEPTH).rev().find_map(compile).unwrap()
+    };
+    let nested = |depth: usize| format!("{}up{}", "abs(".repeat(depth), ")".repeat(depth));
+    let summed = |depth: usize| format!("{}up{}", "sum(".repeat(depth), ")".repeat(depth));
+    for plan in
+        [deepest(&nested), deepest(&summed), deepest(&|depth| "up + 1".to_owned() + &" + 1".repeat(depth))]
+    {
+        processes[0].2.instant(&plan, 1_000, &QueryOptions::default()).unwrap();
+    }
+}
+
+#[test]
+fn who_does_not_answer_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0]);
+    let options = QueryOptions { timeout: Duration::from_millis(300), ..QueryOptions::default() };
+    let error = ask(&processes[0].2, &options).unwrap_err();
+    let QueryError::Timeout(text) = &error else { panic!("{error:?}") };
+    assert!(text.starts_with("process 1 (127.0.0.1:"), "{text}");
+    assert!(text.contains("did not answer within 300ms"), "{text}");
+    let all = Catalogs {
+        store: processes[0].0.clone(),
+        caller: processes[0].1.clone(),
+        timeout: Duration::from_millis(100),
+    };
+    let error = all.label_names(&[], 0, 2_000).unwrap_err().to_string();
+    assert!(error.contains("process 1 (127.0.0.1:") && error.contains("did not answer"), "{error}");
+    // A client that goes away is not waited for.
+    let options = QueryOptions::default();
+    options.cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(ask(&processes[0].2, &options), Err(QueryError::Canceled(_))));
+    assert_eq!(rows(ask(&processes[1].2, &QueryOptions::default())), 2, "the other way it works");
+}
+
+/// Askers that go away before they have an answer, or before they have asked, leave nothing behind.
+#[test]
+fn places_are_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0, 1]);
+    let guard = Guard::new(&QueryOptions::default());
+    for purpose in [Purpose::Question, Purpose::Catalog, Purpose::Pulse] {
+        for _ in 0..2 * QUESTIONS + 1 {
+            let mut calls = processes[0].1.call_all(purpose, &guard).unwrap();
+            for (_, call) in &mut calls {
+                call.say(b"?", &guard).and_then(|()| call.flush(&guard)).unwrap();
+            }
+        }
+    }
+    let timeout = |ms: u64| QueryOptions { timeout: Duration::from_millis(ms), ..QueryOptions::default() };
+    for ms in (0..4 * QUESTIONS as u64).map(|n| n % 8) {
+        // Whether it is in time does not matter here.
+        let _ = ask(&processes[0].2, &timeout(ms));
+    }
+    assert_eq!(rows(ask(&processes[0].2, &QueryOptions::default())), 2);
+}
+
+#[test]
+fn strangers_get_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0, 1]);
+    let guard = Guard::new(&QueryOptions::default());
+    let calls = processes[0].1.call_all(Purpose::Question, &guard).unwrap();
+    let name = calls[0].1.name();
+    let address = name.trim_start_matches("process 1 (").trim_end_matches(')');
+    let hello = Hello { process: 0, purpose: Purpose::Question, incarnation: 7, facts: Vec::new() };
+    for stranger in [0, 1] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        match stranger {
+            0 => stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap(),
+            _ => hello.send(&mut stream).unwrap(),
+        }
+        // The end may come as an error.
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        assert!(said.is_empty(), "{said:?}");
+    }
+}
+
+#[test]
+fn messages_have_a_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut other, _) = listener.accept().unwrap();
+    let mut wire = wire::Wire::new(stream, "process 1".to_owned()).unwrap();
+    let guard = Guard::new(&QueryOptions::default());
+    other.write_all(&3u32.to_le_bytes()).unwrap();
+    other.write_all(b"abc").unwrap();
+    assert_eq!(wire.hear(&guard), Ok(b"abc".to_vec()));
+    other.write_all(&(MESSAGE_BYTES as u32 + 1).to_le_bytes()).unwrap();
+    let error = wire.hear(&guard).unwrap_err().to_string();
+    assert!(error.starts_with("process 1 does not answer") && error.contains("is too long"), "{error}");
+    other.write_all(&3u32.to_le_bytes()).unwrap();
+    drop(other);
+    let error = wire.hear(&guard).unwrap_err().to_string();
+    assert!(error.contains("it closed the connection"), "{error}");
+}
+
+#[test]
+fn a_message_that_was_half_sent_is_finished() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (other, _) = listener.accept().unwrap();
+    let mut wire = wire::Wire::new(stream, "process 1".to_owned()).unwrap();
+    let hurried = QueryOptions { timeout: Duration::from_millis(100), ..QueryOptions::default() };
+    let long = vec![7; 32 << 20];
+    let error = wire.say(&long, &Guard::new(&hurried)).unwrap_err();
+    assert!(matches!(error, QueryError::Timeout(_)), "{error}");
+    let reader = std::thread::spawn(move || {
+        let mut wire = wire::Wire::new(other, "process 0".to_owned()).unwrap();
+        let guard = Guard::new(&QueryOptions::default());
+        (wire.hear(&guard), wire.hear(&guard))
+    });
+    let guard = Guard::new(&QueryOptions::default());
+    wire.say(b"why", &guard).and_then(|()| wire.flush(&guard)).unwrap();
+    assert_eq!(reader.join().unwrap(), (Ok(long), Ok(b"why".to_vec())));
 }

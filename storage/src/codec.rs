@@ -11,16 +11,26 @@ use serde::{Deserialize, Serialize};
 #[error("codec: {0}")]
 pub struct CodecError(String);
 
-fn options() -> impl Options {
-    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(crate::limits::WAL_RECORD_BYTES as u64)
+fn options(limit: usize) -> impl Options {
+    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(limit as u64)
 }
 
 /// Encodes a control record.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    options().serialize(value).map_err(|e| CodecError(e.to_string()))
+    encode_within(crate::limits::WAL_RECORD_BYTES, value)
 }
 
 /// Decodes a control record; trailing bytes are an error.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
-    options().deserialize(bytes).map_err(|e| CodecError(e.to_string()))
+    decode_within(crate::limits::WAL_RECORD_BYTES, bytes)
+}
+
+/// Encodes a message between processes, of `limit` bytes at most.
+pub fn encode_within<T: Serialize>(limit: usize, value: &T) -> Result<Vec<u8>, CodecError> {
+    options(limit).serialize(value).map_err(|e| CodecError(e.to_string()))
+}
+
+/// Decodes such a message; trailing bytes are an error.
+pub fn decode_within<'a, T: Deserialize<'a>>(limit: usize, bytes: &'a [u8]) -> Result<T, CodecError> {
+    options(limit).deserialize(bytes).map_err(|e| CodecError(e.to_string()))
 }

@@ -267,6 +267,14 @@ impl Store {
         self.log.on_committed(lsn, done);
     }
 
+    /// Waits, `patience` at most, until everything that can have been read so far would survive kill -9.
+    pub fn settle(&self, patience: std::time::Duration) {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        self.on_committed(self.last_lsn(), Box::new(move |_| drop(tell)));
+        // Nothing is ever said: it ends when nobody can speak any more.
+        let _ = told.recv_timeout(patience);
+    }
+
     /// The log position of what was appended last: all that a reader can have seen is at or before it.
     pub fn last_lsn(&self) -> u64 {
         self.log.last_lsn()

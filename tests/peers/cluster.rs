@@ -1,4 +1,7 @@
-//! Two processes as one server: rules answered as by one, targets divided, and what happens when one goes.
+//! Two processes as one server: rules answered as by one, targets divided, and what happens when one goes. What they say
+//! of history is in [`history`].
+
+mod history;
 
 use crate::support::daemon::free_port;
 use crate::support::exporter::Exporter;
@@ -50,6 +53,10 @@ const RULES: &[(&str, &str)] = &[
     ("r:absent", "absent(w_nothing{zone=\"a\"})"),
     ("r:ratio", "r:rate / ignoring (zone) group_left sum(r:rate)"),
     ("r:chain", "sum(r:ratio)"),
+    // These are asked.
+    ("r:subquery", "max_over_time(sum by (zone) (w_gauge)[20s:1s])"),
+    ("r:rated", "rate(sum(w_total)[15s:3s])"),
+    ("r:ahead", "sum(w_gauge offset -2s)"),
 ];
 
 fn rule_file() -> String {
@@ -58,6 +65,7 @@ fn rule_file() -> String {
         text += &format!("  - record: {record}\n    expr: '{expr}'\n");
     }
     text + "  - alert: High\n    expr: sum by (zone) (w_level) > 100\n    for: 2s\n"
+        + "    annotations: {of: '{{ with query \"count(w_level)\" }}{{ . | first | value }}{{ end }}'}\n"
         + "  - alert: Apart\n    expr: w_level > on (zone) group_left avg by (zone) (w_level)\n"
         + "    annotations: {summary: '{{ $labels.instance }} is at {{ $value }}'}\n"
 }
@@ -150,13 +158,19 @@ fn equals_one_process(workers: usize) {
     }
     let expected = alerts(&one);
     assert_eq!(expected.len(), 2 + 3, "{expected:?}");
+    assert_eq!(expected.iter().filter(|alert| alert.contains(r#"{"of":"9"}"#)).count(), 2, "{expected:?}");
     assert_eq!(alerts(&two[0]), expected);
     assert!(alerts(&two[1]).is_empty(), "alerts are process 0's");
     let rows = one.query_at("r:each", end)["result"].as_array().expect("rows").len();
     assert_eq!(rows, 9, "the test writes to all");
-    // Nothing of the other process' series was copied.
-    assert_eq!(two[0].query("count(w_gauge)")[0]["value"][1], "5");
-    assert_eq!(two[1].query("count(w_gauge)")[0]["value"][1], "4");
+    // Nothing was copied: what is in a store, its own statistics tell.
+    let names = |server: &Server| {
+        let data = server.api("/api/v1/status/tsdb?limit=100");
+        let names = data["seriesCountByMetricName"].as_array().expect("names").clone();
+        names.iter().find(|name| name["name"] == "w_gauge").map(|name| name["value"].clone())
+    };
+    assert_eq!((names(&two[0]), names(&two[1])), (Some(5.into()), Some(4.into())));
+    history::is_one(&[&one, &two[0], &two[1]], start - 20_000, start + 20_000);
 }
 
 #[test]
@@ -197,7 +211,7 @@ fn warnings(server: &Server, path: &str) -> Vec<String> {
 }
 
 #[test]
-fn targets_are_divided_and_answers_say_what_they_lack() {
+fn targets_are_divided_and_answers_are_whole() {
     wall_clock(|| {
         let exporters: Vec<Exporter> = (0..12).map(|n| Exporter::start(&format!("x_value {n}\n"))).collect();
         let config = scrape_config(&exporters);
@@ -215,32 +229,22 @@ fn targets_are_divided_and_answers_say_what_they_lack() {
         for (query, expected) in [("r:up == 12", 12.0), ("r:total == 66", 66.0)] {
             assert_eq!(servers[0].wait_rows(query, 1)[0]["value"][1].as_str().unwrap().parse(), Ok(expected));
         }
-        // Each process answers from its own store, and says so.
-        for (server, own, other) in [(&servers[0], mine.len(), 1), (&servers[1], theirs.len(), 0)] {
-            assert_eq!(server.wait_rows("up", own).len(), own);
+        // Each process answers over all stores, and nothing is missing.
+        for server in &servers {
+            assert_eq!(server.wait_rows("up", 12).len(), 12);
             for path in
                 ["query?query=up", "query_range?query=up&start=1&end=2&step=1", "labels", "series?match[]=up"]
             {
-                let said = warnings(server, &format!("/api/v1/{path}"));
-                assert!(
-                    said[0].contains(&format!("without the series of process {other}")),
-                    "{path}: {said:?}"
-                );
+                assert_eq!(warnings(server, &format!("/api/v1/{path}")), Vec::<String>::new(), "{path}");
             }
+            server.wait_rows("r:up == 12", 1);
         }
-        assert!(servers[1].query("r:up").is_empty(), "rules are recorded in process 0");
-        // What cannot stand is refused rather than answered from a part of the series.
-        eventually("the rule that cannot stand says why", 30, || {
-            let groups = servers[0].api("/api/v1/rules");
-            let rule = &groups["groups"][0]["rules"][2];
-            let said = rule["lastError"].as_str().unwrap_or_default();
-            if said.contains("in a cluster") && rule["health"] == "err" {
-                Ok(())
-            } else {
-                Err(rule.to_string())
-            }
-        });
-        assert!(servers[0].query("r:asked").is_empty());
+        // What cannot stand is asked over all of them.
+        for server in &servers {
+            server.wait_rows("r:asked == 12", 1);
+        }
+        let rule = servers[0].api("/api/v1/rules")["groups"][0]["rules"][2].clone();
+        assert_eq!(rule["health"], "ok", "{rule}");
     });
 }
 
@@ -294,6 +298,14 @@ fn a_process_that_hangs_is_lost() {
     wall_clock(|| {
         let mut servers = start("global: {evaluation_interval: 1s}\n", &[], 1);
         servers[1].signal("STOP");
+        // Who asks meanwhile is told for whom he waits, and gets no half of an answer.
+        let asked = Instant::now();
+        let answer = servers[0].get("/api/v1/query?query=up&timeout=2s");
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
+        assert!(error.starts_with("process 1 (127.0.0.1:"), "{error}");
+        assert!(error.contains("did not answer within 2s"), "{error}");
+        assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
         let (code, log) = servers[0].wait_end();
         assert_eq!(code, Some(1), "{log}");
         assert!(log.contains("is lost: it has been silent for 10s"), "{log}");

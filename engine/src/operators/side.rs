@@ -3,12 +3,13 @@
 //! floats pay a length check and nothing else.
 
 use crate::heap::Heap;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use storage::model::NativeHistogram;
 use storage::model::value::{is_absent, is_histogram};
 
 /// Histograms by row.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Histograms(Vec<Option<Arc<NativeHistogram>>>);
 
 impl Heap for Histograms {

@@ -135,10 +135,10 @@ pub struct Annotation {
 
 /// Annotations of one query: of equal texts one remains, at the place of the expression that is evaluated last, whatever
 /// order they come in: shards and steps know nothing of each other.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Annotations(BTreeMap<(Level, Arc<str>), Remark>);
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Remark {
     extent: Extent,
     span: Span,

@@ -3,10 +3,11 @@
 //! A series is decoded once and answers all steps in a row, so its values lie side by side. Aggregates are
 //! computed along the rows ([`super::columns`]); operators that want a step at a time get it gathered.
 
+use serde::{Deserialize, Serialize};
 use storage::model::value::{ABSENT, is_absent};
 
 /// Values by row and step, `[row][step]`; ABSENT where there is none.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Block {
     values: Vec<f64>,
     steps: usize,

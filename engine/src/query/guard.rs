@@ -6,6 +6,7 @@
 
 use super::{QueryError, QueryOptions};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -55,6 +56,14 @@ impl Seen {
         self.points += other.points;
         self.largest = self.largest.max(other.largest);
     }
+}
+
+/// What another process looked at for this query since it last said so.
+#[derive(Copy, Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counted {
+    samples: usize,
+    fresh: usize,
+    points: usize,
 }
 
 /// Asked by every piece of work, often.
@@ -120,6 +129,38 @@ impl Guard {
             return Err(QueryError::Timeout("query timed out in expression evaluation".to_owned()));
         }
         Ok(())
+    }
+
+    /// How long the query may take, and how much of that is left.
+    #[allow(clippy::disallowed_methods, reason = "as above")]
+    pub fn patience(&self) -> (Duration, Duration) {
+        (self.timeout, self.timeout.saturating_sub(self.started.elapsed()))
+    }
+
+    /// What was looked at since `said`, which is brought up to date.
+    pub(super) fn counted_since(&self, said: &mut Counted) -> Counted {
+        let now = Counted {
+            samples: self.total.load(Relaxed),
+            fresh: self.read.load(Relaxed),
+            points: self.held.load(Relaxed),
+        };
+        let before = std::mem::replace(said, now);
+        Counted {
+            samples: now.samples - before.samples,
+            fresh: now.fresh - before.fresh,
+            points: now.points - before.points,
+        }
+    }
+
+    /// Counts what another process looked at; fails beyond the limit, which is one for all processes.
+    pub(super) fn look_elsewhere(&self, counted: Counted) -> Result<(), QueryError> {
+        let Counted { samples, fresh, points } = counted;
+        self.look(Seen { samples, fresh, points, largest: 0 })
+    }
+
+    /// Another process had so many samples in memory at one time.
+    pub(super) fn peaked(&self, samples: usize) {
+        self.peak.fetch_max(samples, Relaxed);
     }
 
     /// Counts what was looked at; fails beyond the limit.

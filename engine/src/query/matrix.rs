@@ -1,51 +1,21 @@
 //! The answer of an instant query that is a bare range selector: the samples themselves.
 
 use super::guard::{Guard, Seen};
-use super::{Answer, QueryError, QueryOptions, Series, Value};
+use super::{QueryError, QueryOptions, Series};
 use crate::functions::extended::extended_floats;
 use crate::functions::lanes::drop_stale;
-use crate::plan::notes::Annotations;
 use crate::plan::physical::Source;
 use crate::plan::{Extension, Selector};
-use storage::model::{SHARDS, TimeMs};
+use storage::model::TimeMs;
 use storage::store::{Selection, Store, StoreError};
 
 /// What is asked.
-struct Asked {
+pub(super) struct Asked {
     source: Source,
     range: i64,
+    t: TimeMs,
     end: TimeMs,
     lookback: i64,
-}
-
-/// The samples of `selector` in the `range` ms up to `t`.
-pub(super) fn matrix(
-    store: &Store,
-    selector: &Selector,
-    range: i64,
-    t: TimeMs,
-    options: &QueryOptions,
-) -> Result<Answer, QueryError> {
-    let guard = Guard::new(options);
-    let Selector { matchers, offset, at, extension } = selector.clone();
-    let source = Source { matchers, offset, at, extension, skims: false };
-    let asked = Asked { end: source.time(t, t, t), source, range, lookback: options.lookback };
-    let (from, to) = asked.span();
-    let mut all = Vec::new();
-    for shard in 0..SHARDS {
-        let selection = store.select(shard, &asked.source.matchers, from, to).map_err(internal)?;
-        for row in 0..selection.labels.len() {
-            guard.check()?;
-            let Some(series) = asked.series(&selection, row)? else { continue };
-            let histograms: usize = series.histograms.iter().map(|(_, h)| h.samples()).sum();
-            let samples = series.points.len() + histograms;
-            guard.look(Seen { samples, fresh: samples, points: samples, largest: 0 })?;
-            guard.look_at(t, samples, samples);
-            all.push(series);
-        }
-    }
-    all.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(Answer::of(Value::Matrix(all), Annotations::default(), guard.samples()))
 }
 
 fn internal(error: StoreError) -> QueryError {
@@ -53,8 +23,37 @@ fn internal(error: StoreError) -> QueryError {
 }
 
 impl Asked {
+    /// The samples of `selector` in the `range` ms up to `t`.
+    pub(super) fn new(selector: &Selector, range: i64, t: TimeMs, options: &QueryOptions) -> Asked {
+        let Selector { matchers, offset, at, extension } = selector.clone();
+        let source = Source { matchers, offset, at, extension, skims: false };
+        Asked { end: source.time(t, t, t), source, range, t, lookback: options.lookback }
+    }
+
+    /// Those of one shard.
+    pub(super) fn of_shard(
+        &self,
+        store: &Store,
+        shard: u16,
+        guard: &Guard,
+    ) -> Result<Vec<Series>, QueryError> {
+        let (from, to) = self.span();
+        let mut all = Vec::new();
+        let selection = store.select(shard, &self.source.matchers, from, to).map_err(internal)?;
+        for row in 0..selection.labels.len() {
+            guard.check()?;
+            let Some(series) = self.series(&selection, row)? else { continue };
+            let histograms: usize = series.histograms.iter().map(|(_, h)| h.samples()).sum();
+            let samples = series.points.len() + histograms;
+            guard.look(Seen { samples, fresh: samples, points: samples, largest: 0 })?;
+            guard.look_at(self.t, samples, samples);
+            all.push(series);
+        }
+        Ok(all)
+    }
+
     /// Samples in these times are looked at, both included.
-    fn span(&self) -> (TimeMs, TimeMs) {
+    pub(super) fn span(&self) -> (TimeMs, TimeMs) {
         let (before, behind) = match self.source.extension {
             None => (0, 0),
             Some(Extension::Anchored) => (self.lookback, 0),

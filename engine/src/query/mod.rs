@@ -2,16 +2,19 @@
 //!
 //! The same operators as live ([`crate::operators`]), fed step after step. Work is cut into pieces, shard by
 //! step block ([`shard`]), which run on niced threads ([`pool`]) so that a long query yields to the ticks,
-//! can be cancelled and meets its limits ([`guard`]). [`run`] gathers the pieces into the answer.
+//! can be cancelled and meets its limits ([`guard`]). [`run`] gathers the pieces into the answer. In a cluster the pieces of the
+//! other processes are worked at there ([`others`]).
 
 mod block;
 mod columns;
 mod floats;
+mod gathered;
 mod given;
 pub mod guard;
 pub mod leaf;
 mod matrix;
 mod mixed;
+pub mod others;
 pub mod pool;
 pub mod run;
 pub mod shard;
@@ -25,19 +28,22 @@ pub use times::asks_own_times;
 use crate::functions::QueryTimes;
 use crate::plan::notes::{Annotation, Annotations};
 use crate::plan::physical::{Physical, Subquery};
-use crate::plan::{Dialect, Op, Plan, Type};
+use crate::plan::{Dialect, Op, Plan, Selector, Type};
 use guard::Guard;
 pub use guard::SampleCounts;
+use others::asking::Asking;
+use others::{Others, What};
 use pool::Pool;
 use run::Grid;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use storage::model::{Labels, NativeHistogram, TimeMs};
+use storage::model::{Labels, NativeHistogram, SHARDS, TimeMs};
 use storage::store::Store;
 
 /// Limits and settings of one query.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct QueryOptions {
     /// How far back an instant selector looks, ms.
     pub lookback: i64,
@@ -52,6 +58,7 @@ pub struct QueryOptions {
     /// Whether samples are counted step by step too.
     pub step_stats: bool,
     /// Set by the client's going away: the query stops soon after.
+    #[serde(skip)]
     pub cancel: Arc<AtomicBool>,
 }
 
@@ -70,7 +77,7 @@ impl Default for QueryOptions {
 }
 
 /// Why there is no answer. The text is Prometheus'.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the variants are the errorTypes of the API")]
 pub enum QueryError {
     #[error("{0}")]
@@ -110,7 +117,7 @@ pub struct VectorSample {
 }
 
 /// One series of a matrix.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// Its labels.
     pub labels: Labels,
@@ -134,12 +141,20 @@ pub enum Value {
 pub struct Querier {
     store: Arc<Store>,
     pool: Pool,
+    /// The other processes of the cluster.
+    others: Option<Arc<dyn Others>>,
 }
 
 impl Querier {
     /// A querier over `store` with `threads` worker threads.
     pub fn new(store: Arc<Store>, threads: usize) -> Querier {
-        Querier { store, pool: Pool::new(threads) }
+        Querier { store, pool: Pool::new(threads), others: None }
+    }
+
+    /// The same, over the series of other processes, too.
+    #[must_use]
+    pub fn with_others(self, others: Arc<dyn Others>) -> Querier {
+        Querier { others: Some(others), ..self }
     }
 
     /// The answer at time `t`.
@@ -149,7 +164,7 @@ impl Querier {
             Op::Text(text) => {
                 Ok(Answer::of(Value::Text(t, text.clone()), Annotations::default(), SampleCounts::default()))
             }
-            Op::Range { selector, range } => matrix::matrix(&self.store, selector, *range, t, options),
+            Op::Range { selector, range } => self.samples_of(selector, *range, t, options),
             Op::Subquery { input, range, step, offset, at } => {
                 let asked =
                     Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
@@ -185,8 +200,40 @@ impl Querier {
         self.run(&plan, Grid { start, end, step: step.max(1) }, options)?.range()
     }
 
-    fn run(&self, plan: &Plan, grid: Grid, options: &QueryOptions) -> Result<run::Gathered, QueryError> {
+    fn run(&self, plan: &Plan, grid: Grid, options: &QueryOptions) -> Result<gathered::Gathered, QueryError> {
         self.guarded(plan, false, grid, options, &Arc::new(Guard::new(options)))
+    }
+
+    /// The samples themselves that a selector has in the `range` ms up to `t`.
+    fn samples_of(
+        &self,
+        selector: &Selector,
+        range: i64,
+        t: TimeMs,
+        options: &QueryOptions,
+    ) -> Result<Answer, QueryError> {
+        let guard = Guard::new(options);
+        let what = || What::Samples { selector: selector.clone(), range, t };
+        let mut asking = self.ask(what, options, &guard)?;
+        let asked = matrix::Asked::new(selector, range, t, options);
+        let mut rows = Vec::new();
+        for shard in 0..SHARDS {
+            rows.extend(asked.of_shard(&self.store, shard, &guard)?);
+        }
+        rows.extend(asking.series(&guard)?);
+        let notes = asking.end(&guard)?;
+        Ok(Answer::of(Value::Matrix(gathered::merged(rows)?), notes, guard.samples()))
+    }
+
+    /// Asks the other processes.
+    fn ask(
+        &self,
+        what: impl FnOnce() -> What,
+        options: &QueryOptions,
+        guard: &Guard,
+    ) -> Result<Asking, QueryError> {
+        let others = self.others.as_deref();
+        others.map_or_else(|| Ok(Asking::default()), |others| Asking::new(others, what(), options, guard))
     }
 
     /// Asks the subqueries first, and the scalars that depend on series. A subquery counts for itself; the windows over
@@ -198,7 +245,7 @@ impl Querier {
         grid: Grid,
         options: &QueryOptions,
         guard: &Arc<Guard>,
-    ) -> Result<run::Gathered, QueryError> {
+    ) -> Result<gathered::Gathered, QueryError> {
         let physical =
             Physical::of_history(plan, inner, options.dialect).map_err(|e| QueryError::Execution(e.0))?;
         let mut notes = Annotations::default();
@@ -218,8 +265,10 @@ impl Querier {
             notes.extend(inner.take_notes());
             given.push(inner.scalars(grid));
         }
-        let run = run::Run::new(self.store.clone(), physical, grid, options, (rows, given));
-        run.execute(&self.pool, guard, notes)
+        let what = || What::Steps { plan: plan.clone(), inner, grid, given: given.clone() };
+        let run = run::Run::new(self.store.clone(), physical, grid, options, (rows, given.clone()));
+        let asking = if run.reads_series() { self.ask(what, options, guard)? } else { Asking::default() };
+        run.execute(&self.pool, guard, asking, notes)
     }
 
     /// The rows that the windows of a subquery can see in a query over `outer`.

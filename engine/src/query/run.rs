@@ -1,27 +1,29 @@
 //! A query at work: cuts it into pieces, gathers them step by step, and forms the answer.
 
+use super::gathered::Gathered;
 use super::given::Given;
-use super::guard::{Guard, SampleCounts};
+use super::guard::Guard;
+use super::others::asking::Asking;
 use super::pool::Pool;
 use super::shard::{Lanes, PortBlock, ShardRun, ports_of};
 use super::subquery::SlidingWindow;
-use super::{Answer, QueryError, QueryOptions, Series, Value, VectorSample};
-use crate::functions::vectors::natural_order;
+use super::{QueryError, QueryOptions, Series};
 use crate::limits::{BLOCK_STEPS, BLOCK_VALUES, SMALL_QUERY};
+use crate::operators::Changed;
 use crate::operators::info::Info;
 use crate::operators::side::Cell;
 use crate::operators::stage::Stage;
-use crate::operators::{Changed, same_labelset};
+use crate::plan::Dialect;
 use crate::plan::notes::{Annotations, Origin};
 use crate::plan::physical::{Physical, StepId, StepOp};
-use crate::plan::{AggregateOp, Dialect};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use storage::model::value::{HISTOGRAM, is_absent};
-use storage::model::{Labels, SHARDS, TimeMs};
+use storage::model::value::is_absent;
+use storage::model::{SHARDS, TimeMs};
 use storage::store::Store;
 
 /// The evaluation times of a query.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 pub struct Grid {
     /// First time, ms.
     pub start: TimeMs,
@@ -60,15 +62,6 @@ pub struct Run {
     given: Arc<Vec<Given>>,
 }
 
-/// The gathered rows of the root.
-pub struct Gathered {
-    rows: Vec<Series>,
-    order: Option<StepOp>,
-    scalar: bool,
-    samples: SampleCounts,
-    notes: Annotations,
-}
-
 impl Run {
     /// A query of `physical` over `grid`, with the rows of its subqueries and the scalars it is given.
     pub(super) fn new(
@@ -82,11 +75,17 @@ impl Run {
         Run { store, physical, grid, options: options.clone(), subqueries, given }
     }
 
-    /// Runs it.
-    pub fn execute(
+    /// Whether series have a part in it.
+    pub(super) fn reads_series(&self) -> bool {
+        !ports_of(&self.physical).is_empty()
+    }
+
+    /// Runs it, over the series of this process and those of the others, which work at the question already.
+    pub(super) fn execute(
         self,
         pool: &Pool,
         guard: &Arc<Guard>,
+        mut asking: Asking,
         mut notes: Annotations,
     ) -> Result<Gathered, QueryError> {
         let mut shards = self.select(pool, guard)?;
@@ -96,13 +95,14 @@ impl Run {
         if steps > 1 {
             gather.see_all_steps(&self.physical);
         }
-        let rows: usize = shards.iter().map(|(_, run)| run.rows()).sum();
+        let rows = rows_of(&shards) + asking.rows(guard)?;
         let size = (BLOCK_VALUES / rows.max(1)).max(BLOCK_STEPS);
+        asking.begin(size, guard)?;
         for from in (0..steps).step_by(size) {
             guard.check()?;
             let to = (from + size).min(steps);
-            let pieces = if rows * (to - from) < SMALL_QUERY { pool.threads() } else { shards.len() };
-            let blocks = evaluate(&mut shards, pool, pieces, (from, to), guard)?;
+            let own = evaluate(&mut shards, pool, (from, to), guard)?;
+            let blocks = asking.block(own, to - from, guard)?;
             let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
             gather.block(blocks, &times, guard)?;
             guard.hold(gather.held)?;
@@ -111,6 +111,7 @@ impl Run {
         let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::Group(..))
             .then(|| root.clone());
         shards.into_iter().for_each(|(_, run)| notes.extend(run.into_notes()));
+        notes.extend(asking.end(guard)?);
         notes.extend(gather.notes);
         let (scalar, samples) = (self.physical.scalar, guard.samples());
         Ok(Gathered { rows: gather.rows, order, scalar, samples, notes })
@@ -128,8 +129,8 @@ impl Run {
     }
 
     /// The shards that take part, with their series selected.
-    fn select(&self, pool: &Pool, guard: &Arc<Guard>) -> Result<Vec<(u16, ShardRun)>, QueryError> {
-        if ports_of(&self.physical).is_empty() {
+    pub(super) fn select(&self, pool: &Pool, guard: &Arc<Guard>) -> Result<Piece, QueryError> {
+        if !self.reads_series() {
             return Ok(Vec::new());
         }
         let shards: Vec<u16> = (0..SHARDS).collect();
@@ -137,7 +138,7 @@ impl Run {
             let (store, physical, grid, options) =
                 (self.store.clone(), self.physical.clone(), self.grid, self.options.clone());
             let (shards, given, guard) = (shards.to_vec(), self.given.clone(), guard.clone());
-            let job = move || -> Result<Vec<(u16, ShardRun)>, QueryError> {
+            let job = move || -> Result<Piece, QueryError> {
                 let mut runs = Vec::new();
                 for shard in shards {
                     guard.check()?;
@@ -146,10 +147,10 @@ impl Run {
                 }
                 Ok(runs)
             };
-            Box::new(job) as Box<dyn FnOnce() -> Result<Vec<(u16, ShardRun)>, QueryError> + Send>
+            Box::new(job) as Box<dyn FnOnce() -> Result<Piece, QueryError> + Send>
         });
         let mut selected = Vec::new();
-        for part in pool.run::<Result<Vec<(u16, ShardRun)>, QueryError>>(jobs.collect()) {
+        for part in pool.run::<Result<Piece, QueryError>>(jobs.collect()) {
             selected.extend(part.unwrap_or_else(lost)?);
         }
         Ok(selected)
@@ -160,17 +161,24 @@ fn lost<T>() -> Result<T, QueryError> {
     Err(QueryError::Internal("a query thread panicked".to_owned()))
 }
 
-type Piece = Vec<(u16, ShardRun)>;
-type ShardBlocks = Vec<(u16, Vec<PortBlock>)>;
+/// Shards at work.
+pub(super) type Piece = Vec<(u16, ShardRun)>;
+/// What shards answer for one block of steps.
+pub(super) type ShardBlocks = Vec<(u16, Vec<PortBlock>)>;
+
+/// Number of series that were selected.
+pub(super) fn rows_of(shards: &Piece) -> usize {
+    shards.iter().map(|(_, run)| run.rows()).sum()
+}
 
 /// Evaluates one block of steps on all shards, in parallel.
-fn evaluate(
-    shards: &mut Vec<(u16, ShardRun)>,
+pub(super) fn evaluate(
+    shards: &mut Piece,
     pool: &Pool,
-    pieces: usize,
     (from, to): (usize, usize),
     guard: &Arc<Guard>,
 ) -> Result<ShardBlocks, QueryError> {
+    let pieces = if rows_of(shards) * (to - from) < SMALL_QUERY { pool.threads() } else { shards.len() };
     let per_piece = shards.len().div_ceil(pieces.max(1)).max(1);
     let mut rest = std::mem::take(shards).into_iter();
     let pieces = std::iter::from_fn(|| {
@@ -322,112 +330,5 @@ impl Gather {
             self.held += 1;
         }
         Ok(())
-    }
-}
-
-impl Gathered {
-    /// As the answer of an instant query.
-    pub fn instant(mut self, t: TimeMs) -> Result<Answer, QueryError> {
-        if self.scalar {
-            let first = self.rows.first().and_then(|row| row.points.first());
-            let value = first.map_or(f64::NAN, |point| point.1);
-            return Ok(Answer::of(Value::Scalar(t, value), self.notes, self.samples));
-        }
-        let (samples, order, notes) = (self.samples.clone(), self.order.clone(), self.take_notes());
-        let mut rows: Vec<VectorSample> = self.merged()?.into_iter().map(|s| only(s, t)).collect();
-        present(&mut rows, order.as_ref());
-        Ok(Answer::of(Value::Vector(rows), notes, samples))
-    }
-
-    /// As the answer of a range query.
-    pub fn range(mut self) -> Result<Answer, QueryError> {
-        let (samples, notes) = (self.samples.clone(), self.take_notes());
-        Ok(Answer::of(Value::Matrix(self.merged()?), notes, samples))
-    }
-
-    /// As a scalar for each time of `grid`.
-    pub(super) fn scalars(self, grid: Grid) -> Given {
-        let mut values = vec![f64::NAN; grid.len()];
-        for (t, v) in self.rows.first().into_iter().flat_map(|row| &row.points) {
-            let at = usize::try_from((t - grid.start) / grid.step).ok();
-            if let Some(value) = at.and_then(|at| values.get_mut(at)) {
-                *value = *v;
-            }
-        }
-        values.into()
-    }
-
-    /// What it should be read with.
-    pub fn take_notes(&mut self) -> Annotations {
-        std::mem::take(&mut self.notes)
-    }
-
-    /// Series in label order; rows with equal labels are one series if they never meet.
-    pub fn merged(mut self) -> Result<Vec<Series>, QueryError> {
-        self.rows.retain(|row| !row.points.is_empty() || !row.histograms.is_empty());
-        self.rows.sort_by(|a, b| a.labels.cmp(&b.labels));
-        let mut series: Vec<Series> = Vec::with_capacity(self.rows.len());
-        for row in self.rows {
-            match series.last_mut() {
-                Some(last) if last.labels == row.labels => join(last, row)?,
-                _ => series.push(row),
-            }
-        }
-        Ok(series)
-    }
-}
-
-/// The only sample of a row of an instant query.
-fn only(row: Series, t: TimeMs) -> VectorSample {
-    let h = row.histograms.into_iter().next().map(|(_, h)| h);
-    let v = row.points.first().map_or(HISTOGRAM, |point| point.1);
-    VectorSample { labels: row.labels, t, v, h }
-}
-
-/// Adds the samples of a row with the same labels; they may never meet.
-fn join(series: &mut Series, row: Series) -> Result<(), QueryError> {
-    series.points.extend(row.points);
-    series.points.sort_by_key(|p| p.0);
-    series.histograms.extend(row.histograms);
-    series.histograms.sort_by_key(|h| h.0);
-    let mut times: Vec<TimeMs> = series.points.iter().map(|p| p.0).collect();
-    times.extend(series.histograms.iter().map(|h| h.0));
-    times.sort_unstable();
-    match times.windows(2).any(|pair| pair[0] == pair[1]) {
-        true => Err(QueryError::Execution(same_labelset().0)),
-        false => Ok(()),
-    }
-}
-
-/// Puts an instant vector into the order that its outermost operator promises.
-fn present(rows: &mut [VectorSample], order: Option<&StepOp>) {
-    let by_value = |rows: &mut [VectorSample], descending: bool| {
-        rows.sort_by(|a, b| match (a.v.is_nan(), b.v.is_nan()) {
-            (false, false) if descending => b.v.total_cmp(&a.v),
-            (false, false) => a.v.total_cmp(&b.v),
-            (x, y) => x.cmp(&y),
-        });
-    };
-    match order {
-        Some(StepOp::Sort(descending)) => by_value(rows, *descending),
-        Some(StepOp::SortByLabel(names, descending)) => {
-            let order = |a: &Labels, b: &Labels| {
-                let value = |labels: &Labels, name: &str| labels.get(name).unwrap_or("").to_owned();
-                let by_name = |name: &String| natural_order(&value(a, name), &value(b, name));
-                names.iter().map(by_name).find(|o| o.is_ne()).unwrap_or_else(|| a.cmp(b))
-            };
-            rows.sort_by(
-                |a, b| {
-                    if *descending { order(&b.labels, &a.labels) } else { order(&a.labels, &b.labels) }
-                },
-            );
-        }
-        Some(StepOp::Group(op @ (AggregateOp::Topk | AggregateOp::Bottomk), grouping, _)) => {
-            by_value(rows, *op == AggregateOp::Topk);
-            if grouping.without || !grouping.labels.is_empty() {
-                rows.sort_by_cached_key(|row| crate::operators::grouping::group_key(grouping, &row.labels));
-            }
-        }
-        _ => {}
     }
 }

@@ -16,11 +16,12 @@ use crate::operators::{Changed, Output};
 use crate::plan::Dialect;
 use crate::plan::notes::{Annotations, Origin};
 use crate::plan::physical::{Physical, StepId, StepOp};
+use serde::{Deserialize, Serialize};
 use storage::model::{Labels, TimeMs};
 use storage::store::Store;
 
 /// Rows and values of one port over a block of steps.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct PortBlock {
     /// Labels per row, complete from the first block on.
     pub labels: Vec<Labels>,
@@ -33,7 +34,7 @@ pub struct PortBlock {
 }
 
 /// The values of one step of a port.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Lanes {
     /// `[lane][row]`.
     pub floats: Vec<Vec<f64>>,

@@ -89,9 +89,9 @@ impl AskedViews {
         self
     }
 
-    /// Whether it goes to the live runtime. What asks for states of alerts does, too, if whoever answers does not see all series.
-    fn stands(&self, view: &ViewSpec) -> bool {
-        check(view).is_ok() && !(states::recorded_of(view) && self.history.answers.sees_all())
+    /// Whether it goes to the live runtime.
+    fn stands(view: &ViewSpec) -> bool {
+        check(view).is_ok() && !states::recorded_of(view)
     }
 
     fn ask(&self, spec: ViewSpec) -> Result<ViewId, String> {
@@ -110,12 +110,12 @@ impl AskedViews {
 
 impl Views for AskedViews {
     fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        if self.stands(&view) { self.live.install(view) } else { self.ask(view) }
+        if Self::stands(&view) { self.live.install(view) } else { self.ask(view) }
     }
 
     /// A view that stands cannot become one that is asked, nor the other way round.
     fn may_change(&self, view: ViewId, to: &ViewSpec) -> bool {
-        !self.views.lock().contains_key(&view) && self.stands(to) && self.live.may_change(view, to)
+        !self.views.lock().contains_key(&view) && Self::stands(to) && self.live.may_change(view, to)
     }
 
     fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {

@@ -89,7 +89,7 @@ pub struct Settings {
     pub search: Option<usize>,
     /// Where the queries at work are written down; `None`: nowhere.
     pub data_directory: Option<PathBuf>,
-    /// Why answers from history are never whole: other processes have series, too, or blocks are damaged.
+    /// Why answers from history are never whole: blocks are damaged.
     pub partial: Option<String>,
 }
 

@@ -20,10 +20,10 @@ pub async fn series(call: Call) -> Reply {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
     state.readable(to, state.settings.query_timeout).await?;
-    let partial = state.partial();
-    let found = blocking(state, move |state| state.sources.catalog.series(&sets, from, to)).await?;
+    let ask = move |state: &AppState| state.sources.catalog.series(&sets, from, to);
+    let found = blocking(state.clone(), ask).await?;
     let found = found.into_iter().map(Set).collect();
-    cut_list(found, limit, partial)
+    cut_list(found, limit, state.partial())
 }
 
 /// `/api/v1/labels`
@@ -33,9 +33,9 @@ pub async fn label_names(call: Call) -> Reply {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
     state.readable(to, state.settings.query_timeout).await?;
-    let partial = state.partial();
-    let found = blocking(state, move |state| state.sources.catalog.label_names(&sets, from, to)).await?;
-    cut_list(found, limit, partial)
+    let ask = move |state: &AppState| state.sources.catalog.label_names(&sets, from, to);
+    let found = blocking(state.clone(), ask).await?;
+    cut_list(found, limit, state.partial())
 }
 
 /// `/api/v1/label/{name}/values`
@@ -47,8 +47,8 @@ pub async fn label_values(call: Call) -> Reply {
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
     state.readable(to, state.settings.query_timeout).await?;
     let ask = move |state: &AppState| state.sources.catalog.label_values(&name, &sets, from, to);
-    let partial = state.partial();
-    cut_list(blocking(state, ask).await?, limit, partial)
+    let found = blocking(state.clone(), ask).await?;
+    cut_list(found, limit, state.partial())
 }
 
 /// A label set that serialises as an object.

@@ -93,11 +93,6 @@ pub trait Answers: Send + Sync {
         step: i64,
         options: &QueryOptions,
     ) -> Result<Answer, QueryError>;
-
-    /// Whether every series that the live runtime sees is here, too.
-    fn sees_all(&self) -> bool {
-        true
-    }
 }
 
 impl Answers for Querier {

@@ -1,9 +1,11 @@
 //! A cluster answers as one process: the same series divided among the stores of two or three processes, the same
 //! views, the same ticks. The processes are runtimes in this test that talk over loopback, so everything that
-//! crosses between processes is written and read as bytes.
+//! crosses between processes is written and read as bytes. What is asked from history is in [`history`].
 //!
 //! Partial sums are added in another order than in one process, so values may differ by 1e-12; which rows there are,
 //! and what is remarked, may not. The values of samples are whole numbers.
+
+mod history;
 
 use engine::live::peers::{Others, Peers, Word};
 use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
@@ -133,14 +135,17 @@ struct Server {
     views: Vec<(String, ViewId, Arc<Mutex<Shown>>)>,
 }
 
-fn open(dir: &tempfile::TempDir) -> Arc<Store> {
-    let options = storage::store::Options {
+fn options(dir: &tempfile::TempDir) -> storage::store::Options {
+    storage::store::Options {
         dir: dir.path().to_owned(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
         out_of_order_ms: 1_800_000,
-    };
-    Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap().0
+    }
+}
+
+fn open(dir: &tempfile::TempDir) -> Arc<Store> {
+    Store::open(options(dir), Arc::new(OsDisk), &Metrics::default()).unwrap().0
 }
 
 /// A connection between each two processes, by process.
@@ -363,6 +368,7 @@ fn check(processes: usize, workers: usize, steps: &[Step]) {
     steps.iter().for_each(|step| world.act(step));
     world.act(&Step::Tick(1));
     world.compare_recorded();
+    history::check(&world.one, &world.cluster, world.now);
     world.one.stop();
     world.cluster.stop();
 }

@@ -1,0 +1,105 @@
+//! The other processes of a cluster, as a query sees them. Each has series of its own; its local stage runs there, and the
+//! answer is gathered from all of them as from shards.
+//!
+//! Who asks ([`asking`]) sends the plan, the times and the scalars that windows are given. Who is asked ([`answering`]) cuts
+//! the plan as the asker did, says how many series it has, hears how many steps a block has, and sends block after block.
+//! Subqueries are asked by the asker alone, one question each. How messages travel is not known here: [`Line`].
+
+pub mod answering;
+pub(super) mod asking;
+
+use super::given::Given;
+use super::guard::{Counted, Guard};
+use super::run::Grid;
+use super::shard::PortBlock;
+use super::{QueryError, QueryOptions, Series};
+use crate::limits::MESSAGE_BYTES;
+use crate::plan::notes::Annotations;
+use crate::plan::{Plan, Selector};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use storage::codec;
+use storage::model::TimeMs;
+
+/// The processes of a cluster whose series take part in answers.
+pub trait Others: Send + Sync {
+    /// This process' own number.
+    fn process(&self) -> usize;
+    /// A line to each of the others, for one question.
+    fn lines(&self, guard: &Guard) -> Result<Lines, QueryError>;
+}
+
+/// Lines to other processes, with their numbers.
+pub type Lines = Vec<(usize, Box<dyn Line>)>;
+
+/// A way for messages to and from one other process. Who drops it is through with the question, answered or not; the
+/// other side stops working at it.
+pub trait Line: Send {
+    /// Who is at the other end, for people.
+    fn name(&self) -> String;
+    /// Sends a message, perhaps not before the next [`Line::flush`].
+    fn say(&mut self, message: &[u8], guard: &Guard) -> Result<(), QueryError>;
+    /// Sends what was said.
+    fn flush(&mut self, guard: &Guard) -> Result<(), QueryError>;
+    /// Waits for the next message, as long as the query may wait.
+    fn hear(&mut self, guard: &Guard) -> Result<Vec<u8>, QueryError>;
+}
+
+/// What is asked.
+#[derive(Serialize, Deserialize)]
+struct Question {
+    what: What,
+    options: QueryOptions,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum What {
+    /// The local stage of a plan; `inner`: it is a subquery.
+    Steps { plan: Plan, inner: bool, grid: Grid, given: Vec<Given> },
+    /// The samples of a bare range selector.
+    Samples { selector: Selector, range: i64, t: TimeMs },
+}
+
+/// What is answered. To `Steps`: `Selected`, and after a word on the size of blocks for each of them parts and `Block`.
+/// To `Samples`: `Series`. In the end `Done`.
+#[derive(Serialize, Deserialize)]
+enum Reply {
+    /// So many series; with none of them there are no blocks.
+    Selected(usize),
+    Part(Part),
+    /// A block of steps is complete.
+    Block(Counted),
+    Series(Vec<Series>, Counted),
+    Done(Done),
+    Failed(QueryError),
+}
+
+/// A shard's ports over a block of steps. Of labels only those that were not sent yet.
+#[derive(Serialize, Deserialize)]
+struct Part {
+    shard: u16,
+    ports: Vec<PortBlock>,
+}
+
+/// What is to be said in the end.
+#[derive(Default, Serialize, Deserialize)]
+struct Done {
+    notes: Annotations,
+    /// Most samples in memory at one time.
+    peak: usize,
+    /// What steps looked at, if that is wanted.
+    steps: Vec<(TimeMs, usize, usize)>,
+}
+
+fn say<T: Serialize>(line: &mut dyn Line, message: &T, guard: &Guard) -> Result<(), QueryError> {
+    let bytes = codec::encode_within(MESSAGE_BYTES, message).map_err(|e| {
+        QueryError::Internal(format!("a message of more than {MESSAGE_BYTES} bytes to {}: {e}", line.name()))
+    })?;
+    line.say(&bytes, guard)
+}
+
+fn hear<T: DeserializeOwned>(line: &mut dyn Line, guard: &Guard) -> Result<T, QueryError> {
+    let bytes = line.hear(guard)?;
+    codec::decode_within(MESSAGE_BYTES, &bytes)
+        .map_err(|e| QueryError::Internal(format!("{} sent a message that cannot be read: {e}", line.name())))
+}

@@ -1,0 +1,169 @@
+//! Asking the other processes about history: a connection to each per question, begun with a hello. The other side, which
+//! answers, is in [`super::door`].
+
+use super::hello::{Hello, Purpose};
+use super::wire::{Wire, late};
+use super::{PATIENCE_LOOK, Setup};
+use engine::limits::QUESTIONS;
+use engine::query::QueryError;
+use engine::query::guard::Guard;
+use engine::query::others::{Line, Lines, Others};
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::codec;
+
+/// How long a connection may take that nobody refuses.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// What is said first to whoever asks.
+#[derive(Serialize, Deserialize)]
+pub struct Welcome {
+    /// Another one each time a process starts.
+    pub incarnation: u64,
+    /// Why answers from its store are not whole.
+    pub left_out: Option<String>,
+}
+
+/// See the module.
+pub struct Caller {
+    setup: Setup,
+    /// By process, its own included: which start of it has joined.
+    incarnations: Vec<u64>,
+    /// Questions that may still be asked at once.
+    free: Mutex<usize>,
+    freed: Condvar,
+    /// By process: why answers from its store are not whole, as far as it has said.
+    left_out: Mutex<Vec<Option<String>>>,
+}
+
+impl Caller {
+    /// Asks the processes that have joined.
+    pub fn new(setup: Setup, incarnations: Vec<u64>) -> Arc<Caller> {
+        let left_out = Mutex::new(vec![None; incarnations.len()]);
+        Arc::new(Caller { setup, incarnations, free: Mutex::new(QUESTIONS), freed: Condvar::new(), left_out })
+    }
+
+    /// Which stores do not have all that was in them, and why; what was heard with the latest answers.
+    pub fn left_out(&self) -> Option<String> {
+        let known = self.left_out.lock();
+        let said = known.iter().enumerate().filter_map(|(process, text)| Some((process, text.as_ref()?)));
+        said.map(|(process, text)| format!("{}: {text}", self.setup.name(process)))
+            .reduce(|a, b| format!("{a}; {b}"))
+    }
+
+    /// A call to each of the others.
+    pub fn call_all(
+        self: &Arc<Caller>,
+        purpose: Purpose,
+        guard: &Guard,
+    ) -> Result<Vec<(usize, Call)>, QueryError> {
+        let turn = Arc::new(Turn::take(self, guard)?);
+        let others = (0..self.incarnations.len()).filter(|process| *process != self.setup.process);
+        let call = |process: usize| {
+            let wire = self.dial(process, purpose).map_err(|why| {
+                QueryError::Internal(format!("{} cannot be asked: {why}", self.setup.name(process)))
+            })?;
+            Ok((process, Call { wire, process, welcomed: false, turn: turn.clone() }))
+        };
+        others.map(call).collect()
+    }
+
+    fn dial(&self, process: usize, purpose: Purpose) -> Result<Wire, String> {
+        let found = self.setup.addresses[process].to_socket_addrs().map_err(|e| e.to_string())?;
+        let address = found.into_iter().next().ok_or("the name has no address")?;
+        let mut stream = TcpStream::connect_timeout(&address, CONNECT).map_err(|e| e.to_string())?;
+        // That it is one of those who have joined is enough: they have agreed on all else.
+        let hello = Hello {
+            process: self.setup.process,
+            purpose,
+            incarnation: self.incarnations[self.setup.process],
+            facts: Vec::new(),
+        };
+        hello.send(&mut stream)?;
+        Wire::new(stream, self.setup.name(process))
+    }
+}
+
+/// A way to give one `Arc` both to the engine and to this room.
+pub struct Callers(pub Arc<Caller>);
+
+impl Others for Callers {
+    fn process(&self) -> usize {
+        self.0.setup.process
+    }
+
+    fn lines(&self, guard: &Guard) -> Result<Lines, QueryError> {
+        let calls = self.0.call_all(Purpose::Question, guard)?;
+        Ok(calls.into_iter().map(|(process, call)| (process, Box::new(call) as Box<dyn Line>)).collect())
+    }
+}
+
+/// One question that is asked: there are at most so many.
+struct Turn(Arc<Caller>);
+
+impl Turn {
+    fn take(caller: &Arc<Caller>, guard: &Guard) -> Result<Turn, QueryError> {
+        let mut free = caller.free.lock();
+        while *free == 0 {
+            guard.check().map_err(|e| late("the cluster", e, guard))?;
+            caller.freed.wait_for(&mut free, PATIENCE_LOOK);
+        }
+        *free -= 1;
+        Ok(Turn(caller.clone()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self.0.free.lock() += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+/// A question to one process.
+pub struct Call {
+    wire: Wire,
+    process: usize,
+    welcomed: bool,
+    turn: Arc<Turn>,
+}
+
+impl Call {
+    /// Whether who answers has joined, and what it says of its store.
+    fn welcome(&mut self, guard: &Guard) -> Result<(), QueryError> {
+        let said = self.wire.hear(guard)?;
+        let wrong = |why: String| QueryError::Internal(format!("{} does not answer: {why}", self.wire.name));
+        let welcome: Welcome = codec::decode(&said).map_err(|e| wrong(e.to_string()))?;
+        let caller = &self.turn.0;
+        if welcome.incarnation != caller.incarnations[self.process] {
+            return Err(wrong("it has started anew".to_owned()));
+        }
+        caller.left_out.lock()[self.process] = welcome.left_out;
+        self.welcomed = true;
+        Ok(())
+    }
+}
+
+impl Line for Call {
+    fn name(&self) -> String {
+        self.wire.name.clone()
+    }
+
+    fn say(&mut self, message: &[u8], guard: &Guard) -> Result<(), QueryError> {
+        self.wire.say(message, guard)
+    }
+
+    fn flush(&mut self, guard: &Guard) -> Result<(), QueryError> {
+        self.wire.flush(guard)
+    }
+
+    fn hear(&mut self, guard: &Guard) -> Result<Vec<u8>, QueryError> {
+        if !self.welcomed {
+            self.welcome(guard)?;
+        }
+        self.wire.hear(guard)
+    }
+}

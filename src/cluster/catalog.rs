@@ -1,0 +1,231 @@
+//! Series, names and values of all processes: each is asked for what its store has, and the lists become one.
+
+use super::caller::{Call, Caller};
+use super::hello::Purpose;
+use engine::limits::{MESSAGE_BYTES, SETTLE};
+use engine::query::guard::Guard;
+use engine::query::others::Line;
+use engine::query::{QueryError, QueryOptions};
+use frontends::http::model::{Exemplar, SeriesExemplars};
+use frontends::http::reply::ApiError;
+use frontends::http::sources::Catalog;
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use storage::codec;
+use storage::model::{Labels, Matcher, TimeMs};
+use storage::store::{HeadStats, Store, StoreError};
+
+/// Entries of a list in one message: some MB of labels.
+const PIECE: usize = 10_000;
+
+/// What is asked about the series that satisfy any of the matcher sets in a stretch of time.
+#[derive(Serialize, Deserialize)]
+struct Question {
+    what: What,
+    sets: Vec<Vec<Matcher>>,
+    from: TimeMs,
+    to: TimeMs,
+}
+
+#[derive(Serialize, Deserialize)]
+enum What {
+    Series,
+    LabelNames,
+    LabelValues(String),
+    Newest,
+    Exemplars,
+}
+
+/// A list comes in pieces, an empty one in the end.
+type Piece<T> = Result<Vec<T>, String>;
+/// A series with the newest of its samples.
+type Newest = (Labels, TimeMs, f64);
+/// A series with its exemplars.
+type Exemplars = (Labels, Vec<(Labels, f64, TimeMs)>);
+
+/// The catalogue of all processes.
+pub struct Catalogs {
+    /// What is here.
+    pub store: Arc<Store>,
+    /// The way to the others.
+    pub caller: Arc<Caller>,
+    /// How long they may take.
+    pub timeout: Duration,
+}
+
+impl Catalogs {
+    /// `own` and what the others have.
+    fn all<T: DeserializeOwned>(
+        &self,
+        what: What,
+        (sets, from, to): (&[Vec<Matcher>], TimeMs, TimeMs),
+        own: impl FnOnce() -> Result<Vec<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let guard = Guard::new(&QueryOptions { timeout: self.timeout, ..QueryOptions::default() });
+        let refused = |e: QueryError| StoreError::Refused(e.to_string());
+        let question = Question { what, sets: sets.to_vec(), from, to };
+        let question =
+            codec::encode(&question).map_err(|e| StoreError::Refused(format!("too many matchers: {e}")))?;
+        let mut calls = self.caller.call_all(Purpose::Catalog, &guard).map_err(refused)?;
+        for (_, call) in &mut calls {
+            call.say(&question, &guard).and_then(|()| call.flush(&guard)).map_err(refused)?;
+        }
+        let mut all = own()?;
+        for (_, call) in &mut calls {
+            hear(call, &mut all, &guard).map_err(refused)?;
+        }
+        Ok(all)
+    }
+}
+
+/// Adds what one process answers.
+fn hear<T: DeserializeOwned>(call: &mut Call, all: &mut Vec<T>, guard: &Guard) -> Result<(), QueryError> {
+    loop {
+        let piece = call.hear(guard)?;
+        let wrong = |why: String| QueryError::Internal(format!("{}: {why}", call.name()));
+        let piece: Piece<T> =
+            codec::decode_within(MESSAGE_BYTES, &piece).map_err(|e| wrong(e.to_string()))?;
+        match piece.map_err(wrong)? {
+            piece if piece.is_empty() => return Ok(()),
+            piece => all.extend(piece),
+        }
+    }
+}
+
+fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort_unstable();
+    list.dedup();
+    list
+}
+
+impl Catalog for Catalogs {
+    fn series(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Labels>, StoreError> {
+        let own = || Catalog::series(&*self.store, sets, from, to);
+        self.all(What::Series, (sets, from, to), own).map(sorted)
+    }
+
+    fn label_names(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        let own = || Catalog::label_names(&*self.store, sets, from, to);
+        self.all(What::LabelNames, (sets, from, to), own).map(sorted)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        let own = || Catalog::label_values(&*self.store, name, sets, from, to);
+        self.all(What::LabelValues(name.to_owned()), (sets, from, to), own).map(sorted)
+    }
+
+    fn newest(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Newest>, StoreError> {
+        let own = || Catalog::newest(&*self.store, sets, from, to);
+        let mut all = self.all(What::Newest, (sets, from, to), own)?;
+        // A series that two processes have is shown as it is newest.
+        all.sort_by(|a, b| (&a.0, b.1).cmp(&(&b.0, a.1)));
+        all.dedup_by(|a, b| a.0 == b.0);
+        Ok(all)
+    }
+
+    fn exemplars(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+        let own = || exemplars(&self.store, sets, from, to);
+        let mut all: BTreeMap<Labels, Vec<(Labels, f64, TimeMs)>> = BTreeMap::new();
+        for (labels, found) in self.all(What::Exemplars, (sets, from, to), own)? {
+            all.entry(labels).or_default().extend(found);
+        }
+        let shown = |(labels, value, t)| Exemplar { labels, value, t };
+        let series = |(series_labels, mut found): Exemplars| {
+            found.sort_by_key(|(.., t)| *t);
+            SeriesExemplars { series_labels, exemplars: found.into_iter().map(shown).collect() }
+        };
+        Ok(all.into_iter().map(series).collect())
+    }
+
+    fn readable(&self, to: TimeMs) -> Option<BoxFuture<'static, Result<(), ApiError>>> {
+        Catalog::readable(&*self.store, to)
+    }
+
+    fn stats(&self, limit: usize) -> HeadStats {
+        Catalog::stats(&*self.store, limit)
+    }
+
+    fn left_out(&self) -> Option<String> {
+        [Catalog::left_out(&*self.store), self.caller.left_out()]
+            .into_iter()
+            .flatten()
+            .reduce(|one, other| format!("{one}; {other}"))
+    }
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        Catalog::settled(&*self.store)
+    }
+}
+
+/// Exemplars as they travel.
+fn exemplars(
+    store: &Store,
+    sets: &[Vec<Matcher>],
+    from: TimeMs,
+    to: TimeMs,
+) -> Result<Vec<Exemplars>, StoreError> {
+    let one = |e: Exemplar| (e.labels, e.value, e.t);
+    let series = |s: SeriesExemplars| (s.series_labels, s.exemplars.into_iter().map(one).collect());
+    Ok(Catalog::exemplars(store, sets, from, to)?.into_iter().map(series).collect())
+}
+
+/// Answers the question that comes first on `line` from `store`.
+pub fn answer(store: &Store, line: &mut dyn Line, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
+    let guard = Guard::new(&QueryOptions { cancel, ..QueryOptions::default() });
+    let question = line.hear(&guard)?;
+    let question: Question =
+        codec::decode(&question).map_err(|e| QueryError::Internal(format!("{}: {e}", line.name())))?;
+    let Question { what, sets, from, to } = question;
+    match what {
+        What::Series => tell(store, line, Catalog::series(store, &sets, from, to), &guard)?,
+        What::LabelNames => tell(store, line, Catalog::label_names(store, &sets, from, to), &guard)?,
+        What::LabelValues(name) => {
+            tell(store, line, Catalog::label_values(store, &name, &sets, from, to), &guard)?;
+        }
+        What::Newest => tell(store, line, Catalog::newest(store, &sets, from, to), &guard)?,
+        What::Exemplars => tell(store, line, exemplars(store, &sets, from, to), &guard)?,
+    }
+    line.flush(&guard)
+}
+
+/// The end comes when the log has what was said: what somebody is told must survive kill -9.
+fn tell<T: Serialize>(
+    store: &Store,
+    line: &mut dyn Line,
+    found: Result<Vec<T>, StoreError>,
+    guard: &Guard,
+) -> Result<(), QueryError> {
+    let mut say = |piece: Result<&[T], String>| {
+        let message = codec::encode_within(MESSAGE_BYTES, &piece);
+        line.say(&message.map_err(|e| QueryError::Internal(e.to_string()))?, guard)
+    };
+    match found {
+        Ok(found) => {
+            found.chunks(PIECE).try_for_each(|piece| say(Ok(piece)))?;
+            store.settle(SETTLE);
+            say(Ok(&[]))
+        }
+        Err(error) => say(Err(error.to_string())),
+    }
+}

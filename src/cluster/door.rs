@@ -1,0 +1,201 @@
+//! Answering what other processes ask about history: whoever has joined may connect to the cluster address and ask one
+//! question, each in a thread of its own. Who asks is [`super::caller`].
+
+use super::caller::Welcome;
+use super::catalog;
+use super::hello::{Hello, Purpose};
+use super::wire::Wire;
+use super::{PATIENCE_LOOK, Setup, spawn};
+use engine::limits::{MESSAGE_BYTES, QUESTIONS};
+use engine::query::guard::Guard;
+use engine::query::others::Line;
+use engine::query::pool::nice;
+use engine::query::{Querier, QueryError, QueryOptions};
+use parking_lot::{Condvar, Mutex};
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+use storage::codec;
+use storage::store::Store;
+
+/// How long the first words of a connection may take.
+const WORDS: Duration = Duration::from_secs(2);
+/// Pause after a connection could not be taken: mostly too many files are open.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Messages of an asker that wait to be read. He says two.
+const WAITING: usize = 2;
+
+/// What answers come from.
+pub struct Rooms {
+    /// The query runtime.
+    pub querier: Arc<Querier>,
+    /// Its store.
+    pub store: Arc<Store>,
+    /// Why answers are not whole.
+    pub left_out: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+/// Where the others knock.
+pub struct Door {
+    pub(super) setup: Setup,
+    pub(super) listener: TcpListener,
+    pub(super) incarnations: Vec<u64>,
+}
+
+struct Host {
+    setup: Setup,
+    incarnations: Vec<u64>,
+    rooms: Rooms,
+    /// Connections that may still be taken; beyond that they wait before the door.
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Door {
+    /// From now on questions are answered, until the process ends.
+    pub fn open(self, rooms: Rooms) -> Result<(), String> {
+        let Door { setup, listener, incarnations } = self;
+        listener.set_nonblocking(false).map_err(|e| e.to_string())?;
+        let free = Mutex::new(QUESTIONS * incarnations.len());
+        let host = Arc::new(Host { setup, incarnations, rooms, free, freed: Condvar::new() });
+        spawn("cluster:door".to_owned(), move || host.receive(&listener))
+    }
+}
+
+impl Host {
+    fn receive(self: Arc<Host>, listener: &TcpListener) {
+        loop {
+            let place = Place::take(&self);
+            let Ok((stream, from)) = listener.accept() else {
+                std::thread::sleep(PAUSE);
+                continue;
+            };
+            let host = self.clone();
+            let serve = move || {
+                nice();
+                if let Err(error) = host.serve(stream) {
+                    tracing::warn!(%from, %error, "a connection that is not from this cluster");
+                }
+                drop(place);
+            };
+            if let Err(error) = spawn("cluster:answer".to_owned(), serve) {
+                tracing::error!(error, "cannot start a thread");
+            }
+        }
+    }
+
+    /// Fails if whoever knocks does not belong to the cluster.
+    fn serve(&self, mut stream: TcpStream) -> Result<(), String> {
+        stream.set_read_timeout(Some(WORDS)).map_err(|e| e.to_string())?;
+        let hello = Hello::receive(&mut stream)?;
+        if self.incarnations.get(hello.process) != Some(&hello.incarnation) {
+            return Err(format!("process {} has not joined this cluster", hello.process));
+        }
+        let mut wire = Wire::new(stream, self.setup.name(hello.process))?;
+        let ears = wire.stream().try_clone().map_err(|e| e.to_string())?;
+        // The other thread reads: it has nothing else to do than to wait.
+        ears.set_read_timeout(None).map_err(|e| e.to_string())?;
+        let (tell, told) = sync_channel(WAITING);
+        let cancel = Arc::new(AtomicBool::new(false));
+        let gone = cancel.clone();
+        spawn("cluster:hear".to_owned(), move || listen(ears, &tell, &gone))?;
+        let answered = self.welcome(&mut wire).and_then(|()| {
+            let mut line = Answering { wire: &mut wire, told };
+            match hello.purpose {
+                Purpose::Question => self.rooms.querier.answer(&mut line, cancel),
+                Purpose::Catalog => catalog::answer(&self.rooms.store, &mut line, cancel),
+                Purpose::Link | Purpose::Pulse => Ok(()),
+            }
+        });
+        wire.end();
+        if let Err(error) = answered {
+            tracing::debug!(from = wire.name, %error, "a question of another process has no answer");
+        }
+        Ok(())
+    }
+
+    fn welcome(&self, wire: &mut Wire) -> Result<(), QueryError> {
+        let guard = Guard::new(&QueryOptions { timeout: WORDS, ..QueryOptions::default() });
+        let incarnation = self.incarnations[self.setup.process];
+        let welcome = Welcome { incarnation, left_out: (self.rooms.left_out)() };
+        let welcome = codec::encode(&welcome).map_err(|e| QueryError::Internal(e.to_string()))?;
+        wire.say(&welcome, &guard)?;
+        wire.flush(&guard)
+    }
+}
+
+/// A connection that is taken: there are at most so many.
+struct Place(Arc<Host>);
+
+impl Place {
+    fn take(host: &Arc<Host>) -> Place {
+        let mut free = host.free.lock();
+        while *free == 0 {
+            host.freed.wait(&mut free);
+        }
+        *free -= 1;
+        Place(host.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.0.free.lock() += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+/// Passes on what the asker says; when he goes away, the question is cancelled.
+fn listen(mut stream: TcpStream, tell: &SyncSender<Vec<u8>>, gone: &AtomicBool) {
+    let mut next = || -> Option<Vec<u8>> {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).ok()?;
+        let length = u32::from_le_bytes(length) as usize;
+        let mut message = Vec::new();
+        let fits = length <= MESSAGE_BYTES;
+        fits.then(|| stream.by_ref().take(length as u64).read_to_end(&mut message).ok())??;
+        (message.len() == length).then_some(message)
+    };
+    while let Some(message) = next() {
+        if tell.send(message).is_err() {
+            return;
+        }
+    }
+    gone.store(true, Relaxed);
+}
+
+/// The answering side of a connection.
+struct Answering<'a> {
+    wire: &'a mut Wire,
+    told: Receiver<Vec<u8>>,
+}
+
+impl Line for Answering<'_> {
+    fn name(&self) -> String {
+        self.wire.name.clone()
+    }
+
+    fn say(&mut self, message: &[u8], guard: &Guard) -> Result<(), QueryError> {
+        self.wire.say(message, guard)
+    }
+
+    fn flush(&mut self, guard: &Guard) -> Result<(), QueryError> {
+        self.wire.flush(guard)
+    }
+
+    fn hear(&mut self, guard: &Guard) -> Result<Vec<u8>, QueryError> {
+        loop {
+            guard.check()?;
+            match self.told.recv_timeout(PATIENCE_LOOK) {
+                Ok(message) => return Ok(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(QueryError::Canceled(format!("{} has gone away", self.wire.name)));
+                }
+            }
+        }
+    }
+}
