@@ -38,7 +38,7 @@ const REPORT: Duration = Duration::from_secs(60);
 const TICKS: usize = 24;
 /// Percentage of the views that are compared at a tick which is not the last.
 const SHARE: u64 = 20;
-/// Attempts to make a failing history shorter.
+/// Attempts to find fewer views, and a shorter history, that fail.
 const CUTS: usize = 300;
 
 fn variable(name: &str) -> Option<u64> {
@@ -119,26 +119,40 @@ impl Case {
         if let Err(again) = self.run(&steps, &alone) {
             (failure, views) = (again, alone);
         }
-        let (mut size, mut attempts) = (steps.len() / 2, 0);
-        while size > 0 && views.len() == 1 && attempts < CUTS {
+        // What is shared matters: by hundreds at first.
+        self.fewer(&mut views, &mut failure, |views| self.run(&steps, views));
+        self.fewer(&mut steps, &mut failure, |steps| self.run(steps, &views));
+        let (seed, number, workers) = (seed(), self.number, self.workers);
+        let others = views.iter().filter(|(_, drawn)| drawn.text != failure.view.1.text);
+        let others: Vec<&str> = others.map(|(_, drawn)| &*drawn.text).collect();
+        let beside = if others.is_empty() { String::new() } else { format!("\nbeside {others:#?}") };
+        format!(
+            "LIVE_SEED={seed} LIVE_CASE={number} ({workers} workers): {}\n{:?}{beside}\n{steps:#?}",
+            failure.what, self.options
+        )
+    }
+
+    /// Takes away from `items` what is not needed for a failure.
+    fn fewer<T: Clone>(
+        &self,
+        items: &mut Vec<T>,
+        failure: &mut Failure,
+        run: impl Fn(&[T]) -> Result<(), Failure>,
+    ) {
+        let (mut size, mut attempts) = (items.len() / 2, 0);
+        while size > 0 && attempts < CUTS {
             let mut at = 0;
-            while at < steps.len() {
+            while at < items.len() && attempts < CUTS {
                 attempts += 1;
-                let mut fewer = steps.clone();
-                fewer.drain(at..(at + size).min(steps.len()));
-                match self.run(&fewer, &views) {
-                    Err(again) => (failure, steps) = (again, fewer),
+                let mut left = items.clone();
+                left.drain(at..(at + size).min(items.len()));
+                match run(&left) {
+                    Err(again) => (*failure, *items) = (again, left),
                     Ok(()) => at += size,
                 }
             }
             size /= 2;
         }
-        let (seed, number, workers) = (seed(), self.number, self.workers);
-        let steps = if views.len() == 1 { format!("{steps:#?}") } else { "only among all views".to_owned() };
-        format!(
-            "LIVE_SEED={seed} LIVE_CASE={number} ({workers} workers): {}\n{:?}\n{steps}",
-            failure.what, self.options
-        )
     }
 }
 

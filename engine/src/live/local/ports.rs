@@ -21,11 +21,15 @@ pub(super) struct Sent {
 impl Shard {
     /// What `owner` must hear of a port, if anything.
     pub(super) fn delta(&mut self, port: StepId, owner: usize) -> Option<PortDelta> {
-        let remarked = self.remarked(port);
+        let (first, heard) = self.sent.get(&(port, owner)).map_or((true, 0), |sent| (!sent.once, sent.notes));
+        // Which steps are below a new port is not known yet, and numbers of steps are used again: what they remark is said
+        // by [`Shard::noted_ports`].
+        self.remarks_stand &= !first || self.noted.is_empty();
+        let remarked = if self.remarks_stand { self.remarked(port) } else { heard };
         let sent = self.sent.entry((port, owner)).or_default();
         let out = self.stage.output(port);
         let silent = remarked == sent.notes;
-        if sent.once && sent.version == out.version && silent {
+        if !first && sent.version == out.version && silent {
             return None;
         }
         let delta = PortDelta {
@@ -39,10 +43,7 @@ impl Shard {
             ..PortDelta::default()
         };
         let change = out.version.wrapping_sub(sent.version);
-        let (known, first) = (sent.labels, !sent.once);
-        if first {
-            self.remarks_stand = self.noted.is_empty();
-        }
+        let known = sent.labels;
         *sent = Sent { version: out.version, labels: out.labels.len(), once: true, notes: remarked };
         let mut delta = match change {
             0 if !first => delta,
