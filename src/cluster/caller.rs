@@ -2,13 +2,14 @@
 //! answers, is in [`super::door`].
 
 use super::hello::{Hello, Purpose};
+use super::places::{Place, Places};
 use super::wire::{Wire, late};
 use super::{PATIENCE_LOOK, Setup};
 use engine::limits::QUESTIONS;
 use engine::query::QueryError;
 use engine::query::guard::Guard;
 use engine::query::others::{Line, Lines, Others};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -33,8 +34,7 @@ pub struct Caller {
     /// By process, its own included: which start of it has joined.
     incarnations: Vec<u64>,
     /// Questions that may still be asked at once.
-    free: Mutex<usize>,
-    freed: Condvar,
+    turns: Arc<Places>,
     /// By process: why answers from its store are not whole, as far as it has said.
     left_out: Mutex<Vec<Option<String>>>,
 }
@@ -43,7 +43,7 @@ impl Caller {
     /// Asks the processes that have joined.
     pub fn new(setup: Setup, incarnations: Vec<u64>) -> Arc<Caller> {
         let left_out = Mutex::new(vec![None; incarnations.len()]);
-        Arc::new(Caller { setup, incarnations, free: Mutex::new(QUESTIONS), freed: Condvar::new(), left_out })
+        Arc::new(Caller { setup, incarnations, turns: Places::new(QUESTIONS), left_out })
     }
 
     /// Which stores do not have all that was in them, and why; what was heard with the latest answers.
@@ -60,13 +60,14 @@ impl Caller {
         purpose: Purpose,
         guard: &Guard,
     ) -> Result<Vec<(usize, Call)>, QueryError> {
-        let turn = Arc::new(Turn::take(self, guard)?);
+        let wanted = || guard.check().map_err(|e| late("the cluster", e, guard));
+        let turn = Arc::new(self.turns.take_while(PATIENCE_LOOK, wanted)?);
         let others = (0..self.incarnations.len()).filter(|process| *process != self.setup.process);
         let call = |process: usize| {
             let wire = self.dial(process, purpose).map_err(|why| {
                 QueryError::Internal(format!("{} cannot be asked: {why}", self.setup.name(process)))
             })?;
-            Ok((process, Call { wire, process, welcomed: false, turn: turn.clone() }))
+            Ok((process, Call { wire, process, welcomed: false, caller: self.clone(), _turn: turn.clone() }))
         };
         others.map(call).collect()
     }
@@ -101,34 +102,14 @@ impl Others for Callers {
     }
 }
 
-/// One question that is asked: there are at most so many.
-struct Turn(Arc<Caller>);
-
-impl Turn {
-    fn take(caller: &Arc<Caller>, guard: &Guard) -> Result<Turn, QueryError> {
-        let mut free = caller.free.lock();
-        while *free == 0 {
-            guard.check().map_err(|e| late("the cluster", e, guard))?;
-            caller.freed.wait_for(&mut free, PATIENCE_LOOK);
-        }
-        *free -= 1;
-        Ok(Turn(caller.clone()))
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *self.0.free.lock() += 1;
-        self.0.freed.notify_one();
-    }
-}
-
 /// A question to one process.
 pub struct Call {
     wire: Wire,
     process: usize,
     welcomed: bool,
-    turn: Arc<Turn>,
+    caller: Arc<Caller>,
+    /// Free again when all calls of the question have ended.
+    _turn: Arc<Place>,
 }
 
 impl Call {
@@ -137,7 +118,7 @@ impl Call {
         let said = self.wire.hear(guard)?;
         let wrong = |why: String| QueryError::Internal(format!("{} does not answer: {why}", self.wire.name));
         let welcome: Welcome = codec::decode(&said).map_err(|e| wrong(e.to_string()))?;
-        let caller = &self.turn.0;
+        let caller = &self.caller;
         if welcome.incarnation != caller.incarnations[self.process] {
             return Err(wrong("it has started anew".to_owned()));
         }

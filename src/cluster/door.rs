@@ -4,6 +4,7 @@
 use super::caller::Welcome;
 use super::catalog;
 use super::hello::{Hello, Purpose};
+use super::places::Places;
 use super::wire::Wire;
 use super::{PATIENCE_LOOK, Setup, spawn};
 use engine::limits::{MESSAGE_BYTES, QUESTIONS};
@@ -11,7 +12,6 @@ use engine::query::guard::Guard;
 use engine::query::others::Line;
 use engine::query::pool::nice;
 use engine::query::{Querier, QueryError, QueryOptions};
-use parking_lot::{Condvar, Mutex};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -50,8 +50,7 @@ struct Host {
     incarnations: Vec<u64>,
     rooms: Rooms,
     /// Connections that may still be taken; beyond that they wait before the door.
-    free: Mutex<usize>,
-    freed: Condvar,
+    places: Arc<Places>,
 }
 
 impl Door {
@@ -59,8 +58,8 @@ impl Door {
     pub fn open(self, rooms: Rooms) -> Result<(), String> {
         let Door { setup, listener, incarnations } = self;
         listener.set_nonblocking(false).map_err(|e| e.to_string())?;
-        let free = Mutex::new(QUESTIONS * incarnations.len());
-        let host = Arc::new(Host { setup, incarnations, rooms, free, freed: Condvar::new() });
+        let places = Places::new(QUESTIONS * incarnations.len());
+        let host = Arc::new(Host { setup, incarnations, rooms, places });
         spawn("cluster:door".to_owned(), move || host.receive(&listener))
     }
 }
@@ -68,7 +67,7 @@ impl Door {
 impl Host {
     fn receive(self: Arc<Host>, listener: &TcpListener) {
         loop {
-            let place = Place::take(&self);
+            let place = self.places.take();
             let Ok((stream, from)) = listener.accept() else {
                 std::thread::sleep(PAUSE);
                 continue;
@@ -124,27 +123,6 @@ impl Host {
         let welcome = codec::encode(&welcome).map_err(|e| QueryError::Internal(e.to_string()))?;
         wire.say(&welcome, &guard)?;
         wire.flush(&guard)
-    }
-}
-
-/// A connection that is taken: there are at most so many.
-struct Place(Arc<Host>);
-
-impl Place {
-    fn take(host: &Arc<Host>) -> Place {
-        let mut free = host.free.lock();
-        while *free == 0 {
-            host.freed.wait(&mut free);
-        }
-        *free -= 1;
-        Place(host.clone())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        *self.0.free.lock() += 1;
-        self.0.freed.notify_one();
     }
 }
 

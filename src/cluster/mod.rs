@@ -9,6 +9,7 @@ mod catalog;
 mod door;
 mod hello;
 mod join;
+mod places;
 mod pulse;
 mod wire;
 
