@@ -34,6 +34,11 @@ impl Stretch {
         self.clock.is_empty()
     }
 
+    /// Columns of each row; of none if there is none.
+    pub fn columns(&self) -> Option<usize> {
+        (!self.is_empty()).then_some(self.columns)
+    }
+
     /// Whether it has to become a window before another row comes.
     pub fn is_full(&self) -> bool {
         self.clock.len() >= HEAD_WINDOW_SCRAPES * HEAD_FOLDED_WINDOWS
@@ -58,10 +63,6 @@ impl Stretch {
         let (end, keyframe) = self.ends[at];
         let begin = at.checked_sub(1).map_or(0, |before| self.ends[before].0);
         (RawRow { columns: self.columns, bytes: &self.bytes[begin..end] }, keyframe)
-    }
-
-    fn is_like(&self, columns: usize) -> bool {
-        self.columns == columns
     }
 
     fn clear(&mut self) {
@@ -207,7 +208,7 @@ impl Head {
         let Some(set) = known.set.and_then(|set| self.sets.get(&set)) else { return false };
         let range = |t: TimeMs| t.div_euclid(self.block_range);
         let follows = match stretch.clock.last() {
-            Some(last) => t > *last && range(t) == range(*last) && stretch.is_like(columns),
+            Some(last) => t > *last && range(t) == range(*last) && columns == stretch.columns,
             None => known.newest.is_none_or(|newest| t > newest) && set.rests(t, self.block_range),
         };
         follows && set.mixed.is_empty() && columns <= set.columns.len().min(STRETCH_COLUMNS)

@@ -30,6 +30,10 @@ pub struct Restorer {
 /// Label sets by shard and slot.
 pub type Names = Vec<Vec<Labels>>;
 
+fn in_blocks(flushed: Option<Flushed>, lsn: u64, t: TimeMs) -> bool {
+    flushed.is_some_and(|flushed| flushed.covers(lsn, t))
+}
+
 /// A sample that the log has; what is there already stays. One behind a deletion of its time is there again.
 pub fn put_sample(
     head: &mut Head,
@@ -96,7 +100,7 @@ impl Taker for Restorer {
 
     fn finish(&mut self) -> Result<(), String> {
         let settled = self.scrapes.settle(&mut self.heads);
-        self.samples += self.scrapes.take_samples();
+        self.samples += self.scrapes.samples();
         settled
     }
 }
@@ -145,17 +149,13 @@ impl Restorer {
         head.restore_layout(group, layout.from, &layout.slots)
     }
 
-    fn in_blocks(&self, lsn: u64, t: TimeMs) -> bool {
-        self.flushed.is_some_and(|flushed| flushed.covers(lsn, t))
-    }
-
     fn scrape(&mut self, found: &Found) -> Result<TimeMs, String> {
         let mut cursor = Cursor::new(found.payload);
         if found.kind == Kind::Whole {
             self.layout(&mut cursor)?;
         }
         let flushed = self.flushed;
-        let wanted = |t| !flushed.is_some_and(|flushed| flushed.covers(found.lsn, t));
+        let wanted = |t| !in_blocks(flushed, found.lsn, t);
         let taken = self.scrapes.take(found, &mut cursor, (&mut self.heads, &self.deleted), wanted)?;
         if let Some(row) = taken.row {
             self.samples += self.row(taken.group, taken.t, row)?;
@@ -184,7 +184,7 @@ impl Restorer {
             .ok_or("malformed samples")?;
         for (shard, slot, t, v) in all {
             newest = newest.max(Some(t));
-            if self.in_blocks(found.lsn, t) {
+            if in_blocks(self.flushed, found.lsn, t) {
                 continue;
             }
             let (head, deleted) = self.shard(shard, slot)?;
@@ -206,7 +206,7 @@ impl Restorer {
             .ok_or("malformed histograms")?;
         for (shard, slot, t, h) in all {
             newest = newest.max(Some(t));
-            if !self.in_blocks(found.lsn, t) {
+            if !in_blocks(self.flushed, found.lsn, t) {
                 let (head, deleted) = self.shard(shard, slot)?;
                 put_histogram(head, deleted, (slot, t, h))?;
                 self.samples += 1;
@@ -221,7 +221,7 @@ impl Restorer {
             .ok_or("malformed start timestamps")?;
         for (shard, slot, t, start) in all {
             newest = newest.max(Some(t));
-            if !self.in_blocks(found.lsn, t) {
+            if !in_blocks(self.flushed, found.lsn, t) {
                 self.shard(shard, slot)?.0.restore_start(slot, t, start)?;
             }
         }

@@ -4,8 +4,8 @@
 
 use super::deleted::Deleted;
 use crate::head::{Head, Loom, Stretch, group_id, group_of};
+use crate::model::TimeMs;
 use crate::model::value::ABSENT;
-use crate::model::{SHARDS, TimeMs};
 use crate::wal::{Cursor, Found, Kind, RawRow, take_raw_row, take_scrape_head};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub struct Scrapes {
     groups: HashMap<u32, Known>,
     loom: Loom,
-    /// Samples that went into heads without a word.
+    /// See [`Scrapes::samples`].
     samples: u64,
 }
 
@@ -24,8 +24,6 @@ pub struct Scrapes {
 struct Known {
     /// The row before the stretch; the latest if that is empty.
     row: Vec<f64>,
-    /// Columns of the latest row.
-    columns: usize,
     /// Its record, if that was of use.
     lsn: Option<u64>,
     /// The rows that its head does not have yet.
@@ -62,13 +60,12 @@ impl Scrapes {
         let head = &mut heads[usize::from(shard)];
         let wanted = wanted(t);
         let may =
-            wanted && (keyframe || raw.columns == known.columns) && deleted[usize::from(shard)].is_empty();
+            wanted && (keyframe || raw.columns == known.columns()) && deleted[usize::from(shard)].is_empty();
         let mut joins = may && head.can_join(group, &known.stretch, t, raw.columns);
         if !joins || known.stretch.is_full() {
             self.samples += known.settle(group, head, &mut self.loom)?;
             joins = may && head.can_join(group, &known.stretch, t, raw.columns);
         }
-        known.columns = raw.columns;
         if joins {
             known.join(t, raw, keyframe);
         } else {
@@ -79,9 +76,9 @@ impl Scrapes {
         Ok(Taken { group: scrape.group, t, row })
     }
 
-    /// The samples that have gone into heads since this was asked.
-    pub fn take_samples(&mut self) -> u64 {
-        std::mem::take(&mut self.samples)
+    /// The samples that have gone into heads without a word.
+    pub fn samples(&self) -> u64 {
+        self.samples
     }
 
     /// What is on its way of a group goes into its head.
@@ -105,7 +102,7 @@ impl Scrapes {
         let mut result = Ok(());
         for (id, known) in &mut self.groups {
             let (shard, group) = group_of(*id);
-            match known.settle(group, &mut heads[usize::from(shard % SHARDS)], &mut self.loom) {
+            match known.settle(group, &mut heads[usize::from(shard)], &mut self.loom) {
                 Ok(samples) => self.samples += samples,
                 Err(reason) => result = Err(reason),
             }
@@ -119,6 +116,11 @@ fn malformed() -> String {
 }
 
 impl Known {
+    /// Columns of the latest row.
+    fn columns(&self) -> usize {
+        self.stretch.columns().unwrap_or(self.row.len())
+    }
+
     /// The stretch goes into the head; how many samples it had.
     fn settle(&mut self, group: u32, head: &mut Head, loom: &mut Loom) -> Result<u64, String> {
         let taken = head.take_stretch(group, &mut self.stretch, loom, &mut self.row);
