@@ -119,9 +119,8 @@ impl Case {
         if let Err(again) = self.run(&steps, &alone) {
             (failure, views) = (again, alone);
         }
-        // What is shared matters: by hundreds at first.
-        self.fewer(&mut views, &mut failure, |views| self.run(&steps, views));
-        self.fewer(&mut steps, &mut failure, |steps| self.run(steps, &views));
+        fewer(&mut views, &mut failure, |views| self.run(&steps, views));
+        fewer(&mut steps, &mut failure, |steps| self.run(steps, &views));
         let (seed, number, workers) = (seed(), self.number, self.workers);
         let others = views.iter().filter(|(_, drawn)| drawn.text != failure.view.1.text);
         let others: Vec<&str> = others.map(|(_, drawn)| &*drawn.text).collect();
@@ -131,28 +130,23 @@ impl Case {
             failure.what, self.options
         )
     }
+}
 
-    /// Takes away from `items` what is not needed for a failure.
-    fn fewer<T: Clone>(
-        &self,
-        items: &mut Vec<T>,
-        failure: &mut Failure,
-        run: impl Fn(&[T]) -> Result<(), Failure>,
-    ) {
-        let (mut size, mut attempts) = (items.len() / 2, 0);
-        while size > 0 && attempts < CUTS {
-            let mut at = 0;
-            while at < items.len() && attempts < CUTS {
-                attempts += 1;
-                let mut left = items.clone();
-                left.drain(at..(at + size).min(items.len()));
-                match run(&left) {
-                    Err(again) => (*failure, *items) = (again, left),
-                    Ok(()) => at += size,
-                }
+/// Takes away from `items` what is not needed for a failure.
+fn fewer<T: Clone>(items: &mut Vec<T>, failure: &mut Failure, run: impl Fn(&[T]) -> Result<(), Failure>) {
+    let (mut size, mut attempts) = (items.len() / 2, 0);
+    while size > 0 && attempts < CUTS {
+        let mut at = 0;
+        while at < items.len() && attempts < CUTS {
+            attempts += 1;
+            let mut left = items.clone();
+            left.drain(at..(at + size).min(items.len()));
+            match run(&left) {
+                Err(again) => (*failure, *items) = (again, left),
+                Ok(()) => at += size,
             }
-            size /= 2;
         }
+        size /= 2;
     }
 }
 

@@ -21,12 +21,12 @@ pub(super) struct Sent {
 impl Shard {
     /// What `owner` must hear of a port, if anything.
     pub(super) fn delta(&mut self, port: StepId, owner: usize) -> Option<PortDelta> {
-        let (first, heard) = self.sent.get(&(port, owner)).map_or((true, 0), |sent| (!sent.once, sent.notes));
+        let sent = self.sent.get(&(port, owner)).copied().unwrap_or_default();
+        let first = !sent.once;
         // Which steps are below a new port is not known yet, and numbers of steps are used again: what they remark is said
         // by [`Shard::noted_ports`].
         self.remarks_stand &= !first || self.noted.is_empty();
-        let remarked = if self.remarks_stand { self.remarked(port) } else { heard };
-        let sent = self.sent.entry((port, owner)).or_default();
+        let remarked = if self.remarks_stand { self.remarked(port) } else { sent.notes };
         let out = self.stage.output(port);
         let silent = remarked == sent.notes;
         if !first && sent.version == out.version && silent {
@@ -44,7 +44,8 @@ impl Shard {
         };
         let change = out.version.wrapping_sub(sent.version);
         let known = sent.labels;
-        *sent = Sent { version: out.version, labels: out.labels.len(), once: true, notes: remarked };
+        let now = Sent { version: out.version, labels: out.labels.len(), once: true, notes: remarked };
+        self.sent.insert((port, owner), now);
         let mut delta = match change {
             0 if !first => delta,
             1 if !first => with_rows(delta, out, false, known),
