@@ -9,6 +9,8 @@ pub const BLOCK_STEPS: usize = 256;
 /// Values in the value blocks of one query: few series take more steps at once, because each block reads the samples
 /// before it again.
 pub const BLOCK_VALUES: usize = 1 << 24;
+/// Values (series times steps) from which on a query is large: it runs on threads that only take cores nobody wants.
+pub const LARGE_QUERY: usize = 1 << 20;
 /// Values below which a query is cut into as few pieces as there are threads: waking a thread costs as much.
 pub const SMALL_QUERY: usize = 1 << 16;
 /// Batches that may wait for a worker between two ticks: beyond it the worker catches up from the store instead.

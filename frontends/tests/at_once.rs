@@ -1,12 +1,14 @@
 //! Queries that are answered a block of steps at once give the bits of those that go step by step.
 //!
 //! Step by step go those whose metric names are dropped late; where an aggregate drops the names anyway, that changes
-//! nothing else. And a range query gives at each step what an instant query gives there.
+//! nothing else. A range query gives at each step what an instant query gives there, and a large one, which works and is
+//! gathered on threads of its own, what the small ones give of which it consists.
 
 use engine::plan::Dialect;
 use engine::query::{Querier, QueryOptions, Value};
 use frontends::promql::{Options, compile};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
@@ -109,5 +111,33 @@ proptest! {
             whole.sort();
             prop_assert_eq!(steps, whole, "{}", text);
         }
+    }
+}
+
+/// Steps of 5 ms over 420 s, of 14 series.
+#[test]
+fn large_is_the_small_ones_together() {
+    let labels =
+        |i: usize| Labels::from_pairs([("__name__", "m"), ("job", ["a", "b"][i % 2]), ("i", &i.to_string())]);
+    let samples =
+        |i: usize| (0..400).step_by(3 + i % 5).map(|t| (t as i64, (t * (i + 1)) as f64 / 8.0)).collect();
+    let series: Vec<Series> = (0..14).map(|i| (labels(i), samples(i))).collect();
+    let dir = tempfile::tempdir().expect("a directory");
+    let querier = Querier::new(store(dir.path(), &series), 2);
+    let ask = |text: &str, from, to| {
+        let plan = compile(text, &Options::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let answer = querier.range(&plan, from, to, 5, &QueryOptions::default());
+        rows(answer.unwrap_or_else(|e| panic!("{text}: {e}")).value)
+    };
+    const { assert!(14 * 84_000 >= engine::limits::LARGE_QUERY && 14 * 21_000 < engine::limits::LARGE_QUERY) }
+    for text in ["sum by (job) (rate(m[1m]))", "max_over_time(m[90s])"] {
+        let mut small: BTreeMap<Labels, Vec<(TimeMs, u64)>> = BTreeMap::new();
+        for from in (0..420_000).step_by(105_000) {
+            for (labels, points) in ask(text, from, from + 104_995) {
+                small.entry(labels).or_default().extend(points);
+            }
+        }
+        let large: BTreeMap<_, _> = ask(text, 0, 419_995).into_iter().collect();
+        assert!(!large.is_empty() && large == small, "{text}");
     }
 }

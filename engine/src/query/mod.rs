@@ -1,7 +1,7 @@
 //! The query runtime: a plan's answer over a stretch of history.
 //!
 //! The same operators as live ([`crate::operators`]), fed step after step. Work is cut into pieces, shard by
-//! step block ([`shard`]), which run on niced threads ([`pool`]) so that a long query yields to the ticks,
+//! step block ([`shard`]), which run on threads that yield to the ticks ([`pool`]),
 //! can be cancelled and meets its limits ([`guard`]). [`run`] gathers the pieces into the answer. In a cluster the pieces of the
 //! other processes are worked at there ([`others`]).
 
@@ -33,7 +33,7 @@ use guard::Guard;
 pub use guard::SampleCounts;
 use others::asking::Asking;
 use others::{Others, What};
-use pool::Pool;
+use pool::Pools;
 use run::Grid;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -140,7 +140,7 @@ pub enum Value {
 /// Answers queries on threads of its own. All methods block: call them off the async runtime.
 pub struct Querier {
     store: Arc<Store>,
-    pool: Pool,
+    pools: Pools,
     /// The other processes of the cluster.
     others: Option<Arc<dyn Others>>,
 }
@@ -148,7 +148,7 @@ pub struct Querier {
 impl Querier {
     /// A querier over `store` with `threads` worker threads.
     pub fn new(store: Arc<Store>, threads: usize) -> Querier {
-        Querier { store, pool: Pool::new(threads), others: None }
+        Querier { store, pools: Pools::new(threads), others: None }
     }
 
     /// The same, over the series of other processes, too.
@@ -268,7 +268,7 @@ impl Querier {
         let what = || What::Steps { plan: plan.clone(), inner, grid, given: given.clone() };
         let run = run::Run::new(self.store.clone(), physical, grid, options, (rows, given.clone()));
         let asking = if run.reads_series() { self.ask(what, options, guard)? } else { Asking::default() };
-        run.execute(&self.pool, guard, asking, notes)
+        run.execute(&self.pools, guard, asking, notes)
     }
 
     /// The rows that the windows of a subquery can see in a query over `outer`.

@@ -1,10 +1,15 @@
 //! Threads for queries, and for reading the past of views: niced, so that the live runtime's ticks come first.
 //!
 //! Measured (reference/engine.md, C3): a 20 ms query in the live pool moves the tick's p99 from 1 ms to 30 ms,
-//! in a niced pool to 3-4 ms.
+//! in a niced pool to 3-4 ms. With questions about everything on all cores at once it is 5 to 8 ms, because a thread that wakes may
+//! wait for the turn of a niced one to end. The kernel's idle threads give way at once (+2 ms to less than nothing), but get next to nothing
+//! where others want all cores. So large queries have idle threads of their own ([`Pools`]), which besides keeps them
+//! from standing in the way of small ones.
 
+use crate::limits::LARGE_QUERY;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// What a thread is to do.
@@ -15,6 +20,41 @@ struct Queue {
     ready: Condvar,
 }
 
+/// How threads give way to others.
+#[derive(Copy, Clone)]
+enum Yields {
+    /// They get a tenth of a core that others want.
+    Niced,
+    /// They get a core that nobody else wants.
+    Idle,
+}
+
+/// The threads of a querier.
+pub struct Pools {
+    usual: Pool,
+    large: Pool,
+}
+
+impl Pools {
+    /// `threads` threads (at least one) for queries, and as many for large ones.
+    pub fn new(threads: usize) -> Pools {
+        Pools {
+            usual: Pool::named("query", threads),
+            large: Pool::start("large-query", threads, Yields::Idle),
+        }
+    }
+
+    /// For queries that are not large, and for finding out how large one is.
+    pub fn usual(&self) -> &Pool {
+        &self.usual
+    }
+
+    /// For a query of so many values, if that is large.
+    pub fn large(&self, values: usize) -> Option<&Pool> {
+        (values >= LARGE_QUERY).then_some(&self.large)
+    }
+}
+
 /// A fixed set of niced threads. Dropping it ends them after the jobs at hand.
 pub struct Pool {
     queue: Arc<Queue>,
@@ -22,18 +62,18 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts `threads` threads (at least one) for queries.
-    pub fn new(threads: usize) -> Pool {
-        Pool::named("query", threads)
-    }
-
     /// Starts `threads` threads (at least one) with a name of their own.
     pub fn named(name: &str, threads: usize) -> Pool {
+        Pool::start(name, threads, Yields::Niced)
+    }
+
+    fn start(name: &str, threads: usize, yields: Yields) -> Pool {
         let queue = Arc::new(Queue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
         let threads = threads.max(1);
         for i in 0..threads {
             let queue = queue.clone();
-            let spawned = std::thread::Builder::new().name(format!("{name}-{i}")).spawn(move || work(&queue));
+            let spawned =
+                std::thread::Builder::new().name(format!("{name}-{i}")).spawn(move || work(&queue, yields));
             if let Err(error) = spawned {
                 tracing::error!(%error, name, "cannot start a thread");
             }
@@ -75,8 +115,11 @@ impl Drop for Pool {
     }
 }
 
-fn work(queue: &Queue) {
+fn work(queue: &Queue, yields: Yields) {
     nice();
+    if matches!(yields, Yields::Idle) {
+        idle();
+    }
     loop {
         let job = {
             let mut jobs = queue.jobs.lock();
@@ -90,7 +133,8 @@ fn work(queue: &Queue) {
                 queue.ready.wait(&mut jobs);
             }
         };
-        job();
+        // A job that panics is answered as lost (its sender is gone); the thread is needed for the next one.
+        let _ = catch_unwind(AssertUnwindSafe(job));
     }
 }
 
@@ -101,5 +145,28 @@ pub fn nice() {
     // SAFETY: no pointers are passed; 0 names the calling thread on Linux.
     unsafe {
         libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
+    }
+}
+
+/// Has the calling thread run only when nobody else wants its core. A refusal only costs fairness.
+#[allow(unsafe_code, reason = "sched_setscheduler has no safe wrapper; it reads one integer")]
+fn idle() {
+    // SAFETY: all of the structure is written, and outlives the call; 0 names the calling thread on Linux.
+    unsafe {
+        let mut parameters: libc::sched_param = std::mem::zeroed();
+        parameters.sched_priority = 0;
+        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_costs_its_own_answer_only() {
+        let pool = Pool::named("query", 1);
+        let jobs = |n: usize| (0..n).map(|i| Box::new(move || assert!(i > 0, "on purpose")) as _).collect();
+        assert_eq!(pool.run::<()>(jobs(3)), [None, Some(()), Some(())]);
     }
 }

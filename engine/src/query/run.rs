@@ -4,7 +4,7 @@ use super::gathered::Gathered;
 use super::given::Given;
 use super::guard::Guard;
 use super::others::asking::Asking;
-use super::pool::Pool;
+use super::pool::{Pool, Pools};
 use super::shard::{Lanes, PortBlock, ShardRun, ports_of};
 use super::subquery::SlidingWindow;
 use super::{QueryError, QueryOptions, Series};
@@ -83,12 +83,12 @@ impl Run {
     /// Runs it, over the series of this process and those of the others, which work at the question already.
     pub(super) fn execute(
         self,
-        pool: &Pool,
+        pools: &Pools,
         guard: &Arc<Guard>,
         mut asking: Asking,
         mut notes: Annotations,
     ) -> Result<Gathered, QueryError> {
-        let mut shards = self.select(pool, guard)?;
+        let mut shards = self.select(pools.usual(), guard)?;
         let mut gather = Gather::new(&self.physical, self.options.dialect);
         self.add_subqueries(&mut gather.stage);
         let steps = self.grid.len();
@@ -96,15 +96,19 @@ impl Run {
             gather.see_all_steps(&self.physical);
         }
         let rows = rows_of(&shards) + asking.rows(guard)?;
+        let large = pools.large(rows * steps);
         let size = (BLOCK_VALUES / rows.max(1)).max(BLOCK_STEPS);
         asking.begin(size, guard)?;
         for from in (0..steps).step_by(size) {
             guard.check()?;
             let to = (from + size).min(steps);
-            let own = evaluate(&mut shards, pool, (from, to), guard)?;
+            let own = evaluate(&mut shards, large.unwrap_or(pools.usual()), (from, to), guard)?;
             let blocks = asking.block(own, to - from, guard)?;
             let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
-            gather.block(blocks, &times, guard)?;
+            gather = match large {
+                Some(pool) => gather.aside(blocks, times, pool, guard)?,
+                None => gather.block(blocks, &times, guard)?,
+            };
             guard.hold(gather.held)?;
         }
         let root = self.physical.outermost();
@@ -239,11 +243,30 @@ impl Gather {
         }
     }
 
-    fn block(&mut self, mut blocks: ShardBlocks, times: &[TimeMs], guard: &Guard) -> Result<(), QueryError> {
+    /// As [`Gather::block`], on a thread of `pool`.
+    fn aside(
+        self,
+        blocks: ShardBlocks,
+        times: Vec<TimeMs>,
+        pool: &Pool,
+        guard: &Arc<Guard>,
+    ) -> Result<Gather, QueryError> {
+        let guard = guard.clone();
+        let job = move || self.block(blocks, &times, &guard);
+        pool.run::<Result<Gather, QueryError>>(vec![Box::new(job)]).remove(0).unwrap_or_else(lost)
+    }
+
+    /// With the answers of the shards at `times`.
+    fn block(
+        mut self,
+        mut blocks: ShardBlocks,
+        times: &[TimeMs],
+        guard: &Guard,
+    ) -> Result<Gather, QueryError> {
         if !blocks.is_empty() && blocks.iter().all(|(_, ports)| ports.iter().all(|port| port.rows.is_some()))
         {
             self.rows_at_once(blocks, times);
-            return Ok(());
+            return Ok(self);
         }
         blocks.iter_mut().flat_map(|(_, ports)| ports).for_each(|port| port.cut_steps(times.len()));
         for (i, t) in times.iter().copied().enumerate() {
@@ -257,7 +280,7 @@ impl Gather {
             self.stage.annotate(&self.origins, &mut self.notes);
             self.collect(t)?;
         }
-        Ok(())
+        Ok(self)
     }
 
     /// Keeps the values of leaves that are the answer.

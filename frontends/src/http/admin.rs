@@ -4,7 +4,7 @@
 
 use super::AppState;
 use super::dispatch::Call;
-use super::names::blocking;
+use super::names::ended;
 use super::params::{MAX_TIME, MIN_TIME};
 use super::reply::{ApiError, ErrorType, Reply, success};
 use axum::http::StatusCode;
@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use serde_json::json;
 use std::hash::{BuildHasher, RandomState};
 use storage::model::{Matcher, TimeMs};
+use storage::store::StoreError;
 
 /// `/api/v1/admin/tsdb/delete_series`
 pub async fn delete_series(call: Call) -> Reply {
@@ -30,14 +31,14 @@ pub async fn delete_series(call: Call) -> Reply {
     let delete = move |state: &AppState| {
         sets.iter().try_for_each(|matchers| state.sources.tsdb.delete(matchers, from, to))
     };
-    blocking(state, delete).await.map_err(internal)?;
+    changed(state, delete).await.map_err(internal)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `/api/v1/admin/tsdb/clean_tombstones`
 pub async fn clean_tombstones(call: Call) -> Reply {
     allowed(&call.state)?;
-    blocking(call.state, |state| state.sources.tsdb.clean_tombstones()).await.map_err(internal)?;
+    changed(call.state, |state| state.sources.tsdb.clean_tombstones()).await.map_err(internal)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -56,9 +57,17 @@ pub async fn snapshot(call: Call) -> Reply {
     let name = name(state.sources.clock.now());
     let dir = data.join("snapshots").join(&name);
     let make = move |state: &AppState| state.sources.tsdb.snapshot(&dir, !skip_head);
-    let made = blocking(state, make).await;
+    let made = changed(state, make).await;
     made.map_err(|e| ApiError::new(ErrorType::Internal, format!("create snapshot: {}", e.message)))?;
     success(&json!({"name": name}))
+}
+
+/// Runs a change of the store off the async runtime. It yields to nobody: it holds locks for which appends wait.
+async fn changed<T: Send + 'static>(
+    state: AppState,
+    change: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
+    ended(tokio::task::spawn_blocking(move || change(&state))).await
 }
 
 /// The ends of time that the API knows stand for all that there is.

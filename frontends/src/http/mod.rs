@@ -5,6 +5,7 @@
 //! written by [`json`], errors by [`reply`]; [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
 
 mod admin;
+mod aside;
 pub mod dispatch;
 mod door;
 pub mod endpoints;
@@ -39,6 +40,7 @@ pub use door::Door;
 pub use serve::serve;
 pub use sources::Sources;
 
+use aside::Aside;
 use axum::Router;
 use axum::routing::any;
 use endpoints::Since;
@@ -142,6 +144,7 @@ pub struct Inner {
     telemetry: Telemetry,
     /// The turns of queries.
     active: Arc<ActiveQueries>,
+    aside: Aside,
     views: Arc<SharedViews>,
     /// The turn to ask what stands: whoever waits for it holds no thread.
     describing: Arc<tokio::sync::Mutex<()>>,
@@ -166,6 +169,7 @@ impl AppState {
                 Some(directory) => ActiveQueries::in_directory(settings.max_concurrency, directory),
                 None => ActiveQueries::unwritten(settings.max_concurrency),
             }),
+            aside: Aside::new(),
             views: SharedViews::new(sources.views.clone()),
             describing: Arc::default(),
             stopping: watch::Sender::new(false),

@@ -9,6 +9,7 @@ use super::reply::{ApiError, ErrorType, Reply, success_with};
 use serde::Serialize;
 use storage::model::{Labels, Matcher, TimeMs};
 use storage::store::StoreError;
+use tokio::task::JoinHandle;
 
 /// `/api/v1/series`
 pub async fn series(call: Call) -> Reply {
@@ -79,13 +80,19 @@ pub fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, 
     Ok(sets)
 }
 
-/// Runs a call of the store off the async runtime.
+/// Runs a question to the store off the async runtime, where it yields to ticks.
 pub async fn blocking<T: Send + 'static>(
     state: AppState,
     ask: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    let asking = state.clone();
+    ended(asking.aside.run(move || ask(&state))).await
+}
+
+/// What a call of the store came to.
+pub async fn ended<T>(call: JoinHandle<Result<T, StoreError>>) -> Result<T, ApiError> {
     let internal = |e| ApiError::new(ErrorType::Internal, format!("the request stopped unexpectedly: {e}"));
-    Ok(tokio::task::spawn_blocking(move || ask(&state)).await.map_err(internal)??)
+    Ok(call.await.map_err(internal)??)
 }
 
 fn cut_list<T: Serialize>(mut list: Vec<T>, limit: Option<usize>, partial: Option<String>) -> Reply {

@@ -13,7 +13,9 @@ use storage::model::Labels;
 
 /// Why a view is wrong; `None`: it is right.
 pub fn difference(world: &World, view: &View, options: &Options) -> Option<String> {
-    let asked = QueryOptions { dialect: options.dialect(), ..QueryOptions::default() };
+    // A long run may be stopped for a while; no answer hangs on the patience.
+    let timeout = std::time::Duration::from_secs(86_400);
+    let asked = QueryOptions { dialect: options.dialect(), timeout, ..QueryOptions::default() };
     let shown = view.shown.lock();
     if shown.wrong.is_some() {
         return shown.wrong.clone();

@@ -55,16 +55,17 @@ impl Querier {
     ) -> Result<(), QueryError> {
         self.await_replay(newest(&physical, grid, options), guard)?;
         let run = Run::new(self.store.clone(), physical, grid, options, (Vec::new(), given));
-        let mut shards = run.select(&self.pool, guard)?;
+        let mut shards = run.select(self.pools.usual(), guard)?;
         let rows = rows_of(&shards);
         say(line, &Reply::Selected(rows), guard)?;
         line.flush(guard)?;
         if rows > 0 {
+            let pool = self.pools.large(rows * grid.len()).unwrap_or(self.pools.usual());
             let size: usize = hear(line, guard)?;
             let (mut said, mut labels) = (Counted::default(), Sent::default());
             for from in (0..grid.len()).step_by(size.max(1)) {
                 let to = (from + size).min(grid.len());
-                let blocks = evaluate(&mut shards, &self.pool, (from, to), guard)?;
+                let blocks = evaluate(&mut shards, pool, (from, to), guard)?;
                 for (shard, mut ports) in blocks {
                     labels.cut(shard, &mut ports);
                     say(line, &Reply::Part(Part { shard, ports }), guard)?;

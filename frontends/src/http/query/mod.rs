@@ -221,6 +221,7 @@ where
     };
     options.timeout = options.timeout.saturating_sub(stats.queued).max(Duration::from_millis(1));
     let _guard = CancelOnDrop(options.cancel.clone());
+    let asking = state.clone();
     let work = move || {
         let written = state.active.write(&logged.query, state.sources.clock.now() / 1000);
         // All of them stay until the query has really stopped, not only until its client is gone.
@@ -237,7 +238,7 @@ where
         finish(&state, &logged, &stats, answered.as_ref());
         answered.map(|answer| (answer, stats))
     };
-    match tokio::task::spawn_blocking(work).await {
+    match asking.aside.run(work).await {
         Ok(answered) => Ok(answered?),
         Err(e) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
     }
