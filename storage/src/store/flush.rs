@@ -17,6 +17,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+/// How much those who append and ask come before the making of blocks: it gets a thirtieth of a core that they want.
+const NICENESS: i32 = 15;
+
 /// All samples of one series in one range.
 #[derive(Clone, Debug, Default)]
 pub struct SeriesSamples {
@@ -170,10 +173,12 @@ impl Store {
         };
         let lsn = self.log.last_lsn();
         let (entries, snapshots) = self.snapshot_before(min, end);
-        let outcome = self.write_ranges(end, &entries, &snapshots, &mut |from, to, series| {
-            history.write(from, to, series)?;
-            self.metrics.blocks_written.inc();
-            Ok(())
+        let outcome = unhurried(|| {
+            self.write_ranges(end, &entries, &snapshots, &mut |from, to, series| {
+                history.write(from, to, series)?;
+                self.metrics.blocks_written.inc();
+                Ok(())
+            })
         });
         if outcome.is_err() {
             self.metrics.flush_failures.inc();
@@ -249,6 +254,21 @@ impl Store {
         checkpoint.append(&mut batch, 1)?;
         checkpoint.finish()
     }
+}
+
+/// Does `work` on a niced thread. For what holds no lock: with one, whoever waits for it would wait for a thread that gets
+/// no core.
+fn unhurried<T: Send>(work: impl FnOnce() -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
+    let niced = || {
+        // A refusal only costs fairness.
+        let _ = rustix::process::nice(NICENESS);
+        work()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("flush".to_owned()).spawn_scoped(scope, niced);
+        let thread = thread.map_err(|e| StoreError::Refused(format!("cannot start a thread: {e}")))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// A snapshot of a shard, and its series into `entries`.
