@@ -139,7 +139,7 @@ fn install(live: &Live, rules: usize, expr: Option<&String>) -> Result<(), Failu
             true => ViewKind::Continuous,
             false => recorded_as(format!("r{i}"), 5_000),
         };
-        let plan = compile(&text, &PromqlOptions::default()).map_err(|e| e.to_string())?;
+        let plan = compile(&text, &PromqlOptions::all()).map_err(|e| e.to_string())?;
         let view = live.install(ViewSpec { name: text, plan, kind })?;
         if alert {
             live.tap(view, Box::new(Deaf));
@@ -173,8 +173,8 @@ fn tick(live: &Live, t: TimeMs, spent: &mut Duration, ticks: &mut u32) {
     *ticks += 1;
 }
 
-/// The bytes of all rings.
-fn bytes(live: &Live, t: TimeMs) -> Result<(usize, usize), Failure> {
+/// The bytes of all rings, their series, and the bytes of all that the first rule keeps.
+fn bytes(live: &Live, t: TimeMs) -> Result<[usize; 3], Failure> {
     let asked = std::thread::scope(|scope| {
         let asked = scope.spawn(|| live.describe(ViewId(0), usize::MAX, Duration::from_secs(20)));
         std::thread::sleep(Duration::from_millis(50));
@@ -182,11 +182,12 @@ fn bytes(live: &Live, t: TimeMs) -> Result<(usize, usize), Failure> {
         asked.join()
     });
     let description = asked.map_err(|_| "a panic")??;
-    let mut rings: Vec<_> =
-        description.views.into_iter().filter_map(|v| v.work).flat_map(|w| w.rings).collect();
+    let works: Vec<_> = description.views.into_iter().filter_map(|v| v.work).collect();
+    let state = works.first().map_or(0, |work| work.state.total);
+    let mut rings: Vec<_> = works.into_iter().flat_map(|w| w.rings).collect();
     rings.sort_by(|a, b| a.selector.cmp(&b.selector));
     rings.dedup_by(|a, b| a.selector == b.selector);
-    Ok((rings.iter().map(|r| r.bytes).sum(), rings.iter().map(|r| r.series).sum()))
+    Ok([rings.iter().map(|r| r.bytes).sum(), rings.iter().map(|r| r.series).sum(), state])
 }
 
 /// What a thousand rules more cost, and then a thousand less, in ticks and between them.
@@ -296,12 +297,17 @@ fn main() -> Result<(), Failure> {
     tick(&live, now - 1, &mut spent, &mut ticks);
     println!("{rules} rules, {} series: installed within a tick of {spent:?}", targets * 500);
 
+    let (mut spent, mut ticks) = (Duration::ZERO, 0);
+    tick(&live, now, &mut spent, &mut ticks);
+    println!("the first slot, which looks at everything: {spent:?}");
+
     let (mut spent, mut ticks, before) = (Duration::ZERO, 0, touched.get());
     let (mut slots, mut slot_ticks) = (Duration::ZERO, 0);
     let (mut idle, mut idle_ticks) = (Duration::ZERO, 0);
     let end = now + SECONDS * 1_000;
     // A slot is ticked before a scrape of the same time, as the driver does.
-    let mut events: Vec<(TimeMs, Option<usize>)> = (now..end).step_by(5_000).map(|t| (t, None)).collect();
+    let slot_times = (now + 5_000..=end).step_by(5_000).map(|t| (t, None));
+    let mut events: Vec<(TimeMs, Option<usize>)> = slot_times.collect();
     for at in (now..end).step_by(interval as usize) {
         events.extend((0..targets).map(|target| (at + phase(target), Some(target))));
     }
@@ -326,8 +332,9 @@ fn main() -> Result<(), Failure> {
     let bench = Bench { store, live, targets: all, rules };
     come_and_go(&bench, &mut now)?;
     let live = bench.live;
-    let (bytes, series) = bytes(&live, now + 1_001)?;
+    let [bytes, series, first] = bytes(&live, now + 1_001)?;
     println!("rings: {bytes} bytes, {} a series of a ring", bytes / series.max(1));
+    println!("the first rule, rings included: {first} bytes");
     live.stop();
     Ok(())
 }
