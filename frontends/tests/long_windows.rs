@@ -5,6 +5,7 @@
 use engine::functions::regression::REORIGINED;
 use engine::functions::trend::REFITTED;
 use engine::functions::{Function, Kernel, Moves, Upkeep, WindowKernel, lookup, panes::REORDERED, table};
+use engine::live::describe::Work;
 use engine::live::{Live, LiveOptions, Sink, Spill, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::operators::side::Sample;
 use engine::plan::{Plan, Type};
@@ -19,7 +20,7 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::value::{ABSENT, STALE};
 use storage::model::{Labels, TimeMs, shard_of};
-use storage::store::{Columns, GroupId, Layout, Row, Store, Tell};
+use storage::store::{Columns, GroupId, Layout, Retention, Row, Store, Tell};
 
 const START: TimeMs = 1_700_000_000_000;
 const SERIES: usize = 6;
@@ -78,12 +79,17 @@ struct World {
 impl World {
     /// Without views.
     fn new(spill: Spill) -> World {
+        World::of_blocks(spill, (7_200_000, 1_800_000))
+    }
+
+    /// Without views, over a store of blocks so long, which takes samples so late, ms.
+    fn of_blocks(spill: Spill, (block_range_ms, out_of_order_ms): (i64, i64)) -> World {
         let dir = tempfile::tempdir().unwrap();
         let options = storage::store::Options {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 100,
-            block_range_ms: 7_200_000,
-            out_of_order_ms: 1_800_000,
+            block_range_ms,
+            out_of_order_ms,
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let metrics = Metrics::default();
@@ -121,7 +127,10 @@ impl World {
             _ => "0.3".to_owned(),
         };
         let args: Vec<String> = function.args.iter().map(arg).collect();
-        let text = format!("{}({})", function.name, args.join(", "));
+        self.install_as(function, format!("{}({})", function.name, args.join(", ")));
+    }
+
+    fn install_as(&mut self, function: &'static Function, text: String) {
         let plan = compile(&text, &Options::all()).unwrap_or_else(|e| panic!("{text}: {e}"));
         let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::Continuous };
         let view = self.live.install(spec).unwrap();
@@ -132,13 +141,18 @@ impl World {
 
     /// Bytes of the ring of the first view, after one more tick.
     fn bytes(&self, t: TimeMs) -> usize {
-        let ask = || self.live.describe(ViewId(0), 1, Duration::from_secs(60)).unwrap();
+        self.works(t)[0].rings[0].bytes
+    }
+
+    /// What all views keep, after one more tick.
+    fn works(&self, t: TimeMs) -> Vec<Work> {
+        let ask = || self.live.describe(ViewId(0), usize::MAX, Duration::from_secs(60)).unwrap();
         std::thread::scope(|scope| {
             let asked = scope.spawn(ask);
             while !asked.is_finished() {
                 self.live.tick(t);
             }
-            asked.join().unwrap().views[0].work.as_ref().unwrap().rings[0].bytes
+            asked.join().unwrap().views.into_iter().filter_map(|view| view.work).collect()
         })
     }
 
@@ -237,6 +251,101 @@ proptest! {
         let world = World::new(SPILL).with(kept_up, &WINDOWS, &["", " offset 70s"]);
         run(world, &seconds, ticks, late);
     }
+}
+
+/// What is kept in order: one function, over a window of each of these lengths.
+fn in_order(_: &Function, kernel: WindowKernel) -> bool {
+    matches!(kernel.upkeep, Upkeep::Order(_))
+}
+
+/// Bytes of a second's scrape, with gaps, stale markers and equal values among them.
+fn noise(second: usize) -> Vec<u8> {
+    let hash = |i: usize| (second * 31 + i * 7 + 3).wrapping_mul(0x9e37_79b9) >> 7;
+    (0..SERIES).map(|i| hash(i) as u8).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Windows that share sorted values, of which one asks another question at each tick.
+    #[test]
+    fn values_in_order_are_shared(seconds in seconds(), ticks in 7usize..30, late in 2usize..120, away: bool) {
+        let spill = if away { SPILL } else { Spill::default() };
+        let mut world = World::new(spill).with(in_order, &WINDOWS, &["", " offset 7s"]);
+        let function = lookup("quantile_over_time").unwrap();
+        for q in ["0.99", "(time() % 11) / 10"] {
+            world.install_as(function, format!("quantile_over_time({q}, m[150s])"));
+        }
+        run(world, &seconds, ticks, late);
+    }
+}
+
+/// Samples that leave a window between two ticks are held until they were seen to go, and none is read by a tick for that.
+#[test]
+fn values_in_order_follow_seldom_ticks() {
+    for spill in [Spill::default(), Spill { near: 60_000, chunk: 50_000 }] {
+        let world = World::new(spill).with(in_order, &["300s"], &["", " offset 60s"]);
+        for second in 0..1_500 {
+            world.scrape(second, &noise(second));
+            if second % 45 == 44 {
+                let t = START + second as i64 * 1_000;
+                world.live.tick(t);
+                world.compare(t);
+            }
+        }
+        assert!(world.metrics.render().contains("perennial_long_window_reads_total 0"));
+        world.live.stop();
+    }
+}
+
+/// What a window has given away is not there any more when it should leave: it does not stay in the window for ever.
+#[test]
+fn values_in_order_lose_what_the_store_lost() {
+    let world = World::of_blocks(SPILL, (20_000, 1_000)).with(in_order, &WINDOWS, &[""]);
+    for second in 0..500 {
+        world.scrape(second, &noise(second));
+        let t = START + second as i64 * 1_000;
+        world.live.tick(t);
+        if second == 140 {
+            world.store.set_retention(Retention { time_ms: 60_000, size_bytes: 0 });
+            assert!(world.store.maintain(t).unwrap() > 2);
+        }
+        if !(140..290).contains(&second) {
+            world.compare(t);
+        }
+    }
+    world.live.stop();
+}
+
+/// A day in order is the day's values once, for all views over it; the ring keeps what is around the edges.
+#[test]
+fn a_day_in_order_is_its_values_once() {
+    const STEPS: i64 = 26 * 240;
+    let mut world = World::new(Spill::default()).with(in_order, &["1d"], &[""]);
+    world.install_as(lookup("quantile_over_time").unwrap(), "quantile_over_time(0.99, m[1d])".to_owned());
+    for step in 0..STEPS {
+        let t = START + step * 15_000;
+        // Each third stands still for long, which is worth knowing for counters.
+        let value = |i: i64| if i % 3 == 0 { step / 400 % 2 } else { (step * (i + 300)) % 977 } as f64;
+        let values = (0..SERIES as i64).map(value).collect();
+        let batch = Columns { group: world.group, layout: world.layouts[1].clone(), t, values };
+        world.store.append_columns(&batch, Tell::Feed).unwrap();
+        world.live.tick(t + 1);
+        if step % 240 == 0 {
+            world.store.maintain(t).unwrap();
+        }
+    }
+    let end = START + STEPS * 15_000;
+    world.compare(end - 14_999);
+    let (samples, works) = (24 * 240_usize, world.works(end));
+    let ring = works[0].rings[0].bytes;
+    let shared = 2 * (samples.next_power_of_two() * 8 + 96 * 200);
+    assert!(ring < shared + SERIES * samples * 8 / 4, "{ring}");
+    let state: usize = works.iter().map(|work| work.state.total - ring).sum();
+    let values = SERIES * samples * 8;
+    assert!(state > values && state < values * 17 / 16 + works.len() * 30_000, "{state}");
+    assert!(world.metrics.render().contains("perennial_long_window_reads_total 0"));
+    world.live.stop();
 }
 
 /// A day in which the ticks foresee all that they want: the windows keep a third of its samples (about an hour around each of six edges), and what it gives away comes back.

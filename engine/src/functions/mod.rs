@@ -32,6 +32,7 @@ pub mod quantile;
 pub mod rate;
 pub mod regression;
 pub mod slide;
+pub mod sorted;
 mod starts;
 pub mod summation;
 #[cfg(test)]
@@ -42,7 +43,7 @@ pub mod vectors;
 pub mod window;
 
 pub use docs::{markdown, signature};
-pub use window::{Mixed, Moves, Upkeep, Window, WindowKernel};
+pub use window::{Mixed, Moves, OfSorted, Upkeep, Window, WindowKernel};
 
 pub use clock::QueryTimes;
 

@@ -7,6 +7,7 @@
 //!
 //! The newest time of a block is in no pane: samples of other series may still come for it.
 
+use super::sorted::Edit;
 use super::summation::{Mean, Neumaier};
 use std::collections::VecDeque;
 use storage::model::TimeMs;
@@ -28,6 +29,12 @@ pub trait Rows {
     fn time(&self, at: u32) -> TimeMs;
     /// The values of a row; the last columns may be missing.
     fn values(&self, at: u32) -> &[f64];
+    /// The oldest row there is.
+    fn oldest(&self) -> u32;
+    /// How many edits there have been of rows behind the newest.
+    fn edits(&self) -> u64;
+    /// The edits since there had been that many. None if they are not known any more.
+    fn edits_since(&self, edits: u64) -> Option<&[Edit]>;
 }
 
 /// The panes of one block for one function; `A`: what they say of a window.
@@ -384,6 +391,18 @@ mod tests {
 
         fn values(&self, at: u32) -> &[f64] {
             &self.rows[at as usize]
+        }
+
+        fn oldest(&self) -> u32 {
+            0
+        }
+
+        fn edits(&self) -> u64 {
+            0
+        }
+
+        fn edits_since(&self, _: u64) -> Option<&[Edit]> {
+            None
         }
     }
 

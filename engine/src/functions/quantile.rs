@@ -1,5 +1,7 @@
-//! Order statistics: Prometheus' quantile formula, shared by the window functions and the `quantile` operator.
+//! Order statistics: Prometheus' quantile formula, shared by the window functions and the `quantile` operator. Long windows that
+//! stand are kept in order ([`super::sorted`]).
 
+use super::sorted::Ordered;
 use super::{Function, Kernel, NAN, Window, WindowKernel};
 use crate::operators::remarks::invalid_quantile;
 use crate::plan::Type::{Matrix, Scalar, Vector};
@@ -12,7 +14,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "mad_over_time",
         &[Matrix],
         Vector,
-        Kernel::Window(WindowKernel::floats(mad, mad_reference)),
+        Kernel::Window(WindowKernel::floats(mad, mad_reference).order(mad_of_sorted)),
     )
     .doc(
         "Median absolute deviation of the values in the window from their median.",
@@ -23,16 +25,17 @@ pub(super) static ENTRIES: &[Function] = &[
         "quantile_over_time",
         &[Scalar, Matrix],
         Vector,
-        Kernel::Window(WindowKernel::floats(over_time, over_time_reference)),
+        Kernel::Window(WindowKernel::floats(over_time, over_time_reference).order(over_time_of_sorted)),
     )
     .doubt(doubt)
     .doc("The given quantile of the values in the window.", "quantile_over_time(0.9, latency_seconds[1h])"),
 ];
 
-/// NaN before everything; `-0` before `+0`, so that the answer does not depend on the order of the values.
+/// NaN before everything, by their bits; `-0` before `+0`, so that the answer does not depend on the order of the values.
 pub fn order(a: &f64, b: &f64) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
         (false, false) => a.total_cmp(b),
+        (true, true) => a.to_bits().cmp(&b.to_bits()),
         (a, b) => b.cmp(&a),
     }
 }
@@ -75,11 +78,11 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     between(at_lower, at_upper, weight)
 }
 
-/// Quantile `q` of values in [`order`]: for state that is kept sorted.
-pub fn quantile_sorted(q: f64, sorted: &[f64]) -> f64 {
-    degenerate(q, sorted.len()).unwrap_or_else(|| {
-        let (lower, upper, weight) = place(q, sorted.len());
-        between(sorted[lower], sorted[upper], weight)
+/// Quantile `q` of values that are kept in [`order`].
+fn quantile_sorted(q: f64, values: &Ordered) -> f64 {
+    degenerate(q, values.len()).unwrap_or_else(|| {
+        let (lower, upper, weight) = place(q, values.len());
+        between(values.at(lower), values.at(upper), weight)
     })
 }
 
@@ -90,6 +93,10 @@ fn doubt(args: &[f64]) -> Option<Note> {
 
 fn over_time(w: &Window) -> f64 {
     quantile(w.args[0], &mut w.vs.to_vec())
+}
+
+fn over_time_of_sorted(values: &Ordered, args: &[f64]) -> f64 {
+    quantile_sorted(args[0], values)
 }
 
 fn over_time_reference(w: &Window) -> f64 {
@@ -124,6 +131,41 @@ fn mad(w: &Window) -> f64 {
     quantile(0.5, &mut values)
 }
 
+fn mad_of_sorted(values: &Ordered, _: &[f64]) -> f64 {
+    if values.at(0).is_nan() {
+        return NAN;
+    }
+    let median = quantile_sorted(0.5, values);
+    if !median.is_finite() {
+        let mut deviations: Vec<f64> = (0..values.len()).map(|at| (values.at(at) - median).abs()).collect();
+        return quantile(0.5, &mut deviations);
+    }
+    let (lower, upper, weight) = place(0.5, values.len());
+    let [at_lower, next] = deviations(values, median, lower);
+    between(at_lower, if upper == lower { at_lower } else { next }, weight)
+}
+
+/// Number `rank` of the deviations from the median, the smallest being 0, and the next one if there is one. Left and right of the
+/// median they rise: how many of the smallest `rank` are on the left is found by halving.
+fn deviations(values: &Ordered, median: f64, rank: usize) -> [f64; 2] {
+    let below = values.below(median);
+    let above = values.len() - below;
+    let deviation = |at: usize| (values.at(at) - median).abs();
+    let left = |i: usize| if i < below { deviation(below - 1 - i) } else { f64::INFINITY };
+    let right = |i: usize| if i < above { deviation(below + i) } else { f64::INFINITY };
+    let (mut least, mut most) = (rank.saturating_sub(above), rank.min(below));
+    while least < most {
+        let middle = usize::midpoint(least, most);
+        match left(middle) < right(rank - middle - 1) {
+            true => least = middle + 1,
+            false => most = middle,
+        }
+    }
+    let (l, r) = (left(least), right(rank - least));
+    let next = if l <= r { left(least + 1).min(r) } else { l.min(right(rank - least + 1)) };
+    [l.min(r), next]
+}
+
 fn mad_reference(w: &Window) -> f64 {
     if w.vs.iter().any(|v| v.is_nan()) {
         return NAN;
@@ -136,6 +178,7 @@ fn mad_reference(w: &Window) -> f64 {
 mod tests {
     use super::*;
     use crate::functions::testing::{same, window_call};
+    use storage::model::value::ABSENT;
 
     const INF: f64 = f64::INFINITY;
 
@@ -161,7 +204,7 @@ mod tests {
             assert!(same(got, want), "quantile({q}, {values:?}) = {got}, want {want}");
             let mut sorted = values.to_vec();
             sorted.sort_by(order);
-            assert!(same(quantile_sorted(q, &sorted), want));
+            assert!(same(quantile_sorted(q, &Ordered::new(&sorted, ABSENT)), want));
         }
     }
 

@@ -9,6 +9,7 @@ use super::notice::{Notice, Noticed};
 use super::panes::MakePanes;
 use super::rate;
 use super::slide::Slide;
+use super::sorted::Ordered;
 use super::trend::Trend;
 use crate::operators::side::Sample;
 use crate::plan::Extension;
@@ -66,7 +67,13 @@ pub enum Upkeep {
     /// goes. `None`: rounding decides, and the kernel must be asked. Differs from the kernel as it may differ from itself
     /// ([`super::trend::REFITTED`]).
     Trend(fn(&Trend, &Window) -> Option<(f64, f64)>),
+    /// The values of long windows are kept in order: the value is that of these, which are not none, and of the scalar
+    /// parameters, bit by bit as the kernel's.
+    Order(OfSorted),
 }
+
+/// See [`Upkeep::Order`].
+pub type OfSorted = fn(&Ordered, &[f64]) -> f64;
 
 /// What a window function makes of windows that do not hold just floats.
 #[derive(Copy, Clone, Debug)]
@@ -296,6 +303,12 @@ impl WindowKernel {
     /// Is kept up as a least-squares line, pane by pane.
     pub(super) const fn trend(mut self, of_line: fn(&Trend, &Window) -> Option<(f64, f64)>) -> WindowKernel {
         self.upkeep = Upkeep::Trend(of_line);
+        self
+    }
+
+    /// Is kept up from the sorted values.
+    pub(super) const fn order(mut self, of_sorted: OfSorted) -> WindowKernel {
+        self.upkeep = Upkeep::Order(of_sorted);
         self
     }
 

@@ -9,6 +9,7 @@
 mod blocks;
 pub mod edges;
 mod irregular;
+pub mod orders;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -26,6 +27,7 @@ use crate::plan::Dialect;
 use crate::plan::physical::{Leaf, Source};
 use crate::query::leaf::{keeps_name, leaf_labels};
 use irregular::Irregular;
+use orders::Orders;
 use std::collections::BTreeMap;
 use storage::model::TimeMs;
 
@@ -52,6 +54,8 @@ pub struct LeafState {
     /// What long windows are summed up in, by block.
     panes: BTreeMap<u32, Box<dyn Panes>>,
     trends: BTreeMap<u32, Box<dyn Panes<Trend>>>,
+    /// What long windows are kept in order in.
+    orders: Orders,
     /// Blocks to look at.
     dirty: Vec<u32>,
     /// Alarms to be set: until when an answer holds, of which block.
@@ -157,6 +161,7 @@ impl LeafState {
             vs: Vec::new(),
             swept: Vec::new(),
             trends: BTreeMap::new(),
+            orders: Orders::default(),
             fits: Vec::new(),
             rising: Vec::new(),
         }
@@ -165,12 +170,18 @@ impl LeafState {
     /// Forgets what was seen: the ring was filled anew.
     pub fn reset(&mut self) {
         self.reached = TimeMs::MIN;
-        self.blocks.clear();
-        self.early.clear();
-        self.lines.clear();
         self.irregular.clear();
         self.panes.clear();
         self.trends.clear();
+        self.orders.clear();
+        self.forget_answers();
+    }
+
+    /// Forgets until when answers hold: all are to be given again.
+    fn forget_answers(&mut self) {
+        self.blocks.clear();
+        self.early.clear();
+        self.lines.clear();
         self.dirty.clear();
     }
 
@@ -207,7 +218,7 @@ impl LeafState {
         early.chain(lines).fold(self.blocks[block as usize].holds, TimeMs::min)
     }
 
-    /// Bytes that it keeps beside its rows and its ring.
+    /// Bytes that it keeps beside its rows, its ring and what it shares with others ([`LeafState::order_bytes`]).
     pub fn bytes(&self) -> usize {
         let early: usize = self.early.values().map(|early| early.capacity() * size_of::<Early>()).sum();
         let lines: usize = self.lines.values().map(|lines| lines.of.capacity() * size_of::<Line>()).sum();
@@ -304,7 +315,7 @@ impl LeafState {
             let check = self.function().and_then(|function| function.check);
             self.refused = check.and_then(|check| check(&params).err());
             self.params = params;
-            self.reset();
+            self.forget_answers();
         }
     }
 

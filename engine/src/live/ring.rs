@@ -9,15 +9,16 @@
 mod block;
 mod changes;
 pub mod chunk;
+mod edits;
 mod numbering;
 
 pub use block::{Block, Column};
 
 use super::grid::make_room;
 use super::side::Side;
-use chunk::{Piece, Source};
-use std::collections::{BTreeSet, HashMap};
-use std::ops::RangeInclusive;
+use crate::plan::physical::StepId;
+use chunk::{Kept, Piece, Source};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::labels::{METRIC_NAME, describes_metric};
 use storage::model::value::HISTOGRAM;
@@ -54,6 +55,8 @@ pub struct Ring {
     filled: u64,
     /// Where rows come back from that were given away.
     source: Option<Arc<Source>>,
+    /// Times from which on steps have yet to see samples go.
+    holds: BTreeMap<StepId, TimeMs>,
 }
 
 /// A block in the making: times, and of each column the row, the values and what it has beside floats.
@@ -114,6 +117,21 @@ impl Ring {
         self.retention
     }
 
+    /// Keeps what step `step` has yet to see go, from time `from` on; `None`: nothing.
+    pub fn hold(&mut self, step: StepId, from: Option<TimeMs>) {
+        match from {
+            Some(from) => drop(self.holds.insert(step, from)),
+            None => drop(self.holds.remove(&step)),
+        }
+    }
+
+    /// The time before which samples are forgotten at `t`. What somebody has yet to see go stays for a while, a quarter of the ring.
+    fn cutoff(&self, t: TimeMs) -> TimeMs {
+        let cutoff = t - self.retention;
+        let held = self.holds.values().copied().min().unwrap_or(cutoff);
+        cutoff.min(held.max(cutoff - self.retention / 4))
+    }
+
     /// Whether an item is in already because the fill saw it.
     pub fn has(&self, seq: u64) -> bool {
         seq <= self.filled
@@ -166,17 +184,12 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Gives rows of times before `before` away to `source`, which has them, but for those around the times `kept`. Returns
-    /// the chunks that belong here and are away.
-    pub fn spill(
-        &mut self,
-        source: impl FnOnce(&[Matcher]) -> Source,
-        before: TimeMs,
-        kept: &[RangeInclusive<TimeMs>],
-    ) -> BTreeSet<i64> {
+    /// Gives rows away to `source`, which has them, but for those that are `kept`. Returns the chunks that belong here and are
+    /// away.
+    pub fn spill(&mut self, source: impl FnOnce(&[Matcher]) -> Source, kept: Kept) -> BTreeSet<i64> {
         let source = self.source.get_or_insert_with(|| Arc::new(source(&self.matchers)));
         let blocks = self.blocks.iter_mut();
-        blocks.flat_map(|block| block.spill(&self.labels, source, (before, kept))).collect()
+        blocks.flat_map(|block| block.spill(&self.labels, source, kept)).collect()
     }
 
     /// Where rows come back from that were given away.
@@ -274,11 +287,12 @@ impl Ring {
     }
 
     /// Adds one batch.
-    pub fn push(&mut self, route: &Route, t: TimeMs, values: &[f64], cutoff: TimeMs) {
+    pub fn push(&mut self, route: &Route, t: TimeMs, values: &[f64], now: TimeMs) {
+        let cutoff = self.cutoff(now);
         for (block, sources) in &route.parts {
             let block = &mut self.blocks[*block as usize];
             // First: what is forgotten makes room for what comes.
-            block.trim(cutoff - self.retention);
+            block.trim(cutoff);
             block.push(t, values, sources);
         }
     }
@@ -290,8 +304,9 @@ impl Ring {
         labels: &Labels,
         t: TimeMs,
         item: &Item,
-        cutoff: TimeMs,
+        now: TimeMs,
     ) -> Option<u32> {
+        let cutoff = self.cutoff(now);
         let row = self.member(slot, labels)?;
         if self.places[row as usize].block == u32::MAX {
             self.add_alone(row);
@@ -307,7 +322,7 @@ impl Ring {
             }
             Item::Start(start) => block.side_mut(column, t).add_start(t, *start),
         }
-        block.trim(cutoff - self.retention);
+        block.trim(cutoff);
         Some(place.block)
     }
 }

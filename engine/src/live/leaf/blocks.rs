@@ -77,9 +77,15 @@ impl LeafState {
                 trends.eval(block, (from, to), block.columns.len(), &mut self.fits);
                 Way::Fitted(of_line)
             }
+            Upkeep::Order(of_sorted) if hi - lo >= SHORT => {
+                let (width, params) = (block.columns.len(), &self.params);
+                self.orders.eval((number, block), (from, to), width, (of_sorted, params), &mut self.swept);
+                Way::Swept
+            }
             _ => {
                 self.panes.remove(&number);
                 self.trends.remove(&number);
+                self.orders.forget(number);
                 Way::Each
             }
         }

@@ -10,8 +10,8 @@ use storage::model::TimeMs;
 pub enum Sight {
     /// Everything between them.
     All(RangeInclusive<TimeMs>),
-    /// What is around them.
-    Edges([RangeInclusive<TimeMs>; 2]),
+    /// What is around them; and between them, where series fall or have gaps, if that counts.
+    Edges([RangeInclusive<TimeMs>; 2], bool),
 }
 
 impl LeafState {
@@ -24,10 +24,12 @@ impl LeafState {
         }
         let before = self.source.time(self.reached, t, t);
         let (before, now) = (before.min(now), before.max(now));
-        let upkept = self.plain_kernel().is_some_and(|kernel| !matches!(kernel.upkeep, Upkeep::Scan));
-        match upkept {
-            true => Sight::Edges([before - back..=now - back, before + ahead..=now + ahead]),
-            false => Sight::All(before - back..=now + ahead),
+        match self.plain_kernel().map_or(Upkeep::Scan, |kernel| kernel.upkeep) {
+            Upkeep::Scan => Sight::All(before - back..=now + ahead),
+            upkeep => {
+                let odd = matches!(upkeep, Upkeep::Ends { .. });
+                Sight::Edges([before - back..=now - back, before + ahead..=now + ahead], odd)
+            }
         }
     }
 

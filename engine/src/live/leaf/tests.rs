@@ -36,9 +36,12 @@ fn window(ring: &Ring, function: &str, range: i64) -> usize {
     let mut state = LeafState::new(source, leaf, 0, (300_000, Dialect::default()));
     let mut out = Output::default();
     let newest = ring.blocks[0].clock().last().copied().unwrap();
-    assert_eq!(state.eval(ring, newest, Vec::new(), &mut out), SERIES);
+    assert_eq!(state.eval(ring, newest, vec![0.9], &mut out), SERIES);
     assert_eq!(out.present().count(), SERIES);
-    state.bytes() + out.values.capacity() * size_of::<f64>() + out.labels.capacity() * size_of::<Labels>()
+    state.bytes()
+        + state.order_bytes().0
+        + out.values.capacity() * size_of::<f64>()
+        + out.labels.capacity() * size_of::<Labels>()
 }
 
 #[test]
@@ -62,4 +65,7 @@ fn an_hour_costs_its_samples_and_little_more() {
     assert!(extremes <= 64 + 64, "{extremes}");
     let sums = window(&ring, "sum_over_time", 3_600_000) / SERIES;
     assert!(sums <= 64 + 128, "{sums}");
+    // The values once more, in order.
+    let median = window(&ring, "quantile_over_time", 3_600_000) / SERIES;
+    assert!(median <= 64 + 24 + 240 * size_of::<f64>(), "{median}");
 }

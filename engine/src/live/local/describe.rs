@@ -18,6 +18,8 @@ impl LocalHost {
                     let Some(leaf) = shard.leaves.get(&step) else { continue };
                     work.rows += leaf.touched(view.slots.latest(self.now));
                     work.state.add(leaf.bytes(), shared);
+                    let (bytes, others) = leaf.order_bytes();
+                    work.state.add(bytes, shared || others);
                     work.rings.push(leaf.ring);
                 }
             }

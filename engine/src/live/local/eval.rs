@@ -27,10 +27,12 @@ pub(super) fn disturb(
 }
 
 impl Shard {
-    pub(super) fn add_leaf(&mut self, step: StepId, state: LeafState) {
+    pub(super) fn add_leaf(&mut self, step: StepId, mut state: LeafState) {
         if self.readers.len() <= state.ring {
             self.readers.resize_with(state.ring + 1, Vec::new);
         }
+        let mut others = self.readers[state.ring].iter().filter_map(|reader| self.leaves.get(reader));
+        others.any(|other| state.share_order(other));
         self.readers[state.ring].push(step);
         self.leaves.insert(step, state);
     }
@@ -39,6 +41,7 @@ impl Shard {
     pub(super) fn remove_leaf(&mut self, step: StepId) -> Option<usize> {
         let ring = self.leaves.remove(&step)?.ring;
         self.readers[ring].retain(|reader| *reader != step);
+        self.rings[ring].iter_mut().for_each(|ring| ring.hold(step, None));
         self.timers.leaf_gone();
         Some(ring)
     }
@@ -108,6 +111,7 @@ impl Shard {
         let params = params.map(|p| self.stage.output(*p).values.first().copied().unwrap_or(f64::NAN));
         let params = params.collect();
         let rows = leaf.eval(ring, t, params, self.stage.output_mut(id));
+        ring.hold(id, leaf.holds_from());
         self.timers.set(id, leaf.alarms.drain(..));
         rows
     }

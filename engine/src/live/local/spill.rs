@@ -8,7 +8,7 @@ use crate::live::Spill;
 use crate::live::leaf::LeafState;
 use crate::live::leaf::edges::Sight;
 use crate::live::ring::Ring;
-use crate::live::ring::chunk::{Piece, Source};
+use crate::live::ring::chunk::{Kept, Piece, Source};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -82,10 +82,11 @@ impl Spiller {
     /// Gives rows of a ring away that its readers do not look at, and has those read that they will.
     fn tend(&mut self, (shard, number): (u16, usize), ring: &mut Ring, leaves: &[&LeafState], t: TimeMs) {
         let Spill { near, chunk } = self.library.spill;
-        let mut wanted = Wanted { around: Vec::new(), from: t - near, near: t - near, chunk };
+        let mut wanted = Wanted { around: Vec::new(), odd: false, from: t - near, near: t - near, chunk };
         leaves.iter().for_each(|leaf| wanted.add(leaf.sight(t)));
         let library = &self.library;
-        let missing = ring.spill(|matchers| library.source(shard, matchers), wanted.from, &wanted.around);
+        let kept = Kept { from: wanted.from, around: &wanted.around, odd: wanted.odd };
+        let missing = ring.spill(|matchers| library.source(shard, matchers), kept);
         let source = ring.source().cloned();
         for chunk in missing {
             source.iter().for_each(|source| self.ask((shard, number, chunk), source));
@@ -97,6 +98,8 @@ impl Spiller {
 struct Wanted {
     /// What is around these times.
     around: Vec<RangeInclusive<TimeMs>>,
+    /// Where series fall or have gaps.
+    odd: bool,
     /// Everything from here on.
     from: TimeMs,
     /// Where samples are that are too young to be given away.
@@ -108,8 +111,13 @@ struct Wanted {
 impl Wanted {
     fn add(&mut self, sight: Sight) {
         match sight {
-            Sight::All(range) => self.stretch(range),
-            Sight::Edges([oldest, newest]) => {
+            // It may want to know later what it sees now.
+            Sight::All(range) => {
+                self.odd = true;
+                self.stretch(range);
+            }
+            Sight::Edges([oldest, newest], odd) => {
+                self.odd |= odd;
                 self.around.push(*oldest.start()..=oldest.end() + self.chunk);
                 self.stretch(*newest.start()..=newest.end() + self.chunk);
             }

@@ -5,8 +5,10 @@
 //! stayed what they were.
 
 use super::changes::Changes;
-use super::chunk::{Chunk, Chunks, Piece, Source};
+use super::chunk::{Chunk, Chunks, Kept, Piece, Source};
+use super::edits::Edits;
 use crate::functions::panes::{PANE, Rows, SHORT};
+use crate::functions::sorted::Edit;
 use crate::live::grid::{Grid, make_room};
 use crate::live::side::Side;
 use std::cmp::Ordering;
@@ -37,6 +39,7 @@ pub struct Block {
     pub(super) sides: BTreeMap<u32, Side>,
     base: u32,
     changes: Changes,
+    edits: Edits,
 }
 
 /// One series of a block. Times are numbers of the block.
@@ -177,6 +180,7 @@ impl Block {
             self.grid.insert((number - self.near) as usize);
             self.columns.iter_mut().for_each(|c| c.shift(number));
             self.changes.add(number);
+            self.edit(Edit::Row(number));
         }
         number
     }
@@ -186,7 +190,9 @@ impl Block {
         self.grid.widen(self.columns.len());
         let end = self.end();
         let at = self.place(t);
-        self.grid.set((at - self.near) as usize, column, v);
+        let row = (at - self.near) as usize;
+        let before = self.grid.get(row, column);
+        self.grid.set(row, column, v);
         if at == end {
             let value = |other: usize| if other == column { v } else { ABSENT };
             self.columns.iter_mut().enumerate().for_each(|(other, state)| state.note(at, value(other)));
@@ -198,8 +204,17 @@ impl Block {
         (state.whole_from, state.rising_from) = (newest + 1, newest);
         if at < newest {
             self.changes.add(at);
+            self.edit(Edit::Cell { at, column: column as u32, before, after: v });
         } else if is_sample(v) && !is_histogram(v) {
             state.last = v;
+        }
+    }
+
+    /// Notes an edit behind the newest time, where windows may be long enough to want it.
+    fn edit(&mut self, edit: Edit) {
+        match self.clock().len() < SHORT {
+            true => self.edits.void(),
+            false => self.edits.add(edit, self.columns.len()),
         }
     }
 
@@ -275,14 +290,9 @@ impl Block {
             || self.chunks.as_ref().is_some_and(|chunks| chunks.lives(column))
     }
 
-    /// Gives rows of times before `before` away, but for those around the times `kept`. Returns the chunks that belong here and
-    /// are away. `labels`: of the ring's rows.
-    pub(super) fn spill(
-        &mut self,
-        labels: &[Labels],
-        source: &Arc<Source>,
-        (before, kept): (TimeMs, &[RangeInclusive<TimeMs>]),
-    ) -> BTreeSet<i64> {
+    /// Gives rows away, but for those that are `kept`. Returns the chunks that belong here and are away. `labels`: of the ring's
+    /// rows.
+    pub(super) fn spill(&mut self, labels: &[Labels], source: &Arc<Source>, kept: Kept) -> BTreeSet<i64> {
         if self.whole || self.clock().len() < FEW {
             return BTreeSet::new();
         }
@@ -290,9 +300,10 @@ impl Block {
             self.keep_whole();
             return BTreeSet::new();
         }
-        let (before, wanted) = (source.number(before), self.chunks_around(source, kept));
+        let (before, wanted) = (source.number(kept.from), self.chunks_around(source, kept.around));
         while let Some((number, rows)) = self.oldest_chunk(source).filter(|(number, _)| *number < before) {
-            let chunk = Chunk::new((number, self.near), (self, rows), wanted.contains(&number));
+            let stays = wanted.contains(&number);
+            let chunk = Chunk::new((number, self.near), (self, rows), stays, kept.odd);
             let of = |column: &Column| labels[column.row as usize].clone();
             let chunks = self
                 .chunks
@@ -343,6 +354,8 @@ impl Block {
             grid.push()[..values.len()].copy_from_slice(values);
         }
         (self.grid, self.near, self.chunks) = (grid, self.base, None);
+        // The store may have had other samples than those that were given away.
+        self.edits.void();
     }
 
     /// Bytes allocated.
@@ -354,6 +367,7 @@ impl Block {
             + self.columns.capacity() * size_of::<Column>()
             + self.chunks.as_ref().map_or(0, |chunks| chunks.bytes())
             + self.changes.bytes()
+            + self.edits.bytes()
             + sides
     }
 }
@@ -376,5 +390,17 @@ impl Rows for Block {
             Some(chunks) if at < self.near => chunks.values(self, at),
             _ => self.grid.row((at - self.near) as usize),
         }
+    }
+
+    fn oldest(&self) -> u32 {
+        self.base
+    }
+
+    fn edits(&self) -> u64 {
+        self.edits.count()
+    }
+
+    fn edits_since(&self, edits: u64) -> Option<&[Edit]> {
+        self.edits.since(edits)
     }
 }

@@ -9,6 +9,7 @@ use super::block::Block;
 use crate::functions::panes::Rows;
 use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use storage::metrics::Counter;
 use storage::model::value::{ABSENT, HISTOGRAM, is_histogram, is_sample};
@@ -62,6 +63,17 @@ impl Source {
     }
 }
 
+/// What of a ring is not given away.
+#[derive(Copy, Clone)]
+pub struct Kept<'a> {
+    /// Rows from this time on.
+    pub from: TimeMs,
+    /// What is around these times.
+    pub around: &'a [RangeInclusive<TimeMs>],
+    /// What of series that have gaps or fall.
+    pub odd: bool,
+}
+
 /// Rows `first..first + rows` of a block.
 #[derive(Debug)]
 pub struct Chunk {
@@ -77,13 +89,14 @@ pub struct Chunk {
     counts: Box<[u16]>,
     /// Columns with a float in each row, none of them NaN or below its predecessor.
     rising: BTreeSet<u32>,
-    /// The values of columns that have gaps, or fall now and then.
+    /// The values of columns that have gaps, or fall now and then, if somebody wants them.
     odd: BTreeMap<u32, Box<[f64]>>,
 }
 
 impl Chunk {
-    /// The `rows` oldest rows of the block's grid, the first of which has number `first`; with their values, or without.
-    pub fn new((number, first): (i64, u32), (block, rows): (&Block, usize), stays: bool) -> Chunk {
+    /// The `rows` oldest rows of the block's grid, the first of which has number `first`; with their values, or without; with those of
+    /// `odd` columns, or without.
+    pub fn new((number, first): (i64, u32), (block, rows): (&Block, usize), stays: bool, odd: bool) -> Chunk {
         let at = first..first + rows as u32;
         let width = block.values(first).len();
         let mut chunk = Chunk {
@@ -102,7 +115,7 @@ impl Chunk {
             column.clear();
             column.extend(at.clone().map(|at| block.value(at, c)));
             let before = (first > block.base()).then(|| block.value(first - 1, c));
-            chunk.note(c as u32, before, &column);
+            chunk.note(c as u32, before, &column, odd);
         }
         if stays {
             let values: Vec<f64> = at.flat_map(|at| block.values(at)).copied().collect();
@@ -112,7 +125,7 @@ impl Chunk {
     }
 
     /// Notes what is to be known of a column, which had `before` in the row before.
-    fn note(&mut self, column: u32, before: Option<f64>, values: &[f64]) {
+    fn note(&mut self, column: u32, before: Option<f64>, values: &[f64], odd: bool) {
         let floats = || values.iter().copied().filter(|v| is_sample(*v) && !is_histogram(*v));
         let count = floats().count();
         self.counts[column as usize] = count.min(usize::from(u16::MAX)) as u16;
@@ -122,7 +135,7 @@ impl Chunk {
         let whole = count == values.len();
         if whole && falls == 0 && !nan && follows {
             self.rising.insert(column);
-        } else if !(count == 0 || whole && (nan || falls * 8 > count)) {
+        } else if odd && !(count == 0 || whole && (nan || falls * 8 > count)) {
             self.odd.insert(column, values.into());
         }
     }
@@ -270,6 +283,12 @@ impl Chunks {
             }
             for (t, _) in block.side(column).into_iter().flat_map(|side| &side.histograms) {
                 place(*t).into_iter().for_each(|at| values[at + column] = HISTOGRAM);
+            }
+            let floats = values.iter().skip(column).step_by(chunk.width);
+            let count = floats.filter(|v| is_sample(**v) && !is_histogram(**v)).count();
+            // The store does not have what was given away: whoever keeps values of it must begin anew.
+            if skipped == 0 && count != chunk.count(column) {
+                self.asked.set(true);
             }
         }
         values.into()
