@@ -4,6 +4,7 @@
 //! are dead, the group starts a new set ([`super::group`]) and this one only waits to be dropped.
 
 use super::fold::Fold;
+use super::pace::Pace;
 use super::window::{Row, Window};
 use crate::limits::{HEAD_WINDOW_SCRAPES, STRETCH_WAITING};
 use crate::model::TimeMs;
@@ -22,6 +23,7 @@ pub struct ColumnSet {
     rows: Vec<Row>,
     windows: Vec<Arc<Window>>,
     fold: Option<Fold>,
+    pace: Pace,
 }
 
 impl ColumnSet {
@@ -34,6 +36,7 @@ impl ColumnSet {
             rows: Vec::new(),
             windows: Vec::new(),
             fold: None,
+            pace: Pace::begin(group),
         }
     }
 
@@ -41,14 +44,22 @@ impl ColumnSet {
     pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>, range: i64) -> bool {
         let crosses =
             self.rows.first().is_some_and(|(first, _)| first.div_euclid(range) != t.div_euclid(range));
-        let sealed = (crosses || self.rows.len() >= HEAD_WINDOW_SCRAPES) && self.seal();
+        let sealed = (crosses || self.rows.len() >= self.pace.rows) && self.seal();
         self.rows.push((t, values));
-        if sealed && self.fold.is_none() {
-            self.fold = Fold::due(&self.windows, range);
-        } else if self.fold.as_mut().is_some_and(Fold::work)
-            && let Some(fold) = self.fold.take()
-        {
-            fold.finish(&mut self.windows);
+        if crosses {
+            // All sets come here at once: what is left of the range waits for its own moment.
+            self.pace = Pace::begin(self.group);
+        } else if sealed {
+            self.pace.sealed();
+        }
+        if let Some(fold) = &mut self.fold {
+            if fold.work()
+                && let Some(fold) = self.fold.take()
+            {
+                fold.finish(&mut self.windows);
+            }
+        } else if sealed && !crosses {
+            self.fold = Fold::due(&self.windows, range, &mut self.pace);
         }
         sealed
     }
@@ -158,6 +169,21 @@ impl ColumnSet {
                 || self.rows.iter().any(|(_, row)| row.get(*c as usize).is_some_and(|v| !is_absent(*v)))
         };
         (0..self.columns.len() as u32).filter(alive).collect()
+    }
+}
+
+#[cfg(test)]
+impl ColumnSet {
+    pub fn windows(&self) -> &[Arc<Window>] {
+        &self.windows
+    }
+
+    pub fn open_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn folds(&self) -> bool {
+        self.fold.is_some()
     }
 }
 

@@ -15,6 +15,7 @@ mod group;
 mod hint;
 mod lane;
 mod lanes;
+mod pace;
 pub mod postings;
 mod registry;
 mod restore;
