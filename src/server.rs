@@ -155,7 +155,7 @@ impl Server {
             metrics: metrics.clone(),
         };
         let past = Past::start(past, &dir)?;
-        let views = AskedViews::new(Arc::new(live.clone()), history).with_past(past.clone());
+        let views = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
         let views: Arc<dyn Views> = Arc::new(views);
         let compiled = Box::new(move |text: &str| http::language::Promql(language).compile(text, None));
         let file = StateFile::new(Arc::new(OsDisk), &dir);

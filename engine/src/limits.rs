@@ -13,6 +13,9 @@ pub const BLOCK_VALUES: usize = 1 << 24;
 pub const LARGE_QUERY: usize = 1 << 20;
 /// Values below which a query is cut into as few pieces as there are threads: waking a thread costs as much.
 pub const SMALL_QUERY: usize = 1 << 16;
+/// Samples of subqueries that all expressions together keep which are asked again and again: 16 bytes each, and a row of
+/// some hundred bytes. What does not fit is asked for each time, as a query is.
+pub const KEPT_SAMPLES: usize = 32_000_000;
 /// Batches that may wait for a worker between two ticks: beyond it the worker catches up from the store instead.
 pub const FEED_ITEMS: usize = 1 << 18;
 /// Samples of long windows that are younger stay in memory, ms: late ones come among them, by default up to 30 minutes.

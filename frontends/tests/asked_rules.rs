@@ -53,7 +53,7 @@ fn a_rule_over_a_subquery_is_recorded() {
     let live = Live::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).expect("live");
     let answers = Arc::new(Querier::new(store.clone(), 1));
     let history = History { answers, store: store.clone(), clock, options: QueryOptions::default() };
-    let views = AskedViews::new(Arc::new(live), history);
+    let views = AskedViews::new(Arc::new(live), history, &metrics);
     let plan = compile("max_over_time(sum(up)[10s:1s])", &Options::default()).expect("a plan");
     let kind = ViewKind::Recorded {
         record: "most".to_owned(),

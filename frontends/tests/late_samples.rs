@@ -108,7 +108,8 @@ impl House {
             metrics: Metrics::default(),
         };
         let past = Past::start(parts, dir).unwrap();
-        let views = AskedViews::new(Arc::new(live.clone()), history).with_past(past.clone());
+        let views =
+            AskedViews::new(Arc::new(live.clone()), history, &Metrics::default()).with_past(past.clone());
         let house = House { store, live, views, past, clock };
         house.install(rules, lateness);
         house

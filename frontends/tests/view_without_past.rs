@@ -20,6 +20,9 @@ impl History for Unreadable {
     ) -> Result<(), StoreError> {
         Err(StoreError::Refused("no disk".into()))
     }
+    fn version(&self) -> u64 {
+        0
+    }
     fn select(&self, _: u16, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<Vec<LabelledPart>, StoreError> {
         Err(StoreError::Refused("no disk".into()))
     }

@@ -35,6 +35,8 @@ pub const REPLAY_YOUNG_BYTES: usize = 256 << 20;
 pub const OUT_OF_ORDER_WINDOW_MS: i64 = 30 * 60_000;
 /// How far ahead of the clock a sample may be, ms (Prometheus: 10 minutes).
 pub const FUTURE_MS: i64 = 10 * 60_000;
+/// Times of what came lately that a shard keeps, to tell how far back it reached: 8 KiB, at least some minutes by the second.
+pub const ARRIVALS: usize = 512;
 /// Samples per sealed chunk.
 pub const CHUNK_SAMPLES: usize = 120;
 /// Single samples of one time, next to each other in a call, that make a row of columns.

@@ -5,9 +5,11 @@
 //! once [`Store::on_committed`] says so. Readers take a [`Selection`], a snapshot that holds no lock.
 
 mod append;
+mod arrivals;
 mod batch;
 mod block_part;
 mod blocks;
+mod changes;
 mod compaction;
 mod correct;
 mod deleted;
@@ -34,6 +36,7 @@ pub use batch::{
     Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Row, StartRow, Tell, Watch,
 };
 pub use blocks::damaged_blocks;
+pub use changes::{Changed, Mark};
 pub use correct::{Corrected, Correction};
 pub use flush::{History, LabelledPart, SeriesSamples};
 pub use options::{HeadStats, Options, Replay, StoreError};
@@ -50,6 +53,7 @@ use crate::limits::WAL_SEGMENT_BYTES;
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
 use crate::wal::{Batch, Log, LogOptions};
+use arrivals::Arrivals;
 use deleted::Deleted;
 use parking_lot::{Mutex, RwLock};
 use selection::{Entry, Sources};
@@ -84,6 +88,8 @@ struct Shard {
     head: Head,
     /// Append sequence number.
     seq: u64,
+    /// How far back what came lately reached.
+    arrivals: Arrivals,
     /// Records being encoded; kept for its memory.
     batch: Batch,
     /// What is deleted of the head.
@@ -195,7 +201,7 @@ impl Store {
         let shard = |mut head: Head| {
             flushed.into_iter().for_each(|flushed| head.close_before(flushed.end));
             let (batch, deleted, young) = (Batch::default(), Deleted::default(), Some(Young::default()));
-            RwLock::new(Shard { head, seq: 0, batch, deleted, young })
+            RwLock::new(Shard { head, seq: 0, arrivals: Arrivals::default(), batch, deleted, young })
         };
         let store = Arc::new(Store {
             shards: surveyed.heads.into_iter().map(shard).collect(),

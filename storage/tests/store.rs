@@ -88,6 +88,10 @@ impl History for Past {
         Ok(())
     }
 
+    fn version(&self) -> u64 {
+        self.0.lock().unwrap().len() as u64
+    }
+
     fn select(
         &self,
         shard: u16,

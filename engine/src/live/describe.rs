@@ -7,6 +7,7 @@
 use super::meter::Spent;
 use super::{Row, ViewId, ViewSpec};
 use crate::plan::notes::Annotation;
+use crate::query::KeptReport;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub struct ViewReport {
     pub answer: AnswerReport,
     /// What it is made of in the live runtime; `None`: it does not stand there.
     pub work: Option<Work>,
+    /// What it keeps of its subqueries, if it is asked and keeps any.
+    pub kept: Option<KeptReport>,
 }
 
 /// The answer of a view.

@@ -5,23 +5,28 @@
 //! can be cancelled and meets its limits ([`guard`]). [`run`] gathers the pieces into the answer. In a cluster the pieces of the
 //! other processes are worked at there ([`others`]).
 
+mod alone;
 mod block;
 mod columns;
 mod floats;
 mod gathered;
 mod given;
 pub mod guard;
+mod kept;
+mod known;
 pub mod leaf;
 mod matrix;
 mod mixed;
 pub mod others;
 pub mod pool;
+mod rows;
 pub mod run;
 pub mod shard;
 mod sight;
 mod subquery;
 mod times;
 
+pub use kept::{Budget, Kept, KeptReport};
 pub use sight::{Sight, sights};
 pub use times::asks_own_times;
 
@@ -159,6 +164,17 @@ impl Querier {
 
     /// The answer at time `t`.
     pub fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError> {
+        self.at_one_time(plan, t, options, None)
+    }
+
+    /// The same, with what may be kept of its subqueries.
+    fn at_one_time(
+        &self,
+        plan: &Plan,
+        t: TimeMs,
+        options: &QueryOptions,
+        kept: Option<&mut Kept>,
+    ) -> Result<Answer, QueryError> {
         let plan = &times::fold(plan, QueryTimes::instant(t));
         match &plan.op {
             Op::Text(text) => {
@@ -174,7 +190,7 @@ impl Querier {
                 let rows = self.subquery(&asked, grid, options, &guard, &mut notes)?;
                 Ok(Answer::of(Value::Matrix(rows), notes, guard.samples()))
             }
-            _ => self.run(plan, Grid { start: t, end: t, step: 1 }, options)?.instant(t),
+            _ => self.run(plan, Grid { start: t, end: t, step: 1 }, options, kept)?.instant(t),
         }
     }
 
@@ -197,11 +213,17 @@ impl Querier {
             return Err(QueryError::BadData(text));
         }
         let plan = times::fold(plan, QueryTimes { start, end, step });
-        self.run(&plan, Grid { start, end, step: step.max(1) }, options)?.range()
+        self.run(&plan, Grid { start, end, step: step.max(1) }, options, None)?.range()
     }
 
-    fn run(&self, plan: &Plan, grid: Grid, options: &QueryOptions) -> Result<gathered::Gathered, QueryError> {
-        self.guarded(plan, false, grid, options, &Arc::new(Guard::new(options)))
+    fn run(
+        &self,
+        plan: &Plan,
+        grid: Grid,
+        options: &QueryOptions,
+        kept: Option<&mut Kept>,
+    ) -> Result<gathered::Gathered, QueryError> {
+        self.guarded(plan, false, grid, options, &Arc::new(Guard::new(options)), kept)
     }
 
     /// The samples themselves that a selector has in the `range` ms up to `t`.
@@ -245,6 +267,7 @@ impl Querier {
         grid: Grid,
         options: &QueryOptions,
         guard: &Arc<Guard>,
+        mut kept: Option<&mut Kept>,
     ) -> Result<gathered::Gathered, QueryError> {
         let physical =
             Physical::of_history(plan, inner, options.dialect).map_err(|e| QueryError::Execution(e.0))?;
@@ -255,13 +278,13 @@ impl Querier {
         let mut rows = Vec::new();
         for asked in &physical.subqueries {
             let inner = Arc::new(guard.inner());
-            rows.push(self.subquery(asked, grid, options, &inner, &mut notes)?);
+            rows.push(self.rows(asked, grid, options, &inner, (&mut notes, kept.as_deref_mut()))?);
             guard.adopt(&inner);
             rows.last().map_or(Ok(()), |rows| subquery::look(asked, grid, rows, guard))?;
         }
         let mut given = Vec::new();
         for plan in &physical.given {
-            let mut inner = self.guarded(plan, inner, grid, options, guard)?;
+            let mut inner = self.guarded(plan, inner, grid, options, guard, kept.as_deref_mut())?;
             notes.extend(inner.take_notes());
             given.push(inner.scalars(grid));
         }
@@ -269,22 +292,6 @@ impl Querier {
         let run = run::Run::new(self.store.clone(), physical, grid, options, (rows, given.clone()));
         let asking = if run.reads_series() { self.ask(what, options, guard)? } else { Asking::default() };
         run.execute(&self.pools, guard, asking, notes)
-    }
-
-    /// The rows that the windows of a subquery can see in a query over `outer`.
-    fn subquery(
-        &self,
-        asked: &Subquery,
-        outer: Grid,
-        options: &QueryOptions,
-        guard: &Arc<Guard>,
-        notes: &mut Annotations,
-    ) -> Result<Vec<Series>, QueryError> {
-        let input = subquery::fix_times(&asked.input, outer.start, outer.end);
-        let grid = asked.grid(outer, options.default_step);
-        let mut inner = self.guarded(&input, true, grid, options, guard)?;
-        notes.extend(inner.take_notes());
-        inner.merged()
     }
 }
 

@@ -5,6 +5,7 @@ use super::given::Given;
 use super::guard::Guard;
 use super::others::asking::Asking;
 use super::pool::{Pool, Pools};
+use super::rows::Rows;
 use super::shard::{Lanes, PortBlock, ShardRun, ports_of};
 use super::subquery::SlidingWindow;
 use super::{QueryError, QueryOptions, Series};
@@ -57,7 +58,7 @@ pub struct Run {
     grid: Grid,
     options: QueryOptions,
     /// The rows of the plan's subqueries.
-    subqueries: Vec<Vec<Series>>,
+    subqueries: Vec<Rows>,
     /// The scalars that depend on series.
     given: Arc<Vec<Given>>,
 }
@@ -69,7 +70,7 @@ impl Run {
         physical: Physical,
         grid: Grid,
         options: &QueryOptions,
-        (subqueries, given): (Vec<Vec<Series>>, Vec<Given>),
+        (subqueries, given): (Vec<Rows>, Vec<Given>),
     ) -> Run {
         let (physical, given) = (Arc::new(physical), Arc::new(given));
         Run { store, physical, grid, options: options.clone(), subqueries, given }
@@ -125,7 +126,8 @@ impl Run {
     fn add_subqueries(&self, stage: &mut Stage) {
         for (id, step) in self.physical.gather.iter().enumerate() {
             if let StepOp::Subquery(number, windowed) = step.op {
-                let (asked, rows) = (self.physical.subqueries[number].clone(), &self.subqueries[number]);
+                let (asked, rows) =
+                    (self.physical.subqueries[number].clone(), self.subqueries[number].clone());
                 let window = SlidingWindow::new((asked, windowed), self.grid, rows, self.options.dialect);
                 stage.set_operator(id, Box::new(window));
             }

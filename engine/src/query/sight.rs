@@ -23,6 +23,13 @@ pub fn sights(plan: &Plan, options: &QueryOptions) -> Vec<Sight> {
     found
 }
 
+/// From when on evaluations of the plan of a subquery see a sample at 0, ms.
+pub(super) fn seen_from(input: &Plan, options: &QueryOptions) -> i64 {
+    let mut found = Vec::new();
+    collect(input, true, (0, 0), options, &mut found);
+    found.iter().map(|sight| sight.from).min().unwrap_or(TimeMs::MAX / 4)
+}
+
 /// Evaluations at any time.
 const ALWAYS: (i64, i64) = (TimeMs::MIN / 4, TimeMs::MAX / 4);
 

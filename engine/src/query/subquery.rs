@@ -1,17 +1,16 @@
 //! Subqueries: a plan's answers over a grid of their own, as the samples of window functions.
 //!
-//! Before a query runs, every subquery in it is asked as a query over history ([`super::Querier`]); its rows are
-//! then kept by an operator of the gather stage, which slides a window over them ([`SlidingWindow`]).
-//! Live, nothing keeps such rows: there subqueries are refused.
+//! Before a query runs, every subquery in it is asked as a query over history ([`super::Querier`]); an operator of the
+//! gather stage then slides a window over its rows ([`SlidingWindow`]). Live, subqueries are refused; who asks the same
+//! again and again keeps their rows ([`super::kept`]).
 
+use super::QueryError;
 use super::block::Block;
 use super::floats::{Floats, Places, Work};
 use super::guard::Guard;
+use super::rows::{Row, Rows};
 use super::run::Grid;
-use super::{QueryError, Series};
-use crate::functions::lanes::Lanes;
 use crate::functions::notice::{Noticed, counter_doubt};
-use crate::functions::window::Timed;
 use crate::functions::{Kernel, Window};
 use crate::operators::names::computed;
 use crate::operators::scalar::scalar_of;
@@ -21,9 +20,8 @@ use crate::plan::notes::{Note, Place};
 use crate::plan::physical::{Subquery, Windowed};
 use crate::plan::{Aggregate, At, Binary, Dialect, Node, Op, Plan, Selector};
 use std::sync::Arc;
-use storage::model::histogram::ResetHint;
-use storage::model::value::{ABSENT, is_absent, is_stale};
-use storage::model::{Labels, NativeHistogram, TimeMs};
+use storage::model::TimeMs;
+use storage::model::value::{ABSENT, is_absent};
 
 impl Subquery {
     /// The right edge of the window of evaluation `t` in a query over `start..=end`.
@@ -57,16 +55,17 @@ fn pinned(at: Option<At>, start: TimeMs, end: TimeMs) -> Option<TimeMs> {
 }
 
 /// Counts the windows of `outer` over `rows`.
-pub(super) fn look(asked: &Subquery, outer: Grid, rows: &[Series], guard: &Guard) -> Result<(), QueryError> {
+pub(super) fn look(asked: &Subquery, outer: Grid, rows: &[Row], guard: &Guard) -> Result<(), QueryError> {
     let ends = asked.ends(outer);
     for row in rows {
         guard.check()?;
-        let mut times: Vec<TimeMs> = row.points.iter().map(|p| p.0).collect();
+        let mut both = Vec::new();
         if !row.histograms.is_empty() {
-            times.extend(row.histograms.iter().map(|h| h.0));
-            times.sort_unstable();
+            both.extend(row.ts.iter().copied().chain(row.histograms.iter().map(|h| h.0)));
+            both.sort_unstable();
         }
-        let floats = Floats { ts: &times, vs: &[] };
+        let times = if row.histograms.is_empty() { &row.ts } else { &both };
+        let floats = Floats { ts: times, vs: &[] };
         let seen = floats.windows(&ends, asked.range, |i, lo, hi, fresh| {
             guard.look_at(outer.time(i), hi - lo, fresh);
         });
@@ -103,44 +102,13 @@ pub(super) struct SlidingWindow {
     subquery: Subquery,
     windowed: Windowed,
     outer: Grid,
-    rows: Vec<Row>,
+    rows: Rows,
+    /// By row: what there is to remark once a function for counters has a float for it.
+    doubts: Vec<Option<Note>>,
     /// The values of rows that are just floats, by step of `outer`, if no parameter has a say in them.
     values: Option<Block>,
     twins: Twins,
     dialect: Dialect,
-}
-
-/// The samples of one row.
-struct Row {
-    labels: Labels,
-    ts: Vec<TimeMs>,
-    vs: Vec<f64>,
-    histograms: Vec<Timed>,
-    /// What there is to remark once a function for counters has a float for it.
-    doubt: Option<Note>,
-}
-
-impl Row {
-    fn of(series: &Series, typed: bool) -> Row {
-        let (ts, vs) = series.points.iter().copied().filter(|(_, v)| !is_stale(*v)).unzip();
-        let histograms = series.histograms.iter().map(|(t, h)| (*t, without_hint(h))).collect();
-        let doubt = counter_doubt(&series.labels, typed, Place::Operand(0));
-        Row { labels: series.labels.clone(), ts, vs, histograms, doubt }
-    }
-
-    fn lanes(&self) -> Lanes<'_> {
-        Lanes { ts: &self.ts, vs: &self.vs, histograms: &self.histograms, starts: &[] }
-    }
-}
-
-/// What is known about a reset is about the sample before, which a subquery may have left out or repeated.
-fn without_hint(h: &Arc<NativeHistogram>) -> Arc<NativeHistogram> {
-    match h.hint {
-        ResetHint::Unknown | ResetHint::Gauge => h.clone(),
-        ResetHint::Reset | ResetHint::NotReset => {
-            Arc::new(NativeHistogram { hint: ResetHint::Unknown, ..NativeHistogram::clone(h) })
-        }
-    }
 }
 
 /// The values of the rows that are just floats over all of `outer`; `None` if parameters have a say in them.
@@ -171,22 +139,23 @@ fn is_float(sample: &Sample) -> bool {
     matches!(sample, Sample::Float(v) if !is_absent(*v))
 }
 
+fn wants_counter(windowed: Windowed) -> bool {
+    let Windowed::Call(function) = windowed else { return false };
+    matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter)
+}
+
 impl SlidingWindow {
     /// An operator over these rows.
     pub(super) fn new(
         (subquery, windowed): (Subquery, Windowed),
         outer: Grid,
-        rows: &[Series],
+        rows: Rows,
         dialect: Dialect,
     ) -> SlidingWindow {
-        let rows: Vec<Row> = rows.iter().map(|row| Row::of(row, dialect.type_and_unit_labels)).collect();
         let values = slide(&subquery, windowed, outer, &rows);
-        SlidingWindow { subquery, windowed, outer, rows, values, dialect, twins: Twins::default() }
-    }
-
-    fn wants_counter(&self) -> bool {
-        let Windowed::Call(function) = self.windowed else { return false };
-        matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter)
+        let doubt = |row: &Row| counter_doubt(&row.labels, dialect.type_and_unit_labels, Place::Operand(0));
+        let doubts = if wants_counter(windowed) { rows.iter().map(doubt).collect() } else { Vec::new() };
+        SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, twins: Twins::default() }
     }
 
     /// The value of a row, and what there is to remark.
@@ -226,7 +195,6 @@ impl Operator for SlidingWindow {
         }
         let args: Vec<f64> = inputs.iter().map(scalar_of).collect();
         let mut touched = Vec::new();
-        let wants_counter = self.wants_counter();
         let step = ((t - self.outer.start) / self.outer.step) as usize;
         for number in 0..self.rows.len() {
             let row = &self.rows[number];
@@ -236,9 +204,9 @@ impl Operator for SlidingWindow {
                 }
                 _ => self.value(row, t, &args)?,
             };
-            if wants_counter && is_float(&sample) {
+            if let Some(doubt) = self.doubts.get_mut(number).filter(|_| is_float(&sample)) {
                 // Once said, it stays said.
-                self.rows[number].doubt.take().into_iter().for_each(|note| out.notes.add(note));
+                doubt.take().into_iter().for_each(|note| out.notes.add(note));
             }
             out.put(number, sample, &mut touched);
             out.notes.set_row(number, notes);

@@ -2,10 +2,12 @@
 //! ([`states`]).
 //!
 //! Such an expression is asked from history, as Prometheus asks every rule: at the slots of its group if it is recorded,
-//! otherwise once a second while somebody listens. What changed goes out with the events of a standing view, and
+//! otherwise once a second while somebody listens. Of its subqueries only what is new, or may have changed, is asked for
+//! ([`keeping`]). What changed goes out with the events of a standing view, and
 //! recorded samples go the same way ([`engine::live::record`]). Whatever can stand does: it goes to the live runtime
 //! behind [`AskedViews`]. One view is in [`view`].
 
+mod keeping;
 mod rows;
 mod states;
 mod view;
@@ -19,11 +21,13 @@ use engine::live::meter::Spent;
 use engine::live::{Sink, TapId, ViewId, ViewSpec, check};
 use engine::plan::Type;
 use engine::query::QueryOptions;
+use keeping::Keeping;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use storage::clock::Clock;
+use storage::metrics::Metrics;
 use storage::model::Matcher;
 use storage::store::Store;
 use view::Asked;
@@ -52,6 +56,7 @@ pub fn id_of(name: &str) -> Option<ViewId> {
 pub struct AskedViews {
     live: Arc<dyn Views>,
     history: Arc<History>,
+    keeping: Keeping,
     past: Option<Arc<Past>>,
     next: AtomicU64,
     views: Mutex<HashMap<ViewId, Arc<Asked>>>,
@@ -72,10 +77,11 @@ pub struct History {
 
 impl AskedViews {
     /// In front of `live`.
-    pub fn new(live: Arc<dyn Views>, history: History) -> AskedViews {
+    pub fn new(live: Arc<dyn Views>, history: History, metrics: &Metrics) -> AskedViews {
         AskedViews {
             live,
             history: Arc::new(history),
+            keeping: Keeping::new(metrics),
             past: None,
             next: AtomicU64::new(FIRST),
             views: Mutex::default(),
@@ -103,7 +109,7 @@ impl AskedViews {
             return Err(format!("too many expressions that cannot stand (limit {ASKED_VIEWS})"));
         }
         let id = ViewId(self.next.fetch_add(1, Relaxed));
-        views.insert(id, Asked::start(spec, self.history.clone())?);
+        views.insert(id, Asked::start(spec, self.history.clone(), self.keeping.clone())?);
         Ok(id)
     }
 }

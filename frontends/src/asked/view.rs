@@ -1,7 +1,8 @@
-//! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps.
+//! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps. What it keeps of its
+//! subqueries in between is in [`engine::query::Kept`].
 
 use super::rows::Rows;
-use super::{History, states};
+use super::{History, Keeping, states};
 use crate::limits::{ASK_DELAY, ASK_EVERY, ASK_STATES_DELAY};
 use engine::live::describe::{Content, Past, ViewReport};
 use engine::live::meter::Spent;
@@ -10,7 +11,7 @@ use engine::live::tap::Taps;
 use engine::live::{Row, Sink, TapId, ViewId, ViewKind, ViewSpec};
 use engine::operators::side::Sample;
 use engine::plan::notes::Annotation;
-use engine::query::{QueryError, Value, VectorSample};
+use engine::query::{Kept, KeptReport, QueryError, Value, VectorSample};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub struct Asked {
     /// How long after a slot it is asked, ms.
     delay: i64,
     history: Arc<History>,
+    keeping: Keeping,
     state: Mutex<State>,
     woken: Condvar,
 }
@@ -36,6 +38,7 @@ struct State {
     /// What the latest answer is to be read with.
     notes: Vec<Annotation>,
     spent: Option<Spent>,
+    kept: KeptReport,
     /// A tap came: it wants its snapshot now.
     eager: bool,
     ended: bool,
@@ -43,11 +46,11 @@ struct State {
 
 impl Asked {
     /// Starts the thread of a view.
-    pub fn start(spec: ViewSpec, history: Arc<History>) -> Result<Arc<Asked>, String> {
+    pub fn start(spec: ViewSpec, history: Arc<History>, keeping: Keeping) -> Result<Arc<Asked>, String> {
         let recorder = Recorder::new(&spec.name, &spec.kind, Tell::Feed);
         let state = Mutex::new(State { recorder, ..State::default() });
         let delay = if states::recorded_of(&spec) { ASK_STATES_DELAY } else { ASK_DELAY };
-        let asked = Arc::new(Asked { spec, delay, history, state, woken: Condvar::new() });
+        let asked = Arc::new(Asked { spec, delay, history, keeping, state, woken: Condvar::new() });
         let view = asked.clone();
         let thread = std::thread::Builder::new().name("asked".to_owned()).spawn(move || view.run());
         thread.map_err(|e| e.to_string())?;
@@ -77,7 +80,8 @@ impl Asked {
     pub fn describe(&self, id: ViewId) -> ViewReport {
         let state = self.state.lock();
         let answer = state.past.report(state.taps.len(), state.rows.output().present().count());
-        ViewReport { id, spec: self.spec.clone(), answer, work: None }
+        let kept = Some(state.kept).filter(|kept| kept.steps > 0);
+        ViewReport { id, spec: self.spec.clone(), answer, work: None, kept }
     }
 
     /// The same, with the rows of its latest answer.
@@ -96,8 +100,9 @@ impl Asked {
 
     fn run(&self) {
         let mut last = self.history.clock.now();
+        let mut kept = Kept::new(self.keeping.budget.clone());
         while let Some(t) = self.wait(last) {
-            self.evaluate(t);
+            self.evaluate(t, &mut kept);
             last = t;
         }
         let (mut state, now) = (self.state.lock(), self.history.clock.now());
@@ -134,16 +139,19 @@ impl Asked {
         }
     }
 
-    fn evaluate(&self, t: TimeMs) {
+    fn evaluate(&self, t: TimeMs, kept: &mut Kept) {
         let query_offset = match self.spec.kind {
             ViewKind::Recorded { query_offset, .. } => query_offset,
             ViewKind::Continuous => 0,
         };
         let began = Instant::now();
-        let answered = self.answer(t - query_offset);
+        let answered = self.answer(t - query_offset, kept);
         let took = began.elapsed().as_secs_f64();
+        let kept = kept.report();
         let mut state = self.state.lock();
         let state = &mut *state;
+        self.keeping.count(state.kept, kept);
+        state.kept = kept;
         let before = state.spent.unwrap_or_default();
         let total = before.total + took;
         let mut spent = Spent { t, latest: took, total, evaluations: before.evaluations + 1, ..before };
@@ -171,9 +179,9 @@ impl Asked {
         state.taps.tell(t, state.rows.output(), notes, outcome.as_ref().err());
     }
 
-    fn answer(&self, t: TimeMs) -> Result<(Vec<Row>, Vec<Annotation>), String> {
+    fn answer(&self, t: TimeMs, kept: &mut Kept) -> Result<(Vec<Row>, Vec<Annotation>), String> {
         let history = &self.history;
-        let answer = history.answers.instant(&self.spec.plan, t, &history.options);
+        let answer = history.answers.instant_keeping(&self.spec.plan, t, &history.options, kept);
         let answer = answer.map_err(|e: QueryError| e.to_string())?;
         let rows = match answer.value {
             Value::Vector(rows) => rows.into_iter().map(row).collect(),

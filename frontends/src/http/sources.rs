@@ -13,7 +13,7 @@ use crate::standing::StandingQueries;
 use crate::views::Views;
 use bytes::Bytes;
 use engine::plan::Plan;
-use engine::query::{Answer, Querier, QueryError, QueryOptions};
+use engine::query::{Answer, Kept, Querier, QueryError, QueryOptions};
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -84,6 +84,16 @@ pub trait Language: Send + Sync {
 pub trait Answers: Send + Sync {
     /// The answer at time `t`.
     fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError>;
+    /// The same, of a plan that is asked again and again, with what is kept of it in between.
+    fn instant_keeping(
+        &self,
+        plan: &Plan,
+        t: TimeMs,
+        options: &QueryOptions,
+        _kept: &mut Kept,
+    ) -> Result<Answer, QueryError> {
+        self.instant(plan, t, options)
+    }
     /// The answers at `start, start + step, … ≤ end`.
     fn range(
         &self,
@@ -98,6 +108,16 @@ pub trait Answers: Send + Sync {
 impl Answers for Querier {
     fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError> {
         Querier::instant(self, plan, t, options)
+    }
+
+    fn instant_keeping(
+        &self,
+        plan: &Plan,
+        t: TimeMs,
+        options: &QueryOptions,
+        kept: &mut Kept,
+    ) -> Result<Answer, QueryError> {
+        Querier::instant_keeping(self, plan, t, options, kept)
     }
 
     fn range(

@@ -14,6 +14,7 @@ use crate::past::{BackfillReport, BackfillState};
 use axum::http::Method;
 use engine::live::describe::{AnswerReport, DescribeError, Description, RingReport, Steps, ViewReport, Work};
 use engine::live::{ViewId, ViewKind};
+use engine::query::KeptReport;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use storage::model::TimeMs;
@@ -60,6 +61,8 @@ struct View {
     backfill: Option<Backfill>,
     #[serde(flatten)]
     work: Option<Standing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
 }
 
 /// What a recording rule adds; times in seconds.
@@ -108,6 +111,14 @@ struct Standing {
     #[serde(serialize_with = "seconds")]
     evaluation_seconds: f64,
     rings: Vec<Ring>,
+}
+
+/// What is kept of subqueries.
+#[derive(Serialize)]
+struct Kept {
+    steps: usize,
+    rows: usize,
+    bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -242,6 +253,7 @@ fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> View {
         last_error_time,
         backfill,
         work: view.work.map(standing),
+        kept: view.kept.map(|KeptReport { steps, rows, bytes, .. }| Kept { steps, rows, bytes }),
     }
 }
 

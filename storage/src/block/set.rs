@@ -68,10 +68,23 @@ impl Listed {
     }
 }
 
+/// The blocks of a set, and how often they were others: changed together, under one lock.
+struct List {
+    /// Sorted by time range, then by directory; one of each name.
+    blocks: Arc<Vec<Listed>>,
+    version: u64,
+}
+
+impl List {
+    fn become_these(&mut self, blocks: Vec<Listed>) {
+        self.blocks = Arc::new(blocks);
+        self.version += 1;
+    }
+}
+
 /// A set of blocks. Readers work on the blocks that were there when they asked; no lock is held while they read.
 pub struct Blocks {
-    /// Sorted by time range, then by directory; one of each name.
-    blocks: RwLock<Arc<Vec<Listed>>>,
+    blocks: RwLock<List>,
     cache: PageCache,
     far: RwLock<Option<Arc<Far>>>,
 }
@@ -102,7 +115,8 @@ impl Blocks {
         let mut damage: Vec<String> = damage.into_iter().map(|(_, line)| line).collect();
         damage.sort();
         sort(&mut blocks);
-        Ok((Blocks { blocks: RwLock::new(Arc::new(blocks)), cache, far: RwLock::default() }, damage))
+        let list = List { blocks: Arc::new(blocks), version: 0 };
+        Ok((Blocks { blocks: RwLock::new(list), cache, far: RwLock::default() }, damage))
     }
 
     /// Adds the far blocks of data directory `data` to the set. One that is here, too, stays here.
@@ -144,46 +158,51 @@ impl Blocks {
     }
 
     fn put(&self, block: Listed) {
-        let mut blocks = self.blocks.write();
+        let mut list = self.blocks.write();
         let name = block.meta().dir.file_name();
-        let others = blocks.iter().filter(|b| b.meta().dir.file_name() != name).cloned();
+        let others = list.blocks.iter().filter(|b| b.meta().dir.file_name() != name).cloned();
         let mut new: Vec<Listed> = others.collect();
         new.push(block);
         sort(&mut new);
-        *blocks = Arc::new(new);
+        list.become_these(new);
     }
 
     /// From now on new readers do not see what these say that is deleted. Of a block that cannot say which of its series
     /// these are nothing is seen any more: it is off the list, and named, one line each. A far one stays on the list: as
     /// long as it cannot say it, it cannot be opened.
     pub fn delete(&self, tombstones: &[Tombstone]) -> Vec<String> {
-        let mut blocks = self.blocks.write();
+        let mut list = self.blocks.write();
         let about = |b: &Listed| {
             let name = b.meta().name().to_string();
             tombstones.iter().any(|one| one.blocks.contains(&name))
         };
         let (mut new, mut damage) = (Vec::new(), Vec::new());
-        for block in blocks.iter() {
+        for block in list.blocks.iter() {
             match if about(block) { block.with_deletes(tombstones) } else { Ok(block.clone()) } {
                 Ok(block) => new.push(block),
                 Err(error) => damage.push(format!("block left out: {error}")),
             }
         }
-        *blocks = Arc::new(new);
+        list.become_these(new);
         damage
     }
 
     /// All blocks, in time order.
     pub fn all(&self) -> Arc<Vec<Listed>> {
-        self.blocks.read().clone()
+        self.blocks.read().blocks.clone()
+    }
+
+    /// A number that is another one whenever the blocks are others, or what is deleted of them.
+    pub fn version(&self) -> u64 {
+        self.blocks.read().version
     }
 
     /// Takes the block in directory `dir` off the list; readers that have it open go on reading.
     fn take(&self, dir: &Path) -> Option<Listed> {
-        let mut blocks = self.blocks.write();
+        let mut list = self.blocks.write();
         let (mut gone, stay): (Vec<Listed>, Vec<Listed>) =
-            blocks.iter().cloned().partition(|b| b.meta().dir == dir);
-        *blocks = Arc::new(stay);
+            list.blocks.iter().cloned().partition(|b| b.meta().dir == dir);
+        list.become_these(stay);
         gone.pop()
     }
 
@@ -245,12 +264,12 @@ impl Blocks {
 
     /// What the blocks hold, in time order.
     pub fn metas(&self) -> Vec<BlockMeta> {
-        self.blocks.read().iter().map(|b| b.meta().clone()).collect()
+        self.blocks.read().blocks.iter().map(|b| b.meta().clone()).collect()
     }
 
     /// As [`Blocks::metas`], of those whose files are here.
     pub fn here(&self) -> Vec<BlockMeta> {
-        self.blocks.read().iter().filter(|b| !b.is_far()).map(|b| b.meta().clone()).collect()
+        self.blocks.read().blocks.iter().filter(|b| !b.is_far()).map(|b| b.meta().clone()).collect()
     }
 
     fn within(&self, from: TimeMs, to: TimeMs) -> impl Iterator<Item = Result<Block, StoreError>> {

@@ -36,8 +36,6 @@ impl Store {
             return Ok(self.append_one_by_one(&mut shard, shard_at, batch, tell));
         }
         let taken = shard.head.append_columns(group, &batch.layout, batch.t, &batch.values, &mut counts)?;
-        shard.seq += 1;
-        let seq = shard.seq;
         let (lsn, data) = match taken {
             Taken::Row { values, row } => {
                 let lsn = self.log_row(&mut shard, shard_at, group, batch.t, row);
@@ -45,6 +43,7 @@ impl Store {
             }
             Taken::Late(rows) => (self.log_samples(&mut shard, shard_at, &rows), FeedData::Rows(rows)),
         };
+        let seq = shard.count(&data);
         shard.young.iter_mut().for_each(|young| young.keep(&data));
         if tell == Tell::Feed {
             self.tell(FeedItem { shard: shard_at, seq, data });
@@ -60,8 +59,7 @@ impl Store {
         let rows = batch.layout.slots.iter().zip(&*batch.values).filter(|(_, v)| !is_absent(**v));
         let rows = rows.map(|(slot, v)| (*slot, batch.t, *v));
         let (lsn, data) = self.append_samples(shard, at, rows, &mut counts);
-        shard.seq += 1;
-        let seq = shard.seq;
+        let seq = shard.count(&data);
         if tell == Tell::Feed {
             self.tell(FeedItem { shard: at, seq, data });
         }
@@ -194,8 +192,7 @@ impl Store {
             lsn = lsn.max(logged);
             for data in all {
                 shard.young.iter_mut().for_each(|young| young.keep(&data));
-                shard.seq += 1;
-                seq = shard.seq;
+                seq = shard.count(&data);
                 tell(FeedItem { shard: shard_at, seq, data });
             }
         }

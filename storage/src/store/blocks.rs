@@ -350,6 +350,10 @@ impl History for BlockHistory {
         self.tombstones.copy_to(disk, data, &names)
     }
 
+    fn version(&self) -> u64 {
+        self.blocks.version()
+    }
+
     fn select(
         &self,
         shard: u16,

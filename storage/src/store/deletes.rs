@@ -44,6 +44,9 @@ impl Store {
         for (slot, from, to) in &gone {
             shard.deleted.add(*slot, *from, *to);
         }
+        if !gone.is_empty() {
+            shard.arrivals.add(from);
+        }
         self.log_parts(&mut shard, shard_at, gone.iter().map(|one| one.2).max(), |batch| {
             for part in gone.chunks(WAL_SAMPLES) {
                 batch.add(Kind::Deletes, |out| put_starts(out, shard_at, part));

@@ -91,6 +91,9 @@ pub trait History: Send + Sync {
         Ok(false)
     }
 
+    /// A number that is another one whenever [`History::select`] may answer differently than before.
+    fn version(&self) -> u64;
+
     /// The matching series of a shard with samples in `from..=to`, sorted by labels; equal labels in time order.
     fn select(
         &self,

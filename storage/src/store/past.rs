@@ -48,8 +48,8 @@ impl Store {
         let at = self.resolve(&series.labels);
         let mut shard = self.shard(at.shard).write();
         let mut tell = |data| {
-            shard.seq += 1;
-            self.tell_feed(FeedItem { shard: at.shard, seq: shard.seq, data });
+            let seq = shard.count(&data);
+            self.tell_feed(FeedItem { shard: at.shard, seq, data });
         };
         if floats {
             let samples = series.ts.iter().zip(&series.vs).skip(first);

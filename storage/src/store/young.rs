@@ -51,6 +51,7 @@ impl Shard {
             adopt(&mut head, &mut deleted, data);
         }
         (self.head, self.deleted) = (head, deleted);
+        self.arrivals.add(TimeMs::MIN);
     }
 }
 

@@ -19,7 +19,7 @@ impl GatherHost {
                 self.answer_of(view, state, t, question.rows),
                 Some(self.work_of(view, state)),
             );
-            Some(ViewReport { id: *id, spec, answer, work })
+            Some(ViewReport { id: *id, spec, answer, work, kept: None })
         });
         GatherPart { t, total: self.views.all.len(), views: views.collect() }
     }

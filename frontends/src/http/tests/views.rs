@@ -25,6 +25,7 @@ fn report(id: &str, kind: ViewKind, answer: AnswerReport, work: Option<Work>) ->
         spec: ViewSpec { name: format!("view {id}"), plan, kind },
         answer,
         work,
+        kept: None,
     }
 }
 

@@ -1,0 +1,136 @@
+//! The answers of one subquery's plan that are kept ([`super::kept`]): one stretch of steps, which grows at its end, and is
+//! cut where something changed and where no window sees it any more.
+
+use super::alone::stands_alone;
+use super::rows::{Rows, append, rows_of};
+use super::run::Grid;
+use super::{QueryOptions, Series, sight, times};
+use crate::plan::Plan;
+use crate::plan::notes::Annotations;
+use crate::plan::physical::Physical;
+use std::sync::Arc;
+use storage::model::TimeMs;
+use storage::store::{Changed, Mark};
+
+/// The answers of one subquery's plan at `from`, `from + step`, … before `until`.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) input: Plan,
+    pub(super) step: i64,
+    /// Whether it is worth it: see the module.
+    pub(super) keeps: bool,
+    /// A sample at `t` is seen by steps from `t + seen_from` on.
+    seen_from: i64,
+    /// What is remarked of any question of several steps.
+    of_several: Annotations,
+    /// What these answers have seen; `None`: there are none.
+    pub(super) mark: Option<Mark>,
+    from: TimeMs,
+    until: TimeMs,
+    pub(super) rows: Rows,
+    notes: Vec<Remarked>,
+    /// Its samples, as the budget knows them.
+    pub(super) counted: usize,
+}
+
+/// What was remarked of the steps from `from` on, before `until`.
+#[derive(Debug)]
+struct Remarked {
+    from: TimeMs,
+    until: TimeMs,
+    notes: Annotations,
+}
+
+impl Known {
+    pub(super) fn new(input: Plan, step: i64, options: &QueryOptions) -> Known {
+        let mut of_several = Annotations::default();
+        let physical = Physical::of_history(&input, true, options.dialect);
+        physical.iter().for_each(|physical| times::warn_of_sorting(physical, &mut of_several));
+        Known {
+            keeps: stands_alone(&input, options.dialect),
+            seen_from: sight::seen_from(&input, options),
+            input,
+            step,
+            of_several,
+            mark: None,
+            from: TimeMs::MIN,
+            until: TimeMs::MIN,
+            rows: Rows::default(),
+            notes: Vec::new(),
+            counted: 0,
+        }
+    }
+
+    pub(super) fn samples(&self) -> usize {
+        self.rows.iter().map(|row| row.samples()).sum()
+    }
+
+    pub(super) fn steps(&self) -> usize {
+        self.until.saturating_sub(self.from).div_euclid(self.step) as usize
+    }
+
+    pub(super) fn forget(&mut self) {
+        (self.rows, self.mark) = (Rows::default(), None);
+        self.notes.clear();
+        (self.from, self.until) = (TimeMs::MIN, TimeMs::MIN);
+    }
+
+    /// Forgets the steps that may have another answer now.
+    pub(super) fn forget_changed(&mut self, changed: Changed) {
+        match changed {
+            Changed::Nothing => {}
+            Changed::From(t) => self.forget_from(t.saturating_add(self.seen_from)),
+            Changed::Everything => self.forget(),
+        }
+    }
+
+    /// Forgets the steps at `t` and later.
+    pub(super) fn forget_from(&mut self, t: TimeMs) {
+        if t >= self.until {
+            return;
+        }
+        if t <= self.from {
+            return self.forget();
+        }
+        // The first step that is not before.
+        let until = (t.div_euclid(self.step) + i64::from(t.rem_euclid(self.step) > 0)) * self.step;
+        self.until = self.until.min(until);
+        Arc::make_mut(&mut self.rows).iter_mut().for_each(|row| row.forget_from(until));
+        self.notes.retain_mut(|noted| {
+            noted.until = noted.until.min(until);
+            noted.from < noted.until
+        });
+    }
+
+    /// Forgets what a question of `grid` does not see; the part of it whose answers are not there.
+    pub(super) fn missing(&mut self, grid: Grid) -> Grid {
+        // Before what is known, or behind a gap, nothing of it is of use.
+        if grid.start < self.from || self.until < grid.start {
+            self.forget();
+        }
+        self.forget_from(grid.end.saturating_add(1));
+        let rows = Arc::make_mut(&mut self.rows);
+        rows.retain(|row| row.newest().is_some_and(|newest| newest >= grid.start));
+        rows.iter_mut().for_each(|row| row.forget_before(grid.start));
+        self.notes.retain(|noted| noted.until > grid.start);
+        (self.from, self.until) = (grid.start, self.until.max(grid.start));
+        Grid { start: self.until, ..grid }
+    }
+
+    /// The answers at `grid`, which begins at `until`.
+    pub(super) fn learn(&mut self, grid: Grid, answers: Vec<Series>, notes: Annotations) {
+        append(Arc::make_mut(&mut self.rows), rows_of(answers));
+        self.until = grid.time(grid.len());
+        if !notes.is_empty() {
+            self.notes.push(Remarked { from: grid.start, until: self.until, notes });
+        }
+    }
+
+    /// Adds what there is to remark of a question of `grid`.
+    pub(super) fn say(&self, grid: Grid, notes: &mut Annotations) {
+        self.notes.iter().for_each(|noted| notes.extend(noted.notes.clone()));
+        if grid.start != grid.end {
+            notes.extend(self.of_several.clone());
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The rows of a subquery, as its windows slide over them ([`super::subquery`]).
+//!
+//! Kept ones ([`super::kept`]) get later samples at their end and lose those that no window sees any more.
+
+use super::Series;
+use crate::functions::lanes::Lanes;
+use crate::functions::window::Timed;
+use std::sync::Arc;
+use storage::model::histogram::ResetHint;
+use storage::model::value::is_stale;
+use storage::model::{Labels, NativeHistogram, TimeMs};
+
+/// Rows in the order of their labels, each set of labels once. Shared, so that nobody copies them to look at them.
+pub(super) type Rows = Arc<Vec<Row>>;
+
+/// Samples that are seen no more stay until they are this part of a row: what stays is moved each time they go.
+const GONE_PART: usize = 4;
+/// A row grows by this part of itself.
+const GROWTH_PART: usize = 8;
+
+/// The samples of one row.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) labels: Labels,
+    pub(super) ts: Vec<TimeMs>,
+    pub(super) vs: Vec<f64>,
+    pub(super) histograms: Vec<Timed>,
+}
+
+/// What is known about a reset is about the sample before, which a subquery may have left out or repeated.
+fn without_hint(h: Arc<NativeHistogram>) -> Arc<NativeHistogram> {
+    match h.hint {
+        ResetHint::Unknown | ResetHint::Gauge => h,
+        ResetHint::Reset | ResetHint::NotReset => {
+            Arc::new(NativeHistogram { hint: ResetHint::Unknown, ..NativeHistogram::clone(&h) })
+        }
+    }
+}
+
+/// The answers of a subquery's plan as rows.
+pub(super) fn rows_of(answers: Vec<Series>) -> Vec<Row> {
+    answers.into_iter().map(Row::of).collect()
+}
+
+/// Adds rows with later samples.
+pub(super) fn append(rows: &mut Vec<Row>, later: Vec<Row>) {
+    let mut merged = Vec::with_capacity(rows.len().max(later.len()));
+    let mut later = later.into_iter().peekable();
+    for mut row in rows.drain(..) {
+        // Equal is quick to tell, and nearly all are.
+        while let Some(new) = later.next_if(|new| new.labels != row.labels && new.labels < row.labels) {
+            merged.push(new);
+        }
+        if let Some(new) = later.next_if(|new| new.labels == row.labels) {
+            row.append(new);
+        }
+        merged.push(row);
+    }
+    merged.extend(later);
+    *rows = merged;
+}
+
+impl Row {
+    fn of(series: Series) -> Row {
+        let (ts, vs) = series.points.into_iter().filter(|(_, v)| !is_stale(*v)).unzip();
+        let histograms = series.histograms.into_iter().map(|(t, h)| (t, without_hint(h))).collect();
+        Row { labels: series.labels, ts, vs, histograms }
+    }
+
+    /// Its samples.
+    pub(super) fn lanes(&self) -> Lanes<'_> {
+        Lanes { ts: &self.ts, vs: &self.vs, histograms: &self.histograms, starts: &[] }
+    }
+
+    /// Number of its samples.
+    pub(super) fn samples(&self) -> usize {
+        self.ts.len() + self.histograms.len()
+    }
+
+    /// Bytes of memory, without labels and native histograms.
+    pub(super) fn bytes(&self) -> usize {
+        let columns = (self.ts.capacity() + self.vs.capacity()) * size_of::<f64>();
+        size_of::<Row>() + columns + self.histograms.capacity() * size_of::<Timed>()
+    }
+
+    /// Time of its newest sample.
+    pub(super) fn newest(&self) -> Option<TimeMs> {
+        self.ts.last().copied().max(self.histograms.last().map(|h| h.0))
+    }
+
+    /// Forgets the samples at `t` and later.
+    pub(super) fn forget_from(&mut self, t: TimeMs) {
+        while self.ts.pop_if(|last| *last >= t).is_some() {}
+        self.vs.truncate(self.ts.len());
+        while self.histograms.pop_if(|last| last.0 >= t).is_some() {}
+    }
+
+    /// Forgets samples before `t`, once they are many: windows do not see them.
+    pub(super) fn forget_before(&mut self, t: TimeMs) {
+        let floats = self.ts.partition_point(|sample| *sample < t);
+        if floats * GONE_PART > self.ts.len() {
+            self.ts.drain(..floats);
+            self.vs.drain(..floats);
+        }
+        let histograms = self.histograms.partition_point(|sample| sample.0 < t);
+        if histograms * GONE_PART > self.histograms.len() {
+            self.histograms.drain(..histograms);
+        }
+    }
+
+    fn append(&mut self, later: Row) {
+        let room = |len: usize| len / GROWTH_PART + 1;
+        if self.ts.len() + later.ts.len() > self.ts.capacity() {
+            self.ts.reserve_exact(later.ts.len() + room(self.ts.len()));
+            self.vs.reserve_exact(later.vs.len() + room(self.vs.len()));
+        }
+        self.ts.extend(later.ts);
+        self.vs.extend(later.vs);
+        self.histograms.extend(later.histograms);
+    }
+}
