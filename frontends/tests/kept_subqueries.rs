@@ -359,6 +359,25 @@ fn the_cost_follows_the_change() {
 }
 
 #[test]
+fn rows_go_when_no_window_sees_them() {
+    let base = START / 60_000 * 60_000;
+    let world = gauges(3, (0..=20).map(|i| base + i * 15_000));
+    let plan = compile("max_over_time(m_gauge[5m:15s])", &Options::default()).expect("a plan");
+    let (mut kept, last) = (Kept::default(), base + 20 * 15_000);
+    let mut now = last;
+    // As long as an instant selector looks back, and the window.
+    while now < last + 585_000 {
+        assert_eq!(world.differs(&plan, now, &mut kept), None);
+        let report = kept.report();
+        assert_eq!((report.steps, report.rows), (20, 3));
+        assert!(report.bytes < 3 * (30 * 16 + 200), "{report:?}");
+        now += 15_000;
+    }
+    assert_eq!(world.differs(&plan, now, &mut kept), None);
+    assert_eq!(kept.report().rows, 0);
+}
+
+#[test]
 fn an_offset_moves_what_is_asked_for() {
     let base = START / 60_000 * 60_000;
     let world = gauges(1, (0..=60).map(|i| base + i * 15_000));

@@ -10,12 +10,13 @@ use storage::model::{MatchOp, Matcher};
 /// Whether a plan's answer at a step is the same whatever other steps are asked for with it.
 ///
 /// Two steps have to do with each other in `info()`, and where functions of windows drop the names of different
-/// metrics: rows that get the same labels are refused even if they never meet.
+/// metrics: rows that get the same labels are refused even if they never meet. With labels for types and units, which
+/// go with the name, metrics of one name may be different ones.
 pub(super) fn stands_alone(plan: &Plan, dialect: Dialect) -> bool {
     let Ok(physical) = Physical::of_history(plan, true, dialect) else { return false };
     let alone = |step: &Step| match &step.op {
         StepOp::Info(_) => false,
-        StepOp::Leaf(source, leaf) => keeps_name(leaf) || name(&source.matchers).is_some(),
+        StepOp::Leaf(source, leaf) => keeps_name(leaf) || name(&source.matchers, dialect).is_some(),
         StepOp::Subquery(number, Windowed::Call(function)) => {
             function.0.keeps_name || has_one_name(&physical.subqueries[*number].input, dialect)
         }
@@ -26,8 +27,11 @@ pub(super) fn stands_alone(plan: &Plan, dialect: Dialect) -> bool {
         && physical.given.iter().all(|plan| stands_alone(plan, dialect))
 }
 
-/// The one name that all series have.
-fn name(matchers: &[Matcher]) -> Option<&str> {
+/// The one name that all series have, if nothing but it describes their metric.
+fn name(matchers: &[Matcher], dialect: Dialect) -> Option<&str> {
+    if dialect.type_and_unit_labels {
+        return None;
+    }
     let name = matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal);
     name.map(|m| &*m.value).filter(|name| !name.is_empty())
 }
@@ -42,7 +46,7 @@ fn has_one_name(plan: &Plan, dialect: Dialect) -> bool {
 fn names_of(plan: &Plan, dialect: Dialect, names: &mut Vec<Option<String>>) {
     let Ok(physical) = Physical::of_history(plan, true, dialect) else { return names.push(None) };
     names.extend(physical.local.iter().chain(&physical.gather).filter_map(|step| match &step.op {
-        StepOp::Leaf(source, _) => Some(name(&source.matchers).map(str::to_owned)),
+        StepOp::Leaf(source, _) => Some(name(&source.matchers, dialect).map(str::to_owned)),
         StepOp::Relabel(..) => Some(None),
         _ => None,
     }));

@@ -65,7 +65,13 @@ impl Floats<'_> {
         range: i64,
         mut put: impl FnMut(usize, usize, usize, usize),
     ) -> Seen {
-        let (mut lo, mut hi, mut before, mut seen) = (0, 0, 0, Seen::default());
+        let until = |edge: TimeMs| match self.ts.last() {
+            Some(last) if *last > edge => self.ts.partition_point(|t| *t <= edge),
+            _ => self.ts.len(),
+        };
+        // The first window may be far from the beginning, and long.
+        let first = ends.first().map(|end| (until(end - range), until(*end)));
+        let ((mut lo, mut hi), mut before, mut seen) = (first.unwrap_or_default(), 0, Seen::default());
         for (i, end) in ends.iter().enumerate() {
             let start = end - range;
             while hi < self.ts.len() && self.ts[hi] <= *end {

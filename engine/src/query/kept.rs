@@ -104,7 +104,7 @@ impl Querier {
         let rows = known.rows.clone();
         kept.asked += missing.len() as u64;
         kept.reused += (grid.len() - missing.len()) as u64;
-        let held = guard.hold(known.samples());
+        let held = guard.hold(known.samples()).or_else(|_| guard.hold(known.samples_from(grid.start)));
         if held.is_err() {
             known.forget();
         }

@@ -2,7 +2,7 @@
 //! cut where something changed and where no window sees it any more.
 
 use super::alone::stands_alone;
-use super::rows::{Rows, append, rows_of};
+use super::rows::{Rows, append};
 use super::run::Grid;
 use super::{QueryOptions, Series, sight, times};
 use crate::plan::Plan;
@@ -11,6 +11,9 @@ use crate::plan::physical::Physical;
 use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::store::{Changed, Mark};
+
+/// Samples that no window sees stay until they are this part of a row's.
+const GONE_PART: i64 = 4;
 
 /// The answers of one subquery's plan at `from`, `from + step`, … before `until`.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Known {
     pub(super) mark: Option<Mark>,
     from: TimeMs,
     until: TimeMs,
+    /// Rows have no samples before.
+    trimmed: TimeMs,
     pub(super) rows: Rows,
     notes: Vec<Remarked>,
     /// Its samples, as the budget knows them.
@@ -55,16 +60,24 @@ impl Known {
             mark: None,
             from: TimeMs::MIN,
             until: TimeMs::MIN,
+            trimmed: TimeMs::MIN,
             rows: Rows::default(),
             notes: Vec::new(),
             counted: 0,
         }
     }
 
+    /// Number of its samples.
     pub(super) fn samples(&self) -> usize {
         self.rows.iter().map(|row| row.samples()).sum()
     }
 
+    /// Number of its samples at `t` and later.
+    pub(super) fn samples_from(&self, t: TimeMs) -> usize {
+        self.rows.iter().map(|row| row.samples_from(t)).sum()
+    }
+
+    /// Number of steps whose answers are there.
     pub(super) fn steps(&self) -> usize {
         self.until.saturating_sub(self.from).div_euclid(self.step) as usize
     }
@@ -72,7 +85,7 @@ impl Known {
     pub(super) fn forget(&mut self) {
         (self.rows, self.mark) = (Rows::default(), None);
         self.notes.clear();
-        (self.from, self.until) = (TimeMs::MIN, TimeMs::MIN);
+        (self.from, self.until, self.trimmed) = (TimeMs::MIN, TimeMs::MIN, TimeMs::MIN);
     }
 
     /// Forgets the steps that may have another answer now.
@@ -111,7 +124,12 @@ impl Known {
         self.forget_from(grid.end.saturating_add(1));
         let rows = Arc::make_mut(&mut self.rows);
         rows.retain(|row| row.newest().is_some_and(|newest| newest >= grid.start));
-        rows.iter_mut().for_each(|row| row.forget_before(grid.start));
+        // Windows do not see samples before: they go when they are many, for what stays is moved.
+        let gone = grid.start.saturating_sub(self.trimmed);
+        if gone > (grid.end - grid.start) / GONE_PART {
+            rows.iter_mut().for_each(|row| row.forget_before(grid.start));
+            self.trimmed = grid.start;
+        }
         self.notes.retain(|noted| noted.until > grid.start);
         (self.from, self.until) = (grid.start, self.until.max(grid.start));
         Grid { start: self.until, ..grid }
@@ -119,7 +137,7 @@ impl Known {
 
     /// The answers at `grid`, which begins at `until`.
     pub(super) fn learn(&mut self, grid: Grid, answers: Vec<Series>, notes: Annotations) {
-        append(Arc::make_mut(&mut self.rows), rows_of(answers));
+        append(Arc::make_mut(&mut self.rows), answers);
         self.until = grid.time(grid.len());
         if !notes.is_empty() {
             self.notes.push(Remarked { from: grid.start, until: self.until, notes });

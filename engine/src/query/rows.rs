@@ -13,8 +13,6 @@ use storage::model::{Labels, NativeHistogram, TimeMs};
 /// Rows in the order of their labels, each set of labels once. Shared, so that nobody copies them to look at them.
 pub(super) type Rows = Arc<Vec<Row>>;
 
-/// Samples that are seen no more stay until they are this part of a row: what stays is moved each time they go.
-const GONE_PART: usize = 4;
 /// A row grows by this part of itself.
 const GROWTH_PART: usize = 8;
 
@@ -42,29 +40,30 @@ pub(super) fn rows_of(answers: Vec<Series>) -> Vec<Row> {
     answers.into_iter().map(Row::of).collect()
 }
 
-/// Adds rows with later samples.
-pub(super) fn append(rows: &mut Vec<Row>, later: Vec<Row>) {
+/// Adds answers at later steps.
+pub(super) fn append(rows: &mut Vec<Row>, later: Vec<Series>) {
     let mut merged = Vec::with_capacity(rows.len().max(later.len()));
     let mut later = later.into_iter().peekable();
     for mut row in rows.drain(..) {
         // Equal is quick to tell, and nearly all are.
         while let Some(new) = later.next_if(|new| new.labels != row.labels && new.labels < row.labels) {
-            merged.push(new);
+            merged.push(Row::of(new));
         }
         if let Some(new) = later.next_if(|new| new.labels == row.labels) {
             row.append(new);
         }
         merged.push(row);
     }
-    merged.extend(later);
+    merged.extend(later.map(Row::of));
     *rows = merged;
 }
 
 impl Row {
     fn of(series: Series) -> Row {
-        let (ts, vs) = series.points.into_iter().filter(|(_, v)| !is_stale(*v)).unzip();
-        let histograms = series.histograms.into_iter().map(|(t, h)| (t, without_hint(h))).collect();
-        Row { labels: series.labels, ts, vs, histograms }
+        let Series { labels, points, histograms } = series;
+        let (ts, vs) = points.into_iter().filter(|(_, v)| !is_stale(*v)).unzip();
+        let histograms = histograms.into_iter().map(|(t, h)| (t, without_hint(h))).collect();
+        Row { labels, ts, vs, histograms }
     }
 
     /// Its samples.
@@ -75,6 +74,12 @@ impl Row {
     /// Number of its samples.
     pub(super) fn samples(&self) -> usize {
         self.ts.len() + self.histograms.len()
+    }
+
+    /// Number of its samples at `t` and later.
+    pub(super) fn samples_from(&self, t: TimeMs) -> usize {
+        let gone = self.ts.partition_point(|sample| *sample < t);
+        self.samples() - gone - self.histograms.partition_point(|sample| sample.0 < t)
     }
 
     /// Bytes of memory, without labels and native histograms.
@@ -95,27 +100,25 @@ impl Row {
         while self.histograms.pop_if(|last| last.0 >= t).is_some() {}
     }
 
-    /// Forgets samples before `t`, once they are many: windows do not see them.
+    /// Forgets the samples before `t`. What stays is moved.
     pub(super) fn forget_before(&mut self, t: TimeMs) {
         let floats = self.ts.partition_point(|sample| *sample < t);
-        if floats * GONE_PART > self.ts.len() {
-            self.ts.drain(..floats);
-            self.vs.drain(..floats);
-        }
+        self.ts.drain(..floats);
+        self.vs.drain(..floats);
         let histograms = self.histograms.partition_point(|sample| sample.0 < t);
-        if histograms * GONE_PART > self.histograms.len() {
-            self.histograms.drain(..histograms);
-        }
+        self.histograms.drain(..histograms);
     }
 
-    fn append(&mut self, later: Row) {
-        let room = |len: usize| len / GROWTH_PART + 1;
-        if self.ts.len() + later.ts.len() > self.ts.capacity() {
-            self.ts.reserve_exact(later.ts.len() + room(self.ts.len()));
-            self.vs.reserve_exact(later.vs.len() + room(self.vs.len()));
+    fn append(&mut self, later: Series) {
+        let room = later.points.len() + self.ts.len() / GROWTH_PART;
+        if self.ts.len() + later.points.len() > self.ts.capacity() {
+            self.ts.reserve_exact(room);
+            self.vs.reserve_exact(room);
         }
-        self.ts.extend(later.ts);
-        self.vs.extend(later.vs);
-        self.histograms.extend(later.histograms);
+        for (t, v) in later.points.into_iter().filter(|(_, v)| !is_stale(*v)) {
+            self.ts.push(t);
+            self.vs.push(v);
+        }
+        self.histograms.extend(later.histograms.into_iter().map(|(t, h)| (t, without_hint(h))));
     }
 }

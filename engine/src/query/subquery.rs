@@ -21,6 +21,7 @@ use crate::plan::physical::{Subquery, Windowed};
 use crate::plan::{Aggregate, At, Binary, Dialect, Node, Op, Plan, Selector};
 use std::sync::Arc;
 use storage::model::TimeMs;
+use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};
 
 impl Subquery {
@@ -107,7 +108,8 @@ pub(super) struct SlidingWindow {
     doubts: Vec<Option<Note>>,
     /// The values of rows that are just floats, by step of `outer`, if no parameter has a say in them.
     values: Option<Block>,
-    twins: Twins,
+    /// If rows may get the same labels.
+    twins: Option<Twins>,
     dialect: Dialect,
 }
 
@@ -139,6 +141,21 @@ fn is_float(sample: &Sample) -> bool {
     matches!(sample, Sample::Float(v) if !is_absent(*v))
 }
 
+fn keeps_name(windowed: Windowed) -> bool {
+    match windowed {
+        Windowed::Present => true,
+        Windowed::Call(function) => function.0.keeps_name,
+    }
+}
+
+/// Whether rows, which differ in their labels, may not do so without their names.
+fn may_be_twins(windowed: Windowed, rows: &[Row]) -> bool {
+    fn metric(row: &Row) -> impl Iterator<Item = (&str, &str)> {
+        row.labels.iter().filter(|(name, _)| describes_metric(name))
+    }
+    !keeps_name(windowed) && rows.windows(2).any(|pair| !metric(&pair[0]).eq(metric(&pair[1])))
+}
+
 fn wants_counter(windowed: Windowed) -> bool {
     let Windowed::Call(function) = windowed else { return false };
     matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter)
@@ -155,7 +172,8 @@ impl SlidingWindow {
         let values = slide(&subquery, windowed, outer, &rows);
         let doubt = |row: &Row| counter_doubt(&row.labels, dialect.type_and_unit_labels, Place::Operand(0));
         let doubts = if wants_counter(windowed) { rows.iter().map(doubt).collect() } else { Vec::new() };
-        SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, twins: Twins::default() }
+        let twins = may_be_twins(windowed, &rows).then(Twins::default);
+        SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, twins }
     }
 
     /// The value of a row, and what there is to remark.
@@ -188,9 +206,8 @@ impl SlidingWindow {
 
 impl Operator for SlidingWindow {
     fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
-        let keeps = matches!(self.windowed, Windowed::Call(function) if function.0.keeps_name);
+        let keeps = keeps_name(self.windowed);
         for row in &self.rows[out.labels.len()..] {
-            let keeps = keeps || self.windowed == Windowed::Present;
             out.add_named(computed(self.dialect, &row.labels, false, keeps));
         }
         let args: Vec<f64> = inputs.iter().map(scalar_of).collect();
@@ -212,7 +229,8 @@ impl Operator for SlidingWindow {
             out.notes.set_row(number, notes);
         }
         out.changed = Changed::Rows(touched);
-        self.twins.learn(out);
-        self.twins.check_ever(out)
+        let Some(twins) = &mut self.twins else { return Ok(()) };
+        twins.learn(out);
+        twins.check_ever(out)
     }
 }
