@@ -302,7 +302,7 @@ impl Lowering {
                 Ok(self.local(StepOp::Leaf(source, Leaf::Value), Vec::new()))
             }
             Op::Range { .. } => unsupported("a range vector cannot be evaluated here"),
-            Op::Subquery { .. } => unsupported("subqueries are not supported yet"),
+            Op::Subquery { .. } => unsupported("a subquery cannot be evaluated here"),
             Op::Negate(input) => {
                 let input = self.lower(input, depth + 1)?;
                 Ok(self.place(StepOp::Negate, &[input]))
@@ -564,7 +564,7 @@ impl Lowering {
             return unsupported("a window function needs a range vector");
         };
         if !self.history {
-            return unsupported("subqueries are not supported yet");
+            return unsupported("subqueries are not live");
         }
         let wanted = Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
         let known = &mut self.physical.subqueries;

@@ -261,7 +261,7 @@ impl Reader<'_> {
                 self.warnings.push(self.fault(
                     place,
                     what,
-                    "it works, and costs what it costs in Prometheus",
+                    "it works, but not in the tick in which a sample comes; of subqueries only steps that are new or changed are asked",
                 ));
             }
             group.rules.push(rule);
