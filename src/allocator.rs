@@ -1,23 +1,44 @@
-//! mimalloc's settings: it reads them from the environment before `main`, so a server that has none starts itself anew with ours.
+//! mimalloc's settings.
 //!
 //! Memory that was given back goes to the system after 10 ms, not after a second: while the log is replayed the server then takes
-//! a quarter less, for the same CPU (measured: docs/benchmarks.md). Whoever sets the variable has his way.
+//! a quarter less, for the same CPU (measured: docs/benchmarks.md). Whoever sets `MIMALLOC_PURGE_DELAY` has his way.
 
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use libmimalloc_sys::{mi_option_set, mi_option_t};
 
-/// How long freed memory is kept, ms.
-const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "10");
+/// Number of the option that says how long freed memory is kept, ms: `mi_option_purge_delay` of `mimalloc.h`.
+const PURGE_DELAY: mi_option_t = 15;
+/// Its value here.
+const PURGE_DELAY_MS: i64 = 10;
 
-/// Makes this process run with our settings. Where it cannot be started anew it goes on as it is.
+/// Makes these the settings of this process from now on.
 pub fn settle() {
-    let (name, value) = PURGE_DELAY;
-    if std::env::var_os(name).is_some() {
-        return;
+    if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
+        set(PURGE_DELAY, PURGE_DELAY_MS);
     }
-    let mut arguments = std::env::args_os();
-    let Some(called) = arguments.next() else { return };
-    let Ok(program) = std::env::current_exe() else { return };
-    // Returns only if it failed: then memory is kept longer, and nothing else is lost.
-    let _ = Command::new(program).arg0(called).args(arguments).env(name, value).exec();
+}
+
+#[allow(unsafe_code, reason = "mimalloc's options have no safe wrapper; they are plain integers")]
+fn set(option: mi_option_t, value: i64) {
+    // SAFETY: writes an integer that the allocator reads later; numbers that it does not know it ignores.
+    unsafe { mi_option_set(option, value) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PURGE_DELAY, PURGE_DELAY_MS, settle};
+
+    #[allow(unsafe_code, reason = "see above")]
+    fn purge_delay() -> i64 {
+        // SAFETY: reads an integer.
+        unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) }
+    }
+
+    #[test]
+    fn freed_memory_is_kept_for_a_moment() {
+        if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
+            assert_eq!(purge_delay(), 1000, "another option has this number now");
+            settle();
+            assert_eq!(purge_delay(), PURGE_DELAY_MS);
+        }
+    }
 }

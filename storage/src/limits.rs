@@ -27,7 +27,9 @@ pub const REPLAY_THREADS: usize = 16;
 /// Bytes of records that go to such a thread together.
 pub const REPLAY_BATCH_BYTES: usize = 256 << 10;
 /// How many of these may wait for it.
-pub const REPLAY_BATCHES: usize = 2;
+pub const REPLAY_BATCHES: usize = 8;
+/// Bytes of records that a start keeps between its survey of the log and the replay; what is behind them is read twice.
+pub const REPLAY_AHEAD_BYTES: usize = 64 << 20;
 /// Bytes of samples that are taken while the log is replayed, and are in memory twice until it is: a million series for
 /// minutes. Beyond it they are refused.
 pub const REPLAY_YOUNG_BYTES: usize = 256 << 20;

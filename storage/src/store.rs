@@ -12,6 +12,7 @@ mod blocks;
 mod changes;
 mod compaction;
 mod correct;
+mod crew;
 mod deleted;
 mod deletes;
 mod exemplars;
@@ -49,7 +50,7 @@ pub use series_retention::{Cutoffs, SeriesRetention};
 use crate::disk::Disk;
 use crate::exemplars::Exemplars;
 use crate::head::{Head, group_id};
-use crate::limits::WAL_SEGMENT_BYTES;
+use crate::limits::{REPLAY_AHEAD_BYTES, WAL_SEGMENT_BYTES};
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
 use crate::wal::{Batch, Log, LogOptions};
@@ -127,11 +128,12 @@ impl Store {
         metrics: &Metrics,
     ) -> Result<(Arc<Store>, Replaying), StoreError> {
         let history = blocks::BlockHistory::open(&options.dir, far, disk.clone(), metrics)?;
-        Store::build(options, disk, metrics, Some(Arc::new(history)), Log::start)
+        Store::build(options, disk, metrics, Some(Arc::new(history)), REPLAY_AHEAD_BYTES, Log::start)
     }
 
     /// As [`Store::open`], without threads of the log, and with segments of this size: it is written when
-    /// [`Store::write_log`] is called. For tests in which nothing happens by itself.
+    /// [`Store::write_log`] is called. As much is kept between survey and replay, so what is more is read twice. For tests
+    /// in which nothing happens by itself.
     pub fn open_by_hand(
         options: Options,
         disk: Arc<dyn Disk>,
@@ -151,7 +153,14 @@ impl Store {
         let history = blocks::BlockHistory::open(&options.dir, None, disk.clone(), metrics)?;
         let start =
             |log, disk, metrics: &Metrics| Log::by_hand(LogOptions { segment_bytes, ..log }, disk, metrics);
-        Store::build(options, disk, metrics, Some(Arc::new(history)), start)
+        Store::build(
+            options,
+            disk,
+            metrics,
+            Some(Arc::new(history)),
+            usize::try_from(segment_bytes).unwrap_or(usize::MAX),
+            start,
+        )
     }
 
     /// Writes the log of a store without threads, and syncs it if that is asked for.
@@ -166,7 +175,7 @@ impl Store {
         metrics: &Metrics,
         history: Option<Arc<dyn History>>,
     ) -> Result<(Arc<Store>, Replay), StoreError> {
-        Store::build(options, disk, metrics, history, Log::start).and_then(replayed)
+        Store::build(options, disk, metrics, history, REPLAY_AHEAD_BYTES, Log::start).and_then(replayed)
     }
 
     fn build(
@@ -174,11 +183,13 @@ impl Store {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
         history: Option<Arc<dyn History>>,
+        keep: usize,
         start_log: impl FnOnce(LogOptions, Arc<dyn Disk>, &Metrics) -> Result<Log, StoreError>,
     ) -> Result<(Arc<Store>, Replaying), StoreError> {
         let dir = options.dir.join("wal");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
-        let surveyed = recovery::survey(disk.as_ref(), &dir, || options.new_head())?;
+        let heads = || (0..SHARDS).map(|_| options.new_head()).collect();
+        let surveyed = recovery::survey(disk.as_ref(), &dir, heads, keep)?;
         let outcome = surveyed.outcome;
         let log_options = LogOptions {
             dir: dir.clone(),
@@ -197,7 +208,7 @@ impl Store {
         );
         let ongoing = replaying::Ongoing::new(outcome.records, surveyed.oldest, progress);
         let flushed = surveyed.flushed;
-        let names = surveyed.heads.iter().map(Head::all_labels).collect();
+        let (names, ahead) = (surveyed.heads.iter().map(Head::all_labels).collect(), Some(surveyed.ahead));
         let shard = |mut head: Head| {
             flushed.into_iter().for_each(|flushed| head.close_before(flushed.end));
             let (batch, deleted, young) = (Batch::default(), Deleted::default(), Some(Young::default()));
@@ -222,8 +233,7 @@ impl Store {
             ongoing,
         });
         store.count_series();
-        let names = Arc::new(names);
-        Ok((store.clone(), Replaying { store, dir, surveyed: outcome, flushed, names }))
+        Ok((store.clone(), Replaying { store, dir, surveyed: outcome, flushed, names, ahead }))
     }
 
     fn shard(&self, shard: u16) -> &RwLock<Shard> {

@@ -71,14 +71,20 @@ fn value(i: usize, step: i64, salt: u64) -> f64 {
     }
 }
 
-fn open(dir: &Path) -> Arc<Store> {
+/// Opened for use, or to look at, with a replay that keeps so many bytes of the log after it has surveyed it.
+fn open(dir: &Path, keep: Option<u64>) -> Arc<Store> {
     let options = Options {
         dir: dir.into(),
         wal_sync_interval_ms: 5,
         block_range_ms: 7_200_000,
         out_of_order_ms: 1_800_000,
     };
-    let (store, replay) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+    let (disk, metrics) = (Arc::new(OsDisk), Metrics::default());
+    let opened = match keep {
+        None => Store::open(options, disk, &metrics),
+        Some(keep) => Store::open_by_hand(options, disk, &metrics, keep),
+    };
+    let (store, replay) = opened.unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
     store
 }
@@ -133,11 +139,13 @@ impl Life {
     /// Nothing is different afterwards.
     fn reopen(&mut self) {
         let before: BTreeSet<Sample> = contents(&self.store);
-        self.store.close().unwrap();
-        self.store = open(self.dir.path());
-        let after = contents(&self.store);
-        let (lost, new) = (before.difference(&after).next(), after.difference(&before).next());
-        assert!(lost.is_none() && new.is_none(), "lost {lost:?}, new {new:?}");
+        for keep in [Some(1), Some(1 << 12), Some(1 << 17), None] {
+            self.store.close().unwrap();
+            self.store = open(self.dir.path(), keep);
+            let after = contents(&self.store);
+            let (lost, new) = (before.difference(&after).next(), after.difference(&before).next());
+            assert!(lost.is_none() && new.is_none(), "{keep:?}: lost {lost:?}, new {new:?}");
+        }
     }
 }
 
@@ -150,7 +158,7 @@ proptest! {
         salt in any::<u64>(),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path());
+        let store = open(dir.path(), None);
         let mut life = Life { dir, store, columns: vec![(0..COLUMNS).collect(); TARGETS], salt };
         for step in 0..steps {
             let due = events.iter().filter(|(at, _)| *at == step);

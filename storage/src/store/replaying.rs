@@ -7,7 +7,7 @@
 
 use super::Store;
 use super::options::{Replay, StoreError};
-use super::recovery::{Course, Recovered, recover};
+use super::recovery::{Ahead, Course, Recovered, recover};
 use super::restorer::Names;
 use crate::metrics::Gauge;
 use crate::model::{SHARDS, TimeMs};
@@ -151,42 +151,49 @@ pub struct Replaying {
     pub(super) dir: PathBuf,
     pub(super) surveyed: Outcome,
     pub(super) flushed: Option<Flushed>,
-    pub(super) names: Arc<Names>,
+    pub(super) names: Names,
+    pub(super) ahead: Option<Ahead>,
 }
 
 impl Replaying {
     /// Replays the log, on this thread and some more. If that fails the store has to be closed: it can answer nothing of
     /// what the log has.
-    pub fn run(self) -> Result<Replay, StoreError> {
+    pub fn run(mut self) -> Result<Replay, StoreError> {
         let store = self.store.clone();
-        let outcome = self.replay();
+        let ahead = self.ahead.take();
+        let outcome = ahead.map_or_else(|| Err(stopped()), |ahead| self.replay(ahead));
         store.ongoing.end(outcome.as_ref().map(|_| ()).map_err(ToString::to_string));
         outcome
     }
 
-    fn replay(&self) -> Result<Replay, StoreError> {
+    fn replay(&self, ahead: Ahead) -> Result<Replay, StoreError> {
         let store = &*self.store;
         let make = || (0..SHARDS).map(|_| store.options.new_head()).collect();
         let course = &store.ongoing.course;
-        let recovered = recover(store.disk.as_ref(), &self.dir, &self.surveyed, make, &self.names, course)?;
+        let (disk, surveyed) = (store.disk.as_ref(), &self.surveyed);
+        let recovered = recover(disk, &self.dir, surveyed, ahead, make, &self.names, course)?;
         let Some(Recovered { shards, samples, outcome }) = recovered else {
-            return Err(StoreError::Refused("the store was closed while its log was replayed".to_owned()));
+            return Err(stopped());
         };
         store.log.learn(&outcome.segments);
         for (shard, (mut head, deleted)) in store.shards.iter().zip(shards) {
             self.flushed.into_iter().for_each(|flushed| head.close_before(flushed.end));
             shard.write().grow_up(head, deleted);
         }
-        let mut damage = outcome.damage;
-        // Of what was cut off, only the first reading knows.
-        let cut = self.surveyed.damage.iter().filter(|line| !damage.contains(line));
-        let cut: Vec<String> = cut.cloned().collect();
-        damage.extend(cut);
+        // Of what was cut off, and of the files' damage in what was kept, only the survey knows.
+        let mut damage = self.surveyed.damage.clone();
+        damage.extend(outcome.damage.into_iter().filter(|line| !self.surveyed.damage.contains(line)));
+        damage.sort_by_key(|(place, _)| *place);
+        let damage: Vec<String> = damage.into_iter().map(|(_, line)| line).collect();
         store.metrics.corruptions.add(damage.len() as u64);
         store.metrics.clean_start.set(f64::from(u8::from(self.surveyed.clean && damage.is_empty())));
         store.count_series();
         Ok(Replay { records: outcome.records, samples, damage })
     }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Refused("the store was closed while its log was replayed".to_owned())
 }
 
 impl Drop for Replaying {

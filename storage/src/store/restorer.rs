@@ -1,7 +1,6 @@
 //! What the log's records do to heads. Which records a restorer sees is [`super::recovery`]'s business.
 
 use super::deleted::Deleted;
-use super::recovery::Taker;
 use super::scrapes::Scrapes;
 use crate::codec;
 use crate::head::{Head, group_of};
@@ -23,12 +22,28 @@ pub struct Restorer {
     /// Samples restored.
     pub samples: u64,
     scrapes: Scrapes,
-    /// What the survey found of series, by shard and slot: it has refused others.
-    names: Arc<Names>,
 }
 
 /// Label sets by shard and slot.
 pub type Names = Vec<Vec<Labels>>;
+
+/// What a survey found of series: it has refused others.
+pub trait Known {
+    /// The labels of a slot, if it has some.
+    fn labels(&self, shard: u16, slot: u32) -> Option<&Labels>;
+}
+
+impl Known for Names {
+    fn labels(&self, shard: u16, slot: u32) -> Option<&Labels> {
+        self.get(usize::from(shard))?.get(slot as usize).filter(|labels| !labels.is_empty())
+    }
+}
+
+impl Known for [Head] {
+    fn labels(&self, shard: u16, slot: u32) -> Option<&Labels> {
+        self.get(usize::from(shard))?.labels(slot).filter(|labels| !labels.is_empty())
+    }
+}
 
 fn in_blocks(flushed: Option<Flushed>, lsn: u64, t: TimeMs) -> bool {
     flushed.is_some_and(|flushed| flushed.covers(lsn, t))
@@ -61,10 +76,16 @@ pub fn put_histogram(
 }
 
 impl Restorer {
-    /// Fills these heads, one per shard; `names` are those of the survey.
-    pub fn new(heads: Vec<Head>, names: Arc<Names>) -> Restorer {
+    /// Fills these heads, one per shard.
+    pub fn new(heads: Vec<Head>) -> Restorer {
         let deleted = heads.iter().map(|_| Deleted::default()).collect();
-        Restorer { heads, deleted, flushed: None, samples: 0, scrapes: Scrapes::default(), names }
+        Restorer { heads, deleted, flushed: None, samples: 0, scrapes: Scrapes::default() }
+    }
+
+    /// There will be these series; of shards that are not its `own` it sees nothing.
+    pub fn expect(&mut self, names: &Names, own: impl Fn(usize) -> bool) {
+        let own = self.heads.iter_mut().zip(names).enumerate().filter(|(shard, _)| own(*shard));
+        own.for_each(|(_, (head, names))| head.expect_slots(names.len()));
     }
 
     /// The heads, restored, and what is deleted of each.
@@ -77,10 +98,11 @@ impl Restorer {
     }
 }
 
-impl Taker for Restorer {
-    fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+impl Restorer {
+    /// One record; time of its newest sample, or why it cannot be used.
+    pub fn record<K: Known + ?Sized>(&mut self, found: &Found, names: &K) -> Result<Option<TimeMs>, String> {
         match found.kind {
-            Kind::Series => self.series(found.payload).map(|()| None),
+            Kind::Series => self.series(found.payload, names).map(|()| None),
             Kind::Group => self.group(found.payload).map(|()| None),
             Kind::Layout => self.layout(&mut Cursor::new(found.payload)).map(|()| None),
             Kind::Keyframe | Kind::Delta | Kind::Whole => self.scrape(found).map(Some),
@@ -98,36 +120,28 @@ impl Taker for Restorer {
         }
     }
 
-    fn finish(&mut self) -> Result<(), String> {
+    /// There are no more; what could not be used of those that waited for others.
+    pub fn finish(&mut self) -> Result<(), String> {
         let settled = self.scrapes.settle(&mut self.heads);
         self.samples += self.scrapes.samples();
         settled
     }
-}
 
-impl Restorer {
-    fn series(&mut self, payload: &[u8]) -> Result<(), String> {
+    fn series<K: Known + ?Sized>(&mut self, payload: &[u8], names: &K) -> Result<(), String> {
         let raw: RawSeries = codec::decode(payload).map_err(|e| e.to_string())?;
-        let known = self.names.get(usize::from(raw.shard)).and_then(|names| names.get(raw.slot as usize));
-        if let Some(known) = known.filter(|known| !known.is_empty() && known.encoded() == raw.labels) {
+        if let Some(known) = names.labels(raw.shard, raw.slot).filter(|known| known.encoded() == raw.labels) {
             self.heads[usize::from(raw.shard)].restore_known(raw.slot, known.clone());
             return Ok(());
         }
-        self.refuse_series(payload)
-    }
-
-    /// Why the survey did not take a series, or took another.
-    fn refuse_series(&self, payload: &[u8]) -> Result<(), String> {
+        // The survey did not take it, or took another.
         let SeriesRecord { shard, slot, labels } = codec::decode(payload).map_err(|e| e.to_string())?;
-        if shard >= SHARDS || shard != shard_of(&labels) {
-            return Err(format!("series {labels} does not belong to shard {shard}"));
-        }
-        let known = self.names.get(usize::from(shard)).and_then(|names| names.get(slot as usize));
-        match known.filter(|known| !known.is_empty()) {
-            Some(_) => Err(format!("slot {slot} belongs to another series")),
-            None if slot >= SHARD_SLOTS => Err(format!("slot {slot} is beyond {SHARD_SLOTS}")),
-            None => Err(format!("the series of slot {slot} has another slot")),
-        }
+        Err(if shard >= SHARDS || shard != shard_of(&labels) {
+            format!("series {labels} does not belong to shard {shard}")
+        } else if slot >= SHARD_SLOTS {
+            format!("slot {slot} is beyond {SHARD_SLOTS}")
+        } else {
+            format!("series {labels} cannot have slot {slot}: another series has it, or it has another slot")
+        })
     }
 
     fn group(&mut self, payload: &[u8]) -> Result<(), String> {

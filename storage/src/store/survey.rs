@@ -1,7 +1,6 @@
 //! What has to be known of the log before anything can be appended behind it: which series and groups there are, where
 //! their numbers end, and how far back its samples go. The samples themselves are [`super::restorer`]'s business.
 
-use super::recovery::Taker;
 use crate::codec;
 use crate::head::{Head, group_of};
 use crate::model::{SHARDS, TimeMs, shard_of};
@@ -63,9 +62,9 @@ impl Surveyor {
     }
 }
 
-impl Taker for Surveyor {
-    /// What is wrong with a record is said by the replay.
-    fn record(&mut self, found: &Found) -> Result<Option<TimeMs>, String> {
+impl Surveyor {
+    /// One record. What is wrong with it is said by the replay.
+    pub fn record(&mut self, found: &Found) {
         let (lsn, payload) = (found.lsn, found.payload);
         let _: Option<()> = match found.kind {
             Kind::Series => codec::decode(payload).ok().and_then(|SeriesRecord { shard, slot, labels }| {
@@ -92,11 +91,10 @@ impl Taker for Surveyor {
             Kind::Flushed => self.flushed(payload),
             Kind::Deletes | Kind::Close | Kind::End => None,
         };
-        Ok(None)
     }
 
-    /// Of a scrape its values are not asked for.
-    fn part<'a>(found: &Found<'a>) -> &'a [u8] {
+    /// What it wants to see of a record's payload: of a scrape its values are not asked for.
+    pub fn part<'a>(found: &Found<'a>) -> &'a [u8] {
         match found.kind {
             Kind::Keyframe | Kind::Delta => found.payload.get(..SCRAPE_HEAD).unwrap_or(found.payload),
             _ => found.payload,

@@ -21,7 +21,7 @@ pub use histograms::{
 };
 pub use log::{Done, Log, LogOptions};
 pub use record::{Batch, Found, Kind};
-pub use replay::{Outcome, Place, Used, Visitor, again, replay};
+pub use replay::{Outcome, Place, Resume, Used, Visitor, again, replay};
 pub use samples::{
     Cursor, RawRow, SCRAPE_HEAD, put_samples, take_layout, take_raw_row, take_samples, take_scrape_head,
 };

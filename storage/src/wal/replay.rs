@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where a record is: the number of its file, in the order of reading, and its offset.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Checkpoints and segments, in the order of reading.
     pub file: usize,
@@ -82,10 +82,30 @@ pub struct Outcome {
     pub last_number: u32,
     /// Good records.
     pub records: u64,
-    /// File, offset, reason: one line each.
-    pub damage: Vec<String>,
+    /// Where, and in words: file, offset, reason.
+    pub damage: Vec<(Place, String)>,
     /// Whether the log ends with an orderly close (or is empty).
     pub clean: bool,
+    /// What was read, by the number that it has in a [`Place`]: checkpoints first.
+    files: Vec<PathBuf>,
+    /// Number of the first segment among them.
+    first: usize,
+}
+
+impl Outcome {
+    /// Whether a place is in a checkpoint, not in a segment.
+    pub fn in_checkpoint(&self, place: Place) -> bool {
+        place.file < self.first
+    }
+}
+
+/// Where a second reading begins.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Resume {
+    /// The first record that it reads.
+    pub place: Place,
+    /// LSN of the one before.
+    pub lsn: u64,
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
@@ -112,7 +132,7 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
         let following = headers[i + 1..].iter().flatten().next();
         let anew = following.filter(|header| header.continues).map(|header| header.first_lsn);
         all.files.push(path.clone());
-        let cut = all.read_segment(path, anew, i + 1 == numbered.len());
+        let cut = all.read_segment(path, 0, anew, i + 1 == numbered.len());
         // Also where nothing is cut off: a process that was killed may not have synced what now counts as acknowledged.
         cut.and_then(|cut| disk.truncate(path, cut.map_or_else(|| disk.size(path), |len| Ok(len as u64))?))
             .map_err(io_error(path))?;
@@ -124,23 +144,31 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
     Ok(all.finish(segments, of_segments))
 }
 
-/// Replays once more, into another visitor, what [`replay`] has found: nothing that is written since, and no file is changed.
+/// Reads once more, for another visitor, what [`replay`] has found, from `from` on (`None`: all of it was of use already, and
+/// the visitor only says what became of it): nothing that is written since, and no file is changed.
 pub fn again(
     disk: &dyn Disk,
     dir: &Path,
     found: &Outcome,
+    from: Option<Resume>,
     visitor: &mut dyn Visitor,
 ) -> Result<Outcome, StoreError> {
-    let names = disk.list(dir).map_err(io_error(dir))?;
     let mut all = Reading::new(disk, visitor);
-    all.read_checkpoint(dir, &names);
-    let of_segments = all.files.len();
-    for (i, segment) in found.segments.iter().enumerate() {
-        all.files.push(segment.path.clone());
-        let last = i + 1 == found.segments.len();
-        all.read_segment(&segment.path, segment.anew, last).map_err(io_error(&segment.path))?;
+    match from {
+        None => all.files.clone_from(&found.files),
+        Some(Resume { place, .. }) if found.in_checkpoint(place) => {
+            // Of checkpoints nothing is left out.
+            all.read_checkpoint(dir, &disk.list(dir).map_err(io_error(dir))?);
+            all.read_segments(found, 0, 0)?;
+        }
+        Some(Resume { place, lsn }) => {
+            all.last_lsn = lsn;
+            all.files.extend_from_slice(&found.files[..place.file]);
+            all.read_segments(found, place.file - found.first, place.at)?;
+        }
     }
-    Ok(all.finish(found.segments.clone(), of_segments))
+    let outcome = all.finish(found.segments.clone(), found.first);
+    Ok(Outcome { records: found.records, ..outcome })
 }
 
 /// A replay on its way.
@@ -175,10 +203,10 @@ impl<'a> Reading<'a> {
         for (i, segment) in segments.iter_mut().enumerate() {
             segment.newest = used.newest.get(&(first + i)).copied();
         }
-        self.outcome(segments, used.refused)
+        self.outcome(segments, first, used.refused)
     }
 
-    fn outcome(self, segments: Vec<SegmentInfo>, refused: Vec<(Place, String)>) -> Outcome {
+    fn outcome(self, segments: Vec<SegmentInfo>, first: usize, refused: Vec<(Place, String)>) -> Outcome {
         let mut damage = self.damage;
         damage.extend(refused);
         // Stable: what is said of one place stays in order.
@@ -193,8 +221,10 @@ impl<'a> Reading<'a> {
             records: self.records,
             damage: damage
                 .into_iter()
-                .map(|(place, what)| format!("{}: offset {}: {what}", path(place.file), place.at))
+                .map(|(place, what)| (place, format!("{}: offset {}: {what}", path(place.file), place.at)))
                 .collect(),
+            files: self.files,
+            first,
         }
     }
 
@@ -203,14 +233,41 @@ impl<'a> Reading<'a> {
         self.damage.push((place, what.to_owned()));
     }
 
-    /// Replays the records of a segment; where the file is to be cut off, if it is. `anew`: from this LSN on, the next
-    /// segment holds anew what could not be written here. A torn tail is no loss then, and of what is behind it nothing
-    /// may be used before that.
-    fn read_segment(&mut self, path: &Path, anew: Option<u64>, last: bool) -> io::Result<Option<usize>> {
-        let mut tape = Tape::open(self.disk, path)?;
+    /// Replays the segments from the one at `begin` on, and that from offset `at` on.
+    fn read_segments(&mut self, found: &Outcome, begin: usize, at: usize) -> Result<(), StoreError> {
+        let last = found.segments.len().saturating_sub(1);
+        for (i, SegmentInfo { path, anew, .. }) in found.segments.iter().enumerate().skip(begin) {
+            self.files.push(path.clone());
+            let from = if i == begin { at } else { 0 };
+            self.read_segment(path, from, *anew, i == last).map_err(io_error(path))?;
+        }
+        Ok(())
+    }
+
+    /// Replays the records of a segment from offset `from` on; where the file is to be cut off, if it is. `anew`: from this
+    /// LSN on, the next segment holds anew what could not be written here. A torn tail is no loss then, and of what is
+    /// behind it nothing may be used before that.
+    fn read_segment(
+        &mut self,
+        path: &Path,
+        from: usize,
+        anew: Option<u64>,
+        last: bool,
+    ) -> io::Result<Option<usize>> {
+        let mut tape = Tape::open(self.disk, path, from)?;
         if tape.is_empty() {
             return Ok(None);
         }
+        if from == 0
+            && let Some(cut) = self.begin(&mut tape, anew, last)?
+        {
+            return Ok(cut);
+        }
+        self.read_tape(&mut tape, anew, last)
+    }
+
+    /// Goes to the first record of a segment; where the file is to be cut off if it has none and is to be.
+    fn begin(&mut self, tape: &mut Tape, anew: Option<u64>, last: bool) -> io::Result<Option<Option<usize>>> {
         match Header::decode(tape.rest(), SEGMENT) {
             Ok(header) => {
                 if self.last_lsn > 0 && header.first_lsn > self.last_lsn + 1 && !header.skips {
@@ -224,16 +281,20 @@ impl<'a> Reading<'a> {
             }
             Err(reason) => {
                 tape.whole()?;
-                let next = self.resync(&tape, anew);
+                let next = self.resync(tape, anew);
                 if next.is_some() || anew.is_none() {
                     self.damage(0, &reason);
                 }
                 match next {
                     Some(next) => tape.go(next)?,
-                    None => return Ok(last.then_some(0)),
+                    None => return Ok(Some(last.then_some(0))),
                 }
             }
         }
+        Ok(None)
+    }
+
+    fn read_tape(&mut self, tape: &mut Tape, anew: Option<u64>, last: bool) -> io::Result<Option<usize>> {
         while !tape.is_done() && !self.visitor.stopped() {
             let read = read(tape.rest(), 0).map(|found| {
                 self.record(tape.at(), &found);
@@ -244,7 +305,7 @@ impl<'a> Reading<'a> {
                 // A record that is cut by the end of what is in memory looks damaged.
                 Err(_) if tape.more()? => (),
                 Err(reason) => {
-                    if let Some(cut) = self.skip(&mut tape, &reason, anew, last)? {
+                    if let Some(cut) = self.skip(tape, &reason, anew, last)? {
                         return Ok(cut);
                     }
                 }

@@ -22,11 +22,11 @@ pub struct Tape<'a> {
 }
 
 impl<'a> Tape<'a> {
-    /// At the begin of a file.
-    pub fn open(disk: &'a dyn Disk, path: &'a Path) -> io::Result<Tape<'a>> {
-        let bytes = disk.read_at(path, 0, WAL_READ_BYTES)?;
+    /// At this offset of a file.
+    pub fn open(disk: &'a dyn Disk, path: &'a Path, from: usize) -> io::Result<Tape<'a>> {
+        let bytes = disk.read_at(path, from as u64, WAL_READ_BYTES)?;
         let ends = bytes.len() < WAL_READ_BYTES;
-        Ok(Tape { disk, path, bytes, base: 0, at: 0, ends, moved: true })
+        Ok(Tape { disk, path, bytes, base: from, at: 0, ends, moved: true })
     }
 
     /// Whether the file is empty.
@@ -102,7 +102,7 @@ mod tests {
         for len in [0, 1, WAL_READ_BYTES - 1, WAL_READ_BYTES, 3 * WAL_READ_BYTES + 17] {
             let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
             std::fs::write(&path, &bytes).unwrap();
-            let (mut tape, mut at) = (Tape::open(&OsDisk, &path).unwrap(), 0);
+            let (mut tape, mut at) = (Tape::open(&OsDisk, &path, 0).unwrap(), 0);
             assert_eq!(tape.is_empty(), len == 0);
             while !tape.is_done() {
                 if tape.rest().len() < 1_000 && tape.more().unwrap() {
