@@ -83,11 +83,20 @@ type Recorded = BTreeMap<Labels, Vec<(i64, f64)>>;
 
 impl House {
     fn open(dir: &Path, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) -> House {
+        House::with_window(dir, rules, lateness, 1_800_000)
+    }
+
+    fn with_window(
+        dir: &Path,
+        rules: &[(&str, &str, i64, usize)],
+        lateness: Option<i64>,
+        out_of_order_ms: i64,
+    ) -> House {
         let options = StoreOptions {
             dir: dir.to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
-            out_of_order_ms: 1_800_000,
+            out_of_order_ms,
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let clock = Arc::new(ManualClock::at(START - 1));
@@ -242,6 +251,29 @@ fn by_default_what_is_evaluated_stays() {
     house.run(&three(), START + 22 * INTERVAL, |_| true);
     let sums: Vec<f64> = house.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
     assert_eq!(sums, [[1.0; 7].as_slice(), &[3.0; 12], &[7.0; 3]].concat());
+    house.close();
+}
+
+/// What is as late as it may be is corrected, also where its slot's range has just become that old.
+#[test]
+fn slots_stay_in_the_head_as_long_as_samples_may_be_late() {
+    const HOURS: i64 = 7_200_000;
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::with_window(dir.path(), &SUM, Some(HOURS), HOURS);
+    let boundary = (START / HOURS + 1) * HOURS;
+    let late = boundary - 15 * SECOND;
+    let in_time = (START..late + HOURS).step_by(60_000).map(|t| (t, 3, t, 1.0)).collect::<Vec<_>>();
+    house.run(&in_time, late + HOURS - INTERVAL, |_| false);
+    house.clock.set(late + HOURS);
+    house.store.append_rows(&[Row { series: house.store.resolve(&labels(4)), t: late, v: 2.0 }]).unwrap();
+    let now = boundary + HOURS + 2 * SECOND;
+    assert_eq!(house.store.maintain(now).unwrap(), 0, "samples may still come late for that range");
+    house.clock.set(now);
+    house.past.correct();
+    let all = house.store.read_all(&[Matcher::equal("team", "x")], late, boundary).unwrap();
+    let sums: Vec<f64> = all.into_values().flat_map(|series| series.vs).collect();
+    assert_eq!(sums, [3.0; 2], "the slots before and at the boundary");
+    assert_eq!(house.store.maintain(now + 5 * 60 * SECOND).unwrap(), 1, "now it is a block");
     house.close();
 }
 

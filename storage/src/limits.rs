@@ -35,6 +35,11 @@ pub const REPLAY_AHEAD_BYTES: usize = 64 << 20;
 pub const REPLAY_YOUNG_BYTES: usize = 256 << 20;
 /// How far behind its series' newest sample a sample may come, ms (design §10).
 pub const OUT_OF_ORDER_WINDOW_MS: i64 = 30 * 60_000;
+/// How much longer than that a range stays in the head, ms, so that what late samples change can still be corrected; of short
+/// ranges at most the share below.
+pub const FLUSH_SLACK_MS: i64 = 5 * 60_000;
+/// A range stays no longer than one so-manieth of its length: five minutes of two hours.
+pub const FLUSH_SLACK_SHARE: i64 = 24;
 /// How far ahead of the clock a sample may be, ms (Prometheus: 10 minutes).
 pub const FUTURE_MS: i64 = 10 * 60_000;
 /// Times of what came lately that a shard keeps, to tell how far back it reached: 8 KiB, at least some minutes by the second.

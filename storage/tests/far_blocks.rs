@@ -215,7 +215,7 @@ fn the_cache_keeps_to_its_bound() {
         dir: dir.path().into(),
         wal_sync_interval_ms: 5,
         block_range_ms: support::RANGE,
-        out_of_order_ms: 30_000,
+        out_of_order_ms: 29_000,
     };
     for cache_bytes in [8_000, 0] {
         let far = storage::store::FarOptions {

@@ -11,6 +11,7 @@ use super::series_retention::SeriesRetention;
 use super::{Shard, Store};
 use crate::block::BlockMeta;
 use crate::head::HeadSnapshot;
+use crate::limits::{FLUSH_SLACK_MS, FLUSH_SLACK_SHARE};
 use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs};
 use crate::wal::{Batch, Checkpoint, Flushed, Kind, add};
 use std::collections::BTreeSet;
@@ -159,12 +160,14 @@ pub(super) struct Entry {
 }
 
 impl Store {
-    /// End of the newest range that is complete as of `now` and has half a range behind it; `None`: nothing is.
+    /// End of the newest range that is complete as of `now`, a little longer than late samples may come, and has half a range
+    /// behind it; `None`: nothing is.
     fn complete_until(&self, now: TimeMs) -> Option<(TimeMs, TimeMs)> {
         let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
         let (min, max) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
         let range = self.options.block_range_ms.max(1);
-        let settled = now.saturating_sub(self.options.out_of_order_ms).min(max.saturating_sub(range / 2));
+        let open = self.options.out_of_order_ms.saturating_add(FLUSH_SLACK_MS.min(range / FLUSH_SLACK_SHARE));
+        let settled = now.saturating_sub(open).min(max.saturating_sub(range / 2));
         let end = settled.div_euclid(range).saturating_mul(range);
         (min < end).then_some((min, end))
     }

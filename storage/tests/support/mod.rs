@@ -28,7 +28,7 @@ pub const RANGE: i64 = 10_000;
 pub fn open_on(dir: &Path, disk: Arc<dyn Disk>) -> (Arc<Store>, Metrics) {
     let metrics = Metrics::default();
     let options =
-        Options { dir: dir.into(), wal_sync_interval_ms: 5, block_range_ms: RANGE, out_of_order_ms: 30_000 };
+        Options { dir: dir.into(), wal_sync_interval_ms: 5, block_range_ms: RANGE, out_of_order_ms: 29_000 };
     let (store, replay) = Store::open(options, disk, &metrics).unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
     assert_eq!(metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get(), 0.0);

@@ -117,7 +117,7 @@ pub fn open_far(dir: &Path, disk: Arc<dyn Disk>, objects: Arc<dyn Objects>) -> (
         dir: dir.into(),
         wal_sync_interval_ms: 5,
         block_range_ms: super::RANGE,
-        out_of_order_ms: 30_000,
+        out_of_order_ms: 29_000,
     };
     let mark = "this directory".to_owned();
     let far = FarOptions { objects, after_ms: AFTER, cache_bytes: 1 << 20, mark };
