@@ -1,7 +1,7 @@
 //! The server: every room opened in order, wired to its neighbours, and closed in the reverse order.
 
 use crate::admin::{AdminOf, Control};
-use crate::cluster::{self, Caller, Callers, Catalogs, Cluster, Pulse, Rooms};
+use crate::cluster::{self, Caller, Callers, Catalogs, Cluster, Lates, Pulse, Rooms};
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::flags::Flags;
@@ -16,7 +16,7 @@ use frontends::asked::{AskedViews, History};
 use frontends::http::query::log::QueryLog;
 use frontends::http::sources::Language;
 use frontends::http::{self, AppState, Door, Settings, Sources};
-use frontends::past::{self, Past};
+use frontends::past::{self, Corrects, Past};
 use frontends::promql::Options as PromqlOptions;
 use frontends::rules::file::{self, Defaults, Group};
 use frontends::rules::manager::{Manager as RuleManager, Options as RuleOptions, Ports};
@@ -127,17 +127,12 @@ impl Server {
         let querier = |threads| querier(&store, threads, caller.as_ref());
         // One thread: it is in no hurry, and queries have the other ones.
         let (querier, slow) = (querier(cores), querier(1));
-        if let Some(door) = door {
-            door.open(rooms(&querier, &store, &metrics))?;
-        }
-        let scrape_options = ScrapeOptions {
-            seed: config.external_labels.hash64(),
-            strict_content_type: flags.strict_content_type(),
-            start_timestamps: flags.feature("st-storage"),
-            hostname: crate::host_name(),
-            share,
-        };
-        let scrape = Arc::new(ScrapeManager::new(store.clone(), clock.clone(), &metrics, scrape_options));
+        let scrape = Arc::new(ScrapeManager::new(
+            store.clone(),
+            clock.clone(),
+            &metrics,
+            scrape_options(&flags, config, share),
+        ));
         let alerts = Arc::new(alerts::Alerts::new(&flags, &metrics));
         let memory = Arc::new(open_memory(&dir, &metrics)?);
         let history = History {
@@ -153,8 +148,13 @@ impl Server {
             options: query_options(&flags, config, &language),
             disk: Arc::new(OsDisk),
             metrics: metrics.clone(),
+            corrects: corrects(cluster.as_ref(), caller.as_ref()),
         };
         let past = Past::start(past, &dir)?;
+        cluster.iter().for_each(|cluster| tell_late(cluster, &past));
+        if let Some(door) = door {
+            door.open(rooms(&querier, &store, &past, &metrics))?;
+        }
         let views = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
         let views: Arc<dyn Views> = Arc::new(views);
         let compiled = Box::new(move |text: &str| http::language::Promql(language).compile(text, None));
@@ -243,9 +243,6 @@ impl Server {
     /// Rules stand as the configuration says.
     pub fn stand(&self, loaded: &Loaded) -> Result<(), String> {
         let groups = if self.keeps_rules() { loaded.groups.clone() } else { Vec::new() };
-        if self.cluster.is_some() {
-            groups.iter().for_each(cluster::name_late);
-        }
         self.rules.apply(groups, loaded.config.external_labels.clone()).map_err(|e| e.to_string())
     }
 
@@ -466,12 +463,34 @@ fn querier(store: &Arc<Store>, threads: usize, caller: Option<&Arc<Caller>>) -> 
     })
 }
 
+/// Who corrects what late samples reach: in a cluster process 0, where rules stand.
+fn corrects(cluster: Option<&Arc<Pulse>>, caller: Option<&Arc<Caller>>) -> Corrects {
+    match (cluster, caller) {
+        (Some(cluster), Some(caller)) if cluster.process() == 0 => {
+            Corrects::First(Arc::new(Lates(caller.clone())))
+        }
+        (Some(_), _) => Corrects::Another,
+        (None, _) => Corrects::Alone,
+    }
+}
+
+/// What comes late to another process is told process 0.
+fn tell_late(cluster: &Arc<Pulse>, past: &Arc<Past>) {
+    if cluster.process() == 0 {
+        let past = past.clone();
+        return cluster.listen_late_with(Box::new(move |process| past.came_late(process)));
+    }
+    let mouth = cluster.clone();
+    past.lookout().ring_with(Box::new(move || mouth.tell_late()));
+}
+
 /// What the other processes' questions are answered from.
-fn rooms(querier: &Arc<Querier>, store: &Arc<Store>, metrics: &Metrics) -> Rooms {
+fn rooms(querier: &Arc<Querier>, store: &Arc<Store>, past: &Past, metrics: &Metrics) -> Rooms {
     let (kept, metrics) = (store.clone(), metrics.clone());
     let reasons = move || left_out(&metrics).into_iter().chain(kept.left_out());
     let left_out = move || reasons().reduce(|one, other| format!("{one}; {other}"));
-    Rooms { querier: querier.clone(), store: store.clone(), left_out: Box::new(left_out) }
+    let (querier, store, lookout) = (querier.clone(), store.clone(), past.lookout());
+    Rooms { querier, store, lookout, left_out: Box::new(left_out) }
 }
 
 /// What the flags say about queries that templates ask.
@@ -483,6 +502,16 @@ fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> Qu
         timeout: Duration::from_millis(flags.query_timeout().max(0).unsigned_abs()),
         dialect: language.dialect(),
         ..QueryOptions::default()
+    }
+}
+
+fn scrape_options(flags: &Flags, config: &Config, share: Share) -> ScrapeOptions {
+    ScrapeOptions {
+        seed: config.external_labels.hash64(),
+        strict_content_type: flags.strict_content_type(),
+        start_timestamps: flags.feature("st-storage"),
+        hostname: crate::host_name(),
+        share,
     }
 }
 

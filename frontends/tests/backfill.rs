@@ -8,7 +8,7 @@ use engine::plan::Plan;
 use engine::query::{Answer, Querier, QueryError, QueryOptions};
 use frontends::asked::{AskedViews, History};
 use frontends::http::sources::Answers;
-use frontends::past::{BackfillReport, BackfillState, Parts, Past, PastRule};
+use frontends::past::{BackfillReport, BackfillState, Corrects, Parts, Past, PastRule};
 use frontends::promql::{Options, compile};
 use frontends::views::Views;
 use parking_lot::Mutex;
@@ -163,6 +163,7 @@ impl House {
             options: QueryOptions::default(),
             disk: Arc::new(OsDisk),
             metrics: Metrics::default(),
+            corrects: Corrects::Alone,
         };
         let past = Past::start(parts, dir).unwrap();
         let views =

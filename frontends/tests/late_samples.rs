@@ -4,7 +4,7 @@ use engine::live::{Live, LiveOptions, ViewKind, ViewSpec};
 use engine::operators::side::Sample;
 use engine::query::{Querier, QueryOptions};
 use frontends::asked::{AskedViews, History};
-use frontends::past::{CorrectedRows, Listener, Parts, Past, PastRule};
+use frontends::past::{CorrectedRows, Corrects, Listener, Parts, Past, PastRule};
 use frontends::promql::{Options, compile};
 use frontends::views::Views;
 use parking_lot::Mutex;
@@ -115,6 +115,7 @@ impl House {
             options: QueryOptions::default(),
             disk: Arc::new(OsDisk),
             metrics: Metrics::default(),
+            corrects: Corrects::Alone,
         };
         let past = Past::start(parts, dir).unwrap();
         let views =

@@ -54,22 +54,47 @@ impl Caller {
             .reduce(|a, b| format!("{a}; {b}"))
     }
 
+    /// The numbers of the other processes.
+    pub fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let own = self.setup.process;
+        (0..self.incarnations.len()).filter(move |process| *process != own)
+    }
+
     /// A call to each of the others.
     pub fn call_all(
         self: &Arc<Caller>,
         purpose: Purpose,
         guard: &Guard,
     ) -> Result<Vec<(usize, Call)>, QueryError> {
+        let turn = self.turn(guard)?;
+        self.others().map(|process| Ok((process, self.call_in_turn(process, purpose, &turn)?))).collect()
+    }
+
+    /// A call to one of the others.
+    pub fn call(
+        self: &Arc<Caller>,
+        process: usize,
+        purpose: Purpose,
+        guard: &Guard,
+    ) -> Result<Call, QueryError> {
+        self.call_in_turn(process, purpose, &self.turn(guard)?)
+    }
+
+    fn turn(&self, guard: &Guard) -> Result<Arc<Place>, QueryError> {
         let wanted = || guard.check().map_err(|e| late("the cluster", e, guard));
-        let turn = Arc::new(self.turns.take_while(PATIENCE_LOOK, wanted)?);
-        let others = (0..self.incarnations.len()).filter(|process| *process != self.setup.process);
-        let call = |process: usize| {
-            let wire = self.dial(process, purpose).map_err(|why| {
-                QueryError::Internal(format!("{} cannot be asked: {why}", self.setup.name(process)))
-            })?;
-            Ok((process, Call { wire, process, welcomed: false, caller: self.clone(), _turn: turn.clone() }))
-        };
-        others.map(call).collect()
+        Ok(Arc::new(self.turns.take_while(PATIENCE_LOOK, wanted)?))
+    }
+
+    fn call_in_turn(
+        self: &Arc<Caller>,
+        process: usize,
+        purpose: Purpose,
+        turn: &Arc<Place>,
+    ) -> Result<Call, QueryError> {
+        let wire = self.dial(process, purpose).map_err(|why| {
+            QueryError::Internal(format!("{} cannot be asked: {why}", self.setup.name(process)))
+        })?;
+        Ok(Call { wire, process, welcomed: false, caller: self.clone(), _turn: turn.clone() })
     }
 
     fn dial(&self, process: usize, purpose: Purpose) -> Result<Wire, String> {

@@ -4,6 +4,7 @@
 use super::caller::Welcome;
 use super::catalog;
 use super::hello::{Hello, Purpose};
+use super::late;
 use super::places::Places;
 use super::wire::Wire;
 use super::{PATIENCE_LOOK, Setup, spawn};
@@ -12,6 +13,7 @@ use engine::query::guard::Guard;
 use engine::query::others::Line;
 use engine::query::pool::nice;
 use engine::query::{Querier, QueryError, QueryOptions};
+use frontends::past::Lookout;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use storage::store::Store;
 const WORDS: Duration = Duration::from_secs(2);
 /// Pause after a connection could not be taken: mostly too many files are open.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Messages of an asker that wait to be read. He says two.
+/// Messages of an asker that wait to be read. He says two or three.
 const WAITING: usize = 2;
 
 /// What answers come from.
@@ -34,6 +36,8 @@ pub struct Rooms {
     pub querier: Arc<Querier>,
     /// Its store.
     pub store: Arc<Store>,
+    /// What came late to that.
+    pub lookout: Arc<Lookout>,
     /// Why answers are not whole.
     pub left_out: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
@@ -106,6 +110,7 @@ impl Host {
             match hello.purpose {
                 Purpose::Question => self.rooms.querier.answer(&mut line, cancel),
                 Purpose::Catalog => catalog::answer(&self.rooms.store, &mut line, cancel),
+                Purpose::Late => late::answer(&self.rooms.lookout, &mut line, cancel),
                 Purpose::Link | Purpose::Pulse => Ok(()),
             }
         });

@@ -22,6 +22,8 @@ pub enum Purpose {
     Question,
     /// One question about series, names and values.
     Catalog,
+    /// A question of process 0: what came late.
+    Late,
 }
 
 /// See the module.

@@ -195,7 +195,7 @@ impl Party<'_> {
         match hello.purpose {
             Purpose::Link => other.link = Some(stream),
             Purpose::Pulse => other.pulse = Some(stream),
-            Purpose::Question | Purpose::Catalog => {}
+            Purpose::Question | Purpose::Catalog | Purpose::Late => {}
         }
         Ok(())
     }

@@ -2,13 +2,14 @@
 //!
 //! [`join`] makes the connections, after a [`hello`] on each that says whether the two processes fit together;
 //! [`pulse`] notices when one goes. What the processes then do together is the live runtime's: [`engine::live::peers`].
-//! History is asked of all of them, by [`caller`] of [`door`].
+//! History is asked of all of them, by [`caller`] of [`door`], and so is what came [`late`].
 
 mod caller;
 mod catalog;
 mod door;
 mod hello;
 mod join;
+mod late;
 mod places;
 mod pulse;
 mod wire;
@@ -16,13 +17,13 @@ mod wire;
 pub use caller::{Caller, Callers};
 pub use catalog::Catalogs;
 pub use door::{Door, Rooms};
+pub use late::Lates;
 pub use pulse::Pulse;
 
 use crate::config;
 use crate::flags::Flags;
 use engine::limits::PROCESSES;
 use engine::live::peers::Peers;
-use frontends::rules::file::Group;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
@@ -129,17 +130,6 @@ pub fn join(setup: &Setup) -> Result<(Peers, Cluster), String> {
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
     std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(|e| e.to_string())
-}
-
-/// Names in the log the groups whose late samples are not all noticed.
-pub fn name_late(group: &Group) {
-    if group.lateness.is_some() {
-        tracing::warn!(
-            file = group.file,
-            group = group.name,
-            "late_samples: only what comes late to process 0 is noticed, not what comes late to the other processes"
-        );
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ const GOODBYE: Duration = Duration::from_millis(500);
 const ALIVE: u8 = b'.';
 const ARRIVED: u8 = b'a';
 const LOST: u8 = b'l';
+const LATE: u8 = b't';
 const LEAVING: u8 = b'x';
 
 /// What is said, with the checksum of the configuration that is in force where it is said.
@@ -35,6 +36,8 @@ const DIFFERENT: u32 = 5;
 
 /// Who takes what is told to process 0.
 pub type Ear = Box<dyn Fn(Word) + Send + Sync>;
+/// Who hears to which process something came late.
+pub type LateEar = Box<dyn Fn(usize) + Send + Sync>;
 
 /// See the module.
 pub struct Pulse {
@@ -44,6 +47,7 @@ pub struct Pulse {
     /// Checksum of the configuration in force.
     configuration: AtomicU64,
     ear: OnceLock<Ear>,
+    late: OnceLock<LateEar>,
     /// Which processes have said goodbye.
     left: Mutex<Vec<bool>>,
     news: Condvar,
@@ -75,6 +79,7 @@ impl Pulse {
             mouths,
             configuration: AtomicU64::new(setup.configuration),
             ear: OnceLock::new(),
+            late: OnceLock::new(),
             news: Condvar::new(),
             stopping: AtomicBool::new(false),
             lost: AtomicBool::new(false),
@@ -96,6 +101,17 @@ impl Pulse {
     pub fn listen_with(&self, ear: Ear) {
         // Only the first one counts.
         let _ = self.ear.set(ear);
+    }
+
+    /// From now on `late` hears of the processes to which something came late.
+    pub fn listen_late_with(&self, late: LateEar) {
+        // Only the first one counts.
+        let _ = self.late.set(late);
+    }
+
+    /// Process 0 should ask what came late here. Never waits.
+    pub fn tell_late(&self) {
+        self.tell_first(LATE);
     }
 
     /// Our own number.
@@ -184,6 +200,7 @@ impl Pulse {
         let word = match word {
             ARRIVED => Word::Arrived,
             LOST => Word::Lost,
+            LATE => return self.late.get().into_iter().for_each(|late| late(process)),
             LEAVING => {
                 self.left.lock()[process] = true;
                 self.news.notify_all();
@@ -198,6 +215,11 @@ impl Pulse {
         if let Some(ear) = self.ear.get() {
             ear(word);
         }
+    }
+
+    /// Says something to process 0.
+    fn tell_first(&self, word: u8) {
+        self.mouths.first().into_iter().flatten().for_each(|mouth| say(mouth, word));
     }
 
     /// Whether the connection to a process may end now.
@@ -216,7 +238,7 @@ impl Others for Pulse {
             Word::Arrived => ARRIVED,
             Word::Lost => LOST,
         };
-        self.mouths.first().into_iter().flatten().for_each(|mouth| say(mouth, word));
+        self.tell_first(word);
     }
 
     fn lost(&self, process: usize, why: &str) {

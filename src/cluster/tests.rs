@@ -4,11 +4,13 @@ use super::hello::{Hello, Purpose};
 use super::join::{Joined, join};
 use super::*;
 use crate::flags;
+use connectors::wall_clock::SystemClock;
 use engine::limits::{MESSAGE_BYTES, PLAN_DEPTH, QUESTIONS};
 use engine::query::guard::Guard;
 use engine::query::others::Line;
 use engine::query::{Answer, Querier, QueryError, QueryOptions, Value};
 use frontends::http::sources::Catalog;
+use frontends::past::{Elsewhere, Lookout, Watched};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use storage::model::Labels;
@@ -159,7 +161,9 @@ fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<Caller>, Arc<Querier>
         let door = Door { setup, listener, incarnations };
         if open.contains(&process) {
             let left_out = Box::new(move || (process == 1).then(|| "a block is damaged".to_owned()));
-            door.open(Rooms { querier: querier.clone(), store: store.clone(), left_out }).unwrap();
+            let (clock, metrics) = (Arc::new(SystemClock), storage::metrics::Metrics::default());
+            let lookout = Arc::new(Lookout::new(store.clone(), clock, &metrics));
+            door.open(Rooms { querier: querier.clone(), store: store.clone(), lookout, left_out }).unwrap();
         } else {
             // It listens and says nothing.
             std::mem::forget(door);
@@ -191,6 +195,10 @@ fn whoever_is_asked_answers_for_all() {
         assert_eq!(all.label_values("process", &[], 0, 2_000).unwrap(), ["0", "1"]);
         assert_eq!(all.label_names(&[], 0, 2_000).unwrap(), ["__name__", "process"]);
     }
+    // Nothing is watched, so nothing is late.
+    let lates = Lates(processes[0].1.clone());
+    assert_eq!(lates.processes(), [1]);
+    assert!(lates.ask(1, &Watched::default()).is_ok());
     // What is missing elsewhere is said with the next answer.
     assert!(processes[0].1.left_out().unwrap().contains("): a block is damaged"));
     assert_eq!(processes[1].1.left_out(), None);
@@ -244,7 +252,7 @@ fn places_are_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let processes = two(dir.path(), &[0, 1]);
     let guard = Guard::new(&QueryOptions::default());
-    for purpose in [Purpose::Question, Purpose::Catalog, Purpose::Pulse] {
+    for purpose in [Purpose::Question, Purpose::Catalog, Purpose::Late, Purpose::Pulse] {
         for _ in 0..2 * QUESTIONS + 1 {
             let mut calls = processes[0].1.call_all(purpose, &guard).unwrap();
             for (_, call) in &mut calls {

@@ -389,3 +389,54 @@ fn a_stream_of_a_rule_shows_all_processes() {
         assert!(refused.contains("process 0"), "{refused}");
     });
 }
+
+const LATE: &str = "groups:
+- name: g
+  interval: 1s
+  late_samples: correct
+  rules:
+  - record: total
+    expr: sum(written)
+  - record: twice
+    expr: total * 2
+";
+
+/// What comes late to either process changes what was recorded, and counts as too late if it is.
+#[test]
+fn late_samples_of_both_processes_are_corrected() {
+    wall_clock(|| {
+        let servers = start(CONFIG, &[("rules.yml", LATE)], 1);
+        let send = |process: usize, job: &str, t: i64, v: f64| {
+            let one = Series::new("written", &[("job", job)], vec![(t, v)]);
+            let answer = write(servers[process].port, &[one]).expect("an answer");
+            assert_eq!(answer.status / 100, 2, "{}", answer.text());
+        };
+        let begun = now_ms();
+        send(0, "a", begun, 1.0);
+        servers[0].wait_rows("count_over_time(total[1m]) > 4", 1);
+        for (process, job, total) in [(1, "b", 3), (0, "c", 7), (1, "d", 15)] {
+            send(process, job, begun, f64::from(total / 2 + 1));
+            eventually("all of it is corrected", 60, || {
+                let wrong = format!(
+                    "min_over_time(total[4m]) != {total} or min_over_time(twice[4m]) != {}",
+                    2 * total
+                );
+                let wrong = servers[0].query(&wrong);
+                wrong.is_empty().then_some(()).ok_or_else(|| format!("{wrong:?}"))
+            });
+        }
+        let beyond = || {
+            let metrics = servers[0].get("/metrics").text();
+            let line =
+                metrics.lines().find(|line| line.starts_with("perennial_late_samples_beyond_bound_total"));
+            line.and_then(|line| line.split(' ').nth(1)?.parse::<f64>().ok())
+        };
+        assert_eq!(beyond(), Some(0.0));
+        send(1, "e", begun - 180_000, 16.0);
+        eventually("process 0 counts it", 60, || match beyond() {
+            Some(1.0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        assert!(!servers[0].log().contains("late_samples"), "{}", servers[0].log());
+    });
+}

@@ -2,7 +2,8 @@
 
 use super::limits::LATE_ITEMS;
 use parking_lot::{Condvar, Mutex, RwLock};
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use storage::clock::Clock;
 use storage::metrics::{Counter, Metrics};
@@ -40,7 +41,7 @@ impl Late {
 }
 
 /// When the slots of some rules are evaluated, and how far ahead of its slot such a rule looks.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Schedule {
     pub interval: i64,
     pub offset: i64,
@@ -60,6 +61,8 @@ impl Schedule {
 struct Queue {
     items: Vec<Arrived>,
     overflown: bool,
+    /// There is something to do that is not in this queue.
+    woken: bool,
     ended: bool,
 }
 
@@ -69,6 +72,8 @@ pub(super) struct Arrivals {
     schedules: RwLock<Vec<Schedule>>,
     queue: Mutex<Queue>,
     bell: Condvar,
+    /// Who else hears that something has come.
+    ring: OnceLock<Box<dyn Fn() + Send + Sync>>,
     overflows: Arc<Counter>,
 }
 
@@ -82,28 +87,45 @@ impl Arrivals {
             schedules: RwLock::default(),
             queue: Mutex::default(),
             bell: Condvar::new(),
+            ring: OnceLock::new(),
             overflows,
         }
     }
 
+    /// See [`super::Lookout::ring_with`].
+    pub fn ring_with(&self, ring: Box<dyn Fn() + Send + Sync>) {
+        // Only the first one counts.
+        let _ = self.ring.set(ring);
+    }
+
     /// From now on these slots count.
-    pub fn watch(&self, mut schedules: Vec<Schedule>) {
-        schedules.sort_unstable();
-        schedules.dedup();
+    pub fn watch(&self, schedules: Vec<Schedule>) {
         *self.schedules.write() = schedules;
+    }
+
+    /// Counts that more came than somebody behind the queue can keep.
+    pub fn overflown(&self) {
+        self.overflows.inc();
     }
 
     /// What has come, and whether more has than was kept.
     pub fn take(&self) -> (Vec<Arrived>, bool) {
         let mut queue = self.queue.lock();
+        queue.woken = false;
         (std::mem::take(&mut queue.items), std::mem::take(&mut queue.overflown))
+    }
+
+    /// Ends [`Arrivals::wait`] for this time, as something that has come does.
+    pub fn wake(&self) {
+        self.queue.lock().woken = true;
+        self.bell.notify_all();
     }
 
     /// Sleeps until something has come (or does not wait for that, if there is something to do already), and a little
     /// more so that the rest of it has, too; `false`: it is over.
     pub fn wait(&self, settle: Duration, at_once: bool) -> bool {
         let mut queue = self.queue.lock();
-        while !at_once && queue.items.is_empty() && !queue.overflown && !queue.ended {
+        while !at_once && queue.items.is_empty() && !queue.overflown && !queue.woken && !queue.ended {
             self.bell.wait(&mut queue);
         }
         if !queue.ended {
@@ -128,8 +150,10 @@ impl Arrivals {
         }
         let first = queue.items.is_empty();
         queue.items.push(arrived);
+        drop(queue);
         if first {
             self.bell.notify_all();
+            self.ring.get().into_iter().for_each(|ring| ring());
         }
     }
 }

@@ -8,8 +8,13 @@ use engine::query::{Answer, QueryError, QueryOptions, asks_own_times};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::model::{Labels, TimeMs};
 
-/// The server stops: no answer will come any more.
-pub(super) struct Stopped;
+/// Why there is no answer, and none that the question is to blame for.
+pub(super) enum Unanswered {
+    /// The server stops: none will come any more.
+    Stopped,
+    /// The store or another process of the cluster does not answer.
+    Failed(String),
+}
 
 /// What some slots hold.
 #[derive(Default)]
@@ -48,7 +53,7 @@ impl Asker<'_> {
 
     /// The series with a value at the slot before `slots`; where that one failed, at the one before it, and so on, but
     /// not before `from`.
-    pub fn present_before(&self, slots: Slots, from: TimeMs) -> Result<BTreeSet<Labels>, Stopped> {
+    pub fn present_before(&self, slots: Slots, from: TimeMs) -> Result<BTreeSet<Labels>, Unanswered> {
         let Slots { first, interval, .. } = slots;
         let mut present = BTreeSet::new();
         let before = (1..=PRESENT_SLOTS).map(|n| first - n * interval).take_while(|t| *t >= from);
@@ -56,8 +61,10 @@ impl Asker<'_> {
             let slot = Slots { first: t, last: t, interval };
             let failed = match self.ask(slot) {
                 Ok(answer) => !self.recording.samples(answer, slot, &mut present).1.is_empty(),
-                Err(QueryError::Canceled(_)) => return Err(Stopped),
-                Err(_) => true,
+                Err(error) => {
+                    fault(error)?;
+                    true
+                }
             };
             if !failed {
                 break;
@@ -67,30 +74,35 @@ impl Asker<'_> {
     }
 
     /// The samples of a few slots, asked for one by one where they fail together.
-    pub fn samples(&self, slots: Slots, mut present: BTreeSet<Labels>) -> Result<Computed, Stopped> {
+    pub fn samples(&self, slots: Slots, mut present: BTreeSet<Labels>) -> Result<Computed, Unanswered> {
         let mut all = Computed::default();
         match self.ask(slots) {
             Ok(answer) => {
                 all.add(self.recording.samples(answer, slots, &mut present));
                 return Ok(all);
             }
-            Err(QueryError::Canceled(_)) => return Err(Stopped),
-            Err(_) => {}
+            Err(error) => drop(fault(error)?),
         }
         for t in (0..slots.len()).map(|k| slots.first + k as i64 * slots.interval) {
             let slot = Slots { first: t, last: t, interval: slots.interval };
             match self.ask(slot) {
                 Ok(answer) => all.add(self.recording.samples(answer, slot, &mut present)),
-                Err(QueryError::Canceled(_)) => return Err(Stopped),
-                Err(QueryError::Execution(why)) if !why.contains(TOO_MANY) => {
-                    all.failed.insert(t);
-                }
-                Err(_) => {
-                    all.unknown.insert(t);
-                }
+                Err(error) => match fault(error)? {
+                    QueryError::Execution(why) if !why.contains(TOO_MANY) => drop(all.failed.insert(t)),
+                    _ => drop(all.unknown.insert(t)),
+                },
             }
         }
         Ok(all)
+    }
+}
+
+/// What is wrong with the question.
+fn fault(error: QueryError) -> Result<QueryError, Unanswered> {
+    match error {
+        QueryError::Canceled(_) => Err(Unanswered::Stopped),
+        QueryError::Internal(why) => Err(Unanswered::Failed(why)),
+        error => Ok(error),
     }
 }
 

@@ -4,7 +4,7 @@
 //! for in halves, down to single slots: a slot that fails by itself stays empty, as it would have live.
 
 use super::Shared;
-use super::ask::{Asker, Stopped};
+use super::ask::{Asker, Unanswered};
 use super::limits::{ALIVE_EVERY, BLOCK_SAMPLES, PIECE_SLOTS, RETRY_AFTER, TELL_SLACK_MS};
 use super::ready::{Batch, Reached, Stretch};
 use super::slots::{Samples, Slots, absorb, without};
@@ -28,9 +28,12 @@ enum Ended {
     Failed(String),
 }
 
-impl From<Stopped> for Ended {
-    fn from(Stopped: Stopped) -> Ended {
-        Ended::Stopped
+impl From<Unanswered> for Ended {
+    fn from(why: Unanswered) -> Ended {
+        match why {
+            Unanswered::Stopped => Ended::Stopped,
+            Unanswered::Failed(error) => Ended::Failed(error),
+        }
     }
 }
 

@@ -4,19 +4,20 @@
 //! A second after something came late, a niced thread computes the slots that it reaches, rule after rule in the order in
 //! which they read each other, and compares with what is stored. What a correction changes reaches the rules above.
 
-use super::arrivals::{Arrivals, Arrived};
-use super::ask::{Asker, Stopped};
-use super::dirty::{Dirty, LateRule, Seen};
-use super::limits::{KNOWN_SERIES, LATE_SETTLE, LATE_SLOTS, PRESENT_SLOTS, TOLERANCE};
+use super::ask::{Asker, Unanswered};
+use super::dirty::{Dirty, LateRule};
+use super::elsewhere::{Elsewhere, Others, Report, Watched};
+use super::limits::{CLOCKS_APART, LATE_SETTLE, LATE_SLOTS, PRESENT_SLOTS, TOLERANCE};
+use super::lookout::Lookout;
 use super::slots::{Samples, Slots};
 use super::{Listeners, Parts, PastRule};
 use engine::query::pool;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use storage::metrics::{Counter, Metrics};
+use storage::metrics::Counter;
 use storage::model::value::is_stale;
-use storage::model::{Labels, SeriesRef, TimeMs};
+use storage::model::{Labels, TimeMs};
 use storage::store::{Corrected, Correction, SeriesSamples};
 
 /// A sample that was changed.
@@ -25,7 +26,9 @@ pub(super) type Changed = (TimeMs, Labels, Corrected);
 /// Who corrects.
 pub(super) struct Corrector {
     parts: Arc<Parts>,
-    arrivals: Arc<Arrivals>,
+    lookout: Arc<Lookout>,
+    /// The other processes of a cluster.
+    others: Option<Others>,
     listeners: Arc<Listeners>,
     state: Mutex<State>,
     /// One pass at a time.
@@ -35,24 +38,29 @@ pub(super) struct Corrector {
     beyond: Arc<Counter>,
 }
 
-/// The sights that a series is in.
-type Known = Arc<[Seen]>;
-
 #[derive(Default)]
 struct State {
     dirty: Dirty,
-    /// The sights of series, by shard and slot.
-    known: HashMap<(u16, u32), Known>,
+    /// What the other processes are told to look for.
+    watched: Arc<Watched>,
+    /// Those of them that do not know it yet, as far as we know, and since when.
+    unaware: BTreeMap<usize, TimeMs>,
 }
 
 impl Corrector {
-    pub fn new(parts: Arc<Parts>, listeners: Arc<Listeners>, metrics: &Metrics) -> Corrector {
-        let arrivals = Arc::new(Arrivals::new(parts.clock.clone(), metrics));
-        parts.store.set_watch(arrivals.clone());
+    pub fn new(
+        parts: Arc<Parts>,
+        lookout: Arc<Lookout>,
+        elsewhere: Option<Arc<dyn Elsewhere>>,
+        listeners: Arc<Listeners>,
+    ) -> Corrector {
+        let metrics = parts.metrics.clone();
         let counter = |name, help| metrics.counter(name, help, &[]);
+        let others = elsewhere.map(|way| Others::new(way, lookout.arrivals.clone()));
         Corrector {
             parts,
-            arrivals,
+            lookout,
+            others,
             listeners,
             state: Mutex::default(),
             turn: Mutex::new(()),
@@ -73,65 +81,127 @@ impl Corrector {
 
     /// Of these rules, those with a bound are corrected.
     pub fn replace(&self, rules: &[PastRule]) {
+        let now = self.parts.clock.now();
         let mut state = self.state.lock();
-        state.known.clear();
-        state.dirty.replace(rules, &self.parts.options, self.parts.clock.now());
-        self.arrivals.watch(state.dirty.schedules());
+        state.dirty.replace(rules, &self.parts.options, now);
+        let selectors = state.dirty.selectors().list().to_vec();
+        let mut watched = Watched { number: 0, schedules: state.dirty.schedules(), selectors };
+        self.lookout.watch(&watched);
+        let Some(others) = &self.others else { return };
+        // Elsewhere a slot may have passed that has not come there, by the clock of that process.
+        watched.schedules.iter_mut().for_each(|schedule| schedule.delay -= CLOCKS_APART);
+        if watched.schedules != state.watched.schedules || watched.selectors != state.watched.selectors {
+            watched.number = state.watched.number + 1;
+            state.watched = Arc::new(watched);
+            for process in others.way.processes() {
+                state.unaware.entry(process).or_insert(now - CLOCKS_APART);
+                others.heard(process);
+            }
+        }
     }
 
     /// Works until [`Corrector::end`].
     pub fn run(&self) {
         pool::nice();
         let mut waits = false;
-        while self.arrivals.wait(LATE_SETTLE, waits) {
+        while self.lookout.arrivals.wait(LATE_SETTLE, waits) {
             self.pass();
-            waits = !self.state.lock().dirty.is_empty();
+            let unasked = self.others.as_ref().is_some_and(Others::any);
+            waits = unasked || !self.state.lock().dirty.is_empty();
         }
     }
 
     pub fn end(&self) {
-        self.arrivals.end();
+        self.lookout.arrivals.end();
+    }
+
+    /// Another process has something to say.
+    pub fn heard(&self, process: usize) {
+        self.others.iter().for_each(|others| others.heard(process));
     }
 
     /// Corrects what the samples that have come by now reach.
     pub fn pass(&self) {
         let _turn = self.turn.lock();
-        let (arrived, overflown) = self.arrivals.take();
+        self.others.iter().for_each(|others| self.ask(others));
+        self.look();
         let now = self.parts.clock.now();
-        {
-            let mut state = self.state.lock();
-            arrived.iter().for_each(|arrived| self.mark(&mut state, arrived));
-            if overflown {
-                state.dirty.all(now);
-            }
-        }
         loop {
             let Some((rule, ranges)) = self.state.lock().dirty.take(now) else { return };
-            for (first, last) in ranges {
-                match self.range(&rule, first, last, now) {
-                    Ok(()) => {}
-                    Err(Ended::Stopped) => return,
-                    Err(Ended::Failed(error)) => {
-                        tracing::error!(rule = rule.name, error, "late samples were not taken into account");
-                    }
+            if self.ranges(&rule, ranges, now).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes in what came late to the other processes. Whoever does not answer is asked again in the next pass, and says
+    /// then what he has to say.
+    fn ask(&self, others: &Others) {
+        for process in others.take() {
+            let watched = self.state.lock().watched.clone();
+            match others.way.ask(process, &watched) {
+                Ok(report) => self.take_in(process, watched.number, report),
+                Err(error) => {
+                    tracing::warn!(error, "what came late there is asked for again");
+                    others.heard(process);
                 }
             }
         }
     }
 
-    fn mark(&self, state: &mut State, arrived: &Arrived) {
-        let State { dirty, known } = state;
-        if known.len() > KNOWN_SERIES {
-            known.clear();
+    /// Takes in what another process says of the list of selectors with this number.
+    fn take_in(&self, process: usize, number: u64, report: Report) {
+        let now = self.parts.clock.now() + CLOCKS_APART;
+        let mut state = self.state.lock();
+        let State { dirty, watched, unaware } = &mut *state;
+        if watched.number != number {
+            // Rules came or went meanwhile: the numbers are those of other selectors.
+            return dirty.all(now);
         }
-        let mut beyond = 0;
-        arrived.samples.each(|slot, t| {
-            let seen = known.entry((arrived.shard, slot)).or_insert_with(|| {
-                dirty.seen(&self.parts.store.labels(SeriesRef { shard: arrived.shard, slot }))
-            });
-            beyond += dirty.sample(seen, t, arrived.now);
-        });
+        if report.overflown {
+            dirty.all(now);
+        }
+        if let Some(since) = unaware.remove(&process) {
+            // Nobody looked there.
+            dirty.since(since, now);
+        }
+        let items = report.items.iter();
+        let beyond = items.map(|item| item.count * dirty.sample(&[item.selector], item.t, item.now, now));
+        self.beyond.add(beyond.sum());
+    }
+
+    /// Takes in what came late here.
+    fn look(&self) {
+        let mut state = self.state.lock();
+        let (dirty, mut beyond) = (&mut state.dirty, 0);
+        let overflown = self.lookout.take(|seen, t, now| beyond += dirty.sample(seen, t, now, now));
+        if overflown {
+            dirty.all(self.parts.clock.now());
+        }
         self.beyond.add(beyond);
+    }
+
+    /// Computes slots of one rule again; fails if the server stops, or nothing can be asked now: then it is tried again.
+    fn ranges(&self, rule: &LateRule, ranges: BTreeMap<TimeMs, TimeMs>, now: TimeMs) -> Result<(), ()> {
+        let mut away = false;
+        for (first, last) in ranges {
+            let outcome = match away {
+                true => Err(Ended::Away),
+                false => self.range(rule, first, last, now),
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(Ended::Stopped) => return Err(()),
+                Err(Ended::Away) => {
+                    away = true;
+                    self.state.lock().dirty.again(rule, first, last, now);
+                }
+                Err(Ended::Failed(error)) => {
+                    tracing::error!(rule = rule.name, error, "late samples were not taken into account");
+                }
+            }
+        }
+        if away { Err(()) } else { Ok(()) }
     }
 
     /// Computes slots again, some at a time.
@@ -216,12 +286,20 @@ impl Corrector {
 /// Why work ended early.
 enum Ended {
     Stopped,
+    /// Nobody answers now.
+    Away,
     Failed(String),
 }
 
-impl From<Stopped> for Ended {
-    fn from(Stopped: Stopped) -> Ended {
-        Ended::Stopped
+impl From<Unanswered> for Ended {
+    fn from(why: Unanswered) -> Ended {
+        match why {
+            Unanswered::Stopped => Ended::Stopped,
+            Unanswered::Failed(error) => {
+                tracing::warn!(error, "correcting what late samples reach is tried again");
+                Ended::Away
+            }
+        }
     }
 }
 

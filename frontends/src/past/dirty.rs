@@ -4,6 +4,7 @@ use super::PastRule;
 use super::arrivals::Schedule;
 use super::limits::{PASS_MS, RECORDED_AFTER};
 use super::ready::reaches;
+use super::selectors::Selectors;
 use super::slots::Recording;
 use engine::live::ViewId;
 use engine::live::views::{levels_of, readers};
@@ -11,8 +12,7 @@ use engine::plan::Plan;
 use engine::query::{QueryOptions, Sight, sights};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use storage::model::labels::METRIC_NAME;
-use storage::model::{Labels, MatchOp, TimeMs};
+use storage::model::{Labels, TimeMs};
 
 /// A rule whose slots are corrected.
 pub(super) struct LateRule {
@@ -37,16 +37,16 @@ pub(super) struct LateRule {
 /// Slots from the first to the second, both included; ranges neither overlap nor touch.
 type Ranges = BTreeMap<TimeMs, TimeMs>;
 /// Numbers of a rule and of one of its sights.
-pub(super) type Seen = (u32, u32);
+type Reader = (u32, u32);
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Dirty {
     rules: Vec<Arc<LateRule>>,
     ranges: HashMap<ViewId, Ranges>,
-    /// Sights by the metric name they pin, and those that pin none.
-    by_name: HashMap<String, Vec<Seen>>,
-    unnamed: Vec<Seen>,
+    selectors: Selectors,
+    /// By selector: whose sights it is.
+    readers: Vec<Vec<Reader>>,
 }
 
 impl Dirty {
@@ -90,14 +90,16 @@ impl Dirty {
     fn index(&mut self) {
         for (r, rule) in self.rules.iter().enumerate() {
             for (s, sight) in rule.sights.iter().enumerate() {
-                let name = sight.matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal);
-                match name {
-                    Some(name) => self.by_name.entry(name.value.clone()).or_default(),
-                    None => &mut self.unnamed,
-                }
-                .push((r as u32, s as u32));
+                let selector = self.selectors.add(&sight.matchers) as usize;
+                self.readers.resize_with(self.readers.len().max(selector + 1), Vec::new);
+                self.readers[selector].push((r as u32, s as u32));
             }
         }
+    }
+
+    /// The selectors of all rules.
+    pub fn selectors(&self) -> &Selectors {
+        &self.selectors
     }
 
     /// When the rules are evaluated.
@@ -107,40 +109,53 @@ impl Dirty {
             let ahead = rule.sights.iter().map(|sight| -sight.from.max(-MOST_AHEAD)).max().unwrap_or(0);
             Schedule { interval, offset, delay, ahead: ahead.max(0) }
         };
-        self.rules.iter().map(of).collect()
+        let mut all: Vec<Schedule> = self.rules.iter().map(of).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
-    /// The sights that a series is in.
-    pub fn seen(&self, labels: &Labels) -> Arc<[Seen]> {
-        let named = self.by_name.get(labels.name()).into_iter().flatten();
-        let sees = |(r, s): &&Seen| {
-            let sight = &self.rules[*r as usize].sights[*s as usize];
-            sight.matchers.iter().all(|m| m.matches_labels(labels))
-        };
-        named.chain(&self.unnamed).filter(sees).copied().collect()
-    }
-
-    /// A sample at `t` came at `now`. Returns how many rules find that too late.
-    pub fn sample(&mut self, seen: &[Seen], t: TimeMs, now: TimeMs) -> u64 {
+    /// A sample at `t` that these selectors see came at `now`; slots until `by` may have been evaluated without it. Returns
+    /// how many rules find that too late.
+    pub fn sample(&mut self, selectors: &[u32], t: TimeMs, now: TimeMs, by: TimeMs) -> u64 {
         let mut beyond = 0;
-        for (r, s) in seen {
-            let rule = self.rules[*r as usize].clone();
+        for (rule, sight) in self.readers(selectors) {
             if t < now - rule.lateness - rule.recording.delay {
                 beyond += 1;
-                continue;
+            } else {
+                self.touch(&rule, sight, t, (now, by));
             }
-            self.touch(&rule, *s, t, now);
         }
         beyond
     }
 
     /// A recorded sample at `t` was corrected: rules that read it follow.
     pub fn corrected(&mut self, labels: &Labels, t: TimeMs, now: TimeMs) {
-        for (r, s) in self.seen(labels).iter() {
-            let rule = self.rules[*r as usize].clone();
-            if !rule.cyclic {
-                self.touch(&rule, *s, t, now);
-            }
+        let seen = self.selectors.seen(labels);
+        for (rule, sight) in self.readers(&seen).into_iter().filter(|(rule, _)| !rule.cyclic) {
+            self.touch(&rule, sight, t, (now, now));
+        }
+    }
+
+    /// Rules with the sights that these selectors are.
+    fn readers(&self, selectors: &[u32]) -> Vec<(Arc<LateRule>, u32)> {
+        let readers = selectors.iter().filter_map(|selector| self.readers.get(*selector as usize)).flatten();
+        readers.map(|(rule, sight)| (self.rules[*rule as usize].clone(), *sight)).collect()
+    }
+
+    /// Everything that was evaluated after `from` is to be computed again.
+    pub fn since(&mut self, from: TimeMs, now: TimeMs) {
+        for rule in self.rules.clone() {
+            let first = rule.evaluated(from) + rule.recording.interval;
+            self.add(&rule, first, rule.evaluated(now));
+        }
+    }
+
+    /// These slots of a rule could not be computed: they are tried again, as long as late samples could still reach them.
+    pub fn again(&mut self, rule: &LateRule, first: TimeMs, last: TimeMs, now: TimeMs) {
+        let oldest = rule.recording.slot_at(rule.oldest(now)) + rule.recording.interval;
+        if self.rules.iter().any(|known| known.view == rule.view) {
+            self.add(rule, first.max(oldest), last);
         }
     }
 
@@ -153,10 +168,10 @@ impl Dirty {
         }
     }
 
-    fn touch(&mut self, rule: &LateRule, sight: u32, t: TimeMs, now: TimeMs) {
-        let (sight, last) = (&rule.sights[sight as usize], rule.evaluated(now));
-        let oldest = now - rule.lateness - rule.recording.delay - rule.recording.interval - PASS_MS;
-        let (from, to) = (t.saturating_add(sight.from).max(oldest), t.saturating_add(sight.to));
+    /// A sample at `t` came at `now`, and slots may have been evaluated without it until `by`.
+    fn touch(&mut self, rule: &LateRule, sight: u32, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
+        let (sight, last) = (&rule.sights[sight as usize], rule.evaluated(by));
+        let (from, to) = (t.saturating_add(sight.from).max(rule.oldest(now)), t.saturating_add(sight.to));
         let first = rule.recording.slot_at(from - 1) + rule.recording.interval;
         self.add(rule, first, rule.recording.slot_at(to - 1).min(last));
     }
@@ -205,6 +220,11 @@ impl LateRule {
     /// The last slot that is recorded by `now`.
     pub fn recorded(&self, now: TimeMs) -> TimeMs {
         self.evaluated(now - RECORDED_AFTER)
+    }
+
+    /// Slots before this time are not computed again any more.
+    fn oldest(&self, now: TimeMs) -> TimeMs {
+        now - self.lateness - self.recording.delay - self.recording.interval - PASS_MS
     }
 
     /// The last slot that may have been evaluated by `now`.

@@ -4,8 +4,9 @@
 //! as blocks. The rule itself stands meanwhile; its first slot is the *seam*: slots before it are computed, it and those
 //! behind are recorded. [`ready`] says what is next, [`backfill`] does it, [`progress`] keeps on disk how far it is.
 //!
-//! `late_samples: correct` on a group: [`arrivals`] looks at every append, [`dirty`] knows whose slots it reaches,
-//! [`correct`] computes those again and corrects the store; [`listen`]ers hear of it.
+//! `late_samples: correct` on a group: [`arrivals`] looks at every append, [`lookout`] says whose [`selectors`] see what is
+//! late, [`dirty`] knows whose slots it reaches, [`correct`] computes those again and corrects the store; [`listen`]ers hear
+//! of it. In a cluster process 0 does that; the others only have a lookout, which it asks ([`elsewhere`]).
 //!
 //! Both [`ask`] the query runtime, and turn answers into the samples that the recorder would have written ([`slots`]).
 
@@ -14,19 +15,24 @@ mod ask;
 pub mod backfill;
 mod correct;
 mod dirty;
+mod elsewhere;
 mod limits;
 mod listen;
+mod lookout;
 mod progress;
 mod ready;
+mod selectors;
 pub mod slots;
 
 use crate::http::sources::Answers;
 use backfill::Work;
 use correct::Corrector;
+pub use elsewhere::{Elsewhere, Report, Watched};
 use engine::live::{Sink, TapEvent, ViewId, ViewSpec};
 use engine::query::QueryOptions;
 use listen::Listeners;
 pub use listen::{CorrectedRows, Listener};
+pub use lookout::{Asker, Lookout};
 use parking_lot::{Condvar, Mutex};
 use progress::{Place, Progress};
 use ready::Rules;
@@ -98,12 +104,26 @@ pub struct Parts {
     pub disk: Arc<dyn Disk>,
     /// Self-metrics.
     pub metrics: Metrics,
+    /// Who corrects what late samples reach.
+    pub corrects: Corrects,
+}
+
+/// Who corrects what late samples reach.
+pub enum Corrects {
+    /// This process, which is alone.
+    Alone,
+    /// This one; samples come to others, too.
+    First(Arc<dyn Elsewhere>),
+    /// Another one, which asks what came late here: [`Past::lookout`].
+    Another,
 }
 
 /// The handle.
 pub struct Past {
     shared: Arc<Shared>,
-    corrector: Arc<Corrector>,
+    lookout: Arc<Lookout>,
+    /// `None`: another process corrects.
+    corrector: Option<Arc<Corrector>>,
     listeners: Arc<Listeners>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -133,23 +153,31 @@ impl Past {
             reach: AtomicI64::new(0),
         });
         let listeners = Arc::new(Listeners::default());
-        let corrector = Arc::new(Corrector::new(parts.clone(), listeners.clone(), &parts.metrics));
-        let (work, late) = (Work::new(shared.clone()), corrector.clone());
+        let lookout = Arc::new(Lookout::new(parts.store.clone(), parts.clock.clone(), &parts.metrics));
+        let elsewhere = match &parts.corrects {
+            Corrects::Alone => Some(None),
+            Corrects::First(elsewhere) => Some(Some(elsewhere.clone())),
+            Corrects::Another => None,
+        };
+        let corrector =
+            |elsewhere| Corrector::new(parts.clone(), lookout.clone(), elsewhere, listeners.clone());
+        let corrector = elsewhere.map(corrector).map(Arc::new);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|e| e.to_string())
         };
-        let threads = vec![
-            spawn("backfill", Box::new(move || work.run()))?,
-            spawn("corrections", Box::new(move || late.run()))?,
-        ];
-        Ok(Arc::new(Past { shared, corrector, listeners, threads: Mutex::new(threads) }))
+        let work = Work::new(shared.clone());
+        let mut threads = vec![spawn("backfill", Box::new(move || work.run()))?];
+        if let Some(late) = corrector.clone() {
+            threads.push(spawn("corrections", Box::new(move || late.run()))?);
+        }
+        Ok(Arc::new(Past { shared, lookout, corrector, listeners, threads: Mutex::new(threads) }))
     }
 
     /// These are all recording rules; some have a past that is wanted, or samples that are corrected. Returns consumers for views that are new: each wants to hear of its view's
     /// first slot and goes then.
     pub fn keep(&self, rules: Vec<PastRule>, reach: i64) -> Vec<(ViewId, Box<dyn Sink>)> {
         self.shared.reach.store(reach, Relaxed);
-        self.corrector.replace(&rules);
+        self.corrector.iter().for_each(|corrector| corrector.replace(&rules));
         let (now, retention) = (self.shared.parts.clock.now(), self.shared.parts.store.retention().time_ms);
         let fresh = self.shared.rules.lock().replace(rules, now, retention);
         self.shared.woken.notify_all();
@@ -167,7 +195,17 @@ impl Past {
 
     /// Corrects what late samples reach that have come by now, and returns when that is done.
     pub fn correct(&self) {
-        self.corrector.pass();
+        self.corrector.iter().for_each(|corrector| corrector.pass());
+    }
+
+    /// What came late to this process.
+    pub fn lookout(&self) -> Arc<Lookout> {
+        self.lookout.clone()
+    }
+
+    /// Something came late to another process of the cluster, and nothing had since that was last asked.
+    pub fn came_late(&self, process: usize) {
+        self.corrector.iter().for_each(|corrector| corrector.heard(process));
     }
 
     /// From now on `listener` hears of corrected samples of series that satisfy all matchers.
@@ -178,8 +216,10 @@ impl Past {
     /// Corrects what has come late, gives up what else is under way, and ends the threads. What is not computed of the past
     /// is computed after the next start.
     pub fn stop(&self) {
-        self.corrector.end();
-        self.corrector.pass();
+        self.corrector.iter().for_each(|corrector| {
+            corrector.end();
+            corrector.pass();
+        });
         self.shared.parts.options.cancel.store(true, Relaxed);
         self.shared.rules.lock().ended = true;
         self.shared.woken.notify_all();

@@ -8,7 +8,7 @@ use engine::query::{Answer, Querier, QueryError, QueryOptions, Value};
 use frontends::promql::annotations::render_all;
 use frontends::promql::{Options, compile};
 use parking_lot::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -58,10 +58,16 @@ const ASKED: &[&str] = &[
 
 /// Queriers of the processes of a cluster that ask each other.
 pub fn queriers(server: &Server) -> Vec<Arc<Querier>> {
+    queriers_unless(server, &Arc::default())
+}
+
+/// The same; while `away` is set, nobody can ask the others.
+pub fn queriers_unless(server: &Server, away: &Arc<AtomicBool>) -> Vec<Arc<Querier>> {
     let all: Arc<Mutex<Vec<Weak<Querier>>>> = Arc::default();
     let querier = |(process, store): (usize, &Arc<Store>)| {
         let querier = Querier::new(store.clone(), 1);
-        Arc::new(querier.with_others(Arc::new(Neighbours { process, all: all.clone() })))
+        let neighbours = Neighbours { process, all: all.clone(), away: away.clone() };
+        Arc::new(querier.with_others(Arc::new(neighbours)))
     };
     let queriers: Vec<_> = server.stores.iter().enumerate().map(querier).collect();
     *all.lock() = queriers.iter().map(Arc::downgrade).collect();
@@ -71,6 +77,7 @@ pub fn queriers(server: &Server) -> Vec<Arc<Querier>> {
 struct Neighbours {
     process: usize,
     all: Arc<Mutex<Vec<Weak<Querier>>>>,
+    away: Arc<AtomicBool>,
 }
 
 impl Others for Neighbours {
@@ -79,6 +86,9 @@ impl Others for Neighbours {
     }
 
     fn lines(&self, _: &Guard) -> Result<Lines, QueryError> {
+        if self.away.load(SeqCst) {
+            return Err(QueryError::Internal("another process cannot be asked".to_owned()));
+        }
         let all = self.all.lock();
         let others = all.iter().enumerate().filter(|(process, _)| *process != self.process);
         let line = |(process, querier): (usize, &Weak<Querier>)| {

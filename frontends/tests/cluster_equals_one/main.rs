@@ -1,11 +1,13 @@
 //! A cluster answers as one process: the same series divided among the stores of two or three processes, the same
 //! views, the same ticks. The processes are runtimes in this test that talk over loopback, so everything that
-//! crosses between processes is written and read as bytes. What is asked from history is in [`history`].
+//! crosses between processes is written and read as bytes. What is asked from history is in [`history`], what comes late in
+//! [`late`].
 //!
 //! Partial sums are added in another order than in one process, so values may differ by 1e-12; which rows there are,
 //! and what is remarked, may not. The values of samples are whole numbers.
 
 mod history;
+mod late;
 
 use engine::live::peers::{Others, Peers, Word};
 use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};

@@ -1,0 +1,75 @@
+//! What comes late to the other processes of a cluster, as process 0 sees it: it says what is to be watched, is rung when
+//! something has come, and asks for it. How they are reached is not known here; their side is [`super::lookout`].
+
+use super::arrivals::{Arrivals, Schedule};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use storage::model::{Matcher, TimeMs};
+
+/// The way to the other processes.
+pub trait Elsewhere: Send + Sync {
+    /// Their numbers.
+    fn processes(&self) -> Vec<usize>;
+    /// What came late to one of them and was not told before. Waits for the answer, but not for long.
+    fn ask(&self, process: usize, watched: &Watched) -> Result<Report, String>;
+}
+
+/// What is to be looked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Watched {
+    /// Another one for each list; the one with which all begin is empty.
+    pub number: u64,
+    pub(super) schedules: Vec<Schedule>,
+    pub(super) selectors: Vec<Vec<Matcher>>,
+}
+
+/// What came late.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    pub(super) items: Vec<Item>,
+    /// There was more.
+    pub(super) overflown: bool,
+}
+
+/// Late samples of one time in the sight of one selector.
+#[derive(Copy, Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Item {
+    pub selector: u32,
+    pub t: TimeMs,
+    /// When they came, by the clock of their process.
+    pub now: TimeMs,
+    pub count: u64,
+}
+
+/// Whom to ask.
+pub(super) struct Others {
+    pub way: Arc<dyn Elsewhere>,
+    /// Those who have something to say, or must hear something.
+    due: Mutex<BTreeSet<usize>>,
+    /// Who asks is woken here.
+    arrivals: Arc<Arrivals>,
+}
+
+impl Others {
+    pub fn new(way: Arc<dyn Elsewhere>, arrivals: Arc<Arrivals>) -> Others {
+        Others { way, due: Mutex::default(), arrivals }
+    }
+
+    /// A process is to be asked.
+    pub fn heard(&self, process: usize) {
+        self.due.lock().insert(process);
+        self.arrivals.wake();
+    }
+
+    /// Whether somebody is.
+    pub fn any(&self) -> bool {
+        !self.due.lock().is_empty()
+    }
+
+    /// Who is; the caller says so again ([`Others::heard`]) of those whom it could not ask.
+    pub fn take(&self) -> BTreeSet<usize> {
+        std::mem::take(&mut self.due.lock())
+    }
+}

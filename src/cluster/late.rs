@@ -1,0 +1,91 @@
+//! What comes late to the other processes, on its way to process 0, where recorded series are corrected.
+//!
+//! Process 0 says which list of selectors it goes by, and the list itself if that is news; it hears what came late, and says
+//! that it has it. It asks who has rung ([`super::pulse`]).
+
+use super::caller::{Call, Caller};
+use super::hello::Purpose;
+use engine::limits::MESSAGE_BYTES;
+use engine::query::guard::Guard;
+use engine::query::others::Line;
+use engine::query::{QueryError, QueryOptions};
+use frontends::past::{Asker, Elsewhere, Lookout, Report, Watched};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use storage::codec;
+
+/// How long such a question may take. It is asked again if it fails.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The way to ask the others.
+pub struct Lates(pub Arc<Caller>);
+
+impl Elsewhere for Lates {
+    fn processes(&self) -> Vec<usize> {
+        self.0.others().collect()
+    }
+
+    fn ask(&self, process: usize, watched: &Watched) -> Result<Report, String> {
+        let guard = Guard::new(&QueryOptions { timeout: PATIENCE, ..QueryOptions::default() });
+        let call = self.0.call(process, Purpose::Late, &guard);
+        call.and_then(|call| ask(call, watched, &guard)).map_err(|e| e.to_string())
+    }
+}
+
+fn ask(mut line: Call, watched: &Watched, guard: &Guard) -> Result<Report, QueryError> {
+    say(&mut line, &watched.number, guard)?;
+    let knows: bool = hear(&mut line, guard)?;
+    if !knows {
+        say(&mut line, watched, guard)?;
+    }
+    let report = hear(&mut line, guard)?;
+    // If this is not heard there, it is told once more: then slots are computed twice.
+    say(&mut line, &(), guard)?;
+    Ok(report)
+}
+
+/// Answers the question that comes first on `line`.
+pub fn answer(lookout: &Lookout, line: &mut dyn Line, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
+    let guard = Guard::new(&QueryOptions { timeout: PATIENCE, cancel, ..QueryOptions::default() });
+    let number = hear(line, &guard)?;
+    lookout.answer(number, &mut Asked { line, guard: &guard, knows: true })
+}
+
+/// Process 0 at the other end of a line.
+struct Asked<'a> {
+    line: &'a mut dyn Line,
+    guard: &'a Guard,
+    knows: bool,
+}
+
+impl Asker for Asked<'_> {
+    fn watched(&mut self) -> Result<Watched, QueryError> {
+        self.knows = false;
+        say(self.line, &false, self.guard)?;
+        hear(self.line, self.guard)
+    }
+
+    fn tell(&mut self, report: &Report) -> Result<(), QueryError> {
+        if self.knows {
+            say(self.line, &true, self.guard)?;
+        }
+        say(self.line, report, self.guard)?;
+        hear(self.line, self.guard)
+    }
+}
+
+/// Sends a message at once.
+fn say<T: Serialize>(line: &mut dyn Line, message: &T, guard: &Guard) -> Result<(), QueryError> {
+    let bytes = codec::encode_within(MESSAGE_BYTES, message);
+    let bytes = bytes.map_err(|e| QueryError::Internal(format!("a message to {}: {e}", line.name())))?;
+    line.say(&bytes, guard).and_then(|()| line.flush(guard))
+}
+
+fn hear<T: DeserializeOwned>(line: &mut dyn Line, guard: &Guard) -> Result<T, QueryError> {
+    let bytes = line.hear(guard)?;
+    let wrong = |e| QueryError::Internal(format!("{} sent a message that cannot be read: {e}", line.name()));
+    codec::decode_within(MESSAGE_BYTES, &bytes).map_err(wrong)
+}
