@@ -156,7 +156,10 @@ fn ask(store: &Store, to: i64) -> u64 {
             vs.clear();
             selection.read(at, 0, to - 1, &mut ts, &mut vs).expect("samples");
             let mix = |t: &i64, v: &f64| (*t as u64).wrapping_mul(31).wrapping_add(v.to_bits());
-            sum = ts.iter().zip(&vs).fold(sum, |sum, (t, v)| sum.rotate_left(5) ^ mix(t, v));
+            // Targets with the same values must not cancel each other out.
+            let more =
+                |sum: u64, (t, v)| (sum.rotate_left(5) ^ mix(t, v)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            sum = ts.iter().zip(&vs).fold(sum, more);
         }
     }
     sum
