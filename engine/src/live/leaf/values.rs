@@ -179,11 +179,13 @@ impl LeafState {
         let side = block.side(column);
         let mut histograms = side.map_or(&[][..], |side| &side.histograms);
         let told: Vec<Timed>;
-        let mut at_edge = false;
+        let (mut at_edge, mut teller) = (false, TimeMs::MAX);
         if self.source.skims && !histograms.is_empty() {
             told = self.told(histograms, after, until);
             // It tells of the one behind it now, and a moment later no more.
             at_edge = told.first().is_some_and(|(first, _)| *first == after);
+            // So does the one before the newest, until it is out of sight.
+            teller = told.iter().rev().nth(1).map_or(teller, |(t, _)| *t);
             histograms = &told;
         }
         let starts = side.filter(|_| self.reads_starts).map_or(&[][..], |side| &side.starts);
@@ -193,7 +195,7 @@ impl LeafState {
             return (Sample::Float(ABSENT), TimeMs::MAX);
         }
         let of_newest = |sample: &dyn Fn(Point) -> Sample| match lanes.newest(after, until) {
-            Some(point) => (sample(point), t + (point.t() - after) - 1),
+            Some(point) => (sample(point), t + (point.t().min(teller) - after) - 1),
             None => (Sample::Float(ABSENT), TimeMs::MAX),
         };
         let seconds = |ms: TimeMs| Sample::Float(ms as f64 / 1000.0);
