@@ -1,7 +1,8 @@
 //! Decoded pages of recent reads. Series of one metric lie side by side in a block, and readers ask for them one
 //! after the other: without this each would decode its neighbours again.
 
-use super::page::{Decoder, Page};
+use super::decoder::Decoder;
+use super::page::Page;
 use super::series_page::SeriesPage;
 use crate::limits::{BLOCK_CACHE_BYTES, BLOCK_DECODERS};
 use crate::model::{Matcher, SHARDS};

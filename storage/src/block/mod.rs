@@ -7,6 +7,8 @@
 mod cache;
 mod clocks;
 pub(crate) mod decimal;
+mod decoder;
+mod deltas;
 pub mod far;
 mod files;
 mod histograms;

@@ -1,10 +1,7 @@
-//! What Parquet packs integers into, unpacked by hand: page headers, levels and `DELTA_BINARY_PACKED` integers.
+//! What a Parquet page begins with, read by hand: its header and the levels of lists. The integers are in [`super::deltas`].
 //!
 //! Only what our own writer writes is understood; `None` means "something else", and the caller falls back on the
-//! `parquet` crate ([`super::page`]). Any bytes are safe: nothing is believed, and counts are bounded by the caller.
-
-/// Bytes after a buffer's content that may be read (as zeros): numbers are taken out of whole words.
-pub(super) const PADDING: usize = 16;
+//! `parquet` crate ([`super::decoder`]). Any bytes are safe: nothing is believed, and counts are bounded by the caller.
 
 /// What the header of a data page (version 1) says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,9 +19,9 @@ pub(super) struct PageHeader {
 }
 
 /// Reads numbers out of bytes.
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
+pub(super) struct Cursor<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
 }
 
 impl Cursor<'_> {
@@ -34,7 +31,7 @@ impl Cursor<'_> {
         Some(byte)
     }
 
-    fn varint(&mut self) -> Option<u64> {
+    pub(super) fn varint(&mut self) -> Option<u64> {
         let (mut value, mut shift) = (0u64, 0);
         loop {
             let byte = self.byte()?;
@@ -46,7 +43,7 @@ impl Cursor<'_> {
         }
     }
 
-    fn signed(&mut self) -> Option<i64> {
+    pub(super) fn signed(&mut self) -> Option<i64> {
         let v = self.varint()?;
         Some((v >> 1) as i64 ^ -((v & 1) as i64))
     }
@@ -145,78 +142,6 @@ pub(super) fn levels(bytes: &[u8], width: usize, count: usize, out: &mut Vec<u8>
     Some(4 + length)
 }
 
-/// The integers in `bytes`, which ends with [`PADDING`]; they replace `out`. `None` if there are more than `most`.
-pub(super) fn deltas(bytes: &[u8], most: usize, out: &mut Vec<i64>) -> Option<()> {
-    let mut from = Cursor { bytes, at: 0 };
-    let (block, blocks, total) = (from.varint()?, from.varint()?, from.varint()?);
-    let mut value = from.signed()?;
-    let per = usize::try_from(block.checked_div(blocks)?).ok().filter(|per| *per > 0 && per % 32 == 0)?;
-    let (blocks, total) = (usize::try_from(blocks).ok()?, usize::try_from(total).ok()?);
-    if total > most {
-        return None;
-    }
-    out.clear();
-    out.reserve(total);
-    if total > 0 {
-        out.push(value);
-    }
-    while out.len() < total {
-        let least = from.signed()?;
-        let widths = from.bytes.get(from.at..from.at.checked_add(blocks)?)?;
-        from.at += blocks;
-        for width in widths.iter().map(|w| usize::from(*w)) {
-            let count = per.min(total - out.len());
-            if count == 0 {
-                break;
-            }
-            let packed = from.bytes.get(from.at..)?;
-            value = unpack(packed, width, count, value, least, out)?;
-            // The last block may be cut after its last number.
-            from.at += (per / 8 * width).min(packed.len());
-        }
-    }
-    Some(())
-}
-
-/// Appends `count` numbers, each `least` and a delta of `width` bits more than the one before it; the last one.
-fn unpack(
-    packed: &[u8],
-    width: usize,
-    count: usize,
-    mut value: i64,
-    least: i64,
-    out: &mut Vec<i64>,
-) -> Option<i64> {
-    let start = out.len();
-    if width == 0 {
-        // What stands still, and what goes on evenly: most series of a page.
-        match least {
-            0 => out.resize(start + count, value),
-            _ => out.extend((1..=count as i64).map(|i| value.wrapping_add(least.wrapping_mul(i)))),
-        }
-        return out.last().copied();
-    }
-    let mask = match width {
-        0..64 => (1u64 << width) - 1,
-        64 => u64::MAX,
-        _ => return None,
-    };
-    // All words that are read lie inside.
-    let packed = packed.get(..(count * width).div_ceil(8) + 9)?;
-    out.resize(start + count, 0);
-    for (i, out) in out[start..].iter_mut().enumerate() {
-        let bit = i * width;
-        let word = u64::from_le_bytes(*packed.get(bit / 8..)?.first_chunk::<8>()?);
-        let mut delta = word >> (bit % 8);
-        if width > 56 && !bit.is_multiple_of(8) {
-            delta |= u64::from(packed[bit / 8 + 8]) << (64 - bit % 8);
-        }
-        value = value.wrapping_add(least).wrapping_add((delta & mask) as i64);
-        *out = value;
-    }
-    Some(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,14 +149,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_safe(mut bytes in prop::collection::vec(any::<u8>(), 0..300), count in 0usize..500) {
-            let (mut small, mut large) = (Vec::new(), Vec::new());
+        fn any_bytes_are_safe(bytes in prop::collection::vec(any::<u8>(), 0..300), count in 0usize..500) {
+            let mut small = Vec::new();
             let _ = page_header(&bytes);
             let _ = levels(&bytes, 2, count, &mut small);
             prop_assert!(small.len() <= count);
-            bytes.extend([0; PADDING]);
-            let _ = deltas(&bytes, count, &mut large);
-            prop_assert!(large.len() <= count);
         }
     }
 

@@ -3,9 +3,10 @@
 
 use super::cache::{Cached, PageCache};
 use super::damaged;
+use super::decoder::{Place, locate};
 use super::files::{CheckedFile, read_checked};
 use super::meta::BlockMeta;
-use super::page::{self, Page};
+use super::page::Page;
 use super::series_page::SeriesPage;
 use super::source::Source;
 use crate::limits::BLOCK_GROUP_ROWS;
@@ -121,7 +122,8 @@ impl Pages {
     pub(super) fn by_hand(&self, page: usize, clock_lengths: &[usize]) -> Option<Page> {
         let mut decoder = self.cache.decoder()?;
         let footer = self.footer.metadata();
-        let rows = decoder.decode(&self.file, footer, page::locate(footer)?, page, clock_lengths);
+        let (file, columns) = (&self.file, locate(footer)?);
+        let rows = decoder.decode(&Place { file, footer, columns, number: page, clock_lengths });
         self.cache.keep(decoder);
         rows
     }

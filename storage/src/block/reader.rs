@@ -225,18 +225,17 @@ impl Block {
     ) -> Result<(), &'static str> {
         const UNFIT: &str = "values and timestamps do not fit together";
         let clock = &self.0.clocks[self.0.row_clock[row] as usize];
-        let (values, gaps) = page.row(row % BLOCK_PAGE_ROWS).ok_or("its page is too short")?;
-        if clock.len().checked_sub(gaps.len()) != Some(values.len()) {
+        let row = page.row(row % BLOCK_PAGE_ROWS).ok_or("its page is too short")?;
+        if clock.len().checked_sub(row.gaps().len()) != Some(row.len()) {
             return Err(UNFIT);
         }
-        let added = ts.len();
-        let range = push_times(clock, gaps, from, to, ts);
-        let Some(values) = values.get(range) else {
-            ts.truncate(added);
-            return Err(UNFIT);
-        };
-        vs.extend_from_slice(values);
-        Ok(())
+        let (times, values) = (ts.len(), vs.len());
+        let range = push_times(clock, row.gaps(), from, to, ts);
+        row.read(range, vs).ok_or_else(|| {
+            ts.truncate(times);
+            vs.truncate(values);
+            UNFIT
+        })
     }
 }
 

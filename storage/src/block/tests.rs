@@ -48,7 +48,18 @@ fn assert_holds(block: &Block, series: &[BlockSeries], from: i64, to: i64) {
 /// Our decoder reads the pages of the block as the `parquet` crate does; `all` of them: one row per series makes
 /// pages of equal length in all columns.
 fn assert_read_by_hand(block: &Block, all: bool) {
-    let row = |page: &Page, at| page.row(at).map(|(vs, gaps)| (bits(vs), gaps.to_vec()));
+    let row = |page: &Page, at| {
+        let row = page.row(at)?;
+        let mut vs = Vec::new();
+        row.read(0..row.len(), &mut vs).expect("it has all its samples");
+        for range in [row.len() / 3..row.len() / 2, 0..1, row.len() - 1..row.len()] {
+            let mut few = Vec::new();
+            row.read(range.clone(), &mut few).expect("it has these");
+            assert_eq!(bits(&few), bits(&vs[range]));
+        }
+        assert!(row.read(0..row.len() + 1, &mut Vec::new()).is_none());
+        Some((bits(&vs), row.gaps().to_vec()))
+    };
     for number in 0..(block.meta().rows as usize).div_ceil(BLOCK_PAGE_ROWS) {
         let (ours, theirs) = block.page_twice(number);
         assert!(ours.is_some() || !all, "page {number} is laid as our writer lays pages");
