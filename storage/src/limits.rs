@@ -20,6 +20,8 @@ pub const WAL_RECORD_BYTES: usize = 16 << 20;
 pub const WAL_BATCH_BYTES: usize = 64 << 10;
 /// WAL segment size, bytes.
 pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// Segments that a start looks through between two lines that say how far it is: a gibibyte.
+pub const WAL_TOLD_SEGMENTS: usize = 16;
 /// Bytes of a segment that a replay reads at once: what it holds of the log.
 pub const WAL_READ_BYTES: usize = 1 << 20;
 /// Threads that put replayed records into heads, at most; each has some of the shards.

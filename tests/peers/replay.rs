@@ -8,6 +8,7 @@ use crate::support::{eventually, http, now_ms, wall_clock};
 use std::path::PathBuf;
 use std::sync::Arc;
 use storage::disk::OsDisk;
+use storage::limits::WAL_TOLD_SEGMENTS;
 use storage::metrics::Metrics;
 use storage::model::Labels;
 use storage::store::{Columns, Layout, Options, SeriesSamples, Store, Tell};
@@ -21,6 +22,12 @@ const HOUR: i64 = 3_600_000;
 fn fill(dir: PathBuf, end: i64) -> i64 {
     let (wal_sync_interval_ms, block_range_ms, out_of_order_ms) = (100, 2 * HOUR, HOUR / 2);
     let options = Options { dir, wal_sync_interval_ms, block_range_ms, out_of_order_ms };
+    // Each opening begins a segment.
+    for _ in 0..WAL_TOLD_SEGMENTS {
+        let (store, _) =
+            Store::open(options.clone(), Arc::new(OsDisk), &Metrics::default()).expect("a store");
+        store.close().expect("a disk");
+    }
     let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
     let from = (end - 20 * HOUR).div_euclid(2 * HOUR) * 2 * HOUR;
     let ts: Vec<i64> = (0..60).map(|i| from + i * 60_000).collect();
@@ -98,6 +105,7 @@ fn a_server_that_replays_its_log_scrapes_takes_writes_and_reads_history() {
         // Killed in the middle, twice: what was acknowledged is there.
         for name in ["first", "second"] {
             start(&mut server);
+            assert!(server.log().contains("looking through the log's segments"), "{}", server.log());
             acknowledged(&server, name);
             still_replays(&server);
             server.kill();

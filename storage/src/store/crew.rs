@@ -119,7 +119,7 @@ pub fn crew<T: Taker>(
         let hands = takers.into_iter().enumerate().map(|(at, taker)| Hand::new(scope, at, taker));
         let hands = hands.collect::<Result<_, _>>();
         let hands = hands.map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
-        let mut crew = Crew { hands, done: Vec::new(), keep, parted: None, given: 0, lsn: 0, stop };
+        let mut crew = Crew { hands, done: Vec::new(), keep, parted: None, given: 0, last: None, stop };
         let outcome = read(&mut crew)?;
         Ok(Made { outcome, takers: crew.done, parted: crew.parted })
     })
@@ -188,8 +188,8 @@ struct Crew<'s, T> {
     parted: Option<Resume>,
     /// Bytes that the threads were given.
     given: usize,
-    /// LSN of the latest record.
-    lsn: u64,
+    /// The latest record, and its LSN.
+    last: Option<(Place, u64)>,
     stop: &'s AtomicBool,
 }
 
@@ -208,7 +208,7 @@ impl<'s, T: Taker + 's> Crew<'s, T> {
 
     /// From `place` on the threads get parts only.
     fn part(&mut self, place: Place) {
-        self.parted = Some(Resume { place, lsn: self.lsn });
+        self.parted = Some(Resume { place, before: self.last });
         (0..self.hands.len()).for_each(|at| self.send(at));
     }
 }
@@ -222,7 +222,7 @@ impl<'s, T: Taker + 's> Visitor for Crew<'s, T> {
             Kind::Flushed => (0..self.hands.len()).for_each(|at| self.give(at, place, found)),
             _ => self.give(shard(found) % self.hands.len(), place, found),
         }
-        self.lsn = found.lsn;
+        self.last = Some((place, found.lsn));
     }
 
     fn finish(&mut self) -> Used {

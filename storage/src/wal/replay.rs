@@ -11,6 +11,7 @@ use super::segment::{
 };
 use super::tape::Tape;
 use crate::disk::Disk;
+use crate::limits::WAL_TOLD_SEGMENTS;
 use crate::model::TimeMs;
 use crate::store::StoreError;
 use std::collections::BTreeMap;
@@ -104,8 +105,15 @@ impl Outcome {
 pub struct Resume {
     /// The first record that it reads.
     pub place: Place,
-    /// LSN of the one before.
-    pub lsn: u64,
+    /// The one before, and its LSN.
+    pub before: Option<(Place, u64)>,
+}
+
+impl Resume {
+    /// What the segments had before it. The numbers of a checkpoint's records are its own.
+    fn last_lsn(&self, found: &Outcome) -> u64 {
+        self.before.filter(|(place, _)| !found.in_checkpoint(*place)).map_or(0, |(_, lsn)| lsn)
+    }
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
@@ -140,6 +148,10 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
         // Of a file without a header nobody knows: the next one may rest on what is before it.
         let continues = headers[i].as_ref().is_none_or(|header| header.continues);
         segments.push(SegmentInfo { path, number: *number, last_lsn, newest: None, continues, anew });
+        if segments.len().is_multiple_of(WAL_TOLD_SEGMENTS) {
+            let (looked_through, of) = (segments.len(), numbered.len());
+            tracing::info!(looked_through, of, "looking through the log's segments");
+        }
     }
     Ok(all.finish(segments, of_segments))
 }
@@ -161,8 +173,8 @@ pub fn again(
             all.read_checkpoint(dir, &disk.list(dir).map_err(io_error(dir))?);
             all.read_segments(found, 0, 0)?;
         }
-        Some(Resume { place, lsn }) => {
-            all.last_lsn = lsn;
+        Some(resume @ Resume { place, .. }) => {
+            all.last_lsn = resume.last_lsn(found);
             all.files.extend_from_slice(&found.files[..place.file]);
             all.read_segments(found, place.file - found.first, place.at)?;
         }

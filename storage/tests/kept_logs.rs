@@ -1,0 +1,69 @@
+//! A start keeps what it has read of the log, up to a size, and reads the rest once more. Wherever that size falls, what comes
+//! out is the same: in the middle of a checkpoint, at its end, at any record of any segment.
+#![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
+
+use std::path::Path;
+use std::sync::Arc;
+use storage::disk::OsDisk;
+use storage::metrics::Metrics;
+use storage::model::{Labels, TimeMs};
+use storage::store::{Options, Row, Store};
+
+#[allow(dead_code, reason = "shared with other tests")]
+mod support;
+use support::{contents, copy};
+
+const RANGE: TimeMs = 10_000;
+const START: TimeMs = 1_000_000;
+const SERIES: usize = 12;
+/// Bytes between two sizes: less than any record counts.
+const STEP: usize = 32;
+
+fn open(dir: &Path, keep: u64) -> Arc<Store> {
+    let options =
+        Options { dir: dir.into(), wal_sync_interval_ms: 0, block_range_ms: RANGE, out_of_order_ms: 30_000 };
+    let (store, replay) =
+        Store::open_by_hand(options, Arc::new(OsDisk), &Metrics::default(), keep).expect("a store");
+    assert_eq!(replay.damage, Vec::<String>::new());
+    store
+}
+
+/// Samples of some series at some times, one record each.
+fn write(store: &Store, of: &str, times: std::ops::Range<i64>) {
+    for n in times {
+        for i in 0..SERIES {
+            let labels = Labels::from_pairs([
+                ("__name__", "m".to_owned()),
+                ("of", of.to_owned()),
+                ("i", i.to_string()),
+            ]);
+            let row = Row { series: store.resolve(&labels), t: START + n * 1_000, v: n as f64 };
+            store.append_rows(&[row]).expect("room");
+        }
+        store.write_log(true);
+    }
+}
+
+#[test]
+fn what_is_kept_may_end_anywhere() {
+    let made = tempfile::tempdir().expect("a directory");
+    let store = open(made.path(), 2_000);
+    // The log's first records outlive the checkpoint, whose records have numbers of their own.
+    write(&store, "early", 21..23);
+    write(&store, "late", 0..25);
+    assert_eq!(store.maintain(START + 60_000).expect("blocks"), 1, "and a checkpoint");
+    write(&store, "late", 25..28);
+    let before = contents(&store);
+    assert_eq!(before.len(), (2 + 28) * SERIES);
+    store.close().expect("a disk");
+    let log = std::fs::read_dir(made.path().join("wal")).expect("a log");
+    let bytes: u64 = log.map(|file| file.expect("a file").metadata().expect("its size").len()).sum();
+    // What a record counts beside its payload is less than it takes in the log, twice.
+    for keep in (0..2 * bytes as usize).step_by(STEP) {
+        let dir = tempfile::tempdir().expect("a directory");
+        copy(made.path(), dir.path());
+        let after = contents(&open(dir.path(), keep as u64));
+        assert_eq!(after.len(), before.len(), "{keep} bytes are kept");
+        assert_eq!(after, before, "{keep} bytes are kept");
+    }
+}
