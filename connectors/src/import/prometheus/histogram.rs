@@ -1,14 +1,19 @@
 //! Chunks of native histograms: a layout of buckets that all samples share, then a column per bucket.
 //!
-//! Whole counts are written as differences of differences, float counts as XOR with the count before.
+//! Whole counts are written as differences of differences, float counts as XOR with the count before. A stale marker
+//! has a count, a zero bucket and a sum that is stale, and no buckets.
 
 use super::bits::{Bits, Xored};
 use super::chunks::Samples;
 use crate::histogram::{RawBuckets, RawHistogram};
 use storage::model::histogram::{BucketSpan, CUSTOM_BUCKETS, ResetHint};
+use storage::model::value::is_stale;
 
 /// Most buckets in one layout: no chunk is so large that it could hold more.
 const MOST_BUCKETS: usize = 1 << 20;
+
+/// The first two bits of a chunk of gauges.
+const GAUGE: u8 = 0b11;
 
 /// What the samples of a chunk have in common.
 struct Layout {
@@ -20,12 +25,10 @@ struct Layout {
     flags: Flags,
 }
 
-/// What a chunk says of counter resets: of its first sample, or of all.
+/// What a chunk says of counter resets: a counter's chunk has none behind its first sample.
 #[derive(Clone, Copy, PartialEq)]
 enum Flags {
-    Unknown,
-    NotReset,
-    Reset,
+    Counter,
     Gauge,
 }
 
@@ -33,7 +36,7 @@ enum Flags {
 pub fn read(data: &[u8], float: bool, out: &mut Samples) -> Option<()> {
     let (count, data) = data.split_first_chunk::<2>()?;
     let (flags, data) = data.split_first()?;
-    let flags = [Flags::Unknown, Flags::NotReset, Flags::Reset, Flags::Gauge][usize::from(flags >> 6)];
+    let flags = if flags >> 6 == GAUGE { Flags::Gauge } else { Flags::Counter };
     let mut bits = Bits::new(data);
     let layout = Layout::read(&mut bits, flags)?;
     let count = u16::from_be_bytes(*count);
@@ -59,10 +62,9 @@ impl Layout {
     fn hint(&self, at: u16) -> ResetHint {
         match self.flags {
             Flags::Gauge => ResetHint::Gauge,
-            Flags::Reset if at == 0 => ResetHint::Reset,
-            Flags::NotReset if at == 0 => ResetHint::NotReset,
-            Flags::Unknown if at == 0 => ResetHint::Unknown,
-            _ => ResetHint::NotReset,
+            // What the chunk says of its first is about the chunk before, which may be deleted or another one by now.
+            Flags::Counter if at == 0 => ResetHint::Unknown,
+            Flags::Counter => ResetHint::NotReset,
         }
     }
 
@@ -152,9 +154,6 @@ fn whole(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) ->
             h.count = total.begin(bits.varbit_unsigned()? as i64) as f64;
             h.zero_count = zero.begin(bits.varbit_unsigned()? as i64) as f64;
             sum = Xored::begin(bits.double()?);
-            for column in &mut columns {
-                column.begin(bits.varbit()?);
-            }
             t
         } else {
             // Time does not go back: its first difference has no sign.
@@ -163,12 +162,19 @@ fn whole(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) ->
             h.count = total.next(at, bits)? as f64;
             h.zero_count = zero.next(at, bits)? as f64;
             sum.next(bits)?;
-            for column in &mut columns {
-                column.next(at, bits)?;
-            }
             t
         };
         h.sum = sum.value;
+        if at > 0 && is_stale(h.sum) {
+            out.histogram(t, h)?;
+            continue;
+        }
+        for column in &mut columns {
+            match at {
+                0 => drop(column.begin(bits.varbit()?)),
+                _ => drop(column.next(at, bits)?),
+            }
+        }
         h.positive.deltas = columns[..positive].iter().map(|c| c.value).collect();
         h.negative.deltas = columns[positive..].iter().map(|c| c.value).collect();
         out.histogram(t, h)?;
@@ -187,15 +193,22 @@ fn floats(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) -
             1 => time.step(bits.varbit_unsigned()? as i64),
             _ => time.bend(bits.varbit()?),
         };
-        for column in &mut columns {
-            match at {
-                0 => *column = Xored::begin(bits.double()?),
-                _ => drop(column.next(bits)?),
-            }
-        }
+        let mut read = |columns: &mut [Xored]| {
+            columns.iter_mut().try_for_each(|column| match at {
+                0 => bits.double().map(|value| *column = Xored::begin(value)),
+                _ => column.next(bits).map(drop),
+            })
+        };
+        let (fixed, buckets) = columns.split_at_mut(3);
+        read(fixed)?;
         let mut h = layout.blank(true, at);
-        (h.count, h.zero_count, h.sum) = (columns[0].value, columns[1].value, columns[2].value);
-        let (p, n) = columns[3..].split_at(positive);
+        (h.count, h.zero_count, h.sum) = (fixed[0].value, fixed[1].value, fixed[2].value);
+        if at > 0 && is_stale(h.sum) {
+            out.histogram(t, h)?;
+            continue;
+        }
+        read(buckets)?;
+        let (p, n) = buckets.split_at(positive);
         h.positive.counts = p.iter().map(|c| c.value).collect();
         h.negative.counts = n.iter().map(|c| c.value).collect();
         out.histogram(t, h)?;

@@ -71,11 +71,11 @@ impl Index {
             let body = self.content.get(here..self.series.end).filter(|rest| !rest.is_empty())?;
             let mut cursor = Cursor::new(body);
             // Zeros fill the space between the last series and the next section.
-            let len = cursor.size()?;
-            if len == 0 {
+            if body.len() < ALIGNMENT && body.iter().all(|byte| *byte == 0) {
                 return None;
             }
             let read = (|| {
+                let len = cursor.size().filter(|len| *len > 0)?;
                 let entry = cursor.take(len)?;
                 let whole = sealed(entry, cursor.u32());
                 at = here + (body.len() - cursor.left());

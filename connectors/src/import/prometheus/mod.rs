@@ -128,7 +128,14 @@ pub fn copy(
     let written = write_block(disk, blocks_dir, block.meta.min_time, block.meta.max_time, series);
     match (failed, written) {
         (Some(error), _) => Err(error),
-        (None, written) => Ok(any.then_some(written?)),
+        (None, written) => {
+            let meta = written?;
+            match any {
+                true => Ok(Some(meta)),
+                // All that it had is deleted.
+                false => disk.remove(&meta.dir).map(|()| None).map_err(io_error(&meta.dir)),
+            }
+        }
     }
 }
 

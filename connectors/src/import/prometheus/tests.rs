@@ -6,6 +6,7 @@ use super::tombstones::Tombstones;
 use super::{histogram, xor};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use storage::model::value::STALE;
 
 /// `body` behind its magic, with a checksum that fits.
 fn sealed(magic: &[u8], body: &[u8]) -> Vec<u8> {
@@ -55,4 +56,42 @@ fn tombstones_cover_both_ends() {
     assert_eq!((covered, deleted.covers(2, 0)), ((-1..=5).collect(), false));
     std::fs::write(&path, sealed(&[0x01, 0x30, 0xBA, 0x30, 1], &[3, 1])).unwrap();
     assert!(Tombstones::open(&path).is_err());
+}
+
+/// A chunk whose bits are these, as text.
+fn chunk(samples: u16, bits: &str) -> Vec<u8> {
+    let bits: Vec<u8> = bits.bytes().filter(|b| *b != b' ').map(|b| b - b'0').collect();
+    let bytes =
+        bits.chunks(8).map(|eight| eight.iter().enumerate().fold(0, |sum, (i, b)| sum | b << (7 - i)));
+    samples.to_be_bytes().into_iter().chain([0]).chain(bytes).collect()
+}
+
+/// Three samples with a histogram of nine buckets, of which the last two are stale markers: these have no buckets.
+#[test]
+fn histograms_end_without_buckets() {
+    let double = |v: f64| format!("{:064b}", v.to_bits());
+    // Threshold 0, schema 0, one span of nine positive buckets, none negative; then the first time, 4.
+    let layout = "00000000 0 10001 110001001 0 0 10100";
+    let stale = format!("1 1 00000 000000 {:064b}", 1f64.to_bits() ^ STALE.to_bits());
+    let whole = {
+        let first = format!("110001001 0 {} 10001 00000000", double(1.0));
+        format!("{layout} {first} 10011 110110111 0 {stale} 0 110001001 0 0")
+    };
+    let float = {
+        let buckets = double(1.0) + &double(0.0).repeat(8);
+        format!(
+            "{layout} {} {} {} {buckets} 10011 0 0 {stale} 0 0 0 0",
+            double(9.0),
+            double(0.0),
+            double(1.0)
+        )
+    };
+    for (bits, float) in [(whole, false), (float, true)] {
+        let mut samples = Samples::default();
+        histogram::read(&chunk(3, &bits), float, &mut samples).expect("whole");
+        let (times, values): (Vec<_>, Vec<_>) =
+            (samples.ts, samples.vs.iter().map(|v| v.to_bits()).collect());
+        assert_eq!((times, values), (vec![7, 10], vec![STALE.to_bits(); 2]), "float: {float}");
+        assert_eq!(samples.histograms.iter().map(|(t, h)| (*t, h.sum)).collect::<Vec<_>>(), [(4, 1.0)]);
+    }
 }
