@@ -7,6 +7,7 @@ use super::reply::text_error;
 use super::status::TEXT_FORMAT;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::borrow::Cow;
 use std::fmt::Write;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, TimeMs};
@@ -20,28 +21,79 @@ pub async fn federate(call: Call) -> Response {
     };
     let now = state.sources.clock.now();
     let from = now.saturating_sub(state.settings.lookback);
+    let names = Names::accepted(call.header(header::ACCEPT));
     let ask = move |state: &super::AppState| state.sources.catalog.newest(&sets, from, now);
     match blocking(state.clone(), ask).await {
         Ok(samples) => {
-            let text = render(samples, &state.sources.admin.external_labels());
-            ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response()
+            let text = render(samples, &state.sources.admin.external_labels(), names);
+            ([(header::CONTENT_TYPE, names.format())], text).into_response()
         }
         Err(e) => text_error(StatusCode::INTERNAL_SERVER_ERROR, &e.message),
     }
 }
 
-/// Samples by metric name; series without a name have no place in the format.
-fn render(mut samples: Vec<(Labels, TimeMs, f64)>, external: &Labels) -> String {
-    samples.retain(|(labels, ..)| !labels.name().is_empty());
-    samples.sort_by(|(a, ..), (b, ..)| a.name().cmp(b.name()));
-    let (mut out, mut family) = (String::new(), "");
-    for (labels, t, v) in &samples {
-        if labels.name() != family {
-            family = labels.name();
-            let _ = writeln!(out, "# TYPE {family} untyped");
+/// How names are written that the text format had no place for before version 1.0.0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Names {
+    /// As they are, in quotes.
+    Quoted,
+    /// With `_` for each character that had no place.
+    Underscored,
+}
+
+impl Names {
+    /// What a scraper takes that sends this `Accept`.
+    fn accepted(accept: &str) -> Names {
+        if accept.contains("escaping=allow-utf-8") { Names::Quoted } else { Names::Underscored }
+    }
+
+    fn format(self) -> &'static str {
+        match self {
+            Names::Quoted => "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+            Names::Underscored => TEXT_FORMAT,
         }
-        out.push_str(family);
-        pairs(&mut out, labels, external);
+    }
+
+    /// A name as it is written, quotes included; names of metrics may have a `colon`.
+    fn write(self, name: &str, colon: bool) -> Cow<'_, str> {
+        let fits = |(at, c): (usize, char)| {
+            c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()) || (colon && c == ':')
+        };
+        if !name.is_empty() && name.char_indices().all(fits) {
+            return Cow::Borrowed(name);
+        }
+        match self {
+            Names::Quoted => format!("\"{}\"", escaped(name)).into(),
+            Names::Underscored => name.char_indices().map(|at| if fits(at) { at.1 } else { '_' }).collect(),
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Samples by metric name; series without a name have no place in the format.
+fn render(mut samples: Vec<(Labels, TimeMs, f64)>, external: &Labels, names: Names) -> String {
+    samples.retain(|(labels, ..)| !labels.name().is_empty());
+    samples.sort_by(|(a, ..), (b, ..)| names.write(a.name(), true).cmp(&names.write(b.name(), true)));
+    let (mut out, mut family) = (String::new(), Cow::Borrowed(""));
+    for (labels, t, v) in &samples {
+        let name = names.write(labels.name(), true);
+        if name != family {
+            let _ = writeln!(out, "# TYPE {name} untyped");
+            family = name;
+        }
+        match family.starts_with('"') {
+            true => {
+                let _ = write!(out, "{{{family}");
+                pairs(&mut out, ',', labels, external, names);
+            }
+            false => {
+                out.push_str(&family);
+                pairs(&mut out, '{', labels, external, names);
+            }
+        }
         out.push(' ');
         json::value(&mut out, *v);
         let _ = writeln!(out, " {t}");
@@ -49,15 +101,15 @@ fn render(mut samples: Vec<(Labels, TimeMs, f64)>, external: &Labels) -> String 
     out
 }
 
-/// The series' labels, then external ones it has not; `instance=""` keeps the scraper from adding its own.
-fn pairs(out: &mut String, labels: &Labels, external: &Labels) {
+/// The series' labels behind `separator`, then external ones it has not; `instance=""` keeps the scraper from adding its own.
+fn pairs(out: &mut String, separator: char, labels: &Labels, external: &Labels, names: Names) {
     let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
     let added = external.iter().filter(|(name, _)| labels.get(name).is_none());
     let has_instance = labels.get("instance").or(external.get("instance")).is_some();
     let empty = (!has_instance).then_some(("instance", ""));
     for (i, (name, value)) in own.chain(added).chain(empty).enumerate() {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = write!(out, "{}{name}=\"{value}\"", if i == 0 { "{" } else { "," });
+        let (name, value) = (names.write(name, false), escaped(value));
+        let _ = write!(out, "{}{name}=\"{value}\"", if i == 0 { separator } else { ',' });
     }
     out.push('}');
 }
@@ -71,9 +123,21 @@ mod tests {
         let up = Labels::from_pairs([("__name__", "up"), ("instance", "a:1"), ("job", "x\"y")]);
         let sum = Labels::from_pairs([("__name__", "a:b")]);
         let external = Labels::from_pairs([("dc", "x"), ("job", "other")]);
-        let text = render(vec![(up, 1_500, 1.0), (sum, 2_000, 0.5)], &external);
+        let text = render(vec![(up, 1_500, 1.0), (sum, 2_000, 0.5)], &external, Names::Underscored);
         let expected = "# TYPE a:b untyped\na:b{dc=\"x\",job=\"other\",instance=\"\"} 0.5 2000\n\
                         # TYPE up untyped\nup{instance=\"a:1\",job=\"x\\\"y\",dc=\"x\"} 1 1500\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn names_that_need_quotes_get_them_or_underscores() {
+        let dotted = Labels::from_pairs([("__name__", "a.b\n1"), ("c:d", "v"), ("instance", "x")]);
+        let sample = || vec![(dotted.clone(), 1, 2.0)];
+        let none = Labels::from_pairs([("", ""); 0]);
+        let quoted = "# TYPE \"a.b\\n1\" untyped\n{\"a.b\\n1\",\"c:d\"=\"v\",instance=\"x\"} 2 1\n";
+        let accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5";
+        assert_eq!(render(sample(), &none, Names::accepted(accept)), quoted);
+        let old = "# TYPE a_b_1 untyped\na_b_1{c_d=\"v\",instance=\"x\"} 2 1\n";
+        assert_eq!(render(sample(), &none, Names::accepted("text/plain;version=0.0.4")), old);
     }
 }

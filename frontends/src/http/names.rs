@@ -59,8 +59,8 @@ struct Set(#[serde(serialize_with = "label_map")] Labels);
 /// The label name of `…/label/{name}/values`, unescaped.
 fn name_in_path(path: &str) -> Result<String, ApiError> {
     let raw = path.rsplit('/').nth(1).unwrap_or("");
-    // Form decoding is percent decoding once a literal `+` is protected.
-    let query = format!("name={}", raw.replace('+', "%2B"));
+    // Form decoding is percent decoding once a literal `+` and `&` are protected.
+    let query = format!("name={}", raw.replace('+', "%2B").replace('&', "%26"));
     let name = unescape_name(Form::parse(None, Some(&query)).get("name"));
     let valid = !name.is_empty() && !name.contains('\u{fffd}');
     if valid { Ok(name) } else { Err(ApiError::bad_data(format!("invalid label name: {name:?}"))) }
