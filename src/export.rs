@@ -15,7 +15,7 @@ use std::sync::Arc;
 use storage::disk::{Disk, DiskFile, OsDisk};
 use storage::metrics::Metrics;
 use storage::model::{Matcher, TimeMs};
-use storage::store::{Options, Store};
+use storage::store::{Options, Store, damaged_blocks};
 
 const USAGE: &str = "usage: perennial export --match=SELECTOR --format=parquet|csv|openmetrics [flags]\n";
 const HELP: &str = "
@@ -36,7 +36,7 @@ Flags:
 parquet and csv have a row per sample and a column per label: timestamp, value, histogram (if there is one), then the labels. No
 value and no histogram is a stale marker. openmetrics has neither stale markers nor native histograms: how many are left out is said.
 
-Exit code: 0 if everything was written, 1 if not, 2 if the command line cannot be used.
+Exit code: 0 if everything was written, 1 if not (damaged blocks are left out), 2 if the command line cannot be used.
 ";
 
 #[derive(Debug, PartialEq)]
@@ -61,6 +61,8 @@ pub fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return say(&mut io::stdout(), &format!("{USAGE}{HELP}"), 0);
     }
+    // Which blocks are damaged is said there.
+    crate::log::start("warn", "logfmt");
     match arguments(args).map(|asked| run(&asked)) {
         Ok(Ok(text)) => say(&mut io::stderr(), &text, 0),
         Ok(Err(why)) => say(&mut io::stderr(), &format!("{why}\n"), 1),
@@ -127,7 +129,8 @@ fn run(asked: &Asked) -> Result<String, String> {
         ));
     }
     let _lock = DataLock::take(&asked.data)?;
-    let store = open(asked)?;
+    let metrics = Metrics::default();
+    let store = open(asked, &metrics)?;
     let done = match &asked.output {
         None => write(&store, asked, BufWriter::new(io::stdout())),
         Some(path) => {
@@ -143,7 +146,11 @@ fn run(asked: &Asked) -> Result<String, String> {
             done
         }
     };
-    done.map(told).map_err(|e| e.to_string())
+    let text = done.map(told).map_err(|e| e.to_string())?;
+    match damaged_blocks(&metrics).get() {
+        0.0 => Ok(text),
+        blocks => Err(format!("{text}not whole: {blocks} damaged blocks are left out")),
+    }
 }
 
 fn write(store: &Store, asked: &Asked, out: impl Write + Send) -> Result<Exported, ExportError> {
@@ -166,7 +173,7 @@ fn told(done: Exported) -> String {
     text
 }
 
-fn open(asked: &Asked) -> Result<Arc<Store>, String> {
+fn open(asked: &Asked, metrics: &Metrics) -> Result<Arc<Store>, String> {
     let data = &asked.data;
     let config = asked.config.as_ref().map(|path| crate::config::load(path)).transpose();
     let config = config.map_err(|e| e.to_string())?.map(|(config, _)| config.storage.objects);
@@ -177,7 +184,7 @@ fn open(asked: &Asked) -> Result<Arc<Store>, String> {
         block_range_ms: storage::limits::BLOCK_WINDOW_MS,
         out_of_order_ms: storage::limits::OUT_OF_ORDER_WINDOW_MS,
     };
-    let (store, replay) = Store::open_far(options, far, Arc::new(ReadOnly), &Metrics::default())
+    let (store, replay) = Store::open_far(options, far, Arc::new(ReadOnly), metrics)
         .map_err(|e| format!("cannot open the data directory {}: {e}", data.display()))?;
     for line in &replay.damage {
         say(&mut io::stderr(), &format!("damage in the data directory: {line}\n"), 1);

@@ -19,14 +19,23 @@ pub async fn keep_house(store: Arc<Store>, clock: Arc<dyn Clock>) {
         let written = tokio::task::spawn_blocking(move || flushing.maintain(now)).await;
         tell("written", written.unwrap_or_else(|error| Err(StoreError::Refused(error.to_string()))));
         if !merging.swap(true, SeqCst) {
-            let (store, merging) = (store.clone(), merging.clone());
+            let (store, merging) = (store.clone(), Merging(merging.clone()));
             merger.submit(Box::new(move || {
                 tell("merged", store.compact());
                 tell("trimmed", store.trim(now));
                 tell("moved to the object store", store.move_far(now));
-                merging.store(false, SeqCst);
+                drop(merging);
             }));
         }
+    }
+}
+
+/// That a merge runs; should it panic, the next minute tries again.
+struct Merging(Arc<AtomicBool>);
+
+impl Drop for Merging {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
     }
 }
 

@@ -36,7 +36,7 @@ use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options as StoreOptions, Replay, Store, StoreError, damaged_blocks};
+use storage::store::{Options as StoreOptions, Replay, Store, StoreError};
 
 /// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
 const EXEMPLARS: i64 = 100_000;
@@ -153,7 +153,7 @@ impl Server {
         let past = Past::start(past, &dir)?;
         cluster.iter().for_each(|cluster| tell_late(cluster, &past));
         if let Some(door) = door {
-            door.open(rooms(&querier, &store, &past, &metrics))?;
+            door.open(rooms(&querier, &store, &past))?;
         }
         let views = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
         let views: Arc<dyn Views> = Arc::new(views);
@@ -318,7 +318,6 @@ impl Server {
             search: flags.feature("search-api").then(|| flags.search_max_limit()),
             step_stats: flags.feature("promql-per-step-stats"),
             data_directory: Some(self.data.clone()),
-            partial: left_out(&self.metrics),
         })
     }
 
@@ -420,13 +419,6 @@ fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -
 }
 
 /// Opens the file that alerts outlive the process in.
-/// Why answers are not whole, if blocks are damaged.
-fn left_out(metrics: &Metrics) -> Option<String> {
-    let damaged = damaged_blocks(metrics).get();
-    (damaged > 0.0)
-        .then(|| format!("blocks that are damaged are left out: {damaged}; the log of the start names them"))
-}
-
 fn open_memory(dir: &Path, metrics: &Metrics) -> Result<Kept, String> {
     let path = dir.join("alerts.keep");
     let (map, found) = Keep::open(Arc::new(OsDisk), path.clone(), metrics).map_err(|e| e.to_string())?;
@@ -485,12 +477,10 @@ fn tell_late(cluster: &Arc<Pulse>, past: &Arc<Past>) {
 }
 
 /// What the other processes' questions are answered from.
-fn rooms(querier: &Arc<Querier>, store: &Arc<Store>, past: &Past, metrics: &Metrics) -> Rooms {
-    let (kept, metrics) = (store.clone(), metrics.clone());
-    let reasons = move || left_out(&metrics).into_iter().chain(kept.left_out());
-    let left_out = move || reasons().reduce(|one, other| format!("{one}; {other}"));
+fn rooms(querier: &Arc<Querier>, store: &Arc<Store>, past: &Past) -> Rooms {
+    let kept = store.clone();
     let (querier, store, lookout) = (querier.clone(), store.clone(), past.lookout());
-    Rooms { querier, store, lookout, left_out: Box::new(left_out) }
+    Rooms { querier, store, lookout, left_out: Box::new(move || kept.left_out()) }
 }
 
 /// What the flags say about queries that templates ask.

@@ -273,6 +273,38 @@ fn a_mistake_is_named_with_its_line_and_nothing_is_imported() {
 }
 
 #[test]
+fn the_same_text_twice_is_imported_once_and_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("a.txt");
+    std::fs::write(&file, "# TYPE a counter\na_total 1 1\na_total 2 2\n# EOF\n").expect("a file");
+    let (file, data) = (file.display().to_string(), dir.path().join("data"));
+    for _ in 0..2 {
+        let done = perennial(&["import", "openmetrics", &file, &file], &data);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        assert!(text(&done.stdout).starts_with("1 blocks imported, 2 samples"), "{}", text(&done.stdout));
+    }
+    let (csv, _) = exported(&data, "csv", &["--match=a_total"]);
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+}
+
+#[test]
+fn what_is_exported_without_a_damaged_block_is_not_called_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fill(dir.path());
+    let block = std::fs::read_dir(dir.path().join("blocks")).expect("blocks").next().expect("a block");
+    let path = block.expect("a block").path().join("clocks.parquet");
+    let mut bytes = std::fs::read(&path).expect("a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("a file");
+    let done = perennial(&["export", "--match=out", "--format=csv"], dir.path());
+    let told = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{told}");
+    assert!(told.contains("clocks.parquet") && told.contains("1 damaged blocks are left out"), "{told}");
+    assert!(text(&done.stdout).lines().count() > 1, "the others are written");
+}
+
+#[test]
 fn a_directory_in_use_and_what_is_none_are_refused() {
     let server = support::server::Server::start("", &[]);
     let refused = perennial(&["export", "--match=up", "--format=csv"], &server.file("data"));

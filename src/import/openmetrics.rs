@@ -25,7 +25,10 @@ pub fn import(data: &Path, files: &[PathBuf]) -> Result<String, String> {
     OsDisk.create_dir(&stage).map_err(|e| io(&stage, e))?;
     let read = files.iter().map(|file| one(file, &stage)).collect::<Result<Vec<_>, _>>();
     let joined = read.map_err(|e| format!("{e}; nothing is imported")).and_then(|blocks| {
-        let blocks: Vec<BlockMeta> = blocks.into_iter().flatten().collect();
+        let mut blocks: Vec<BlockMeta> = blocks.into_iter().flatten().collect();
+        // Texts with the same samples are the same blocks.
+        blocks.sort_by(|a, b| a.dir.cmp(&b.dir));
+        blocks.dedup_by(|a, b| a.dir == b.dir);
         join(data, &blocks).map(|()| blocks)
     });
     OsDisk.remove(&stage).map_err(|e| io(&stage, e))?;

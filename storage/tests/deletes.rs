@@ -298,6 +298,31 @@ fn a_damaged_file_of_deletions_is_not_taken_for_none() {
 }
 
 #[test]
+fn what_is_deleted_of_a_block_that_is_left_out_stays_deleted() {
+    let mut world = filled();
+    world.delete(MatchOp::Equal, 1, 0, 60_000);
+    world.store.close().unwrap();
+    let oldest = metas(world.dir.path()).into_iter().min_by_key(|meta| meta.min_time).unwrap();
+    let path = oldest.dir.join("meta.json");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, "{").unwrap();
+    let options = storage::store::Options {
+        dir: world.dir.path().into(),
+        wal_sync_interval_ms: 5,
+        block_range_ms: RANGE,
+        out_of_order_ms: 30_000,
+    };
+    world.store = Store::open(options, Arc::new(storage::disk::OsDisk), &Default::default()).unwrap().0;
+    // Both look at what is there, and forget what is about blocks that are gone.
+    world.delete(MatchOp::Equal, 2, oldest.to, 60_000);
+    assert!(world.store.clean_tombstones().unwrap() > 0);
+    world.store.close().unwrap();
+    std::fs::write(&path, whole).unwrap();
+    world.store = open(world.dir.path()).0;
+    assert_eq!(contents(&world.store), expected(&world.model));
+}
+
+#[test]
 fn cleaning_takes_the_bytes_from_the_disk() {
     let mut world = filled();
     let bytes = |world: &World| metas(world.dir.path()).iter().map(|m| m.samples).sum::<u64>();

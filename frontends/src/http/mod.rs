@@ -91,8 +91,6 @@ pub struct Settings {
     pub search: Option<usize>,
     /// Where the queries at work are written down; `None`: nowhere.
     pub data_directory: Option<PathBuf>,
-    /// Why answers from history are never whole: blocks are damaged.
-    pub partial: Option<String>,
 }
 
 impl Default for Settings {
@@ -113,7 +111,6 @@ impl Default for Settings {
             step_stats: false,
             search: None,
             data_directory: None,
-            partial: None,
         }
     }
 }
@@ -130,8 +127,7 @@ pub struct AppState(Arc<Inner>);
 impl AppState {
     /// Why answers from history are not whole now; `None`: they are.
     fn partial(&self) -> Option<String> {
-        let reasons = self.settings.partial.iter().cloned().chain(self.sources.catalog.left_out());
-        reasons.reduce(|one, other| format!("{one}; {other}"))
+        self.sources.catalog.left_out()
     }
 }
 

@@ -187,6 +187,17 @@ impl Blocks {
         damage
     }
 
+    /// Notes that nothing is deleted of the far block `meta`: what was deleted was of series that it has not.
+    pub fn forget_deletes(&self, meta: &BlockMeta) {
+        let mut list = self.blocks.write();
+        let without = |block: &Listed| match block {
+            Listed::Far(far) if far.meta().dir == meta.dir => Listed::Far(far.without_deletes()),
+            block => block.clone(),
+        };
+        let new = list.blocks.iter().map(without).collect();
+        list.become_these(new);
+    }
+
     /// All blocks, in time order.
     pub fn all(&self) -> Arc<Vec<Listed>> {
         self.blocks.read().blocks.clone()

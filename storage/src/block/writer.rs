@@ -266,9 +266,12 @@ impl<'a> Builder<'a> {
             self.rows.push(id, target, &mut self.clocks, ts, now);
             self.meta.rows += 1;
             vs = later;
+            // A page at a time keeps the builders small, and pages where `page.rs` decodes them by itself.
+            if self.rows.len() == BLOCK_PAGE_ROWS {
+                self.samples.write(self.rows.take())?;
+            }
         }
-        // Whole pages at a time keep the builders small.
-        if self.rows.len() >= BLOCK_PAGE_ROWS { self.samples.write(self.rows.take()) } else { Ok(()) }
+        Ok(())
     }
 
     /// The caller's promises, without which the files could not be read back.

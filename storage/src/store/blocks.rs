@@ -155,10 +155,15 @@ impl BlockHistory {
         Due { by_time: metas(old), ..by_size.due(metas(stay), head, now) }
     }
 
-    /// Forgets the deletions of blocks that are gone.
+    /// Forgets the deletions of blocks that are gone. One that is left out is not: when it is mended, what is deleted of it
+    /// must not come back.
     fn forget_tombstones(&self) -> Result<(), StoreError> {
-        let there: BTreeSet<String> =
+        let mut there: BTreeSet<String> =
             self.blocks.metas().iter().map(|meta| meta.name().to_string()).collect();
+        let files = self.disk.list(&self.dir);
+        let files = files.map_err(|source| StoreError::Io { path: self.dir.clone(), source })?;
+        there.extend(files.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())));
+        there.extend(self.far.names()?);
         self.tombstones.keep_blocks(self.disk.as_ref(), |name| there.contains(name))
     }
 
@@ -331,6 +336,9 @@ impl History for BlockHistory {
             if block.open()?.has_deletes() {
                 return self.rewrite(block.meta(), &|_| true).map(|_| true);
             }
+            // A far one of which nothing had to go.
+            self.tombstones.forget(self.disk.as_ref(), &block.meta().name().to_string())?;
+            self.blocks.forget_deletes(block.meta());
         }
         self.forget_tombstones().map(|()| false)
     }
@@ -403,6 +411,9 @@ impl History for BlockHistory {
     }
 
     fn left_out(&self) -> Option<String> {
-        self.far.left_out()
+        let damaged = self.damaged.get();
+        let here = (damaged > 0.0)
+            .then(|| format!("blocks that are damaged are left out: {damaged}; the log names them"));
+        here.into_iter().chain(self.far.left_out()).reduce(|one, other| format!("{one}; {other}"))
     }
 }

@@ -52,6 +52,11 @@ impl FarBlock {
         FarBlock { tombstones: Arc::new(all), opened: Arc::default(), ..self.clone() }
     }
 
+    /// The same block, of which nothing is deleted: it was opened, and had no such series.
+    pub fn without_deletes(&self) -> FarBlock {
+        FarBlock { tombstones: Arc::default(), ..self.clone() }
+    }
+
     /// Whether something may be deleted of it: [`Block::has_deletes`] knows.
     pub fn may_have_deletes(&self) -> bool {
         !self.tombstones.is_empty()

@@ -143,6 +143,16 @@ impl Far {
         Block::open_in(&source, meta.clone(), &self.pages)
     }
 
+    /// Names of the blocks that `objects/` describes, damaged descriptions included.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        if !self.dir.is_dir() {
+            return Ok(Vec::new());
+        }
+        let files = self.disk.list(&self.dir).map_err(io_error(&self.dir))?;
+        let described = files.iter().filter(|path| extension(path) == Some("json"));
+        Ok(described.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect())
+    }
+
     /// Whether a block of this name is described in `objects/`.
     pub fn knows(&self, name: &str) -> bool {
         self.state.lock().known.contains(name)
