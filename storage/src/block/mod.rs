@@ -5,6 +5,7 @@
 //! timestamps are files of their own ([`histograms`], [`lane`]).
 
 mod cache;
+mod clock;
 mod clocks;
 pub(crate) mod decimal;
 mod decoder;

@@ -4,6 +4,7 @@
 //! and kept a while in the page cache, because the next question is mostly about its neighbour.
 
 use super::cache::PageCache;
+use super::clock::Clock;
 use super::files::read_checked;
 use super::histograms::{self, HISTOGRAM_PAGES, START_PAGES};
 use super::lane::LaneFile;
@@ -38,7 +39,7 @@ struct Inner {
     histograms: Option<LaneFile>,
     starts: Option<LaneFile>,
     series: Series,
-    clocks: Vec<Vec<TimeMs>>,
+    clocks: Vec<Clock>,
     /// First row of each series, and one past the last row.
     first_row: Vec<u32>,
     /// Clock of each row.
@@ -181,7 +182,7 @@ impl Block {
         let rows = inner.first_row[series as usize] as usize..inner.first_row[series as usize + 1] as usize;
         rows.filter(move |row| {
             let clock = &inner.clocks[inner.row_clock[*row] as usize];
-            clock.first().is_some_and(|t| *t <= to) && clock.last().is_some_and(|t| from <= *t)
+            clock.ends().is_some_and(|(first, last)| first <= to && from <= last)
         })
     }
 
@@ -263,9 +264,9 @@ impl BlockSeriesHandle {
     fn may_have_samples(&self, from: TimeMs, to: TimeMs) -> bool {
         let Some(deleted) = &self.deleted else { return true };
         let clock = |row: usize| &self.block.0.clocks[self.block.0.row_clock[row] as usize];
-        let left = |row: usize| match clock(row).as_slice() {
-            [first, .., last] => !deleted.covers_all(*first, *last),
-            ts => !ts.iter().all(|t| deleted.covers(*t)),
+        let left = |row: usize| {
+            let Some((first, last)) = clock(row).ends() else { return false };
+            if first == last { !deleted.covers(first) } else { !deleted.covers_all(first, last) }
         };
         let histograms =
             |lane: &LaneFile| lane.span(self.series).is_some_and(|(min, max)| !deleted.covers_all(min, max));
@@ -326,23 +327,24 @@ impl BlockSeriesHandle {
 
 /// Appends the times of `clock` at which there is a sample in `from..=to`; which samples of the row these are.
 fn push_times(
-    clock: &[TimeMs],
+    clock: &Clock,
     gaps: &[u32],
     from: TimeMs,
     to: TimeMs,
     ts: &mut Vec<TimeMs>,
 ) -> std::ops::Range<usize> {
-    let (start, end) = (clock.partition_point(|t| *t < from), clock.partition_point(|t| *t <= to));
+    let start = clock.before(from);
+    let end = to.checked_add(1).map_or(clock.len(), |behind| clock.before(behind)).max(start);
     let before = gaps.partition_point(|gap| (*gap as usize) < start);
     let already = ts.len();
     if before == gaps.len() {
-        ts.extend_from_slice(clock.get(start..end).unwrap_or(&[]));
+        clock.push(start..end, ts);
         return start - before..start - before + ts.len() - already;
     }
     let mut gaps = gaps[before..].iter().map(|gap| *gap as usize).peekable();
-    for (at, t) in clock.iter().enumerate().take(end).skip(start) {
+    for at in start..end {
         if gaps.next_if_eq(&at).is_none() {
-            ts.push(*t);
+            ts.push(clock.at(at));
         }
     }
     start - before..start - before + ts.len() - already

@@ -1,10 +1,11 @@
 //! What of a block is read whole when it is opened: clocks, series, and the row index.
 
+use super::clock::Clock;
 use super::damaged;
 use super::page::element;
 use super::pages::{Pages, batches};
+use crate::model::Labels;
 use crate::model::labels::METRIC_NAME;
-use crate::model::{Labels, TimeMs};
 use crate::store::StoreError;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt32Type};
@@ -23,14 +24,14 @@ fn small_batches(
 }
 
 /// Timestamps by clock.
-pub(super) fn read_clocks(path: &Path, content: Bytes) -> Result<Vec<Vec<TimeMs>>, StoreError> {
+pub(super) fn read_clocks(path: &Path, content: Bytes) -> Result<Vec<Clock>, StoreError> {
     let mut clocks = Vec::new();
     for batch in small_batches(path, content, &["ts"])? {
         let batch = batch?;
         for row in 0..batch.num_rows() {
             let ts = element::<Int64Type>(batch.column(0), row)
                 .ok_or_else(|| damaged(path, "ts is no list of int64"))?;
-            clocks.push(ts.as_primitive::<Int64Type>().values().to_vec());
+            clocks.push(Clock::new(ts.as_primitive::<Int64Type>().values()));
         }
     }
     Ok(clocks)
