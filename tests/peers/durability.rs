@@ -119,9 +119,6 @@ fn answers_say_that_a_damaged_block_is_left_out() {
     labels[100] ^= 1;
     std::fs::write(block.join("series.parquet"), labels).expect("labels");
     server.run();
-    assert_eq!(
-        warnings(&server)[0],
-        "blocks that are damaged are left out: 1; the log of the start names them"
-    );
+    assert_eq!(warnings(&server)[0], "blocks that are damaged are left out: 1; the log names them");
     assert!(server.log().contains("series.parquet: checksum does not match"), "{}", server.log());
 }
