@@ -41,6 +41,11 @@ fn keeps_its_word(place: &ObjectPlace) {
     );
     assert_eq!(place.get("a/y", 0..0).expect("nothing"), b"");
     assert_eq!(place.get("a/none", 0..1).expect_err("no object").kind(), ErrorKind::NotFound);
+    let several =
+        [("ab/x", 0..5), ("a/none", 0..1), ("a/x", 1..3)].map(|(name, range)| (name.to_owned(), range));
+    let given: Vec<_> =
+        place.get_many(&several).into_iter().map(|bytes| bytes.map_err(|e| e.kind())).collect();
+    assert_eq!(given, [Ok(b"other".to_vec()), Err(ErrorKind::NotFound), Ok(b"el".to_vec())]);
     put(place, "a/x", b"again");
     assert_eq!(place.get("a/x", 0..5).expect("bytes"), b"again");
     place.create("owner", b"me").expect("created");

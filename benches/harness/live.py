@@ -46,7 +46,7 @@ WINDOWS = ("5m", "1h", "1d")
 
 
 def windows(kind, options):
-    """CPU of the same fifty rules over `[5m]`, `[1h]` and `[1d]`, a day of history written before."""
+    """CPU and memory of the same fifty rules over `[5m]`, `[1h]` and `[1d]`, a day of history written before."""
     figures = {}
     epoch, members = epoch_of_run(), load.targets(options.series)
     jobs = len({t.job for t in members})
@@ -65,9 +65,19 @@ def windows(kind, options):
                 server.add_rules(rules.window_file(function, window, jobs, 50))
                 time.sleep(35)
                 figures[f"{function}[{window}] (cores)"] = cores(server, options.seconds) - baseline
+                figures |= window_memory(server, f"{function}[{window}]", function)
         names = server.count('count(count by (__name__) ({__name__=~"window:.+"}))')
         check(names >= 50, f"{names} of 50 rules have results")
     return {"scraping (cores)": baseline, **figures}
+
+
+def window_memory(server, name, function):
+    """What the process holds with these rules, and per series what the server says that their views keep."""
+    figures = {f"{name}, resident (MB)": server.memory_bytes()[0] / 1e6}
+    if server.name == "perennial":
+        series = server.count(f"count({rules.windowed_metric(function)})")
+        figures[f"{name}, state per series (bytes)"] = state_bytes(server.get("/api/v1/views")["data"]["views"]) / series
+    return figures
 
 
 def state(kind, options):

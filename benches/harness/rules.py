@@ -92,9 +92,14 @@ def threshold_file(count, jobs, interval):
     return "\n".join(out) + "\n", kept
 
 
+def windowed_metric(function):
+    """The metric over which `window_file` applies `function`."""
+    return {"rate": "http_requests_total", "max_over_time": "queue_depth"}.get(function, "temperature_celsius")
+
+
 def window_file(function, window, jobs, count):
     """The YAML of `count` rules that apply `function` over `window` and sum; rule i reads job i modulo `jobs`."""
-    metric = {"rate": "http_requests_total", "max_over_time": "queue_depth"}.get(function, "temperature_celsius")
+    metric = windowed_metric(function)
     out = ["groups:", "- name: windows", "  interval: 5s", "  rules:"]
     for i in range(count):
         grouping = ("instance", "instance, job")[i // jobs % 2]

@@ -7,6 +7,11 @@ pub const FAR_PIECE_BYTES: u64 = 256 << 10;
 pub const FAR_RECENT_PIECES: usize = 32;
 /// Most bytes that one request fetches: what a reader holds in memory.
 pub const FAR_GET_BYTES: u64 = 8 << 20;
+/// Far blocks whose files' ends are fetched together before they are opened, and how many ends at a time: they fit into
+/// [`FAR_RECENT_PIECES`].
+pub const FAR_AHEAD_BLOCKS: usize = 4;
+/// See [`FAR_AHEAD_BLOCKS`].
+pub const FAR_AHEAD_PIECES: usize = 32;
 /// Series of far blocks that are open at a time, so many or those of one block: where their rows are is in memory, and of
 /// blocks without an index their labels.
 pub const FAR_OPEN_SERIES: u64 = 5_000_000;

@@ -20,6 +20,10 @@ pub trait Objects: Send + Sync {
     fn create(&self, name: &str, content: &[u8]) -> io::Result<()>;
     /// The bytes of an object in `range`, which must be within it ([`io::ErrorKind::NotFound`]: there is no such object).
     fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>>;
+    /// As [`Objects::get`] for each of these, which are not empty; side by side where the store can do that.
+    fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
+        wanted.iter().map(|(name, range)| self.get(name, range.clone())).collect()
+    }
     /// Length of an object; `None`: there is none.
     fn head(&self, name: &str) -> io::Result<Option<u64>>;
     /// Names and lengths of all objects whose names begin with `folder/`; of all if it is empty.
@@ -60,10 +64,17 @@ impl Counted {
     }
 
     fn ask<T>(&self, operation: &str, ask: impl FnOnce(&dyn Objects) -> io::Result<T>) -> io::Result<T> {
-        let labels = [("operation", operation)];
+        self.asked(operation, 1);
+        self.answered(operation, ask(self.objects.as_ref()))
+    }
+
+    fn asked(&self, operation: &str, requests: u64) {
         let help = "Requests to the object store.";
-        self.metrics.counter("perennial_object_store_requests_total", help, &labels).inc();
-        let answer = ask(self.objects.as_ref());
+        let labels = [("operation", operation)];
+        self.metrics.counter("perennial_object_store_requests_total", help, &labels).add(requests);
+    }
+
+    fn answered<T>(&self, operation: &str, answer: io::Result<T>) -> io::Result<T> {
         // That something is there already, or is not there, is an answer.
         let answered = answer
             .as_ref()
@@ -71,6 +82,7 @@ impl Counted {
             .is_none_or(|e| matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound));
         self.up.set(f64::from(u8::from(answered)));
         let help = "Requests to the object store that failed.";
+        let labels = [("operation", operation)];
         self.metrics.counter("perennial_object_store_errors_total", help, &labels).add(u64::from(!answered));
         answer
     }
@@ -94,6 +106,13 @@ impl Objects for Counted {
         let bytes = self.ask("get", |objects| objects.get(name, range))?;
         self.read.add(bytes.len() as u64);
         Ok(bytes)
+    }
+    fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
+        self.asked("get", wanted.len() as u64);
+        let answers = self.objects.get_many(wanted).into_iter().map(|answer| self.answered("get", answer));
+        answers
+            .inspect(|answer| self.read.add(answer.as_ref().map_or(0, |bytes| bytes.len() as u64)))
+            .collect()
     }
     fn head(&self, name: &str) -> io::Result<Option<u64>> {
         self.ask("head", |objects| objects.head(name))

@@ -117,6 +117,29 @@ fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() 
 }
 
 #[test]
+fn with_an_empty_cache_the_files_of_several_blocks_are_fetched_side_by_side() {
+    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let all = seven_blocks(dir.path());
+    let (store, _) = far(dir.path(), &bucket);
+    assert_eq!(store.move_far(NOW).unwrap(), 6);
+    store.close().unwrap();
+    std::fs::remove_dir_all(dir.path().join("objects/cache")).unwrap();
+    let (store, metrics) = far(dir.path(), &bucket);
+    bucket.together.store(0, SeqCst);
+    let (asked, labels) = (bucket.gets.load(SeqCst), [("operation", "get")]);
+    let counted = metrics.counter("perennial_object_store_requests_total", "", &labels).get();
+    assert_eq!(contents(&store), all);
+    // Four blocks at a time, 32 requests.
+    assert_eq!(bucket.together.load(SeqCst), 32);
+    let asked = bucket.gets.load(SeqCst) - asked;
+    assert_eq!(asked as usize, 6 * (OBJECTS - 1), "each small file once");
+    let now = metrics.counter("perennial_object_store_requests_total", "", &labels).get();
+    assert_eq!(now - counted, asked, "each request is counted");
+    bucket.gets.store(0, SeqCst);
+    assert_eq!((contents(&store), bucket.gets.load(SeqCst)), (all, 0), "it is all here now");
+}
+
+#[test]
 fn without_a_configured_store_far_blocks_are_errors() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     seven_blocks(dir.path());

@@ -58,6 +58,8 @@ impl S3 {
 
 async fn serve(listener: TcpListener, service: S3Service) {
     while let Ok((socket, _)) = listener.accept().await {
+        // Or the system holds back the end of an answer for 40 ms.
+        socket.set_nodelay(true).expect("a socket");
         let service = service.clone();
         tokio::spawn(async move {
             // A connection that breaks is the client's to notice.

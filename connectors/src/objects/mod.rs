@@ -22,7 +22,7 @@ use object_store::{
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 use storage::objects::{Content, Objects};
 use tokio::runtime::Runtime;
@@ -83,17 +83,31 @@ impl ObjectPlace {
         &self,
         request: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> io::Result<T> {
-        let gone = || io::Error::other("the server is stopping");
+        finish(self.begin(request))
+    }
+
+    /// Begins a request; its answer is for [`finish`].
+    fn begin<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Receiver<Result<T, Error>> {
         let (send, receive) = sync_channel(1);
         let turns = self.turns.clone();
-        self.runtime.as_ref().ok_or_else(gone)?.spawn(async move {
-            let turn = turns.acquire_owned().await;
-            let answer = request.await;
-            drop(turn);
-            // Whoever asked waits.
-            let _ = send.send(answer);
-        });
-        receive.recv().map_err(|_| gone())?.map_err(io_error)
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(async move {
+                let turn = turns.acquire_owned().await;
+                let answer = request.await;
+                drop(turn);
+                // Whoever asked waits, or no longer wants it.
+                let _ = send.send(answer);
+            });
+        }
+        receive
+    }
+
+    fn begin_get(&self, name: &str, range: Range<u64>) -> Receiver<Result<Vec<u8>, Error>> {
+        let (store, path) = (self.store.clone(), self.path(name));
+        self.begin(async move { store.get_range(&path, range).await.map(Vec::from) })
     }
 
     /// Writes an object in parts.
@@ -123,6 +137,12 @@ impl ObjectPlace {
         }
         Ok(())
     }
+}
+
+/// Waits for the answer to a request.
+fn finish<T>(answer: Receiver<Result<T, Error>>) -> io::Result<T> {
+    let gone = |_| io::Error::other("the server is stopping");
+    answer.recv().map_err(gone)?.map_err(io_error)
 }
 
 impl Drop for ObjectPlace {
@@ -169,8 +189,12 @@ impl Objects for ObjectPlace {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let (store, path) = (self.store.clone(), self.path(name));
-        self.ask(async move { store.get_range(&path, range).await.map(Vec::from) })
+        finish(self.begin_get(name, range))
+    }
+
+    fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
+        let begun: Vec<_> = wanted.iter().map(|(name, range)| self.begin_get(name, range.clone())).collect();
+        begun.into_iter().map(finish).collect()
     }
 
     fn head(&self, name: &str) -> io::Result<Option<u64>> {

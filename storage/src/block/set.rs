@@ -9,6 +9,7 @@ use super::reader::{Block, BlockSeriesHandle};
 use super::tombstones::Tombstone;
 use super::{BlockMeta, io_error};
 use crate::disk::Disk;
+use crate::limits::FAR_AHEAD_BLOCKS;
 use crate::metrics::Metrics;
 use crate::model::{Matcher, TimeMs};
 use crate::store::StoreError;
@@ -49,6 +50,13 @@ impl Listed {
     /// Whether its files are in an object store.
     pub fn is_far(&self) -> bool {
         matches!(self, Listed::Far(_))
+    }
+
+    fn far(&self) -> Option<FarBlock> {
+        match self {
+            Listed::Here(_) => None,
+            Listed::Far(block) => Some(block.clone()),
+        }
     }
 
     /// Whether something may be deleted of it: [`Block::has_deletes`] knows.
@@ -284,10 +292,16 @@ impl Blocks {
     }
 
     fn within(&self, from: TimeMs, to: TimeMs) -> impl Iterator<Item = Result<Block, StoreError>> {
-        let blocks = self.all();
+        let mut blocks = self.all().to_vec();
+        blocks.retain(|block| block.meta().overlaps(from, to));
         let length = blocks.len();
-        let open = move |i: usize| blocks[i].meta().overlaps(from, to).then(|| blocks[i].open());
-        (0..length).filter_map(open)
+        (0..length).map(move |i| {
+            if i % FAR_AHEAD_BLOCKS == 0 {
+                let next = blocks[i..].iter().take(FAR_AHEAD_BLOCKS);
+                FarBlock::read_ahead(next.filter_map(Listed::far))?;
+            }
+            blocks[i].open()
+        })
     }
 
     /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`: sorted by labels and,

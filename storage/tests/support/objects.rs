@@ -21,6 +21,8 @@ pub struct Bucket {
     /// What is given is not what was put.
     pub damaging: AtomicBool,
     pub gets: AtomicU64,
+    /// How many were asked for side by side at most.
+    pub together: AtomicU64,
 }
 
 impl Bucket {
@@ -86,6 +88,10 @@ impl Objects for Memory {
             bytes.iter_mut().for_each(|byte| *byte ^= 1);
         }
         Ok(bytes)
+    }
+    fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
+        self.bucket.together.fetch_max(wanted.len() as u64, SeqCst);
+        wanted.iter().map(|(name, range)| self.get(name, range.clone())).collect()
     }
     fn head(&self, name: &str) -> io::Result<Option<u64>> {
         self.step()?;

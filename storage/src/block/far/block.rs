@@ -37,11 +37,20 @@ impl FarBlock {
         if let Some(block) = opened.as_ref() {
             return Ok(block.clone());
         }
+        self.far.fetch_ends(std::slice::from_ref(self))?;
         let block = self.far.read(&self.meta)?.with_deletes(&self.tombstones)?;
         *opened = Some(block.clone());
         drop(opened);
         self.far.opened.add(self.meta.series, &self.opened);
         Ok(block)
+    }
+
+    /// Fetches what is missing to open these, side by side.
+    pub fn read_ahead(blocks: impl Iterator<Item = FarBlock>) -> Result<(), StoreError> {
+        // One that is locked is being opened by another.
+        let closed = |block: &FarBlock| block.opened.try_lock().is_some_and(|opened| opened.is_none());
+        let closed: Vec<FarBlock> = blocks.filter(closed).collect();
+        closed.first().map_or(Ok(()), |first| first.far.fetch_ends(&closed))
     }
 
     /// The same block, without what these say that is deleted of it.

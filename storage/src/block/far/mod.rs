@@ -4,6 +4,7 @@
 //! the object store answers or not. A block is in the store with its `meta.json`, which comes last and goes first.
 //! [`FarBlock`] is one of them as readers see it, [`cache`] what was read of all.
 
+mod ahead;
 mod block;
 mod cache;
 mod source;
@@ -54,6 +55,8 @@ pub struct Far {
     place: Option<Place>,
     pages: PageCache,
     opened: Opened,
+    /// Held by whoever reads ahead.
+    ahead: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -86,20 +89,22 @@ impl Far {
     ) -> Result<(Arc<Far>, Vec<FarBlock>), StoreError> {
         let dir = data.join("objects");
         if !dir.is_dir() && options.is_none() {
-            let far =
-                Far { disk, dir, place: None, pages, opened: Opened::default(), state: Mutex::default() };
-            return Ok((Arc::new(far), Vec::new()));
+            return Ok((Arc::new(Far::new(disk, dir, None, pages)), Vec::new()));
         }
         disk.create_dir(&dir).map_err(io_error(&dir))?;
         let place = options.map(|options| Place::open(&disk, &dir, options, metrics)).transpose()?;
-        let unlisted = place.as_ref().map(|_| "it was not reached yet".to_owned());
-        let state = State { unlisted, ..State::default() };
-        let far = Far { disk, dir, place, pages, opened: Opened::default(), state: Mutex::new(state) };
+        let far = Far::new(disk, dir, place, pages);
         let metas = far.described()?;
         far.state.lock().known = metas.iter().map(|meta| meta.name().to_string()).collect();
         let far = Arc::new(far);
         let blocks = metas.into_iter().map(|meta| FarBlock::new(meta, far.clone())).collect();
         Ok((far, blocks))
+    }
+
+    fn new(disk: Arc<dyn Disk>, dir: PathBuf, place: Option<Place>, pages: PageCache) -> Far {
+        let unlisted = place.as_ref().map(|_| "it was not reached yet".to_owned());
+        let state = Mutex::new(State { unlisted, ..State::default() });
+        Far { disk, dir, place, pages, opened: Opened::default(), ahead: Mutex::default(), state }
     }
 
     /// What `objects/` says that is far. A description that is damaged is left for [`Far::reach`], which has it anew.
@@ -136,11 +141,14 @@ impl Far {
         })
     }
 
-    fn read(&self, meta: &BlockMeta) -> Result<Block, StoreError> {
+    fn source(&self, meta: &BlockMeta) -> Result<FarSource, StoreError> {
         let place = self.place(meta)?;
         let (objects, cache) = (place.objects.clone(), place.cache.clone());
-        let source = FarSource { objects, cache, block: meta.name().to_string() };
-        Block::open_in(&source, meta.clone(), &self.pages)
+        Ok(FarSource { objects, cache, block: meta.name().to_string() })
+    }
+
+    fn read(&self, meta: &BlockMeta) -> Result<Block, StoreError> {
+        Block::open_in(&self.source(meta)?, meta.clone(), &self.pages)
     }
 
     /// Names of the blocks that `objects/` describes, damaged descriptions included.

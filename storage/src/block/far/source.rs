@@ -1,12 +1,15 @@
 //! The files of a far block: read by ranges, in aligned pieces, which are kept in the cache.
 
 use super::cache::PieceCache;
+use crate::block::io_error;
 use crate::block::source::{ReadAt, Source};
 use crate::limits::{FAR_GET_BYTES, FAR_PIECE_BYTES};
 use crate::objects::Objects;
 use crate::store::StoreError;
 use bytes::Bytes;
 use std::io;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The files of the block `block`.
@@ -16,7 +19,8 @@ pub struct FarSource {
     pub block: String,
 }
 
-struct FarFile {
+/// One of them.
+pub(super) struct FarFile {
     objects: Arc<dyn Objects>,
     cache: Arc<PieceCache>,
     /// Name of the object.
@@ -28,13 +32,20 @@ struct FarFile {
 
 impl Source for FarSource {
     fn open(&self, name: &str, bytes: u64) -> Result<Box<dyn ReadAt>, StoreError> {
-        Ok(Box::new(FarFile {
+        Ok(Box::new(self.file(name, bytes)))
+    }
+}
+
+impl FarSource {
+    /// The file `name` of `bytes` bytes.
+    pub(super) fn file(&self, name: &str, bytes: u64) -> FarFile {
+        FarFile {
             objects: self.objects.clone(),
             cache: self.cache.clone(),
             object: format!("{}/{name}", self.block),
             prefix: format!("{}.{name}", self.block),
             bytes,
-        }))
+        }
     }
 }
 
@@ -43,23 +54,45 @@ impl FarFile {
         format!("{}.{number}", self.prefix)
     }
 
+    /// The bytes of the pieces `first..end`.
+    fn range(&self, first: u64, end: u64) -> Range<u64> {
+        first * FAR_PIECE_BYTES..(end * FAR_PIECE_BYTES).min(self.bytes)
+    }
+
     /// Fetches the pieces `first..end` with one request, and keeps them.
     fn fetch(&self, first: u64, end: u64) -> io::Result<Bytes> {
-        let (from, to) = (first * FAR_PIECE_BYTES, (end * FAR_PIECE_BYTES).min(self.bytes));
-        let told = |e: io::Error| io::Error::new(e.kind(), format!("the object store: {e}"));
-        let bytes = self.objects.get(&self.object, from..to).map_err(told)?;
-        if bytes.len() as u64 != to - from {
-            let why = format!("the object store gave {} bytes instead of {}", bytes.len(), to - from);
+        let range = self.range(first, end);
+        self.keep(first, range.clone(), self.objects.get(&self.object, range))
+    }
+
+    /// Keeps the pieces from `first` on that the object store gave, or says why it did not.
+    fn keep(&self, first: u64, range: Range<u64>, given: io::Result<Vec<u8>>) -> io::Result<Bytes> {
+        let bytes = given.map_err(|e| io::Error::new(e.kind(), format!("the object store: {e}")))?;
+        let wanted = range.end - range.start;
+        if bytes.len() as u64 != wanted {
+            let why = format!("the object store gave {} bytes instead of {wanted}", bytes.len());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
         let bytes = Bytes::from(bytes);
-        for number in first..end {
-            let at = ((number - first) * FAR_PIECE_BYTES) as usize;
+        for (number, piece) in (first..).zip(bytes.chunks(FAR_PIECE_BYTES as usize)) {
             // A copy: what is kept of a piece must not keep its neighbours.
-            let piece = &bytes[at..bytes.len().min(at + FAR_PIECE_BYTES as usize)];
             self.cache.put(&self.piece_name(number), Bytes::copy_from_slice(piece));
         }
         Ok(bytes)
+    }
+
+    /// The last piece, if it has to be fetched: the name of the object, and which of its bytes.
+    pub(super) fn missing_end(&self) -> Option<(String, Range<u64>)> {
+        let last = self.bytes.div_ceil(FAR_PIECE_BYTES).checked_sub(1)?;
+        let missing = !self.cache.has(&self.piece_name(last));
+        missing.then(|| (self.object.clone(), self.range(last, last + 1)))
+    }
+
+    /// Keeps what the object store gave for [`FarFile::missing_end`]; an error names the object.
+    pub(super) fn keep_end(&self, range: Range<u64>, given: io::Result<Vec<u8>>) -> Result<(), StoreError> {
+        let first = range.start / FAR_PIECE_BYTES;
+        let path = Path::new(self.objects.address()).join(&self.object);
+        self.keep(first, range, given).map(drop).map_err(io_error(&path))
     }
 }
 
