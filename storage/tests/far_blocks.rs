@@ -135,6 +135,8 @@ fn with_an_empty_cache_the_files_of_several_blocks_are_fetched_side_by_side() {
     assert_eq!(asked as usize, 6 * (OBJECTS - 1), "each small file once");
     let now = metrics.counter("perennial_object_store_requests_total", "", &labels).get();
     assert_eq!(now - counted, asked, "each request is counted");
+    let misses = metrics.counter("perennial_object_store_cache_misses_total", "", &[]);
+    assert_eq!(misses.get(), asked, "each piece that was fetched is counted");
     bucket.gets.store(0, SeqCst);
     assert_eq!((contents(&store), bucket.gets.load(SeqCst)), (all, 0), "it is all here now");
 }

@@ -111,12 +111,13 @@ impl PieceCache {
             self.remember(name, &piece);
             Some(piece)
         });
-        if found.is_some() {
-            self.hits.inc()
-        } else {
-            self.misses.inc()
-        }
+        self.hits.add(u64::from(found.is_some()));
         found
+    }
+
+    /// Counts pieces that were not here.
+    pub fn missed(&self, pieces: u64) {
+        self.misses.add(pieces);
     }
 
     /// Whether the piece `name` is here.

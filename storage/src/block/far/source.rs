@@ -67,8 +67,9 @@ impl FarFile {
 
     /// Keeps the pieces from `first` on that the object store gave, or says why it did not.
     fn keep(&self, first: u64, range: Range<u64>, given: io::Result<Vec<u8>>) -> io::Result<Bytes> {
-        let bytes = given.map_err(|e| io::Error::new(e.kind(), format!("the object store: {e}")))?;
         let wanted = range.end - range.start;
+        self.cache.missed(wanted.div_ceil(FAR_PIECE_BYTES));
+        let bytes = given.map_err(|e| io::Error::new(e.kind(), format!("the object store: {e}")))?;
         if bytes.len() as u64 != wanted {
             let why = format!("the object store gave {} bytes instead of {wanted}", bytes.len());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
