@@ -193,6 +193,36 @@ fn ended_series_go_beside_the_ticks() {
     bench.live.stop();
 }
 
+/// `count_values` has a row for each value that was. They go, too, though no series has ended.
+#[test]
+fn values_that_are_gone_are_let_go_of() {
+    const SERIES: usize = 2_000;
+    for workers in [1, 2] {
+        let bench = Bench::new(workers);
+        let expr = "count_values(\"v\", c_total)";
+        bench.record("counted", expr, 30_000);
+        let seen = bench.watch(expr);
+        let above = bench.watch("count(count_values(\"v\", c_total) == 1)");
+        bench.live.tick(START);
+        let (mut t, target) = (START - START % 30_000, bench.target(0, SERIES));
+        let mut most = 0;
+        for round in 0..30 {
+            t += 30_000;
+            bench.scrape_each(&target, t, |i| (round * SERIES + i) as f64);
+            bench.tick_as_is(t);
+            std::thread::sleep(Duration::from_millis(10));
+            assert_same(&seen.rows(), &bench.ask(expr, t), &format!("round {round}"));
+            assert_eq!(only(&above.rows()), SERIES as f64);
+            let bytes = bench.work(t + 1).iter().map(|work| work.state.total).max().unwrap();
+            most = most.max(bytes);
+        }
+        // All 60,000 rows take 9.5 MB.
+        assert!(most < 4_000_000, "{most} bytes were kept");
+        assert_eq!(only(&bench.ask("count(counted)", t)), SERIES as f64, "each value at its slot");
+        bench.live.stop();
+    }
+}
+
 /// The clock jumps back by minutes: ticks go on in the new time, and answers are those of that time.
 #[test]
 fn ticks_go_on_when_the_clock_jumps_back() {

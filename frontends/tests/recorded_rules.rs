@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
-use storage::model::Labels;
-use storage::store::{Row, Store};
+use storage::model::histogram::{BucketSpan, Buckets};
+use storage::model::value::STALE;
+use storage::model::{Labels, NativeHistogram};
+use storage::store::{Corrected, Correction, HistogramRow, Row, Store};
 
 const START: i64 = 1_700_000_000_000;
 
@@ -180,5 +182,87 @@ fn recorded_series_end_with_a_stale_marker() {
     bench.live.remove(rule);
     bench.live.tick(slot(3) + 1);
     assert!(bench.ask("kept", slot(3) + 1).is_empty(), "the rule ended");
+    bench.live.stop();
+}
+
+/// Two rules record the same series. The store keeps what came first, and so do views.
+#[test]
+fn what_the_store_refuses_no_view_sees() {
+    for workers in [1, 2] {
+        let bench = Bench::new(workers);
+        bench.record("twice", "sum(c_total)", 1_000, 0);
+        bench.record("twice", "sum(c_total) * 2", 1_000, 0);
+        let (now, mean) = (bench.watch("twice"), bench.watch("avg_over_time(twice[10s])"));
+        for tick in 1..20 {
+            let t = START + tick * 1_000;
+            bench.sample("h", t - 500, (tick * 10) as f64);
+            bench.live.tick(t);
+            assert_eq!(*now.lock(), bench.ask("twice", t), "at {tick} with {workers} workers");
+            assert_eq!(only(&mean.lock()), only(&bench.ask("avg_over_time(twice[10s])", t)), "at {tick}");
+        }
+        // The clock goes back: slots come again, with other values.
+        for tick in 15..20 {
+            let t = START + tick * 1_000;
+            bench.sample("h", t - 400, (tick * 1_000) as f64);
+            bench.live.tick(t);
+            assert_eq!(*now.lock(), bench.ask("twice", t), "again at {tick} with {workers} workers");
+            assert_eq!(only(&mean.lock()), only(&bench.ask("avg_over_time(twice[10s])", t)), "at {tick}");
+        }
+        bench.live.stop();
+    }
+}
+
+/// Who selects by a pattern sees what is recorded in the same tick, also if it came after the rules.
+#[test]
+fn patterns_see_what_is_recorded_in_the_same_tick() {
+    let bench = Bench::new(2);
+    bench.record("job:c", "sum(c_total)", 1_000, 0);
+    bench.sample("h", START + 500, 1.0);
+    bench.live.tick(START + 1_000);
+    let watched = bench.watch("{__name__=~\"job:.*\"}");
+    for tick in 2..6 {
+        let t = START + tick * 1_000;
+        bench.sample("h", t - 500, tick as f64);
+        bench.live.tick(t);
+        assert_eq!(only(&watched.lock()), tick as f64);
+    }
+    bench.live.stop();
+}
+
+/// A histogram that is corrected, or taken away, is gone from windows, too.
+#[test]
+fn corrected_histograms_leave_windows() {
+    let bench = Bench::new(1);
+    let labels = Labels::from_pairs([("__name__", "h"), ("job", "j")]);
+    let series = bench.store.resolve(&labels);
+    let histogram = |count: f64| {
+        let buckets = Buckets { spans: vec![BucketSpan { offset: 0, length: 1 }], counts: vec![count] };
+        Arc::new(NativeHistogram { count, sum: count, positive: buckets, ..NativeHistogram::default() })
+    };
+    let exprs = ["histogram_count(h)", "histogram_count(rate(h[1m]))", "count_over_time(h[1m])", "h * 2"];
+    let watched: Vec<_> = exprs.iter().map(|expr| bench.watch(&format!("({expr}) or vector(-1)"))).collect();
+    let check = |t: i64, what: &str| {
+        bench.live.tick(t);
+        for (expr, rows) in exprs.iter().zip(&watched) {
+            let scratch = bench.ask(&format!("({expr}) or vector(-1)"), t);
+            assert_eq!(format!("{:?}", rows.lock()), format!("{scratch:?}"), "{expr} {what}");
+        }
+    };
+    let at = |k: i64| START + k * 15_000;
+    for (k, count) in [(0, 5.0), (1, 10.0), (2, 20.0), (3, 30.0)] {
+        bench.store.append_histograms(&[HistogramRow { series, t: at(k), h: histogram(count) }]).unwrap();
+        check(at(k), "at first");
+    }
+    let correct = |k, to| bench.store.correct(&[Correction { series, t: at(k), to }]).unwrap();
+    for (k, to, what) in [
+        (1, Corrected::Histogram(histogram(25.0)), "with more before a reset"),
+        (2, Corrected::Gone, "with one less"),
+        (3, Corrected::Float(7.0), "with a float at the end"),
+        (3, Corrected::Float(STALE), "at its end"),
+        (3, Corrected::Histogram(histogram(40.0)), "with one again"),
+    ] {
+        assert_eq!(correct(k, to), 0);
+        check(at(3) + 1, what);
+    }
     bench.live.stop();
 }

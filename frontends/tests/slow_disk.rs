@@ -23,7 +23,7 @@ use storage::disk::{Disk, DiskFile, OsDisk};
 use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::{Labels, SeriesRef, TimeMs};
-use storage::store::{Columns, Layout, Row, Store, StoreError, Tell};
+use storage::store::{Columns, Layout, Row, Store, StoreError};
 
 const START: TimeMs = 1_700_000_000_000;
 /// Far more than all that is measured here takes, and far less than one wait per tick would.
@@ -163,7 +163,7 @@ impl House {
             t,
             values: vec![level].into(),
         };
-        self.store.append_at_once(&batch, Tell::Feed).unwrap();
+        self.store.append_at_once(&batch).unwrap();
         self.live.tick(t);
         self.core.step(t);
         let plan = compile("level:max", &PromqlOptions::default()).unwrap();

@@ -1,7 +1,8 @@
 //! CSV (RFC 4180): a row per sample, a column per label.
 //!
 //! Columns: `timestamp` (ms since the epoch), `value` (empty: a stale marker, or a histogram), `histogram` (as PromQL prints it; only if there
-//! is one), then the labels by name. A label that has the name of one of these gets `exported_` before it.
+//! is one), then the labels by name. A label that has the name of one of these gets `exported_` before it, as often as it takes
+//! until no other is called so.
 
 use super::{ExportError, Exported, Samples, Shape, Sink, number};
 use std::io::Write;
@@ -11,9 +12,15 @@ use storage::model::value::is_stale;
 /// The columns that are no labels.
 const OWN: [&str; 3] = ["timestamp", "value", "histogram"];
 
-/// The column of a label, by its name.
-pub(super) fn column(label: &str) -> String {
-    if OWN.contains(&label) { format!("exported_{label}") } else { label.to_owned() }
+/// The columns of labels, by their names.
+pub(super) fn columns(labels: &[String]) -> impl Iterator<Item = String> {
+    labels.iter().map(|label| {
+        let mut column = label.clone();
+        while OWN.contains(&column.as_str()) || column != *label && labels.contains(&column) {
+            column = format!("exported_{column}");
+        }
+        column
+    })
 }
 
 struct Csv<W> {
@@ -25,7 +32,7 @@ struct Csv<W> {
 pub fn sink<'a>(out: impl Write + 'a, shape: Shape) -> Result<Box<dyn Sink + 'a>, ExportError> {
     let mut out = out;
     let own = OWN.iter().filter(|name| shape.histograms || **name != "histogram").map(|n| (*n).to_owned());
-    let header: Vec<String> = own.chain(shape.labels.iter().map(|l| field(&column(l)))).collect();
+    let header: Vec<String> = own.chain(columns(&shape.labels).map(|column| field(&column))).collect();
     write!(out, "{}\r\n", header.join(","))?;
     Ok(Box::new(Csv { out, shape }))
 }
@@ -61,5 +68,17 @@ fn field(text: &str) -> String {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
         text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::columns;
+
+    #[test]
+    fn no_two_columns_have_the_same_name() {
+        let labels = ["exported_value", "i", "value", "timestamp"].map(str::to_owned);
+        let named: Vec<String> = columns(&labels).collect();
+        assert_eq!(named, ["exported_value", "i", "exported_exported_value", "exported_timestamp"]);
     }
 }

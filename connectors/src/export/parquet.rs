@@ -1,9 +1,9 @@
 //! One flat Parquet file: a row per sample, a column per label; sorted by metric, labels and time.
 //!
 //! Columns: `timestamp` (ms, UTC), `value` (null: a stale marker, or a histogram), `histogram` (as PromQL prints it; only if there is one), then
-//! the labels by name, null where a series has none. A label that has the name of one of these gets `exported_` before it.
+//! the labels by name, null where a series has none, named as in [`super::csv`].
 
-use super::csv::column;
+use super::csv::columns;
 use super::{ExportError, Exported, Samples, Shape, Sink};
 use crate::limits::{EXPORT_COLUMNS, EXPORT_GROUP_ROWS};
 use arrow::array::{
@@ -41,7 +41,7 @@ pub fn sink<'a>(out: impl Write + Send + 'a, shape: Shape) -> Result<Box<dyn Sin
     if shape.histograms {
         fields.push(Field::new("histogram", DataType::Utf8, true));
     }
-    fields.extend(shape.labels.iter().map(|label| Field::new(column(label), text.clone(), true)));
+    fields.extend(columns(&shape.labels).map(|column| Field::new(column, text.clone(), true)));
     let schema = Arc::new(Schema::new(fields));
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(failed)?))

@@ -16,13 +16,14 @@
 use super::describe::{Part, Question};
 use super::gather::{GatherHost, Left};
 use super::inlet::Outlet;
-use super::local::LocalHost;
+use super::local::{LocalHost, said};
 use super::message::{Control, PortDelta, Samples, Verdict};
 use super::place::keeper;
 use super::time::{self, LiveTime};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use storage::model::TimeMs;
+use storage::model::{Matcher, TimeMs};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -49,6 +50,9 @@ pub struct Reports {
     pub described: Described,
 }
 
+/// Selectors that a worker's gather host wants built anew. Its local host says so to worker 0, which may be far away.
+type Litter = Rc<RefCell<Vec<Vec<Matcher>>>>;
+
 /// Builds the dataflow of a worker, one of `threads` of its process. `None`: another worker feeds it.
 pub fn build(
     worker: &mut Worker,
@@ -62,9 +66,10 @@ pub fn build(
         let (control, control_stream) = scope.new_input::<Control>();
         let control_stream = control_stream.broadcast();
         let (handle, feedback) = scope.feedback::<Vec<Samples>>(1);
-        let local = (local, outlet, reports.described.clone());
+        let litter = Litter::default();
+        let local = (local, outlet, reports.described.clone(), litter.clone());
         let deltas = local_operator(scope, local, threads, control_stream.clone(), feedback);
-        gather_operator(scope, gather, deltas, control_stream, reports).connect_loop(handle);
+        gather_operator(scope, (gather, litter), deltas, control_stream, reports).connect_loop(handle);
         // An input that is dropped is closed: it holds no tick back.
         sequencer.then_some(control)
     })
@@ -140,7 +145,7 @@ fn upper(frontier: &MutableAntichain<LiveTime>) -> LiveTime {
 
 fn local_operator<'scope>(
     scope: Scope<'scope, LiveTime>,
-    (mut host, outlet, described): (LocalHost, Outlet, Described),
+    (mut host, outlet, described, litter): (LocalHost, Outlet, Described, Litter),
     threads: usize,
     control: StreamVec<'scope, LiveTime, Control>,
     feedback: StreamVec<'scope, LiveTime, Samples>,
@@ -175,6 +180,7 @@ fn local_operator<'scope>(
                     host.samples(&item, host.now());
                 }
                 let mut deltas = if prepares { host.prepare() } else { host.round(t, round) };
+                deltas.extend(said(litter.take().into_iter().map(Verdict::Garbage).collect()));
                 cap.downgrade(&now);
                 handle.session(&*cap).give_container(&mut deltas);
                 if ticks.round_done().is_none() {
@@ -236,7 +242,7 @@ fn take_until(waiting: &mut BTreeMap<LiveTime, Vec<Samples>>, now: LiveTime) -> 
 
 fn gather_operator<'scope>(
     scope: Scope<'scope, LiveTime>,
-    mut host: GatherHost,
+    (mut host, litter): (GatherHost, Litter),
     deltas: StreamVec<'scope, LiveTime, PortDelta>,
     control: StreamVec<'scope, LiveTime, Control>,
     reports: Reports,
@@ -276,6 +282,7 @@ fn gather_operator<'scope>(
                         (reports.described)(question.id, Part::Gather(host.describe(&question, t)));
                     }
                     host.verdicts().into_iter().for_each(&reports.verdict);
+                    litter.borrow_mut().extend(host.garbage(t));
                     (reports.done)(number, host.left());
                 }
             }

@@ -16,12 +16,12 @@ use super::record::Recorder;
 use super::tap::Waiting;
 use super::views::{Gone, Slots, Views, Wanted};
 use super::{TapId, ViewId};
-use crate::limits::LEARNT_ROWS;
+use crate::limits::{DEAD_ROWS, LEARNT_ROWS, SWEEP_MS};
 use crate::operators::Twins;
 use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
 use crate::plan::Dialect;
-use crate::plan::physical::{StepId, StepOp};
+use crate::plan::physical::{Step, StepId, StepOp};
 use awake::Awake;
 use port::Port;
 use state::{State, annotations};
@@ -55,6 +55,8 @@ pub struct GatherHost {
     waiting: Waiting,
     ledger: Arc<Ledger>,
     meter: Meter,
+    /// When rows were last counted.
+    swept: TimeMs,
     /// The latest tick.
     now: TimeMs,
     failures: Arc<Counter>,
@@ -103,6 +105,7 @@ impl GatherHost {
             waiting,
             meter: Meter::new(ledger.clone()),
             ledger,
+            swept: 0,
             now: TimeMs::MIN,
             failures,
             evaluations,
@@ -243,6 +246,35 @@ impl GatherHost {
         self.verdicts.drain().filter(agreed).map(|(verdict, _)| verdict).collect()
     }
 
+    /// Selectors below steps that have piled up rows by themselves, as `count_values` has one for each value that ever
+    /// was. Looks about once a minute of ticks.
+    pub fn garbage(&mut self, t: TimeMs) -> Vec<Vec<Matcher>> {
+        if (t - self.swept).abs() < SWEEP_MS {
+            return Vec::new();
+        }
+        self.swept = t;
+        let rows = |step: &StepId| self.stage.output(*step).labels.len();
+        let piled_up = |step: &StepId| {
+            let of_inputs = |step: &Step| step.inputs.iter().map(rows).sum::<usize>();
+            let (rows, inputs) = (rows(step), self.views.gather.step(*step).map_or(0, of_inputs));
+            inputs > 0 && rows > inputs.max(DEAD_ROWS) && {
+                rows > 2 * self.stage.output(*step).present().count() + DEAD_ROWS
+            }
+        };
+        let own = self.states.keys().filter_map(|id| self.views.all.get(id));
+        let full = own.filter(|view| view.gather.iter().any(piled_up));
+        let leaves = full.flat_map(|view| &view.local).filter_map(|step| self.views.local.step(*step));
+        let mut selectors: Vec<Vec<Matcher>> = Vec::new();
+        for step in leaves {
+            if let StepOp::Leaf(source, _) = &step.op
+                && !selectors.contains(&source.matchers)
+            {
+                selectors.push(source.matchers.clone());
+            }
+        }
+        selectors
+    }
+
     /// The last round of the tick at `t`.
     pub fn last_round(&mut self, t: TimeMs) -> u64 {
         self.views.settle();
@@ -268,7 +300,7 @@ impl GatherHost {
         let mut recorded = Vec::new();
         let looked_at = self.awake.take(&self.views, t, round);
         for id in &looked_at {
-            recorded.extend(self.answer(*id, t));
+            self.answer(*id, t, &mut recorded);
             self.meter.answer(*id);
         }
         let own = looked_at.iter().filter(|id| self.states.contains_key(id));
@@ -277,22 +309,20 @@ impl GatherHost {
         recorded
     }
 
-    /// Gives the answer of a view at `t`; returns recorded samples.
-    fn answer(&mut self, id: ViewId, t: TimeMs) -> Vec<FeedItem> {
+    /// Gives the answer of a view at `t`; `recorded` gets what was stored.
+    fn answer(&mut self, id: ViewId, t: TimeMs, recorded: &mut Vec<FeedItem>) {
         let (Some(state), Some(view)) = (self.states.get_mut(&id), self.views.all.get(&id)) else {
-            return Vec::new();
+            return;
         };
         let out = self.stage.output(view.root);
         let notes = match state.taps.want_notes() {
             true => annotations(view, &self.stage, &self.ports),
             false => Vec::new(),
         };
-        let mut recorded = Vec::new();
-        match state.answer(t, out, notes, &self.store) {
-            Ok(items) => {
+        match state.answer(t, out, notes, (&self.store, recorded)) {
+            Ok(()) => {
                 state.past.answered(t, out.version);
                 state.counts.answered(state.recorder.as_ref().map_or(0, Recorder::samples));
-                recorded = items;
             }
             Err(error) => {
                 self.failures.inc();
@@ -305,7 +335,6 @@ impl GatherHost {
         if let Some(at) = state.taps.next_progress() {
             self.awake.call(id, at);
         }
-        recorded
     }
 }
 
@@ -330,7 +359,8 @@ impl GatherHost {
             state.recorder.iter_mut().for_each(|recorder| recorder.learn(out, &self.store));
             state.twins.iter_mut().for_each(|twins| twins.learn(out));
             if view.slots == Slots::Always {
-                self.answer(id, self.now);
+                // Only what has slots is recorded.
+                self.answer(id, self.now, &mut Vec::new());
             }
         }
     }

@@ -258,12 +258,13 @@ impl LocalHost {
         ready.collect()
     }
 
-    /// Selectors in which ended series have piled up. Looks about once a minute of ticks.
+    /// Selectors in which ended series have piled up. Looks about once a minute of ticks, and forgets who is silent.
     fn garbage(&mut self, t: TimeMs) -> Vec<Vec<Matcher>> {
         if (t - self.swept).abs() < SWEEP_MS {
             return Vec::new();
         }
         self.swept = t;
+        self.shards.iter_mut().for_each(|shard| shard.forget_silent(t));
         let piled_up = |ring: usize| {
             let rings = self.shards.iter().filter_map(|shard| shard.rings.get(ring)?.as_ref());
             rings.into_iter().any(|ring| ring.is_garbage(t))
@@ -334,7 +335,7 @@ impl LocalHost {
 }
 
 /// What worker 0 should hear.
-fn said(verdicts: Vec<Verdict>) -> Vec<PortDelta> {
+pub(super) fn said(verdicts: Vec<Verdict>) -> Vec<PortDelta> {
     match verdicts.is_empty() {
         true => Vec::new(),
         false => vec![PortDelta { owner: 0, port: u64::MAX, verdicts, ..PortDelta::default() }],

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::value::{ABSENT, STALE, is_absent, is_histogram};
 use storage::model::{Labels, NativeHistogram, SeriesRef, TimeMs, shard_of};
-use storage::store::{Columns, FeedData, FeedItem, GroupId, HistogramRow, Layout, Store, Tell};
+use storage::store::{Columns, FeedItem, GroupId, HistogramRow, Layout, Store, StoreError, Tell};
 
 /// See the module.
 pub struct Recorder {
@@ -73,8 +73,14 @@ impl Recorder {
         self.samples
     }
 
-    /// Stores the rows of `out` as of slot `t`; returns what the rings must hear of.
-    pub fn record(&mut self, t: TimeMs, out: &Output, store: &Store) -> Result<Vec<FeedItem>, String> {
+    /// Stores the rows of `out` as of slot `t`. `items` gets what the rings must hear of, on an error, too.
+    pub fn record(
+        &mut self,
+        t: TimeMs,
+        out: &Output,
+        store: &Store,
+        items: &mut Vec<FeedItem>,
+    ) -> Result<(), String> {
         let present = out.present().count();
         if self.limit > 0 && present > self.limit {
             return Err(format!("exceeded limit of {} with {present} series", self.limit));
@@ -95,15 +101,11 @@ impl Recorder {
         }
         let t = t - self.query_offset;
         let histograms = self.histograms(t, out);
-        let mut items = self.store(t, values, store)?;
+        let stored = self.store(t, values, store, items);
         if !histograms.is_empty() {
-            let stored = match self.tell {
-                Tell::Nobody => store.record_histograms(&histograms),
-                Tell::Feed => store.append_histograms(&histograms).map(|_| Vec::new()),
-            };
-            items.extend(stored.map_err(|e| e.to_string())?);
+            self.store_histograms(&histograms, store, items).map_err(|e| e.to_string())?;
         }
-        Ok(items)
+        stored.map_err(|e| e.to_string())
     }
 
     /// The rows that are histograms, as samples of their series at `t`.
@@ -152,16 +154,22 @@ impl Recorder {
     pub fn end(&mut self, t: TimeMs, store: &Store) -> Vec<FeedItem> {
         let absent =
             self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
-        self.store(t - self.query_offset, absent, store).unwrap_or_default()
+        let mut items = Vec::new();
+        if let Err(error) = self.store(t - self.query_offset, absent, store, &mut items) {
+            tracing::warn!(rule = self.record, %error, "series of a rule that is gone could not be ended");
+        }
+        items
     }
 
+    /// Stores the floats of all shards; the first error.
     fn store(
         &mut self,
         t: TimeMs,
         values: BTreeMap<u16, Vec<f64>>,
         store: &Store,
-    ) -> Result<Vec<FeedItem>, String> {
-        let mut items = Vec::new();
+        items: &mut Vec<FeedItem>,
+    ) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
         for (shard, mut values) in values {
             let Some(part) = self.parts.get_mut(&shard) else { continue };
             part.present.resize(values.len(), false);
@@ -178,10 +186,25 @@ impl Recorder {
                 continue;
             }
             let batch = Columns { group: part.group, layout: part.layout.clone(), t, values: values.into() };
-            let appended = store.append_at_once(&batch, self.tell).map_err(|e| e.to_string())?;
-            items.push(FeedItem { shard, seq: appended.seq, data: FeedData::Columns(batch) });
+            let stored = match self.tell {
+                Tell::Nobody => store.record_columns(&batch).map(|item| items.push(item)),
+                Tell::Feed => store.append_at_once(&batch).map(drop),
+            };
+            outcome = outcome.and(stored);
         }
-        Ok(items)
+        outcome
+    }
+
+    fn store_histograms(
+        &self,
+        rows: &[HistogramRow],
+        store: &Store,
+        items: &mut Vec<FeedItem>,
+    ) -> Result<(), StoreError> {
+        match self.tell {
+            Tell::Nobody => store.record_histograms(rows, items),
+            Tell::Feed => store.append_histograms(rows).map(drop),
+        }
     }
 
     /// Finds a place for each new row.

@@ -117,6 +117,11 @@ impl Ring {
         self.retention
     }
 
+    /// Reaches back `retention` ms at least from now on.
+    pub fn reach(&mut self, retention: i64) {
+        self.retention = self.retention.max(retention);
+    }
+
     /// Keeps what step `step` has yet to see go, from time `from` on; `None`: nothing.
     pub fn hold(&mut self, step: StepId, from: Option<TimeMs>) {
         match from {
@@ -315,7 +320,10 @@ impl Ring {
         let block = &mut self.blocks[place.block as usize];
         let column = place.column as usize;
         match item {
-            Item::Float(v) => block.set(column, t, *v),
+            Item::Float(v) => {
+                block.drop_histogram(column, t);
+                block.set(column, t, *v);
+            }
             Item::Histogram(h) => {
                 block.set(column, t, HISTOGRAM);
                 block.side_mut(column, t).add_histogram(t, h.clone());

@@ -21,19 +21,25 @@ impl Side {
         self.histograms.is_empty() && self.starts.is_empty()
     }
 
-    /// Adds a histogram. As in the store: one that comes late is a new neighbour to the next one, and what that one
-    /// knew of its old neighbour is void.
+    /// Adds a histogram, or puts it into the place of another. As in the store: one that comes late is a new neighbour to
+    /// the next one, and what that one knew of its old neighbour is void.
     pub fn add_histogram(&mut self, t: TimeMs, h: Arc<NativeHistogram>) {
+        self.remove_histogram(t);
         let at = self.histograms.partition_point(|(other, _)| *other < t);
-        if self.histograms.get(at).is_some_and(|(other, _)| *other == t) {
-            self.histograms[at].1 = h;
-            return;
-        }
         if let Some((_, next)) = self.histograms.get_mut(at).filter(|next| next.1.hint == ResetHint::NotReset)
         {
             Arc::make_mut(next).hint = ResetHint::Unknown;
         }
         self.histograms.insert(at, (t, h));
+    }
+
+    /// Something else, or nothing, is at `t` now; whether a histogram was.
+    pub fn remove_histogram(&mut self, t: TimeMs) -> bool {
+        let found = self.histograms.binary_search_by_key(&t, |(other, _)| *other);
+        found.is_ok_and(|at| {
+            self.histograms.remove(at);
+            true
+        })
     }
 
     /// Adds the start timestamp of the sample at `t`.
@@ -83,10 +89,16 @@ mod tests {
         side.add_histogram(20, histogram(ResetHint::Unknown));
         let hints: Vec<_> = side.histograms.iter().map(|(t, h)| (*t, h.hint)).collect();
         assert_eq!(hints, [10, 20, 30].map(|t| (t, ResetHint::Unknown)));
+        side.add_histogram(30, histogram(ResetHint::NotReset));
+        // The store takes the old one away and adds the new one, as one that comes late.
+        side.add_histogram(20, histogram(ResetHint::Unknown));
+        assert_eq!((side.histograms.len(), side.histograms[2].1.hint), (3, ResetHint::Unknown));
         side.add_start(20, 5);
         assert!(!side.trim(20));
         assert_eq!((side.histograms.len(), side.starts.len()), (2, 1));
         assert_eq!(side.among(&[25], &[1.0]).0, [20, 25, 30]);
+        assert!(side.remove_histogram(20) && !side.remove_histogram(20));
+        assert_eq!(side.histograms.len(), 1);
         assert!(side.trim(31));
     }
 }

@@ -7,6 +7,7 @@
 pub mod details;
 pub mod explain;
 mod leaves;
+mod lowering;
 pub mod notes;
 pub mod physical;
 pub mod text;

@@ -134,8 +134,13 @@ fn work(queue: &Queue, yields: Yields) {
             }
         };
         // A job that panics is answered as lost (its sender is gone); the thread is needed for the next one.
-        let _ = catch_unwind(AssertUnwindSafe(job));
+        let _ = caught(job);
     }
+}
+
+/// What `work` returns; `None`: it panicked.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// Lowers the priority of the calling thread. A refusal only costs fairness.

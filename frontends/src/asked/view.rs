@@ -161,7 +161,8 @@ impl Asked {
             notes = remarks;
         });
         if let (Ok(()), Some(recorder)) = (&outcome, &mut state.recorder) {
-            outcome = recorder.record(t, state.rows.output(), &self.history.store).map(drop);
+            // The feed hears of it.
+            outcome = recorder.record(t, state.rows.output(), &self.history.store, &mut Vec::new());
         }
         match &outcome {
             Ok(()) => {

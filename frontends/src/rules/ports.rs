@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
-use storage::store::{Appended, Columns, GroupId, Store, StoreError, Tell};
+use storage::store::{Appended, Columns, GroupId, Store, StoreError};
 
 /// Where the samples of alerts are written and read back: implemented by the store.
 pub trait StateStore: Send + Sync {
@@ -30,7 +30,7 @@ impl StateStore for Store {
         Store::resolve(self, labels)
     }
     fn append(&self, batch: &Columns) -> Result<Appended, StoreError> {
-        self.append_at_once(batch, Tell::Feed)
+        self.append_at_once(batch)
     }
     fn newest(
         &self,

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
+use engine::live::describe::Work;
 use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::query::{Querier, QueryOptions, Value};
 use frontends::promql::{Options, compile};
@@ -142,7 +143,12 @@ impl Bench {
 
     /// A scrape of such a target at `t`.
     pub fn scrape(&self, target: &Columns, t: i64, v: f64) {
-        let values = (0..target.layout.slots.len()).map(|i| v * (i % 10) as f64).collect();
+        self.scrape_each(target, t, |i| v * (i % 10) as f64);
+    }
+
+    /// A scrape of such a target at `t`, each series with a value of its own.
+    pub fn scrape_each(&self, target: &Columns, t: i64, v: impl Fn(usize) -> f64) {
+        let values = (0..target.layout.slots.len()).map(v).collect();
         self.store.append_columns(&Columns { t, values, ..target.clone() }, Tell::Feed).unwrap();
     }
 
@@ -162,6 +168,12 @@ impl Bench {
 
     /// The most series that a ring of a view keeps, at a tick at `t`.
     pub fn rows(&self, t: i64) -> usize {
+        let work = self.work(t);
+        work.iter().flat_map(|work| &work.rings).map(|ring| ring.series).max().unwrap_or(0)
+    }
+
+    /// What keeps the views standing, at a tick at `t`.
+    pub fn work(&self, t: i64) -> Vec<Work> {
         let live = self.live.clone();
         let asked = std::thread::spawn(move || live.describe(ViewId(0), 100, Duration::from_secs(60)));
         while !asked.is_finished() {
@@ -169,8 +181,7 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(5));
         }
         let views = asked.join().unwrap().unwrap().views;
-        let rings = views.iter().filter_map(|view| view.work.as_ref()).flat_map(|work| &work.rings);
-        rings.map(|ring| ring.series).max().unwrap_or(0)
+        views.into_iter().filter_map(|view| view.work).collect()
     }
 
     /// A tick at `t` that waits for nothing, and before it a share of what is to be prepared.

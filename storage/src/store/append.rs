@@ -18,53 +18,62 @@ impl Store {
     /// Appends one batch. Waits a while if the disk does not keep up.
     pub fn append_columns(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
         self.log.admit()?;
-        self.append_admitted(batch, tell)
+        self.append_admitted(batch, |item| match tell {
+            Tell::Feed => self.tell(item),
+            Tell::Nobody => {}
+        })
     }
 
-    /// As [`Store::append_columns`], without ever waiting: for ticks and alerts, which no disk may delay.
-    pub fn append_at_once(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
+    /// As [`Store::append_columns`], without ever waiting: for alerts, which no disk may delay.
+    pub fn append_at_once(&self, batch: &Columns) -> Result<Appended, StoreError> {
         self.log.admit_at_once()?;
-        self.append_admitted(batch, tell)
+        self.append_admitted(batch, |item| self.tell(item))
     }
 
-    fn append_admitted(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
-        let (shard_at, group) = group_of(batch.group.0);
+    /// As [`Store::append_at_once`], without telling the feed: for the live runtime, which hands on itself what it gets
+    /// back. That is what was stored, which may be less than the batch.
+    pub fn record_columns(&self, batch: &Columns) -> Result<FeedItem, StoreError> {
+        self.log.admit_at_once()?;
+        let mut item = None;
+        self.append_admitted(batch, |stored| item = Some(stored))?;
+        item.ok_or_else(|| StoreError::Refused("nothing was appended".to_owned()))
+    }
+
+    fn append_admitted(&self, batch: &Columns, tell: impl FnOnce(FeedItem)) -> Result<Appended, StoreError> {
+        let (shard_at, _) = group_of(batch.group.0);
         let mut counts = Counts::default();
         let mut shard = self.shard(shard_at).write();
         self.admit_young(&shard)?;
-        if shard.deleted.touches(&batch.layout.slots, batch.t) {
-            return Ok(self.append_one_by_one(&mut shard, shard_at, batch, tell));
-        }
-        let taken = shard.head.append_columns(group, &batch.layout, batch.t, &batch.values, &mut counts)?;
-        let (lsn, data) = match taken {
-            Taken::Row { values, row } => {
-                let lsn = self.log_row(&mut shard, shard_at, group, batch.t, row);
-                (lsn, FeedData::Columns(Columns { values, ..batch.clone() }))
-            }
-            Taken::Late(rows) => (self.log_samples(&mut shard, shard_at, &rows), FeedData::Rows(rows)),
-        };
+        let (lsn, data) = self.append_batch(&mut shard, batch, &mut counts)?;
         let seq = shard.count(&data);
         shard.young.iter_mut().for_each(|young| young.keep(&data));
-        if tell == Tell::Feed {
-            self.tell(FeedItem { shard: shard_at, seq, data });
-        }
+        tell(FeedItem { shard: shard_at, seq, data });
         drop(shard);
         self.metrics.count(&counts);
         Ok(appended(&counts, lsn, seq))
     }
 
-    /// Appends a batch of which some samples come again at deleted times: one by one.
-    fn append_one_by_one(&self, shard: &mut Shard, at: u16, batch: &Columns, tell: Tell) -> Appended {
-        let mut counts = Counts::default();
-        let rows = batch.layout.slots.iter().zip(&*batch.values).filter(|(_, v)| !is_absent(**v));
-        let rows = rows.map(|(slot, v)| (*slot, batch.t, *v));
-        let (lsn, data) = self.append_samples(shard, at, rows, &mut counts);
-        let seq = shard.count(&data);
-        if tell == Tell::Feed {
-            self.tell(FeedItem { shard: at, seq, data });
+    /// Appends a batch, under its shard's lock.
+    fn append_batch(
+        &self,
+        shard: &mut Shard,
+        batch: &Columns,
+        counts: &mut Counts,
+    ) -> Result<(u64, FeedData), StoreError> {
+        let (at, group) = group_of(batch.group.0);
+        if shard.deleted.touches(&batch.layout.slots, batch.t) {
+            // Some samples come again at deleted times: one by one.
+            let rows = batch.layout.slots.iter().zip(&*batch.values).filter(|(_, v)| !is_absent(**v));
+            let rows = rows.map(|(slot, v)| (*slot, batch.t, *v));
+            return Ok(self.append_samples(shard, at, rows, counts));
         }
-        self.metrics.count(&counts);
-        appended(&counts, lsn, seq)
+        Ok(match shard.head.append_columns(group, &batch.layout, batch.t, &batch.values, counts)? {
+            Taken::Row { values, row } => {
+                let lsn = self.log_row(shard, at, group, batch.t, row);
+                (lsn, FeedData::Columns(Columns { values, ..batch.clone() }))
+            }
+            Taken::Late(rows) => (self.log_samples(shard, at, &rows), FeedData::Rows(rows)),
+        })
     }
 
     /// Appends single samples of a shard, under its lock.
@@ -118,12 +127,14 @@ impl Store {
     }
 
     /// As [`Store::append_histograms`], without waiting or telling the feed: for the live runtime, which hands on itself
-    /// what it gets back.
-    pub fn record_histograms(&self, rows: &[HistogramRow]) -> Result<Vec<FeedItem>, StoreError> {
+    /// what `items` gets, on an error, too.
+    pub fn record_histograms(
+        &self,
+        rows: &[HistogramRow],
+        items: &mut Vec<FeedItem>,
+    ) -> Result<(), StoreError> {
         self.log.admit_at_once()?;
-        let mut items = Vec::new();
-        self.take_histograms(rows, |item| items.push(item))?;
-        Ok(items)
+        self.take_histograms(rows, |item| items.push(item)).map(drop)
     }
 
     fn take_histograms(

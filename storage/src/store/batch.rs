@@ -111,7 +111,7 @@ pub trait Feed: Send + Sync {
     fn deleted(&self) {}
 }
 
-/// Who wants to look at what writers append, besides the feed. Corrections, and what is recorded with [`Tell::Nobody`], are
+/// Who wants to look at what writers append, besides the feed. Corrections, and what the live runtime records, are
 /// not shown. Called with the shard's lock held: must only look, and queue what it wants.
 pub trait Watch: Send + Sync {
     /// One appended item.

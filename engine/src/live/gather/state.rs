@@ -55,21 +55,21 @@ impl State {
         before.map_or_else(Vec::new, |mut recorder| recorder.end(t, store))
     }
 
-    /// Records the answer and tells the taps.
+    /// Records the answer and tells the taps. `recorded` gets what the rings must hear of.
     pub(super) fn answer(
         &mut self,
         t: TimeMs,
         out: &Output,
         notes: Vec<Annotation>,
-        store: &Store,
-    ) -> Result<Vec<FeedItem>, String> {
-        let mut result = out.error.clone().map_or(Ok(Vec::new()), Err);
-        if let (Ok(_), Some(twins)) = (&result, self.twins.as_mut()) {
+        (store, recorded): (&Store, &mut Vec<FeedItem>),
+    ) -> Result<(), String> {
+        let mut result = out.error.clone().map_or(Ok(()), Err);
+        if let (Ok(()), Some(twins)) = (&result, self.twins.as_mut()) {
             twins.learn(out);
-            result = twins.check(out).map(|()| Vec::new()).map_err(|EvalError(error)| error);
+            result = twins.check(out).map_err(|EvalError(error)| error);
         }
-        if let (Ok(_), Some(recorder)) = (&result, self.recorder.as_mut()) {
-            result = recorder.record(t, out, store);
+        if let (Ok(()), Some(recorder)) = (&result, self.recorder.as_mut()) {
+            result = recorder.record(t, out, store, recorded);
         }
         self.taps.tell(t, out, notes, result.as_ref().err());
         result

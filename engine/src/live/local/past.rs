@@ -7,14 +7,14 @@ use crate::limits::{FEED_ITEMS, PAST_LOG_MS, PLACED_ROWS};
 use crate::live::Spill;
 use crate::live::ring::Ring;
 use crate::live::ring::chunk::Source;
-use crate::query::pool::Pool;
+use crate::query::pool::{Pool, caught};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
-use storage::store::{FeedItem, Store, StoreError};
+use storage::store::{FeedItem, Store};
 
 /// What reads the past, for all workers of a process.
 #[derive(Clone)]
@@ -77,7 +77,7 @@ struct Read {
     shard: u16,
     ring: usize,
     job: u64,
-    result: Result<Ring, StoreError>,
+    result: Result<Ring, String>,
 }
 
 /// What a shard's rings wait for.
@@ -171,7 +171,8 @@ impl Reader {
             if alive.upgrade().is_none() {
                 return;
             }
-            let result = Ring::read(&library.store, at, matchers, t, retention);
+            let read = || Ring::read(&library.store, at, matchers, t, retention).map_err(|e| e.to_string());
+            let result = caught(read).unwrap_or_else(|| Err("reading it panicked".to_owned()));
             library.read.fetch_add(1, Relaxed);
             // A worker that is gone wants nothing any more.
             let _ = done.send(Read { shard: at, ring: number, job, result });
@@ -262,13 +263,24 @@ impl LocalHost {
             return 0;
         }
         let Some(draft) = shard.past.drafts.remove(&read.ring) else { return 0 };
-        let ring = read.result.unwrap_or_else(|error| {
-            tracing::error!(shard = shard.shard, %error, "a view starts without its past: the store cannot be read");
-            if self.failed.insert(read.ring) {
-                self.without_past.inc();
+        let ring = match read.result {
+            Ok(ring) => ring,
+            Err(error) => {
+                tracing::error!(
+                    shard = shard.shard,
+                    error,
+                    "a view starts without its past: the store cannot be read"
+                );
+                if self.failed.insert(read.ring) {
+                    self.without_past.inc();
+                }
+                if shard.go_on_with(read.ring, draft.wanted) {
+                    shard.past.trim();
+                    return 0;
+                }
+                Ring::new(draft.matchers.clone(), draft.retention)
             }
-            Ring::new(draft.matchers.clone(), draft.retention)
-        });
+        };
         let rows = ring.labels.len();
         self.spiller.is_full(shard.shard, read.ring, &ring);
         shard.place(read.ring, ring, t);

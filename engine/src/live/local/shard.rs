@@ -28,8 +28,8 @@ pub(super) struct Shard {
     unnamed: Vec<usize>,
     pub leaves: BTreeMap<StepId, LeafState>,
     groups: HashMap<GroupId, Group>,
-    /// Rings that want the series in a slot; for samples that come alone.
-    slots: HashMap<u32, (Labels, Vec<usize>)>,
+    /// Series of which samples come alone, by slot.
+    slots: HashMap<u32, Alone>,
     pub past: Past,
     /// New steps that are not evaluated yet.
     pub shut: Bits,
@@ -51,6 +51,15 @@ pub(super) struct Shard {
     pub readers: Vec<Vec<StepId>>,
     pub timers: Timers,
     starts: bool,
+}
+
+/// How samples that come alone reach the rings.
+struct Alone {
+    labels: Labels,
+    /// Those that want them.
+    rings: Vec<usize>,
+    /// The tick of the latest.
+    used: TimeMs,
 }
 
 /// How the batches of one group reach the rings.
@@ -170,6 +179,22 @@ impl Shard {
         self.slots.clear();
     }
 
+    /// Forgets how samples of targets and series reach the rings of which none has come for as long as rings reach back.
+    pub(super) fn forget_silent(&mut self, t: TimeMs) {
+        let longest = self.rings.iter().flatten().map(Ring::retention).max().unwrap_or(0);
+        self.groups.retain(|_, group| group.used >= t - longest);
+        self.slots.retain(|_, alone| alone.used >= t - longest);
+    }
+
+    /// Keeps the ring that stands, though it should reach back `retention` ms and its past cannot be read: it grows. `false`:
+    /// there is none.
+    pub(super) fn go_on_with(&mut self, number: usize, retention: i64) -> bool {
+        let Some(ring) = self.rings[number].as_mut() else { return false };
+        ring.reach(retention);
+        self.reset_leaves(number);
+        true
+    }
+
     /// Takes samples into all rings, or into one `only`.
     pub(super) fn take(&mut self, store: &Store, item: &FeedItem, t: TimeMs, only: Option<usize>) {
         let seq = item.seq;
@@ -235,12 +260,13 @@ impl Shard {
         for (slot, sample_t, item) in items {
             let (by_name, unnamed, shard) = (&self.by_name, &self.unnamed, self.shard);
             let (leaves, stage) = (&mut self.leaves, &mut self.stage);
-            let (labels, rings) = self.slots.entry(slot).or_insert_with(|| {
+            let Alone { labels, rings, used } = self.slots.entry(slot).or_insert_with(|| {
                 let labels = store.labels(SeriesRef { shard, slot });
                 let named = by_name.get(labels.name()).into_iter().flatten();
                 let rings = named.chain(unnamed).copied().collect();
-                (labels, rings)
+                Alone { labels, rings, used: t }
             });
+            *used = t;
             rings.retain(|ring| match self.rings[*ring].as_mut() {
                 Some(_) if only.is_some_and(|only| only != *ring) => true,
                 Some(state) if state.has(seq) => true,

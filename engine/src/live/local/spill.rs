@@ -9,6 +9,7 @@ use crate::live::leaf::LeafState;
 use crate::live::leaf::edges::Sight;
 use crate::live::ring::Ring;
 use crate::live::ring::chunk::{Kept, Piece, Source};
+use crate::query::pool::caught;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -60,9 +61,11 @@ impl Spiller {
         }
         let (done, source) = (self.done.clone(), source.clone());
         self.library.submit(move || {
-            let piece = source.read_chunk(which.2).map_err(|error| {
-                tracing::warn!(shard = which.0, %error, "a part of a long window cannot be read yet");
-            });
+            let read = || source.read_chunk(which.2).map_err(|e| e.to_string());
+            let piece =
+                caught(read).unwrap_or_else(|| Err("reading it panicked".to_owned())).map_err(|error| {
+                    tracing::warn!(shard = which.0, error, "a part of a long window cannot be read yet");
+                });
             // A worker that is gone wants nothing any more.
             let _ = done.send(Read { which, source, piece: piece.ok() });
         });

@@ -158,6 +158,15 @@ impl Block {
         self.sides.entry(column as u32).or_default()
     }
 
+    /// A float, or nothing, is at time `t` where a histogram may have been.
+    pub(super) fn drop_histogram(&mut self, column: usize, t: TimeMs) {
+        let sided = self.columns[column].sided;
+        let side = self.sides.get_mut(&(column as u32)).filter(|_| sided);
+        if side.is_some_and(|side| side.remove_histogram(t)) {
+            self.changes.add(self.base + self.clock().partition_point(|c| *c < t) as u32);
+        }
+    }
+
     /// Number of the time after the newest.
     fn end(&self) -> u32 {
         self.near + self.grid.len() as u32

@@ -70,6 +70,8 @@ impl Schedule {
             self.records.entry(record.clone()).or_default().insert(id);
             self.relevel |= self.is_read(record);
         }
+        // It reads whatever is recorded.
+        self.relevel |= view.names().is_none() && !self.records.is_empty();
         self.fresh.insert(id);
         // It is not coming any more.
         self.recome = true;
@@ -188,7 +190,7 @@ impl Schedule {
         batch.add_steps(view);
     }
 
-    /// The level of a view that others do not read.
+    /// The level of a view that others do not read, and that reads none or says which.
     fn level(&self, view: &View, all: &BTreeMap<ViewId, View>) -> u64 {
         let Some(names) = view.names() else { return 0 };
         let read = names.iter().filter_map(|name| self.records.get(&**name)).flatten();

@@ -1,0 +1,238 @@
+//! Lowering: how a plan is cut into its two stages, node by node. Calls of functions: [`calls`].
+
+mod calls;
+
+use super::details::MetricName;
+use super::leaves::{Leaf, Source};
+use super::notes::Origin;
+use super::physical::{LowerError, Physical, Step, StepId, StepOp};
+use super::{Aggregate, AggregateOp, Binary, Dialect, Node, Op, Plan, Selector, Type};
+use crate::functions::{Kernel, Special};
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// Where a lowered step may run.
+#[derive(Copy, Clone)]
+enum Place {
+    Local(StepId),
+    Gather(StepId),
+}
+/// Cuts `plan`, `shift` ms in the past. `history`: it may have subqueries; whether it is itself one.
+pub(super) fn cut(
+    plan: &Plan,
+    shift: i64,
+    history: Option<bool>,
+    dialect: Dialect,
+) -> Result<Physical, LowerError> {
+    let mut lowering = Lowering {
+        physical: Physical::default(),
+        local: HashMap::new(),
+        gather: HashMap::new(),
+        origins: Vec::new(),
+        shift,
+        history: history.is_some(),
+        skims: false,
+        looks: history == Some(true),
+    };
+    let root = lowering.lower(plan, 0)?;
+    let mut root = lowering.gathered(root);
+    let scalar = plan.kind() == Type::Scalar;
+    if dialect.delayed_names && !scalar {
+        root = lowering.gather_step(Step { op: StepOp::DropNames, inputs: vec![root] });
+    }
+    lowering.physical.root = root;
+    lowering.physical.scalar = scalar;
+    Ok(lowering.physical)
+}
+
+struct Lowering {
+    physical: Physical,
+    local: HashMap<Step, StepId>,
+    gather: HashMap<Step, StepId>,
+    /// Of the nodes that are being lowered, innermost last.
+    origins: Vec<Origin>,
+    shift: i64,
+    /// Subqueries are allowed.
+    history: bool,
+    /// Some function above wants count and sum of histograms only.
+    skims: bool,
+    /// Something above wants to see their buckets.
+    looks: bool,
+}
+
+fn unsupported<T>(what: impl Into<String>) -> Result<T, LowerError> {
+    Err(LowerError(what.into()))
+}
+
+impl Lowering {
+    fn local(&mut self, op: StepOp, inputs: Vec<StepId>) -> Place {
+        let id = intern(&mut self.local, &mut self.physical.local, Step { op, inputs });
+        let origin = self.origins.last().cloned().unwrap_or_default();
+        set_origin(&mut self.physical.local_origins, id, origin);
+        Place::Local(id)
+    }
+
+    fn gather(&mut self, op: StepOp, inputs: Vec<StepId>) -> Place {
+        Place::Gather(self.gather_step(Step { op, inputs }))
+    }
+
+    fn gather_step(&mut self, step: Step) -> StepId {
+        let id = intern(&mut self.gather, &mut self.physical.gather, step);
+        let origin = self.origins.last().cloned().unwrap_or_default();
+        set_origin(&mut self.physical.gather_origins, id, origin);
+        id
+    }
+
+    /// The step's id in the gather stage: through a port if it is local.
+    fn gathered(&mut self, place: Place) -> StepId {
+        match place {
+            Place::Gather(id) => id,
+            Place::Local(id) => match self.scalar_of(id) {
+                Some(op_inputs) => self.replicate(op_inputs),
+                None => self.gather_step(Step { op: StepOp::Port(id), inputs: Vec::new() }),
+            },
+        }
+    }
+
+    /// A pure scalar of the local stage, to be computed again where it is needed.
+    fn scalar_of(&self, id: StepId) -> Option<StepId> {
+        let step = &self.physical.local[id];
+        match step.op {
+            StepOp::Number(_) | StepOp::Clock(..) => Some(id),
+            StepOp::ScalarBinary(_) | StepOp::Scalars(_) | StepOp::Negate | StepOp::Map(_) => {
+                step.inputs.iter().all(|i| self.scalar_of(*i).is_some()).then_some(id)
+            }
+            _ => None,
+        }
+    }
+
+    fn replicate(&mut self, id: StepId) -> StepId {
+        let step = self.physical.local[id].clone();
+        let inputs = step.inputs.iter().map(|i| self.replicate(*i)).collect();
+        self.gather_step(Step { op: step.op, inputs })
+    }
+
+    /// A step that runs locally if all its inputs do.
+    fn place(&mut self, op: StepOp, inputs: &[Place]) -> Place {
+        let local: Option<Vec<StepId>> =
+            inputs.iter().map(|p| if let Place::Local(id) = p { Some(*id) } else { None }).collect();
+        match local {
+            Some(ids) => self.local(op, ids),
+            None => self.collect(op, inputs),
+        }
+    }
+
+    /// A step of the gather stage.
+    fn collect(&mut self, op: StepOp, inputs: &[Place]) -> Place {
+        let ids = inputs.iter().map(|p| self.gathered(*p)).collect();
+        self.gather(op, ids)
+    }
+
+    fn lower(&mut self, node: &Node, depth: usize) -> Result<Place, LowerError> {
+        if depth > crate::limits::PLAN_DEPTH {
+            return unsupported("the expression is nested too deeply");
+        }
+        self.origins.push(Origin::of(node));
+        let above = (self.skims, self.looks);
+        self.enter(node);
+        let place = self.lower_op(node, depth);
+        (self.skims, self.looks) = above;
+        self.origins.pop();
+        place
+    }
+
+    fn lower_op(&mut self, node: &Node, depth: usize) -> Result<Place, LowerError> {
+        match &node.op {
+            Op::Number(n) => Ok(self.local(StepOp::Number(*n), Vec::new())),
+            Op::Text(_) => unsupported("a string cannot be evaluated here"),
+            Op::Instant(selector) => {
+                let source = self.source(selector);
+                Ok(self.local(StepOp::Leaf(source, Leaf::Value), Vec::new()))
+            }
+            Op::Range { .. } => unsupported("a range vector cannot be evaluated here"),
+            Op::Subquery { .. } => unsupported("a subquery cannot be evaluated here"),
+            Op::Negate(input) => {
+                let input = self.lower(input, depth + 1)?;
+                Ok(self.place(StepOp::Negate, &[input]))
+            }
+            Op::Binary(binary) => self.lower_binary(binary, depth),
+            Op::Aggregate(aggregate) => self.lower_aggregate(aggregate, depth),
+            Op::Call { function, args } => self.lower_call(*function, args, depth),
+        }
+    }
+
+    /// What is wanted of histograms below this node.
+    fn enter(&mut self, node: &Node) {
+        use Special::{HistogramFraction, HistogramQuantile, HistogramQuantiles};
+        match &node.op {
+            // What is cut off depends on the buckets.
+            Op::Binary(b) if b.op.is_trim() => self.looks = true,
+            Op::Call { function, .. } => match function.0.kernel {
+                Kernel::Special(HistogramQuantile | HistogramQuantiles | HistogramFraction) => {
+                    self.looks = true
+                }
+                _ => self.skims |= function.0.skims,
+            },
+            _ => {}
+        }
+    }
+
+    fn source(&self, selector: &Selector) -> Source {
+        Source {
+            matchers: selector.matchers.clone(),
+            offset: selector.offset + self.shift,
+            at: selector.at,
+            extension: selector.extension,
+            skims: self.skims && !self.looks,
+        }
+    }
+
+    fn lower_binary(&mut self, b: &Binary, depth: usize) -> Result<Place, LowerError> {
+        let (lhs, rhs) = (self.lower(&b.lhs, depth + 1)?, self.lower(&b.rhs, depth + 1)?);
+        Ok(match (b.lhs.kind(), b.rhs.kind()) {
+            (Type::Scalar, Type::Scalar) => self.place(StepOp::ScalarBinary(b.op), &[lhs, rhs]),
+            (Type::Scalar, _) => {
+                let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: true };
+                self.place(op, &[rhs, lhs])
+            }
+            (_, Type::Scalar) => {
+                let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: false };
+                self.place(op, &[lhs, rhs])
+            }
+            _ if b.op.is_set() => self.collect(StepOp::Set(b.op, b.matching.clone()), &[lhs, rhs]),
+            _ => self.collect(StepOp::Match(b.op, b.return_bool, b.matching.clone()), &[lhs, rhs]),
+        })
+    }
+
+    fn lower_aggregate(&mut self, a: &Aggregate, depth: usize) -> Result<Place, LowerError> {
+        use AggregateOp::*;
+        let input = self.lower(&a.input, depth + 1)?;
+        if matches!(a.op, Sum | Avg | Count | Min | Max | AggregateOp::Group) {
+            let partial = self.place(StepOp::Partial(a.op, a.grouping.clone()), &[input]);
+            let metric = MetricName::of(&a.input);
+            return Ok(self.collect(StepOp::Merge(a.op, metric), &[partial]));
+        }
+        let (mut inputs, mut text) = (vec![input], None);
+        match a.param.as_deref() {
+            Some(Node { op: Op::Text(label), .. }) => text = Some(label.clone()),
+            Some(param) => inputs.push(self.lower(param, depth + 1)?),
+            None => {}
+        }
+        Ok(self.collect(StepOp::Group(a.op, a.grouping.clone(), text), &inputs))
+    }
+}
+
+/// A step that several nodes share keeps the latest origin.
+fn set_origin(origins: &mut Vec<Origin>, id: StepId, origin: Origin) {
+    if origins.len() <= id {
+        origins.resize(id + 1, Origin::default());
+    }
+    origins[id] = origin;
+}
+
+fn intern<K: Hash + Eq + Clone>(ids: &mut HashMap<K, StepId>, steps: &mut Vec<K>, step: K) -> StepId {
+    *ids.entry(step.clone()).or_insert_with(|| {
+        steps.push(step);
+        steps.len() - 1
+    })
+}
