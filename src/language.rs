@@ -2,6 +2,7 @@
 
 use engine::query::{Querier, QueryOptions, Value};
 use frontends::promql::{self, Options};
+use frontends::rules::limits::TEMPLATE_QUERY_TIME;
 use frontends::rules::template::QueryFn;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
@@ -32,7 +33,9 @@ pub struct TemplateQueries {
 impl QueryFn for TemplateQueries {
     fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
         let plan = promql::compile(expr, &self.language).map_err(|e| e.message())?;
-        let answer = self.querier.instant(&plan, t, &self.options).map_err(|e| e.to_string())?;
+        let timeout = self.options.timeout.min(TEMPLATE_QUERY_TIME);
+        let options = QueryOptions { timeout, ..self.options.clone() };
+        let answer = self.querier.instant(&plan, t, &options).map_err(|e| e.to_string())?;
         match answer.value {
             Value::Vector(rows) => Ok(rows.into_iter().map(|row| (row.labels, row.v)).collect()),
             Value::Scalar(_, v) => Ok(vec![(Labels::default(), v)]),

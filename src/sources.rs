@@ -130,7 +130,7 @@ fn rule(mut r: RuleSnapshot) -> api::Rule {
 fn alerting_rule(r: RuleSnapshot, a: AlertingSnapshot) -> api::AlertingRule {
     let alert = |alert: frontends::rules::snapshot::AlertSnapshot| api::Alert {
         labels: alert.labels,
-        annotations: alert.annotations.into_iter().collect(),
+        annotations: alert.annotations.fill().into_iter().collect(),
         state: state(alert.state),
         active_at: Some(alert.active_at),
         keep_firing_since: alert.keep_firing_since,

@@ -136,7 +136,7 @@ fn install(live: &Live, rules: usize, expr: Option<&String>) -> Result<(), Failu
         };
         let text = if alert { format!("({expr}) {condition}") } else { expr };
         let kind = match alert {
-            true => ViewKind::Continuous,
+            true => ViewKind::NOW,
             false => recorded_as(format!("r{i}"), 5_000),
         };
         let plan = compile(&text, &PromqlOptions::all()).map_err(|e| e.to_string())?;
@@ -202,7 +202,7 @@ fn come_and_go(bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
         let text =
             if recorded { format!("({expr}) > -{i}") } else { format!("({expr}) > {}", 1e12 + i as f64) };
         let plan = compile(&text, &PromqlOptions::default()).map_err(|e| e.to_string())?;
-        let kind = if recorded { recorded_as(format!("more{i}"), APART) } else { ViewKind::Continuous };
+        let kind = if recorded { recorded_as(format!("more{i}"), APART) } else { ViewKind::NOW };
         let view = live.install(ViewSpec { name: text, plan, kind })?;
         if !recorded {
             live.tap(view, Box::new(Deaf));

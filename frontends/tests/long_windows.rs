@@ -132,7 +132,7 @@ impl World {
 
     fn install_as(&mut self, function: &'static Function, text: String) {
         let plan = compile(&text, &Options::all()).unwrap_or_else(|e| panic!("{text}: {e}"));
-        let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::Continuous };
+        let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::NOW };
         let view = self.live.install(spec).unwrap();
         let rows = Rows::default();
         self.live.tap(view, Box::new(Shown(rows.clone())));

@@ -77,8 +77,13 @@ impl Bench {
     }
 
     fn watch(&self, expr: &str) -> Arc<Mutex<BTreeMap<Labels, f64>>> {
+        self.watch_before(expr, 0)
+    }
+
+    /// Watches what `expr` was `query_offset` ms before.
+    fn watch_before(&self, expr: &str, query_offset: i64) -> Arc<Mutex<BTreeMap<Labels, f64>>> {
         let plan = compile(expr, &Options::default()).unwrap();
-        let spec = ViewSpec { name: expr.to_owned(), plan, kind: ViewKind::Continuous };
+        let spec = ViewSpec { name: expr.to_owned(), plan, kind: ViewKind::Continuous { query_offset } };
         let rows = Arc::new(Mutex::new(BTreeMap::new()));
         self.live.tap(self.live.install(spec).unwrap(), Box::new(Rows(rows.clone())));
         rows
@@ -93,8 +98,11 @@ impl Bench {
     fn ask(&self, expr: &str, t: i64) -> BTreeMap<Labels, f64> {
         let plan = compile(expr, &Options::default()).unwrap();
         let answer = Querier::new(self.store.clone(), 1).instant(&plan, t, &QueryOptions::default()).unwrap();
-        let Value::Vector(rows) = answer.value else { panic!("{expr}: not a vector") };
-        rows.into_iter().map(|row| (row.labels, row.v)).collect()
+        match answer.value {
+            Value::Vector(rows) => rows.into_iter().map(|row| (row.labels, row.v)).collect(),
+            Value::Scalar(_, v) => BTreeMap::from([(Labels::default(), v)]),
+            _ => panic!("{expr}: no rows"),
+        }
     }
 }
 
@@ -263,6 +271,26 @@ fn corrected_histograms_leave_windows() {
     ] {
         assert_eq!(correct(k, to), 0);
         check(at(3) + 1, what);
+    }
+    bench.live.stop();
+}
+
+/// As alerts of a group with a `query_offset` are: at every tick what the query was at that time before.
+#[test]
+fn a_view_of_some_time_ago_is_what_it_was() {
+    let bench = Bench::new(2);
+    let expressions = ["sum(rate(c_total[20s]))", "absent(c_total)", "time() - 3", "c_total offset 5s"];
+    let watched = expressions.map(|expr| bench.watch_before(expr, 30_000));
+    for tick in 1..120 {
+        let t = START + tick * 1_000;
+        if tick % 15 == 0 {
+            bench.sample("a", t - 100, tick as f64);
+        }
+        bench.live.tick(t);
+        for (expr, rows) in expressions.iter().zip(&watched) {
+            let expected = bench.ask(expr, t - 30_000);
+            assert_eq!(*rows.lock(), expected, "{expr} at {tick}");
+        }
     }
     bench.live.stop();
 }

@@ -87,7 +87,7 @@ impl Bench {
 fn a_view_without_its_past_is_counted() {
     let bench = Bench::new();
     bench.blocks.0.store(true, SeqCst);
-    bench.install("sum(up) + sum(rate(c_total[5m]))", ViewKind::Continuous);
+    bench.install("sum(up) + sum(rate(c_total[5m]))", ViewKind::NOW);
     bench.live.tick(START);
     assert_eq!(bench.without_past(), 2);
     bench.live.stop();
@@ -115,7 +115,7 @@ fn who_stands_keeps_what_it_has() {
     };
     (0..25).for_each(scrape);
     bench.blocks.0.store(true, SeqCst);
-    bench.install("sum_over_time(c_total[1h])", ViewKind::Continuous);
+    bench.install("sum_over_time(c_total[1h])", ViewKind::NOW);
     (25..30).for_each(scrape);
     assert_eq!(bench.without_past(), 1);
     bench.blocks.0.store(false, SeqCst);

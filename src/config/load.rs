@@ -102,8 +102,12 @@ impl Loader {
             self.config.alerting = alerting.value;
         }
         for pattern in raw.rule_files.unwrap_or_default() {
-            let matched = self.glob(&pattern)?;
-            self.config.rule_files.extend(matched);
+            for path in self.glob(&pattern)? {
+                // A file that several patterns match is one file.
+                if !self.config.rule_files.contains(&path) {
+                    self.config.rule_files.push(path);
+                }
+            }
         }
         let file = self.file.clone();
         self.jobs(&file, raw.scrape_configs)?;

@@ -119,7 +119,10 @@ fn check_kind(view: &ViewSpec) -> Result<(), String> {
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum ViewKind {
     /// At every tick at which it may have changed; the answer goes to its taps (alerts, subscriptions).
-    Continuous,
+    Continuous {
+        /// It is evaluated this much in the past, ms.
+        query_offset: i64,
+    },
     /// At its slots `k * interval + offset`; the answer is recorded as series, and goes to its taps.
     Recorded {
         /// The metric name of the recorded series.
@@ -135,6 +138,11 @@ pub enum ViewKind {
         /// Most series it may give; 0: no limit. Beyond it the evaluation fails.
         limit: usize,
     },
+}
+
+impl ViewKind {
+    /// Continuous, and about now.
+    pub const NOW: ViewKind = ViewKind::Continuous { query_offset: 0 };
 }
 
 /// One row of an answer.

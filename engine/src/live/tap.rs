@@ -15,10 +15,20 @@ use storage::model::{Labels, TimeMs};
 /// Sinks on their way from the handle to the worker that owns their view.
 pub type Waiting = Arc<Mutex<HashMap<TapId, Box<dyn Sink>>>>;
 
+/// What a consumer has been told since the rows have their numbers.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Knows {
+    Nothing,
+    /// That there is no answer yet, because evaluating fails.
+    Failure,
+    /// The whole answer.
+    Rows,
+}
+
 /// The taps of one view.
 #[derive(Default)]
 pub struct Taps {
-    taps: Vec<(TapId, Box<dyn Sink>, bool)>,
+    taps: Vec<(TapId, Box<dyn Sink>, Knows)>,
     /// Value shown per row.
     shown: Vec<f64>,
     /// Histograms shown, where the value is one.
@@ -65,7 +75,7 @@ impl Taps {
 
     /// Adds a consumer.
     pub fn add(&mut self, id: TapId, sink: Box<dyn Sink>) {
-        self.taps.push((id, sink, false));
+        self.taps.push((id, sink, Knows::Nothing));
     }
 
     /// Removes a consumer.
@@ -76,7 +86,7 @@ impl Taps {
     /// Rows have new numbers: everyone is greeted again.
     pub fn restart(&mut self) {
         self.forget();
-        self.taps.iter_mut().for_each(|(.., greeted)| *greeted = false);
+        self.taps.iter_mut().for_each(|(.., knows)| *knows = Knows::Nothing);
     }
 
     /// The notes stay: those who were told them must hear if they are void.
@@ -87,7 +97,8 @@ impl Taps {
     }
 
     /// Tells everyone about the evaluation of `out` at `t`, which should be read with `notes`. `error`: it failed
-    /// (also when `out` itself is fine).
+    /// (also when `out` itself is fine). Who has seen no answer yet sees none before one succeeds: that a failure has no
+    /// rows means nothing.
     pub fn tell(&mut self, t: TimeMs, out: &Output, notes: Vec<Annotation>, error: Option<&String>) {
         if self.taps.is_empty() {
             // Nobody saw it: what is shown to the next consumer starts from nothing.
@@ -101,23 +112,27 @@ impl Taps {
         let newly_failed = error.is_some() && self.failed.as_ref() != error;
         let recovered = error.is_none() && self.failed.is_some();
         self.failed = error.cloned();
-        let snapshot = self.taps.iter().any(|(.., greeted)| !greeted).then(|| self.snapshot(t, out));
+        let unseen = error.is_some() && self.version == 0;
+        let any = |wanted: fn(Knows) -> bool| self.taps.iter().any(|(.., knows)| wanted(*knows));
+        let uninformed = unseen && any(|knows| knows == Knows::Nothing);
+        let snapshot = (!unseen && any(|knows| knows != Knows::Rows)).then(|| self.snapshot(t, out));
         let progress = error.is_none()
             && (delta.is_some()
                 || remarks
                 || snapshot.is_some()
                 || recovered
                 || (t - self.progressed).abs() >= PROGRESS_MS);
-        if snapshot.is_none() && !progress && !newly_failed && !remarks {
+        if snapshot.is_none() && !progress && !newly_failed && !remarks && !uninformed {
             return;
         }
         if progress {
             self.progressed = t;
         }
         let known = &self.notes;
-        self.taps.retain_mut(|(_, sink, greeted)| {
-            let first = !std::mem::replace(greeted, true);
-            let news = if first { snapshot.clone() } else { delta.clone() };
+        self.taps.retain_mut(|(_, sink, knows)| {
+            let told = if unseen && *knows != Knows::Rows { Knows::Failure } else { Knows::Rows };
+            let first = std::mem::replace(knows, told) != told;
+            let news = if first && told == Knows::Rows { snapshot.clone() } else { delta.clone() };
             let failure = error.filter(|_| newly_failed || first);
             let failure = failure.map(|error| TapEvent::Failed { t, error: error.clone() });
             let progress = progress.then_some(TapEvent::Progress { t });
@@ -184,4 +199,66 @@ fn replaced(shown: &mut Histograms, row: usize, out: &Output) -> bool {
         shown.set(row, is.cloned());
     }
     !same
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Heard(Arc<Mutex<Vec<TapEvent>>>);
+    impl Sink for Heard {
+        fn push(&mut self, event: TapEvent) -> bool {
+            self.0.lock().push(event);
+            true
+        }
+        fn wants_notes(&self) -> bool {
+            false
+        }
+    }
+
+    fn answer(version: u64, value: f64) -> Output {
+        let labels = vec![Labels::from_pairs([("job", "a")])];
+        Output { labels, values: vec![value], version, ..Output::default() }
+    }
+
+    /// Alerts would take an empty snapshot for the end of all of them.
+    #[test]
+    fn a_failure_before_the_first_answer_has_no_rows() {
+        let (heard, mut taps) = (Arc::new(Mutex::new(Vec::new())), Taps::default());
+        let (good, bad, error) = (answer(1, 1.0), answer(1, ABSENT), "many-to-many".to_owned());
+        let take = || std::mem::take(&mut *heard.lock());
+        let failed = |t| TapEvent::Failed { t, error: error.clone() };
+        let rows = || vec![(good.labels[0].clone(), 1.0.into())];
+        taps.add(TapId(1), Box::new(Heard(heard.clone())));
+        taps.tell(10, &bad, Vec::new(), Some(&error));
+        taps.tell(20, &bad, Vec::new(), Some(&error));
+        assert_eq!(take(), [failed(10)]);
+        taps.add(TapId(2), Box::new(Heard(heard.clone())));
+        taps.tell(30, &bad, Vec::new(), Some(&error));
+        assert_eq!(take(), [failed(30)], "who comes later hears of it, too");
+        taps.tell(40, &good, Vec::new(), None);
+        let greeting = [TapEvent::Snapshot { t: 40, rows: rows() }, TapEvent::Progress { t: 40 }];
+        assert_eq!(take(), [greeting.clone(), greeting].concat());
+        // Rows get new numbers while it fails.
+        taps.remove(TapId(2));
+        taps.restart();
+        taps.tell(50, &bad, Vec::new(), Some(&error));
+        assert_eq!(take(), [failed(50)]);
+        taps.tell(60, &good, Vec::new(), None);
+        assert_eq!(take()[0], TapEvent::Snapshot { t: 60, rows: rows() });
+    }
+
+    /// Who comes while it fails sees what the others saw last.
+    #[test]
+    fn a_failure_after_an_answer_leaves_its_rows() {
+        let (heard, mut taps) = (Arc::new(Mutex::new(Vec::new())), Taps::default());
+        taps.add(TapId(1), Box::new(Heard(Arc::default())));
+        let good = answer(1, 1.0);
+        taps.tell(10, &good, Vec::new(), None);
+        taps.add(TapId(2), Box::new(Heard(heard.clone())));
+        taps.tell(20, &good, Vec::new(), Some(&"limit".to_owned()));
+        let rows = vec![(good.labels[0].clone(), 1.0.into())];
+        let failed = TapEvent::Failed { t: 20, error: "limit".to_owned() };
+        assert_eq!(*heard.lock(), [TapEvent::Snapshot { t: 20, rows }, failed]);
+    }
 }

@@ -65,7 +65,7 @@ impl Bench {
         let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
         let live = Live::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
         for (i, plan) in plans.into_iter().enumerate() {
-            let spec = ViewSpec { name: i.to_string(), plan, kind: ViewKind::Continuous };
+            let spec = ViewSpec { name: i.to_string(), plan, kind: ViewKind::NOW };
             let view = live.install(spec).unwrap();
             live.tap(view, Box::new(Deaf));
         }

@@ -41,7 +41,7 @@ impl Slots {
     /// Those of a kind of view.
     pub fn of(kind: &ViewKind) -> Slots {
         match kind {
-            ViewKind::Continuous => Slots::Always,
+            ViewKind::Continuous { .. } => Slots::Always,
             ViewKind::Recorded { interval, offset, .. } => Slots::Every((*interval).max(1), *offset),
         }
     }
@@ -403,7 +403,7 @@ impl Views {
 /// The plan of a view in steps. A query offset is a shift into the past.
 pub fn physical_of(spec: &ViewSpec, dialect: Dialect) -> Result<Physical, LowerError> {
     let shift = match spec.kind {
-        ViewKind::Continuous => 0,
+        ViewKind::Continuous { query_offset } => query_offset,
         ViewKind::Recorded { query_offset, .. } => query_offset,
     };
     let physical = Physical::of(&spec.plan, shift, dialect)?;

@@ -17,6 +17,7 @@ enum Place {
     Local(StepId),
     Gather(StepId),
 }
+
 /// Cuts `plan`, `shift` ms in the past. `history`: it may have subqueries; whether it is itself one.
 pub(super) fn cut(
     plan: &Plan,

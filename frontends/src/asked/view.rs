@@ -128,12 +128,12 @@ impl Asked {
                     }
                     slot + interval.max(1) + self.delay
                 }
-                ViewKind::Continuous if state.taps.is_empty() => now + ASK_EVERY,
-                ViewKind::Continuous if now >= last + ASK_EVERY || (state.eager && now > last) => {
+                ViewKind::Continuous { .. } if state.taps.is_empty() => now + ASK_EVERY,
+                ViewKind::Continuous { .. } if now >= last + ASK_EVERY || (state.eager && now > last) => {
                     state.eager = false;
                     return Some(now);
                 }
-                ViewKind::Continuous => last + ASK_EVERY,
+                ViewKind::Continuous { .. } => last + ASK_EVERY,
             };
             self.woken.wait_for(&mut state, Duration::from_millis((wake - now).max(1) as u64));
         }
@@ -141,8 +141,7 @@ impl Asked {
 
     fn evaluate(&self, t: TimeMs, kept: &mut Kept) {
         let query_offset = match self.spec.kind {
-            ViewKind::Recorded { query_offset, .. } => query_offset,
-            ViewKind::Continuous => 0,
+            ViewKind::Recorded { query_offset, .. } | ViewKind::Continuous { query_offset } => query_offset,
         };
         let began = Instant::now();
         let answered = self.answer(t - query_offset, kept);

@@ -129,7 +129,7 @@ pub async fn result(call: Call) -> Reply {
         return Err(ApiError::new(ErrorType::Execution, failure.error.clone()));
     }
     let text = state.sources.standing.definition(id).map_or(report.spec.name.clone(), |(_, d)| d.query);
-    let asked_continuously = report.work.is_none() && matches!(report.spec.kind, ViewKind::Continuous);
+    let asked_continuously = report.work.is_none() && matches!(report.spec.kind, ViewKind::Continuous { .. });
     let answer = match (report.answer.frontier, report.answer.content.clone()) {
         (Some(t), Some(content)) if !asked_continuously => shown(&report, t, content),
         // Nobody keeps it: a recorded answer of which the rows went on since, or what is asked while somebody listens.

@@ -268,7 +268,7 @@ fn in_seconds(ms: i64) -> f64 {
 
 fn recorded(kind: ViewKind) -> Option<Recorded> {
     match kind {
-        ViewKind::Continuous => None,
+        ViewKind::Continuous { .. } => None,
         ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } => Some(Recorded {
             record,
             labels: labels.into_iter().collect(),

@@ -98,7 +98,7 @@ impl Asker<'_> {
 }
 
 /// What is wrong with the question.
-fn fault(error: QueryError) -> Result<QueryError, Unanswered> {
+pub(super) fn fault(error: QueryError) -> Result<QueryError, Unanswered> {
     match error {
         QueryError::Canceled(_) => Err(Unanswered::Stopped),
         QueryError::Internal(why) => Err(Unanswered::Failed(why)),

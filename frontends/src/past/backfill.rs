@@ -1,14 +1,15 @@
 //! The work: asks for stretches of slots, leaves out what is stored, writes blocks, notes how far it is.
 //!
 //! Runs on one niced thread. What waits for its block is bounded; an answer that is too large, or that fails, is asked
-//! for in halves, down to single slots: a slot that fails by itself stays empty, as it would have live.
+//! for in halves, down to single slots: a slot that fails by itself stays empty, as it would have live. Where the store or
+//! another process does not answer, the rule rests for a while and the slot is asked for again.
 
 use super::Shared;
-use super::ask::{Asker, Unanswered};
-use super::limits::{ALIVE_EVERY, BLOCK_SAMPLES, PIECE_SLOTS, RETRY_AFTER, TELL_SLACK_MS};
+use super::ask::{Asker, Unanswered, fault};
+use super::limits::{BLOCK_SAMPLES, PIECE_SLOTS, RETRY_AFTER, TELL_SLACK_MS};
 use super::ready::{Batch, Reached, Stretch};
 use super::slots::{Samples, Slots, absorb, without};
-use engine::query::{QueryError, pool};
+use engine::query::pool;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use storage::model::TimeMs;
@@ -76,9 +77,10 @@ impl Work {
                 }
                 // Where a rule begins is on disk before anything else of it.
                 let batch = if rules.is_unwritten() { None } else { rules.next() };
+                let patience = rules.patience();
                 if batch.is_none()
                     && !rules.is_unwritten()
-                    && !self.shared.woken.wait_for(&mut rules, ALIVE_EVERY).timed_out()
+                    && !self.shared.woken.wait_for(&mut rules, patience).timed_out()
                 {
                     continue;
                 }
@@ -116,7 +118,15 @@ impl Work {
         outcome
     }
 
-    /// Computes the slots of one rule, piece by piece.
+    /// No answer came, and none that the question is to blame for: the rule rests, the others go on.
+    fn rests(&self, stretch: &Stretch, why: &str) -> Result<(), Ended> {
+        let rule = &stretch.rule.spec.name;
+        tracing::warn!(rule, why, "backfill: the past cannot be read; it is tried again in a while");
+        self.shared.rules.lock().rest(stretch.view, why);
+        Ok(())
+    }
+
+    /// Computes the slots of one rule, piece by piece, as far as the past can be read.
     fn stretch(
         &self,
         stretch: &Stretch,
@@ -127,7 +137,11 @@ impl Work {
             Asker { parts: &self.shared.parts, plan: &stretch.rule.spec.plan, recording: &stretch.recording };
         let mut present = match &stretch.present {
             Some(present) => present.clone(),
-            None => asker.present_before(stretch.slots, stretch.from)?,
+            None => match asker.present_before(stretch.slots, stretch.from) {
+                Ok(present) => present,
+                Err(Unanswered::Failed(why)) => return self.rests(stretch, &why),
+                Err(Unanswered::Stopped) => return Err(Ended::Stopped),
+            },
         };
         let mut at_once = stretch.at_once;
         let Slots { mut first, last, interval } = stretch.slots;
@@ -141,16 +155,20 @@ impl Work {
                     at_once = (at_once * 2).min(PIECE_SLOTS);
                     faults.into_iter().next()
                 }
-                Err(QueryError::Canceled(_)) => return Err(Ended::Stopped),
-                Err(_) if piece.len() > 1 => {
-                    at_once = piece.len().div_ceil(2);
-                    continue;
-                }
-                Err(error) => Some((first, error.to_string())),
+                Err(error) => match fault(error) {
+                    Err(Unanswered::Stopped) => return Err(Ended::Stopped),
+                    // Where nobody answers, a smaller question may still be answered.
+                    _ if piece.len() > 1 => {
+                        at_once = piece.len().div_ceil(2);
+                        continue;
+                    }
+                    Err(Unanswered::Failed(why)) => return self.rests(stretch, &why),
+                    Ok(error) => Some((first, error.to_string())),
+                },
             };
             let error = fault.map(|(t, why)| format!("slot {}: {why}", t as f64 / 1000.0));
-            let (view, slot) = (stretch.view, piece.last);
-            waiting.reach(Reached { view, slot, present: present.clone(), at_once, error });
+            let (view, turn, slot) = (stretch.view, stretch.turn, piece.last);
+            waiting.reach(Reached { view, turn, slot, present: present.clone(), at_once, error });
             if waiting.count >= BLOCK_SAMPLES {
                 self.write(range, waiting)?;
             }

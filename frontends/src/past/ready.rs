@@ -1,12 +1,13 @@
 //! Which slots of which rules are to be computed next: old ones first, and of one range of time what others read before them.
 
-use super::limits::{PIECE_MS, PIECE_SLOTS};
+use super::limits::{ALIVE_EVERY, PIECE_MS, PIECE_SLOTS, RETRY_AFTER};
 use super::progress::{Entry, Progress};
 use super::slots::{Recording, Slots};
 use super::{BackfillReport, BackfillState, PastRule};
 use engine::live::ViewId;
 use engine::live::views::{levels_of, readers};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
 
 /// What a restart looks at again before it was last known to be alive, ms.
@@ -25,6 +26,8 @@ pub struct Rules {
     unwritten: bool,
     /// Whether rules have been named since the start.
     known: bool,
+    /// The latest number of a definition.
+    turns: u64,
     /// The thread is to end.
     pub ended: bool,
 }
@@ -32,6 +35,8 @@ pub struct Rules {
 /// One rule.
 struct Kept {
     rule: PastRule,
+    /// Number of its definition: what is computed for an earlier one is not counted.
+    turn: u64,
     recording: Recording,
     entry: Entry,
     /// The last slot before the rule was installed.
@@ -44,6 +49,8 @@ struct Kept {
     /// It reads itself, perhaps by way of others.
     cyclic: bool,
     error: String,
+    /// Its past could not be read: it is not tried before.
+    rests: Option<Instant>,
     /// Series with a value at slot `entry.done`, if that is known.
     present: Option<BTreeSet<Labels>>,
     /// Slots to ask for at once.
@@ -54,6 +61,8 @@ struct Kept {
 pub struct Stretch {
     /// The rule's view.
     pub view: ViewId,
+    /// Number of the rule's definition.
+    pub turn: u64,
     /// The rule.
     pub rule: PastRule,
     /// What it records.
@@ -82,6 +91,8 @@ pub struct Batch {
 pub struct Reached {
     /// Its view.
     pub view: ViewId,
+    /// Number of its definition.
+    pub turn: u64,
     /// The slot.
     pub slot: TimeMs,
     /// Series with a value there.
@@ -104,6 +115,7 @@ impl Rules {
             on_disk,
             unwritten: false,
             known: false,
+            turns: 0,
             ended: false,
         }
     }
@@ -118,9 +130,10 @@ impl Rules {
         for rule in rules.into_iter().filter(|rule| rule.backfill > 0) {
             let Some(recording) = Recording::of(&rule.spec.kind) else { continue };
             let view = rule.view;
-            let same = old.get(&view).is_some_and(|kept| kept.rule.backfill == rule.backfill);
-            if let Some(kept) = old.remove(&view) {
-                if same {
+            self.turns += 1;
+            if let Some(mut kept) = old.remove(&view) {
+                if kept.rule.backfill == rule.backfill && kept.recording == recording {
+                    kept.go_on_as(rule, self.turns);
                     self.kept.insert(view, kept);
                     continue;
                 }
@@ -130,7 +143,7 @@ impl Rules {
             }
             let entry = self.entry(&rule, &recording, entries.remove(&rule.key), now, retention);
             fresh.push(view);
-            self.kept.insert(view, Kept::new(rule, recording, entry, now));
+            self.kept.insert(view, Kept::new(rule, self.turns, recording, entry, now));
         }
         self.alive = now;
         self.arrange();
@@ -170,7 +183,9 @@ impl Rules {
         for (id, kept) in &mut self.kept {
             kept.reads = reads.get(id).cloned().unwrap_or_default();
             kept.level = levels.get(id).copied().unwrap_or(0);
-            kept.cyclic = reaches(*id, &reads);
+            if std::mem::replace(&mut kept.cyclic, reaches(*id, &reads)) {
+                kept.error.clear();
+            }
             if kept.cyclic {
                 "the rule reads its own series: its past cannot be computed".clone_into(&mut kept.error);
             }
@@ -180,14 +195,18 @@ impl Rules {
     /// The first evaluation of a view that succeeded was at `t`.
     pub fn first_slot(&mut self, view: ViewId, t: TimeMs) {
         if let Some(kept) = self.kept.get_mut(&view) {
-            kept.seam.get_or_insert(t - kept.recording.delay);
+            // After a change of the interval the first answer may be one of the old slots.
+            let slot = kept.recording.slot_at(t - kept.recording.delay - 1) + kept.recording.interval;
+            kept.seam.get_or_insert(slot);
             kept.settle();
         }
     }
 
     /// What is to be done next.
     pub fn next(&self) -> Option<Batch> {
-        let pending: Vec<(&Kept, Slots, bool)> = self.kept.values().filter_map(|k| self.pending(k)).collect();
+        let resting = self.resting(Instant::now());
+        let ready = self.kept.iter().filter(|(view, _)| !resting.contains(view));
+        let pending: Vec<(&Kept, Slots, bool)> = ready.filter_map(|(_, k)| self.pending(k)).collect();
         let range_of = |slots: &Slots| slots.first.div_euclid(PIECE_MS);
         let at = pending.iter().map(|(_, slots, _)| range_of(slots)).min()?;
         let among = || pending.iter().filter(|(_, slots, _)| range_of(slots) == at);
@@ -198,6 +217,27 @@ impl Rules {
             kept.stretch(Slots { last, ..*slots }, *seam && last == slots.last)
         });
         Some(Batch { range, stretches: stretches.collect() })
+    }
+
+    /// Rules that cannot be worked on now, as their past cannot be read, or that of a rule they read.
+    fn resting(&self, now: Instant) -> BTreeSet<ViewId> {
+        let mut by_level: Vec<(&ViewId, &Kept)> = self.kept.iter().collect();
+        by_level.sort_by_key(|(_, kept)| kept.level);
+        let mut resting = BTreeSet::new();
+        for (view, kept) in by_level {
+            if kept.rests.is_some_and(|until| until > now) || kept.reads.iter().any(|id| resting.contains(id))
+            {
+                resting.insert(*view);
+            }
+        }
+        resting
+    }
+
+    /// How long there is nothing to do, unless rules come or go.
+    pub fn patience(&self) -> Duration {
+        let now = Instant::now();
+        let rests = self.kept.values().filter_map(|kept| kept.rests).filter(|until| *until > now).min();
+        rests.map_or(ALIVE_EVERY, |until| until - now)
     }
 
     /// The slots that a rule is missing and that can be computed now; whether the last one is its seam.
@@ -219,18 +259,28 @@ impl Rules {
     /// Takes down what is done. Returns rules that are complete now.
     pub fn reached(&mut self, reached: Vec<Reached>) -> Vec<String> {
         let mut complete = Vec::new();
-        for Reached { view, slot, present, at_once, error } in reached {
-            let Some(kept) = self.kept.get_mut(&view) else { continue };
+        for Reached { view, turn, slot, present, at_once, error } in reached {
+            let Some(kept) = self.kept.get_mut(&view).filter(|kept| kept.turn == turn) else { continue };
             kept.entry.done = kept.entry.done.max(slot);
             (kept.present, kept.at_once) = (Some(present), at_once);
             if let Some(error) = error {
                 kept.error = error;
+            } else if kept.rests.take_if(|until| *until <= Instant::now()).is_some() {
+                kept.error.clear();
             }
             if kept.settle() {
                 complete.push(kept.rule.spec.name.clone());
             }
         }
         complete
+    }
+
+    /// The past of a rule cannot be read now.
+    pub fn rest(&mut self, view: ViewId, why: &str) {
+        if let Some(kept) = self.kept.get_mut(&view) {
+            kept.rests = Some(Instant::now() + RETRY_AFTER);
+            why.clone_into(&mut kept.error);
+        }
     }
 
     /// Takes down why nothing could be written.
@@ -284,10 +334,11 @@ impl Rules {
 }
 
 impl Kept {
-    fn new(rule: PastRule, recording: Recording, entry: Entry, now: TimeMs) -> Kept {
+    fn new(rule: PastRule, turn: u64, recording: Recording, entry: Entry, now: TimeMs) -> Kept {
         let base = recording.slot_at(now - recording.delay);
         Kept {
             rule,
+            turn,
             recording,
             entry,
             base,
@@ -296,9 +347,21 @@ impl Kept {
             level: 0,
             cyclic: false,
             error: String::new(),
+            rests: None,
             present: None,
             at_once: PIECE_SLOTS,
         }
+    }
+
+    /// The rule has another place or asks something else now, and records at the same slots: what is computed stays.
+    fn go_on_as(&mut self, rule: PastRule, turn: u64) {
+        self.entry.key.clone_from(&rule.key);
+        if self.rule.spec.plan != rule.spec.plan {
+            // Series of the old expression that the new one does not have end at its first slot.
+            (self.turn, self.at_once) = (turn, PIECE_SLOTS);
+            (self.rests, self.error) = (None, String::new());
+        }
+        self.rule = rule;
     }
 
     /// Whether it has become complete just now.
@@ -311,6 +374,7 @@ impl Kept {
         let nothing_before = slots.first <= self.entry.from;
         Stretch {
             view: self.rule.view,
+            turn: self.turn,
             rule: self.rule.clone(),
             recording: self.recording.clone(),
             slots,

@@ -25,7 +25,7 @@ pub struct Slots {
 }
 
 /// What a recording rule writes; times are those of its samples, not of its evaluations.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
     /// The metric's name.
     pub record: String,

@@ -161,7 +161,7 @@ impl View {
     }
 
     fn install(&self, live: &Live) -> Result<(), String> {
-        let spec = ViewSpec { name: self.expr.clone(), plan: self.plan.clone(), kind: ViewKind::Continuous };
+        let spec = ViewSpec { name: self.expr.clone(), plan: self.plan.clone(), kind: ViewKind::NOW };
         let id = live.install(spec)?;
         *self.shown.lock() = Shown::default();
         live.tap(id, Box::new(Collector(self.shown.clone())));

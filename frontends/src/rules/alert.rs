@@ -1,6 +1,8 @@
 //! An alert: its state, its times, and when it is due to be sent. What moves it is in [`super::states`].
 
 use super::limits::{RESEND_FLOOR_MS, RESOLVED_RETENTION_MS};
+use super::texts::Texts;
+use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// What all alerts of a rule share.
@@ -67,8 +69,8 @@ pub struct Alert {
     pub awaited: bool,
     /// When its row was last told of.
     pub seen_at: TimeMs,
-    /// Restored, and more than one rule could be its owner.
-    pub(super) shared: bool,
+    /// The annotations it was last told with while its row held, if they depend on more than that.
+    pub texts: Option<Arc<Texts>>,
     /// When it changes by itself, and when it must be sent, as the timers of its rule have it.
     pub(super) due: Option<TimeMs>,
     pub(super) send_due: Option<TimeMs>,
@@ -89,10 +91,15 @@ impl Alert {
             told_at: None,
             awaited: false,
             seen_at: t,
-            shared: false,
+            texts: None,
             due: None,
             send_due: None,
         }
+    }
+
+    /// Whether its row is there, as far as is known.
+    pub(super) fn holds(&self) -> bool {
+        self.state != State::Inactive && self.keep_firing_since.is_none() && !self.awaited
     }
 
     /// It has held for long enough.
@@ -105,6 +112,7 @@ impl Alert {
     /// It is over.
     pub(super) fn resolve(&mut self, t: TimeMs) {
         self.state = State::Inactive;
+        self.awaited = false;
         self.resolved_at = Some(t);
         self.keep_firing_since = None;
         // The end has not been told yet.
@@ -158,8 +166,6 @@ pub struct Restored {
     pub seen_at: TimeMs,
     /// It was firing then.
     pub firing: bool,
-    /// More than one rule could be its owner.
-    pub shared: bool,
 }
 
 /// An alert that must be sent now.

@@ -1,7 +1,7 @@
 //! The alerting part of a rule while it runs: from the rows of its condition to states ([`super::states`]), and from states to the
 //! series `ALERTS` ([`super::record`]).
 
-use super::alert::{Row, Timing};
+use super::alert::{Alert, Row, Timing};
 use super::file::{AlertOptions, Group, Rhythm, Rule};
 use super::limits::TIMER_SLACK_MS;
 use super::ports::StateStore;
@@ -10,9 +10,11 @@ use super::slots::Slots;
 use super::snapshot::{AlertSnapshot, AlertingSnapshot};
 use super::states::Alerts;
 use super::template::{Expander, Template};
+use super::texts::{Annotations, Blank};
 use engine::live::TapEvent;
 use engine::operators::side::Sample;
 use std::collections::HashMap;
+use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// The part of an alerting rule.
@@ -20,10 +22,12 @@ pub(super) struct Alerting {
     pub alerts: Alerts,
     pub writer: Writer,
     pub labels: Vec<(String, Template)>,
-    pub annotations: Vec<(String, Template)>,
+    pub annotations: Arc<Annotations>,
     /// While there may be alerts whose rows have not come yet.
     pub awaiting: Option<Awaiting>,
     slots: Slots,
+    /// What is written is about a time so much earlier, ms.
+    query_offset: i64,
     /// With `evaluation: interval`: the condition's rows, looked at in the next slot.
     mirror: Option<HashMap<Labels, f64>>,
     /// The mirror is the view's; a new rule's view has not answered yet.
@@ -93,9 +97,10 @@ impl Alerting {
             alerts: Alerts::new(timing(group, options, resend_delay)),
             writer: Writer::new(key),
             labels: compile(expander, rule, &rule.labels)?,
-            annotations: compile(expander, rule, &options.annotations)?,
+            annotations: Arc::new(Annotations::new(compile(expander, rule, &options.annotations)?)),
             awaiting: None,
             slots: Slots::new(group.interval, now),
+            query_offset: group.query_offset,
             mirror: (group.rhythm == Rhythm::Interval).then(HashMap::new),
             heard: false,
             send_slot: None,
@@ -152,17 +157,6 @@ impl Alerting {
         labels.build()
     }
 
-    pub fn annotations(
-        &self,
-        expander: &Expander,
-        row: &Labels,
-        value: f64,
-        t: TimeMs,
-    ) -> Vec<(String, String)> {
-        let scope = expander.scope(row, value, t);
-        self.annotations.iter().map(|(n, template)| (n.clone(), expander.expand(template, &scope))).collect()
-    }
-
     fn take(
         &mut self,
         name: &str,
@@ -198,43 +192,55 @@ impl Alerting {
         self.take(name, tools, t, rows, &gone)
     }
 
-    /// Writes what `ALERTS` shows at `t`.
+    /// Writes what `ALERTS` shows at `t`; while nobody knows, nothing.
     fn write(&mut self, name: &str, store: &dyn StateStore, t: TimeMs) -> Result<(), String> {
         let samples = self.alerts.samples(name);
-        self.writer.write(store, t, &samples).map(|_| ()).map_err(|e| format!("writing ALERTS failed: {e}"))
+        if self.alerts.stands() && !samples.is_empty() {
+            return Ok(());
+        }
+        self.writer
+            .write(store, t - self.query_offset, &samples)
+            .map(|_| ())
+            .map_err(|e| format!("writing ALERTS failed: {e}"))
     }
 
     fn rows_changed(&mut self, name: &str, tools: &Tools, event: TapEvent) -> Result<(), String> {
         match (event, &mut self.mirror) {
-            (TapEvent::Snapshot { rows, .. }, Some(mirror)) => {
+            (TapEvent::Snapshot { t, rows }, Some(mirror)) => {
                 *mirror = numbers(rows).collect();
                 self.heard = true;
+                self.alerts.go_on(t);
             }
             (TapEvent::Snapshot { t, rows }, None) => {
                 self.replace(name, tools, t, numbers(rows).collect())?;
                 self.answered(t);
             }
-            (TapEvent::Delta { upsert, remove, .. }, Some(mirror)) => {
+            (TapEvent::Delta { t, upsert, remove }, Some(mirror)) => {
                 for row in &remove {
                     mirror.remove(row);
                 }
                 mirror.extend(numbers(upsert));
+                self.alerts.go_on(t);
             }
             (TapEvent::Delta { t, upsert, remove }, None) => {
-                return self.take(name, tools, t, numbers(upsert).collect(), &remove);
+                self.take(name, tools, t, numbers(upsert).collect(), &remove)?;
+                // An answer of which the rows were out of order counts when they are in order.
+                self.answered(t);
             }
-            (TapEvent::Progress { .. } | TapEvent::Notes { .. } | TapEvent::Failed { .. }, _) => {}
+            (TapEvent::Progress { t }, _) => self.alerts.go_on(t),
+            (TapEvent::Notes { .. } | TapEvent::Failed { .. }, _) => {}
         }
         Ok(())
     }
 
     /// Runs timers and slots that are due at `t`.
     pub fn pass(&mut self, name: &str, tools: &Tools, t: TimeMs) -> Result<(), String> {
-        if self.awaiting.is_some_and(|a| a.until.is_some_and(|until| until <= t)) {
+        // Where no answer has come, none says that they are over.
+        if self.settles_at() <= t {
             self.answered(t);
         }
         let mut outcome = Ok(());
-        if let Some((slot, _)) = self.slots.take(t) {
+        if let Some((slot, _)) = self.slots.take(t).filter(|_| !self.alerts.fails()) {
             match self.mirror.take() {
                 Some(mirror) => {
                     outcome = self.replace(
@@ -261,11 +267,16 @@ impl Alerting {
         outcome
     }
 
+    /// When alerts whose rows have not come are over, of which an answer has said nothing.
+    fn settles_at(&self) -> TimeMs {
+        let awaiting = self.awaiting.filter(|a| a.since.is_some() && !self.alerts.stands());
+        awaiting.and_then(|a| a.until).unwrap_or(TimeMs::MAX)
+    }
+
     /// When something happens by itself.
     pub fn next_wake(&self) -> TimeMs {
         let timer = self.alerts.next_wake().filter(|_| self.mirror.is_none()).unwrap_or(TimeMs::MAX);
-        let settle = self.awaiting.and_then(|a| a.until).unwrap_or(TimeMs::MAX);
-        let delayed = timer.min(settle).min(self.slots.next).saturating_add(TIMER_SLACK_MS);
+        let delayed = timer.min(self.settles_at()).min(self.slots.next).saturating_add(TIMER_SLACK_MS);
         delayed.min(self.next_send())
     }
 
@@ -278,13 +289,23 @@ impl Alerting {
     }
 
     pub fn on_event(&mut self, name: &str, tools: &Tools, t: TimeMs, event: TapEvent) -> Result<(), String> {
-        self.pass(name, tools, t - 1)?;
         let complete = matches!(event, TapEvent::Progress { .. });
+        // Whatever else fails, rows are told only once.
+        let passed = self.pass(name, tools, t - 1);
         self.rows_changed(name, tools, event)?;
+        passed?;
         if complete {
             return self.pass(name, tools, t);
         }
         self.write_changes(name, tools, t)
+    }
+
+    /// Evaluating the condition at `t` failed.
+    pub fn fail(&mut self, name: &str, tools: &Tools, t: TimeMs) {
+        if let Err(error) = self.pass(name, tools, t - 1) {
+            tracing::warn!(rule = name, error, "an alert's timers");
+        }
+        self.alerts.stand_still();
     }
 
     /// Writes at once what has changed, so that a restart finds it.
@@ -295,13 +316,21 @@ impl Alerting {
     pub fn snapshot(
         &self,
         options: Option<&AlertOptions>,
-        expander: &Expander,
+        expander: &Arc<Expander>,
         now: TimeMs,
     ) -> AlertingSnapshot {
         let active = self.alerts.iter().filter(|(_, a)| a.resolved_at.is_none());
-        let one = |(labels, alert): (&Labels, &super::alert::Alert)| AlertSnapshot {
+        let blank = |alert: &Alert| Blank {
+            annotations: self.annotations.clone(),
+            expander: expander.clone(),
+            row: alert.row.clone(),
+            value: alert.value,
+            t: now,
+            texts: alert.texts.clone(),
+        };
+        let one = |(labels, alert): (&Labels, &Alert)| AlertSnapshot {
             labels: labels.clone(),
-            annotations: self.annotations(expander, &alert.row, alert.value, now),
+            annotations: blank(alert),
             state: alert.state,
             active_at: alert.active_at,
             keep_firing_since: alert.keep_firing_since,

@@ -28,7 +28,7 @@ use storage::model::{Labels, TimeMs};
 pub struct Core {
     ports: Ports,
     options: Options,
-    expander: Expander,
+    expander: Arc<Expander>,
     inbox: Arc<Inbox>,
     groups: Vec<RunningGroup>,
     /// Where each rule is: group, rule.
@@ -62,6 +62,7 @@ impl Core {
     /// No rules yet.
     pub fn new(ports: Ports, options: Options, inbox: Arc<Inbox>) -> Core {
         let expander = Expander::new(&options.external_labels, &options.external_url, ports.query.clone());
+        let expander = Arc::new(expander);
         let (groups, places, wakes, slots) = Default::default();
         let durations = Durations::new(&ports.metrics);
         Core {
@@ -95,7 +96,7 @@ impl Core {
         let keys = RuleKey::all(&groups);
         self.ports.views.hold();
         let applied = self.install(&groups, &keys).map(|origins| {
-            self.expander = expander;
+            self.expander = Arc::new(expander);
             self.options.external_labels = external_labels.clone();
             self.take_over(groups, keys, parts, origins, now);
             self.ports.views.keep_past(self.past());
@@ -158,8 +159,10 @@ impl Core {
 
     fn keeps_view(&self, (g, r): (usize, usize), group: &Group, rule: &Rule) -> bool {
         let old = &self.groups[g];
-        let grid = |group: &Group| (group.interval, group.query_offset, group.limit);
-        old.rules[r].rule.expr == rule.expr && (rule.alert.is_some() || grid(&old.group) == grid(group))
+        let asks = |group: &Group| group.query_offset;
+        let grid = |group: &Group| (group.interval, group.limit);
+        let same = old.rules[r].rule.expr == rule.expr && asks(&old.group) == asks(group);
+        same && (rule.alert.is_some() || grid(&old.group) == grid(group))
     }
 
     /// The view of the running rule, if it records the same series as the new one and can do so with another expression.
@@ -310,9 +313,12 @@ impl Core {
         }
     }
 
-    /// Gives new alerting rules the alerts they had before a restart.
+    /// Gives the rules of a start the alerts they had before it. Those that a reload brings have had none.
     fn restore(&mut self, fresh: &[RuleId], changes: &mut Vec<Change>, now: TimeMs) {
-        let past = if std::mem::take(&mut self.newborn) { self.ports.memory.recall() } else { None };
+        if !std::mem::take(&mut self.newborn) {
+            return;
+        }
+        let past = self.ports.memory.recall();
         if let Some(entries) = &past {
             changes.extend(entries.keys().map(|key| (key.clone(), None)));
         }
@@ -451,7 +457,7 @@ fn past_of(group: &Group, running: &Running) -> PastRule {
 /// The standing plan of a rule.
 pub(super) fn view_of(group: &Group, rule: &Rule) -> ViewSpec {
     let kind = match rule.alert {
-        Some(_) => ViewKind::Continuous,
+        Some(_) => ViewKind::Continuous { query_offset: group.query_offset },
         None => ViewKind::Recorded {
             record: rule.name.clone(),
             labels: rule.labels.clone(),

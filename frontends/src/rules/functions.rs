@@ -1,8 +1,9 @@
 //! Prometheus' template functions, over `gotmpl` values.
 //!
-//! Each is a plain function from arguments to a value; [`table`] lists them. `query` and the link functions
+//! Each is a plain function from arguments to a value; [`table`] lists them. `query`, `now` and the link functions
 //! need the server and are added by [`super::template`].
 
+use super::times;
 use gotmpl::{TemplateError, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,9 @@ use storage::model::number::{self, not_finite};
 
 type Outcome = Result<Value, TemplateError>;
 type Function = fn(&[Value]) -> Outcome;
+
+/// What a call of a method with arguments is rewritten to.
+pub const METHOD: &str = "__method";
 
 /// All functions that need nothing but their arguments.
 pub fn table() -> Vec<(&'static str, Function)> {
@@ -22,6 +26,8 @@ pub fn table() -> Vec<(&'static str, Function)> {
             numeric("humanizePercentage", a, |v| format!("{}%", general(v * 100.0, 4)))
         }),
         ("humanizeTimestamp", |a| numeric("humanizeTimestamp", a, humanize_timestamp)),
+        ("toTime", |a| times::time(number(&arguments::<1>("toTime", a)?[0])?)),
+        ("toDuration", |a| times::duration(number(&arguments::<1>("toDuration", a)?[0])?)),
         ("title", |a| textual("title", a, title)),
         ("toUpper", |a| textual("toUpper", a, |s| s.to_uppercase())),
         ("toLower", |a| textual("toLower", a, |s| s.to_lowercase())),
@@ -47,6 +53,8 @@ pub fn table() -> Vec<(&'static str, Function)> {
             let ms = storage::model::time::parse_duration(text).map_err(fail)?;
             Ok(Value::Float(ms as f64 / 1000.0))
         }),
+        ("index", index),
+        (METHOD, times::method),
         ("__zero", |a| Ok(zero(&arguments::<1>("__zero", a)?[0]))),
         ("__show", |a| Ok(show(&arguments::<1>("__show", a)?[0]))),
     ]
@@ -108,7 +116,7 @@ fn show(value: &Value) -> Value {
     match value {
         Value::Nil => text(""),
         Value::Float(v) => text(shortest(*v)),
-        other => other.clone(),
+        other => times::shown(other).unwrap_or(other).clone(),
     }
 }
 
@@ -304,6 +312,14 @@ fn replace_all(args: &[Value]) -> Outcome {
     let replacement = string(replacement)?;
     let filled = |found: &regex::Captures| storage::model::regex::expand(replacement, found);
     Ok(text(regex.replace_all(string(subject)?, filled)))
+}
+
+/// Go's `index`, of maps of text: what is missing is "".
+fn index(args: &[Value]) -> Outcome {
+    let (of, keys) =
+        args.split_first().ok_or_else(|| fail("wrong number of args for index: want at least 1 got 0"))?;
+    let found = keys.iter().try_fold(of.clone(), |value, key| value.index(key))?;
+    Ok(zero(&found))
 }
 
 fn first(args: &[Value]) -> Outcome {

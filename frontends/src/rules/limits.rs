@@ -1,5 +1,7 @@
 //! Limits of the rules room: number, unit, reason.
 
+use std::time::Duration;
+
 /// Size of one rule or configuration file, bytes: a mistaken path must not fill the memory.
 pub const FILE_BYTES: u64 = 16 << 20;
 /// Iterations of all `range`s of one template: labels and query results are short.
@@ -8,6 +10,8 @@ pub const TEMPLATE_ITERATIONS: u64 = 100_000;
 pub const TEMPLATE_BYTES: usize = 64 << 10;
 /// Rows that a `query` in a template may see: a template is text for people.
 pub const TEMPLATE_QUERY_ROWS: usize = 10_000;
+/// Time that a `query` in a template may take: the thread that tells of alerts waits for it.
+pub const TEMPLATE_QUERY_TIME: Duration = Duration::from_secs(10);
 /// Events of the live runtime waiting for the rules thread; beyond it a rule starts afresh from a snapshot.
 pub const INBOX_EVENTS: usize = 100_000;
 /// How long the thread waits for events of the live runtime that are older than a timer, ms: a tick that

@@ -1,6 +1,6 @@
 //! Rules: rule files in, standing plans and alerts out.
 //!
-//! [`file`] reads Prometheus' rule files, [`template`] expands labels and annotations, [`states`] is the state
+//! [`file`] reads Prometheus' rule files, [`template`] expands labels and annotations ([`texts`]), [`states`] is the state
 //! machine of one alerting rule (pure), [`record`] writes `ALERTS` samples, [`memory`] keeps states over a restart,
 //! [`lineage`] knows which rule goes on from which, [`manager`] keeps all of it standing. [`yaml`] explains what is wrong with a YAML file, for rule files and for the configuration.
 
@@ -24,6 +24,8 @@ mod slots;
 pub mod snapshot;
 pub mod states;
 pub mod template;
+pub mod texts;
+mod times;
 pub mod yaml;
 
 #[cfg(test)]

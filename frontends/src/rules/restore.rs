@@ -2,7 +2,8 @@
 //!
 //! What was kept (see [`super::memory`]) is taken up exactly: `for` has gone on, nothing is told twice. Where nothing was ever
 //! kept, as in a data directory filled from Prometheus, the `ALERTS_FOR_STATE` series tell what they can, and Prometheus'
-//! rules for that hold: the outage does not count, and a grace period follows.
+//! rules for that hold: the outage does not count, a grace period follows, and an alert begins only when its row comes. Such
+//! series may be those of other servers, that were written or federated to this one.
 
 use super::alert::{Alert, Restored, State};
 use super::alerting::Awaiting;
@@ -50,7 +51,8 @@ impl Living {
 }
 
 impl Restart<'_> {
-    /// Gives the rules at `wanted` their alerts. `kept`: what was kept, if anything ever was.
+    /// Gives the rules at `wanted` their alerts. `kept`: what was kept, if anything ever was; then they also go on with
+    /// the series of theirs.
     pub fn run(&self, groups: &mut [RunningGroup], wanted: &[Place], kept: Option<&Entries>) {
         let mut living = self.living().unwrap_or_else(|error| {
             tracing::warn!(%error, "the ALERTS series of before the restart could not be read");
@@ -64,12 +66,11 @@ impl Restart<'_> {
             .map(|(labels, _)| labels)
             .collect();
         living.retain(|series| !active.contains(&series.alert));
-        let owners = Owners::new(groups, wanted, &living);
         match kept {
             Some(entries) => self.resume(groups, wanted, entries, &living),
-            None => self.restore(groups, wanted, &owners, &living),
+            None => self.restore(groups, wanted, &living),
         }
-        self.adopt(groups, wanted, &owners, &living);
+        self.adopt(groups, wanted, &living);
     }
 
     /// The series of alerts that were alive within the outage tolerance.
@@ -121,19 +122,18 @@ impl Restart<'_> {
     }
 
     /// What the series tell.
-    fn restore(&self, groups: &mut [RunningGroup], wanted: &[Place], owners: &Owners, living: &[Living]) {
+    fn restore(&self, groups: &mut [RunningGroup], wanted: &[Place], living: &[Living]) {
+        let owners = Owners::new(groups, wanted, living);
         let firing: HashMap<&Labels, TimeMs> =
             living.iter().filter(|s| s.is_firing()).map(|s| (&s.alert, s.t)).collect();
         let mut restored: HashMap<Place, Vec<Restored>> = HashMap::new();
         for series in living.iter().filter(|s| s.has_start() && s.value.is_finite()) {
-            let places = owners.of(&series.alert);
-            for place in places {
+            for place in owners.of(&series.alert) {
                 restored.entry(*place).or_default().push(Restored {
                     alert: series.alert.clone(),
                     active_at: (series.value * 1000.0).round() as TimeMs,
                     seen_at: series.t,
                     firing: firing.get(&series.alert).is_some_and(|at| *at >= series.t),
-                    shared: places.len() > 1,
                 });
             }
         }
@@ -146,14 +146,9 @@ impl Restart<'_> {
         }
     }
 
-    /// Series that were alive go on, or end with a stale marker if their alert is gone.
-    fn adopt(&self, groups: &mut [RunningGroup], wanted: &[Place], owners: &Owners, living: &[Living]) {
+    /// Series of alerts that were taken up go on, or end with a stale marker if their alert has another state.
+    fn adopt(&self, groups: &mut [RunningGroup], wanted: &[Place], living: &[Living]) {
         let mut holder: HashMap<&Labels, Place> = HashMap::new();
-        for series in living {
-            if let [only] = owners.of(&series.alert) {
-                holder.insert(&series.alert, *only);
-            }
-        }
         for place in wanted {
             let Some(alerting) = &groups[place.0].rules[place.1].alerting else { continue };
             let mine = living.iter().filter(|s| alerting.alerts.has(&s.alert));

@@ -11,6 +11,7 @@ use super::memory;
 use super::ports::{OutgoingAlert, Receipt};
 use super::snapshot::{Health, RuleSnapshot};
 use super::template::Expander;
+use super::texts::Texts;
 use crate::views::Views;
 use engine::live::meter::Spent;
 use engine::live::{TapEvent, TapId, ViewId};
@@ -65,8 +66,11 @@ impl Running {
         tally.told += u64::from(counts);
         let failed = if let TapEvent::Failed { error, .. } = &event { Some(error.clone()) } else { None };
         let outcome = match (&mut self.alerting, failed) {
-            (_, Some(error)) => {
+            (alerting, Some(error)) => {
                 tally.told_failures += 1;
+                if let Some(alerting) = alerting {
+                    alerting.fail(&self.rule.name, tools, t);
+                }
                 Err(error)
             }
             (None, None) => Ok(()),
@@ -137,14 +141,20 @@ impl Running {
         let url = format!("{}{}", url.trim_end_matches('/'), graph_link(&self.rule.expr.text, 1));
         let at = alerting.send_slot.take().unwrap_or(now);
         let due = alerting.alerts.take_due(at);
-        let one = |due: Due| OutgoingAlert {
-            annotations: alerting.annotations(expander, &due.alert.row, due.alert.value, at),
-            receipt: receipt(inbox, self.id, &due, at),
-            labels: due.labels,
-            starts_at: due.alert.fired_at.unwrap_or(due.alert.active_at),
-            ends_at: due.ends_at,
-            resolved: due.alert.resolved_at.is_some(),
-            generator_url: url.clone(),
+        let one = |due: Due| {
+            let texts = alerting.annotations.told(expander, &due.alert, at);
+            if alerting.annotations.must_be_kept(&due.alert) {
+                alerting.alerts.keep_texts(&due.labels, texts.clone());
+            }
+            OutgoingAlert {
+                annotations: Texts::clone(&texts),
+                receipt: receipt(inbox, self.id, &due, at),
+                labels: due.labels,
+                starts_at: due.alert.fired_at.unwrap_or(due.alert.active_at),
+                ends_at: due.ends_at,
+                resolved: due.alert.resolved_at.is_some(),
+                generator_url: url.clone(),
+            }
         };
         due.into_iter().map(one).collect()
     }
@@ -185,7 +195,7 @@ impl Running {
     }
 
     /// What the API shows.
-    pub fn snapshot(&self, expander: &Expander, views: &dyn Views, now: TimeMs) -> RuleSnapshot {
+    pub fn snapshot(&self, expander: &Arc<Expander>, views: &dyn Views, now: TimeMs) -> RuleSnapshot {
         RuleSnapshot {
             name: self.rule.name.clone(),
             query: self.rule.expr.text.clone(),

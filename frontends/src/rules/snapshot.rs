@@ -1,10 +1,11 @@
 //! What `/api/v1/rules` and `/api/v1/alerts` show: plain data, taken at one moment.
 
 use super::alert::State;
+use super::texts::Blank;
 use storage::model::{Labels, TimeMs};
 
 /// A group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct GroupSnapshot {
     /// Its name.
     pub name: String,
@@ -23,7 +24,7 @@ pub struct GroupSnapshot {
 }
 
 /// A rule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct RuleSnapshot {
     /// The alert or the recorded metric.
     pub name: String,
@@ -42,7 +43,7 @@ pub struct RuleSnapshot {
 }
 
 /// What an alerting rule has besides.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct AlertingSnapshot {
     /// The highest state of its alerts.
     pub state: State,
@@ -57,12 +58,12 @@ pub struct AlertingSnapshot {
 }
 
 /// A pending or firing alert.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct AlertSnapshot {
     /// Its labels.
     pub labels: Labels,
-    /// Its annotations, expanded.
-    pub annotations: Vec<(String, String)>,
+    /// Its annotations, to be filled.
+    pub annotations: Blank,
     /// Pending or firing.
     pub state: State,
     /// Since when the condition holds, ms.

@@ -8,7 +8,9 @@
 use super::alert::{Alert, Due, Restored, Row, State, Timing};
 use super::inbox::Told;
 use super::limits::RESOLVED_RETENTION_MS;
+use super::texts::Texts;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// The name of the series that are 1 while an alert is pending or fires.
@@ -27,6 +29,12 @@ pub struct Alerts {
     holders: HashMap<Labels, Vec<Labels>>,
     clashes: usize,
     failed: bool,
+    /// Evaluating the condition fails: nobody knows what holds.
+    stands_still: bool,
+    /// Nothing happens by itself before this time: until then the states stood still.
+    moves_from: TimeMs,
+    /// What series tell of alerts of before the start, until their rows come.
+    restored: HashMap<Labels, Alert>,
     timers: BTreeSet<(TimeMs, Labels)>,
     sends: BTreeSet<(TimeMs, Labels)>,
     /// States, starts or ends changed since [`Alerts::take_changed`].
@@ -50,6 +58,9 @@ impl Alerts {
             holders: HashMap::new(),
             clashes: 0,
             failed: false,
+            stands_still: false,
+            moves_from: TimeMs::MIN,
+            restored: HashMap::new(),
             timers: BTreeSet::new(),
             sends: BTreeSet::new(),
             changed: false,
@@ -121,6 +132,13 @@ impl Alerts {
         }
     }
 
+    /// Keeps what was told of an alert.
+    pub fn keep_texts(&mut self, labels: &Labels, texts: Arc<Texts>) {
+        if let Some(alert) = self.active.get_mut(labels) {
+            alert.texts = Some(texts);
+        }
+    }
+
     /// An Alertmanager took an alert as it was handed out.
     pub fn told(&mut self, told: &Told) {
         let is_it = |a: &&mut Alert| (a.fired_at, a.resolved_at) == (told.fired_at, told.resolved_at);
@@ -153,8 +171,8 @@ impl Alerts {
         old.send_due.map(|t| self.sends.remove(&(t, labels.clone())));
     }
 
-    /// Takes up the alerts of before a restart as Prometheus does, from what their series tell. They wait for their row
-    /// until [`Alerts::settle`]. `grace`: an alert that was about to fire waits at least this long
+    /// Takes up the alerts of before a restart as Prometheus does, from what their series tell: those whose row comes
+    /// before [`Alerts::settle`] go on, of the others nobody hears. `grace`: an alert that was about to fire waits at least this long
     /// (`--rules.alert.for-grace-period`), unless its `for` is shorter.
     pub fn restore(&mut self, alerts: Vec<Restored>, now: TimeMs, grace: i64) {
         let hold = self.timing.hold;
@@ -171,53 +189,58 @@ impl Alerts {
                 fired_at: old.firing.then_some(active_at + hold),
                 // When it was sent is not known; that it was, is likely.
                 last_sent_at: old.firing.then_some(old.seen_at),
-                awaited: true,
-                seen_at: old.seen_at,
-                shared: old.shared,
-                ..Alert::begun(old.alert.clone(), active_at)
+                ..Alert::begun(Labels::default(), active_at)
             };
-            self.insert(old.alert, alert);
+            self.restored.insert(old.alert, alert);
         }
     }
 
-    /// Alerts whose row has not come by now are over since `t` (or fire on by `keep_firing_for`). Those that
-    /// another rule may own as well are dropped without a word.
+    /// Alerts whose row has not come by now are over since `t` (or fire on by `keep_firing_for`). Those that only
+    /// series told of are dropped without a word: they may be somebody else's.
     pub fn settle(&mut self, t: TimeMs) {
+        self.restored.clear();
         let awaited: Vec<Labels> =
             self.active.iter().filter(|(_, a)| a.awaited).map(|(l, _)| l.clone()).collect();
         for labels in awaited {
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.awaited = false;
-            if alert.shared {
-                self.remove(&labels);
-            } else {
-                self.row_gone(&labels, t);
-            }
+            self.row_gone(&labels, t);
         }
     }
 
-    /// New timing after a reload: a longer `for` takes firing alerts back to pending.
+    /// New timing after a reload. What fires goes on firing, as in Prometheus.
     pub fn retime(&mut self, timing: Timing, t: TimeMs) {
         self.timing = timing;
         let keys: Vec<Labels> = self.active.keys().cloned().collect();
-        for labels in keys {
-            if let Some(alert) = self.active.get_mut(&labels)
-                && alert.state == State::Firing
-                && alert.keep_firing_since.is_none()
-                && t - alert.active_at < timing.hold
-            {
-                alert.state = State::Pending;
-                alert.fired_at = None;
-                self.changed = true;
-            }
-            self.schedule(&labels);
-        }
+        keys.iter().for_each(|labels| self.schedule(labels));
         if timing.continuous {
             self.advance(t);
         }
     }
 
-    /// Takes the changes of tick `t`. Timers that fell due before `t` run first.
+    /// Evaluating the condition failed: as in Prometheus nothing changes until it goes well again.
+    pub fn stand_still(&mut self) {
+        self.stands_still = true;
+    }
+
+    /// Evaluating went well at `t`, if all its rows are known.
+    pub fn go_on(&mut self, t: TimeMs) {
+        if std::mem::take(&mut self.stands_still) {
+            self.moves_from = t;
+        }
+    }
+
+    /// Whether evaluating the condition fails.
+    pub fn fails(&self) -> bool {
+        self.stands_still
+    }
+
+    /// Whether it is not known what holds: the states stand still.
+    pub fn stands(&self) -> bool {
+        self.stands_still || self.failed
+    }
+
+    /// Takes the changes of tick `t`. Timers that fell due before `t` run first, unless it was not known what holds.
     /// An error leaves the states as they are, until the rows are in order again.
     pub fn apply(&mut self, t: TimeMs, upsert: Vec<Row>, remove: &[Labels]) -> Result<(), &'static str> {
         if self.timing.continuous {
@@ -236,7 +259,9 @@ impl Alerts {
             self.failed = true;
             return Err(SAME_LABELS);
         }
+        self.go_on(t);
         if std::mem::take(&mut self.failed) {
+            self.moves_from = t;
             self.reconcile(t);
         } else {
             touched.iter().for_each(|labels| self.touch(labels, t));
@@ -292,7 +317,8 @@ impl Alerts {
         {
             self.brief.push((labels.clone(), ended.clone()));
         }
-        self.insert(labels.clone(), Alert { value, ..Alert::begun(row.clone(), t) });
+        let known = self.restored.remove(labels).unwrap_or_else(|| Alert::begun(Labels::default(), t));
+        self.insert(labels.clone(), Alert { value, row: row.clone(), seen_at: t, ..known });
     }
 
     fn row_gone(&mut self, labels: &Labels, t: TimeMs) {
@@ -314,8 +340,11 @@ impl Alerts {
         self.schedule(labels);
     }
 
-    /// Runs the timers that fall due up to and including `t`.
+    /// Runs the timers that fall due up to and including `t`, but none while it is not known what holds.
     pub fn advance(&mut self, t: TimeMs) {
+        if self.stands() {
+            return;
+        }
         while let Some((due, labels)) = self.timers.first().cloned() {
             if due > t {
                 break;
@@ -324,15 +353,17 @@ impl Alerts {
             let timing = self.timing;
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.due = None;
+            let at = if timing.continuous { due.max(self.moves_from) } else { t };
             match alert.state {
-                State::Pending => alert.fire(if timing.continuous { due } else { t }),
+                State::Pending => alert.fire(at),
                 State::Firing
                     if alert.keep_firing_since.is_some_and(|s| due >= s + timing.keep_firing_for) =>
                 {
                     if alert.last_sent_at.is_none() {
                         self.brief.push((labels.clone(), alert.clone()));
                     }
-                    alert.resolve(if timing.continuous { due } else { t });
+                    // An end that is noticed very late is told all the same.
+                    alert.resolve(if t - at > RESOLVED_RETENTION_MS { t } else { at });
                 }
                 State::Inactive => {
                     self.remove(&labels);
@@ -357,13 +388,13 @@ impl Alerts {
 
     /// The earliest time at which something changes by itself.
     pub fn next_wake(&self) -> Option<TimeMs> {
-        self.timers.first().map(|(t, _)| *t)
+        self.timers.first().map(|(t, _)| *t).filter(|_| !self.stands())
     }
 
     /// The earliest time at which something must be sent (again).
     pub fn next_send(&self) -> Option<TimeMs> {
         match self.brief.is_empty() {
-            true => self.sends.first().map(|(t, _)| *t),
+            true => self.sends.first().map(|(t, _)| *t).filter(|_| !self.stands()),
             false => Some(TimeMs::MIN),
         }
     }

@@ -4,13 +4,13 @@
 //! text once, [`Expander::expand`] fills it for one row. `gotmpl` is the engine; its syntax tree is rewritten so
 //! that a missing label is "" (`missingkey=zero`) and floats print as in Go. The functions are in `functions.rs`.
 
-use super::functions::{self, fail, label_map, text};
+use super::functions::{self, METHOD, fail, label_map, text};
 use super::limits::{TEMPLATE_BYTES, TEMPLATE_ITERATIONS, TEMPLATE_QUERY_ROWS};
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, PipeNode, Pos};
 use gotmpl::{TemplateError, Value};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use storage::model::{Labels, TimeMs};
 
 /// Declares the variables that every text may use.
@@ -45,17 +45,31 @@ pub struct TemplateFault {
 pub enum Template {
     /// Without any action.
     Plain(String),
-    /// With actions; the name is for error texts.
-    Actions(String, Arc<gotmpl::Template>),
+    /// With actions; the name is for error texts. Whether it depends on more than what it is filled with.
+    Actions(String, Arc<gotmpl::Template>, bool),
+}
+
+impl Template {
+    /// Whether its text depends on more than what it is filled with.
+    pub fn looks(&self) -> bool {
+        matches!(self, Template::Actions(_, _, true))
+    }
 }
 
 /// What a template is filled with: one row of the rule's answer.
 pub struct Scope(Value);
 
-/// Compiles and fills templates. One at a time fills: `query` runs at the time of the last [`Expander::scope`].
+thread_local! {
+    /// When the template is filled that this thread fills, ms: `query` asks about then.
+    static NOW: Cell<TimeMs> = const { Cell::new(0) };
+}
+
+/// Functions whose results depend on more than their arguments.
+const LOOKING: [&str; 2] = ["query", "now"];
+
+/// Compiles and fills templates. `query` runs at the time of the thread's last [`Expander::scope`].
 pub struct Expander {
     functions: gotmpl::FuncMap,
-    now: Arc<AtomicI64>,
     external_labels: Value,
     external_url: String,
 }
@@ -63,17 +77,17 @@ pub struct Expander {
 impl Expander {
     /// An expander for a server with these external labels and this external URL.
     pub fn new(external_labels: &Labels, external_url: &str, query: Arc<dyn QueryFn>) -> Expander {
-        let now = Arc::new(AtomicI64::new(0));
         let mut functions = pure_functions();
-        let clock = now.clone();
-        let ask = move |args: &[Value]| run_query(&*query, args, clock.load(Relaxed));
+        let ask = move |args: &[Value]| run_query(&*query, args, NOW.get());
         functions.insert("query".into(), Arc::new(ask));
+        let now = |_: &[Value]| Ok(Value::Float(NOW.get() as f64 / 1000.0));
+        functions.insert("now".into(), Arc::new(now));
         let url = external_url.trim_end_matches('/').to_owned();
         let path = url::Url::parse(&url).map_or(String::new(), |u| u.path().trim_end_matches('/').to_owned());
         let shown = url.clone();
         functions.insert("externalURL".into(), Arc::new(move |_: &[Value]| Ok(text(&shown))));
         functions.insert("pathPrefix".into(), Arc::new(move |_: &[Value]| Ok(text(&path))));
-        Expander { functions, now, external_labels: label_map(external_labels), external_url: url }
+        Expander { functions, external_labels: label_map(external_labels), external_url: url }
     }
 
     /// Parses a text; `name` is the rule's.
@@ -81,13 +95,13 @@ impl Expander {
         if !source.contains("{{") {
             return Ok(Template::Plain(source.to_owned()));
         }
-        let template = build(source, self.functions.clone())?;
-        Ok(Template::Actions(format!("__alert_{name}"), Arc::new(template)))
+        let (template, looks) = build(source, self.functions.clone())?;
+        Ok(Template::Actions(format!("__alert_{name}"), Arc::new(template), looks))
     }
 
     /// What the templates of one row are filled with.
     pub fn scope(&self, labels: &Labels, value: f64, t: TimeMs) -> Scope {
-        self.now.store(t, Relaxed);
+        NOW.set(t);
         let entries = [
             ("Labels", label_map(labels)),
             ("Value", Value::Float(value)),
@@ -101,7 +115,7 @@ impl Expander {
     pub fn expand(&self, template: &Template, scope: &Scope) -> String {
         match template {
             Template::Plain(text) => text.clone(),
-            Template::Actions(name, template) => {
+            Template::Actions(name, template, _) => {
                 let mut out = Limited(String::new());
                 match template.execute_template_fmt(&mut out, MAIN, &scope.0) {
                     Ok(()) => out.0,
@@ -161,7 +175,8 @@ fn run_query(query: &dyn QueryFn, args: &[Value], t: TimeMs) -> Result<Value, Te
     Ok(Value::List(rows.into_iter().map(row).collect::<Vec<_>>().into()))
 }
 
-fn build(source: &str, functions: gotmpl::FuncMap) -> Result<gotmpl::Template, TemplateFault> {
+/// The template, and whether it calls something that looks further than its arguments.
+fn build(source: &str, functions: gotmpl::FuncMap) -> Result<(gotmpl::Template, bool), TemplateFault> {
     let whole = format!("{PRELUDE}{source}");
     let known: Vec<String> =
         functions.keys().cloned().chain(BUILTINS.map(str::to_owned)).chain(["ge".into()]).collect();
@@ -172,13 +187,14 @@ fn build(source: &str, functions: gotmpl::FuncMap) -> Result<gotmpl::Template, T
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), template.lookup(name)?.clone())))
         .collect();
-    let mut rewriter = Rewriter { source: &whole, known: &known, fault: None };
+    let mut rewriter = Rewriter { source: &whole, known: &known, looks: false, fault: None };
     let mut template = template;
     for (name, mut tree) in trees {
         rewriter.list(&mut tree);
         template = template.add_parse_tree(&name, tree);
     }
-    rewriter.fault.map_or(Ok(template), Err)
+    let looks = rewriter.looks;
+    rewriter.fault.map_or(Ok((template, looks)), Err)
 }
 
 fn parse_fault(error: &TemplateError) -> TemplateFault {
@@ -200,6 +216,7 @@ fn parse_fault(error: &TemplateError) -> TemplateFault {
 struct Rewriter<'a> {
     source: &'a str,
     known: &'a [String],
+    looks: bool,
     fault: Option<TemplateFault>,
 }
 
@@ -232,6 +249,7 @@ impl Rewriter<'_> {
     }
 
     fn pipe(&mut self, pipe: &mut PipeNode) {
+        pipe.commands.iter_mut().for_each(called);
         pipe.commands.iter_mut().flat_map(|c| &mut c.args).for_each(|arg| self.expr(arg));
     }
 
@@ -251,6 +269,7 @@ impl Rewriter<'_> {
     }
 
     fn function(&mut self, pos: Pos, name: &str) {
+        self.looks |= LOOKING.contains(&name);
         if self.fault.is_some() || self.known.iter().any(|k| k == name) {
             return;
         }
@@ -264,6 +283,25 @@ impl Rewriter<'_> {
         self.fault =
             Some(TemplateFault { line, column, what: format!("function {name:?} not defined"), fix });
     }
+}
+
+/// `(…).Format "2006"` becomes a call: fields take no arguments.
+fn called(command: &mut CommandNode) {
+    let [receiver, _, ..] = command.args.as_mut_slice() else { return };
+    let pos = receiver.pos();
+    let (Expr::Chain(_, _, fields) | Expr::Variable(_, _, fields) | Expr::Field(_, fields)) = receiver else {
+        return;
+    };
+    let Some(method) = fields.pop_if(|name| name == "Format") else { return };
+    match receiver {
+        Expr::Chain(_, inner, fields) if fields.is_empty() => {
+            *receiver = std::mem::replace(&mut **inner, Expr::Nil(pos))
+        }
+        Expr::Field(_, fields) if fields.is_empty() => *receiver = Expr::Dot(pos),
+        _ => {}
+    }
+    let head = [Expr::Identifier(pos, METHOD.into()), Expr::String(pos, Arc::from(method.as_str()))];
+    command.args.splice(0..0, head);
 }
 
 /// Wraps a field access: nothing becomes "".
@@ -348,6 +386,18 @@ mod tests {
             (
                 "{{ define \"t\" }}{{ .arg0 }}+{{ .arg1 }}{{ end }}{{ template \"t\" (args 1 $value) }}",
                 "1+0.0012345",
+            ),
+            (
+                "{{ toTime 1435065584.128 }} {{ $value | toDuration }} {{ (toTime 60).Unix }} {{ now | humanizeTimestamp }}",
+                "2015-06-23 13:19:44.128 +0000 UTC 1.2345ms 60 1970-01-01 00:25:00 +0000 UTC",
+            ),
+            (
+                "{{ (1435065584 | toTime).Format \"2006-01-02T15:04Z\" }} {{ $t := toTime 0 }}{{ $t.Format \"Jan 2\" }}{{ with toTime 0 }} {{ .Format \"2006\" }}{{ end }}",
+                "2015-06-23T13:19Z Jan 1 1970",
+            ),
+            (
+                "{{ if eq (index $labels \"nothing\") \"\" }}none{{ end }} {{ index $labels \"job\" }}",
+                "none web-app",
             ),
             ("{{ 1e300 }} {{ 1.0 }} {{ 3 }} {{ true }}", "1e+300 1 3 true"),
             ("{{ title \"a b\" }} {{ toLower \"AB\" }} {{ urlQueryEscape \"a b&c\" }}", "A B ab a+b%26c"),

@@ -55,7 +55,7 @@ impl Definition {
     /// The view that answers it.
     pub fn kind(&self) -> ViewKind {
         match &self.recording {
-            None => ViewKind::Continuous,
+            None => ViewKind::NOW,
             Some(recording) => ViewKind::Recorded {
                 record: recording.record.clone(),
                 labels: recording.labels.clone().into_iter().collect(),

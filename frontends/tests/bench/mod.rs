@@ -114,7 +114,7 @@ impl Bench {
 
     pub fn watch(&self, expr: &str) -> Seen {
         let plan = compile(expr, &Options::default()).unwrap();
-        let spec = ViewSpec { name: expr.to_owned(), plan, kind: ViewKind::Continuous };
+        let spec = ViewSpec { name: expr.to_owned(), plan, kind: ViewKind::NOW };
         let seen = Seen::default();
         self.live.tap(self.live.install(spec).unwrap(), Box::new(seen.clone()));
         seen

@@ -211,7 +211,7 @@ impl Server {
         }
         for text in EXPRESSIONS {
             let plan = compile(text, &Options::all()).unwrap();
-            let spec = ViewSpec { name: (*text).to_owned(), plan, kind: ViewKind::Continuous };
+            let spec = ViewSpec { name: (*text).to_owned(), plan, kind: ViewKind::NOW };
             let id = live.install(spec).unwrap();
             self.views.push(((*text).to_owned(), id, watch(live, id)));
         }
@@ -410,7 +410,7 @@ fn targets_of_different_processes_share_a_shard() {
 fn only_process_0_keeps_views() {
     let mut cluster = Server::new(2, 1);
     let plan = compile("up", &Options::all()).unwrap();
-    let spec = ViewSpec { name: "up".to_owned(), plan, kind: ViewKind::Continuous };
+    let spec = ViewSpec { name: "up".to_owned(), plan, kind: ViewKind::NOW };
     let refused = cluster.lives[1].install(spec).unwrap_err();
     assert!(refused.contains("process 0"), "{refused}");
     cluster.stop();

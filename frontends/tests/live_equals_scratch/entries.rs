@@ -118,7 +118,7 @@ pub fn draw(random: &mut Random, entry: Entry, options: &Options) -> Drawn {
 /// An expression, if it can stand.
 fn standing(text: String, options: &Options) -> Option<Drawn> {
     let plan = compile(&text, options).ok()?;
-    let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::Continuous };
+    let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::NOW };
     check(&spec).ok()?;
     Some(Drawn { text, plan, inexact: None })
 }

@@ -185,7 +185,7 @@ impl World {
     fn install(&mut self, views: Vec<(Entry, Drawn)>) {
         for (entry, drawn) in views {
             let (name, plan) = (drawn.text.clone(), drawn.plan.clone());
-            let spec = ViewSpec { name, plan, kind: ViewKind::Continuous };
+            let spec = ViewSpec { name, plan, kind: ViewKind::NOW };
             let id = self.live.install(spec).unwrap_or_else(|e| panic!("{}: {e}", drawn.text));
             let shown = Arc::new(Mutex::new(Shown::default()));
             self.live.tap(id, Box::new(Collector(shown.clone())));

@@ -98,10 +98,10 @@ fn four_views(workers: usize) -> Bench {
         }
     }
     bench.sample("up", "h0", START - 1_000, 1.0);
-    let five = bench.install("five", rate("c_total", 300_000), ViewKind::Continuous);
-    bench.install("one", rate("c_total", 60_000), ViewKind::Continuous);
+    let five = bench.install("five", rate("c_total", 300_000), ViewKind::NOW);
+    bench.install("one", rate("c_total", 60_000), ViewKind::NOW);
     bench.install("too many", rate("c_total", 300_000), recorded(1));
-    bench.install("up", plan(Op::Instant(select("up"))), ViewKind::Continuous);
+    bench.install("up", plan(Op::Instant(select("up"))), ViewKind::NOW);
     bench.live.tap(five, Box::new(Deaf));
     bench
 }

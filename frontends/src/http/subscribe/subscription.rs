@@ -54,7 +54,7 @@ impl Subscription {
         let counted = Counted::new(&state.telemetry.subscriptions);
         let Question { text, plan, view } = question(state, &request).await?;
         let explained = state.sources.language.explain(&plan);
-        let kind = ViewKind::Continuous;
+        let kind = ViewKind::NOW;
         let standing = check(&ViewSpec { name: String::new(), plan: plan.clone(), kind }).is_ok();
         let first = protocol::subscribed(&request.id, &text, &plan, &explained, standing);
         let outbox = Outbox::new(request.backpressure, request.buffer, bell.clone());

@@ -45,7 +45,7 @@ impl SharedViews {
     pub fn acquire(self: &Arc<Self>, plan: &Plan, name: &str) -> Result<Lease, String> {
         let standing = self.enter(plan)?;
         let install = || {
-            let spec = ViewSpec { name: name.to_owned(), plan: plan.clone(), kind: ViewKind::Continuous };
+            let spec = ViewSpec { name: name.to_owned(), plan: plan.clone(), kind: ViewKind::NOW };
             self.views.install(spec)
         };
         match standing.id.get_or_init(install) {

@@ -113,7 +113,7 @@ async fn nothing_changes_without_the_flag() {
 
 fn report(id: &str, op: Op, answer: AnswerReport, work: Option<Work>) -> ViewReport {
     let plan = Arc::new(Node { op, span: Span::default() });
-    let spec = ViewSpec { name: "up".into(), plan, kind: ViewKind::Continuous };
+    let spec = ViewSpec { name: "up".into(), plan, kind: ViewKind::NOW };
     ViewReport { id: id_of(id).unwrap(), spec, answer, work, kept: None }
 }
 

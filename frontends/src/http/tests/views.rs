@@ -49,7 +49,7 @@ fn continuous() -> ViewReport {
         frontier: Some(1_795_248_000_250),
         ..AnswerReport::default()
     };
-    report("3", ViewKind::Continuous, answer, Some(work))
+    report("3", ViewKind::NOW, answer, Some(work))
 }
 
 fn recorded() -> ViewReport {
@@ -103,7 +103,7 @@ async fn views_come_in_pages() {
     let (state, fakes) = server(Settings::default());
     let nothing = json!({"status": "success", "data": {"views": [], "total": 0}});
     assert_eq!(get(&state, "/api/v1/views").await.json(), nothing);
-    let view = |id: u64| report(&id.to_string(), ViewKind::Continuous, AnswerReport::default(), None);
+    let view = |id: u64| report(&id.to_string(), ViewKind::NOW, AnswerReport::default(), None);
     *fakes.views.reports.lock() = (1..=2_001).map(view).chain([recorded()]).collect();
     let page = async |query: &str| {
         let data = get(&state, &format!("/api/v1/views{query}")).await.json()["data"].clone();

@@ -177,15 +177,58 @@ fn a_row_whose_templated_labels_change_becomes_another_alert() {
 }
 
 #[test]
-fn a_longer_for_takes_firing_back_to_pending() {
+fn another_for_leaves_firing_alone() {
     let mut alerts = Alerts::new(timing(0, 0));
     holds(&mut alerts, 0);
     alerts.take_due(0);
     alerts.retime(timing(5 * MINUTE, 0), MINUTE);
-    assert_eq!((alerts.state(), alerts.next_wake()), (State::Pending, Some(5 * MINUTE)));
-    alerts.retime(timing(MINUTE, 0), 2 * MINUTE);
-    assert_eq!(alerts.state(), State::Firing);
-    assert_eq!(alerts.take_due(2 * MINUTE).len(), 1, "told at once, although it was told before");
+    assert_eq!((alerts.state(), alerts.next_wake()), (State::Firing, None));
+    assert_eq!(alerts.take_due(MINUTE).len(), 1, "told again by its delay");
+    ends(&mut alerts, 2 * MINUTE);
+    assert_eq!(alerts.take_due(2 * MINUTE)[0].ends_at, 2 * MINUTE);
+}
+
+#[test]
+fn while_evaluating_fails_nothing_happens() {
+    let mut alerts = Alerts::new(timing(MINUTE, 0));
+    alerts.apply(0, vec![row("a", 1.0), row("b", 1.0)], &[]).unwrap();
+    alerts.apply(10, vec![row("c", 1.0)], &[]).unwrap();
+    alerts.stand_still();
+    alerts.advance(5 * MINUTE);
+    assert_eq!((alerts.state(), alerts.next_wake(), alerts.next_send()), (State::Pending, None, None));
+    // The row of one has gone meanwhile; the others have held for long enough, as far as anybody knows.
+    ends(&mut alerts, 6 * MINUTE);
+    let fired: Vec<_> = alerts.iter().map(|(l, a)| (l.get("i").unwrap().to_owned(), a.fired_at)).collect();
+    assert_eq!(fired, [("b".to_owned(), Some(6 * MINUTE)), ("c".to_owned(), Some(6 * MINUTE))]);
+    // An answer without a change is an answer, too.
+    let mut alerts = Alerts::new(timing(MINUTE, 0));
+    holds(&mut alerts, 0);
+    alerts.stand_still();
+    alerts.go_on(3 * MINUTE);
+    alerts.advance(3 * MINUTE);
+    assert_eq!(only(&alerts).fired_at, Some(3 * MINUTE));
+}
+
+#[test]
+fn rows_out_of_order_stop_the_timers() {
+    let mut alerts = Alerts::new(timing(MINUTE, 0));
+    holds(&mut alerts, 0);
+    let twin = Row { row: Labels::from_pairs([("__name__", "n"), ("i", "a")]), ..row("a", 2.0) };
+    assert_eq!(alerts.apply(10, vec![twin.clone()], &[]), Err(SAME_LABELS));
+    alerts.advance(2 * MINUTE);
+    assert_eq!(alerts.state(), State::Pending);
+    alerts.apply(3 * MINUTE, vec![], &[twin.row]).unwrap();
+    assert_eq!(only(&alerts).fired_at, Some(3 * MINUTE));
+}
+
+#[test]
+fn an_end_that_is_noticed_very_late_is_told() {
+    let mut alerts = Alerts::new(timing(0, 60 * MINUTE));
+    holds(&mut alerts, 0);
+    alerts.take_due(0);
+    ends(&mut alerts, MINUTE);
+    alerts.retime(timing(0, 10 * MINUTE), 41 * MINUTE);
+    assert_eq!(alerts.take_due(41 * MINUTE).iter().map(|d| d.ends_at).collect::<Vec<_>>(), [41 * MINUTE]);
 }
 
 #[test]
@@ -213,7 +256,7 @@ fn samples_show_state_and_start() {
 }
 
 fn old(active_at: TimeMs, seen_at: TimeMs, firing: bool) -> Restored {
-    Restored { alert: key("a"), active_at, seen_at, firing, shared: false }
+    Restored { alert: key("a"), active_at, seen_at, firing }
 }
 
 #[test]
@@ -248,14 +291,14 @@ fn a_restart_keeps_how_long_a_condition_held() {
     assert_eq!(alerts.next_wake(), Some(6 * MINUTE));
 }
 
+/// The series may be those of another server: nobody here has told of them.
 #[test]
-fn restored_alerts_whose_row_does_not_come_end() {
+fn what_only_series_tell_of_begins_with_its_row() {
     let mut alerts = Alerts::new(timing(0, 0));
     alerts.restore(vec![old(0, MINUTE, true)], 2 * MINUTE, 0);
+    assert_eq!((alerts.iter().count(), alerts.samples("A").len()), (0, 0));
     alerts.settle(3 * MINUTE);
-    assert_eq!(alerts.take_due(3 * MINUTE)[0].ends_at, 3 * MINUTE);
-    let mut shared = Alerts::new(timing(0, 0));
-    shared.restore(vec![Restored { shared: true, ..old(0, MINUTE, true) }], 2 * MINUTE, 0);
-    shared.settle(3 * MINUTE);
-    assert!(shared.take_due(3 * MINUTE).is_empty());
+    assert!(alerts.take_due(3 * MINUTE).is_empty());
+    holds(&mut alerts, 4 * MINUTE);
+    assert_eq!(only(&alerts).active_at, 4 * MINUTE, "too late");
 }

@@ -12,6 +12,7 @@ use engine::live::{Sink, TapEvent, TapId, ViewId, ViewKind, ViewSpec};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use storage::clock::ManualClock;
 use storage::keep::{Change, Entries};
 use storage::metrics::Metrics;
@@ -68,6 +69,8 @@ impl FakeViews {
 pub(super) struct FakeStore {
     slots: Mutex<BTreeMap<(u16, u32), Labels>>,
     samples: Mutex<Vec<(Labels, TimeMs, f64)>>,
+    /// Appends fail.
+    full: AtomicBool,
 }
 
 impl StateStore for FakeStore {
@@ -85,6 +88,9 @@ impl StateStore for FakeStore {
     }
     fn append(&self, batch: &Columns) -> Result<Appended, StoreError> {
         assert_eq!(batch.layout.slots.len(), batch.values.len());
+        if self.full.load(SeqCst) {
+            return Err(StoreError::Refused("the disk is full".to_owned()));
+        }
         let slots = self.slots.lock();
         for (slot, value) in batch.layout.slots.iter().zip(batch.values.iter()) {
             let labels = slots[&(batch.group.0 as u16, *slot)].clone();
@@ -109,7 +115,11 @@ impl StateStore for FakeStore {
 }
 
 impl FakeStore {
-    fn take(&self) -> Vec<String> {
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.samples.lock().len()
+    }
+    pub fn take(&self) -> Vec<String> {
         let print = |(labels, t, v): (Labels, TimeMs, f64)| {
             let value = if is_stale(v) { "stale".to_owned() } else { v.to_string() };
             format!("{t} {labels} {value}")
@@ -129,10 +139,16 @@ impl Notify for Sent {
     }
 }
 
-struct NoQuery;
-impl QueryFn for NoQuery {
+/// Answers with its rows; counts how often it is asked.
+#[derive(Default)]
+pub(super) struct FakeQuery {
+    rows: Mutex<Vec<(Labels, f64)>>,
+    asked: AtomicUsize,
+}
+impl QueryFn for FakeQuery {
     fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
-        Err("no data".to_owned())
+        self.asked.fetch_add(1, SeqCst);
+        Ok(self.rows.lock().clone())
     }
 }
 
@@ -163,6 +179,7 @@ pub(super) struct House {
     pub store: Arc<FakeStore>,
     pub sent: Arc<Sent>,
     pub memory: Arc<FakeMemory>,
+    pub query: Arc<FakeQuery>,
     pub clock: Arc<ManualClock>,
     pub metrics: Metrics,
 }
@@ -174,7 +191,7 @@ impl House {
             store: self.store.clone(),
             memory: self.memory.clone(),
             notify: self.sent.clone(),
-            query: Arc::new(NoQuery),
+            query: self.query.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         }
@@ -285,6 +302,77 @@ fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
     assert!(written.iter().any(|l| l.contains("firing") && l.ends_with(" 1")), "{written:?}");
 }
 
+/// What an annotation asks about is often gone when the alert is over.
+#[test]
+fn an_alert_that_is_over_says_what_it_said() {
+    let house = House::default();
+    let mut core = house.core();
+    let mut rule = alert("Down", "up", 0);
+    rule.alert.as_mut().unwrap().annotations =
+        vec![("left".to_owned(), "{{ query \"left\" | first | value }} of {{ $value }}".to_owned())];
+    core.apply(vec![group(vec![rule])], &Labels::default(), 0).unwrap();
+    *house.query.rows.lock() = vec![(Labels::default(), 7.0)];
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    house.query.rows.lock().clear();
+    let shown = core.snapshot(600).remove(0).rules.remove(0).alerting.unwrap().alerts;
+    assert_eq!(shown[0].annotations.fill(), [("left".to_owned(), "7 of 0".to_owned())]);
+    house.views.push("Down", delta(1_000, &[], &["a:1"]));
+    core.step(1_000);
+    let texts: Vec<_> = house.take_sent().iter().map(|a| (a.resolved, a.annotations[0].1.clone())).collect();
+    assert_eq!(texts, [(false, "7 of 0".to_owned()), (true, "7 of 0".to_owned())]);
+}
+
+/// Whoever reads the API waits for what annotations ask, not the thread that alerts.
+#[test]
+fn reading_asks_nothing_on_the_rules_thread() {
+    let house = House::default();
+    let mut core = house.core();
+    let mut rule = alert("Down", "up", MINUTE);
+    rule.alert.as_mut().unwrap().annotations =
+        vec![("left".to_owned(), "{{ query \"left\" | len }}".to_owned())];
+    core.apply(vec![group(vec![rule])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    let shown = core.snapshot(600).remove(0).rules.remove(0).alerting.unwrap().alerts;
+    assert_eq!(house.query.asked.load(SeqCst), 0);
+    assert_eq!(shown[0].annotations.fill()[0].1, "0");
+    assert_eq!(house.query.asked.load(SeqCst), 1);
+}
+
+/// Rows are told once: what comes right behind a slot that cannot be written must not be lost.
+#[test]
+fn rows_are_taken_when_their_slot_cannot_be_written() {
+    let house = House::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Full", "up", 0)])], &Labels::default(), 0).unwrap();
+    house.views.push("Full", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    house.take_sent();
+    house.store.full.store(true, SeqCst);
+    house.views.push("Full", delta(2 * MINUTE, &[("b:1", 0.0)], &[]));
+    core.step(2 * MINUTE);
+    let sent = house.take_sent();
+    assert!(sent.iter().any(|a| a.labels.get("instance") == Some("b:1")), "{}", sent.len());
+}
+
+/// As in Prometheus: the condition is that of some time ago, and what is written is about then.
+#[test]
+fn alerts_of_a_group_with_an_offset_are_about_the_past() {
+    let house = House::default();
+    let mut core = house.core();
+    let late = |query_offset| vec![Group { query_offset, ..group(vec![alert("Down", "up", 0)]) }];
+    core.apply(late(10_000), &Labels::default(), 0).unwrap();
+    let kind = || house.views.state.lock().values().next().unwrap().0.kind.clone();
+    assert!(matches!(kind(), ViewKind::Continuous { query_offset: 10_000 }));
+    house.views.push("Down", delta(20_500, &[("a:1", 0.0)], &[]));
+    core.step(20_500);
+    assert!(house.store.take().iter().all(|line| line.starts_with("10500 ")));
+    assert_eq!(house.take_sent()[0].starts_at, 20_500);
+    core.apply(late(0), &Labels::default(), 30_000).unwrap();
+    assert!(matches!(kind(), ViewKind::Continuous { query_offset: 0 }), "another question");
+}
+
 #[test]
 fn alerts_are_written_in_the_slots_of_their_group() {
     let house = House::default();
@@ -333,7 +421,7 @@ fn a_reload_is_all_or_nothing_and_keeps_state() {
     assert!(house.take_sent().is_empty(), "the alert is known and not due again");
     let rules = &core.snapshot(900)[0].rules;
     let down = rules[1].alerting.as_ref().unwrap();
-    assert_eq!((down.alerts[0].active_at, down.alerts[0].annotations.len()), (500, 0));
+    assert_eq!((down.alerts[0].active_at, down.alerts[0].annotations.fill().len()), (500, 0));
 }
 
 #[test]
@@ -372,7 +460,7 @@ fn recording_rules_become_recorded_views_and_report_their_health() {
             assert_eq!((record.as_str(), interval), ("a:b", MINUTE));
             assert!((0..MINUTE).contains(&offset));
         }
-        ViewKind::Continuous => panic!("a recording rule must be recorded"),
+        ViewKind::Continuous { .. } => panic!("a recording rule must be recorded"),
     }
     house.views.push("a:b", TapEvent::Progress { t: 100 });
     core.step(200);

@@ -16,6 +16,10 @@ fn snapshot(t: TimeMs, up: &[&str]) -> TapEvent {
     TapEvent::Snapshot { t, rows: up.iter().map(|i| (row(i), 0.0.into())).collect() }
 }
 
+fn failed(t: TimeMs) -> TapEvent {
+    TapEvent::Failed { t, error: "found duplicate series".to_owned() }
+}
+
 fn begin(house: &House, rules: Vec<Group>, now: TimeMs) -> Core {
     let mut core = house.core();
     core.apply(rules, &Labels::default(), now).unwrap();
@@ -172,6 +176,30 @@ fn a_row_that_never_comes_ends_its_alert_at_the_first_answer_without_it() {
     assert_eq!(sent.iter().map(|a| (a.resolved, a.ends_at)).collect::<Vec<_>>(), [(true, 10 * SECOND)]);
 }
 
+/// A long window is still being read: no answer says nothing.
+#[test]
+fn alerts_wait_for_the_first_answer_however_late_it_comes() {
+    let house = House::default();
+    let mut core = begin(&house, down(0), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    core.step(500);
+    taken(&house.sent);
+    core.step(510);
+    let second = reborn(&house);
+    let mut core = begin(&second, down(0), 10 * SECOND);
+    run(&mut core, 10 * SECOND, 10 * MINUTE);
+    second.views.push("Down", failed(10 * MINUTE));
+    run(&mut core, 10 * MINUTE, 20 * MINUTE);
+    assert!(second.take_sent().is_empty());
+    second.views.push("Down", snapshot(20 * MINUTE, &["a:1"]));
+    core.step(20 * MINUTE);
+    let sent = second.take_sent();
+    let mut seen: Vec<_> =
+        sent.iter().map(|a| (a.labels.get("instance").unwrap(), a.resolved, a.starts_at)).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [("a:1", false, 500), ("b:1", true, 500)]);
+}
+
 #[test]
 fn keep_firing_for_goes_on_over_a_kill() {
     let rules = || {
@@ -238,8 +266,8 @@ fn changed_files_keep_their_alerts() {
     second.views.push("Down", snapshot(7 * MINUTE, &["a:1"]));
     second.views.push("Slow", snapshot(7 * MINUTE, &["s:1"]));
     core.step(7 * MINUTE);
-    let back = [("Down".to_owned(), "pending", 500), ("Slow".to_owned(), "firing", 700)];
-    assert_eq!(starts(&core), back, "ten minutes are not over");
+    let back = [("Down".to_owned(), "firing", 500), ("Slow".to_owned(), "firing", 700)];
+    assert_eq!(starts(&core), back, "what fires does not wait again");
 }
 
 #[test]
@@ -261,6 +289,46 @@ fn a_changed_threshold_keeps_what_still_holds_and_ends_the_rest() {
     assert_eq!(seen, [("b:1", true, 2 * SECOND)]);
     let alerts = core.snapshot(2 * SECOND).remove(0).rules.remove(0).alerting.unwrap().alerts;
     assert_eq!(alerts.iter().map(|a| a.active_at).collect::<Vec<_>>(), [500]);
+}
+
+/// As in Prometheus: who does not know what holds changes nothing, and says nothing.
+#[test]
+fn a_failing_evaluation_changes_no_alert() {
+    let house = House::default();
+    let mut core = begin(&house, down(5 * MINUTE), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    run(&mut core, 500, MINUTE);
+    house.views.push("Down", failed(MINUTE));
+    house.store.take();
+    run(&mut core, MINUTE, 20 * MINUTE);
+    assert!(taken(&house.sent).is_empty() && house.store.take().is_empty());
+    house.views.push("Down", delta(20 * MINUTE, &[], &["a:1"]));
+    house.views.push("Down", TapEvent::Progress { t: 20 * MINUTE });
+    core.step(20 * MINUTE);
+    let sent = taken(&house.sent);
+    let seen: Vec<_> = sent.iter().map(|a| (a.labels.get("instance").unwrap(), a.starts_at)).collect();
+    assert_eq!(seen, [("b:1", 20 * MINUTE)]);
+}
+
+/// A server to which others write their alerts.
+#[test]
+fn alerts_of_others_are_left_alone() {
+    let edge = House::default();
+    let mut core = begin(&edge, down(0), 0);
+    edge.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    let centre = House { store: edge.store.clone(), ..House::default() };
+    let theirs = edge.store.len();
+    let mut core = begin(&centre, down(0), 10 * SECOND);
+    centre.views.push("Down", snapshot(10 * SECOND, &[]));
+    run(&mut core, 10 * SECOND, 5 * MINUTE);
+    let slower = vec![group(vec![alert("Down", "up", 0), alert("Down", "up_slowly", 0)])];
+    core.apply(slower, &Labels::default(), 5 * MINUTE).unwrap();
+    run(&mut core, 5 * MINUTE, 10 * MINUTE);
+    assert!(centre.take_sent().is_empty());
+    assert_eq!(centre.store.len(), theirs, "theirs, and nothing else");
+    let alerts = core.snapshot(10 * MINUTE).remove(0).rules.remove(0).alerting.unwrap().alerts;
+    assert!(alerts.is_empty());
 }
 
 /// A rule that comes in by a reload does not take the alerts of one that runs.
