@@ -411,6 +411,74 @@ pub(super) fn reaches(id: ViewId, reads: &HashMap<ViewId, Vec<ViewId>>) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::live::{ViewKind, ViewSpec};
+
+    const MINUTE: i64 = 60_000;
+    const NOW: TimeMs = 1_000 * MINUTE;
+
+    fn rule(expr: &str, interval: i64, key: &str) -> PastRule {
+        let plan = crate::promql::compile(expr, &Default::default()).unwrap();
+        let (record, labels) = ("r".to_owned(), Vec::new());
+        let kind = ViewKind::Recorded { record, labels, interval, offset: 0, query_offset: 0, limit: 0 };
+        let spec = ViewSpec { name: "r".to_owned(), plan, kind };
+        PastRule { view: ViewId(1), key: key.to_owned(), spec, backfill: 600 * MINUTE, lateness: None }
+    }
+
+    /// The rule is done up to a slot, as of the definition that `batch` is about.
+    fn reach(rules: &mut Rules, batch: &Batch, slot: TimeMs) {
+        let turn = batch.stretches[0].turn;
+        let present = BTreeSet::from([Labels::from_pairs([("job", "a")])]);
+        rules.reached(vec![Reached { view: ViewId(1), turn, slot, present, at_once: 1, error: None }]);
+    }
+
+    fn begun(expr: &str) -> (Rules, Batch) {
+        let mut rules = Rules::new(Progress::new(0, Vec::new()));
+        rules.replace(vec![rule(expr, MINUTE, "k")], NOW, 0);
+        let batch = rules.next().unwrap();
+        (rules, batch)
+    }
+
+    #[test]
+    fn another_expression_goes_on_where_the_old_one_was() {
+        let (mut rules, batch) = begun("a");
+        reach(&mut rules, &batch, 500 * MINUTE);
+        rules.replace(vec![rule("b", MINUTE, "moved")], NOW, 0);
+        // What was under way for the old one is stored, but it is not what the new one computes.
+        reach(&mut rules, &batch, 600 * MINUTE);
+        let stretch = &rules.next().unwrap().stretches[0];
+        assert_eq!(stretch.rule.spec.plan, rule("b", MINUTE, "").spec.plan);
+        assert_eq!(stretch.slots.first, 501 * MINUTE);
+        assert_eq!(
+            stretch.present.as_ref().map(BTreeSet::len),
+            Some(1),
+            "its series end where they are gone"
+        );
+        assert_eq!(rules.progress(NOW).unwrap().rules[0].key, "moved");
+    }
+
+    #[test]
+    fn another_interval_begins_anew() {
+        let (mut rules, batch) = begun("a");
+        reach(&mut rules, &batch, 500 * MINUTE);
+        let fresh = rules.replace(vec![rule("a", 5 * MINUTE, "k5")], NOW, 0);
+        reach(&mut rules, &batch, 600 * MINUTE);
+        let slots = rules.next().unwrap().stretches[0].slots;
+        assert_eq!((slots.first, slots.interval, fresh), (400 * MINUTE, 5 * MINUTE, vec![ViewId(1)]));
+        // The view may still answer at the old slots.
+        rules.first_slot(ViewId(1), 1_002 * MINUTE);
+        assert_eq!(rules.report(ViewId(1)).unwrap().to, 1_005 * MINUTE);
+    }
+
+    #[test]
+    fn a_rule_that_reads_itself_no_more_is_computed() {
+        let (mut rules, _) = begun("a");
+        rules.replace(vec![rule("r + a", MINUTE, "k")], NOW, 0);
+        assert_eq!(rules.report(ViewId(1)).unwrap().state, BackfillState::Failed);
+        assert!(rules.next().is_none());
+        rules.replace(vec![rule("a", MINUTE, "k")], NOW, 0);
+        let report = rules.report(ViewId(1)).unwrap();
+        assert_eq!((report.state, report.error.as_str()), (BackfillState::Running, ""));
+    }
 
     #[test]
     fn without_backfill_there_is_nothing_to_write() {
