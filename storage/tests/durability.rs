@@ -310,3 +310,42 @@ fn readers_never_miss_what_moves_from_head_to_block() {
     });
     assert!(blocks > 5, "{blocks}");
 }
+
+/// Targets come and go: those that are gone are in no checkpoint, and one that comes back is heard again.
+#[test]
+fn checkpoints_forget_targets_that_are_gone() {
+    const RANGE: i64 = 7_200_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let target = |store: &Store, name: &str, i: usize| {
+        let layout = Arc::new(Layout { slots: vec![store.resolve(&labels(i)).slot] });
+        (store.open_group(name, shard_of(&labels(i))), layout)
+    };
+    let (gone, stays) = (target(&store, "gone:9100", 0), target(&store, "stays:9100", 1));
+    for at in [0, RANGE / 2] {
+        scrape(&store, &gone, at).unwrap();
+    }
+    for at in (0..6).map(|half| half * RANGE / 2) {
+        scrape(&store, &stays, at).unwrap();
+    }
+    store.maintain(3 * RANGE).unwrap();
+    let names = || {
+        let wal = std::fs::read_dir(dir.path().join("wal")).unwrap().map(|file| file.unwrap().path());
+        let checkpoints = wal.filter(|path| path.display().to_string().contains("checkpoint."));
+        let text =
+            checkpoints.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned());
+        text.collect::<String>()
+    };
+    assert!(names().contains("stays:9100") && !names().contains("gone:9100"));
+    let before = contents(&store);
+    store.close().unwrap();
+    drop(store);
+    let (store, replay) = open(dir.path());
+    assert_eq!((contents(&store), replay.damage.len()), (before, 0));
+    let back = target(&store, "gone:9100", 0);
+    scrape(&store, &back, 3 * RANGE).unwrap();
+    let before = contents(&store);
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(contents(&open(dir.path()).0), before);
+}

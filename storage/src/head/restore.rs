@@ -55,14 +55,14 @@ impl Head {
         self.groups[group as usize].log.logged(epoch, columns, row, lsn);
     }
 
-    /// Adds records of all series and groups, for a checkpoint; their number.
+    /// Adds records of all series and groups that may have samples, for a checkpoint; their number.
     pub fn encode_all(&self, shard: u16, batch: &mut Batch) -> u64 {
         let mut records = 0;
         for (slot, series) in self.series.iter().enumerate().filter(|(_, series)| series.listed) {
             wal::add_series(batch, shard, slot as u32, &series.labels);
             records += 1;
         }
-        for (group, known) in self.groups.iter().enumerate() {
+        for (group, known) in self.groups.iter().enumerate().filter(|(_, known)| known.log.named) {
             wal::add_group(batch, group_id(shard, group as u32), &known.key);
             records += 1;
         }
@@ -290,6 +290,9 @@ impl Head {
                 self.new_set(group);
             }
         }
+        // Targets come and go: the log hears the name of one that comes back anew.
+        let idle = self.groups.iter_mut().filter(|group| group.set.is_none());
+        idle.for_each(|group| group.log.named = false);
     }
 
     /// Series that now live in one place need no check of their samples any more.
