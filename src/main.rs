@@ -198,8 +198,8 @@ async fn wait_for_end(control: Arc<Control>) {
             _ = int.recv() => return tracing::info!("SIGINT received"),
             () = control.quit.notified() => return tracing::info!("asked to quit"),
             () = control.cluster_ends() => return tracing::info!("another process of the cluster stops: this one does, too"),
-            // The outcome is in the log and in the metrics.
-            _ = hup.recv() => drop(control.clone().reload().await),
+            // The outcome is in the log and in the metrics. It may have to wait until the server is ready.
+            _ = hup.recv() => drop(tokio::spawn(control.clone().reload())),
         }
     }
 }

@@ -6,9 +6,15 @@ pub const PLAN_DEPTH: usize = 1_000;
 pub const QUERY_SAMPLES: usize = 50_000_000;
 /// Steps that a value block of the query runtime holds: bounds memory, stays in cache.
 pub const BLOCK_STEPS: usize = 256;
+/// The same where there are few series: a step may cost some 170 bytes per shard, whatever it holds.
+pub const LONG_BLOCK_STEPS: usize = 1 << 16;
 /// Values in the value blocks of one query: few series take more steps at once, because each block reads the samples
 /// before it again.
 pub const BLOCK_VALUES: usize = 1 << 24;
+/// Steps of a subquery in which another subquery is asked: 8 bytes each, some times over, before there is any sample.
+pub const SUBQUERY_STEPS: usize = 1 << 22;
+/// Values (rows times steps) that a function over a subquery works out at once; beyond it goes step by step.
+pub const SLID_VALUES: usize = 1 << 24;
 /// Values (series times steps) from which on a query is large: it runs on threads that only take cores nobody wants.
 pub const LARGE_QUERY: usize = 1 << 20;
 /// Values below which a query is cut into as few pieces as there are threads: waking a thread costs as much.
@@ -54,8 +60,9 @@ pub const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
 pub const QUESTIONS: usize = 32;
 /// Processes of a cluster: their shards have 16-bit numbers.
 pub const PROCESSES: usize = 64;
-/// How long a process that stops waits for the others of its cluster to stop, too.
-pub const STOP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long a process that stops waits for the others of its cluster to stop, too: they answer open requests for ten
+/// seconds and send alerts for five before their workers end.
+pub const STOP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 /// How often the last argument of a variadic function may be repeated beyond its signature: bounds the work
 /// per series. Prometheus has no such limit; nobody joins more labels.
 pub const REPEATED_ARGUMENTS: usize = 255;

@@ -6,6 +6,10 @@ use std::time::Duration;
 pub const ASKED_VIEWS: usize = 1_000;
 /// How often such an expression is asked while somebody listens, ms: often enough to watch, and a bound on its cost.
 pub const ASK_EVERY: i64 = 1_000;
+/// The longest sleep of its thread, ms: clocks are put forward and back.
+pub const ASK_SLEEP: i64 = 5_000;
+/// A clock that goes back by more than this was put back, ms.
+pub const CLOCK_BACK: i64 = 1_000;
 /// How long after a slot a recorded one is asked, ms: what stands has recorded its own answers of the slot by then.
 pub const ASK_DELAY: i64 = 100;
 /// The same for one that reads the states of alerts: timers of a slot wait 100 ms for samples (`TIMER_SLACK_MS`), then its

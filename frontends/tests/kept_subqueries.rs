@@ -414,3 +414,32 @@ fn what_fails_keeps_nothing_wrong() {
     assert_eq!(kept_now, scratch, "what is kept counts as what is asked for");
     assert_eq!(world.differs(&plan, now + 15_000, &mut kept), None);
 }
+
+/// What a query holds of its subqueries is bounded, whatever there is to see.
+#[test]
+fn subqueries_hold_no_more_than_a_query_may() {
+    let base = START / 60_000 * 60_000;
+    let world = gauges(2, (0..=40).map(|i| base + i * 15_000));
+    let ask = |text: &str, max_samples| {
+        let options = QueryOptions { max_samples, ..world.options.clone() };
+        world.querier.instant(&compile(text, &Options::default()).expect("a plan"), base + 600_000, &options)
+    };
+    // Steps that are only counted, 25 TB of them.
+    let grid = "max_over_time(max_over_time(vector(1)[1m:1y])[100y:1ms])";
+    let term = "sum(max_over_time(m_gauge[9m:15s]))";
+    let one = |i: i32| format!("sum(max_over_time(m_gauge[9m:15s] offset {i}s))");
+    let sum = (0..10).map(one).collect::<Vec<_>>().join(" + ");
+    for (text, max_samples, fits) in
+        [(grid, 50_000_000, false), (term, 100, true), (&sum, 100, false), (&sum, 1_000, true)]
+    {
+        match ask(text, max_samples) {
+            Ok(_) => assert!(fits, "{text}"),
+            Err(QueryError::Execution(why)) => {
+                assert!(!fits && why.contains("too many samples"), "{text}: {why}")
+            }
+            Err(other) => panic!("{text}: {other}"),
+        }
+    }
+    let nested = "sum(max_over_time(max_over_time(m_gauge[5m:15s])[5m:1m]))";
+    assert!(ask(nested, 100).is_ok(), "what is inside is let go of");
+}

@@ -4,6 +4,7 @@
 use super::Setup;
 use super::hello::{Hello, Purpose};
 use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -64,6 +65,7 @@ pub fn join(setup: &Setup) -> Result<Joined, String> {
     };
     let (started, mut said) = (Instant::now(), None::<Instant>);
     loop {
+        party.forget_dead();
         party.accept(&listener)?;
         party.dial()?;
         let missing = party.missing();
@@ -111,6 +113,15 @@ impl Party<'_> {
             wanted.then(|| format!("{}{trouble}", self.setup.name(process)))
         };
         self.others.iter().enumerate().filter_map(missing).collect()
+    }
+
+    /// Lets go of connections to processes that have ended meanwhile, or started anew: those with lower numbers are dialled again.
+    fn forget_dead(&mut self) {
+        for other in &mut self.others {
+            if other.link.iter().chain(&other.pulse).any(is_dead) {
+                *other = Other::default();
+            }
+        }
     }
 
     /// Takes the connections that others have made.
@@ -208,6 +219,16 @@ impl Party<'_> {
     }
 }
 
+/// Whether the other side has closed a connection.
+fn is_dead(stream: &TcpStream) -> bool {
+    let looked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let open = match looked {
+        Ok(bytes) => bytes > 0,
+        Err(error) => error.kind() == WouldBlock,
+    };
+    !open || stream.set_nonblocking(false).is_err()
+}
+
 fn prepare(stream: &TcpStream) -> Result<(), String> {
     let prepared = stream
         .set_nonblocking(false)
@@ -226,9 +247,21 @@ fn agree(setup: &Setup, joined: &Joined, patience: Duration) -> Result<(), Strin
     for (process, mut stream) in all() {
         stream.write_all(&[READY]).map_err(|e| gone(process, e))?;
     }
-    for (process, mut stream) in all() {
-        stream.set_read_timeout(Some(patience)).map_err(|e| gone(process, e))?;
-        stream.read_exact(&mut [0]).map_err(|e| gone(process, e))?;
+    let (until, mut waiting) = (Instant::now() + patience, all().collect::<Vec<_>>());
+    waiting.iter().try_for_each(|(p, s)| s.set_read_timeout(Some(AGAIN)).map_err(|e| gone(*p, e)))?;
+    while !waiting.is_empty() {
+        // Whoever goes away is noticed, whoever else is waited for.
+        let mut silent = Vec::new();
+        for (process, mut stream) in waiting {
+            match stream.read_exact(&mut [0]) {
+                Ok(()) => {}
+                Err(e) if matches!(e.kind(), WouldBlock | TimedOut) && Instant::now() < until => {
+                    silent.push((process, stream));
+                }
+                Err(e) => return Err(gone(process, e)),
+            }
+        }
+        waiting = silent;
     }
     for stream in joined.links.iter().flatten() {
         stream

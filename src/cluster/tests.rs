@@ -62,6 +62,24 @@ fn processes_find_each_other_in_any_order() {
     }
 }
 
+/// One is started anew while others still wait for a third: whoever knew it finds it again.
+#[test]
+fn who_starts_anew_is_found_again() {
+    let addresses = addresses(3);
+    let start = |process, patience| {
+        let setup = Setup { patience: Duration::from_secs(patience), ..setup(process, &addresses, "1") };
+        std::thread::spawn(move || join(&setup).map(|joined| joined.links.iter().flatten().count()))
+    };
+    let waits = start(1, 30);
+    assert!(start(0, 1).join().unwrap().is_err());
+    let anew = start(0, 30);
+    std::thread::sleep(Duration::from_millis(300));
+    let last = start(2, 30);
+    for joined in [waits, anew, last] {
+        assert_eq!(joined.join().unwrap(), Ok(2));
+    }
+}
+
 #[test]
 fn processes_that_do_not_fit_are_refused_by_both() {
     for joined in join_all(&[0, 1], &["1", "2"]) {

@@ -267,6 +267,11 @@ impl Store {
         SeriesRef { shard, slot }
     }
 
+    /// Whether samples of a series that are in the head came as a column of a group whose key begins with `prefix`.
+    pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
+        self.shard(shard_of(labels)).read().head.is_column_of(labels, prefix)
+    }
+
     /// The labels of a series.
     pub fn labels(&self, series: SeriesRef) -> Labels {
         self.shard(series.shard).read().head.labels(series.slot).cloned().unwrap_or_default()

@@ -151,6 +151,8 @@ impl Driver {
                 arrived = Some(now);
             }
             let due = arrived.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
+            // Not before the last tick, if the clock went back a little.
+            let due = due.max(self.last + 1);
             let wake = due.min(self.next_slot());
             if now < wake {
                 if self.prepare(now) {

@@ -47,7 +47,7 @@ impl Recorder {
             return None;
         };
         Some(Recorder {
-            key: format!("rule/{name}/{record}/{interval}/{offset}/{labels:?}"),
+            key: format!("{}{interval}/{offset}/{labels:?}", group_prefix(name, record)),
             record: record.clone(),
             labels: labels.clone(),
             query_offset: *query_offset,
@@ -235,6 +235,11 @@ impl Recorder {
             part.layout = Arc::new(Layout { slots: all });
         }
     }
+}
+
+/// How the keys of the column groups begin in which a view of this name records this metric.
+pub fn group_prefix(name: &str, record: &str) -> String {
+    format!("rule/{name}/{record}/")
 }
 
 /// The labels of the recorded series of a row: the metric's name, and what the rule sets (an empty value removes).

@@ -77,6 +77,8 @@ pub struct Guard {
     read: AtomicUsize,
     held: AtomicUsize,
     peak: AtomicUsize,
+    /// Samples in the rows of subqueries, of all of the query.
+    kept: Arc<AtomicUsize>,
     steps: Option<Mutex<BTreeMap<TimeMs, (usize, usize)>>>,
 }
 
@@ -93,11 +95,12 @@ impl Guard {
             read: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
+            kept: Arc::default(),
             steps: options.step_stats.then(Mutex::default),
         }
     }
 
-    /// A guard of a query inside this one: the same limits, counts of its own.
+    /// A guard of a query inside this one: the same limits, counts of its own. What subqueries keep is counted together.
     pub fn inner(&self) -> Guard {
         let count = || AtomicUsize::new(0);
         Guard {
@@ -109,6 +112,7 @@ impl Guard {
             read: count(),
             held: count(),
             peak: count(),
+            kept: self.kept.clone(),
             steps: None,
         }
     }
@@ -191,6 +195,23 @@ impl Guard {
         if points > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
+    /// The rows of a subquery, with so many samples, stay until the query that it is part of is done. Fails if those of
+    /// all subqueries are too many: Prometheus lets go of one before it asks the next, and need not count that.
+    pub(super) fn keep(&self, samples: usize) -> Result<(), QueryError> {
+        let kept = self.kept.fetch_add(samples, Relaxed).saturating_add(samples);
+        if kept > self.max_samples { Err(too_many()) } else { Ok(()) }
+    }
+
+    /// How much [`Guard::keep`] has counted.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.load(Relaxed)
+    }
+
+    /// Only so much is kept any more.
+    pub(super) fn let_go(&self, kept: usize) {
+        self.kept.store(kept, Relaxed);
+    }
+
     /// So much is in memory.
     fn reach(&self, samples: usize) -> Result<(), QueryError> {
         self.peak.fetch_max(samples, Relaxed);
@@ -209,7 +230,7 @@ impl Guard {
     }
 }
 
-fn too_many() -> QueryError {
+pub(super) fn too_many() -> QueryError {
     let text = "query processing would load too many samples into memory in query execution";
     QueryError::Execution(text.to_owned())
 }
@@ -233,6 +254,10 @@ mod tests {
         assert_eq!(guard.look(seen), Err(too_many()), "8 values and a window of 5 are more than 10");
         assert_eq!(guard.hold(11), Err(too_many()));
         assert_eq!(guard.inner().look(seen), Ok(()), "an inner query counts for itself");
+        assert_eq!((guard.inner().keep(6), guard.inner().keep(4)), (Ok(()), Ok(())));
+        assert_eq!(guard.keep(1), Err(too_many()), "but not for what stays in memory");
+        guard.let_go(6);
+        assert_eq!((guard.keep(4), guard.kept()), (Ok(()), 10));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub use sight::{Sight, sights};
 pub use times::asks_own_times;
 
 use crate::functions::QueryTimes;
+use crate::limits::SUBQUERY_STEPS;
 use crate::plan::notes::{Annotation, Annotations};
 use crate::plan::physical::{Physical, Subquery};
 use crate::plan::{Dialect, Op, Plan, Selector, Type};
@@ -275,11 +276,21 @@ impl Querier {
         if grid.start != grid.end {
             times::warn_of_sorting(&physical, &mut notes);
         }
+        let windows = physical.subqueries.len() + physical.given.len();
+        if windows > 0 && grid.len() > SUBQUERY_STEPS {
+            // Where they end is held for all steps, whatever there is to see.
+            return Err(guard::too_many());
+        }
         let mut rows = Vec::new();
         for asked in &physical.subqueries {
             let inner = Arc::new(guard.inner());
-            rows.push(self.rows(asked, grid, options, &inner, (&mut notes, kept.as_deref_mut()))?);
+            let before = guard.kept();
+            let found = self.rows(asked, grid, options, &inner, (&mut notes, kept.as_deref_mut()))?;
+            // The rows of subqueries in it are gone.
+            guard.let_go(before);
+            guard.keep(found.iter().map(|row| row.ts.len() + row.histograms.len()).sum())?;
             guard.adopt(&inner);
+            rows.push(found);
             rows.last().map_or(Ok(()), |rows| subquery::look(asked, grid, rows, guard))?;
         }
         let mut given = Vec::new();

@@ -9,7 +9,7 @@ use super::rows::Rows;
 use super::shard::{Lanes, PortBlock, ShardRun, ports_of};
 use super::subquery::SlidingWindow;
 use super::{QueryError, QueryOptions, Series};
-use crate::limits::{BLOCK_STEPS, BLOCK_VALUES, SMALL_QUERY};
+use crate::limits::{BLOCK_STEPS, BLOCK_VALUES, LONG_BLOCK_STEPS, SMALL_QUERY};
 use crate::operators::Changed;
 use crate::operators::info::Info;
 use crate::operators::side::Cell;
@@ -98,7 +98,7 @@ impl Run {
         }
         let rows = rows_of(&shards) + asking.rows(guard)?;
         let large = pools.large(rows * steps);
-        let size = (BLOCK_VALUES / rows.max(1)).max(BLOCK_STEPS);
+        let size = (BLOCK_VALUES / rows.max(1)).clamp(BLOCK_STEPS, LONG_BLOCK_STEPS);
         asking.begin(size, guard)?;
         for from in (0..steps).step_by(size) {
             guard.check()?;

@@ -12,6 +12,7 @@ use super::rows::{Row, Rows};
 use super::run::Grid;
 use crate::functions::notice::{Noticed, counter_doubt};
 use crate::functions::{Kernel, Window};
+use crate::limits::SLID_VALUES;
 use crate::operators::names::computed;
 use crate::operators::scalar::scalar_of;
 use crate::operators::side::Sample;
@@ -113,7 +114,8 @@ pub(super) struct SlidingWindow {
     dialect: Dialect,
 }
 
-/// The values of the rows that are just floats over all of `outer`; `None` if parameters have a say in them.
+/// The values of the rows that are just floats over all of `outer`; `None` if parameters have a say in them, or if there
+/// would be too many to hold: then they are computed step by step.
 fn slide(subquery: &Subquery, windowed: Windowed, outer: Grid, rows: &[Row]) -> Option<Block> {
     let kernel = match windowed {
         Windowed::Present => None,
@@ -122,6 +124,9 @@ fn slide(subquery: &Subquery, windowed: Windowed, outer: Grid, rows: &[Row]) -> 
             _ => return None,
         },
     };
+    if rows.len().saturating_mul(outer.len()) > SLID_VALUES {
+        return None;
+    }
     let times: Vec<TimeMs> = (0..outer.len()).map(|i| outer.time(i)).collect();
     let ends = subquery.ends(outer);
     let places = Places { times: &times, ends: &ends, range: subquery.range, params: &[] };

@@ -121,11 +121,24 @@ impl Views for AskedViews {
 
     /// A view that stands cannot become one that is asked, nor the other way round.
     fn may_change(&self, view: ViewId, to: &ViewSpec) -> bool {
-        !self.views.lock().contains_key(&view) && Self::stands(to) && self.live.may_change(view, to)
+        match self.views.lock().contains_key(&view) {
+            true => !Self::stands(to),
+            false => Self::stands(to) && self.live.may_change(view, to),
+        }
     }
 
     fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
-        self.live.change(view, to)
+        let mut views = self.views.lock();
+        let Some(old) = views.get(&view).cloned() else {
+            drop(views);
+            return self.live.change(view, to);
+        };
+        let new = Asked::in_place_of(&old, to)?;
+        for asked in self.taps.lock().values_mut().filter(|asked| Arc::ptr_eq(asked, &old)) {
+            *asked = new.clone();
+        }
+        views.insert(view, new);
+        Ok(())
     }
 
     fn hold(&self) {
@@ -138,7 +151,10 @@ impl Views for AskedViews {
 
     fn remove(&self, view: ViewId) {
         match self.views.lock().remove(&view) {
-            Some(asked) => asked.end(),
+            Some(asked) => {
+                self.taps.lock().retain(|_, of| !Arc::ptr_eq(of, &asked));
+                asked.end();
+            }
             None => self.live.remove(view),
         }
     }

@@ -1,5 +1,6 @@
 //! The latest answer of an asked view in rows with fixed numbers, as taps and recorders want it.
 
+use engine::limits::DEAD_ROWS;
 use engine::operators::side::Sample;
 use engine::operators::{Changed, Output};
 use std::collections::HashMap;
@@ -32,6 +33,12 @@ impl Rows {
             self.out.changed = Changed::Rows(touched);
             self.out.version += 1;
         }
+    }
+
+    /// Whether rows of labels that are gone have piled up.
+    pub fn is_litter(&self) -> bool {
+        let present = self.out.present().count();
+        self.out.labels.len() > 2 * present + DEAD_ROWS
     }
 
     /// The rows.

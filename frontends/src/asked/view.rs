@@ -3,7 +3,7 @@
 
 use super::rows::Rows;
 use super::{History, Keeping, states};
-use crate::limits::{ASK_DELAY, ASK_EVERY, ASK_STATES_DELAY};
+use crate::limits::{ASK_DELAY, ASK_EVERY, ASK_SLEEP, ASK_STATES_DELAY, CLOCK_BACK};
 use engine::live::describe::{Content, Past, ViewReport};
 use engine::live::meter::Spent;
 use engine::live::record::Recorder;
@@ -48,7 +48,33 @@ impl Asked {
     /// Starts the thread of a view.
     pub fn start(spec: ViewSpec, history: Arc<History>, keeping: Keeping) -> Result<Arc<Asked>, String> {
         let recorder = Recorder::new(&spec.name, &spec.kind, Tell::Feed);
-        let state = Mutex::new(State { recorder, ..State::default() });
+        Asked::go(spec, history, keeping, State { recorder, ..State::default() })
+    }
+
+    /// Ends `old`, and starts another view that goes on with its consumers and its series, as far as they are the same.
+    pub fn in_place_of(old: &Asked, spec: ViewSpec) -> Result<Arc<Asked>, String> {
+        let mut state = old.state.lock();
+        state.ended = true;
+        let (mut taps, mut recorder) = (std::mem::take(&mut state.taps), state.recorder.take());
+        drop(state);
+        old.woken.notify_all();
+        taps.restart();
+        if !recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
+            let next = Recorder::new(&spec.name, &spec.kind, Tell::Feed);
+            let before = std::mem::replace(&mut recorder, next);
+            before.map(|mut before| before.end(old.history.clock.now(), &old.history.store));
+        }
+        let state = State { taps, recorder, ..State::default() };
+        Asked::go(spec, old.history.clone(), old.keeping.clone(), state)
+    }
+
+    fn go(
+        spec: ViewSpec,
+        history: Arc<History>,
+        keeping: Keeping,
+        state: State,
+    ) -> Result<Arc<Asked>, String> {
+        let state = Mutex::new(state);
         let delay = if states::recorded_of(&spec) { ASK_STATES_DELAY } else { ASK_DELAY };
         let asked = Arc::new(Asked { spec, delay, history, keeping, state, woken: Condvar::new() });
         let view = asked.clone();
@@ -112,13 +138,17 @@ impl Asked {
     }
 
     /// Sleeps until the next time after `last`; `None`: it is over.
-    fn wait(&self, last: TimeMs) -> Option<TimeMs> {
+    fn wait(&self, mut last: TimeMs) -> Option<TimeMs> {
         let mut state = self.state.lock();
         loop {
             if state.ended {
                 return None;
             }
             let now = self.history.clock.now();
+            if now < last - CLOCK_BACK {
+                // The clock was put back: it goes on in the new time.
+                last = now;
+            }
             let wake = match self.spec.kind {
                 ViewKind::Recorded { interval, offset, .. } => {
                     // Not before what stands has recorded its own answers of the slot.
@@ -135,7 +165,8 @@ impl Asked {
                 }
                 ViewKind::Continuous { .. } => last + ASK_EVERY,
             };
-            self.woken.wait_for(&mut state, Duration::from_millis((wake - now).max(1) as u64));
+            let sleep = (wake - now).clamp(1, ASK_SLEEP);
+            self.woken.wait_for(&mut state, Duration::from_millis(sleep as u64));
         }
     }
 
@@ -148,6 +179,10 @@ impl Asked {
         let took = began.elapsed().as_secs_f64();
         let kept = kept.report();
         let mut state = self.state.lock();
+        if state.ended {
+            // Nobody waits for that any more, and another view may go on with its series.
+            return;
+        }
         let state = &mut *state;
         self.keeping.count(state.kept, kept);
         state.kept = kept;
@@ -155,6 +190,14 @@ impl Asked {
         let total = before.total + took;
         let mut spent = Spent { t, latest: took, total, evaluations: before.evaluations + 1, ..before };
         let mut notes = Vec::new();
+        if state.rows.is_litter() {
+            // Rows get new numbers; recorded series keep their columns, if they have not ended.
+            state.rows = Rows::default();
+            if let Some(recorder) = &mut state.recorder {
+                recorder.go_on_as(&self.spec.kind);
+            }
+            state.taps.restart();
+        }
         let mut outcome = answered.map(|(rows, remarks)| {
             state.rows.replace(rows);
             notes = remarks;

@@ -7,18 +7,21 @@
 use super::ask::{Asker, Unanswered};
 use super::dirty::{Dirty, LateRule};
 use super::elsewhere::{Elsewhere, Others, Report, Watched};
-use super::limits::{CLOCKS_APART, LATE_SETTLE, LATE_SLOTS, PRESENT_SLOTS, TOLERANCE};
+use super::limits::{
+    CLOCKS_APART, KNOWN_SERIES, LATE_SETTLE, LATE_SLOTS, PRESENT_SLOTS, RECORDED_AFTER, TOLERANCE,
+};
 use super::lookout::Lookout;
 use super::slots::{Samples, Slots};
 use super::{Listeners, Parts, PastRule};
+use engine::live::record::group_prefix;
 use engine::query::pool;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use storage::metrics::Counter;
 use storage::model::value::is_stale;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Corrected, Correction, SeriesSamples};
+use storage::store::{Corrected, Correction, SeriesSamples, StoreError};
 
 /// A sample that was changed.
 pub(super) type Changed = (TimeMs, Labels, Corrected);
@@ -31,6 +34,8 @@ pub(super) struct Corrector {
     others: Option<Others>,
     listeners: Arc<Listeners>,
     state: Mutex<State>,
+    /// Series that corrections gave samples to: they may be in no column.
+    added: Mutex<HashSet<Labels>>,
     /// One pass at a time.
     turn: Mutex<()>,
     corrected: Arc<Counter>,
@@ -63,6 +68,7 @@ impl Corrector {
             others,
             listeners,
             state: Mutex::default(),
+            added: Mutex::default(),
             turn: Mutex::new(()),
             corrected: counter(
                 "perennial_recorded_samples_corrected_total",
@@ -196,9 +202,6 @@ impl Corrector {
                     away = true;
                     self.state.lock().dirty.again(rule, first, last, now);
                 }
-                Err(Ended::Failed(error)) => {
-                    tracing::error!(rule = rule.name, error, "late samples were not taken into account");
-                }
             }
         }
         if away { Err(()) } else { Ok(()) }
@@ -237,13 +240,19 @@ impl Corrector {
             behind *= 2;
         };
         let stored = self.parts.store.read_all(&recording.matchers(), slots.first, end);
-        let stored = stored.map_err(|e| Ended::Failed(e.to_string()))?;
+        let stored = stored.map_err(Ended::of)?;
         let recorded: BTreeSet<TimeMs> = stored.values().flat_map(times).collect();
         let grid = |t: &TimeMs| {
             let slot = recording.slot_at(*t) == *t && !computed.unknown.contains(t);
-            slot && (*t >= rule.since || recorded.contains(t))
+            slot && (*t >= rule.since || *t >= rule.from && recorded.contains(t))
         };
-        let changed = differences(&computed.samples, &stored, slots.last, rule.alone, grid);
+        let added = self.added.lock();
+        let prefix = group_prefix(&rule.name, &recording.record);
+        let own = |labels: &Labels| {
+            rule.alone && (added.contains(labels) || self.parts.store.is_column_of(labels, &prefix))
+        };
+        let changed = differences(&computed.samples, &stored, slots.last, own, grid);
+        drop(added);
         if end == newest && (!changed.is_empty() || computed.failed.contains(&end)) {
             // What is recorded next may end a series that has no value any more, or not end one that has.
             self.state.lock().dirty.follow(rule, end);
@@ -259,7 +268,7 @@ impl Corrector {
             return Ok(oldest);
         }
         let before = self.parts.store.read_all(&rule.recording.matchers(), oldest, rule.since - 1);
-        let before = before.map_err(|e| Ended::Failed(e.to_string()))?;
+        let before = before.map_err(Ended::of)?;
         let any = before.values().any(|series| times(series).next().is_some());
         Ok(if any { oldest } else { rule.since })
     }
@@ -272,11 +281,20 @@ impl Corrector {
         let correction =
             |(t, labels, to): &Changed| Correction { series: store.resolve(labels), t: *t, to: to.clone() };
         let corrections: Vec<Correction> = changed.iter().map(correction).collect();
-        let refused = store.correct(&corrections).map_err(|e| Ended::Failed(e.to_string()))?;
+        let refused = store.correct(&corrections).map_err(Ended::of)?;
         self.refused.add(refused as u64);
         self.corrected.add((changed.len() - refused) as u64);
+        let mut added = self.added.lock();
+        if added.len() + changed.len() > KNOWN_SERIES {
+            added.clear();
+        }
+        let values = changed.iter().filter(|(.., to)| !matches!(to, Corrected::Gone));
+        added.extend(values.map(|(_, labels, _)| labels.clone()));
+        drop(added);
+        // Windows hear of it a moment later.
+        let by = self.parts.clock.now() + RECORDED_AFTER;
         let mut state = self.state.lock();
-        changed.iter().for_each(|(t, labels, _)| state.dirty.corrected(labels, *t, now));
+        changed.iter().for_each(|(t, labels, _)| state.dirty.corrected(labels, *t, (now, by)));
         drop(state);
         self.listeners.tell(&changed);
         Ok(())
@@ -286,9 +304,14 @@ impl Corrector {
 /// Why work ended early.
 enum Ended {
     Stopped,
-    /// Nobody answers now.
+    /// Nobody answers now, or the store cannot.
     Away,
-    Failed(String),
+}
+
+impl Ended {
+    fn of(error: StoreError) -> Ended {
+        Ended::from(Unanswered::Failed(error.to_string()))
+    }
 }
 
 impl From<Unanswered> for Ended {
@@ -303,18 +326,19 @@ impl From<Unanswered> for Ended {
     }
 }
 
-/// What has to change so that what is stored becomes what is wanted. Behind `last` only stale markers come and go. `alone`:
-/// series of which nothing is wanted are the rule's own, too. `grid`: whether anything may change at a time.
+/// What has to change so that what is stored becomes what is wanted. Behind `last` only stale markers come and go. `own`:
+/// whether a series of which nothing is wanted is the rule's, and not one that somebody else wrote. `grid`: whether anything may change at a time.
 fn differences(
     wanted: &Samples,
     stored: &BTreeMap<Labels, SeriesSamples>,
     last: TimeMs,
-    alone: bool,
+    own: impl Fn(&Labels) -> bool,
     grid: impl Fn(&TimeMs) -> bool,
 ) -> Vec<Changed> {
     let mut changed = Vec::new();
     let nothing = SeriesSamples::default();
-    let series: BTreeSet<&Labels> = wanted.keys().chain(stored.keys().filter(|_| alone)).collect();
+    let theirs = |labels: &&Labels| !wanted.contains_key(*labels) && own(labels);
+    let series: BTreeSet<&Labels> = wanted.keys().chain(stored.keys().filter(theirs)).collect();
     for labels in series {
         let wanted = points(wanted.get(labels).unwrap_or(&nothing));
         let stored = points(stored.get(labels).unwrap_or(&nothing));
@@ -351,7 +375,8 @@ fn same(a: &Corrected, b: &Corrected) -> bool {
     match (a, b) {
         (Corrected::Float(a), Corrected::Float(b)) => {
             let equal = is_stale(*a) == is_stale(*b) && a.is_nan() && b.is_nan();
-            a == b || equal || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs())
+            let near = || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs());
+            a == b || equal || a.is_finite() && b.is_finite() && near()
         }
         (Corrected::Histogram(a), Corrected::Histogram(b)) => a.equals(b),
         _ => false,

@@ -23,13 +23,13 @@ pub(super) struct LateRule {
     /// It stands since before this slot. Of earlier ones only those are corrected at which something is recorded: nobody
     /// knows of the others whether they were evaluated.
     pub since: TimeMs,
+    /// What is recorded before this slot stays: another expression, or another grid, recorded it.
+    pub from: TimeMs,
     /// How late a sample may come, ms.
     lateness: i64,
     sights: Vec<Sight>,
     /// The length of the longest chain of recorded rules below it.
     level: u64,
-    /// It reads itself: its own corrections say nothing to it.
-    cyclic: bool,
     /// No other rule records series that could be taken for its own.
     pub alone: bool,
 }
@@ -50,14 +50,15 @@ pub(super) struct Dirty {
 }
 
 impl Dirty {
-    /// Only these rules count; what is dirty of them stays so. `all`: every recording rule.
+    /// Only these rules count; what is dirty of them stays so, if they ask what they asked. `all`: every recording rule.
     pub fn replace(&mut self, all: &[PastRule], options: &QueryOptions, now: TimeMs) {
         let specs = || all.iter().map(|rule| (rule.view, &rule.spec));
         let late: Vec<&PastRule> = all.iter().filter(|rule| rule.lateness.is_some()).collect();
-        let since: HashMap<ViewId, TimeMs> = self.rules.iter().map(|rule| (rule.view, rule.since)).collect();
-        *self = Dirty { ranges: std::mem::take(&mut self.ranges), ..Dirty::default() };
+        let before: HashMap<ViewId, Arc<LateRule>> =
+            self.rules.iter().map(|rule| (rule.view, rule.clone())).collect();
+        let ranges = std::mem::take(&mut self.ranges);
+        *self = Dirty::default();
         if late.is_empty() {
-            self.ranges.clear();
             return;
         }
         let reads = readers(specs());
@@ -68,23 +69,38 @@ impl Dirty {
             let Some(recording) = Recording::of(&rule.spec.kind) else { continue };
             let alone =
                 !recordings.iter().any(|(view, other)| *view != rule.view && recording.may_share(other));
+            if reaches(rule.view, &reads) {
+                tracing::warn!(rule = rule.spec.name, "the rule reads its own series: it is not corrected");
+                continue;
+            }
             let next = recording.slot_at(now - recording.delay) + recording.interval;
+            let old = before.get(&rule.view);
+            let (since, from) = match old {
+                None => (next, TimeMs::MIN),
+                Some(old) if old.is(&rule.spec.plan, &recording) => (old.since, old.from),
+                Some(_) => (next, next),
+            };
             self.rules.push(Arc::new(LateRule {
                 view: rule.view,
-                since: since.get(&rule.view).copied().unwrap_or(next),
+                since,
+                from,
                 name: rule.spec.name.clone(),
                 plan: rule.spec.plan.clone(),
                 recording,
                 lateness: rule.lateness.unwrap_or(0),
                 sights: sights(&rule.spec.plan, options),
                 level: levels.get(&rule.view).copied().unwrap_or(0),
-                cyclic: reaches(rule.view, &reads),
                 alone,
             }));
         }
-        let known: Vec<ViewId> = self.rules.iter().map(|rule| rule.view).collect();
-        self.ranges.retain(|view, _| known.contains(view));
+        let goes_on = |view: &ViewId| before.get(view).is_some_and(|old| self.is_current(old));
+        self.ranges = ranges.into_iter().filter(|(view, _)| goes_on(view)).collect();
         self.index();
+    }
+
+    /// Whether a rule is still asked what it was asked.
+    fn is_current(&self, rule: &LateRule) -> bool {
+        self.rules.iter().any(|known| known.view == rule.view && known.is(&rule.plan, &rule.recording))
     }
 
     fn index(&mut self) {
@@ -129,11 +145,12 @@ impl Dirty {
         beyond
     }
 
-    /// A recorded sample at `t` was corrected: rules that read it follow.
-    pub fn corrected(&mut self, labels: &Labels, t: TimeMs, now: TimeMs) {
+    /// A recorded sample at `t` was corrected: rules that read it follow, of which slots may have been evaluated without
+    /// it until `by`.
+    pub fn corrected(&mut self, labels: &Labels, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
         let seen = self.selectors.seen(labels);
-        for (rule, sight) in self.readers(&seen).into_iter().filter(|(rule, _)| !rule.cyclic) {
-            self.touch(&rule, sight, t, (now, now));
+        for (rule, sight) in self.readers(&seen) {
+            self.touch(&rule, sight, t, (now, by));
         }
     }
 
@@ -153,9 +170,8 @@ impl Dirty {
 
     /// These slots of a rule could not be computed: they are tried again, as long as late samples could still reach them.
     pub fn again(&mut self, rule: &LateRule, first: TimeMs, last: TimeMs, now: TimeMs) {
-        let oldest = rule.recording.slot_at(rule.oldest(now)) + rule.recording.interval;
-        if self.rules.iter().any(|known| known.view == rule.view) {
-            self.add(rule, first.max(oldest), last);
+        if self.is_current(rule) {
+            self.add(rule, first.max(rule.oldest_slot(now)), last);
         }
     }
 
@@ -163,8 +179,7 @@ impl Dirty {
     pub fn all(&mut self, now: TimeMs) {
         for rule in self.rules.clone() {
             let last = rule.evaluated(now);
-            let first = rule.recording.slot_at(now - rule.recording.delay - rule.lateness);
-            self.add(&rule, first, last);
+            self.add(&rule, rule.oldest_slot(now), last);
         }
     }
 
@@ -204,7 +219,9 @@ impl Dirty {
     /// The first slot behind `t` of a rule has to be looked at when it is recorded.
     pub fn follow(&mut self, rule: &LateRule, t: TimeMs) {
         let next = t + rule.recording.interval;
-        self.add(rule, next, next);
+        if self.is_current(rule) {
+            self.add(rule, next, next);
+        }
     }
 
     /// Whether some slots are dirty that are not recorded yet.
@@ -217,6 +234,11 @@ impl Dirty {
 const MOST_AHEAD: i64 = 86_400_000;
 
 impl LateRule {
+    /// Whether it asks that, and records it so.
+    fn is(&self, plan: &Plan, recording: &Recording) -> bool {
+        self.plan == *plan && self.recording == *recording
+    }
+
     /// The last slot that is recorded by `now`.
     pub fn recorded(&self, now: TimeMs) -> TimeMs {
         self.evaluated(now - RECORDED_AFTER)
@@ -225,6 +247,11 @@ impl LateRule {
     /// Slots before this time are not computed again any more.
     fn oldest(&self, now: TimeMs) -> TimeMs {
         now - self.lateness - self.recording.delay - self.recording.interval - PASS_MS
+    }
+
+    /// The first slot that is still computed again.
+    fn oldest_slot(&self, now: TimeMs) -> TimeMs {
+        self.recording.slot_at(self.oldest(now)) + self.recording.interval
     }
 
     /// The last slot that may have been evaluated by `now`.

@@ -28,7 +28,7 @@ pub const LATE_SETTLE: Duration = Duration::from_secs(1);
 pub const RECORDED_AFTER: i64 = 500;
 /// Slots that are computed again at once.
 pub const LATE_SLOTS: i64 = 4_096;
-/// Series whose readers are remembered.
+/// Series whose readers are remembered, and those that corrections gave samples to.
 pub const KNOWN_SERIES: usize = 1 << 20;
 /// Late samples that a process of a cluster tells process 0 at once, counted once per selector and time; beyond it everything
 /// within the bounds is computed again.

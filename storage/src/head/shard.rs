@@ -123,6 +123,14 @@ impl Head {
         slot
     }
 
+    /// Whether these labels' series is a column of a group whose key begins with `prefix`.
+    pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
+        let Some(slot) = self.registry.get(labels, &self.series) else { return false };
+        let sets =
+            self.series[slot as usize].homes.as_slice().iter().filter_map(|home| self.sets.get(&home.set));
+        sets.into_iter().any(|set| self.groups[set.group as usize].key.starts_with(prefix))
+    }
+
     /// Puts a series into a slot at or behind the end; slots between stay empty (replay).
     pub(super) fn place(&mut self, slot: u32, labels: Labels) {
         self.reach(slot);
