@@ -246,7 +246,8 @@ impl House {
 
 /// Equal bit by bit, or as near as rates are that were computed at other times.
 fn same(a: f64, b: f64) -> bool {
-    a.to_bits() == b.to_bits() || (a - b).abs() <= 1e-11 * a.abs().max(b.abs())
+    a.to_bits() == b.to_bits()
+        || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-11 * a.abs().max(b.abs())
 }
 
 fn compare(got: &BTreeMap<Labels, Vec<(i64, f64)>>, wanted: &BTreeMap<Labels, Vec<(i64, f64)>>) {
