@@ -35,26 +35,44 @@ fn put_frame(changes: &[Change], out: &mut Vec<u8>) -> Result<(), codec::CodecEr
 /// Reads a whole file. The frame that was being written when the process died is no damage.
 pub fn decode(bytes: &[u8]) -> Found {
     let mut found = Found { existed: true, ..Found::default() };
-    let Some(mut rest) = bytes.strip_prefix(HEADER) else {
+    if !bytes.starts_with(HEADER) {
         let torn = HEADER.starts_with(bytes);
         found.existed = torn;
         found.damage = (!torn).then(|| "the header is not that of a file of this version".to_owned());
         return found;
-    };
-    while let Some((prefix, tail)) = rest.split_at_checked(PREFIX) {
-        let number =
-            |at: usize| u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]);
-        let Some((payload, tail)) = tail.split_at_checked(number(0) as usize) else { break };
-        let offset = bytes.len() - rest.len();
-        rest = tail;
-        let changes =
-            (crc32c::crc32c(payload) == number(4)).then(|| codec::decode::<Vec<Change>>(payload).ok());
-        match changes.flatten() {
-            Some(changes) => apply(&mut found.entries, changes),
-            None => found.damage = Some(format!("the frame at byte {offset} is damaged and was skipped")),
+    }
+    let damage = |at: usize| Some(format!("the frame at byte {at} is damaged and was skipped"));
+    let mut at = HEADER.len();
+    while let Some((start, end, changes)) = next_frame(bytes, at) {
+        if start > at {
+            found.damage = damage(at);
         }
+        apply(&mut found.entries, changes);
+        at = end;
+    }
+    // What was being written is shorter than it says.
+    if payload(bytes, at).is_some() {
+        found.damage = damage(at);
     }
     found
+}
+
+/// The first good frame from `at` on: where it begins and ends, and its changes. A frame's length may be what is damaged:
+/// it does not tell where the next one begins.
+fn next_frame(bytes: &[u8], at: usize) -> Option<(usize, usize, Vec<Change>)> {
+    (at..bytes.len()).find_map(|start| {
+        let (payload, checksum) = payload(bytes, start)?;
+        // Decoded first: where no frame begins this ends after some bytes, and a checksum would read megabytes.
+        let changes = codec::decode(payload).ok()?;
+        (crc32c::crc32c(payload) == checksum).then_some((start, start + PREFIX + payload.len(), changes))
+    })
+}
+
+/// The payload of the frame at `at` and its checksum, if the file is as long as the frame says.
+fn payload(bytes: &[u8], at: usize) -> Option<(&[u8], u32)> {
+    let (prefix, rest) = bytes.get(at..)?.split_at_checked(PREFIX)?;
+    let number = |at: usize| u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]);
+    Some((rest.get(..number(0) as usize)?, number(4)))
 }
 
 /// Makes `changes` in `entries`.

@@ -70,7 +70,7 @@ fn a_flipped_bit_is_told_and_costs_one_frame() {
     file::encode(vec![set("b", "1")], &mut bytes).unwrap();
     let end = bytes.len();
     file::encode(vec![set("c", "1")], &mut bytes).unwrap();
-    for bit in (at + 8) * 8..end * 8 {
+    for bit in at * 8..end * 8 {
         let mut damaged = bytes.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
         let found = file::decode(&damaged);
