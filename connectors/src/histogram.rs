@@ -9,6 +9,7 @@ use storage::model::histogram::{
     BucketSpan, Buckets, CUSTOM_BUCKETS, HistogramError, ResetHint, SCHEMA_MAX, SCHEMA_MIN,
 };
 use storage::model::value::is_stale;
+use storage::store::is_storable;
 
 /// Schemas above the highest that is stored, up to here, are reserved for exponential buckets: they are reduced.
 const SCHEMA_RESERVED: i32 = 52;
@@ -39,7 +40,7 @@ pub enum BadHistogram {
         /// The count.
         count: f64,
     },
-    /// More buckets than `native_histogram_bucket_limit`, at the lowest resolution too.
+    /// More buckets than `native_histogram_bucket_limit`, at the lowest resolution too, or than the store holds.
     #[error("histogram bucket limit exceeded")]
     TooManyBuckets,
 }
@@ -160,6 +161,11 @@ fn add_up(h: &NativeHistogram) -> Result<(), BadHistogram> {
     if buckets == count { Ok(()) } else { Err(BadHistogram::CountMismatch { buckets, count }) }
 }
 
+/// A histogram that came whole, if the store holds so many buckets: asked here, as it would refuse what came with it, too.
+pub fn storable(h: NativeHistogram) -> Result<NativeHistogram, BadHistogram> {
+    if is_storable(&h) { Ok(h) } else { Err(BadHistogram::TooManyBuckets) }
+}
+
 /// The limits on histograms of a scrape.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct HistogramLimits {
@@ -188,12 +194,12 @@ impl HistogramLimits {
         HistogramLimits { buckets, max_schema: schema as i32 }
     }
 
-    /// Brings a histogram within the limits by lowering its resolution.
+    /// Brings a histogram within the limits, and within what the store holds, by lowering its resolution.
     pub fn apply(&self, h: &mut NativeHistogram) -> Result<(), BadHistogram> {
         if h.schema != CUSTOM_BUCKETS && h.schema > self.max_schema {
             h.reduce_resolution(self.max_schema)?;
         }
-        while h.positive.counts.len() + h.negative.counts.len() > self.buckets {
+        while h.positive.counts.len() + h.negative.counts.len() > self.buckets || !is_storable(h) {
             if h.schema == CUSTOM_BUCKETS || h.schema <= SCHEMA_MIN {
                 return Err(BadHistogram::TooManyBuckets);
             }
@@ -206,6 +212,7 @@ impl HistogramLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use storage::limits::HISTOGRAM_BUCKETS;
 
     fn raw(deltas: &[i64]) -> RawHistogram {
         let spans = vec![BucketSpan { offset: 0, length: deltas.len() as u32 }];
@@ -252,6 +259,21 @@ mod tests {
         custom.bounds = (0..11).map(f64::from).collect();
         let fate = HistogramLimits::new(11, 0.0).apply(&mut custom);
         assert_eq!(fate, Err(BadHistogram::TooManyBuckets));
+    }
+
+    #[test]
+    fn what_the_store_cannot_hold_is_a_limit_too() {
+        let deltas: Vec<i64> = (0..=HISTOGRAM_BUCKETS).map(|i| i64::from(i == 0)).collect();
+        let count = deltas.len() as f64;
+        let h = RawHistogram { schema: 8, count, ..raw(&deltas) }.finish().unwrap();
+        let mut fitted = h.clone();
+        HistogramLimits::new(0, 0.0).apply(&mut fitted).unwrap();
+        assert_eq!((fitted.schema, fitted.count, storable(fitted).err()), (7, count, None));
+        let mut custom = NativeHistogram { schema: CUSTOM_BUCKETS, ..h.clone() };
+        custom.bounds = (0..h.positive.counts.len()).map(|i| i as f64).collect();
+        let fate = HistogramLimits::new(0, 0.0).apply(&mut custom);
+        assert_eq!(fate, Err(BadHistogram::TooManyBuckets), "its buckets cannot be made wider");
+        assert_eq!(storable(h).err(), Some(BadHistogram::TooManyBuckets));
     }
 
     #[test]

@@ -191,6 +191,21 @@ async fn bad_histograms_and_limits_fail_the_scrape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_histogram_that_is_too_large_keeps_nothing_out() {
+    let many = storage::limits::HISTOGRAM_BUCKETS + 1;
+    let span = bytes(12, &number(2, many as u64));
+    // One observation in each bucket: a difference of one, and zeros.
+    let deltas = bytes(13, &[vec![2], vec![0; many - 1]].concat());
+    let large = bytes(7, &[number(1, many as u64), signed(5, 8), span, deltas].concat());
+    let gauge = family("g", 1, &[bytes(2, &double(1, 1.0))]);
+    let bench = Bench::new("", false).await;
+    bench.answer(protobuf([family("h", 4, &[large]), gauge].concat()));
+    bench.apply(NATIVE);
+    bench.until("the float", |b| b.last("g") == Some(1.0)).await;
+    bench.until("the histogram", |b| stored(b, "h").0.first().is_some_and(|h| h.0 == many as f64)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exemplars_of_open_metrics_are_kept() {
     let body =
         "# TYPE a counter\na_total 1 # {id=\"x\"} 0.5 7\nb_total{le=\"1\"} 2 # {id=\"y\"} 0.25\n# EOF\n";

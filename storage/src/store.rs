@@ -33,6 +33,7 @@ mod survey;
 mod young;
 
 pub use crate::block::FarOptions;
+pub use append::is_storable;
 pub use batch::{
     Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Row, StartRow, Tell, Watch,
 };

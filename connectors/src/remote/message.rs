@@ -1,7 +1,7 @@
 //! What both versions of remote write have in common: samples, histograms, exemplars, and what is gathered of them.
 
 use super::write::RemoteWritten;
-use crate::histogram::RawHistogram;
+use crate::histogram::{RawHistogram, storable};
 use crate::limits;
 use crate::protobuf::{Fields, ProtobufError, Value, zigzag};
 use std::sync::Arc;
@@ -105,7 +105,7 @@ impl Gathered {
             self.rows.push(Row { series, t: times.t, v: STALE });
             return Ok(());
         }
-        match raw.finish() {
+        match raw.finish().and_then(storable) {
             Ok(h) => {
                 self.histograms.push(HistogramRow { series, t: times.t, h: Arc::new(h) });
                 self.start(series, times);

@@ -306,7 +306,8 @@ impl Store {
 }
 
 /// Whether the formats can hold it: as many counts as its spans say, not more than a record takes, a small schema.
-fn is_storable(h: &NativeHistogram) -> bool {
+/// [`Store::append_histograms`] refuses all of a call's histograms for one that is not.
+pub fn is_storable(h: &NativeHistogram) -> bool {
     let buckets = |b: &Buckets| {
         let counts: u64 = b.spans.iter().map(|span| u64::from(span.length)).sum();
         counts == b.counts.len() as u64

@@ -175,6 +175,21 @@ fn what_cannot_be_stored_is_counted_and_keeps_nothing_out() {
 }
 
 #[test]
+fn a_histogram_that_is_too_large_keeps_nothing_out() {
+    let (writer, _dir) = writer();
+    let many = storage::limits::HISTOGRAM_BUCKETS + 1;
+    let buckets: Vec<i64> = (0..many).map(|i| i64::from(i == 0)).collect();
+    let mut spans = whole(2, &[1]);
+    spans.positive_spans.extend(vec![Span::default(); many]);
+    let mut all = series(&[("__name__", "h")], &[(0, 1.0)]);
+    all.histograms = vec![whole(1, &buckets), spans, whole(3, &[1])];
+    let written = writer.apply(&packed(vec![all]), Proto::V1, NOW).unwrap();
+    assert_eq!((written.samples, written.histograms), (1, 1));
+    assert_eq!(written.refusal().unwrap(), "histogram bucket limit exceeded (2 samples)");
+    assert_eq!(lanes(&writer, "h").0, [(3, "3 3 1.5 [1.0] [1.0] [] Unknown".to_owned())]);
+}
+
+#[test]
 fn bad_requests() {
     let (writer, _dir) = writer();
     let status = |body: &[u8]| writer.apply(body, Proto::V1, NOW).unwrap_err().status();
