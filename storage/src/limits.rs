@@ -101,6 +101,8 @@ pub const COMPACTED_RANGE_MS: i64 = 31 * 86_400_000;
 pub const TOMBSTONES: usize = 10_000;
 /// Rows of a merged block: the row index has 32 bits.
 pub const COMPACTED_ROWS: u64 = 1 << 30;
+/// Timestamps of the clocks of a merged block: a merge holds them all, a byte or two each where scrapes come evenly.
+pub const COMPACTED_TIMES: u64 = 1 << 29;
 /// How hard zstd tries at a block's Parquet files: 2 % smaller than with 3, and no slower; from 9 on, writing takes longer.
 pub const BLOCK_ZSTD_LEVEL: i32 = 6;
 /// Bytes of `samples.parquet` under one checksum (format).
@@ -133,6 +135,9 @@ pub const BLOCK_CACHE_BYTES: usize = 64 << 20;
 pub const BLOCK_PAGE_BYTES: usize = 16 << 20;
 /// Decoders of pages that are kept between reads: each holds a page in pieces.
 pub const BLOCK_DECODERS: usize = 8;
+/// Clocks that are written together: as many as have few enough times for a list of 32 bits, were there one each
+/// millisecond of a window.
+pub const BLOCK_CLOCK_ROWS: usize = 256;
 /// Clocks of one target that a series with missing samples is tried against.
 pub const BLOCK_CLOCK_CANDIDATES: usize = 4;
 /// Columns of one group, dead ones included (a batch may have a quarter): a keyframe of a million changed values

@@ -1,4 +1,4 @@
-//! A clock of an open block in memory: scrapes come evenly but for milliseconds, so a byte or two of each time are kept.
+//! A clock of an open block, or of one that is being written, in memory: scrapes come evenly but for milliseconds, so a byte or two of each time are kept.
 //!
 //! All clocks of all blocks that are here are in memory, eight bytes a time if kept as they are: 46 MB per day of
 //! retention for a thousand targets at 15 s. How they are in the file: [`super::clocks`].
@@ -43,6 +43,11 @@ impl Clock {
             Late::Whole(late) => late[i],
         };
         self.even(i) + late
+    }
+
+    /// All times.
+    pub(super) fn iter(&self) -> impl Iterator<Item = TimeMs> {
+        (0..self.len()).map(|i| self.at(i))
     }
 
     /// First and last time.
@@ -122,7 +127,7 @@ mod tests {
         #[test]
         fn a_clock_is_its_times(ts in times(), t in any::<i64>()) {
             let clock = Clock::new(&ts);
-            let all: Vec<i64> = (0..clock.len()).map(|i| clock.at(i)).collect();
+            let all: Vec<i64> = clock.iter().collect();
             prop_assert_eq!(&all, &ts);
             prop_assert_eq!(clock.ends(), ts.first().copied().zip(ts.last().copied()));
             for t in ts.iter().copied().chain([t]) {

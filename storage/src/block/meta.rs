@@ -47,6 +47,9 @@ pub struct BlockMeta {
     pub starts: u64,
     /// Number of clocks.
     pub clocks: u64,
+    /// Number of timestamps of all clocks; 0 in a block that was written before they were counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub times: u64,
     /// Names of the blocks that it was merged from: it has all their samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<String>,

@@ -171,7 +171,7 @@ fn a_series_with_missing_samples_uses_its_targets_clock() {
     series[2].ts[0] += 1;
     let dir = tempfile::tempdir().unwrap();
     let block = write(dir.path(), &series);
-    assert_eq!(block.meta().clocks, 2);
+    assert_eq!((block.meta().clocks, block.meta().times), (2, 800));
     assert_holds(&block, &series, 20_000, 4_000_000);
     assert_read_by_hand(&block, true);
 }

@@ -7,7 +7,7 @@ use super::meta::{BlockMeta, FileMeta, META, UNHASHED};
 use super::rows::Rows;
 use super::schema::{
     self, CHECKSUMS, CLOCKS, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, POSTINGS, POSTINGS_CHECKSUMS, SAMPLES, SERIES,
-    SERIES_CHECKSUMS, STARTS, STARTS_CHECKSUMS, TERMS, TERMS_CHECKSUMS, column, list_builder,
+    SERIES_CHECKSUMS, STARTS, STARTS_CHECKSUMS, TERMS, TERMS_CHECKSUMS, column,
 };
 use super::{damaged, index, io_error};
 use crate::disk::Disk;
@@ -17,7 +17,7 @@ use crate::model::{Labels, TimeMs};
 use crate::store::{Histograms, Starts, StoreError};
 use arrow::array::StringArray;
 use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, UInt32Array};
-use arrow::datatypes::{Int64Type, Schema};
+use arrow::datatypes::Schema;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -349,7 +349,9 @@ impl<'a> Builder<'a> {
         let samples = checked(disk, self.dir, (SAMPLES, CHECKSUMS), self.samples.finish()?)?;
         let mut clocks =
             Table::create(disk, self.dir.join(CLOCKS), schema::clocks(), schema::clocks_properties())?;
-        clocks.write(clock_batch(self.clocks.clocks()))?;
+        for batch in self.clocks.batches() {
+            clocks.write(batch)?;
+        }
         let mut series =
             Table::create(disk, self.dir.join(SERIES), schema::series(), schema::series_properties())?;
         // A page at a time: where a page may end, the writer looks once per batch.
@@ -359,7 +361,8 @@ impl<'a> Builder<'a> {
         let series = checked(disk, self.dir, (SERIES, SERIES_CHECKSUMS), series.finish()?)?;
         let index = write_index(disk, self.dir, &self.labels)?;
         self.meta.series = self.labels.len() as u64;
-        self.meta.clocks = self.clocks.clocks().len() as u64;
+        self.meta.clocks = self.clocks.len() as u64;
+        self.meta.times = self.clocks.times();
         let files = [(CLOCKS, clocks.finish()?.0)].into_iter().chain(samples).chain(series);
         let files = files.chain(index).chain(lanes);
         self.meta.files = files.map(|(name, meta)| (name.to_owned(), meta)).collect();
@@ -388,16 +391,6 @@ fn write_index(disk: &dyn Disk, dir: &Path, series: &[Labels]) -> Result<[Named;
     let [terms, terms_checksums] = one((TERMS, TERMS_CHECKSUMS), &terms)?;
     let [postings, postings_checksums] = one((POSTINGS, POSTINGS_CHECKSUMS), &postings)?;
     Ok([terms, terms_checksums, postings, postings_checksums])
-}
-
-fn clock_batch(clocks: &[Vec<i64>]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let mut ts = list_builder::<Int64Type>(false);
-    for clock in clocks {
-        ts.values().append_slice(clock);
-        ts.append(true);
-    }
-    let ids = UInt32Array::from_iter_values(0..clocks.len() as u32);
-    RecordBatch::try_new(schema::clocks(), vec![column(ids), column(ts.finish())])
 }
 
 /// The rows of series from id `first` on.

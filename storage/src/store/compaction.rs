@@ -8,7 +8,7 @@ use super::Store;
 use super::options::StoreError;
 use super::retention::Retention;
 use crate::block::BlockMeta;
-use crate::limits::{BLOCK_SMALL_FILE_BYTES, COMPACTED_RANGE_MS, COMPACTED_ROWS};
+use crate::limits::{BLOCK_SMALL_FILE_BYTES, COMPACTED_RANGE_MS, COMPACTED_ROWS, COMPACTED_TIMES};
 use crate::metrics::{Counter, Metrics};
 use crate::model::TimeMs;
 use std::collections::BTreeMap;
@@ -68,12 +68,15 @@ pub fn due(blocks: &[BlockMeta], range: TimeMs, retention: Retention) -> Vec<Blo
     Vec::new()
 }
 
-/// Whether the merged block can be read back: its small files are read whole.
+/// Whether the merged block can be written and read back: its clocks are held, its small files are read whole.
 fn fit(blocks: &[&BlockMeta]) -> bool {
     let small =
         |b: &BlockMeta| ["series.parquet", "clocks.parquet"].map(|f| b.files.get(f).map_or(0, |f| f.bytes));
     let bytes: u64 = blocks.iter().flat_map(|b| small(b)).sum();
-    bytes <= BLOCK_SMALL_FILE_BYTES && blocks.iter().map(|b| b.rows).sum::<u64>() <= COMPACTED_ROWS
+    let sum = |count: fn(&BlockMeta) -> u64| blocks.iter().map(|b| count(b)).sum::<u64>();
+    bytes <= BLOCK_SMALL_FILE_BYTES
+        && sum(|b| b.rows) <= COMPACTED_ROWS
+        && sum(|b| b.times) <= COMPACTED_TIMES
 }
 
 impl Store {
@@ -123,6 +126,18 @@ mod tests {
     fn two_of_one_range_come_first_and_aligned_ranges_only() {
         assert_eq!(next(&[(-10, 0), (0, 10), (10, 20), (10, 20), (30, 40)], 0), [(10, 20), (10, 20)]);
         assert_eq!(next(&[(-10, 0), (0, 10), (30, 40)], 0), [], "they are in different ranges");
+    }
+
+    #[test]
+    fn what_cannot_be_held_is_not_merged() {
+        let due_with = |rows, times| {
+            let blocks = [(0, 10), (20, 30), (40, 50)].map(|(from, to)| block(from, to));
+            let blocks = blocks.map(|block| BlockMeta { rows, times, ..block });
+            due(&blocks, 10, Retention { time_ms: 0, size_bytes: 0 }).len()
+        };
+        assert_eq!(due_with(COMPACTED_ROWS / 2, COMPACTED_TIMES / 2), 2);
+        assert_eq!(due_with(COMPACTED_ROWS / 2 + 1, 0), 0);
+        assert_eq!(due_with(0, COMPACTED_TIMES / 2 + 1), 0);
     }
 
     #[test]
