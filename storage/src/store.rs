@@ -45,7 +45,7 @@ pub use options::{HeadStats, Options, Replay, StoreError};
 pub use replaying::{Progress, Replaying};
 pub use retention::{Beside, Due, Retention};
 pub use selection::{Histograms, Part, Selection, Starts};
-pub(crate) use selection::{Runs, put_in_order};
+pub(crate) use selection::{Runs, join_histograms, put_in_order};
 pub use series_retention::{Cutoffs, SeriesRetention};
 
 use crate::disk::Disk;

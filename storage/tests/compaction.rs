@@ -7,16 +7,49 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use storage::metrics::Metrics;
-use storage::store::Store;
+use storage::model::NativeHistogram;
+use storage::model::histogram::ResetHint;
+use storage::store::{SeriesSamples, Store};
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 use support::hooked::Hooked;
-use support::{Mortal, RANGE, append, contents, copy, metas, names, open, open_on, read, selections};
+use support::{Mortal, RANGE, append, contents, copy, labels, metas, names, open, open_on, read, selections};
 
 fn counts(metrics: &Metrics) -> (u64, u64) {
     let counter = |name| metrics.counter(name, "", &[]).get();
     (counter("prometheus_tsdb_compactions_total"), counter("prometheus_tsdb_compactions_failed_total"))
+}
+
+/// In a block there is what another has nothing of: a counter's histogram between two, with more than the second.
+#[test]
+fn a_reset_between_blocks_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let h = |count, hint| Arc::new(NativeHistogram { count, hint, ..NativeHistogram::default() });
+    let write = |range: i64, histograms: Vec<(i64, Arc<NativeHistogram>)>| {
+        let one = SeriesSamples { labels: labels(0), histograms, ..SeriesSamples::default() };
+        store.write_past((range * RANGE, (range + 1) * RANGE), &[one], i64::MAX).unwrap();
+    };
+    use ResetHint::{NotReset, Unknown};
+    write(
+        0,
+        [(1, 10.0, Unknown), (3, 12.0, NotReset), (4, 13.0, NotReset)].map(|(t, n, r)| (t, h(n, r))).into(),
+    );
+    write(0, vec![(2, h(20.0, Unknown))]);
+    write(1, vec![(RANGE + 1, h(14.0, NotReset))]);
+    write(3, vec![(3 * RANGE, h(15.0, Unknown))]);
+    let all = [10.0, 20.0, 12.0, 13.0, 14.0, 15.0].into_iter();
+    let expected: Vec<_> = all.zip([Unknown, Unknown, Unknown, NotReset, Unknown, Unknown]).collect();
+    for merged in [false, true] {
+        assert!(!merged || store.compact().unwrap() > 0);
+        let mut found = Vec::new();
+        for selection in selections(&store).iter().filter(|selection| !selection.labels.is_empty()) {
+            selection.read_histograms(0, 0, i64::MAX, &mut found).unwrap();
+        }
+        let found: Vec<_> = found.iter().map(|(_, h)| (h.count, h.hint)).collect();
+        assert_eq!(found, expected, "merged: {merged}");
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -185,9 +185,33 @@ impl Bench {
             for (key, value) in floats.chain(histograms) {
                 assert!(read.insert(key, value).is_none(), "{key:?} twice");
             }
+            for pair in one.histograms.windows(2) {
+                let (before, behind) = (&pair[0].1, &pair[1].1);
+                assert_eq!(behind.detect_reset(before), behind.count < before.count, "{pair:?}");
+            }
         }
         assert_eq!(read, self.model);
         assert_eq!(*self.feed.0.lock(), self.model);
+    }
+}
+
+#[test]
+fn a_reset_is_seen_behind_a_histogram_that_was_corrected() {
+    for to in [Corrected::Gone, Corrected::Float(1.0), Corrected::Histogram(histogram(7))] {
+        let mut bench = Bench::open(tempfile::tempdir().unwrap(), 10_000, Samples::new());
+        [5, 1, 2].into_iter().for_each(|v| bench.histogram(0, 1, v));
+        bench.check();
+        let (series, t) = (bench.series[0], bench.now - 1);
+        let value = match &to {
+            Corrected::Gone => None,
+            Corrected::Float(v) => Some(Value::Float(v.to_bits())),
+            Corrected::Histogram(h) => Some(Value::Histogram(h.count)),
+        };
+        bench.model.remove(&(series.slot, t));
+        bench.model.extend(value.map(|value| ((series.slot, t), value)));
+        assert_eq!(bench.store.correct(&[Correction { series, t, to }]).unwrap(), 0);
+        bench.check();
+        bench.reopen().check();
     }
 }
 

@@ -393,6 +393,45 @@ fn histograms_go_and_come_as_floats_do() {
     assert_eq!(there(&store), want);
 }
 
+/// A counter whose resets lie in what is deleted: inside a block, and at the end of one.
+#[test]
+fn a_reset_is_seen_behind_what_is_deleted() {
+    for in_blocks in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let series = store.resolve(&labels(0));
+        let count = |i: i64| i as f64 + if i < 12 { 100.0 } else { 50.0 } - if i < 17 { 0.0 } else { 50.0 };
+        let h = |i| Arc::new(NativeHistogram { count: count(i), ..NativeHistogram::default() });
+        let row = |i| HistogramRow { series, t: i * 1_000, h: h(i) };
+        store.append_histograms(&(1..=70).map(row).collect::<Vec<_>>()).unwrap();
+        let check = |store: &Store, what: &str| {
+            let mut out = Vec::new();
+            let selection = store.select(series.shard, &[], 0, i64::MAX).unwrap();
+            selection.read_histograms(0, 0, i64::MAX, &mut out).unwrap();
+            assert_eq!(out.len(), 64, "{what}");
+            for pair in out.windows(2) {
+                let (before, behind) = (&pair[0].1, &pair[1].1);
+                assert_eq!(behind.detect_reset(before), behind.count < before.count, "{what} {pair:?}");
+            }
+        };
+        if in_blocks {
+            assert!(store.maintain(70_000).unwrap() > 0);
+        }
+        for (from, to) in [(12_000, 14_000), (17_000, 19_000)] {
+            committed(&store, store.delete(&[matcher(MatchOp::Equal, "0")], from, to).unwrap());
+        }
+        check(&store, "deleted");
+        store.maintain(70_000).unwrap();
+        check(&store, "in blocks");
+        assert_eq!(store.clean_tombstones().unwrap() > 0, in_blocks);
+        check(&store, "cleaned");
+        assert!(store.compact().unwrap() > 0);
+        check(&store, "merged");
+        store.close().unwrap();
+        check(&open(dir.path()).0, "started again");
+    }
+}
+
 #[test]
 fn a_snapshot_is_a_data_directory_of_its_own() {
     let mut world = filled();

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::metrics::Metrics;
-use storage::model::{Labels, SeriesRef, shard_of};
-use storage::store::{Columns, Layout, Row, Store, Tell};
+use storage::model::histogram::ResetHint;
+use storage::model::{Labels, NativeHistogram, SeriesRef, shard_of};
+use storage::store::{Columns, HistogramRow, Layout, Row, Store, Tell};
 use support::books::{Contents, Key};
 use support::hooked::Hooked;
 use support::journal::Journal;
@@ -141,6 +142,7 @@ impl Record {
     const SERIES: u8 = 1;
     const LAYOUT: u8 = 3;
     const DELTA: u8 = 5;
+    const HISTOGRAMS: u8 = 10;
     const WHOLE: u8 = 14;
 
     fn all(bytes: &[u8]) -> Vec<Record> {
@@ -250,6 +252,31 @@ fn a_flipped_bit_loses_its_record_and_what_cannot_be_told_without_it() {
             assert!(!damage.is_empty(), "{path:?} flipped at {at} in silence");
         }
     }
+}
+
+#[test]
+fn a_reset_in_a_lost_record_is_seen_behind_it() {
+    let dir = directory();
+    let (store, _) = open(dir.path());
+    let series = store.resolve(&labels("h", 0));
+    for (t, count) in [(1, 10.0), (2, 1.0), (3, 2.0), (4, 3.0)] {
+        let h = Arc::new(NativeHistogram { count, ..NativeHistogram::default() });
+        assert_eq!(store.append_histograms(&[HistogramRow { series, t, h }]).unwrap().stored, 1);
+    }
+    store.close().unwrap();
+    drop(store);
+    let path = segments(dir.path()).remove(0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let mut records = Record::all(&bytes).into_iter().filter(|record| record.kind == Record::HISTOGRAMS);
+    bytes[records.nth(1).unwrap().end - 1] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let (store, damage) = open(dir.path());
+    assert!(!damage.is_empty());
+    let mut found = Vec::new();
+    store.select(series.shard, &[], 0, 9).unwrap().read_histograms(0, 0, 9, &mut found).unwrap();
+    let found: Vec<_> = found.iter().map(|(_, h)| (h.count, h.hint)).collect();
+    use ResetHint::{NotReset, Unknown};
+    assert_eq!(found, [(10.0, Unknown), (2.0, Unknown), (3.0, NotReset)]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::writer::{BlockSeries, Origin, write_block_of};
 use super::{BlockMeta, damaged};
 use crate::disk::Disk;
 use crate::model::{Labels, TimeMs};
-use crate::store::{Runs, StoreError, put_in_order};
+use crate::store::{Runs, StoreError, join_histograms, put_in_order};
 use std::path::Path;
 
 /// Writes one block with all samples of `blocks` (in their set's order) that are not deleted and of which `keep` holds
@@ -46,15 +46,16 @@ fn read(parts: &[BlockSeriesHandle]) -> Result<BlockSeries, StoreError> {
     const ALL: (TimeMs, TimeMs) = (TimeMs::MIN, TimeMs::MAX);
     let labels = parts.first().map(|part| part.labels().clone()).unwrap_or_default();
     let mut all = BlockSeries { labels, ..BlockSeries::default() };
-    let mut runs = Runs::start(&all.ts);
+    let (mut runs, mut ends) = (Runs::start(&all.ts), Vec::with_capacity(parts.len()));
     for part in parts {
         part.read(ALL.0, ALL.1, &mut all.ts, &mut all.vs)?;
         runs.end(&all.ts);
         part.read_histograms(ALL.0, ALL.1, &mut all.histograms)?;
+        ends.push(all.histograms.len());
         part.read_starts(ALL.0, ALL.1, &mut all.starts)?;
     }
     runs.merge(&mut all.ts, &mut all.vs);
-    put_in_order(&mut all.histograms, 0);
+    join_histograms(&mut all.histograms, 0, &ends);
     put_in_order(&mut all.starts, 0);
     // A time is a float's or a histogram's; blocks of one store never differ in that.
     let BlockSeries { ts, histograms, .. } = &mut all;

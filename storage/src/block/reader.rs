@@ -303,7 +303,7 @@ impl BlockSeriesHandle {
             out.push((t, Arc::new(h)));
             Some(())
         })?;
-        self.deleted.iter().for_each(|deleted| deleted.retain_pairs(base, out));
+        self.deleted.iter().for_each(|deleted| deleted.retain_histograms(base, out));
         Ok(())
     }
 

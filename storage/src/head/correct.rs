@@ -6,8 +6,8 @@
 
 use super::lanes::HistogramSample;
 use super::shard::Head;
-use crate::model::TimeMs;
 use crate::model::value::is_absent;
+use crate::model::{NativeHistogram, TimeMs};
 
 impl Head {
     /// Whether a sample at `t` can still be changed.
@@ -20,6 +20,7 @@ impl Head {
         let there = self.histogram_at(slot, t).is_some();
         if let Some(lanes) = self.series[slot as usize].lanes.as_mut().filter(|_| there) {
             lanes.histograms.remove(t);
+            lanes.histograms.change_after(t, NativeHistogram::forget_before);
             if self.oldest == Some(t) {
                 self.oldest = self.find_oldest();
             }

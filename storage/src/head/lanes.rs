@@ -115,11 +115,7 @@ impl Head {
         let first = lane.is_empty();
         if lane.newest().is_some_and(|newest| t < newest) {
             // The neighbour of the next one is another now.
-            lane.change_after(t, |next| {
-                if next.hint == ResetHint::NotReset {
-                    Arc::make_mut(next).hint = ResetHint::Unknown;
-                }
-            });
+            lane.change_after(t, NativeHistogram::forget_before);
         }
         lane.add(t, h);
         if first {
@@ -150,10 +146,18 @@ impl Head {
         self.series[slot as usize].lanes.get_or_insert_default().starts.add(t, start);
     }
 
-    /// A histogram out of the log.
-    pub fn restore_histogram(&mut self, slot: u32, t: TimeMs, h: Arc<NativeHistogram>) -> Result<(), String> {
+    /// A histogram out of the log. Whether it goes on from the one before it is asked again: that one may be lost.
+    pub fn restore_histogram(
+        &mut self,
+        slot: u32,
+        t: TimeMs,
+        mut h: Arc<NativeHistogram>,
+    ) -> Result<(), String> {
         self.restore_slot(slot)?;
         if self.at(slot, t).is_none() && self.histogram_at(slot, t).is_none() {
+            if self.hint_for(slot, t, &h) != ResetHint::NotReset {
+                h.forget_before();
+            }
             self.add_histogram(slot, t, h);
         }
         Ok(())

@@ -3,7 +3,8 @@
 //! What is deleted of one series. Who reads samples asks [`Intervals::retain`]; what comes again at a deleted time is
 //! taken out with [`Intervals::remove`].
 
-use super::TimeMs;
+use super::{NativeHistogram, TimeMs};
+use std::sync::Arc;
 
 /// A set of times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +72,19 @@ impl Intervals {
         }
         ts.truncate(kept);
         vs.truncate(kept);
+    }
+
+    /// As [`Intervals::retain_pairs`], of histograms in order: the one behind what is removed says no more that there was
+    /// no reset before it.
+    pub fn retain_histograms(&self, base: usize, all: &mut Vec<(TimeMs, Arc<NativeHistogram>)>) {
+        let mut gone = false;
+        for (t, h) in &mut all[base..] {
+            let behind = std::mem::replace(&mut gone, self.covers(*t));
+            if behind && !gone {
+                h.forget_before();
+            }
+        }
+        self.retain_pairs(base, all);
     }
 
     /// As [`Intervals::retain`], of pairs.

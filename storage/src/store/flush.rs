@@ -304,7 +304,7 @@ fn read_series(entry: &Entry, snapshot: &HeadSnapshot, from: TimeMs, to: TimeMs)
     snapshot.read_starts(at, from, to, &mut starts);
     if let Some(deleted) = deleted {
         deleted.retain(0, &mut ts, &mut vs);
-        deleted.retain_pairs(0, &mut histograms);
+        deleted.retain_histograms(0, &mut histograms);
         deleted.retain_pairs(0, &mut starts);
     }
     SeriesSamples { labels: labels.clone(), ts, vs, histograms, starts }

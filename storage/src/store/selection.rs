@@ -7,6 +7,7 @@ use super::options::StoreError;
 use crate::head::HeadSnapshot;
 use crate::model::value::is_absent;
 use crate::model::{Intervals, Labels, NativeHistogram, TimeMs};
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// Histogram samples in time order.
@@ -146,13 +147,15 @@ impl Selection {
         out: &mut Histograms,
     ) -> Result<(), StoreError> {
         let (base, sources) = (out.len(), &self.sources[i]);
+        let mut ends = Vec::with_capacity(sources.parts.len());
         for part in &sources.parts {
             part.read_histograms(from, to, out)?;
+            ends.push(out.len());
         }
         let of_head = out.len();
         sources.head.into_iter().for_each(|at| self.head.read_histograms(at, from, to, out));
-        sources.deleted.iter().for_each(|deleted| deleted.retain_pairs(of_head, out));
-        put_in_order(out, base);
+        sources.deleted.iter().for_each(|deleted| deleted.retain_histograms(of_head, out));
+        join_histograms(out, base, &ends);
         Ok(())
     }
 
@@ -194,6 +197,26 @@ pub(crate) fn put_in_order<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
     added.sort_by_key(|(t, _)| *t);
     added.dedup_by_key(|(t, _)| *t);
     out.append(&mut added);
+}
+
+/// As [`put_in_order`], of histograms of sources that end at `ends`. That there was no reset, one says of the sample before it
+/// in its source: it says so no more where another source's is before it.
+pub(crate) fn join_histograms(out: &mut Histograms, base: usize, ends: &[usize]) {
+    if !ends.iter().any(|end| base < *end && *end < out.len()) {
+        return;
+    }
+    let source = |at: usize| ends.partition_point(|end| *end <= at);
+    let added = out.split_off(base).into_iter().enumerate();
+    let mut added: Vec<_> = added.map(|(i, (t, h))| (t, source(base + i), h)).collect();
+    added.sort_by_key(|(t, source, _)| (*t, Reverse(*source)));
+    added.dedup_by_key(|(t, ..)| *t);
+    let mut before = None;
+    out.extend(added.into_iter().map(|(t, source, mut h)| {
+        if before.replace(source).is_some_and(|before| before != source) {
+            h.forget_before();
+        }
+        (t, h)
+    }));
 }
 
 /// The ascending runs that sources appended one after the other, and their merge.

@@ -6,8 +6,17 @@ use super::accumulator::same_bounds;
 use super::bounds::{exponential, is_exponential};
 use super::side::Side;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 impl NativeHistogram {
+    /// Forgets that the counter was not reset since the sample before: that one is gone, or is another now. Who asks
+    /// [`NativeHistogram::detect_reset`] then compares.
+    pub fn forget_before(self: &mut Arc<Self>) {
+        if self.hint == ResetHint::NotReset {
+            Arc::make_mut(self).hint = ResetHint::Unknown;
+        }
+    }
+
     /// Whether the counter was reset between `previous` and this sample.
     ///
     /// A hint that knows is believed. Otherwise it was reset if any count fell (the sum may), a populated bucket
