@@ -50,6 +50,29 @@ fn a_damaged_block_is_left_out_and_counted() {
     assert!(block.exists(), "it stays for whoever can mend it");
 }
 
+/// The names are Prometheus': there, too, `prometheus_tsdb_out_of_order_samples_total` are refused samples.
+#[test]
+fn late_samples_that_are_stored_count_as_appended() {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Metrics::default();
+    let (store, _) = Store::open(options(dir.path()), Arc::new(OsDisk), &metrics).unwrap();
+    let series = store.resolve(&labels(0));
+    for t in [20_000, 19_000, 18_000, 20_000 - OUT_OF_ORDER - 1] {
+        store.append_rows(&[Row { series, t, v: 1.0 }]).unwrap();
+    }
+    store.append_rows(&[Row { series, t: 19_000, v: 2.0 }]).unwrap();
+    let text = metrics.render();
+    for line in [
+        "\nprometheus_tsdb_head_samples_appended_total 3\n",
+        "\nprometheus_tsdb_head_out_of_order_samples_appended_total 2\n",
+        "\nprometheus_tsdb_too_old_samples_total 1\n",
+        "\nperennial_tsdb_duplicate_samples_total 1\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    assert!(!text.contains("prometheus_tsdb_out_of_order_samples_total"), "{text}");
+}
+
 /// Blocks kept in memory.
 #[derive(Default)]
 struct Past(Mutex<Vec<Block>>);
