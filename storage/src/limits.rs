@@ -174,3 +174,7 @@ pub const WAL_KEYFRAME_SCRAPES: u32 = 60;
 /// Buckets of one sign of a histogram that are written as text with the gaps between them: an expression of 64 KiB of
 /// zeros helps nobody.
 pub const HISTOGRAM_PRINTED_BUCKETS: usize = 1 << 15;
+
+/// How far the head counts ahead of the newest block where age is concerned, ms: usually it is some hours ahead, and a wrong
+/// clock must not age everything.
+pub const HEAD_AHEAD_MS: i64 = 86_400_000;

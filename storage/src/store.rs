@@ -54,7 +54,7 @@ use crate::head::{Head, group_id};
 use crate::limits::{REPLAY_AHEAD_BYTES, WAL_SEGMENT_BYTES};
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
-use crate::wal::{Batch, Log, LogOptions};
+use crate::wal::{Batch, Flushed, Log, LogOptions};
 use arrivals::Arrivals;
 use deleted::Deleted;
 use parking_lot::{Mutex, RwLock};
@@ -76,6 +76,8 @@ pub struct Store {
     metrics: StoreMetrics,
     exemplars: Exemplars,
     flush_lock: Mutex<()>,
+    /// What is in blocks and still in the log.
+    in_blocks: Mutex<Option<Flushed>>,
     merge_lock: Mutex<()>,
     /// Held while blocks move, or are written anew: those exclude each other. Taken before the other two.
     move_lock: Mutex<()>,
@@ -227,6 +229,7 @@ impl Store {
             feed: RwLock::new(None),
             watch: RwLock::new(None),
             flush_lock: Mutex::new(()),
+            in_blocks: Mutex::default(),
             merge_lock: Mutex::new(()),
             move_lock: Mutex::default(),
             retention: RwLock::default(),

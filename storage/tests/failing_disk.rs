@@ -340,3 +340,82 @@ fn each_call_that_fails_once_costs_nothing_that_was_promised() {
 fn each_call_from_which_on_all_fail_costs_nothing_that_was_promised() {
     fail_each(true);
 }
+
+/// A disk that fails where the end of a flush is written.
+#[derive(Default)]
+struct AtTheEnd {
+    /// Checkpoints find no room.
+    full: AtomicBool,
+    /// The sync fails that makes a new block durable.
+    unsure: AtomicBool,
+    placed: AtomicBool,
+}
+
+impl Hooks for AtTheEnd {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        match call {
+            Call::Append(path, _) if path.ends_with("checkpoint.tmp") && self.full.load(SeqCst) => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Call::SyncDir(path) if path.ends_with("blocks") && self.placed.swap(false, SeqCst) => {
+                Err(io::Error::other("bad sector"))
+            }
+            _ => Ok(()),
+        }
+    }
+    fn after(&self, call: &Call) {
+        if let Call::Rename(_, to) = call
+            && to.parent().is_some_and(|dir| dir.ends_with("blocks"))
+            && self.unsure.swap(false, SeqCst)
+        {
+            self.placed.store(true, SeqCst);
+        }
+    }
+}
+
+const RANGE: i64 = 7_200_000;
+
+/// A store of which two ranges are complete at `3 * RANGE`.
+fn complete(dir: &Path) -> (Arc<Store>, Arc<AtTheEnd>) {
+    let hooks = Arc::new(AtTheEnd::default());
+    let options = storage::store::Options { block_range_ms: RANGE, ..options(dir.into(), 0) };
+    let store = Store::open(options, Arc::new(Hooked(hooks.clone())), &Metrics::default()).unwrap().0;
+    for t in (0..6).map(|half| half * RANGE / 2) {
+        store.append_rows(&rows(&store, t)).unwrap();
+    }
+    (store, hooks)
+}
+
+#[test]
+fn a_log_that_could_not_be_shortened_is_shortened_later() {
+    let dir = directory();
+    let (store, hooks) = complete(dir.path());
+    let checkpoints = || {
+        let files = OsDisk.list(&dir.path().join("wal")).unwrap();
+        files.iter().filter(|path| path.display().to_string().contains("checkpoint")).count()
+    };
+    hooks.full.store(true, SeqCst);
+    assert!(store.maintain(3 * RANGE).is_err());
+    assert!(store.maintain(3 * RANGE).is_err(), "it is tried again");
+    assert_eq!(checkpoints(), 0, "what was begun takes no room");
+    hooks.full.store(false, SeqCst);
+    store.maintain(3 * RANGE).unwrap();
+    assert_eq!(checkpoints(), 1);
+    let before = contents(&store);
+    store.close().unwrap();
+    assert_eq!(reopened(dir.path()), before);
+}
+
+#[test]
+fn a_block_that_may_not_be_durable_does_not_come_back() {
+    let dir = directory();
+    let (store, hooks) = complete(dir.path());
+    hooks.unsure.store(true, SeqCst);
+    assert!(store.maintain(3 * RANGE).is_err());
+    store.delete(&[storage::model::Matcher::equal("i", "0")], 0, RANGE).unwrap();
+    store.maintain(3 * RANGE).unwrap();
+    let before = contents(&store);
+    assert!(before.len() < 30, "some are deleted: {}", before.len());
+    store.close().unwrap();
+    assert_eq!(reopened(dir.path()), before);
+}

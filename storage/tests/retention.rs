@@ -191,6 +191,20 @@ fn a_wrong_clock_and_old_data_cost_nothing() {
     assert_eq!(oldest, 40_000, "the newest sample is of 100 s");
 }
 
+/// For some minutes everything is scraped with the time of next month.
+#[test]
+fn a_clock_that_is_ahead_for_a_while_costs_no_history() {
+    const DAY: i64 = 86_400_000;
+    let dir = tempfile::tempdir().unwrap();
+    five_blocks(dir.path());
+    let (store, _) = open(dir.path());
+    store.set_retention(Retention { time_ms: 15 * DAY, size_bytes: 0 });
+    let oldest = metas(dir.path())[0].min_time;
+    append(&store, 30 * DAY, 1);
+    store.maintain(30 * DAY).unwrap();
+    assert_eq!(metas(dir.path())[0].min_time, oldest, "{:?}", names(dir.path()));
+}
+
 /// Three of five blocks have to go.
 const THREE: Retention = Retention { time_ms: 50_000, size_bytes: 0 };
 

@@ -9,6 +9,7 @@ use super::schema::{
     self, CHECKSUMS, CLOCKS, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, POSTINGS, POSTINGS_CHECKSUMS, SAMPLES, SERIES,
     SERIES_CHECKSUMS, STARTS, STARTS_CHECKSUMS, TERMS, TERMS_CHECKSUMS, column,
 };
+use super::set::remove_dir;
 use super::{damaged, index, io_error};
 use crate::disk::Disk;
 use crate::limits::{BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS, SERIES_PAGE_ROWS};
@@ -92,8 +93,12 @@ pub(super) fn write_block_of(
     }
     let _ = write_bytes(disk, &temporary.join(META), &meta.encode().map_err(|e| damaged(&temporary, e))?)?;
     disk.sync_dir(&temporary).map_err(io_error(&temporary))?;
-    disk.rename(&temporary, &meta.dir).map_err(io_error(&temporary))?;
-    disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
+    let placed = disk.rename(&temporary, &meta.dir).and_then(|()| disk.sync_dir(blocks_dir));
+    if placed.is_err() && disk.list(&meta.dir).is_ok() {
+        // Nobody knows of it: what is deleted of it later would be there again after a start.
+        let _ = remove_dir(disk, &meta.dir);
+    }
+    placed.map_err(io_error(&temporary))?;
     Ok(meta)
 }
 

@@ -8,8 +8,8 @@ use super::retention::{Beside, BlockMetrics, Due, Retention};
 use super::selection::Part;
 use super::series_retention::{Cutoffs, SeriesRetention, Trimmed};
 use crate::block::{
-    BlockMeta, BlockSeries, Blocks, Far, FarOptions, Listed, OPEN_SQL, Tombstone, Tombstones, merge_blocks,
-    remove_dir, write_block,
+    Block, BlockMeta, BlockSeries, Blocks, Far, FarOptions, Listed, OPEN_SQL, Tombstone, Tombstones,
+    merge_blocks, remove_dir, write_block,
 };
 use crate::disk::{Disk, DiskFile};
 use crate::metrics::{Gauge, Metrics};
@@ -97,6 +97,16 @@ impl BlockHistory {
         self.far_metrics.show(&self.blocks.all(), self.far.missing());
     }
 
+    /// Opens a block that was just written. If that fails, it goes again, unless it was there before: what is deleted
+    /// of a block that nobody knows of would be there again after a start.
+    fn load(&self, meta: &BlockMeta) -> Result<Block, StoreError> {
+        self.blocks.load(&meta.dir).inspect_err(|_| {
+            if !self.blocks.metas().iter().any(|known| known.dir == meta.dir) {
+                let _ = remove_dir(self.disk.as_ref(), &meta.dir);
+            }
+        })
+    }
+
     /// Makes one block of these, without what is deleted and without series of which `keep` does not hold, and removes
     /// them. False: one of them went meanwhile, and nothing was done.
     fn merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
@@ -116,7 +126,7 @@ impl BlockHistory {
             tracing::info!(merged, "blocks not merged: retention removed one of them meanwhile");
             return remove_dir(disk, &meta.dir).map(|()| false);
         }
-        self.blocks.add(self.blocks.load(&meta.dir)?);
+        self.blocks.add(self.load(&meta)?);
         let (block, bytes) = (meta.name(), meta.bytes_on_disk());
         tracing::info!(%block, merged, bytes, "blocks merged");
         self.blocks.remove_replaced(disk).map(|()| true)
@@ -241,8 +251,9 @@ impl History for BlockHistory {
     ) -> Result<(), StoreError> {
         let meta = write_series(self.disk.as_ref(), &self.dir, (from, to), series)?;
         // A block with this content may have been deleted.
-        self.tombstones.forget(self.disk.as_ref(), &meta.name().to_string())?;
-        self.blocks.add(self.blocks.load(&meta.dir)?);
+        let forgotten = self.tombstones.forget(self.disk.as_ref(), &meta.name().to_string());
+        let block = forgotten.and_then(|()| self.load(&meta))?;
+        self.blocks.add(block);
         self.show();
         Ok(())
     }

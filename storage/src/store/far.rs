@@ -70,8 +70,7 @@ impl BlockHistory {
         now: TimeMs,
     ) -> Result<Option<BlockMeta>, StoreError> {
         let Some(after) = self.far.after_ms() else { return Ok(None) };
-        let newest = self.blocks.metas().iter().map(|meta| meta.max_time).max().max(head.newest);
-        let oldest = now.min(newest.unwrap_or(now)).saturating_sub(after);
+        let oldest = head.newest(&self.blocks.metas(), now).saturating_sub(after);
         let stay = self.immovable.lock().clone();
         let mut old = self.blocks.here();
         let too_much = |meta: &BlockMeta| due.by_size.iter().any(|one| one.dir == meta.dir);

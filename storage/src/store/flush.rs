@@ -162,23 +162,23 @@ pub(super) struct Entry {
 impl Store {
     /// End of the newest range that is complete as of `now`, a little longer than late samples may come, and has half a range
     /// behind it; `None`: nothing is.
-    fn complete_until(&self, now: TimeMs) -> Option<(TimeMs, TimeMs)> {
+    fn complete_until(&self, now: TimeMs) -> Option<TimeMs> {
         let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
         let (min, max) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
         let range = self.options.block_range_ms.max(1);
         let open = self.options.out_of_order_ms.saturating_add(FLUSH_SLACK_MS.min(range / FLUSH_SLACK_SHARE));
         let settled = now.saturating_sub(open).min(max.saturating_sub(range / 2));
         let end = settled.div_euclid(range).saturating_mul(range);
-        (min < end).then_some((min, end))
+        (min < end).then_some(end)
     }
 
     pub(super) fn flush(&self, now: TimeMs) -> Result<usize, StoreError> {
         let _one_at_a_time = self.flush_lock.lock();
-        let (Some(history), Some((min, end))) = (&self.history, self.complete_until(now)) else {
-            return Ok(0);
+        let (Some(history), Some(end)) = (&self.history, self.complete_until(now)) else {
+            return self.shorten_log().map(|()| 0);
         };
         let lsn = self.log.last_lsn();
-        let (entries, snapshots) = self.snapshot_before(min, end);
+        let (entries, snapshots) = self.snapshot_before(end);
         let outcome = unhurried(|| {
             self.write_ranges(end, &entries, &snapshots, &mut |from, to, series| {
                 history.write(from, to, series)?;
@@ -196,23 +196,42 @@ impl Store {
             shard.head.drop_before(end);
             shard.deleted.drop_before(end);
         });
-        self.checkpoint(Flushed { end, lsn })?;
-        let wal = self.options.dir.join("wal");
-        for path in self.log.forget_before(lsn, end) {
-            // One by one: should an older one come back with a power loss, a hole behind it would look like damage.
-            let removed = self.disk.remove(&path).and_then(|()| self.disk.sync_dir(&wal));
-            removed.map_err(|source| StoreError::Io { path, source })?;
-        }
+        *self.in_blocks.lock() = Some(Flushed { end, lsn });
+        self.shorten_log()?;
         outcome
     }
 
-    /// Snapshots of all shards, and all their series in the order of labels.
-    fn snapshot_before(&self, min: TimeMs, end: TimeMs) -> (Vec<Entry>, Vec<HeadSnapshot>) {
+    /// Takes away of the log what is in blocks, unless nothing is. If that fails, on a full disk for instance, the next
+    /// flush tries it again, also if there is nothing else to do: the room may be what is missing.
+    fn shorten_log(&self) -> Result<(), StoreError> {
+        let Some(flushed) = *self.in_blocks.lock() else { return Ok(()) };
+        self.checkpoint(flushed).and_then(|()| self.forget_before(flushed)).inspect_err(|_| {
+            self.metrics.flush_failures.inc();
+        })?;
+        *self.in_blocks.lock() = None;
+        Ok(())
+    }
+
+    /// Removes the segments before a checkpoint.
+    fn forget_before(&self, flushed: Flushed) -> Result<(), StoreError> {
+        let wal = self.options.dir.join("wal");
+        for path in self.log.before(flushed.lsn, flushed.end) {
+            // One by one: should an older one come back with a power loss, a hole behind it would look like damage.
+            let removed = self.disk.remove(&path).and_then(|()| self.disk.sync_dir(&wal));
+            removed.map_err(|source| StoreError::Io { path: path.clone(), source })?;
+            self.log.forget(&path);
+        }
+        Ok(())
+    }
+
+    /// Snapshots of all shards, and all their series in the order of labels. Of everything before `end`: a sample that is
+    /// older than any before may have come a moment ago.
+    fn snapshot_before(&self, end: TimeMs) -> (Vec<Entry>, Vec<HeadSnapshot>) {
         let (mut entries, mut snapshots) = (Vec::new(), Vec::new());
         for shard in 0..SHARDS {
             let mut locked = self.shard(shard).write();
             locked.head.begin_flush(end);
-            snapshots.push(snapshot(&locked, shard, (min, end - 1), &mut entries));
+            snapshots.push(snapshot(&locked, shard, (TimeMs::MIN, end - 1), &mut entries));
         }
         entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         (entries, snapshots)

@@ -6,6 +6,7 @@
 use super::Store;
 use super::options::StoreError;
 use crate::block::BlockMeta;
+use crate::limits::HEAD_AHEAD_MS;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use std::sync::Arc;
@@ -28,6 +29,17 @@ pub struct Beside {
     pub newest: Option<TimeMs>,
 }
 
+impl Beside {
+    /// What age counts from: `now`, or the newest sample there is beside `blocks`, if that is earlier. What is scraped while a
+    /// clock is wrong has its time, too: so the head counts only as far as it may be ahead of the blocks.
+    pub fn newest(self, blocks: &[BlockMeta], now: TimeMs) -> TimeMs {
+        let in_blocks = blocks.iter().map(|block| block.max_time).max();
+        let ahead = in_blocks.map_or(TimeMs::MAX, |newest| newest.saturating_add(HEAD_AHEAD_MS));
+        let in_head = self.newest.map(|newest| newest.min(ahead));
+        now.min(in_blocks.max(in_head).unwrap_or(now))
+    }
+}
+
 /// What has to go.
 #[derive(Clone, Debug, Default)]
 pub struct Due {
@@ -42,13 +54,12 @@ pub struct Due {
 impl Retention {
     /// Which of `blocks` have to go at `now`, beside what `head` has.
     ///
-    /// Age counts from the newest sample there is, if that lies before `now`: a clock that is wrong, or data of long
-    /// ago, costs nothing, as in Prometheus, which counts from the newest block.
+    /// Age counts from the newest sample there is, if that lies before `now`: data of long ago costs nothing, and a clock
+    /// that is wrong for a while a day at most ([`Beside::newest`]). Prometheus counts from the newest block.
     pub fn due(&self, mut blocks: Vec<BlockMeta>, head: Beside, now: TimeMs) -> Due {
         let order = |b: &BlockMeta| (b.max_time, b.min_time);
         blocks.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.dir.cmp(&b.dir)));
-        let newest = blocks.last().map(|b| b.max_time).max(head.newest).unwrap_or(now);
-        let oldest = now.min(newest).saturating_sub(self.time_ms);
+        let oldest = head.newest(&blocks, now).saturating_sub(self.time_ms);
         let old = match self.time_ms {
             ..=0 => 0,
             _ => blocks.partition_point(|b| b.max_time < oldest),

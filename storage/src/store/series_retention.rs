@@ -38,8 +38,7 @@ impl<'a> Cutoffs<'a> {
         head: Beside,
         now: TimeMs,
     ) -> Cutoffs<'a> {
-        let newest = blocks.iter().map(|b| b.max_time).max().max(head.newest);
-        Cutoffs { rules, retention, now: now.min(newest.unwrap_or(now)) }
+        Cutoffs { rules, retention, now: head.newest(blocks, now) }
     }
 
     fn is_old(&self, block: &BlockMeta, time_ms: i64) -> bool {

@@ -85,17 +85,29 @@ pub struct Checkpoint<'a> {
     file: Box<dyn crate::disk::DiskFile>,
     temporary: PathBuf,
     records: u64,
+    finished: bool,
+}
+
+/// One that was not finished takes no room.
+impl Drop for Checkpoint<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            // The next one is written over it, if that fails, too.
+            let _ = self.disk.remove(&self.temporary);
+        }
+    }
 }
 
 impl<'a> Checkpoint<'a> {
     /// Begins checkpoint `number`.
     pub fn begin(disk: &'a dyn Disk, dir: &'a Path, number: u32) -> Result<Checkpoint<'a>, StoreError> {
         let temporary = dir.join("checkpoint.tmp");
-        let io = |source| StoreError::Io { path: temporary.clone(), source };
-        let mut file = disk.create(&temporary).map_err(io)?;
+        let file = disk.create(&temporary);
+        let file = file.map_err(|source| StoreError::Io { path: temporary.clone(), source })?;
+        let mut begun = Checkpoint { disk, dir, number, file, temporary, records: 0, finished: false };
         let header = Header { number, continues: false, skips: false, first_lsn: 0 };
-        file.append(&header.encode(CHECKPOINT)).map_err(io)?;
-        Ok(Checkpoint { disk, dir, number, file, temporary, records: 0 })
+        begun.file.append(&header.encode(CHECKPOINT)).map_err(|source| begun.error(source))?;
+        Ok(begun)
     }
 
     /// Appends `records` records.
@@ -118,6 +130,7 @@ impl<'a> Checkpoint<'a> {
         durable
             .and_then(|()| self.disk.rename(&self.temporary, &path))
             .map_err(|source| self.error(source))?;
+        self.finished = true;
         let names = self.disk.list(self.dir).map_err(|source| self.error(source))?;
         for old in names.iter().filter(|path| checkpoint_number(path).is_some_and(|n| n < self.number)) {
             self.disk.remove(old).map_err(|source| self.error(source))?;

@@ -12,6 +12,7 @@ use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use crate::store::StoreError;
 use parking_lot::{Condvar, Mutex};
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -271,10 +272,10 @@ impl Log {
         }
     }
 
-    /// Forgets the segments that lie before LSN `lsn` and hold only samples before `end`; their paths, to be
-    /// removed by the caller.
-    pub fn forget_before(&self, lsn: u64, end: TimeMs) -> Vec<PathBuf> {
-        let mut segments = self.shared.segments.lock();
+    /// The segments that lie before LSN `lsn` and hold only samples before `end`: the caller removes them and says so
+    /// ([`Log::forget`]).
+    pub fn before(&self, lsn: u64, end: TimeMs) -> Vec<PathBuf> {
+        let segments = self.shared.segments.lock();
         let keep_last = segments.len().saturating_sub(1);
         let useless = |s: &SegmentInfo| s.last_lsn <= lsn && s.newest.is_none_or(|t| t < end);
         let mut n = segments.iter().take(keep_last).take_while(|s| useless(s)).count();
@@ -282,7 +283,12 @@ impl Log {
         while n > 0 && segments.get(n).is_some_and(|s| s.continues) {
             n -= 1;
         }
-        segments.drain(..n).map(|s| s.path).collect()
+        segments[..n].iter().map(|s| s.path.clone()).collect()
+    }
+
+    /// A segment was removed.
+    pub fn forget(&self, path: &Path) {
+        self.shared.segments.lock().retain(|segment| segment.path != path);
     }
 
     /// Writes and syncs everything, with a record that says so, and stops the threads.
