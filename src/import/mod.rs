@@ -10,9 +10,6 @@ use crate::{UNUSABLE, say};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use storage::block::{BlockMeta, Tombstones};
-use storage::disk::OsDisk;
-use storage::store::StoreError;
 
 const USAGE: &str = "usage: perennial import prometheus [--storage.tsdb.path=data/] DIRECTORY
        perennial import openmetrics [--storage.tsdb.path=data/] FILE…
@@ -95,11 +92,6 @@ fn run(data: &Path, asked: &Asked) -> ExitCode {
         Ok(total) => say(&mut std::io::stdout(), &total, 0),
         Err(why) => say(&mut std::io::stderr(), &format!("{why}\n"), 1),
     }
-}
-
-/// What is deleted of a block of this name is not any more: it is here again.
-fn accept(data: &Path, block: &BlockMeta) -> Result<(), StoreError> {
-    Tombstones::open(&OsDisk, data)?.forget(&OsDisk, &block.name().to_string())
 }
 
 /// Our data directory, and what to read.

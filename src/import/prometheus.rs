@@ -1,13 +1,15 @@
 //! The blocks of Prometheus' data directory, one by one.
 
-use super::{EVERY, accept};
+use super::EVERY;
 use crate::data_lock::DataLock;
 use crate::say;
 use connectors::import::ImportError;
 use connectors::import::prometheus::{TsdbBlock, blocks, copy};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
+use storage::block::taken_in;
 use storage::disk::{Disk, OsDisk};
 
 /// Imports every block; what came of it, as text.
@@ -16,10 +18,11 @@ pub fn import(data: &Path, from: &Path) -> Result<String, String> {
     let _lock = DataLock::take(data)?;
     let dir = data.join("blocks");
     OsDisk.create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let taken = taken_in(&OsDisk, data).map_err(|e| e.to_string())?;
     let (mut series, mut samples, mut failed) = (0, 0, 0);
     for (at, block) in found.iter().enumerate() {
         let head = format!("block {} of {}, {}", at + 1, found.len(), block.meta.ulid);
-        match one(block, data, &dir, &head) {
+        match one(block, &dir, &taken, &head) {
             Ok(written) => {
                 series += written.0;
                 samples += written.1;
@@ -39,10 +42,15 @@ pub fn import(data: &Path, from: &Path) -> Result<String, String> {
 }
 
 /// Imports a block; its series and samples.
-fn one(block: &TsdbBlock, data: &Path, dir: &Path, head: &str) -> Result<(u64, u64), ImportError> {
+fn one(
+    block: &TsdbBlock,
+    dir: &Path,
+    taken: &BTreeSet<String>,
+    head: &str,
+) -> Result<(u64, u64), ImportError> {
     let (start, mut told, mut done) = (Instant::now(), Instant::now(), 0u64);
     let shown = std::io::stderr().is_terminal();
-    let written = copy(block, &OsDisk, dir, |_| {
+    let written = copy(block, &OsDisk, dir, taken, |_| {
         done += 1;
         if shown && told.elapsed() > EVERY {
             told = Instant::now();
@@ -50,7 +58,6 @@ fn one(block: &TsdbBlock, data: &Path, dir: &Path, head: &str) -> Result<(u64, u
             say(&mut std::io::stderr(), &text, 0);
         }
     })?;
-    written.iter().try_for_each(|meta| accept(data, meta))?;
     let (series, samples) = written.as_ref().map_or((0, 0), |meta| (meta.series, meta.samples));
     let bytes = written.as_ref().map_or(0, storage::block::BlockMeta::bytes_on_disk);
     let seconds = start.elapsed().as_secs_f64();

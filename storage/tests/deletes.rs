@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
-use storage::block::Block;
+use storage::block::{Block, taken_in};
+use storage::disk::OsDisk;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::{Labels, MatchOp, Matcher, NativeHistogram, shard_of};
 use storage::store::{
@@ -350,6 +351,50 @@ fn who_computes_the_past_anew_is_not_hindered() {
         world.delete(MatchOp::Equal, 0, 0, 10);
         assert_eq!(contents(&world.store).len(), 0);
     }
+}
+
+#[test]
+fn what_was_merged_and_deleted_comes_back_when_it_is_written_again() {
+    let mut world = World::new();
+    let write = |world: &mut World, i: usize| {
+        let one = SeriesSamples { labels: labels(i), ts: vec![5], vs: vec![1.0], ..SeriesSamples::default() };
+        world.store.write_past((0, RANGE), &[one], i64::MAX).unwrap();
+        world.model.insert((i, 5), 1.0);
+    };
+    // A block behind the range, so that the range is merged.
+    world.past(RANGE + 5, 0);
+    write(&mut world, 1);
+    for again in 0..3 {
+        write(&mut world, 0);
+        assert_eq!(contents(&world.store), expected(&world.model), "written, time {again}");
+        // The first time merges, the others find what is merged already.
+        world.step(&Step::Compact);
+        world.reopen();
+        assert_eq!(contents(&world.store), expected(&world.model), "opened again, time {again}");
+        world.delete(MatchOp::Equal, 0, 0, 10);
+        if again == 1 {
+            world.step(&Step::Clean);
+        }
+        assert_eq!(contents(&world.store), expected(&world.model), "deleted, time {again}");
+    }
+    assert_eq!(world.model.len(), 2);
+}
+
+#[test]
+fn a_name_that_is_replaced_or_deleted_of_is_taken() {
+    let mut world = World::new();
+    world.past(5, 0);
+    world.past(6, 1);
+    world.past(RANGE + 5, 0);
+    let before = names(world.dir.path());
+    world.step(&Step::Compact);
+    let merged: BTreeSet<String> = before.difference(&names(world.dir.path())).cloned().collect();
+    assert_eq!(merged.len(), 2);
+    assert_eq!(taken_in(&OsDisk, world.dir.path()).unwrap(), merged);
+    let stays: BTreeSet<String> = before.difference(&merged).cloned().collect();
+    world.delete(MatchOp::Equal, 0, RANGE, 2 * RANGE);
+    world.store.close().unwrap();
+    assert_eq!(taken_in(&OsDisk, world.dir.path()).unwrap(), &merged | &stays);
 }
 
 #[test]

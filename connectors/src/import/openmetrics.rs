@@ -8,11 +8,11 @@
 use super::{ImportError, io_error};
 use crate::limits::{IMPORT_PIECE_BYTES, IMPORT_RANGE_MS, IMPORT_SAMPLES, LINE_BYTES};
 use crate::scrape::exposition::{Entry, Format, Kind, Parser, series};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use storage::block::{BlockMeta, BlockSeries, write_block};
+use storage::block::{BlockMeta, BlockSeries, Origin, write_block_of};
 use storage::disk::Disk;
 use storage::model::{Labels, TimeMs};
 
@@ -28,17 +28,18 @@ pub struct Progress {
 }
 
 /// Writes what the text in `file` says as blocks into `blocks_dir`, and returns them; `told` hears now and then how
-/// far it is. On an error some blocks may have been written.
+/// far it is. None of them has a name that is `taken`. On an error some blocks may have been written.
 pub fn copy(
     file: &Path,
     disk: &dyn Disk,
     blocks_dir: &Path,
+    taken: &BTreeSet<String>,
     mut told: impl FnMut(Progress),
 ) -> Result<Vec<BlockMeta>, ImportError> {
     let mut text = File::open(file).map_err(io_error(file))?;
     let of = text.metadata().map_err(io_error(file))?.len();
     let mut reader =
-        Reader { file, lines: 0, kind: Kind::Unknown, ended: false, waiting: Waiting::default() };
+        Reader { file, taken, lines: 0, kind: Kind::Unknown, ended: false, waiting: Waiting::default() };
     let (mut piece, mut written) = (Vec::new(), Vec::new());
     let mut progress = Progress { of, ..Progress::default() };
     loop {
@@ -87,6 +88,7 @@ struct Waiting {
 
 struct Reader<'a> {
     file: &'a Path,
+    taken: &'a BTreeSet<String>,
     /// Lines of the pieces before.
     lines: u64,
     kind: Kind,
@@ -146,11 +148,12 @@ impl Reader<'_> {
         }
         let range = |t: TimeMs| t.div_euclid(IMPORT_RANGE_MS);
         let all = series.iter().flat_map(|(_, samples)| samples.iter().map(|sample| range(sample.0)));
-        let ranges: std::collections::BTreeSet<i64> = all.collect();
+        let ranges: BTreeSet<i64> = all.collect();
         for at in ranges {
             let (from, to) = (at.saturating_mul(IMPORT_RANGE_MS), (at + 1).saturating_mul(IMPORT_RANGE_MS));
             let of_range = series.iter().map(|(labels, samples)| Ok(cut(labels, samples, from, to)));
-            written.push(write_block(disk, dir, from, to, of_range)?);
+            let origin = Origin { from, to, replaces: Vec::new(), taken: self.taken };
+            written.push(write_block_of(disk, dir, origin, of_range)?);
         }
         Ok(())
     }

@@ -9,13 +9,15 @@ use super::{BlockMeta, damaged};
 use crate::disk::Disk;
 use crate::model::{Labels, TimeMs};
 use crate::store::{Runs, StoreError, join_histograms, put_in_order};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Writes one block with all samples of `blocks` (in their set's order) that are not deleted and of which `keep` holds
-/// into `blocks_dir`, durable on return. `None`: nothing is left, and no block was written.
+/// into `blocks_dir`, durable on return, under a name that is not `taken`. `None`: nothing is left, and no block was written.
 pub fn merge_blocks(
     disk: &dyn Disk,
     blocks_dir: &Path,
+    taken: &BTreeSet<String>,
     blocks: &[Block],
     keep: &dyn Fn(&Labels) -> bool,
 ) -> Result<Option<BlockMeta>, StoreError> {
@@ -38,7 +40,7 @@ pub fn merge_blocks(
         return Ok(None);
     }
     let replaces = metas().map(|meta| meta.name().to_string()).collect();
-    write_block_of(disk, blocks_dir, Origin { from, to, replaces }, merged).map(Some)
+    write_block_of(disk, blocks_dir, Origin { from, to, replaces, taken }, merged).map(Some)
 }
 
 /// All samples of one series, each time once.

@@ -30,6 +30,7 @@ mod series_page;
 pub mod set;
 pub(crate) mod source;
 mod tables;
+mod taken;
 mod tombstones;
 pub mod writer;
 
@@ -39,8 +40,9 @@ pub use meta::BlockMeta;
 pub use reader::{Block, BlockSeriesHandle};
 pub(crate) use set::remove_dir;
 pub use set::{Blocks, Listed};
+pub use taken::{taken, taken_in};
 pub use tombstones::{Tombstone, Tombstones};
-pub use writer::{BlockSeries, write_block};
+pub use writer::{BlockSeries, Origin, write_block, write_block_of};
 
 use crate::store::StoreError;
 use std::path::Path;

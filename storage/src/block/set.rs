@@ -114,7 +114,7 @@ impl Blocks {
                 }
             }
         }
-        let replaced = replaced(&blocks);
+        let replaced = replaced(blocks.iter().map(Listed::meta));
         damage.retain(|(path, _)| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             // What cannot be removed is there at the next start, too.
@@ -258,7 +258,7 @@ impl Blocks {
     /// Removes the blocks that others say they replace. Until then both are read, and hold the same.
     pub fn remove_replaced(&self, disk: &dyn Disk) -> Result<(), StoreError> {
         let blocks = self.all();
-        let replaced = replaced(&blocks);
+        let replaced = replaced(blocks.iter().map(Listed::meta));
         let gone = blocks.iter().map(Listed::meta).filter(|meta| replaced.contains(&meta.name().to_string()));
         // One that cannot be removed does not keep the others.
         gone.map(|meta| self.remove(disk, &meta.dir)).fold(Ok(()), Result::and)
@@ -368,8 +368,8 @@ impl Blocks {
 }
 
 /// Names of the blocks that these say they replace.
-fn replaced(blocks: &[Listed]) -> BTreeSet<String> {
-    blocks.iter().flat_map(|block| &block.meta().replaces).cloned().collect()
+pub(super) fn replaced<'a>(blocks: impl Iterator<Item = &'a BlockMeta>) -> BTreeSet<String> {
+    blocks.flat_map(|meta| &meta.replaces).cloned().collect()
 }
 
 /// Removes the directory of a block that is on no list: the last two of the three steps.

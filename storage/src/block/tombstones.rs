@@ -73,7 +73,7 @@ impl Tombstones {
         Ok(())
     }
 
-    /// What is deleted of the block `name` is not any more: there is another block of that name.
+    /// Forgets what is about the block `name`; durable on return.
     pub fn forget(&self, disk: &dyn Disk, name: &str) -> Result<(), StoreError> {
         self.keep_blocks(disk, |block| block != name)
     }

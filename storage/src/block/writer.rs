@@ -22,6 +22,7 @@ use arrow::datatypes::Schema;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,15 +43,20 @@ pub struct BlockSeries {
 }
 
 /// Where a block comes from.
-pub(super) struct Origin {
-    pub(super) from: TimeMs,
-    pub(super) to: TimeMs,
+pub struct Origin<'a> {
+    /// First instant of its range.
+    pub from: TimeMs,
+    /// First instant after it.
+    pub to: TimeMs,
     /// Names of the blocks whose samples it has, all of them.
-    pub(super) replaces: Vec<String>,
+    pub replaces: Vec<String>,
+    /// Names that it must not have: see [`super::taken`].
+    pub taken: &'a BTreeSet<String>,
 }
 
-/// Writes the block `from ≤ t < to` into `blocks_dir` out of series sorted by labels, and returns when it would
-/// survive power loss. Series without samples are left out. On an error nothing but perhaps a `.tmp` directory is left.
+/// Writes the block `from ≤ t < to` into `blocks_dir`, where no name is taken, out of series sorted by labels, and returns
+/// when it would survive power loss. Series without samples are left out. On an error nothing but perhaps a `.tmp` directory
+/// is left.
 pub fn write_block(
     disk: &dyn Disk,
     blocks_dir: &Path,
@@ -58,17 +64,18 @@ pub fn write_block(
     to: TimeMs,
     series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
 ) -> Result<BlockMeta, StoreError> {
-    write_block_of(disk, blocks_dir, Origin { from, to, replaces: Vec::new() }, series)
+    let origin = Origin { from, to, replaces: Vec::new(), taken: &BTreeSet::new() };
+    write_block_of(disk, blocks_dir, origin, series)
 }
 
-/// As [`write_block`], of a block that may replace others.
-pub(super) fn write_block_of(
+/// As [`write_block`], among blocks that it may replace, and of which names may be taken.
+pub fn write_block_of(
     disk: &dyn Disk,
     blocks_dir: &Path,
     origin: Origin,
     series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
 ) -> Result<BlockMeta, StoreError> {
-    let Origin { from, to, replaces } = origin;
+    let Origin { from, to, replaces, taken } = origin;
     // A merge may run beside a flush of the same range.
     let what = if replaces.is_empty() { "" } else { "_merge" };
     let temporary = blocks_dir.join(format!("{from}_{to}{what}.tmp"));
@@ -80,14 +87,16 @@ pub(super) fn write_block_of(
     })?;
     meta.replaces = replaces;
     meta.dir = blocks_dir.join(name(&meta));
+    let there = |meta: &BlockMeta| disk.list(&meta.dir).is_ok_and(|files| !files.is_empty());
+    let is_taken = |meta: &BlockMeta| taken.contains(&meta.name().to_string());
     // The name is a hash of the content: what is there already is this block, or was it before it was damaged.
-    while disk.list(&meta.dir).is_ok_and(|files| !files.is_empty()) {
-        if is_whole(disk, &meta) {
+    while there(&meta) || is_taken(&meta) {
+        if !is_taken(&meta) && is_whole(disk, &meta) {
             disk.remove(&temporary).map_err(io_error(&temporary))?;
             disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
             return Ok(meta);
         }
-        // Under another name, so that at no moment there is neither.
+        // Under another name, so that at no moment there is neither; and not under one that is about to go.
         meta.replaces.push(meta.name().to_string());
         meta.dir = blocks_dir.join(name(&meta));
     }

@@ -8,8 +8,8 @@ use super::retention::{Beside, BlockMetrics, Due, Retention};
 use super::selection::Part;
 use super::series_retention::{Cutoffs, SeriesRetention, Trimmed};
 use crate::block::{
-    Block, BlockMeta, BlockSeries, Blocks, Far, FarOptions, Listed, OPEN_SQL, Tombstone, Tombstones,
-    merge_blocks, remove_dir, write_block,
+    Block, BlockMeta, BlockSeries, Blocks, Far, FarOptions, Listed, OPEN_SQL, Origin, Tombstone, Tombstones,
+    merge_blocks, remove_dir, taken, write_block_of,
 };
 use crate::disk::{Disk, DiskFile};
 use crate::metrics::{Gauge, Metrics};
@@ -107,6 +107,11 @@ impl BlockHistory {
         })
     }
 
+    /// Names that no block may have that is written from now on.
+    fn taken(&self) -> BTreeSet<String> {
+        taken(self.blocks.all().iter().map(Listed::meta), &self.tombstones.list())
+    }
+
     /// Makes one block of these, without what is deleted and without series of which `keep` does not hold, and removes
     /// them. False: one of them went meanwhile, and nothing was done.
     fn merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
@@ -115,7 +120,7 @@ impl BlockHistory {
         let all_there = || {
             self.blocks.all().iter().filter(|block| dirs.contains(&block.meta().dir)).count() == dirs.len()
         };
-        let made = merge_blocks(disk, &self.dir, &self.blocks.in_dirs(&dirs)?, keep)?;
+        let made = merge_blocks(disk, &self.dir, &self.taken(), &self.blocks.in_dirs(&dirs)?, keep)?;
         let _one_at_a_time = self.removing.lock();
         let Some(meta) = made else {
             tracing::info!(merged, "blocks removed: all that they had is deleted");
@@ -200,7 +205,7 @@ impl BlockHistory {
 pub(super) fn write_series(
     disk: &dyn Disk,
     dir: &Path,
-    (from, to): (TimeMs, TimeMs),
+    origin: Origin,
     series: &mut SeriesStream,
 ) -> Result<BlockMeta, StoreError> {
     let series = series.map(|s| {
@@ -212,7 +217,7 @@ pub(super) fn write_series(
             starts,
         })
     });
-    write_block(disk, dir, from, to, series)
+    write_block_of(disk, dir, origin, series)
 }
 
 /// The files of a block in another directory, too; durable but for the directory's own name.
@@ -249,11 +254,9 @@ impl History for BlockHistory {
         to: TimeMs,
         series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
     ) -> Result<(), StoreError> {
-        let meta = write_series(self.disk.as_ref(), &self.dir, (from, to), series)?;
-        // A block with this content may have been deleted.
-        let forgotten = self.tombstones.forget(self.disk.as_ref(), &meta.name().to_string());
-        let block = forgotten.and_then(|()| self.load(&meta))?;
-        self.blocks.add(block);
+        let origin = Origin { from, to, replaces: Vec::new(), taken: &self.taken() };
+        let meta = write_series(self.disk.as_ref(), &self.dir, origin, series)?;
+        self.blocks.add(self.load(&meta)?);
         self.show();
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::Store;
 use super::blocks::write_series;
 use super::flush::snapshot;
 use super::options::StoreError;
+use crate::block::{Origin, taken_in};
 use crate::model::{SHARDS, TimeMs};
 use std::path::Path;
 
@@ -47,9 +48,11 @@ impl Store {
                 let locked = self.shard(shard).read();
                 snapshots.push(snapshot(&locked, shard, (TimeMs::MIN, TimeMs::MAX), &mut entries));
             }
+            let taken = taken_in(disk, dir)?;
             entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
             self.write_ranges(TimeMs::MAX, &entries, &snapshots, &mut |from, to, series| {
-                write_series(disk, &blocks, (from, to), series).map(|_| ())
+                let origin = Origin { from, to, replaces: Vec::new(), taken: &taken };
+                write_series(disk, &blocks, origin, series).map(|_| ())
             })?;
         }
         disk.sync_dir(&blocks).and_then(|()| disk.sync_dir(dir)).map_err(io_error(dir))

@@ -18,8 +18,9 @@ use super::{ImportError, damaged, io_error};
 use chunks::{Chunks, Samples};
 use index::{Index, IndexedSeries};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use storage::block::{BlockMeta, BlockSeries, write_block};
+use storage::block::{BlockMeta, BlockSeries, Origin, write_block_of};
 use storage::disk::Disk;
 use storage::model::TimeMs;
 use storage::store::StoreError;
@@ -94,11 +95,13 @@ fn open(dir: &Path) -> Result<TsdbBlock, ImportError> {
     Ok(TsdbBlock { dir: dir.to_owned(), meta })
 }
 
-/// Writes `block` as a block of ours into `blocks_dir`; `progress` hears of each series. `None`: it holds no samples.
+/// Writes `block` as a block of ours into `blocks_dir`, under a name that is not `taken`; `progress` hears of each series.
+/// `None`: it holds no samples.
 pub fn copy(
     block: &TsdbBlock,
     disk: &dyn Disk,
     blocks_dir: &Path,
+    taken: &BTreeSet<String>,
     mut progress: impl FnMut(&BlockSeries),
 ) -> Result<Option<BlockMeta>, ImportError> {
     let index = Index::open(&block.dir.join("index"))?;
@@ -125,7 +128,9 @@ pub fn copy(
     if series.peek().is_none() {
         return Ok(None);
     }
-    let written = write_block(disk, blocks_dir, block.meta.min_time, block.meta.max_time, series);
+    let TsdbMeta { min_time: from, max_time: to, .. } = block.meta;
+    let origin = Origin { from, to, replaces: Vec::new(), taken };
+    let written = write_block_of(disk, blocks_dir, origin, series);
     match (failed, written) {
         (Some(error), _) => Err(error),
         (None, written) => {
