@@ -328,3 +328,39 @@ fn read_series(entry: &Entry, snapshot: &HeadSnapshot, from: TimeMs, to: TimeMs)
     }
     SeriesSamples { labels: labels.clone(), ts, vs, histograms, starts }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::OsDisk;
+    use crate::metrics::Metrics;
+    use crate::store::{Options, Row};
+
+    #[test]
+    fn what_comes_before_the_snapshot_is_in_it_however_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            dir: dir.path().to_owned(),
+            wal_sync_interval_ms: 5,
+            block_range_ms: 10_000,
+            out_of_order_ms: 1_000,
+        };
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+        let append = |name: &str, times: [TimeMs; 2]| {
+            let series = store.resolve(&Labels::from_pairs([("__name__", name.to_owned())]));
+            let rows = times.map(|t| Row { series, t, v: 1.0 });
+            assert_eq!(store.append_rows(&rows).unwrap().stored, 2);
+        };
+        append("before", [5_000, 25_000]);
+        let end = store.complete_until(25_000).unwrap();
+        append("after", [2_000, 3_000]);
+        let (entries, snapshots) = store.snapshot_before(end);
+        let mut written = Vec::new();
+        let ranges = store.write_ranges(end, &entries, &snapshots, &mut |_, _, series| {
+            written.extend(series.map(|one| one.unwrap().ts));
+            Ok(())
+        });
+        assert_eq!(ranges.unwrap(), 1);
+        assert_eq!(written, [vec![2_000, 3_000], vec![5_000]], "in the order of names");
+    }
+}
