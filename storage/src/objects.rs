@@ -5,6 +5,7 @@ use crate::metrics::{Counter, Gauge, Metrics};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Gives `len` bytes from an offset on of what is to be put.
 pub type Content<'a> = dyn Fn(u64, usize) -> io::Result<Vec<u8>> + Sync + 'a;
@@ -39,6 +40,7 @@ pub struct Counted {
     up: Arc<Gauge>,
     read: Arc<Counter>,
     written: Arc<Counter>,
+    failures: AtomicU64,
 }
 
 impl Counted {
@@ -54,6 +56,7 @@ impl Counted {
             read: bytes("read"),
             written: bytes("written"),
             metrics: metrics.clone(),
+            failures: AtomicU64::new(0),
             objects,
         }
     }
@@ -61,6 +64,11 @@ impl Counted {
     /// Whether the last request was answered.
     pub fn is_up(&self) -> bool {
         self.up.get() > 0.0
+    }
+
+    /// How many requests have failed so far.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(SeqCst)
     }
 
     fn ask<T>(&self, operation: &str, ask: impl FnOnce(&dyn Objects) -> io::Result<T>) -> io::Result<T> {
@@ -81,6 +89,7 @@ impl Counted {
             .err()
             .is_none_or(|e| matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound));
         self.up.set(f64::from(u8::from(answered)));
+        self.failures.fetch_add(u64::from(!answered), SeqCst);
         let help = "Requests to the object store that failed.";
         let labels = [("operation", operation)];
         self.metrics.counter("perennial_object_store_errors_total", help, &labels).add(u64::from(!answered));

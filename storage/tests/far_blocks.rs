@@ -497,3 +497,25 @@ fn retention_of_some_series_trims_far_blocks_and_looks_at_each_once() {
     let want: BTreeSet<Sample> = want.into_iter().filter(|s| s.1 >= 50_000).collect();
     assert!(contents(&store) == want);
 }
+
+#[test]
+fn an_object_store_that_is_away_for_a_moment_is_no_damage() {
+    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let all = seven_blocks(dir.path());
+    let (store, _) = far(dir.path(), &bucket);
+    store.move_far(NOW).unwrap();
+    // This opens the blocks, and reads no samples.
+    store.label_values("i", &[vec![Matcher::equal("__name__", "m")]], i64::MIN, i64::MAX).unwrap();
+    let cache = files(&dir.path().join("objects/cache"));
+    let samples = cache.iter().filter(|path| path.to_string_lossy().contains("samples.parquet"));
+    samples.for_each(|path| std::fs::remove_file(path).unwrap());
+    let matchers = vec![Matcher::equal("i", "1")];
+    store.set_series_retention(vec![SeriesRetention { matchers, time_ms: 70_000 }]);
+    bucket.away.store(true, SeqCst);
+    let failed = store.trim(NOW).unwrap_err();
+    assert!(matches!(failed, StoreError::Damaged { .. }), "what readers make of it: {failed}");
+    bucket.away.store(false, SeqCst);
+    assert_eq!(store.trim(NOW).unwrap(), 3, "0 s to 29 s ended more than 70 s ago");
+    let gone = |s: &Sample| s.0.contains("i=\"1\"") && s.1 < 30_000;
+    assert!(contents(&store) == all.iter().filter(|s| !gone(s)).cloned().collect());
+}

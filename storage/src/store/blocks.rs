@@ -143,17 +143,20 @@ impl BlockHistory {
         block: &BlockMeta,
         keep: &dyn Fn(&Labels) -> bool,
     ) -> Result<bool, StoreError> {
-        let outcome = self.merge(std::slice::from_ref(block), keep);
-        self.merged(std::slice::from_ref(block), &outcome);
-        outcome
+        self.try_to_merge(std::slice::from_ref(block), keep)
     }
 
-    /// Notes what came of a merge.
-    fn merged(&self, old: &[BlockMeta], outcome: &Result<bool, StoreError>) {
-        if let Err(StoreError::Damaged { .. }) = outcome {
+    /// As [`BlockHistory::merge`]; notes which blocks are damaged.
+    fn try_to_merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
+        let failures = self.far.failures();
+        let outcome = self.merge(old, keep);
+        // Readers call it damage, too, if the object store does not answer; but then it is worth another try.
+        let answered = self.far.failures() == failures;
+        if let (Err(StoreError::Damaged { .. }), true) = (&outcome, answered) {
             self.unmergeable.lock().extend(old.iter().map(|meta| meta.dir.clone()));
         }
         self.show();
+        outcome
     }
 
     /// What has to go: by time the blocks of which every series is too old, wherever they are; by size only those whose
@@ -309,8 +312,7 @@ impl History for BlockHistory {
             if old.is_empty() {
                 return Ok(false);
             }
-            let outcome = self.merge(&old, &|_| true);
-            self.merged(&old, &outcome);
+            let outcome = self.try_to_merge(&old, &|_| true);
             if !matches!(outcome, Ok(false)) {
                 self.compactions.count(&outcome);
                 return outcome;

@@ -220,6 +220,11 @@ impl Far {
         answers && self.state.lock().unlisted.is_none()
     }
 
+    /// How many requests to the object store have failed so far.
+    pub fn failures(&self) -> u64 {
+        self.place.as_ref().map_or(0, |place| place.objects.failures())
+    }
+
     /// Finds out, if that is not known yet, what is in the object store: `found` gets the blocks that `objects/` did not
     /// know, on an error, too. What has to go goes.
     pub fn reach(self: &Arc<Far>, found: &mut Vec<FarBlock>) -> Result<(), StoreError> {
