@@ -217,9 +217,9 @@ impl Store {
         let wal = self.options.dir.join("wal");
         for path in self.log.before(flushed.lsn, flushed.end) {
             // One by one: should an older one come back with a power loss, a hole behind it would look like damage.
-            let removed = self.disk.remove(&path).and_then(|()| self.disk.sync_dir(&wal));
-            removed.map_err(|source| StoreError::Io { path: path.clone(), source })?;
-            self.log.forget(&path);
+            let removed = self.disk.remove(&path).inspect(|()| self.log.forget(&path));
+            let durable = removed.and_then(|()| self.disk.sync_dir(&wal));
+            durable.map_err(|source| StoreError::Io { path, source })?;
         }
         Ok(())
     }
