@@ -60,8 +60,6 @@ pub const ALERT_ATTEMPTS: u32 = 4;
 pub const ALERT_ANSWER_BYTES: usize = 4 << 10;
 /// Decoded remote-write request, bytes (reference, quality §2.7).
 pub const REMOTE_WRITE_BYTES: usize = 32 << 20;
-/// Series that the remote-write cache remembers; beyond it starts anew.
-pub const REMOTE_WRITE_SERIES: usize = 2_000_000;
 /// Bytes of a file or answer quoted in an error message.
 pub const QUOTE_BYTES: usize = 60;
 /// Requests to the object store at a time; others wait.

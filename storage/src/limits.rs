@@ -67,6 +67,11 @@ pub const POSTINGS_LIST: usize = 48;
 pub const HEAD_WINDOW_SCRAPES: usize = 16;
 /// Sealed windows that become one: half an hour at 15 s.
 pub const HEAD_FOLDED_WINDOWS: usize = 8;
+/// Bytes of a piece of a window's columns, a power of two. Windows of all sizes take pieces of one size, so what one gives
+/// back another can use; the last piece of each is as long as it has to be.
+pub const PIECE_BYTES: usize = 2048;
+/// Offsets of columns in a piece of these: of the same size.
+pub const PIECE_OFFSETS: usize = PIECE_BYTES / 4;
 /// Columns of a group whose scrapes a replay takes together: with all of them moving, 8 MB are turned at once.
 pub const STRETCH_COLUMNS: usize = 8_192;
 /// Scrapes that a replay has at least together to make one window of them.

@@ -53,7 +53,7 @@ use crate::exemplars::Exemplars;
 use crate::head::{Head, group_id};
 use crate::limits::{REPLAY_AHEAD_BYTES, WAL_SEGMENT_BYTES};
 use crate::metrics::Metrics;
-use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of};
+use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of, shard_of_encoded};
 use crate::wal::{Batch, Flushed, Log, LogOptions};
 use arrivals::Arrivals;
 use deleted::Deleted;
@@ -263,12 +263,20 @@ impl Store {
     /// Where the series with these labels lives; made, and logged, on first use.
     pub fn resolve(&self, labels: &Labels) -> SeriesRef {
         let shard = shard_of(labels);
-        let known = self.shard(shard).read().head.find(labels);
+        let known = self.shard(shard).read().head.find(labels.encoded());
         let slot = known.unwrap_or_else(|| {
             self.metrics.series.add(1.0);
             self.shard(shard).write().head.resolve(labels)
         });
         SeriesRef { shard, slot }
+    }
+
+    /// The series with these labels, which are in their encoded form ([`Labels::encoded`]), if it is in use. What is no
+    /// label set finds none.
+    pub fn find_encoded(&self, encoded: &[u8]) -> Option<SeriesRef> {
+        let shard = shard_of_encoded(encoded);
+        let slot = self.shard(shard).read().head.find(encoded)?;
+        Some(SeriesRef { shard, slot })
     }
 
     /// Whether samples of a series that are in the head came as a column of a group whose key begins with `prefix`.
@@ -371,7 +379,7 @@ impl Store {
             } else if let Some(last) = entries[of_head..].last_mut().filter(|last| last.labels == labels) {
                 last.sources.parts.push(part);
             } else {
-                let slot = self.shard(shard).read().head.find(&labels);
+                let slot = self.shard(shard).read().head.find(labels.encoded());
                 let sources = Sources { parts: vec![part], ..Sources::default() };
                 entries.push(Entry { labels, slot, sources });
             }

@@ -1,7 +1,6 @@
 //! Samples by push: [`write`] takes Prometheus' remote write, [`version1`] and [`version2`] read its two messages.
 
 mod message;
-pub mod series_cache;
 mod version1;
 mod version2;
 pub mod write;

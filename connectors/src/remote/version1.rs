@@ -1,24 +1,27 @@
 //! `prometheus.WriteRequest`, remote write 1.0: every series carries its labels as texts.
 
 use super::message::{Gathered, is_acceptable};
-use super::series_cache::LabelBytesCache;
 use super::write::RemoteError;
 use crate::protobuf::{Fields, ProtobufError, Value};
-use storage::model::labels::METRIC_NAME;
+use storage::model::labels::{METRIC_NAME, put_pair};
 use storage::model::{LabelsBuilder, SeriesRef};
 use storage::store::Store;
 
 /// Reads one request.
 pub struct Reader<'a> {
-    /// Where series are resolved.
-    pub store: &'a Store,
-    /// Series that are known by their bytes.
-    pub cache: &'a LabelBytesCache,
+    store: &'a Store,
+    /// Memory for labels as the store encodes them.
+    encoded: Vec<u8>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// A reader that resolves series in `store`.
+    pub fn new(store: &'a Store) -> Reader<'a> {
+        Reader { store, encoded: Vec::new() }
+    }
+
     /// Gathers what `message` holds.
-    pub fn read(&self, message: &[u8], into: &mut Gathered) -> Result<(), RemoteError> {
+    pub fn read(&mut self, message: &[u8], into: &mut Gathered) -> Result<(), RemoteError> {
         let mut request = Fields::of(message);
         while let Some(field) = request.next_field()? {
             if let (1, Value::Bytes(series)) = field {
@@ -29,10 +32,10 @@ impl Reader<'_> {
     }
 
     /// Reads one `TimeSeries`: labels (1), samples (2), exemplars (3), histograms (4).
-    fn time_series(&self, message: &[u8], into: &mut Gathered) -> Result<(), RemoteError> {
+    fn time_series(&mut self, message: &[u8], into: &mut Gathered) -> Result<(), RemoteError> {
         let mut fields = Fields::of(message);
         let mut series = None;
-        // Senders write all labels first; the bytes up to the first other field are the key.
+        // Senders write all labels first: they are the bytes up to the first other field.
         let mut labels_end = 0;
         while let Some((number, value)) = fields.next_field()? {
             match (number, value) {
@@ -58,13 +61,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The series whose labels are encoded in `fields`; `None` if no series can have them.
-    fn series(&self, fields: &[u8]) -> Result<Option<SeriesRef>, RemoteError> {
-        self.cache.get(fields, || {
-            let labels = read_labels(fields)?.filter(|labels| !labels.get(METRIC_NAME).is_empty());
-            let series = labels.map(|labels| self.store.resolve(&labels.build()));
-            Ok(series.map(|series| (series, self.store.labels(series))))
-        })
+    /// The series whose labels are encoded in `fields`; `None` if no series can have them. Senders write labels as the
+    /// store has them, so a known series is found by its bytes; only what is not found is looked at.
+    fn series(&mut self, fields: &[u8]) -> Result<Option<SeriesRef>, RemoteError> {
+        self.encoded.clear();
+        each_label(fields, |name, value| put_pair(&mut self.encoded, name, value))?;
+        if let Some(known) = self.store.find_encoded(&self.encoded) {
+            return Ok(Some(known));
+        }
+        let labels = read_labels(fields)?.filter(|labels| !labels.get(METRIC_NAME).is_empty());
+        Ok(labels.map(|labels| self.store.resolve(&labels.build())))
     }
 }
 
@@ -90,8 +96,19 @@ fn read_exemplar(
 /// The labels encoded in the first field of `message`; `None` if nothing can have them.
 fn read_labels(message: &[u8]) -> Result<Option<LabelsBuilder>, ProtobufError> {
     let mut labels = LabelsBuilder::default();
-    let mut fields = Fields::of(message);
     let mut valid = true;
+    each_label(message, |name, value| match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+        (Ok(name), Ok(value)) if is_acceptable(name, value, &labels) => {
+            labels.set(name, value);
+        }
+        _ => valid = false,
+    })?;
+    Ok(valid.then_some(labels))
+}
+
+/// Calls `take(name, value)` for each label in the first field of `message`.
+fn each_label<'a>(message: &'a [u8], mut take: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), ProtobufError> {
+    let mut fields = Fields::of(message);
     while let Some(field) = fields.next_field()? {
         let (1, Value::Bytes(label)) = field else { continue };
         let (mut name, mut value) = (&b""[..], &b""[..]);
@@ -103,12 +120,7 @@ fn read_labels(message: &[u8]) -> Result<Option<LabelsBuilder>, ProtobufError> {
                 _ => {}
             }
         }
-        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
-            (Ok(name), Ok(value)) if is_acceptable(name, value, &labels) => {
-                labels.set(name, value);
-            }
-            _ => valid = false,
-        }
+        take(name, value);
     }
-    Ok(valid.then_some(labels))
+    Ok(())
 }

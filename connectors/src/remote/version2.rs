@@ -1,31 +1,26 @@
 //! `io.prometheus.write.v2.Request`, remote write 2.0: texts stand once in a table, series refer to them by number.
 
 use super::message::{Gathered, is_acceptable};
-use super::series_cache::LabelBytesCache;
 use super::write::RemoteError;
 use crate::limits;
 use crate::protobuf::{Fields, ProtobufError, Value};
-use storage::model::labels::METRIC_NAME;
+use storage::model::labels::{METRIC_NAME, put_pair};
 use storage::model::{LabelsBuilder, SeriesRef};
 use storage::store::Store;
-
-/// First byte of the cache keys of this version, with which no message of the first begins.
-const KEY: u8 = 0xff;
 
 /// Reads one request.
 pub struct Reader<'a> {
     store: &'a Store,
-    cache: &'a LabelBytesCache,
     symbols: Vec<&'a [u8]>,
-    /// Memory for numbers and cache keys.
+    /// Memory for numbers, and for labels as the store encodes them.
     refs: Vec<u32>,
-    key: Vec<u8>,
+    encoded: Vec<u8>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader that resolves series in `store`.
-    pub fn new(store: &'a Store, cache: &'a LabelBytesCache) -> Reader<'a> {
-        Reader { store, cache, symbols: Vec::new(), refs: Vec::new(), key: Vec::new() }
+    pub fn new(store: &'a Store) -> Reader<'a> {
+        Reader { store, symbols: Vec::new(), refs: Vec::new(), encoded: Vec::new() }
     }
 
     /// Gathers what `message` holds: symbols (4), time series (5).
@@ -77,20 +72,17 @@ impl<'a> Reader<'a> {
 
     /// The series with these labels; `None` if no series can have them.
     fn series(&mut self, refs: &[u32]) -> Option<SeriesRef> {
-        let mut key = std::mem::take(&mut self.key);
-        key.clear();
-        key.push(KEY);
-        for symbol in refs.iter().map(|n| self.symbols.get(*n as usize).copied().unwrap_or_default()) {
-            key.extend_from_slice(&(symbol.len() as u32).to_le_bytes());
-            key.extend_from_slice(symbol);
+        self.encoded.clear();
+        let symbol = |n: u32| self.symbols.get(n as usize).copied().unwrap_or_default();
+        for pair in refs.chunks_exact(2) {
+            put_pair(&mut self.encoded, symbol(pair[0]), symbol(pair[1]));
         }
-        let found = self.cache.get(&key, || {
-            let labels = self.labels(refs).filter(|labels| !labels.get(METRIC_NAME).is_empty());
-            let series = labels.map(|labels| self.store.resolve(&labels.build()));
-            Ok::<_, std::convert::Infallible>(series.map(|series| (series, self.store.labels(series))))
-        });
-        self.key = key;
-        found.unwrap_or_else(|never| match never {})
+        // As in version 1. A number too many is looked at below.
+        let known = self.store.find_encoded(&self.encoded).filter(|_| refs.len().is_multiple_of(2));
+        known.or_else(|| {
+            let labels = self.labels(refs).filter(|labels| !labels.get(METRIC_NAME).is_empty())?;
+            Some(self.store.resolve(&labels.build()))
+        })
     }
 
     /// The labels that these numbers mean, names and values in turn.

@@ -5,7 +5,6 @@
 //! to try again. Only a store that cannot write makes it a 5xx, which tells it to.
 
 use super::message::Gathered;
-use super::series_cache::LabelBytesCache;
 use super::{version1, version2};
 use crate::decompress::{DecompressError, unsnappy};
 use crate::histogram::BadHistogram;
@@ -119,7 +118,6 @@ impl RemoteWritten {
 /// Takes remote-write requests into a store.
 pub struct RemoteWriter {
     store: Arc<Store>,
-    cache: LabelBytesCache,
 }
 
 /// The message that the request's headers name (`None`: not sent, which counts as 1.0); refuses what is no
@@ -151,9 +149,9 @@ pub fn check_headers(
 }
 
 impl RemoteWriter {
-    /// A writer into `store`; keep it, it remembers series.
+    /// A writer into `store`.
     pub fn new(store: Arc<Store>) -> RemoteWriter {
-        RemoteWriter { store, cache: LabelBytesCache::default() }
+        RemoteWriter { store }
     }
 
     /// Decodes a request body and appends its samples. `now`: the wall clock, ms.
@@ -161,10 +159,8 @@ impl RemoteWriter {
         let message = unsnappy(body, limits::REMOTE_WRITE_BYTES)?;
         let mut gathered = Gathered::new(now);
         match proto {
-            Proto::V1 => {
-                version1::Reader { store: &self.store, cache: &self.cache }.read(&message, &mut gathered)?;
-            }
-            Proto::V2 => version2::Reader::new(&self.store, &self.cache).read(&message, &mut gathered)?,
+            Proto::V1 => version1::Reader::new(&self.store).read(&message, &mut gathered)?,
+            Proto::V2 => version2::Reader::new(&self.store).read(&message, &mut gathered)?,
         }
         self.append(gathered)
     }

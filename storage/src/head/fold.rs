@@ -28,9 +28,7 @@ impl Fold {
             pace.folded();
         }
         let columns = windows.iter().map(|w| w.columns()).max().unwrap_or(0);
-        // One long window is smaller than the short ones: it never has to move to a larger place.
-        let bytes = windows.iter().map(|w| w.size()).sum();
-        let (builder, column) = (WindowBuilder::new(columns, bytes, true), Vec::new());
+        let (builder, column) = (WindowBuilder::new(columns, true), Vec::new());
         Some(Fold { windows: windows.to_vec(), columns, builder, column })
     }
 

@@ -22,6 +22,7 @@ mod restore;
 pub mod rows;
 mod series;
 mod shard;
+mod slots;
 mod snapshot;
 mod stretch;
 mod verdict;

@@ -1,7 +1,7 @@
 //! In-memory postings: which slots carry which label pair, and who satisfies a set of matchers.
 //!
 //! Roaring bitmaps per pair, updated with the series itself, so a new series is visible at once. A pair that
-//! few series have is a list, one that a single series has (a pod's uid) is kept inline. A missing label counts as the empty string.
+//! few series have is a list, one that hardly any have (a pod's uid) is kept inline. A missing label counts as the empty string.
 
 use crate::limits::POSTINGS_LIST;
 use crate::model::regex::AnchoredRegex;
@@ -10,69 +10,106 @@ use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+/// Slots of a pair that are kept without an allocation: as many as fit beside the other variants.
+const INLINE: usize = 7;
+
 /// The slots of one pair.
 #[derive(Clone)]
 enum Slots {
-    One(u32),
+    /// The first so many, ascending.
+    Inline(u8, [u32; INLINE]),
     /// Up to [`POSTINGS_LIST`], ascending: a bitmap of few slots is ten times their size.
     Few(Vec<u32>),
     Many(RoaringBitmap),
 }
 
 impl Slots {
-    fn len(&self) -> u64 {
-        match self {
-            Slots::One(_) => 1,
-            Slots::Few(slots) => slots.len() as u64,
-            Slots::Many(slots) => slots.len(),
+    fn one(slot: u32) -> Slots {
+        let mut slots = [0; INLINE];
+        slots[0] = slot;
+        Slots::Inline(1, slots)
+    }
+
+    fn of_list(list: &[u32]) -> Slots {
+        let mut slots = [0; INLINE];
+        if let Some(there) = slots.get_mut(..list.len()) {
+            there.copy_from_slice(list);
+            return Slots::Inline(list.len() as u8, slots);
+        }
+        if list.len() <= POSTINGS_LIST {
+            Slots::Few(list.to_vec())
+        } else {
+            Slots::Many(list.iter().collect())
         }
     }
 
-    fn add(&mut self, slot: u32) {
+    /// The slots, as a list or as a bitmap.
+    fn parts(&self) -> Result<&[u32], &RoaringBitmap> {
         match self {
-            Slots::One(one) if *one == slot => (),
-            Slots::One(one) => *self = Slots::Few(vec![slot.min(*one), slot.max(*one)]),
-            Slots::Few(slots) => {
-                let Err(at) = slots.binary_search(&slot) else { return };
-                slots.insert(at, slot);
-                if slots.len() > POSTINGS_LIST {
-                    *self = Slots::Many(slots.iter().copied().collect());
-                }
-            }
+            Slots::Inline(len, slots) => Ok(&slots[..usize::from(*len)]),
+            Slots::Few(slots) => Ok(slots),
+            Slots::Many(slots) => Err(slots),
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.parts().map_or_else(RoaringBitmap::len, |list| list.len() as u64)
+    }
+
+    fn add(&mut self, slot: u32) {
+        let at = match self.parts().map(|list| list.binary_search(&slot)) {
+            Ok(Err(at)) => at,
+            Ok(Ok(_)) => return,
+            Err(_) => 0,
+        };
+        match self {
             Slots::Many(slots) => put(slots, slot),
+            Slots::Few(slots) if slots.len() < POSTINGS_LIST => slots.insert(at, slot),
+            Slots::Inline(len, slots) if usize::from(*len) < INLINE => {
+                slots.copy_within(at..usize::from(*len), at + 1);
+                slots[at] = slot;
+                *len += 1;
+            }
+            Slots::Inline(_, slots) => *self = Slots::of_list(&with(slots, at, slot)),
+            Slots::Few(slots) => *self = Slots::of_list(&with(slots, at, slot)),
         }
     }
 
     /// Removes a slot; whether none is left.
     fn remove(&mut self, slot: u32) -> bool {
         match self {
-            Slots::One(one) => *one == slot,
-            Slots::Few(slots) => {
-                slots.retain(|there| *there != slot);
-                slots.is_empty()
-            }
-            Slots::Many(slots) => {
-                slots.remove(slot);
-                slots.is_empty()
+            Slots::Many(slots) => drop(slots.remove(slot)),
+            Slots::Few(slots) => slots.retain(|there| *there != slot),
+            Slots::Inline(len, slots) => {
+                let list = &slots[..usize::from(*len)];
+                if let Ok(at) = list.binary_search(&slot) {
+                    slots.copy_within(at + 1.., at);
+                    *len -= 1;
+                }
             }
         }
+        self.len() == 0
     }
 
     fn add_to(&self, set: &mut RoaringBitmap) {
-        match self {
-            Slots::One(slot) => drop(set.insert(*slot)),
-            Slots::Few(slots) => set.extend(slots),
-            Slots::Many(slots) => *set |= slots,
+        match self.parts() {
+            Ok(list) => set.extend(list),
+            Err(slots) => *set |= slots,
         }
     }
 
     fn meets(&self, set: &RoaringBitmap) -> bool {
-        match self {
-            Slots::One(slot) => set.contains(*slot),
-            Slots::Few(slots) => slots.iter().any(|slot| set.contains(*slot)),
-            Slots::Many(slots) => !slots.is_disjoint(set),
+        match self.parts() {
+            Ok(list) => list.iter().any(|slot| set.contains(*slot)),
+            Err(slots) => !slots.is_disjoint(set),
         }
     }
+}
+
+/// A list with a slot more.
+fn with(list: &[u32], at: usize, slot: u32) -> Vec<u32> {
+    let (before, after) = list.split_at(at);
+    before.iter().copied().chain([slot]).chain(after.iter().copied()).collect()
 }
 
 /// Slots mostly come in ascending order, for which there is no search.
@@ -113,7 +150,7 @@ impl Postings {
             put(&mut values.any, slot);
             match values.by_value.get_mut(value) {
                 Some(slots) => slots.add(slot),
-                None => drop(values.by_value.insert(value.into(), Slots::One(slot))),
+                None => drop(values.by_value.insert(value.into(), Slots::one(slot))),
             }
         }
     }
@@ -256,6 +293,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn slots_are_a_set(steps in proptest::collection::vec((0u32..80, 0u8..4), 0..300)) {
+            let (mut slots, mut model) = (Slots::one(40), BTreeSet::from([40]));
+            for (slot, step) in steps {
+                // More come than go: it gets through all variants, and back.
+                if step > 0 {
+                    slots.add(slot);
+                    model.insert(slot);
+                } else {
+                    model.remove(&slot);
+                    prop_assert_eq!(slots.remove(slot), model.is_empty());
+                }
+                let mut set = RoaringBitmap::new();
+                slots.add_to(&mut set);
+                prop_assert!(set.iter().eq(model.iter().copied()));
+                prop_assert_eq!(slots.len(), model.len() as u64);
+                prop_assert_eq!(slots.meets(&RoaringBitmap::from([slot])), model.contains(&slot));
+            }
+        }
+
         #[test]
         fn the_same_as_asking_every_series(
             series in proptest::collection::btree_set(proptest::collection::btree_map("[abc]", "[xy]{0,2}", 0..4), 0..30),

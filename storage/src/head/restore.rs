@@ -77,7 +77,7 @@ impl Head {
         if self.labels(slot).is_some_and(|known| !known.is_empty() && *known != labels) {
             return Err(format!("slot {slot} belongs to another series"));
         }
-        if self.registry.get(&labels, &self.series).is_some_and(|known| known != slot) {
+        if self.registry.get(labels.encoded(), &self.series).is_some_and(|known| known != slot) {
             return Err(format!("the series of slot {slot} has another slot"));
         }
         self.place(slot, labels);
@@ -227,7 +227,7 @@ impl Head {
         for set in self.sets.values_mut() {
             set.drop_before(end);
         }
-        for series in &mut self.series {
+        for series in self.series.iter_mut() {
             if let Some(rows) = &mut series.rows {
                 rows.drop_before(end);
                 if rows.is_empty() {

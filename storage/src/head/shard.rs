@@ -9,6 +9,7 @@ use super::lanes::{HistogramSample, Start};
 use super::postings::Postings;
 use super::registry::Registry;
 use super::series::{Home, Series};
+use super::slots::Slots;
 use super::verdict::{Counts, Verdict};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::value::{ABSENT, is_absent, sanitize};
@@ -23,7 +24,7 @@ pub type Sample = (u32, TimeMs, f64);
 /// The recent samples of one shard.
 pub struct Head {
     pub(super) registry: Registry,
-    pub(super) series: Vec<Series>,
+    pub(super) series: Slots<Series>,
     pub(super) postings: Postings,
     pub(super) groups: Vec<Group>,
     pub(super) group_keys: HashMap<Arc<str>, u32>,
@@ -71,7 +72,7 @@ impl Head {
         Head {
             floor: TimeMs::MIN,
             registry: Registry::default(),
-            series: Vec::new(),
+            series: Slots::default(),
             postings: Postings::default(),
             groups: Vec::new(),
             group_keys: HashMap::new(),
@@ -96,24 +97,19 @@ impl Head {
         self.series.get(slot as usize).map(|s| &s.labels)
     }
 
-    /// There will be `slots` slots.
-    pub fn expect_slots(&mut self, slots: usize) {
-        self.series.reserve_exact(slots.saturating_sub(self.series.len()));
-    }
-
     /// The labels of all slots.
     pub fn all_labels(&self) -> Vec<Labels> {
         self.series.iter().map(|series| series.labels.clone()).collect()
     }
 
-    /// The slot of these labels, if they have one and it is in use.
-    pub fn find(&self, labels: &Labels) -> Option<u32> {
-        self.registry.get(labels, &self.series).filter(|slot| self.series[*slot as usize].listed)
+    /// The slot of these labels, which are in their encoded form, if they have one and it is in use.
+    pub fn find(&self, encoded: &[u8]) -> Option<u32> {
+        self.registry.get(encoded, &self.series).filter(|slot| self.series[*slot as usize].listed)
     }
 
     /// The slot of these labels; made, or taken into use again, if need be.
     pub fn resolve(&mut self, labels: &Labels) -> u32 {
-        if let Some(slot) = self.registry.get(labels, &self.series) {
+        if let Some(slot) = self.registry.get(labels.encoded(), &self.series) {
             self.list(slot);
             return slot;
         }
@@ -125,7 +121,7 @@ impl Head {
 
     /// Whether these labels' series is a column of a group whose key begins with `prefix`.
     pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
-        let Some(slot) = self.registry.get(labels, &self.series) else { return false };
+        let Some(slot) = self.registry.get(labels.encoded(), &self.series) else { return false };
         let sets =
             self.series[slot as usize].homes.as_slice().iter().filter_map(|home| self.sets.get(&home.set));
         sets.into_iter().any(|set| self.groups[set.group as usize].key.starts_with(prefix))
@@ -141,10 +137,6 @@ impl Head {
     /// Hands out slots up to `slot`; they have no labels and are not visible.
     pub(super) fn reach(&mut self, slot: u32) {
         while self.series.len() <= slot as usize {
-            // There are many, and they are large: not twice as much room as is needed.
-            if self.series.len() == self.series.capacity() {
-                self.series.reserve_exact(self.series.len() / 8 + 16);
-            }
             self.series.push(Series::default());
         }
     }

@@ -184,7 +184,7 @@ impl Loom {
             self.moving.at = at - rows.start;
             self.go(stretch, at)?;
         }
-        let mut builder = WindowBuilder::new(width, self.row.len() * 8, thorough);
+        let mut builder = WindowBuilder::new(width, thorough);
         for (column, value) in self.row.iter().enumerate() {
             match self.moving.column(column, value.to_bits()) {
                 Some(values) => builder.push(values),

@@ -1,10 +1,12 @@
 //! A sealed window of a column set: one clock, each column compressed on its own. Immutable and shared.
 //!
 //! A column that is constant over the window (most are) is an offset to a value that all columns with it
-//! share; a column without any sample costs only its offset. The open half is in [`super::columns`]; windows that are
+//! share; a column without any sample costs only its offset. Bytes and offsets are in pieces of one size: windows come
+//! and go in all sizes, and the allocator cannot use the place of one for another ([`PIECE_BYTES`]). The open half is in [`super::columns`]; windows that are
 //! next to each other become one ([`super::fold`]).
 
 use super::column;
+use crate::limits::{PIECE_BYTES, PIECE_OFFSETS};
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT_BITS, is_absent};
 use crate::room::exact;
@@ -17,19 +19,24 @@ pub type Row = (TimeMs, Arc<[f64]>);
 
 const NOTHING: u32 = u32::MAX;
 const CONSTANT: u32 = 1 << 31;
+/// An offset is the number of a piece and, in its lowest bits, where in that piece.
+const PLACE_BITS: u32 = PIECE_BYTES.trailing_zeros();
 
 /// Immutable compressed columns over one clock.
 pub struct Window {
     clock: Box<[TimeMs]>,
-    offsets: Box<[u32]>,
-    bytes: Box<[u8]>,
+    offsets: Box<[Box<[u32]>]>,
+    columns: u32,
+    pieces: Box<[Box<[u8]>]>,
     present: u32,
 }
 
 /// A window in the making: columns in order.
 pub struct WindowBuilder {
     offsets: Vec<u32>,
-    bytes: Vec<u8>,
+    pieces: Vec<Box<[u8]>>,
+    /// The piece in the making.
+    open: Vec<u8>,
     constants: HashMap<u64, u32, Xxh3DefaultBuilder>,
     /// The last constant, and its offset.
     before: Option<(u64, u32)>,
@@ -39,11 +46,12 @@ pub struct WindowBuilder {
 }
 
 impl WindowBuilder {
-    /// A window without columns yet; there will be `columns`, in some `bytes`.
-    pub fn new(columns: usize, bytes: usize, thorough: bool) -> WindowBuilder {
+    /// A window without columns yet; there will be `columns`.
+    pub fn new(columns: usize, thorough: bool) -> WindowBuilder {
         WindowBuilder {
             offsets: Vec::with_capacity(columns),
-            bytes: Vec::with_capacity(bytes),
+            pieces: Vec::new(),
+            open: Vec::with_capacity(2 * PIECE_BYTES),
             constants: HashMap::default(),
             before: None,
             present: 0,
@@ -61,9 +69,21 @@ impl WindowBuilder {
         if column.iter().all(|bits| *bits == column[0]) {
             return self.push_constant(column[0]);
         }
-        self.offsets.push(self.bytes.len() as u32);
-        column::encode(column, self.thorough, &mut self.bytes);
+        let start = self.open.len();
+        column::encode(column, self.thorough, &mut self.open);
+        let offset = self.placed(start);
+        self.offsets.push(offset);
         self.present += 1;
+    }
+
+    /// The offset of what was written from `start` of the open piece on. If it does not fit, another piece begins with it.
+    fn placed(&mut self, mut start: usize) -> u32 {
+        if start > 0 && self.open.len() > PIECE_BYTES {
+            self.pieces.push(exact(&self.open[..start]));
+            self.open.drain(..start);
+            start = 0;
+        }
+        (self.pieces.len() as u32) << PLACE_BITS | start as u32
     }
 
     /// Adds the next column, which has the same bit pattern in all rows.
@@ -74,20 +94,30 @@ impl WindowBuilder {
         // Neighbours are often equal.
         let offset = match self.before {
             Some((before, offset)) if before == bits => offset,
-            _ => *self.constants.entry(bits).or_insert_with(|| {
-                self.bytes.extend_from_slice(&bits.to_le_bytes());
-                (self.bytes.len() - 8) as u32 | CONSTANT
-            }),
+            _ => match self.constants.get(&bits) {
+                Some(offset) => *offset,
+                None => self.place_constant(bits),
+            },
         };
         self.before = Some((bits, offset));
         self.offsets.push(offset);
         self.present += 1;
     }
 
+    fn place_constant(&mut self, bits: u64) -> u32 {
+        let start = self.open.len();
+        self.open.extend_from_slice(&bits.to_le_bytes());
+        let offset = self.placed(start) | CONSTANT;
+        self.constants.insert(bits, offset);
+        offset
+    }
+
     /// The window.
-    pub fn finish(self, clock: Box<[TimeMs]>) -> Window {
-        let (offsets, bytes) = (self.offsets.into(), exact(&self.bytes));
-        Window { clock, offsets, bytes, present: self.present }
+    pub fn finish(mut self, clock: Box<[TimeMs]>) -> Window {
+        self.pieces.push(exact(&self.open));
+        let columns = self.offsets.len() as u32;
+        let offsets = self.offsets.chunks(PIECE_OFFSETS).map(exact).collect();
+        Window { clock, offsets, columns, pieces: self.pieces.into(), present: self.present }
     }
 }
 
@@ -107,7 +137,7 @@ fn outlines(rows: &[Row], columns: usize) -> (Vec<u64>, Vec<u64>) {
 impl Window {
     /// Compresses `rows` (at least one, ascending), which hold up to `columns` values each.
     pub fn seal(rows: &[Row], columns: usize) -> Window {
-        let mut builder = WindowBuilder::new(columns, columns * 8, false);
+        let mut builder = WindowBuilder::new(columns, false);
         let mut column = Vec::with_capacity(rows.len());
         let (first, moves) = outlines(rows, columns);
         for (c, bits) in first.into_iter().enumerate() {
@@ -132,11 +162,6 @@ impl Window {
         self.clock[self.clock.len() - 1]
     }
 
-    /// Bytes of all columns.
-    pub fn size(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// Times of all rows.
     pub fn clock(&self) -> &[TimeMs] {
         &self.clock
@@ -144,7 +169,7 @@ impl Window {
 
     /// Number of columns, those without samples included.
     pub fn columns(&self) -> usize {
-        self.offsets.len()
+        self.columns as usize
     }
 
     /// Number of columns with at least one sample.
@@ -154,28 +179,39 @@ impl Window {
 
     /// Whether column `c` has a sample.
     pub fn has(&self, c: u32) -> bool {
-        self.offsets.get(c as usize).is_some_and(|offset| *offset != NOTHING)
+        self.offset(c).is_some()
+    }
+
+    /// Where column `c` is, if it has a sample.
+    fn offset(&self, c: u32) -> Option<u32> {
+        let piece = self.offsets.get(c as usize / PIECE_OFFSETS)?;
+        piece.get(c as usize % PIECE_OFFSETS).copied().filter(|offset| *offset != NOTHING)
+    }
+
+    /// What begins at an offset.
+    fn bytes_at(&self, offset: u32) -> &[u8] {
+        let place = (offset & !CONSTANT) as usize;
+        &self.pieces[place >> PLACE_BITS][place % PIECE_BYTES..]
     }
 
     /// The bit pattern that column `c` has in all rows, if it is known to have one.
     pub fn constant(&self, c: u32) -> Option<u64> {
-        match self.offsets.get(c as usize) {
-            Some(&NOTHING) | None => Some(ABSENT_BITS),
-            Some(offset) => (offset & CONSTANT != 0).then(|| self.pattern(*offset)),
+        match self.offset(c) {
+            None => Some(ABSENT_BITS),
+            Some(offset) => (offset & CONSTANT != 0).then(|| self.pattern(offset)),
         }
     }
 
     /// The bit pattern of a constant column with this offset.
     fn pattern(&self, offset: u32) -> u64 {
-        let at = (offset ^ CONSTANT) as usize;
-        self.bytes[at..].first_chunk::<8>().map_or(ABSENT_BITS, |b| u64::from_le_bytes(*b))
+        self.bytes_at(offset).first_chunk::<8>().map_or(ABSENT_BITS, |b| u64::from_le_bytes(*b))
     }
 
     /// Calls `take(row, bits)` for the first `rows` rows of column `c`, absent ones included; nothing if it has none.
     fn bits(&self, c: u32, rows: usize, mut take: impl FnMut(usize, u64)) {
-        let Some(&offset) = self.offsets.get(c as usize).filter(|offset| **offset != NOTHING) else { return };
+        let Some(offset) = self.offset(c) else { return };
         if offset & CONSTANT == 0 {
-            return column::decode(&self.bytes[offset as usize..], rows, take);
+            return column::decode(self.bytes_at(offset), rows, take);
         }
         let bits = self.pattern(offset);
         (0..rows).for_each(|row| take(row, bits));

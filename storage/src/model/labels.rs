@@ -50,8 +50,7 @@ impl Labels {
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
         let mut bytes = Vec::with_capacity(128);
         for (name, value) in pairs {
-            put(&mut bytes, name);
-            put(&mut bytes, value);
+            put_pair(&mut bytes, name.as_bytes(), value.as_bytes());
         }
         Labels(Arc::from(bytes))
     }
@@ -83,7 +82,7 @@ impl Labels {
 
     /// The pairs as bytes.
     fn raw(&self) -> Raw<'_> {
-        Raw { bytes: &self.0, at: 0 }
+        Raw::of(&self.0)
     }
 
     /// The value of label `name`.
@@ -109,7 +108,7 @@ impl Labels {
 
     /// A 64-bit hash of the content, stable across runs and machines.
     pub fn hash64(&self) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(&self.0)
+        hash_encoded(&self.0)
     }
 
     /// xxHash64 of the label set as Prometheus lays it out in memory: the hash by which it takes samples of series.
@@ -241,16 +240,35 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
+/// [`Labels::hash64`] of labels in their encoded form.
+pub fn hash_encoded(encoded: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(encoded)
+}
+
+/// Appends a pair to labels in their encoded form. Whether they are a label set (sorted, texts) is not looked at: for who
+/// asks which series has them ([`crate::store::Store::find_encoded`]).
+pub fn put_pair(encoded: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    put(encoded, name);
+    put(encoded, value);
+}
+
 /// The pairs of a [`Labels`] without checking their text, which was checked when they were made: sorting and
 /// grouping walk them often.
-struct Raw<'a> {
+pub(super) struct Raw<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-struct RawPair<'a> {
-    name: &'a [u8],
-    value: &'a [u8],
+impl<'a> Raw<'a> {
+    /// The pairs of encoded labels.
+    pub(super) fn of(bytes: &'a [u8]) -> Raw<'a> {
+        Raw { bytes, at: 0 }
+    }
+}
+
+pub(super) struct RawPair<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) value: &'a [u8],
     /// Both, as they are encoded.
     encoded: &'a [u8],
 }
@@ -312,14 +330,14 @@ impl LabelsBuilder {
     }
 }
 
-fn put(bytes: &mut Vec<u8>, text: &str) {
+fn put(bytes: &mut Vec<u8>, text: &[u8]) {
     let mut len = text.len();
     while len >= 0x80 {
         bytes.push(len as u8 | 0x80);
         len >>= 7;
     }
     bytes.push(len as u8);
-    bytes.extend_from_slice(text.as_bytes());
+    bytes.extend_from_slice(text);
 }
 
 /// The next text, which must be UTF-8.

@@ -14,5 +14,5 @@ pub use histogram::NativeHistogram;
 pub use intervals::Intervals;
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};
-pub use shard::{SHARDS, SeriesRef, shard_of};
+pub use shard::{SHARDS, SeriesRef, shard_of, shard_of_encoded};
 pub use time::TimeMs;

@@ -5,6 +5,7 @@
 //! batch, and `a / b` over one target can be matched where the samples are.
 
 use super::Labels;
+use super::labels::Raw;
 use serde::{Deserialize, Serialize};
 
 /// Number of shards. Fixed for the life of a data directory: it is written into its formats.
@@ -22,22 +23,27 @@ pub struct SeriesRef {
 /// The shard of a series: by `job` and `instance` where it has one of them, else by its labels
 /// without `__name__`, `le` and `quantile` (so that the buckets of one histogram stay together).
 pub fn shard_of(labels: &Labels) -> u16 {
+    shard_of_encoded(labels.encoded())
+}
+
+/// [`shard_of`] of labels in their encoded form.
+pub fn shard_of_encoded(encoded: &[u8]) -> u16 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    let mut place = |name: &str, value: &str| {
-        hasher.update(name.as_bytes());
+    let mut place = |name: &[u8], value: &[u8]| {
+        hasher.update(name);
         hasher.update(&[0xff]);
-        hasher.update(value.as_bytes());
+        hasher.update(value);
         hasher.update(&[0xff]);
     };
-    let (job, instance) = (labels.get("job"), labels.get("instance"));
+    let value_of = |name: &[u8]| Raw::of(encoded).find(|pair| pair.name == name).map(|pair| pair.value);
+    let (job, instance) = (value_of(b"job"), value_of(b"instance"));
     if job.is_some() || instance.is_some() {
-        place("job", job.unwrap_or(""));
-        place("instance", instance.unwrap_or(""));
+        place(b"job", job.unwrap_or_default());
+        place(b"instance", instance.unwrap_or_default());
     } else {
-        labels
-            .iter()
-            .filter(|(n, _)| !matches!(*n, "__name__" | "le" | "quantile"))
-            .for_each(|(n, v)| place(n, v));
+        Raw::of(encoded)
+            .filter(|pair| !matches!(pair.name, b"__name__" | b"le" | b"quantile"))
+            .for_each(|pair| place(pair.name, pair.value));
     }
     (hasher.digest() % u64::from(SHARDS)) as u16
 }

@@ -96,13 +96,11 @@ pub fn recover(
     course: &Course,
 ) -> Result<Option<Recovered>, StoreError> {
     let Ahead { restoring, until } = ahead.or_anew(surveyed, make);
-    let threads = restoring.len();
-    let go_on = |(at, mut restoring): (usize, Restoring)| {
-        restoring.restorer.expect(names, |shard| owns(at, threads, shard));
+    let go_on = |restoring: Restoring| {
         course.done.fetch_add(restoring.records, Relaxed);
         Resuming { restoring, names, course }
     };
-    let all = restoring.into_iter().enumerate().map(go_on).collect();
+    let all = restoring.into_iter().map(go_on).collect();
     let made = crew(dir, all, Keep::All, &course.stop, |crew| again(disk, dir, surveyed, until, crew))?;
     if course.stop.load(Relaxed) {
         return Ok(None);

@@ -82,12 +82,6 @@ impl Restorer {
         Restorer { heads, deleted, flushed: None, samples: 0, scrapes: Scrapes::default() }
     }
 
-    /// There will be these series; of shards that are not its `own` it sees nothing.
-    pub fn expect(&mut self, names: &Names, own: impl Fn(usize) -> bool) {
-        let own = self.heads.iter_mut().zip(names).enumerate().filter(|(shard, _)| own(*shard));
-        own.for_each(|(_, (head, names))| head.expect_slots(names.len()));
-    }
-
     /// The heads, restored, and what is deleted of each.
     pub fn into_shards(mut self) -> impl Iterator<Item = (Head, Deleted)> {
         if let Some(flushed) = self.flushed {
