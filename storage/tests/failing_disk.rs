@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use storage::disk::{Disk, OsDisk};
 use storage::metrics::Metrics;
-use storage::model::SeriesRef;
-use storage::store::{Columns, Layout, Row, Store, StoreError, Tell};
+use storage::model::{Labels, SeriesRef};
+use storage::store::{Appended, Columns, Layout, Row, Store, StoreError, Tell};
 use support::hooked::{Call, Hooked, Hooks};
 use support::world::{SEGMENT, directory, options};
 use support::{Sample, contents, copy, files, labels};
@@ -349,6 +349,9 @@ struct AtTheEnd {
     /// The sync fails that makes a new block durable.
     unsure: AtomicBool,
     placed: AtomicBool,
+    /// No block but the first can be put in its place.
+    one_block: AtomicBool,
+    blocks: AtomicUsize,
 }
 
 impl Hooks for AtTheEnd {
@@ -359,6 +362,13 @@ impl Hooks for AtTheEnd {
             }
             Call::SyncDir(path) if path.ends_with("blocks") && self.placed.swap(false, SeqCst) => {
                 Err(io::Error::other("bad sector"))
+            }
+            Call::Rename(_, to) if to.parent().is_some_and(|dir| dir.ends_with("blocks")) => {
+                let first = self.blocks.fetch_add(1, SeqCst) == 0;
+                match first || !self.one_block.load(SeqCst) {
+                    true => Ok(()),
+                    false => Err(io::ErrorKind::StorageFull.into()),
+                }
             }
             _ => Ok(()),
         }
@@ -418,4 +428,89 @@ fn a_block_that_may_not_be_durable_does_not_come_back() {
     assert!(before.len() < 30, "some are deleted: {}", before.len());
     store.close().unwrap();
     assert_eq!(reopened(dir.path()), before);
+}
+
+/// Tries to give all samples of some times another value; what there is then.
+fn corrected(store: &Store, times: &[i64]) -> (usize, BTreeSet<Sample>) {
+    let all = times.iter().flat_map(|t| rows(store, *t));
+    let all: Vec<_> = all.map(|row| Row { v: -1.0, ..row }.corrected()).collect();
+    (store.correct(&all).unwrap(), contents(store))
+}
+
+#[test]
+fn what_a_flush_has_written_before_it_failed_is_corrected_no_more() {
+    let dir = directory();
+    let (store, hooks) = complete(dir.path());
+    hooks.one_block.store(true, SeqCst);
+    assert!(store.maintain(3 * RANGE).is_err(), "the second range finds no room");
+    let each = rows(&store, 0).len();
+    let (refused, before) = corrected(&store, &[0, RANGE]);
+    assert_eq!(refused, each, "of the first range, which is in a block");
+    hooks.one_block.store(false, SeqCst);
+    store.maintain(3 * RANGE).unwrap();
+    assert_eq!(contents(&store), before, "the flush brings nothing back");
+    store.close().unwrap();
+    assert_eq!(reopened(dir.path()), before);
+}
+
+#[test]
+fn what_a_block_has_that_no_checkpoint_speaks_of_is_corrected_no_more() {
+    let dir = directory();
+    let (store, hooks) = complete(dir.path());
+    hooks.full.store(true, SeqCst);
+    assert!(store.maintain(3 * RANGE).is_err(), "blocks are there, and no checkpoint");
+    store.close().unwrap();
+    drop(store);
+    let options = storage::store::Options { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
+    let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+    let each = rows(&store, 0).len();
+    let (refused, before) = corrected(&store, &[0, RANGE, 2 * RANGE]);
+    assert_eq!(refused, 2 * each, "of both ranges that are in blocks");
+    store.maintain(3 * RANGE).unwrap();
+    assert_eq!(contents(&store), before, "the flush brings nothing back");
+    store.close().unwrap();
+    assert_eq!(reopened(dir.path()), before);
+}
+
+/// Sends a sample while a block is put in its place.
+#[derive(Default)]
+struct Meanwhile {
+    store: OnceLock<Weak<Store>>,
+    row: Mutex<Option<Row>>,
+    became: Mutex<Option<Appended>>,
+}
+
+impl Hooks for Meanwhile {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        let Call::Rename(_, to) = call else { return Ok(()) };
+        if let Some(row) = self.row.lock().take_if(|_| to.parent().is_some_and(|dir| dir.ends_with("blocks")))
+        {
+            let store = self.store.get().and_then(Weak::upgrade).unwrap();
+            *self.became.lock() = Some(store.append_rows(&[row]).unwrap());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_comes_at_a_deleted_time_while_that_becomes_a_block_is_not_said_to_be_stored() {
+    let dir = directory();
+    let hooks = Arc::new(Meanwhile::default());
+    let options = storage::store::Options { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
+    let store = Store::open(options, Arc::new(Hooked(hooks.clone())), &Metrics::default()).unwrap().0;
+    for t in (0..6).map(|half| half * RANGE / 2) {
+        store.append_rows(&rows(&store, t)).unwrap();
+    }
+    // It has no other sample: that one is not too old by itself.
+    let series = store.resolve(&Labels::from_pairs([("__name__", "ended")]));
+    let row = Row { series, t: 7, v: 1.0 };
+    store.append_rows(&[row]).unwrap();
+    store.delete(&[storage::model::Matcher::equal("__name__", "ended")], 0, 10).unwrap();
+    let before = contents(&store);
+    hooks.store.set(Arc::downgrade(&store)).unwrap();
+    *hooks.row.lock() = Some(row);
+    store.maintain(3 * RANGE).unwrap();
+    let became = hooks.became.lock().take().expect("it came");
+    assert_eq!((became.stored, became.too_old), (0, 1));
+    assert_eq!(contents(&store), before);
 }

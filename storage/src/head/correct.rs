@@ -12,7 +12,12 @@ use crate::model::{NativeHistogram, TimeMs};
 impl Head {
     /// Whether a sample at `t` can still be changed.
     pub fn is_correctable(&self, t: TimeMs) -> bool {
-        t >= self.floor && self.flushing.as_ref().is_none_or(|flushing| t >= flushing.end)
+        t >= self.floor.max(self.settled) && self.flushing.as_ref().is_none_or(|flushing| t >= flushing.end)
+    }
+
+    /// From now on nothing before `end` is corrected: a block may have it, too, and would bring back what was.
+    pub fn settle_before(&mut self, end: TimeMs) {
+        self.settled = self.settled.max(end);
     }
 
     /// Makes `v` the float of a series at `t`, whatever is there; *absent*: nothing is there any more.

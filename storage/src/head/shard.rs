@@ -42,6 +42,8 @@ pub struct Head {
     pub(super) flushing: Option<Flushing>,
     /// Everything before is in blocks: what comes for it now would make a block of its own at every flush.
     pub(super) floor: TimeMs,
+    /// Everything before may be in blocks, too: it is not corrected.
+    pub(super) settled: TimeMs,
 }
 
 /// The end of a flush that runs, and what came for the time before it since its snapshot.
@@ -71,6 +73,7 @@ impl Head {
     pub fn new(block_range: i64, out_of_order: i64) -> Head {
         Head {
             floor: TimeMs::MIN,
+            settled: TimeMs::MIN,
             registry: Registry::default(),
             series: Slots::default(),
             postings: Postings::default(),

@@ -4,6 +4,7 @@
 //! log cannot differ. Encoding happens under the shard's lock, so a scrape's difference is to its predecessor.
 
 use super::batch::{Appended, Columns, FeedData, FeedItem, HistogramRow, Row, StartRow, Tell};
+use super::deletes::Again;
 use super::options::StoreError;
 use super::{Shard, Store};
 use crate::head::{Counts, HistogramSample, Sample, Start, Taken, Together, group_of};
@@ -85,8 +86,16 @@ impl Store {
         counts: &mut Counts,
     ) -> (u64, FeedData) {
         let samples = rows.map(|(slot, t, v)| (slot, t, sanitize(v)));
-        let (mut again, samples): (Vec<Sample>, Vec<Sample>) =
-            samples.partition(|sample| self.append_again(shard, *sample, counts));
+        let mut again = Vec::new();
+        let ordinary = |sample: &Sample| match self.append_again(shard, *sample, counts) {
+            Again::No => true,
+            Again::Refused => false,
+            Again::Taken => {
+                again.push(*sample);
+                false
+            }
+        };
+        let samples: Vec<Sample> = samples.filter(ordinary).collect();
         let Together { rows, single, mut stored } = shard.head.append_rows(&samples, counts);
         let mut lsn = 0;
         for (group, t, row) in rows {
@@ -149,9 +158,10 @@ impl Store {
             let (mut stored, mut again) = (Vec::with_capacity(rows.len()), Vec::new());
             for row in rows {
                 let slot = row.series.slot;
-                if let Some(kept) = self.append_histogram_again(shard, (slot, row.t, &row.h), counts) {
-                    again.push((slot, row.t, ABSENT));
-                    stored.push(kept);
+                let (comes, kept) = self.append_histogram_again(shard, (slot, row.t, &row.h), counts);
+                if comes != Again::No {
+                    again.extend(kept.iter().map(|_| (slot, row.t, ABSENT)));
+                    stored.extend(kept);
                     continue;
                 }
                 let kept = shard.head.append_histogram(slot, row.t, &row.h, counts);

@@ -374,6 +374,10 @@ impl History for BlockHistory {
         self.tombstones.copy_to(disk, data, &names)
     }
 
+    fn newest_end(&self, until: TimeMs) -> Option<TimeMs> {
+        self.blocks.metas().iter().map(|meta| meta.to).filter(|to| *to <= until).max()
+    }
+
     fn version(&self) -> u64 {
         self.blocks.version()
     }

@@ -68,41 +68,54 @@ impl Store {
         }
     }
 
-    /// Takes a sample at a deleted time; false: it is not one.
-    pub(super) fn append_again(&self, shard: &mut Shard, (slot, t, v): Sample, counts: &mut Counts) -> bool {
-        let again = self.comes_again(shard, slot, t);
-        if again {
+    /// Takes a sample if its time is a deleted one.
+    pub(super) fn append_again(&self, shard: &mut Shard, (slot, t, v): Sample, counts: &mut Counts) -> Again {
+        let again = self.comes_again(shard, slot, t, counts);
+        if again == Again::Taken {
             shard.head.correct(slot, t, v);
-            (counts.stored, counts.late) = (counts.stored + 1, counts.late + 1);
         }
         again
     }
 
-    /// Takes a histogram at a deleted time; `None`: it is not one.
+    /// Takes a histogram if its time is a deleted one; as it is stored, if it is.
     pub(super) fn append_histogram_again(
         &self,
         shard: &mut Shard,
         (slot, t, h): (u32, TimeMs, &Arc<NativeHistogram>),
         counts: &mut Counts,
-    ) -> Option<HistogramSample> {
-        if !self.comes_again(shard, slot, t) {
-            return None;
-        }
-        shard.head.correct(slot, t, ABSENT);
-        (counts.stored, counts.late) = (counts.stored + 1, counts.late + 1);
-        Some(shard.head.add_corrected((slot, t, h.clone())))
+    ) -> (Again, Option<HistogramSample>) {
+        let again = self.comes_again(shard, slot, t, counts);
+        let kept = (again == Again::Taken).then(|| {
+            shard.head.correct(slot, t, ABSENT);
+            shard.head.add_corrected((slot, t, h.clone()))
+        });
+        (again, kept)
     }
 
-    /// Whether a sample at `t` is taken although one may have been deleted there; from now on it is not deleted.
-    fn comes_again(&self, shard: &mut Shard, slot: u32, t: TimeMs) -> bool {
-        if !shard.deleted.covers(slot, t) || !shard.head.is_correctable(t) {
-            return false;
+    /// What becomes of a sample at `t` where one may have been deleted; if it is taken, that time is not deleted any more.
+    fn comes_again(&self, shard: &mut Shard, slot: u32, t: TimeMs, counts: &mut Counts) -> Again {
+        if !shard.deleted.covers(slot, t) {
+            return Again::No;
         }
         let oldest = shard.head.newest_of(slot).map(|t| t.saturating_sub(self.options.out_of_order_ms));
-        let taken = oldest.is_none_or(|oldest| oldest <= t);
-        if taken {
-            shard.deleted.revive(slot, t);
+        // A block of that time is written, or may be there: who sends it must not hear that it is stored.
+        if !shard.head.is_correctable(t) || oldest.is_some_and(|oldest| t < oldest) {
+            counts.too_old += 1;
+            return Again::Refused;
         }
-        taken
+        shard.deleted.revive(slot, t);
+        (counts.stored, counts.late) = (counts.stored + 1, counts.late + 1);
+        Again::Taken
     }
+}
+
+/// What becomes of a sample because of what is deleted.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Nothing is deleted at its time.
+    No,
+    /// It is there again.
+    Taken,
+    /// It comes too late.
+    Refused,
 }

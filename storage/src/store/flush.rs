@@ -92,6 +92,11 @@ pub trait History: Send + Sync {
         Ok(false)
     }
 
+    /// End of the newest part that ends by `until`.
+    fn newest_end(&self, _until: TimeMs) -> Option<TimeMs> {
+        None
+    }
+
     /// A number that is another one whenever [`History::select`] may answer differently than before.
     fn version(&self) -> u64;
 
@@ -179,26 +184,48 @@ impl Store {
         };
         let lsn = self.log.last_lsn();
         let (entries, snapshots) = self.snapshot_before(end);
+        // What was written stays written if what comes behind it fails: were it in the head, too, it could be corrected there,
+        // and the block would bring back what was.
+        let mut written = None;
         let outcome = unhurried(|| {
             self.write_ranges(end, &entries, &snapshots, &mut |from, to, series| {
                 history.write(from, to, series)?;
                 self.metrics.blocks_written.inc();
+                written = Some(to);
                 Ok(())
             })
         });
+        match (&outcome, written) {
+            (Ok(_), _) => self.let_go_of(Flushed { end, lsn }),
+            (Err(_), Some(end)) => self.let_go_of(Flushed { end, lsn }),
+            (Err(_), None) => self.shards.iter().for_each(|shard| shard.write().head.abandon_flush()),
+        }
         if outcome.is_err() {
             self.metrics.flush_failures.inc();
-            self.shards.iter().for_each(|shard| shard.write().head.abandon_flush());
-            return outcome;
         }
+        let shortened = self.shorten_log();
+        outcome.and_then(|ranges| shortened.map(|()| ranges))
+    }
+
+    /// Behind a start: a range whose block was written right before a kill, or while checkpoints failed, is in the head again,
+    /// and can be corrected no more.
+    pub(super) fn settle_what_blocks_may_have(&self) {
+        let newest = self.shards.iter().filter_map(|shard| shard.read().head.span()).map(|span| span.1).max();
+        // No flush went further ([`Store::complete_until`]); blocks of backfill do.
+        let until = newest.map(|newest| newest.saturating_sub(self.options.block_range_ms.max(1) / 2));
+        if let Some(end) = until.and_then(|until| self.history.as_ref()?.newest_end(until)) {
+            self.shards.iter().for_each(|shard| shard.write().head.settle_before(end));
+        }
+    }
+
+    /// Heads forget what is in blocks.
+    fn let_go_of(&self, flushed: Flushed) {
         self.shards.iter().for_each(|shard| {
             let mut shard = shard.write();
-            shard.head.drop_before(end);
-            shard.deleted.drop_before(end);
+            shard.head.drop_before(flushed.end);
+            shard.deleted.drop_before(flushed.end);
         });
-        *self.in_blocks.lock() = Some(Flushed { end, lsn });
-        self.shorten_log()?;
-        outcome
+        *self.in_blocks.lock() = Some(flushed);
     }
 
     /// Takes away of the log what is in blocks, unless nothing is. If that fails, on a full disk for instance, the next

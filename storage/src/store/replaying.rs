@@ -180,6 +180,7 @@ impl Replaying {
             self.flushed.into_iter().for_each(|flushed| head.close_before(flushed.end));
             shard.write().grow_up(head, deleted);
         }
+        store.settle_what_blocks_may_have();
         // Of what was cut off, and of the files' damage in what was kept, only the survey knows.
         let mut damage = self.surveyed.damage.clone();
         damage.extend(outcome.damage.into_iter().filter(|line| !self.surveyed.damage.contains(line)));
