@@ -4,7 +4,7 @@
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -275,6 +275,71 @@ fn a_failed_sync_acknowledges_nothing() {
     store.write_log(false);
     store.close().unwrap();
     assert_eq!(reopened(dir.path()), [1, 3].into_iter().flat_map(samples).collect());
+}
+
+/// A disk whose syncs of the log do not end before they are let go.
+#[derive(Default)]
+struct Slow {
+    /// How many may end.
+    may_end: Mutex<u32>,
+    changed: Condvar,
+    /// How many have begun.
+    begun: AtomicI64,
+}
+
+impl Slow {
+    fn let_go(&self, syncs: u32) {
+        *self.may_end.lock() = syncs;
+        self.changed.notify_all();
+    }
+}
+
+impl Hooks for Slow {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        if matches!(call, Call::Sync(path) if path.extension().is_some_and(|end| end == "wal")) {
+            self.begun.fetch_add(1, SeqCst);
+            let mut may_end = self.may_end.lock();
+            while *may_end == 0 {
+                self.changed.wait(&mut may_end);
+            }
+            *may_end -= 1;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_not_synced_grows_older_while_a_sync_hangs() {
+    let (dir, slow, metrics) = (directory(), Arc::new(Slow::default()), Metrics::default());
+    let disk = Arc::new(Hooked(slow.clone()));
+    let (store, _) = Store::open(options(dir.path().into(), 20), disk, &metrics).unwrap();
+    let age = metrics.gauge("perennial_wal_unsynced_seconds", "", &[]);
+    let until = |what: &str, is: &dyn Fn() -> bool| {
+        let reached = (0..1_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            is()
+        });
+        let reached_at = age.get();
+        if !reached {
+            slow.let_go(u32::MAX);
+        }
+        assert!(reached, "{what}: {reached_at} s");
+    };
+    store.append_rows(&rows(&store, 1)).unwrap();
+    until("it hangs", &|| slow.begun.load(SeqCst) == 1);
+    store.append_rows(&rows(&store, 2)).unwrap();
+    until("ten intervals and more", &|| age.get() > 0.3);
+    let before = age.get();
+    until("and on", &|| age.get() > before + 0.2);
+    // The next one hangs, too: what came during the first is as old as that took.
+    slow.let_go(1);
+    until("the next one hangs", &|| slow.begun.load(SeqCst) == 2);
+    let at_once = age.get();
+    slow.let_go(u32::MAX);
+    assert!(at_once > 0.4, "{at_once} s");
+    until("all is synced", &|| age.get() == 0.0);
+    store.close().unwrap();
+    assert_eq!(reopened(dir.path()), (1..=2).flat_map(samples).collect());
 }
 
 /// A disk that takes no writes, or keeps none, until it is well; it dies after so many calls.

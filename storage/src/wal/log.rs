@@ -63,6 +63,8 @@ pub struct Shared {
 pub(super) struct State {
     pub queue: Vec<Piece>,
     pub queued: usize,
+    /// For how long the oldest of them has waited.
+    pub queued_seconds: f64,
     /// Written, not yet synced.
     pub unsynced: usize,
     next_lsn: u64,
@@ -342,8 +344,12 @@ fn tick(shared: &Shared, period_ms: u64) {
             continue;
         }
         shared.end.wait_for(&mut state, period);
-        if !state.sync_due && state.unsynced > 0 {
+        // Also while a sync, which may have been due for long, does not end.
+        if state.unsynced > 0 {
             shared.unsynced_seconds.add(period.as_secs_f64());
+        }
+        if state.queued > 0 {
+            state.queued_seconds += period.as_secs_f64();
         }
         if pause.is_over(state.failed.is_some(), period_ms) {
             state.sync_due = true;

@@ -115,6 +115,7 @@ impl Writer {
         if queued || (due && unfinished) {
             self.todo.extend(std::mem::take(&mut state.queue));
             state.unsynced += std::mem::take(&mut state.queued);
+            state.queued_seconds = 0.0;
             self.shared.room.notify_all();
             return Next::Write { sync: due || state.unsynced > WAL_BUFFER_BYTES / 2 };
         }
@@ -221,9 +222,10 @@ impl Writer {
             self.idle.clear();
         }
         let bytes: usize = self.unsynced.drain(..).map(|piece| piece.bytes.len()).sum();
-        self.shared.unsynced_seconds.set(0.0);
         let mut state = self.shared.state.lock();
         state.unsynced = state.unsynced.saturating_sub(bytes);
+        // What came during a long sync is the oldest now.
+        self.shared.unsynced_seconds.set(state.queued_seconds);
         self.shared.room.notify_all();
         Ok(())
     }
