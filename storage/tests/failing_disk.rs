@@ -471,6 +471,110 @@ fn a_log_that_fails_is_tried_again_more_and_more_rarely() {
     assert_eq!(reopened(dir.path()), (1..=2).flat_map(samples).collect());
 }
 
+/// A disk that forgets: what a file had when a sync of it failed goes with the power, whatever later syncs of it say.
+#[derive(Default)]
+struct Forgetful {
+    /// How many of the next syncs of segments fail.
+    failing: AtomicI64,
+    /// Nothing can be written anew.
+    full: AtomicBool,
+    doomed: Mutex<BTreeSet<std::ffi::OsString>>,
+}
+
+fn name(path: &Path) -> std::ffi::OsString {
+    path.file_name().unwrap().to_owned()
+}
+
+impl Hooks for Forgetful {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        match call {
+            Call::Sync(path) if path.extension().is_some_and(|end| end == "wal") => {
+                if self.failing.fetch_sub(1, SeqCst) > 0 {
+                    self.doomed.lock().insert(name(path));
+                    return Err(io::Error::other("bad sector"));
+                }
+                Ok(())
+            }
+            Call::Append(path, _) if self.full.load(SeqCst) && path.to_string_lossy().contains(".copy") => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
+    fn after(&self, call: &Call) {
+        if let Call::Rename(_, to) = call {
+            self.doomed.lock().remove(&name(to));
+        }
+    }
+}
+
+impl Forgetful {
+    fn open(self: &Arc<Self>, dir: &Path) -> Result<Arc<Store>, StoreError> {
+        let disk = Arc::new(Hooked(self.clone()));
+        let opened = Store::open_by_hand(options(dir.into(), 100), disk, &Metrics::default(), SEGMENT);
+        opened.map(|(store, _)| store)
+    }
+
+    /// What a loss of power leaves.
+    fn lose_power(&self, dir: &Path) {
+        for file in files(&dir.join("wal")).iter().filter(|file| self.doomed.lock().contains(&name(file))) {
+            std::fs::write(file, b"").unwrap();
+        }
+    }
+}
+
+/// What a killed process leaves that acknowledged samples and did not sync them; `failing` syncs of it failed.
+fn killed_before_a_sync(disk: &Arc<Forgetful>, failing: i64) -> tempfile::TempDir {
+    let (dir, killed) = (directory(), directory());
+    let store = disk.open(dir.path()).unwrap();
+    store.append_rows(&rows(&store, 1)).unwrap();
+    store.write_log(false);
+    let (send, receive) = channel();
+    store.on_committed(store.last_lsn(), Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
+    assert_eq!(receive.try_recv(), Ok(true), "acknowledged, and not synced");
+    disk.failing.store(failing, SeqCst);
+    if failing > 0 {
+        store.write_log(true);
+    }
+    copy(dir.path(), killed.path());
+    disk.failing.store(0, SeqCst);
+    killed
+}
+
+#[test]
+fn a_start_does_not_trust_a_sync_behind_one_that_failed() {
+    // The sync fails at the start, or has failed, with that of what was written anew, before the kill.
+    for (before, at_start) in [(0, 1), (0, 2), (2, 0), (20, 0)] {
+        let disk = Arc::new(Forgetful::default());
+        let dir = killed_before_a_sync(&disk, before);
+        disk.failing.store(at_start, SeqCst);
+        let store = (0..5).find_map(|_| disk.open(dir.path()).ok()).expect("it opens");
+        assert_eq!(contents(&store), samples(1).collect());
+        disk.lose_power(dir.path());
+        assert_eq!(reopened(dir.path()), samples(1).collect(), "{before} before, {at_start} at the start");
+    }
+}
+
+#[test]
+fn a_start_that_can_make_sure_of_nothing_says_so_and_the_next_one_knows() {
+    let disk = Arc::new(Forgetful::default());
+    let dir = killed_before_a_sync(&disk, 0);
+    disk.failing.store(1, SeqCst);
+    disk.full.store(true, SeqCst);
+    for _ in 0..3 {
+        let error = disk.open(dir.path()).map(drop).unwrap_err().to_string();
+        assert!(error.contains("00000001.wal") && error.contains("Copy the log's directory"), "{error}");
+    }
+    disk.full.store(false, SeqCst);
+    assert_eq!(contents(&disk.open(dir.path()).unwrap()), samples(1).collect());
+    disk.lose_power(dir.path());
+    assert_eq!(reopened(dir.path()), samples(1).collect());
+    let left = files(&dir.path().join("wal"))
+        .into_iter()
+        .filter(|path| !name(path).to_string_lossy().ends_with(".wal"));
+    assert_eq!(left.count(), 0, "no note and no copy stays");
+}
+
 /// A disk of which one call fails, or all from that one on.
 struct Nth {
     left: AtomicI64,
