@@ -168,6 +168,9 @@ pub const WAL_PIECE_BYTES: usize = 1 << 20;
 pub const WAL_WAIT_MS: u64 = 2_000;
 /// Time between attempts to write a log that failed, ms, where the sync interval is shorter or zero.
 pub const WAL_RETRY_MS: u64 = 100;
+/// Longest time between these attempts, ms: each pause is twice the one before up to here. An attempt writes all that is
+/// not synced anew, 64 MiB at most; and after so long a disk that has room again is used again.
+pub const WAL_RETRY_MOST_MS: u64 = 3_000;
 /// Bytes of changes in one frame of a kept map: far below the codec's limit.
 pub const KEEP_FRAME_BYTES: usize = 4 << 20;
 /// A kept map's file below this size is not written anew to save space, bytes.

@@ -4,7 +4,7 @@
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -13,6 +13,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use storage::disk::{Disk, OsDisk};
+use storage::limits::WAL_RETRY_MOST_MS;
 use storage::metrics::Metrics;
 use storage::model::{Labels, SeriesRef};
 use storage::store::{Appended, Columns, Layout, Row, Store, StoreError, Tell};
@@ -26,6 +27,8 @@ struct Moody {
     full: AtomicBool,
     torn: AtomicBool,
     sync_fails: AtomicBool,
+    /// Nothing can be removed.
+    stays: AtomicBool,
 }
 
 impl Hooks for Moody {
@@ -35,6 +38,7 @@ impl Hooks for Moody {
                 Err(io::ErrorKind::StorageFull.into())
             }
             Call::Sync(_) if self.sync_fails.swap(false, SeqCst) => Err(io::Error::other("bad sector")),
+            Call::Remove(_) if self.stays.load(SeqCst) => Err(io::Error::other("bad sector")),
             _ => Ok(()),
         }
     }
@@ -111,8 +115,16 @@ fn a_full_disk_refuses_writes_answers_reads_and_resumes() {
 /// A file that has no header yet when the disk fails parts what it failed to take from what that rests on.
 #[test]
 fn differences_behind_a_file_without_a_header_keep_what_they_rest_on() {
+    // Such a file stays, goes at the next start, or with the next attempt.
+    for (stays, stays_at_start) in [(true, true), (true, false), (false, false)] {
+        differences_behind_a_file_without_a_header(stays, stays_at_start);
+    }
+}
+
+fn differences_behind_a_file_without_a_header(stays: bool, stays_at_start: bool) {
     let dir = directory();
     let (store, mood) = moody(dir.path(), 0);
+    mood.stays.store(stays, SeqCst);
     let mut series: Vec<SeriesRef> = (0..100).map(|i| store.resolve(&labels(i))).collect();
     series.retain(|one| one.shard == 3);
     assert!(series.len() > 1);
@@ -135,9 +147,16 @@ fn differences_behind_a_file_without_a_header_keep_what_they_rest_on() {
     let all = contents(&store);
     let killed = directory();
     copy(dir.path(), killed.path());
-    let empty = files(&killed.path().join("wal")).into_iter().filter(|f| f.metadata().unwrap().len() == 0);
-    assert_eq!(empty.count(), 1, "a file whose header did not get in");
-    let (again, _) = moody(killed.path(), 0);
+    let empty = || {
+        let files = files(&killed.path().join("wal")).into_iter();
+        files.filter(|file| file.metadata().unwrap().len() == 0).count()
+    };
+    assert_eq!(empty() > 0, stays, "a file whose header did not get in");
+    let mood = Arc::new(Moody { stays: stays_at_start.into(), ..Moody::default() });
+    let disk = Arc::new(Hooked(mood.clone()));
+    let (again, _) = Store::open(options(killed.path().into(), 0), disk, &Metrics::default()).unwrap();
+    assert_eq!(empty() > 0, stays_at_start);
+    mood.stays.store(false, SeqCst);
     assert_eq!(again.maintain(i64::MAX).unwrap(), 1, "the first ten seconds become a block");
     again.close().unwrap();
     assert_eq!(reopened(killed.path()), all);
@@ -256,6 +275,304 @@ fn a_failed_sync_acknowledges_nothing() {
     store.write_log(false);
     store.close().unwrap();
     assert_eq!(reopened(dir.path()), [1, 3].into_iter().flat_map(samples).collect());
+}
+
+/// A disk whose syncs of the log do not end before they are let go.
+#[derive(Default)]
+struct Slow {
+    /// How many may end.
+    may_end: Mutex<u32>,
+    changed: Condvar,
+    /// How many have begun.
+    begun: AtomicI64,
+}
+
+impl Slow {
+    fn let_go(&self, syncs: u32) {
+        *self.may_end.lock() = syncs;
+        self.changed.notify_all();
+    }
+}
+
+impl Hooks for Slow {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        if matches!(call, Call::Sync(path) if path.extension().is_some_and(|end| end == "wal")) {
+            self.begun.fetch_add(1, SeqCst);
+            let mut may_end = self.may_end.lock();
+            while *may_end == 0 {
+                self.changed.wait(&mut may_end);
+            }
+            *may_end -= 1;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_not_synced_grows_older_while_a_sync_hangs() {
+    let (dir, slow, metrics) = (directory(), Arc::new(Slow::default()), Metrics::default());
+    let disk = Arc::new(Hooked(slow.clone()));
+    let (store, _) = Store::open(options(dir.path().into(), 20), disk, &metrics).unwrap();
+    let age = metrics.gauge("perennial_wal_unsynced_seconds", "", &[]);
+    let until = |what: &str, is: &dyn Fn() -> bool| {
+        let reached = (0..1_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            is()
+        });
+        let reached_at = age.get();
+        if !reached {
+            slow.let_go(u32::MAX);
+        }
+        assert!(reached, "{what}: {reached_at} s");
+    };
+    store.append_rows(&rows(&store, 1)).unwrap();
+    until("it hangs", &|| slow.begun.load(SeqCst) == 1);
+    store.append_rows(&rows(&store, 2)).unwrap();
+    until("ten intervals and more", &|| age.get() > 0.3);
+    let before = age.get();
+    until("and on", &|| age.get() > before + 0.2);
+    // The next one hangs, too: what came during the first is as old as that took.
+    slow.let_go(1);
+    until("the next one hangs", &|| slow.begun.load(SeqCst) == 2);
+    let at_once = age.get();
+    slow.let_go(u32::MAX);
+    assert!(at_once > 0.4, "{at_once} s");
+    until("all is synced", &|| age.get() == 0.0);
+    store.close().unwrap();
+    assert_eq!(reopened(dir.path()), (1..=2).flat_map(samples).collect());
+}
+
+/// A disk that takes no writes, or keeps none, until it is well; it dies after so many calls.
+struct Ill {
+    appends: AtomicBool,
+    syncs: AtomicBool,
+    calls: AtomicI64,
+    made: AtomicI64,
+}
+
+impl Ill {
+    fn new(calls: i64) -> Ill {
+        Ill { appends: false.into(), syncs: false.into(), calls: calls.into(), made: 0.into() }
+    }
+}
+
+impl Hooks for Ill {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        if self.calls.fetch_sub(1, SeqCst) <= 0 {
+            return Err(io::Error::other("dead"));
+        }
+        match call {
+            Call::Append(..) if self.appends.load(SeqCst) => Err(io::ErrorKind::StorageFull.into()),
+            Call::Sync(_) if self.syncs.load(SeqCst) => Err(io::Error::other("bad sector")),
+            _ => Ok(()),
+        }
+    }
+    fn after(&self, call: &Call) {
+        if matches!(call, Call::Create(_)) {
+            self.made.fetch_add(1, SeqCst);
+        }
+    }
+    fn torn(&self, bytes: &[u8]) -> usize {
+        if self.calls.load(SeqCst) > 0 { bytes.len() / 3 } else { 0 }
+    }
+    fn syncs(&self) -> bool {
+        false
+    }
+}
+
+fn segments(dir: &Path) -> usize {
+    files(&dir.join("wal")).len()
+}
+
+/// A log that works, is ill for many attempts, and works again; what was acknowledged in it. The disk dies after some calls.
+/// `appends`: it takes no writes, else it keeps none; `synced`: something was synced before.
+fn ill_for_long(
+    dir: &Path,
+    disk: &Arc<Ill>,
+    [appends, synced]: [bool; 2],
+    attempts: usize,
+) -> BTreeSet<Sample> {
+    let opened = Store::open_by_hand(
+        options(dir.into(), 100),
+        Arc::new(Hooked(disk.clone())),
+        &Metrics::default(),
+        1 << 20,
+    );
+    let Ok((store, _)) = opened else { return BTreeSet::new() };
+    let mut kept = BTreeSet::new();
+    let mut append = |t: i64, sync: bool| {
+        let Ok(appended) = store.append_rows(&rows(&store, t)) else { return };
+        store.write_log(sync);
+        let (send, receive) = channel();
+        store.on_committed(appended.lsn, Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
+        if receive.try_recv() == Ok(true) {
+            kept.extend(samples(t));
+        }
+    };
+    append(1, synced);
+    append(2, false);
+    disk.appends.store(appends, SeqCst);
+    disk.syncs.store(!appends, SeqCst);
+    append(3, true);
+    for _ in 0..attempts {
+        store.write_log(true);
+        // The segment that failed, an attempt since, and where the disk died between two calls the next one.
+        let most = if disk.calls.load(SeqCst) > 0 { 2 } else { 3 };
+        assert!(segments(dir) <= most, "{} files", segments(dir));
+    }
+    disk.appends.store(false, SeqCst);
+    disk.syncs.store(false, SeqCst);
+    store.write_log(true);
+    append(4, false);
+    kept
+}
+
+#[test]
+fn a_log_that_fails_for_long_leaves_no_files_behind_and_may_be_killed_at_any_call() {
+    for how in [[false, false], [false, true], [true, false], [true, true]] {
+        let dir = directory();
+        let kept = ill_for_long(dir.path(), &Arc::new(Ill::new(i64::MAX)), how, 200);
+        assert_eq!(kept, [1, 2, 4].into_iter().flat_map(samples).collect());
+        assert_eq!(reopened(dir.path()), (1..=4).flat_map(samples).collect());
+        for calls in 0.. {
+            let (dir, disk) = (directory(), Arc::new(Ill::new(calls)));
+            let kept = ill_for_long(dir.path(), &disk, how, 3);
+            let (store, replay) =
+                Store::open(options(dir.path().into(), 0), Arc::new(OsDisk), &Metrics::default()).unwrap();
+            let found = contents(&store);
+            assert!(found.is_superset(&kept), "dead after {calls} calls: lost; {:?}", replay.damage);
+            assert!((1..=4).flat_map(samples).collect::<BTreeSet<_>>().is_superset(&found));
+            if disk.calls.load(SeqCst) > 0 {
+                assert!(calls > 30, "{calls} calls");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_fails_is_tried_again_more_and_more_rarely() {
+    let (dir, ill) = (directory(), Arc::new(Ill::new(i64::MAX)));
+    let disk = Arc::new(Hooked(ill.clone()));
+    let (store, _) = Store::open(options(dir.path().into(), 10), disk, &Metrics::default()).unwrap();
+    ill.syncs.store(true, SeqCst);
+    store.append_rows(&rows(&store, 1)).unwrap();
+    std::thread::sleep(Duration::from_millis(1_500));
+    let made = ill.made.load(SeqCst);
+    assert!((3..=15).contains(&made), "{made} files in 1.5 s");
+    ill.syncs.store(false, SeqCst);
+    let most = Duration::from_millis(WAL_RETRY_MOST_MS + 1_000);
+    let begun = std::time::Instant::now();
+    while store.append_rows(&rows(&store, 2)).is_err() {
+        assert!(begun.elapsed() < most, "it resumes by itself");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    store.close().unwrap();
+    assert_eq!(reopened(dir.path()), (1..=2).flat_map(samples).collect());
+}
+
+/// A disk that forgets: what a file had when a sync of it failed goes with the power, whatever later syncs of it say.
+#[derive(Default)]
+struct Forgetful {
+    /// How many of the next syncs of segments fail.
+    failing: AtomicI64,
+    /// Nothing can be written anew.
+    full: AtomicBool,
+    doomed: Mutex<BTreeSet<std::ffi::OsString>>,
+}
+
+fn name(path: &Path) -> std::ffi::OsString {
+    path.file_name().unwrap().to_owned()
+}
+
+impl Hooks for Forgetful {
+    fn before(&self, call: &Call) -> io::Result<()> {
+        match call {
+            Call::Sync(path) if path.extension().is_some_and(|end| end == "wal") => {
+                if self.failing.fetch_sub(1, SeqCst) > 0 {
+                    self.doomed.lock().insert(name(path));
+                    return Err(io::Error::other("bad sector"));
+                }
+                Ok(())
+            }
+            Call::Append(path, _) if self.full.load(SeqCst) && path.to_string_lossy().contains(".copy") => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
+    fn after(&self, call: &Call) {
+        if let Call::Rename(_, to) = call {
+            self.doomed.lock().remove(&name(to));
+        }
+    }
+}
+
+impl Forgetful {
+    fn open(self: &Arc<Self>, dir: &Path) -> Result<Arc<Store>, StoreError> {
+        let disk = Arc::new(Hooked(self.clone()));
+        let opened = Store::open_by_hand(options(dir.into(), 100), disk, &Metrics::default(), SEGMENT);
+        opened.map(|(store, _)| store)
+    }
+
+    /// What a loss of power leaves.
+    fn lose_power(&self, dir: &Path) {
+        for file in files(&dir.join("wal")).iter().filter(|file| self.doomed.lock().contains(&name(file))) {
+            std::fs::write(file, b"").unwrap();
+        }
+    }
+}
+
+/// What a killed process leaves that acknowledged samples and did not sync them; `failing` syncs of it failed.
+fn killed_before_a_sync(disk: &Arc<Forgetful>, failing: i64) -> tempfile::TempDir {
+    let (dir, killed) = (directory(), directory());
+    let store = disk.open(dir.path()).unwrap();
+    store.append_rows(&rows(&store, 1)).unwrap();
+    store.write_log(false);
+    let (send, receive) = channel();
+    store.on_committed(store.last_lsn(), Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
+    assert_eq!(receive.try_recv(), Ok(true), "acknowledged, and not synced");
+    disk.failing.store(failing, SeqCst);
+    if failing > 0 {
+        store.write_log(true);
+    }
+    copy(dir.path(), killed.path());
+    disk.failing.store(0, SeqCst);
+    killed
+}
+
+#[test]
+fn a_start_does_not_trust_a_sync_behind_one_that_failed() {
+    // The sync fails at the start, or has failed, with that of what was written anew, before the kill.
+    for (before, at_start) in [(0, 1), (0, 2), (2, 0), (20, 0)] {
+        let disk = Arc::new(Forgetful::default());
+        let dir = killed_before_a_sync(&disk, before);
+        disk.failing.store(at_start, SeqCst);
+        let store = (0..5).find_map(|_| disk.open(dir.path()).ok()).expect("it opens");
+        assert_eq!(contents(&store), samples(1).collect());
+        disk.lose_power(dir.path());
+        assert_eq!(reopened(dir.path()), samples(1).collect(), "{before} before, {at_start} at the start");
+    }
+}
+
+#[test]
+fn a_start_that_can_make_sure_of_nothing_says_so_and_the_next_one_knows() {
+    let disk = Arc::new(Forgetful::default());
+    let dir = killed_before_a_sync(&disk, 0);
+    disk.failing.store(1, SeqCst);
+    disk.full.store(true, SeqCst);
+    for _ in 0..3 {
+        let error = disk.open(dir.path()).map(drop).unwrap_err().to_string();
+        assert!(error.contains("00000001.wal") && error.contains("Copy the log's directory"), "{error}");
+    }
+    disk.full.store(false, SeqCst);
+    assert_eq!(contents(&disk.open(dir.path()).unwrap()), samples(1).collect());
+    disk.lose_power(dir.path());
+    assert_eq!(reopened(dir.path()), samples(1).collect());
+    let left = files(&dir.path().join("wal"))
+        .into_iter()
+        .filter(|path| !name(path).to_string_lossy().ends_with(".wal"));
+    assert_eq!(left.count(), 0, "no note and no copy stays");
 }
 
 /// A disk of which one call fails, or all from that one on.

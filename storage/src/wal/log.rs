@@ -7,7 +7,9 @@ use super::record::{Batch, Kind};
 use super::segment::SegmentInfo;
 use super::writer::Writer;
 use crate::disk::Disk;
-use crate::limits::{WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MS, WAL_WAIT_MS};
+use crate::limits::{
+    WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MOST_MS, WAL_RETRY_MS, WAL_WAIT_MS,
+};
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use crate::store::StoreError;
@@ -61,6 +63,8 @@ pub struct Shared {
 pub(super) struct State {
     pub queue: Vec<Piece>,
     pub queued: usize,
+    /// For how long the oldest of them has waited.
+    pub queued_seconds: f64,
     /// Written, not yet synced.
     pub unsynced: usize,
     next_lsn: u64,
@@ -120,7 +124,7 @@ impl Log {
         let log = Log { shared: shared.clone(), threads: Mutex::default(), by_hand: None };
         let writer = Writer::new(shared.clone(), disk, options);
         log.spawn("wal-writer", move || writer.run())?;
-        log.spawn("wal-ticker", move || tick(&shared, Duration::from_millis(period)))?;
+        log.spawn("wal-ticker", move || tick(&shared, period))?;
         Ok(log)
     }
 
@@ -327,7 +331,9 @@ impl Drop for Log {
 }
 
 /// Tells the writer when a sync, or another attempt after a failure, is due. Sleeps while all is synced.
-fn tick(shared: &Shared, period: Duration) {
+fn tick(shared: &Shared, period_ms: u64) {
+    let period = Duration::from_millis(period_ms);
+    let mut pause = Pause::default();
     let mut state = shared.state.lock();
     loop {
         if state.closed {
@@ -338,10 +344,63 @@ fn tick(shared: &Shared, period: Duration) {
             continue;
         }
         shared.end.wait_for(&mut state, period);
-        if !state.sync_due && state.unsynced > 0 {
+        // Also while a sync, which may have been due for long, does not end.
+        if state.unsynced > 0 {
             shared.unsynced_seconds.add(period.as_secs_f64());
         }
-        state.sync_due = true;
-        shared.work.notify_one();
+        if state.queued > 0 {
+            state.queued_seconds += period.as_secs_f64();
+        }
+        if pause.is_over(state.failed.is_some(), period_ms) {
+            state.sync_due = true;
+            shared.work.notify_one();
+        }
+    }
+}
+
+/// The time until a log that failed is tried again, in periods: twice as long each time.
+#[derive(Default)]
+struct Pause {
+    length: u64,
+    left: u64,
+}
+
+impl Pause {
+    /// A period has passed: whether something is due. None of a log that works is waited for.
+    fn is_over(&mut self, failed: bool, period_ms: u64) -> bool {
+        if !failed {
+            *self = Pause::default();
+            return true;
+        }
+        self.left = self.left.saturating_sub(1);
+        if self.left > 0 {
+            return false;
+        }
+        let most = WAL_RETRY_MOST_MS / period_ms.max(1);
+        self.length = (self.length * 2).min(most).max(1);
+        self.left = self.length;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_become_rarer_up_to_a_limit_and_begin_anew_after_success() {
+        for period in [1, 20, 100, 2_999, 60_000] {
+            let mut pause = Pause::default();
+            let attempts = |pause: &mut Pause, ms: u64| -> Vec<u64> {
+                (1..=ms / period).filter(|_| pause.is_over(true, period)).collect()
+            };
+            let first = attempts(&mut pause, 120_000);
+            let gaps: Vec<u64> = first.windows(2).map(|pair| (pair[1] - pair[0]) * period).collect();
+            assert!(gaps.is_sorted(), "{gaps:?}");
+            assert!(gaps.iter().all(|gap| *gap <= WAL_RETRY_MOST_MS.max(period)), "{gaps:?}");
+            assert!(first.len() <= 40 + 12, "every {period} ms: {} attempts in two minutes", first.len());
+            assert!(pause.is_over(false, period), "a log that works is synced each time");
+            assert_eq!(attempts(&mut pause, 120_000), first);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The write-ahead log: what is acknowledged is in it. Format, byte by byte: `docs/format/wal.md`.
 //!
 //! [`record`] frames, [`samples`], [`histograms`] and [`checkpoint`] are payloads, [`group`] the difference coding, [`log`]
-//! what appenders call, [`writer`] its thread, [`segment`] the files, [`replay`] the way back.
+//! what appenders call, [`writer`] its thread, [`segment`] the files, [`replay`] the way back,
+//! [`secure`] what makes sure of it.
 
 mod checkpoint;
 mod group;
@@ -10,6 +11,7 @@ mod log;
 mod record;
 mod replay;
 mod samples;
+mod secure;
 mod segment;
 mod tape;
 mod writer;

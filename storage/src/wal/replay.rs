@@ -6,6 +6,7 @@
 //! work on other threads and says at the end what became of them.
 
 use super::record::{Found, Kind, read, resync};
+use super::secure::{Doubt, note_path, remove_unfinished, secure};
 use super::segment::{
     CHECKPOINT, HEADER, Header, SEGMENT, SegmentInfo, checkpoint_number, checkpoint_path, segment_number,
 };
@@ -79,7 +80,7 @@ pub struct Outcome {
     pub segments: Vec<SegmentInfo>,
     /// LSN of the last record; 0: none.
     pub last_lsn: u64,
-    /// Number of the last file.
+    /// The highest number that a file has or had.
     pub last_number: u32,
     /// Good records.
     pub records: u64,
@@ -120,7 +121,8 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
     |source| StoreError::Io { path: path.to_path_buf(), source }
 }
 
-/// Replays the log in `dir` into `visitor`. Its torn tail is cut off, and every segment synced.
+/// Replays the log in `dir` into `visitor`. Its torn tail is cut off, and every segment synced before it is read: a process
+/// that was killed may not have synced what now counts as acknowledged.
 pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<Outcome, StoreError> {
     let names = disk.list(dir).map_err(io_error(dir))?;
     let mut numbered: Vec<(u32, PathBuf)> =
@@ -131,21 +133,26 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
         let header = disk.read_at(path, 0, HEADER).map_err(io_error(path))?;
         headers.push(Header::decode(&header, SEGMENT).ok());
     }
+    remove_unfinished(disk, &names);
     let mut all = Reading::new(disk, visitor);
     all.read_checkpoint(dir, &names);
     let of_segments = all.files.len();
     let mut segments = Vec::new();
     for (i, (number, path)) in numbered.iter().enumerate() {
+        // One whose making failed. If it cannot go it does no harm.
+        if headers[i].is_none() && disk.size(path).is_ok_and(|len| len == 0) && disk.remove(path).is_ok() {
+            continue;
+        }
+        secure(disk, path, doubt(&headers[i..], names.contains(&note_path(path))))?;
         // A file without a header is one whose making failed, too.
         let following = headers[i + 1..].iter().flatten().next();
         let anew = following.filter(|header| header.continues).map(|header| header.first_lsn);
         all.files.push(path.clone());
         let cut = all.read_segment(path, 0, anew, i + 1 == numbered.len());
-        // Also where nothing is cut off: a process that was killed may not have synced what now counts as acknowledged.
-        cut.and_then(|cut| disk.truncate(path, cut.map_or_else(|| disk.size(path), |len| Ok(len as u64))?))
+        cut.and_then(|cut| cut.map_or(Ok(()), |len| disk.truncate(path, len as u64)))
             .map_err(io_error(path))?;
         let (path, last_lsn) = (path.clone(), all.last_lsn);
-        // Of a file without a header nobody knows: the next one may rest on what is before it.
+        // Of a file with a damaged header nobody knows: the next one may rest on what is before it.
         let continues = headers[i].as_ref().is_none_or(|header| header.continues);
         segments.push(SegmentInfo { path, number: *number, last_lsn, newest: None, continues, anew });
         if segments.len().is_multiple_of(WAL_TOLD_SEGMENTS) {
@@ -153,7 +160,19 @@ pub fn replay(disk: &dyn Disk, dir: &Path, visitor: &mut dyn Visitor) -> Result<
             tracing::info!(looked_through, of, "looking through the log's segments");
         }
     }
-    Ok(all.finish(segments, of_segments))
+    let numbers = names.iter().filter_map(|path| segment_number(path).or(checkpoint_number(path)));
+    Ok(Outcome { last_number: numbers.max().unwrap_or(0), ..all.finish(segments, of_segments) })
+}
+
+/// What there is to say against the syncs of the first of these segments: a writer whose segment failed, or could not be made,
+/// goes on in another one.
+fn doubt(headers: &[Option<Header>], noted: bool) -> Doubt {
+    let failed = |header: &Option<Header>| header.as_ref().is_none_or(|header| header.continues);
+    match noted {
+        true => Doubt::Noted,
+        false if headers.iter().take(2).any(failed) => Doubt::Some,
+        false => Doubt::No,
+    }
 }
 
 /// Reads once more, for another visitor, what [`replay`] has found, from `from` on (`None`: all of it was of use already, and
@@ -180,7 +199,7 @@ pub fn again(
         }
     }
     let outcome = all.finish(found.segments.clone(), found.first);
-    Ok(Outcome { records: found.records, ..outcome })
+    Ok(Outcome { records: found.records, last_number: found.last_number, ..outcome })
 }
 
 /// A replay on its way.
@@ -227,7 +246,7 @@ impl<'a> Reading<'a> {
             |file: usize| self.files.get(file).map_or(String::new(), |path| path.display().to_string());
         Outcome {
             clean: self.closed && damage.is_empty(),
-            last_number: segments.last().map_or(0, |segment| segment.number),
+            last_number: 0,
             segments,
             last_lsn: self.last_lsn,
             records: self.records,

@@ -2,7 +2,8 @@
 //!
 //! Nothing is locked while it writes or syncs. What is written but not synced stays in memory: a failed write
 //! or sync ends the segment (its pages may be gone, whatever a second fsync says), and all of it is written
-//! anew into the next one.
+//! anew into the next one. A segment of which nothing was acknowledged goes when the next one is there: however often
+//! the disk says no, it leaves no files behind.
 
 use super::log::{LogOptions, Piece, Shared, State};
 use super::segment::{Header, SEGMENT, SegmentInfo, segment_path};
@@ -11,6 +12,7 @@ use crate::limits::WAL_BUFFER_BYTES;
 use crate::store::StoreError;
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The writer's own state.
@@ -26,6 +28,9 @@ pub struct Writer {
     unsynced: VecDeque<Piece>,
     /// A failed segment came before: the next one goes on where it stopped.
     continues: bool,
+    /// Segments of which nothing was synced or acknowledged, so nobody needs them if they fail: the current one, and failed
+    /// ones that are still there.
+    idle: Vec<PathBuf>,
 }
 
 /// What there is to do.
@@ -44,8 +49,8 @@ impl Writer {
     /// A writer that has not begun.
     pub fn new(shared: Arc<Shared>, disk: Arc<dyn Disk>, options: LogOptions) -> Writer {
         let next_number = options.next_segment;
-        let (todo, unsynced) = (VecDeque::new(), VecDeque::new());
-        Writer { shared, disk, options, file: None, next_number, todo, unsynced, continues: false }
+        let (todo, unsynced, idle) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        Writer { shared, disk, options, file: None, next_number, todo, unsynced, continues: false, idle }
     }
 
     /// Works until the log is closed.
@@ -77,11 +82,14 @@ impl Writer {
     }
 
     fn write_and_report(&mut self, sync_due: bool) {
-        let closing = self.shared.state.lock().closing;
+        let (closing, failing) = {
+            let state = self.shared.state.lock();
+            (state.closing, state.failed.is_some())
+        };
         let sync_now = sync_due || closing || self.options.sync_interval_ms == 0;
         let mut outcome = self.write_all(sync_now);
-        if outcome.is_err() {
-            // Once more, into a new segment; then wait for the next tick.
+        if outcome.is_err() && !failing {
+            // Once more, into a new segment; then the ticker says when.
             outcome = self.write_all(sync_now);
         }
         self.report(outcome);
@@ -107,6 +115,7 @@ impl Writer {
         if queued || (due && unfinished) {
             self.todo.extend(std::mem::take(&mut state.queue));
             state.unsynced += std::mem::take(&mut state.queued);
+            state.queued_seconds = 0.0;
             self.shared.room.notify_all();
             return Next::Write { sync: due || state.unsynced > WAL_BUFFER_BYTES / 2 };
         }
@@ -175,12 +184,8 @@ impl Writer {
         let path = segment_path(&self.options.dir, header.number);
         let mut file = self.disk.create(&path)?;
         self.next_number += 1;
-        file.append(&header.encode(SEGMENT))?;
-        self.disk.sync_dir(&self.options.dir)?;
-        self.file = Some(file);
-        self.continues = false;
         let info = SegmentInfo {
-            path,
+            path: path.clone(),
             number: header.number,
             last_lsn: first_lsn.saturating_sub(1),
             newest: None,
@@ -188,18 +193,39 @@ impl Writer {
             anew: None,
         };
         self.shared.segments.lock().push(info);
+        self.remove_idle();
+        self.idle.push(path);
+        file.append(&header.encode(SEGMENT))?;
+        self.disk.sync_dir(&self.options.dir)?;
+        self.file = Some(file);
+        self.continues = false;
         Ok(())
+    }
+
+    /// Removes what failed attempts have left, when the next file is there but has taken no room yet: a start sees by the
+    /// file behind a segment that this one failed. What cannot be removed is tried again with the next file.
+    fn remove_idle(&mut self) {
+        let (disk, segments) = (&self.disk, &self.shared.segments);
+        self.idle.retain(|path| {
+            let removed = disk.remove(path);
+            if removed.is_ok() {
+                segments.lock().retain(|segment| segment.path != *path);
+            }
+            removed.is_err()
+        });
     }
 
     fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             file.sync()?;
             self.options.skips = false;
+            self.idle.clear();
         }
         let bytes: usize = self.unsynced.drain(..).map(|piece| piece.bytes.len()).sum();
-        self.shared.unsynced_seconds.set(0.0);
         let mut state = self.shared.state.lock();
         state.unsynced = state.unsynced.saturating_sub(bytes);
+        // What came during a long sync is the oldest now.
+        self.shared.unsynced_seconds.set(state.queued_seconds);
         self.shared.room.notify_all();
         Ok(())
     }
@@ -212,6 +238,10 @@ impl Writer {
         let failed = outcome.err().map(|e| format!("{}: {e}", self.options.dir.display()));
         if failed.is_none() {
             state.committed = state.committed.max(written.unwrap_or(0));
+            self.idle.clear();
+        } else {
+            // A tick that came meanwhile asks for nothing: the next attempt comes after a pause.
+            state.sync_due = false;
         }
         if state.failed != failed {
             match &failed {
