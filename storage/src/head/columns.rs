@@ -4,8 +4,9 @@
 //! are dead, the group starts a new set ([`super::group`]) and this one only waits to be dropped.
 
 use super::fold::Fold;
+use super::open::OpenRow;
 use super::pace::Pace;
-use super::window::{Row, Window};
+use super::window::Window;
 use crate::limits::{HEAD_WINDOW_SCRAPES, STRETCH_WAITING};
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT, is_absent};
@@ -20,7 +21,7 @@ pub struct ColumnSet {
     pub columns: Vec<u32>,
     /// Columns whose series also gets samples from elsewhere: each sample must be checked.
     pub mixed: RoaringBitmap,
-    rows: Vec<Row>,
+    rows: Vec<(TimeMs, OpenRow)>,
     windows: Vec<Arc<Window>>,
     fold: Option<Fold>,
     pace: Pace,
@@ -45,7 +46,8 @@ impl ColumnSet {
         let crosses =
             self.rows.first().is_some_and(|(first, _)| first.div_euclid(range) != t.div_euclid(range));
         let sealed = (crosses || self.rows.len() >= self.pace.rows) && self.seal();
-        self.rows.push((t, values));
+        self.pack_newest();
+        self.rows.push((t, OpenRow::Whole(values)));
         if crosses {
             // All sets come here at once: what is left of the range waits for its own moment.
             self.pace = Pace::begin(self.group);
@@ -64,18 +66,29 @@ impl ColumnSet {
         sealed
     }
 
+    /// The row that was the newest is looked at less from now on.
+    fn pack_newest(&mut self) {
+        if let Some(((_, first), others)) = self.rows.split_first_mut()
+            && let Some((_, newest)) = others.last_mut()
+        {
+            newest.pack(first);
+        }
+    }
+
     /// Puts a value into the open row of time `t`, if there is one and it has none in column `c`.
     pub fn fill(&mut self, c: u32, t: TimeMs, v: f64) -> bool {
         let Ok(i) = self.rows.binary_search_by_key(&t, |r| r.0) else { return false };
         let (c, row) = (c as usize, &mut self.rows[i].1);
-        if row.get(c).is_some_and(|there| !is_absent(*there)) {
+        if row.has(c) {
             return false;
         }
-        if c >= row.len() {
-            let added = std::iter::repeat_n(ABSENT, self.columns.len().max(c + 1) - row.len());
-            *row = row.iter().copied().chain(added).collect();
+        let mut values = row.take();
+        if c >= values.len() {
+            let added = std::iter::repeat_n(ABSENT, self.columns.len().max(c + 1) - values.len());
+            values = values.iter().copied().chain(added).collect();
         }
-        Arc::make_mut(row)[c] = v;
+        Arc::make_mut(&mut values)[c] = v;
+        *row = OpenRow::Whole(values);
         true
     }
 
@@ -122,8 +135,7 @@ impl ColumnSet {
 
     /// Time of the newest sample of column `c`.
     pub fn newest(&self, c: u32) -> Option<TimeMs> {
-        let open =
-            self.rows.iter().rev().find(|(_, row)| row.get(c as usize).is_some_and(|v| !is_absent(*v)));
+        let open = self.rows.iter().rev().find(|(_, row)| row.has(c as usize));
         open.map(|(t, _)| *t).or_else(|| {
             let window = self.windows.iter().rev().find(|w| w.has(c))?;
             let (mut ts, mut vs) = (Vec::new(), Vec::new());
@@ -135,7 +147,7 @@ impl ColumnSet {
     /// The value of column `c` at exactly `t`.
     pub fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
         if let Ok(i) = self.rows.binary_search_by_key(&t, |r| r.0) {
-            return self.rows[i].1.get(c as usize).copied().filter(|v| !is_absent(*v));
+            return self.rows[i].1.get(c as usize).filter(|v| !is_absent(*v));
         }
         let i = self.windows.partition_point(|w| w.max() < t);
         let (mut ts, mut vs) = (Vec::new(), Vec::new());
@@ -165,8 +177,7 @@ impl ColumnSet {
     /// The columns that have samples.
     pub fn alive(&self) -> RoaringBitmap {
         let alive = |c: &u32| {
-            self.windows.iter().any(|w| w.has(*c))
-                || self.rows.iter().any(|(_, row)| row.get(*c as usize).is_some_and(|v| !is_absent(*v)))
+            self.windows.iter().any(|w| w.has(*c)) || self.rows.iter().any(|(_, row)| row.has(*c as usize))
         };
         (0..self.columns.len() as u32).filter(alive).collect()
     }
@@ -190,14 +201,13 @@ impl ColumnSet {
 /// What a reader needs of a column set; shared by all its series in one selection.
 pub struct ColumnsSnapshot {
     windows: Vec<Arc<Window>>,
-    rows: Vec<Row>,
+    rows: Vec<(TimeMs, OpenRow)>,
 }
 
 impl ColumnsSnapshot {
     /// Whether column `c` has a sample.
     pub fn has(&self, c: u32) -> bool {
-        self.windows.iter().any(|w| w.has(c))
-            || self.rows.iter().any(|(_, row)| row.get(c as usize).is_some_and(|v| !is_absent(*v)))
+        self.windows.iter().any(|w| w.has(c)) || self.rows.iter().any(|(_, row)| row.has(c as usize))
     }
 
     /// Appends the samples of column `c` with `from ≤ t ≤ to` in time order.
@@ -206,9 +216,9 @@ impl ColumnsSnapshot {
             window.read(c, from, to, ts, vs);
         }
         for (t, row) in self.rows.iter().filter(|(t, _)| *t >= from && *t <= to) {
-            if let Some(v) = row.get(c as usize).filter(|v| !is_absent(**v)) {
+            if let Some(v) = row.get(c as usize).filter(|v| !is_absent(*v)) {
                 ts.push(*t);
-                vs.push(*v);
+                vs.push(v);
             }
         }
     }

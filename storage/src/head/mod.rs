@@ -15,6 +15,7 @@ mod group;
 mod hint;
 mod lane;
 mod lanes;
+mod open;
 mod pace;
 pub mod postings;
 mod registry;

@@ -5,17 +5,14 @@
 //! and go in all sizes, and the allocator cannot use the place of one for another ([`PIECE_BYTES`]). The open half is in [`super::columns`]; windows that are
 //! next to each other become one ([`super::fold`]).
 
-use super::column;
+use super::open::OpenRow;
+use super::{column, open};
 use crate::limits::{PIECE_BYTES, PIECE_OFFSETS};
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT_BITS, is_absent};
 use crate::room::exact;
 use std::collections::HashMap;
-use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
-
-/// The values of one scrape, in the order of the set's columns; may be shorter than the set.
-pub type Row = (TimeMs, Arc<[f64]>);
 
 const NOTHING: u32 = u32::MAX;
 const CONSTANT: u32 = 1 << 31;
@@ -121,32 +118,30 @@ impl WindowBuilder {
     }
 }
 
-/// Of each column its first bit pattern, and all bits in which others differ from that. Row by row: columns side by side
-/// are what a processor compares at once.
-fn outlines(rows: &[Row], columns: usize) -> (Vec<u64>, Vec<u64>) {
-    let there = rows[0].1.iter().map(|v| v.to_bits()).chain(std::iter::repeat(ABSENT_BITS));
-    let first: Vec<u64> = there.take(columns).collect();
+/// Of each column all bits in which others differ from its first pattern. Row by row: columns side by side are what a
+/// processor compares at once.
+fn moves(patterns: &[u64], columns: usize) -> Vec<u64> {
+    let (first, others) = patterns.split_at(columns);
     let mut moves = vec![0; columns];
-    for (_, row) in &rows[1..] {
-        let there = row.iter().map(|v| v.to_bits()).chain(std::iter::repeat(ABSENT_BITS));
-        moves.iter_mut().zip(&first).zip(there).for_each(|((moves, first), bits)| *moves |= first ^ bits);
+    for row in others.chunks_exact(columns.max(1)) {
+        moves.iter_mut().zip(first).zip(row).for_each(|((moves, first), bits)| *moves |= first ^ bits);
     }
-    (first, moves)
+    moves
 }
 
 impl Window {
     /// Compresses `rows` (at least one, ascending), which hold up to `columns` values each.
-    pub fn seal(rows: &[Row], columns: usize) -> Window {
+    pub fn seal(rows: &[(TimeMs, OpenRow)], columns: usize) -> Window {
         let mut builder = WindowBuilder::new(columns, false);
+        let patterns = open::patterns(rows, columns);
         let mut column = Vec::with_capacity(rows.len());
-        let (first, moves) = outlines(rows, columns);
-        for (c, bits) in first.into_iter().enumerate() {
-            if moves[c] == 0 {
-                builder.push_constant(bits);
+        for (c, moves) in moves(&patterns, columns).into_iter().enumerate() {
+            if moves == 0 {
+                builder.push_constant(patterns[c]);
                 continue;
             }
             column.clear();
-            column.extend(rows.iter().map(|(_, row)| row.get(c).map_or(ABSENT_BITS, |v| v.to_bits())));
+            column.extend(patterns[c..].iter().step_by(columns));
             builder.push(&column);
         }
         builder.finish(rows.iter().map(|(t, _)| *t).collect())
