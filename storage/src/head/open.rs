@@ -1,6 +1,7 @@
 //! An open row of a column set: the values of one scrape, not compressed yet. Most columns do not move from one scrape to the
 //! next, so a row behind the first keeps what differs from that one ([`OpenRow::pack`]). They become a [`super::window`].
 
+use crate::limits::OPEN_PACKED_COLUMNS;
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT_BITS, is_absent};
 use std::sync::Arc;
@@ -28,8 +29,11 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// `None`: that would not be much smaller than the row.
+    /// `None`: that would not be much smaller than the row, or is too wide to be looked into.
     fn of(base: &Arc<[f64]>, row: &[f64]) -> Option<Difference> {
+        if row.len() > OPEN_PACKED_COLUMNS {
+            return None;
+        }
         let differs = |c: usize| base.get(c).is_none_or(|before| before.to_bits() != row[c].to_bits());
         let mut marks = vec![0u64; row.len().div_ceil(WORD)].into_boxed_slice();
         for c in 0..row.len() {
@@ -163,5 +167,9 @@ mod tests {
         row.pack(&base);
         let OpenRow::Packed(difference) = row else { panic!("it is smaller") };
         assert_eq!((difference.values.len(), difference.marks.len()), (100, 16));
+        let wide = || OpenRow::Whole(vec![0.0; OPEN_PACKED_COLUMNS + 1].into());
+        let (mut row, base) = (wide(), wide());
+        row.pack(&base);
+        assert!(matches!(row, OpenRow::Whole(_)), "too wide");
     }
 }
