@@ -108,8 +108,7 @@ impl Slots {
 
 /// A list with a slot more.
 fn with(list: &[u32], at: usize, slot: u32) -> Vec<u32> {
-    let (before, after) = list.split_at(at);
-    before.iter().copied().chain([slot]).chain(after.iter().copied()).collect()
+    [&list[..at], &[slot], &list[at..]].concat()
 }
 
 /// Slots mostly come in ascending order, for which there is no search.

@@ -195,10 +195,9 @@ impl Store {
                 Ok(())
             })
         });
-        match (&outcome, written) {
-            (Ok(_), _) => self.let_go_of(Flushed { end, lsn }),
-            (Err(_), Some(end)) => self.let_go_of(Flushed { end, lsn }),
-            (Err(_), None) => self.shards.iter().for_each(|shard| shard.write().head.abandon_flush()),
+        match if outcome.is_ok() { Some(end) } else { written } {
+            Some(end) => self.let_go_of(Flushed { end, lsn }),
+            None => self.shards.iter().for_each(|shard| shard.write().head.abandon_flush()),
         }
         if outcome.is_err() {
             self.metrics.flush_failures.inc();
