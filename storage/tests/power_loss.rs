@@ -3,6 +3,7 @@
 //!
 //! What may survive of changes that are not synced is in `support/journal.rs`; it is thrown anew for every cut. By
 //! default there is one script for each way to sync; `SEEDS=20 OPERATIONS=5000` plays more of them, and longer ones.
+//! And loss of power after a start that has found what a killed process did not sync: it has promised that.
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -10,6 +11,7 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 use storage::metrics::Metrics;
+use storage::model::Matcher;
 use storage::store::Store;
 use support::books::Crash;
 use support::hooked::Hooked;
@@ -86,4 +88,23 @@ fn power_may_go_at_any_time_where_each_answer_is_synced() {
 #[test]
 fn power_may_go_at_any_time_between_syncs() {
     (0..number("SEEDS", 1)).for_each(|seed| play(2 * seed + 1));
+}
+
+#[test]
+fn what_a_start_has_found_survives_power_loss() {
+    let of_all = |world: &mut World| world.delete_of(&[Matcher::equal("instance", "r")], 0, i64::MAX);
+    let deeds: [fn(&mut World); 5] =
+        [of_all, World::maintain, World::compact, World::clean_tombstones, |world| world.write_log(true)];
+    for kill in 0..8 * 4 * deeds.len() {
+        let (seed, changes, deed) = (kill as u64 % 4, kill / 4 % 8, deeds[kill / 32]);
+        let mut world = World::new(seed, 100);
+        (0..60).for_each(|_| step(&mut world));
+        world.maintain();
+        world.journal.die_in(changes);
+        deed(&mut world);
+        for unsynced in [Unsynced::Kept, Unsynced::Lost] {
+            world.crash(unsynced);
+            world.replay();
+        }
+    }
 }

@@ -53,6 +53,10 @@ impl BlockHistory {
     ) -> Result<BlockHistory, StoreError> {
         let dir = data.join("blocks");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
+        // A process that was killed may have given names that were not synced: once they are seen they stay.
+        for names in [data, &dir] {
+            disk.sync_dir(names).map_err(|source| StoreError::Io { path: names.to_owned(), source })?;
+        }
         Blocks::remove_unfinished(disk.as_ref(), &dir)?;
         let (blocks, damage) = Blocks::open(disk.as_ref(), &dir)?;
         let far = blocks.open_far(disk.clone(), data, far, metrics)?;

@@ -384,14 +384,19 @@ impl World {
         let some = [Matcher::equal("instance", self.random_instance())];
         let from = self.now - self.random.below(60_000) as i64;
         let to = from + self.random.below(20_000) as i64;
-        let there = read(&self.store, &some, from, to);
+        self.delete_of(&some, from, to);
+    }
+
+    /// What these series have in this stretch of time is deleted.
+    pub fn delete_of(&mut self, some: &[Matcher], from: TimeMs, to: TimeMs) {
+        let there = read(&self.store, some, from, to);
         let failures = self.journal.failures();
-        let outcome = self.store.delete(&some, from, to).map(|_| there.len());
+        let outcome = self.store.delete(some, from, to).map(|_| there.len());
         let at = self.journal.len();
         there.keys().for_each(|key| self.books.sent(at, key.clone(), None));
         if outcome.is_err() {
             // In part, perhaps: what is there still may stay, or be gone after the next start.
-            for (key, bits) in read(&self.store, &some, from, to) {
+            for (key, bits) in read(&self.store, some, from, to) {
                 self.books.sent(at, key, Some(bits));
             }
         }

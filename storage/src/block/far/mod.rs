@@ -91,7 +91,8 @@ impl Far {
         if !dir.is_dir() && options.is_none() {
             return Ok((Arc::new(Far::new(disk, dir, None, pages)), Vec::new()));
         }
-        disk.create_dir(&dir).map_err(io_error(&dir))?;
+        // What is seen from now on stays, as in `blocks/`.
+        disk.create_dir(&dir).and_then(|()| disk.sync_dir(&dir)).map_err(io_error(&dir))?;
         let place = options.map(|options| Place::open(&disk, &dir, options, metrics)).transpose()?;
         let far = Far::new(disk, dir, place, pages);
         let metas = far.described()?;
