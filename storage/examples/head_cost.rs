@@ -2,10 +2,12 @@
 //!
 //!     cargo run --release -p perennial-storage --example head_cost -- fill scrape CAPTURES SERIES DIR
 //!     cargo run --release -p perennial-storage --example head_cost -- fill rows   CAPTURES SERIES DIR
+//!     cargo run --release -p perennial-storage --example head_cost -- fill 500    CAPTURES SERIES DIR
 //!     cargo run --release -p perennial-storage --example head_cost -- open DIR
 //!
 //! `scrape` appends batches as the scrape loop does, `rows` single samples, a target and time per call, as remote write
-//! does. Memory is the growth of this process' resident set (`VmRSS`), with the allocator that the server has.
+//! does, and a number as a sender does that fills its requests: so many samples per call, whatever targets they are of.
+//! Memory is the growth of this process' resident set (`VmRSS`), with the allocator that the server has.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 
@@ -33,7 +35,7 @@ fn main() {
             fill(how, Path::new(captures), series.parse().expect("a number"), Path::new(dir));
         }
         ["open", dir] => drop(open(Path::new(dir), true)),
-        _ => println!("fill scrape|rows CAPTURES SERIES DIR, or: open DIR"),
+        _ => println!("fill scrape|rows|NUMBER CAPTURES SERIES DIR, or: open DIR"),
     }
 }
 
@@ -88,6 +90,7 @@ fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
     settle();
     let known = status("VmRSS");
     let (cpu, mut samples) = (thread_cpu(), 0);
+    let (call, mut waiting) = (how.parse::<usize>().ok(), Vec::new());
     for scrape in 0..480 {
         for target in &mut targets {
             let Some((t, values)) = target.capture.scrapes.get(scrape) else { continue };
@@ -97,14 +100,13 @@ fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
                     store.append_columns(&target.columns, Tell::Feed).expect("appended").stored
                 }
                 _ => {
-                    let rows = target
-                        .series
-                        .iter()
-                        .zip(values)
-                        .filter(|(_, v)| !storage::model::value::is_absent(**v));
-                    let rows: Vec<Row> =
-                        rows.map(|(series, v)| Row { series: *series, t: *t, v: *v }).collect();
-                    store.append_rows(&rows).expect("appended").stored
+                    let there = |v: f64| !storage::model::value::is_absent(v);
+                    let rows = target.series.iter().zip(values).filter(|(_, v)| there(**v));
+                    waiting.extend(rows.map(|(series, v)| Row { series: *series, t: *t, v: *v }));
+                    let size = call.unwrap_or(waiting.len()).max(1);
+                    let ready = waiting.len() / size * size;
+                    let rows: Vec<Row> = waiting.drain(..ready).collect();
+                    rows.chunks(size).map(|rows| store.append_rows(rows).expect("appended").stored).sum()
                 }
             };
         }

@@ -72,8 +72,9 @@ pub const HEAD_FOLDED_WINDOWS: usize = 8;
 pub const PIECE_BYTES: usize = 2048;
 /// Offsets of columns in a piece of these: of the same size.
 pub const PIECE_OFFSETS: usize = PIECE_BYTES / 4;
-/// Columns of an open row that is packed: a look at one column counts the bits of all words before, 32 at most.
-pub const OPEN_PACKED_COLUMNS: usize = 2048;
+/// An open row with more samples than the base of those before, by more than one of so many columns, is the base of those
+/// behind: each of them would keep these values.
+pub const OPEN_BASE_GAIN: usize = 8;
 /// Columns of a group whose scrapes a replay takes together: with all of them moving, 8 MB are turned at once.
 pub const STRETCH_COLUMNS: usize = 8_192;
 /// Scrapes that a replay has at least together to make one window of them.

@@ -4,12 +4,11 @@
 //! are dead, the group starts a new set ([`super::group`]) and this one only waits to be dropped.
 
 use super::fold::Fold;
-use super::open::OpenRow;
+use super::open::{OpenRow, OpenRows};
 use super::pace::Pace;
 use super::window::Window;
 use crate::limits::{HEAD_WINDOW_SCRAPES, STRETCH_WAITING};
 use crate::model::TimeMs;
-use crate::model::value::{ABSENT, is_absent};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ pub struct ColumnSet {
     pub columns: Vec<u32>,
     /// Columns whose series also gets samples from elsewhere: each sample must be checked.
     pub mixed: RoaringBitmap,
-    rows: Vec<(TimeMs, OpenRow)>,
+    rows: OpenRows,
     windows: Vec<Arc<Window>>,
     fold: Option<Fold>,
     pace: Pace,
@@ -34,7 +33,7 @@ impl ColumnSet {
             group,
             columns: Vec::new(),
             mixed: RoaringBitmap::new(),
-            rows: Vec::new(),
+            rows: OpenRows::default(),
             windows: Vec::new(),
             fold: None,
             pace: Pace::begin(group),
@@ -43,11 +42,9 @@ impl ColumnSet {
 
     /// Adds a row later than all others. Windows do not cross multiples of `range`. Whether one was sealed.
     pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>, range: i64) -> bool {
-        let crosses =
-            self.rows.first().is_some_and(|(first, _)| first.div_euclid(range) != t.div_euclid(range));
+        let crosses = self.rows.min().is_some_and(|first| first.div_euclid(range) != t.div_euclid(range));
         let sealed = (crosses || self.rows.len() >= self.pace.rows) && self.seal();
-        self.pack_newest();
-        self.rows.push((t, OpenRow::Whole(values)));
+        self.rows.push(t, values);
         if crosses {
             // All sets come here at once: what is left of the range waits for its own moment.
             self.pace = Pace::begin(self.group);
@@ -66,39 +63,16 @@ impl ColumnSet {
         sealed
     }
 
-    /// The row that was the newest is looked at less from now on.
-    fn pack_newest(&mut self) {
-        if let Some(((_, first), others)) = self.rows.split_first_mut()
-            && let Some((_, newest)) = others.last_mut()
-        {
-            newest.pack(first);
-        }
-    }
-
     /// Puts a value into the open row of time `t`, if there is one and it has none in column `c`.
     pub fn fill(&mut self, c: u32, t: TimeMs, v: f64) -> bool {
-        let Ok(i) = self.rows.binary_search_by_key(&t, |r| r.0) else { return false };
-        let (c, row) = (c as usize, &mut self.rows[i].1);
-        if row.has(c) {
-            return false;
-        }
-        let mut values = row.take();
-        if c >= values.len() {
-            let added = std::iter::repeat_n(ABSENT, self.columns.len().max(c + 1) - values.len());
-            values = values.iter().copied().chain(added).collect();
-        }
-        Arc::make_mut(&mut values)[c] = v;
-        *row = OpenRow::Whole(values);
-        true
+        self.rows.fill(c, t, v, self.columns.len())
     }
 
     /// Seals the open rows; whether there were any.
     pub fn seal(&mut self) -> bool {
-        let any = !self.rows.is_empty();
-        if any {
-            self.windows.push(Arc::new(Window::seal(&self.rows, self.columns.len())));
-            self.rows.clear();
-        }
+        let window = self.rows.seal(self.columns.len());
+        let any = window.is_some();
+        self.windows.extend(window.map(Arc::new));
         any
     }
 
@@ -124,7 +98,7 @@ impl ColumnSet {
 
     /// Oldest time held.
     pub fn oldest(&self) -> Option<TimeMs> {
-        self.windows.first().map(|w| w.min()).or(self.rows.first().map(|r| r.0))
+        self.windows.first().map(|w| w.min()).or(self.rows.min())
     }
 
     /// Chunks in all windows, the open one included.
@@ -135,8 +109,7 @@ impl ColumnSet {
 
     /// Time of the newest sample of column `c`.
     pub fn newest(&self, c: u32) -> Option<TimeMs> {
-        let open = self.rows.iter().rev().find(|(_, row)| row.has(c as usize));
-        open.map(|(t, _)| *t).or_else(|| {
+        self.rows.newest(c).or_else(|| {
             let window = self.windows.iter().rev().find(|w| w.has(c))?;
             let (mut ts, mut vs) = (Vec::new(), Vec::new());
             window.read(c, TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs);
@@ -146,8 +119,8 @@ impl ColumnSet {
 
     /// The value of column `c` at exactly `t`.
     pub fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
-        if let Ok(i) = self.rows.binary_search_by_key(&t, |r| r.0) {
-            return self.rows[i].1.get(c as usize).filter(|v| !is_absent(*v));
+        if let Some(v) = self.rows.at(c, t) {
+            return Some(v);
         }
         let i = self.windows.partition_point(|w| w.max() < t);
         let (mut ts, mut vs) = (Vec::new(), Vec::new());
@@ -159,26 +132,20 @@ impl ColumnSet {
     pub fn snapshot(&self, from: TimeMs, to: TimeMs) -> ColumnsSnapshot {
         let first = self.windows.partition_point(|w| w.max() < from);
         let end = self.windows.partition_point(|w| w.min() <= to).max(first);
-        let open = self.rows.partition_point(|r| r.0 < from)..self.rows.partition_point(|r| r.0 <= to);
-        ColumnsSnapshot {
-            windows: self.windows[first..end].to_vec(),
-            rows: self.rows.get(open).unwrap_or(&[]).to_vec(),
-        }
+        let rows = self.rows.between(from, to).to_vec();
+        ColumnsSnapshot { windows: self.windows[first..end].to_vec(), rows }
     }
 
     /// Forgets windows and rows that end before `end`.
     pub fn drop_before(&mut self, end: TimeMs) {
         self.windows.retain(|w| w.max() >= end);
         self.fold = None;
-        let cut = self.rows.partition_point(|r| r.0 < end);
-        self.rows.drain(..cut);
+        self.rows.drop_before(end);
     }
 
     /// The columns that have samples.
     pub fn alive(&self) -> RoaringBitmap {
-        let alive = |c: &u32| {
-            self.windows.iter().any(|w| w.has(*c)) || self.rows.iter().any(|(_, row)| row.has(*c as usize))
-        };
+        let alive = |c: &u32| self.windows.iter().any(|w| w.has(*c)) || self.rows.newest(*c).is_some();
         (0..self.columns.len() as u32).filter(alive).collect()
     }
 }
@@ -207,7 +174,7 @@ pub struct ColumnsSnapshot {
 impl ColumnsSnapshot {
     /// Whether column `c` has a sample.
     pub fn has(&self, c: u32) -> bool {
-        self.windows.iter().any(|w| w.has(c)) || self.rows.iter().any(|(_, row)| row.has(c as usize))
+        self.windows.iter().any(|w| w.has(c)) || self.rows.iter().any(|(_, row)| row.get(c).is_some())
     }
 
     /// Appends the samples of column `c` with `from ≤ t ≤ to` in time order.
@@ -216,7 +183,7 @@ impl ColumnsSnapshot {
             window.read(c, from, to, ts, vs);
         }
         for (t, row) in self.rows.iter().filter(|(t, _)| *t >= from && *t <= to) {
-            if let Some(v) = row.get(c as usize).filter(|v| !is_absent(*v)) {
+            if let Some(v) = row.get(c) {
                 ts.push(*t);
                 vs.push(v);
             }

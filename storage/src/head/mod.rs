@@ -10,6 +10,7 @@ mod column;
 mod columns;
 mod correct;
 mod decimals;
+mod difference;
 mod fold;
 mod group;
 mod hint;

@@ -1,13 +1,16 @@
-//! An open row of a column set: the values of one scrape, not compressed yet. Most columns do not move from one scrape to the
-//! next, so a row behind the first keeps what differs from that one ([`OpenRow::pack`]). They become a [`super::window`].
+//! The open rows of a column set: the values of its latest scrapes, not compressed yet. They become a [`super::window`].
+//!
+//! Most columns do not move from one scrape to the next, so only the newest row is kept as it came; those before keep what
+//! differs from a *base* ([`super::difference`]), which is one of them. As rows may be filled value by value, which row
+//! serves for that is seen when the next one comes: one that has many more samples than the base takes its place.
 
-use crate::limits::OPEN_PACKED_COLUMNS;
+use super::difference::{self, Difference, Marks, WORD, value};
+use super::window::{Window, WindowBuilder};
+use crate::limits::OPEN_BASE_GAIN;
 use crate::model::TimeMs;
-use crate::model::value::{ABSENT_BITS, is_absent};
+use crate::model::value::{ABSENT, is_absent};
+use std::borrow::Cow;
 use std::sync::Arc;
-
-/// Columns in a word of [`Difference::marks`].
-const WORD: usize = 64;
 
 /// The values of one scrape, in the order of the set's columns; may be shorter than the set. Cheap to clone.
 #[derive(Clone)]
@@ -18,113 +21,199 @@ pub enum OpenRow {
     Packed(Arc<Difference>),
 }
 
-/// A row as what differs from another one.
-pub struct Difference {
-    base: Arc<[f64]>,
-    columns: usize,
-    /// A bit per column: whether it differs.
-    marks: Box<[u64]>,
-    /// The values of those that do.
-    values: Box<[f64]>,
-}
-
-impl Difference {
-    /// `None`: that would not be much smaller than the row, or is too wide to be looked into.
-    fn of(base: &Arc<[f64]>, row: &[f64]) -> Option<Difference> {
-        if row.len() > OPEN_PACKED_COLUMNS {
-            return None;
-        }
-        let differs = |c: usize| base.get(c).is_none_or(|before| before.to_bits() != row[c].to_bits());
-        let mut marks = vec![0u64; row.len().div_ceil(WORD)].into_boxed_slice();
-        for c in 0..row.len() {
-            marks[c / WORD] |= u64::from(differs(c)) << (c % WORD);
-        }
-        let moved = marks.iter().map(|word| word.count_ones() as usize).sum::<usize>();
-        if (marks.len() + moved) * 4 > row.len() * 3 {
-            return None;
-        }
-        let mut values = Vec::with_capacity(moved);
-        values.extend((0..row.len()).filter(|c| differs(*c)).map(|c| row[c]));
-        Some(Difference { base: base.clone(), columns: row.len(), marks, values: values.into() })
-    }
-
-    fn get(&self, c: usize) -> Option<f64> {
-        if c >= self.columns {
-            return None;
-        }
-        let (word, bit) = (c / WORD, 1u64 << (c % WORD));
-        if self.marks[word] & bit == 0 {
-            return self.base.get(c).copied();
-        }
-        let before = self.marks[..word].iter().map(|word| word.count_ones()).sum::<u32>();
-        let within = (self.marks[word] & (bit - 1)).count_ones();
-        self.values.get((before + within) as usize).copied()
-    }
-}
-
 impl OpenRow {
-    /// The value of column `c`, *absent* too; `None` behind the end.
-    pub fn get(&self, c: usize) -> Option<f64> {
-        match self {
-            OpenRow::Whole(row) => row.get(c).copied(),
-            OpenRow::Packed(difference) => difference.get(c),
+    /// The sample in column `c`.
+    pub fn get(&self, c: u32) -> Option<f64> {
+        let v = match self {
+            OpenRow::Whole(row) => value(row, c as usize),
+            OpenRow::Packed(difference) => difference.get(c as usize),
+        };
+        Some(v).filter(|v| !is_absent(*v))
+    }
+
+    /// Puts a value into column `c` of what will have at least `columns`; copied only if others have it, too.
+    fn put(&mut self, c: u32, v: f64, columns: usize) {
+        let mut row = match std::mem::replace(self, OpenRow::Whole(Arc::default())) {
+            OpenRow::Whole(row) => row,
+            OpenRow::Packed(difference) => difference.unpacked().into(),
+        };
+        let columns = columns.max(c as usize + 1);
+        if c as usize >= row.len() {
+            let added = std::iter::repeat_n(ABSENT, columns - row.len());
+            row = row.iter().copied().chain(added).collect();
         }
+        Arc::make_mut(&mut row)[c as usize] = v;
+        *self = OpenRow::Whole(row);
+    }
+}
+
+/// Rows in the order of their times.
+#[derive(Default)]
+pub struct OpenRows {
+    rows: Vec<(TimeMs, OpenRow)>,
+    /// What the next packed row differs from; empty before there is one.
+    base: Arc<[f64]>,
+    /// Rows from here on were not packed since they were last filled.
+    loose: usize,
+}
+
+impl OpenRows {
+    /// Adds a row later than all others.
+    pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>) {
+        self.pack();
+        self.rows.push((t, OpenRow::Whole(values)));
     }
 
-    /// Whether there is a sample in column `c`.
-    pub fn has(&self, c: usize) -> bool {
-        self.get(c).is_some_and(|v| !is_absent(v))
-    }
-
-    /// All values.
-    pub fn values(&self) -> Vec<f64> {
-        match self {
-            OpenRow::Whole(row) => row.to_vec(),
-            OpenRow::Packed(difference) => {
-                let mut values = difference.values.iter().copied();
-                let value = |c: usize| match difference.marks[c / WORD] >> (c % WORD) & 1 {
-                    0 => difference.base.get(c).copied(),
-                    _ => values.next(),
-                };
-                (0..difference.columns).map_while(value).collect()
+    /// All rows keep only what differs from the base, if that is less.
+    fn pack(&mut self) {
+        for (_, row) in &mut self.rows[self.loose..] {
+            let OpenRow::Whole(values) = row else { continue };
+            let marks = Marks::of(&self.base, values);
+            if marks.gain(&self.base, values) > (values.len() / OPEN_BASE_GAIN) as isize {
+                self.base = values.clone();
+            } else if marks.save(values.len()) {
+                *row = OpenRow::Packed(Arc::new(Difference::new(&self.base, values, marks)));
             }
         }
+        self.loose = self.rows.len();
     }
 
-    /// All values, to be changed and put back: not copied if nobody else has them.
-    pub fn take(&mut self) -> Arc<[f64]> {
-        match std::mem::replace(self, OpenRow::Whole(Arc::default())) {
-            OpenRow::Whole(row) => row,
-            packed => packed.values().into(),
+    /// Puts a value into the row of time `t`, if there is one and it has none in column `c` of `columns`.
+    pub fn fill(&mut self, c: u32, t: TimeMs, v: f64, columns: usize) -> bool {
+        let Ok(at) = self.rows.binary_search_by_key(&t, |row| row.0) else { return false };
+        let row = &mut self.rows[at].1;
+        let free = row.get(c).is_none();
+        if free {
+            row.put(c, v, columns);
+            self.loose = self.loose.min(at);
         }
+        free
     }
 
-    /// From now on it keeps only what differs from `first`, if that is less.
-    pub fn pack(&mut self, first: &OpenRow) {
-        let (OpenRow::Whole(row), OpenRow::Whole(base)) = (&*self, first) else { return };
-        if let Some(difference) = Difference::of(base, row) {
-            *self = OpenRow::Packed(Arc::new(difference));
+    /// Makes the rows, if there are any, a window of so many columns.
+    pub fn seal(&mut self, columns: usize) -> Option<Window> {
+        let rows = std::mem::take(self);
+        (!rows.is_empty()).then(|| rows.window(columns))
+    }
+
+    fn window(&self, columns: usize) -> Window {
+        let mut builder = WindowBuilder::new(columns, false);
+        let mut rows: Vec<Turned> = self.rows.iter().map(|(_, row)| Turned::of(row, &self.base)).collect();
+        let mut column = Vec::with_capacity(rows.len());
+        for at in 0..columns.div_ceil(WORD) {
+            let moved = rows.iter_mut().fold(0, |moved, row| moved | row.go(at, &self.base));
+            for c in at * WORD..columns.min((at + 1) * WORD) {
+                let (bit, base) = (1 << (c % WORD), value(&self.base, c).to_bits());
+                if moved & bit == 0 {
+                    builder.push_constant(base);
+                    continue;
+                }
+                column.clear();
+                column
+                    .extend(rows.iter_mut().map(|row| if row.marks & bit == 0 { base } else { row.next(c) }));
+                builder.push(&column);
+            }
+        }
+        builder.finish(self.rows.iter().map(|(t, _)| *t).collect())
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Time of the first row.
+    pub fn min(&self) -> Option<TimeMs> {
+        self.rows.first().map(|row| row.0)
+    }
+
+    /// Time of the newest sample in column `c`.
+    pub fn newest(&self, c: u32) -> Option<TimeMs> {
+        self.rows.iter().rev().find(|(_, row)| row.get(c).is_some()).map(|row| row.0)
+    }
+
+    /// The sample in column `c` at exactly `t`.
+    pub fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
+        let at = self.rows.binary_search_by_key(&t, |row| row.0).ok()?;
+        self.rows[at].1.get(c)
+    }
+
+    /// The rows with `from ≤ t ≤ to`.
+    pub fn between(&self, from: TimeMs, to: TimeMs) -> &[(TimeMs, OpenRow)] {
+        let (begin, end) =
+            (self.rows.partition_point(|row| row.0 < from), self.rows.partition_point(|row| row.0 <= to));
+        self.rows.get(begin..end).unwrap_or(&[])
+    }
+
+    /// Forgets the rows before `end`.
+    pub fn drop_before(&mut self, end: TimeMs) {
+        let cut = self.rows.partition_point(|row| row.0 < end);
+        self.rows.drain(..cut);
+        self.loose = self.loose.saturating_sub(cut);
+        if self.rows.is_empty() {
+            self.base = Arc::default();
         }
     }
 }
 
-/// The bit patterns of some rows (at least one), all of `columns`, one behind the other.
-pub fn patterns(rows: &[(TimeMs, OpenRow)], columns: usize) -> Vec<u64> {
-    let mut all = Vec::with_capacity(rows.len() * columns);
-    for (at, (_, row)) in rows.iter().enumerate() {
-        match row {
-            OpenRow::Whole(row) => all.extend(row.iter().map(|v| v.to_bits())),
-            OpenRow::Packed(_) => all.extend(row.values().iter().map(|v| v.to_bits())),
-        }
-        all.resize((at + 1) * columns, ABSENT_BITS);
+/// A row on its way to columns.
+struct Turned<'a> {
+    row: Source<'a>,
+    /// Of the columns of the word at hand, which differ from the base, by bit.
+    marks: u64,
+}
+
+/// Where its values are.
+enum Source<'a> {
+    Whole(Cow<'a, [f64]>),
+    /// What differs from the base, and how many of these values were taken.
+    Packed(&'a Difference, usize),
+}
+
+impl Turned<'_> {
+    fn of<'a>(row: &'a OpenRow, base: &Arc<[f64]>) -> Turned<'a> {
+        let row = match row {
+            OpenRow::Whole(row) => Source::Whole(Cow::Borrowed(row)),
+            OpenRow::Packed(row) if Arc::ptr_eq(row.base(), base) => Source::Packed(row, 0),
+            // It was packed before there was this base.
+            OpenRow::Packed(row) => Source::Whole(Cow::Owned(row.unpacked())),
+        };
+        Turned { row, marks: 0 }
     }
-    all
+
+    /// Goes to a word of columns; which of them differ from the base.
+    fn go(&mut self, at: usize, base: &[f64]) -> u64 {
+        self.marks = match &self.row {
+            Source::Whole(row) => {
+                difference::differing(difference::word(base, at), difference::word(row, at))
+            }
+            Source::Packed(row, _) => row.word(at),
+        };
+        self.marks
+    }
+
+    /// The bit pattern of a column that differs; to be called for each of them in order.
+    fn next(&mut self, c: usize) -> u64 {
+        let v = match &mut self.row {
+            Source::Whole(row) => value(row, c),
+            Source::Packed(row, taken) => {
+                *taken += 1;
+                row.values()[*taken - 1]
+            }
+        };
+        v.to_bits()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::value::{ABSENT, STALE_BITS};
+    use crate::model::value::{ABSENT_BITS, STALE_BITS};
     use proptest::prelude::*;
 
     fn value() -> impl Strategy<Value = f64> {
@@ -133,43 +222,100 @@ mod tests {
         prop_oneof![9 => bits.prop_map(f64::from_bits), 1 => Just(ABSENT)]
     }
 
-    fn bits(values: &[f64]) -> Vec<u64> {
-        values.iter().map(|v| v.to_bits()).collect()
+    /// Rows of all widths, some of them wide, and which columns of each come later, one by one.
+    fn rows() -> impl Strategy<Value = Vec<Vec<(f64, bool)>>> {
+        let late = prop_oneof![Just(0.0), Just(0.1), Just(0.9)];
+        let width = prop_oneof![4 => 0..200_usize, 1 => 2000..5000_usize];
+        let row = (late, width).prop_flat_map(|(late, width)| {
+            proptest::collection::vec((value(), proptest::bool::weighted(late)), width)
+        });
+        proptest::collection::vec(row, 1..8)
+    }
+
+    /// The bit patterns of a sealed column.
+    fn sealed(window: &Window, c: usize) -> Vec<u64> {
+        let mut bits = Vec::new();
+        window.append_bits(c as u32, &mut bits);
+        bits
+    }
+
+    fn pushed(rows: &[Vec<f64>]) -> OpenRows {
+        let mut open = OpenRows::default();
+        (0..).zip(rows).for_each(|(t, row)| open.push(t, row.clone().into()));
+        open
+    }
+
+    fn packed(open: &OpenRows) -> Vec<bool> {
+        open.rows.iter().map(|(_, row)| matches!(row, OpenRow::Packed(_))).collect()
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn a_packed_row_is_the_row(
-            first in proptest::collection::vec(value(), 0..200),
-            row in proptest::collection::vec(value(), 0..200),
-        ) {
-            let (whole, base) = (OpenRow::Whole(row.clone().into()), OpenRow::Whole(first.clone().into()));
-            let mut packed = whole.clone();
-            packed.pack(&base);
-            for c in 0..210 {
-                prop_assert_eq!(packed.get(c).map(f64::to_bits), row.get(c).map(|v| v.to_bits()));
-                prop_assert_eq!(packed.has(c), whole.has(c));
+        fn rows_are_what_was_put_into_them(rows in rows(), behind in 0..3_usize) {
+            let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+            let mut open = OpenRows::default();
+            let fill = |open: &mut OpenRows, at: usize| {
+                for (c, (v, late)) in rows[at].iter().enumerate() {
+                    let free = open.at(c as u32, at as i64).is_none();
+                    assert!(free || !*late);
+                    assert_eq!(open.fill(c as u32, at as i64, *v, columns), free);
+                }
+            };
+            for (at, row) in rows.iter().enumerate() {
+                let row = row.iter().map(|(v, late)| if *late { ABSENT } else { *v });
+                open.push(at as i64, row.collect());
+                if let Some(at) = at.checked_sub(behind) {
+                    fill(&mut open, at);
+                }
             }
-            prop_assert_eq!(bits(&packed.values()), bits(&row));
-            let columns = first.len().max(row.len());
-            let all = patterns(&[(0, base), (1, packed)], columns);
-            let long = |row: &[f64]| [bits(row), vec![ABSENT_BITS; columns - row.len()]].concat();
-            prop_assert_eq!(all, [long(&first), long(&row)].concat());
+            (0..rows.len()).rev().take(behind).for_each(|at| fill(&mut open, at));
+            let bits = |at: usize, c: usize| rows[at].get(c).map_or(ABSENT_BITS, |(v, _)| v.to_bits());
+            for (at, c) in (0..rows.len()).flat_map(|at| (0..columns + 70).map(move |c| (at, c))) {
+                let v = open.at(c as u32, at as i64).unwrap_or(ABSENT);
+                prop_assert_eq!(v.to_bits(), bits(at, c));
+            }
+            let Some(window) = open.seal(columns) else { panic!("there are rows") };
+            prop_assert!(open.is_empty());
+            prop_assert_eq!(window.columns(), columns);
+            for c in 0..columns {
+                prop_assert_eq!(sealed(&window, c), (0..rows.len()).map(|at| bits(at, c)).collect::<Vec<_>>());
+            }
         }
     }
 
     #[test]
     fn what_hardly_moves_is_packed() {
-        let first: Vec<f64> = (0..1000).map(f64::from).collect();
-        let (base, mut moved) = (OpenRow::Whole(first.clone().into()), first);
-        (0..1000).step_by(10).for_each(|c| moved[c] += 0.5);
-        let mut row = OpenRow::Whole(moved.into());
-        row.pack(&base);
-        let OpenRow::Packed(difference) = row else { panic!("it is smaller") };
-        assert_eq!((difference.values.len(), difference.marks.len()), (100, 16));
-        let wide = || OpenRow::Whole(vec![0.0; OPEN_PACKED_COLUMNS + 1].into());
-        let (mut row, base) = (wide(), wide());
-        row.pack(&base);
-        assert!(matches!(row, OpenRow::Whole(_)), "too wide");
+        let row = |moved: usize| -> Vec<f64> {
+            (0..40_000).map(|c| f64::from(c) + if c % 10 == 0 { moved as f64 } else { 0.0 }).collect()
+        };
+        let open = pushed(&[row(0), row(1), row(2), row(3)]);
+        assert_eq!(packed(&open), [false, true, true, false]);
+        let OpenRow::Packed(difference) = &open.rows[1].1 else { panic!("it is smaller") };
+        assert_eq!(difference.values().len(), 4000);
+    }
+
+    #[test]
+    fn rows_that_are_filled_value_by_value_are_packed() {
+        for behind in 0..3 {
+            let mut open = OpenRows::default();
+            for t in 0..16 {
+                let mut row = vec![ABSENT; 1000];
+                row[..10].fill(1.0);
+                open.push(t, row.into());
+                let filled = (10..1000).all(|c| open.fill(c, t - behind, f64::from(c), 1000));
+                assert_eq!(filled, t >= behind);
+            }
+            let whole = packed(&open).iter().filter(|packed| !**packed).count() as i64;
+            // Those that are not full yet, one that was the base before it was full, and the base.
+            assert!(whole <= behind + 3, "{whole} of 16 with {behind} rows in the making");
+        }
+    }
+
+    #[test]
+    fn rows_of_different_columns_do_not_take_turns_to_be_the_base() {
+        let half = |from: usize| (0..100).map(|c| if c / 50 == from { 1.0 } else { ABSENT }).collect();
+        let open = pushed(&[half(0), half(1), half(0), half(1), half(0), half(1)]);
+        assert_eq!(packed(&open), [false, false, true, false, true, false]);
     }
 }

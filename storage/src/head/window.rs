@@ -2,11 +2,10 @@
 //!
 //! A column that is constant over the window (most are) is an offset to a value that all columns with it
 //! share; a column without any sample costs only its offset. Bytes and offsets are in pieces of one size: windows come
-//! and go in all sizes, and the allocator cannot use the place of one for another ([`PIECE_BYTES`]). The open half is in [`super::columns`]; windows that are
+//! and go in all sizes, and the allocator cannot use the place of one for another ([`PIECE_BYTES`]). The open half is in [`super::open`]; windows that are
 //! next to each other become one ([`super::fold`]).
 
-use super::open::OpenRow;
-use super::{column, open};
+use super::column;
 use crate::limits::{PIECE_BYTES, PIECE_OFFSETS};
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT_BITS, is_absent};
@@ -118,35 +117,7 @@ impl WindowBuilder {
     }
 }
 
-/// Of each column all bits in which others differ from its first pattern. Row by row: columns side by side are what a
-/// processor compares at once.
-fn moves(patterns: &[u64], columns: usize) -> Vec<u64> {
-    let (first, others) = patterns.split_at(columns);
-    let mut moves = vec![0; columns];
-    for row in others.chunks_exact(columns.max(1)) {
-        moves.iter_mut().zip(first).zip(row).for_each(|((moves, first), bits)| *moves |= first ^ bits);
-    }
-    moves
-}
-
 impl Window {
-    /// Compresses `rows` (at least one, ascending), which hold up to `columns` values each.
-    pub fn seal(rows: &[(TimeMs, OpenRow)], columns: usize) -> Window {
-        let mut builder = WindowBuilder::new(columns, false);
-        let patterns = open::patterns(rows, columns);
-        let mut column = Vec::with_capacity(rows.len());
-        for (c, moves) in moves(&patterns, columns).into_iter().enumerate() {
-            if moves == 0 {
-                builder.push_constant(patterns[c]);
-                continue;
-            }
-            column.clear();
-            column.extend(patterns[c..].iter().step_by(columns));
-            builder.push(&column);
-        }
-        builder.finish(rows.iter().map(|(t, _)| *t).collect())
-    }
-
     /// Time of the first row.
     pub fn min(&self) -> TimeMs {
         self.clock[0]
