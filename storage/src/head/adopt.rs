@@ -3,7 +3,6 @@
 //! These are in the log already, behind what was replayed, and the next start replays them as [`super::restore`] does; so
 //! what is there stays, as there, and nobody is asked whether a sample comes too late.
 
-use super::series::Series;
 use super::shard::{Head, permute};
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
@@ -17,8 +16,8 @@ impl Head {
         let Head { registry, series, postings, groups, unlogged, .. } = young;
         for (slot, series) in (0u32..).zip(series).skip(self.series.len()) {
             self.reach(slot);
-            let Series { labels, listed, logged, .. } = series;
-            self.series[slot as usize] = Series { labels, listed, logged, ..Series::default() };
+            let known = &mut self.series[slot as usize];
+            (known.labels, known.listed, known.logged) = (series.labels, series.listed, series.logged);
         }
         (self.registry, self.postings) = (registry, postings);
         self.unlogged.extend(unlogged);

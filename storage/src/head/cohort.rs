@@ -73,7 +73,7 @@ impl Head {
     fn append_run(&mut self, samples: &[Sample], counts: &mut Counts, out: &mut Together) {
         let mut run = Run::default();
         for sample in samples {
-            match self.series[sample.0 as usize].homes.as_slice().last().copied() {
+            match self.series[sample.0 as usize].homes().last().copied() {
                 Some(home) => self.place_known(*sample, home, &mut run, counts),
                 None => run.new.push(*sample),
             }
@@ -154,10 +154,10 @@ impl Head {
             part.row.resize(column + 1, ABSENT);
         }
         let series = &self.series[slot as usize];
-        if !is_absent(part.row[column]) || series.rows.as_ref().is_some_and(|rows| rows.has_holes()) {
+        if !is_absent(part.row[column]) || series.rows().is_some_and(|rows| rows.has_holes()) {
             return run.alone.push(sample);
         }
-        if series.is_mixed() || series.homes.as_slice().len() > 1 {
+        if series.is_mixed() || series.homes().len() > 1 {
             let verdict = self.verdict(slot, t, v);
             if verdict != Verdict::Store {
                 counts.note(verdict);
@@ -189,7 +189,7 @@ impl Head {
     /// Puts a sample into an open row that has its time and nothing in its series' column; whether there is one.
     pub(super) fn fill(&mut self, slot: u32, t: TimeMs, v: f64) -> bool {
         let series = &self.series[slot as usize];
-        let Some(home) = series.homes.as_slice().last().filter(|_| series.rows.is_none()) else {
+        let Some(home) = series.homes().last().filter(|_| series.rows().is_none()) else {
             return false;
         };
         self.sets.get_mut(&home.set).is_some_and(|set| set.fill(home.column, t, v))

@@ -23,7 +23,8 @@ impl Head {
     /// Makes `v` the float of a series at `t`, whatever is there; *absent*: nothing is there any more.
     pub fn correct(&mut self, slot: u32, t: TimeMs, v: f64) {
         let there = self.histogram_at(slot, t).is_some();
-        if let Some(lanes) = self.series[slot as usize].lanes.as_mut().filter(|_| there) {
+        if there {
+            let lanes = self.series[slot as usize].lanes_mut();
             lanes.histograms.remove(t);
             lanes.histograms.change_after(t, NativeHistogram::forget_before);
             if self.oldest == Some(t) {
@@ -37,8 +38,8 @@ impl Head {
             return;
         }
         let (range, series) = (self.block_range, &mut self.series[slot as usize]);
-        let first = series.rows.is_none();
-        series.rows.get_or_insert_default().put(t, v, range);
+        let first = series.rows().is_none();
+        series.rows_mut().put(t, v, range);
         if first {
             self.mark_mixed(slot);
         }

@@ -93,10 +93,10 @@ impl Head {
     fn float_between(&self, slot: u32, from: TimeMs, to: TimeMs) -> bool {
         let Some(series) = self.series.get(slot as usize) else { return false };
         let (from, to, mut ts, mut vs) = (from + 1, to - 1, Vec::new(), Vec::new());
-        if let Some(rows) = &series.rows {
+        if let Some(rows) = series.rows() {
             rows.slices().read(from, to, &mut ts, &mut vs, |_| ());
         }
-        for home in series.homes.as_slice() {
+        for home in series.homes() {
             if let Some(set) = self.sets.get(&home.set) {
                 set.snapshot(from, to).read(home.column, from, to, &mut ts, &mut vs);
             }
@@ -111,7 +111,7 @@ impl Head {
             flushing.histograms.push((slot, t, h.clone()));
         }
         self.has_time(t);
-        let lane = &mut self.series[slot as usize].lanes.get_or_insert_default().histograms;
+        let lane = &mut self.series[slot as usize].lanes_mut().histograms;
         let first = lane.is_empty();
         if lane.newest().is_some_and(|newest| t < newest) {
             // The neighbour of the next one is another now.
@@ -143,7 +143,7 @@ impl Head {
         if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
             flushing.starts.push((slot, t, start));
         }
-        self.series[slot as usize].lanes.get_or_insert_default().starts.add(t, start);
+        self.series[slot as usize].lanes_mut().starts.add(t, start);
     }
 
     /// A histogram out of the log. Whether it goes on from the one before it is asked again: that one may be lost.
@@ -182,7 +182,7 @@ impl Head {
     }
 
     fn lanes(&self, slot: u32) -> Option<&Lanes> {
-        self.series.get(slot as usize)?.lanes.as_deref()
+        self.series.get(slot as usize)?.lanes()
     }
 
     /// The histogram of a series at exactly `t`.

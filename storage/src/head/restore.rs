@@ -195,8 +195,8 @@ impl Head {
     /// Time of the oldest sample; looks at every series.
     pub(super) fn find_oldest(&self) -> Option<TimeMs> {
         let sets = self.sets.values().filter_map(|set| set.oldest());
-        let rows = self.series.iter().filter_map(|series| series.rows.as_ref()?.oldest());
-        let histograms = self.series.iter().filter_map(|series| series.lanes.as_ref()?.histograms.oldest());
+        let rows = self.series.iter().filter_map(|series| series.rows()?.oldest());
+        let histograms = self.series.iter().filter_map(|series| series.lanes()?.histograms.oldest());
         sets.chain(rows).chain(histograms).min()
     }
 
@@ -228,18 +228,7 @@ impl Head {
             set.drop_before(end);
         }
         for series in self.series.iter_mut() {
-            if let Some(rows) = &mut series.rows {
-                rows.drop_before(end);
-                if rows.is_empty() {
-                    series.rows = None;
-                }
-            }
-            if let Some(lanes) = &mut series.lanes {
-                lanes.drop_before(end);
-                if lanes.is_empty() {
-                    series.lanes = None;
-                }
-            }
+            series.drop_before(end);
         }
         self.drop_sets();
         if let Some(flushing) = self.flushing.take() {
@@ -276,7 +265,7 @@ impl Head {
         for key in empty {
             let Some(set) = self.sets.remove(&key) else { continue };
             for slot in set.columns {
-                self.series[slot as usize].homes.remove(key);
+                self.series[slot as usize].remove_home(key);
             }
             let group = &mut self.groups[set.group as usize];
             if group.set == Some(key) {
@@ -300,7 +289,7 @@ impl Head {
         let mixed = |slot: u32, group: u32| {
             let series = &self.series[slot as usize];
             let foreign = |set: u32| self.sets.get(&set).is_some_and(|set| set.group != group);
-            series.is_mixed() || series.homes.as_slice().iter().any(|home| foreign(home.set))
+            series.is_mixed() || series.homes().iter().any(|home| foreign(home.set))
         };
         let fresh: Vec<(u32, RoaringBitmap)> = self
             .sets
@@ -325,10 +314,10 @@ impl Head {
         let held: HashMap<u32, RoaringBitmap> =
             self.sets.iter().map(|(key, set)| (*key, self.held(*key, set))).collect();
         for (slot, series) in self.series.iter_mut().enumerate() {
-            let mut homes = series.homes.as_slice().iter();
+            let mut homes = series.homes().iter();
             let in_use =
                 |home: &Home| held.get(&home.set).is_some_and(|columns| columns.contains(home.column));
-            let alone = series.rows.is_none() && series.lanes.is_none();
+            let alone = series.rows().is_none() && series.lanes().is_none();
             if series.listed && alone && !homes.any(in_use) {
                 self.postings.remove(slot as u32, &series.labels);
                 (series.listed, series.logged) = (false, false);
@@ -353,9 +342,8 @@ impl Head {
 
     /// Chunks, open ones included.
     pub fn chunks(&self) -> u64 {
-        let rows =
-            self.series.iter().filter_map(|series| series.rows.as_ref()).map(|rows| rows.chunks() as u64);
-        let lanes = self.series.iter().filter_map(|series| series.lanes.as_ref());
+        let rows = self.series.iter().filter_map(|series| series.rows()).map(|rows| rows.chunks() as u64);
+        let lanes = self.series.iter().filter_map(|series| series.lanes());
         let histograms = lanes.map(|lanes| lanes.histograms.chunks() as u64);
         self.sets.values().map(|set| set.chunks()).sum::<u64>() + rows.sum::<u64>() + histograms.sum::<u64>()
     }

@@ -2,7 +2,7 @@
 
 use super::lanes::Lanes;
 use super::rows::Rows;
-use crate::model::Labels;
+use crate::model::{Labels, TimeMs};
 
 /// A place of a series' samples: a column of a column set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -18,63 +18,115 @@ pub struct Home {
 pub struct Series {
     /// Its labels.
     pub labels: Labels,
-    /// Columns it has or had; nearly always one.
-    pub homes: Homes,
-    /// Samples that came alone.
-    pub rows: Option<Box<Rows>>,
-    /// Native histograms and start timestamps, if it ever had some.
-    pub lanes: Option<Box<Lanes>>,
+    /// The column it has, if it has one only.
+    home: Option<Home>,
     /// Whether it is in the postings: it has samples, or a writer holds on to it.
     pub listed: bool,
     /// Whether the log knows it.
     pub logged: bool,
+    aside: Option<Box<Aside>>,
+}
+
+/// What few series have.
+#[derive(Default)]
+struct Aside {
+    /// Columns of several groups, or of several generations of one.
+    homes: Box<[Home]>,
+    rows: Option<Box<Rows>>,
+    lanes: Option<Box<Lanes>>,
 }
 
 impl Series {
-    /// Whether it has samples outside columns, so that those in columns must be checked one by one.
-    pub fn is_mixed(&self) -> bool {
-        self.rows.is_some() || self.lanes.as_ref().is_some_and(|lanes| !lanes.histograms.is_empty())
-    }
-}
-
-/// The homes of a series; one is kept without an allocation.
-#[derive(Default)]
-pub enum Homes {
-    /// No column.
-    #[default]
-    None,
-    /// The usual case.
-    One(Home),
-    /// Several groups, or several generations of one.
-    Many(Box<[Home]>),
-}
-
-impl Homes {
-    /// All of them, oldest first.
-    pub fn as_slice(&self) -> &[Home] {
-        match self {
-            Homes::None => &[],
-            Homes::One(home) => std::slice::from_ref(home),
-            Homes::Many(homes) => homes,
+    /// Columns it has or had, oldest first; nearly always one.
+    pub fn homes(&self) -> &[Home] {
+        match &self.aside {
+            Some(aside) if !aside.homes.is_empty() => &aside.homes,
+            _ => self.home.as_slice(),
         }
     }
 
-    /// Adds one.
-    pub fn push(&mut self, home: Home) {
-        *self = match std::mem::take(self) {
-            Homes::None => Homes::One(home),
-            Homes::One(first) => Homes::Many([first, home].into()),
-            Homes::Many(homes) => Homes::Many(homes.iter().copied().chain([home]).collect()),
-        };
+    /// It has another column.
+    pub fn add_home(&mut self, home: Home) {
+        self.set_homes(self.homes().iter().copied().chain([home]).collect());
     }
 
-    /// Removes the one in `set`.
-    pub fn remove(&mut self, set: u32) {
-        let left: Vec<Home> = self.as_slice().iter().copied().filter(|home| home.set != set).collect();
-        *self = match left.as_slice() {
-            [] => Homes::None,
-            [one] => Homes::One(*one),
-            _ => Homes::Many(left.into()),
-        };
+    /// It has no column in `set` any more.
+    pub fn remove_home(&mut self, set: u32) {
+        self.set_homes(self.homes().iter().copied().filter(|home| home.set != set).collect());
+    }
+
+    fn set_homes(&mut self, homes: Vec<Home>) {
+        let several = homes.len() > 1;
+        self.home = homes.first().copied().filter(|_| !several);
+        if several || self.aside.is_some() {
+            self.aside.get_or_insert_default().homes = if several { homes.into() } else { Box::default() };
+        }
+    }
+
+    /// Samples that came alone.
+    pub fn rows(&self) -> Option<&Rows> {
+        self.aside.as_ref()?.rows.as_deref()
+    }
+
+    /// The same, to add some.
+    pub fn rows_mut(&mut self) -> &mut Rows {
+        self.aside.get_or_insert_default().rows.get_or_insert_default()
+    }
+
+    /// Native histograms and start timestamps, if it ever had some.
+    pub fn lanes(&self) -> Option<&Lanes> {
+        self.aside.as_ref()?.lanes.as_deref()
+    }
+
+    /// The same, to add some.
+    pub fn lanes_mut(&mut self) -> &mut Lanes {
+        self.aside.get_or_insert_default().lanes.get_or_insert_default()
+    }
+
+    /// Whether it has samples outside columns, so that those in columns must be checked one by one.
+    pub fn is_mixed(&self) -> bool {
+        self.rows().is_some() || self.lanes().is_some_and(|lanes| !lanes.histograms.is_empty())
+    }
+
+    /// Forgets all samples before `end` that are not in columns.
+    pub fn drop_before(&mut self, end: TimeMs) {
+        let Some(aside) = &mut self.aside else { return };
+        aside.rows.iter_mut().for_each(|rows| rows.drop_before(end));
+        aside.rows.take_if(|rows| rows.is_empty());
+        aside.lanes.iter_mut().for_each(|lanes| lanes.drop_before(end));
+        aside.lanes.take_if(|lanes| lanes.is_empty());
+        if aside.homes.is_empty() && aside.rows.is_none() && aside.lanes.is_none() {
+            self.aside = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_come_and_go() {
+        let homes: Vec<Home> = (0..3).map(|set| Home { set, column: 7 }).collect();
+        let mut series = Series::default();
+        for (at, home) in homes.iter().enumerate() {
+            assert_eq!(series.homes(), &homes[..at]);
+            series.add_home(*home);
+        }
+        assert_eq!(series.homes(), homes);
+        series.remove_home(1);
+        assert_eq!(series.homes(), [homes[0], homes[2]]);
+        series.remove_home(0);
+        assert_eq!(series.homes(), [homes[2]]);
+        series.rows_mut().add(1, 1.0, 10);
+        series.drop_before(2);
+        assert!(series.rows().is_none() && series.aside.is_none());
+        series.remove_home(2);
+        assert!(series.homes().is_empty());
+    }
+
+    #[test]
+    fn a_series_is_small() {
+        assert_eq!(size_of::<Series>(), 40);
     }
 }

@@ -125,8 +125,7 @@ impl Head {
     /// Whether these labels' series is a column of a group whose key begins with `prefix`.
     pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
         let Some(slot) = self.registry.get(labels.encoded(), &self.series) else { return false };
-        let sets =
-            self.series[slot as usize].homes.as_slice().iter().filter_map(|home| self.sets.get(&home.set));
+        let sets = self.series[slot as usize].homes().iter().filter_map(|home| self.sets.get(&home.set));
         sets.into_iter().any(|set| self.groups[set.group as usize].key.starts_with(prefix))
     }
 
@@ -273,14 +272,14 @@ impl Head {
     pub fn column(&mut self, set: u32, slot: u32) -> u32 {
         self.list(slot);
         let series = &mut self.series[slot as usize];
-        if let Some(home) = series.homes.as_slice().iter().find(|home| home.set == set) {
+        if let Some(home) = series.homes().iter().find(|home| home.set == set) {
             return home.column;
         }
         let Some(columns) = self.sets.get_mut(&set) else { return u32::MAX };
         let (column, group) = (columns.columns.len() as u32, columns.group);
         columns.columns.push(slot);
-        series.homes.push(Home { set, column });
-        let others = series.homes.as_slice().iter().filter(|home| home.set != set);
+        series.add_home(Home { set, column });
+        let others = series.homes().iter().filter(|home| home.set != set);
         let foreign =
             others.filter(|home| self.sets.get(&home.set).is_some_and(|s| s.group != group)).count();
         if foreign > 0 || series.is_mixed() {
@@ -291,7 +290,7 @@ impl Head {
 
     /// From now on, samples of `slot` are checked one by one wherever they come.
     pub(super) fn mark_mixed(&mut self, slot: u32) {
-        for home in self.series[slot as usize].homes.as_slice() {
+        for home in self.series[slot as usize].homes() {
             if let Some(set) = self.sets.get_mut(&home.set) {
                 set.mixed.insert(home.column);
             }
@@ -362,8 +361,8 @@ impl Head {
             return;
         }
         let series = &mut self.series[slot as usize];
-        let first = series.rows.is_none();
-        series.rows.get_or_insert_default().add(t, v, range);
+        let first = series.rows().is_none();
+        series.rows_mut().add(t, v, range);
         if first {
             self.mark_mixed(slot);
         }

@@ -140,7 +140,7 @@ impl Head {
             let series = &self.series[slot as usize];
             let mut columns = Columns::Many(Vec::new());
             let mut any = false;
-            for home in series.homes.as_slice() {
+            for home in series.homes() {
                 let Some(set) = self.sets.get(&home.set) else { continue };
                 let at = *taken_sets.entry(home.set).or_insert_with(|| {
                     out.sets.push(set.snapshot(from, to));
@@ -151,8 +151,8 @@ impl Head {
                     any = true;
                 }
             }
-            let rows = series.rows.as_ref().and_then(|rows| out.rows.take(rows, from, to));
-            let lanes = series.lanes.as_ref().map(|lanes| Box::new(lanes.snapshot(from, to)));
+            let rows = series.rows().and_then(|rows| out.rows.take(rows, from, to));
+            let lanes = series.lanes().map(|lanes| Box::new(lanes.snapshot(from, to)));
             let lanes = lanes.filter(|lanes| !lanes.is_empty());
             if any || rows.is_some() || lanes.as_ref().is_some_and(|lanes| !lanes.histograms.is_empty()) {
                 each(slot, &series.labels);

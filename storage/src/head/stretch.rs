@@ -256,7 +256,7 @@ impl Head {
 
     /// The groups in whose columns a series is.
     pub fn groups_with(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
-        let homes = self.series.get(slot as usize).map_or(&[][..], |series| series.homes.as_slice());
+        let homes = self.series.get(slot as usize).map_or(&[][..], |series| series.homes());
         homes.iter().filter_map(|home| Some(self.sets.get(&home.set)?.group))
     }
 }

@@ -78,19 +78,19 @@ impl Head {
     /// Time of the newest float of a series.
     pub(super) fn newest_float(&self, slot: u32) -> Option<TimeMs> {
         let series = self.series.get(slot as usize)?;
-        let homes = series.homes.as_slice().iter();
+        let homes = series.homes().iter();
         let columns = homes.filter_map(|home| self.sets.get(&home.set)?.newest(home.column));
-        columns.max().max(series.rows.as_ref().and_then(|rows| rows.newest()))
+        columns.max().max(series.rows().and_then(|rows| rows.newest()))
     }
 
     /// The float of a series at exactly `t`.
     pub fn at(&self, slot: u32, t: TimeMs) -> Option<f64> {
         let series = self.series.get(slot as usize)?;
-        match series.rows.as_ref().and_then(|rows| rows.at(t)) {
+        match series.rows().and_then(|rows| rows.at(t)) {
             // A hole hides what columns have.
             Some(v) => (!is_absent(v)).then_some(v),
             None => {
-                let mut homes = series.homes.as_slice().iter();
+                let mut homes = series.homes().iter();
                 homes.find_map(|home| self.sets.get(&home.set)?.at(home.column, t))
             }
         }
