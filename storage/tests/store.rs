@@ -188,7 +188,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => proptest::collection::vec(10usize..30, 8..24),
         1 => proptest::sample::subsequence((8..30).collect::<Vec<usize>>(), 4..22).prop_shuffle(),
     ];
-    let together = (1i64..400, prop_oneof![6 => Just(0i64), 1 => -500i64..=0], several)
+    // Now and then more of a time that has some.
+    let now = prop_oneof![3 => 1i64..400, 1 => Just(0)];
+    let together = (now, prop_oneof![6 => Just(0i64), 1 => -500i64..=0], several)
         .prop_flat_map(|(now, dt, series)| {
             let n = series.len();
             (Just(now), Just(dt), Just(series), proptest::collection::vec(value(), n))

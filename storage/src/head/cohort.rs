@@ -171,11 +171,13 @@ impl Head {
         part.samples.push(sample);
     }
 
-    /// Stores a row, if it is worth one.
+    /// Stores a row, if it is worth one: if it has enough samples, or others will fill it, as they did the one before.
     fn push_part(&mut self, part: Part, counts: &mut Counts, out: &mut Together, alone: &mut Vec<Sample>) {
         let Part { group, set, mut row, samples } = part;
-        let width = self.sets.get(&set).map_or(0, |set| set.columns.len());
-        if samples.is_empty() || samples.len() * COHORT_SPARSE < width {
+        let Some(columns) = self.sets.get(&set).filter(|_| !samples.is_empty()) else { return };
+        let width = columns.columns.len();
+        let enough = |samples: usize| samples * COHORT_SPARSE >= width;
+        if !enough(samples.len()) && !enough(columns.newest_samples()) {
             return alone.extend(samples);
         }
         row.resize(width, ABSENT);
@@ -189,9 +191,35 @@ impl Head {
     /// Puts a sample into an open row that has its time and nothing in its series' column; whether there is one.
     pub(super) fn fill(&mut self, slot: u32, t: TimeMs, v: f64) -> bool {
         let series = &self.series[slot as usize];
-        let Some(home) = series.homes().last().filter(|_| series.rows().is_none()) else {
-            return false;
-        };
+        // A hole at this time would hide the column's sample.
+        let free = series.rows().is_none_or(|rows| !rows.has_holes());
+        let Some(home) = series.homes().last().filter(|_| free) else { return false };
         self.sets.get_mut(&home.set).is_some_and(|set| set.fill(home.column, t, v))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Labels;
+
+    #[test]
+    fn calls_that_begin_anywhere_in_a_cohort_make_columns() {
+        let mut head = Head::new(7_200_000, 0);
+        let labels = |i: u32| Labels::from_pairs([("i", i.to_string())]);
+        let slots: Vec<u32> = (0..200).map(|i| head.resolve(&labels(i))).collect();
+        let mut counts = Counts::default();
+        for at in 0..30 {
+            let t = at * 15_000;
+            let samples: Vec<Sample> = slots.iter().map(|slot| (*slot, t, f64::from(*slot))).collect();
+            // The first time all come together; then some do before the others, too few for a row.
+            let first = if at == 0 { 200 } else { COHORT_ROWS + at as usize % 3 };
+            let (some, others) = samples.split_at(first);
+            head.append_rows(some, &mut counts);
+            head.append_rows(others, &mut counts);
+        }
+        assert_eq!(counts.stored, 30 * 200);
+        assert!(slots.iter().all(|slot| head.series[*slot as usize].rows().is_none()));
+        assert!(slots.iter().all(|slot| head.at(*slot, 29 * 15_000) == Some(f64::from(*slot))));
     }
 }

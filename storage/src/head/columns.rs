@@ -63,6 +63,11 @@ impl ColumnSet {
         sealed
     }
 
+    /// Samples in the newest row, if it is open.
+    pub fn newest_samples(&self) -> usize {
+        self.rows.newest_samples()
+    }
+
     /// Puts a value into the open row of time `t`, if there is one and it has none in column `c`.
     pub fn fill(&mut self, c: u32, t: TimeMs, v: f64) -> bool {
         self.rows.fill(c, t, v, self.columns.len())

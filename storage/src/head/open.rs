@@ -117,6 +117,15 @@ impl OpenRows {
         builder.finish(self.rows.iter().map(|(t, _)| *t).collect())
     }
 
+    /// Samples in the newest row.
+    pub fn newest_samples(&self) -> usize {
+        let samples = |values: &[f64]| values.iter().filter(|v| !is_absent(**v)).count();
+        self.rows.last().map_or(0, |(_, row)| match row {
+            OpenRow::Whole(values) => samples(values),
+            OpenRow::Packed(difference) => samples(&difference.unpacked()),
+        })
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
