@@ -4,9 +4,11 @@
 //!     cargo run --release -p perennial-storage --example head_cost -- fill rows   CAPTURES SERIES DIR
 //!     cargo run --release -p perennial-storage --example head_cost -- fill 500    CAPTURES SERIES DIR
 //!     cargo run --release -p perennial-storage --example head_cost -- open DIR
+//!     cargo run --release -p perennial-storage --example head_cost -- churn CAPTURES SERIES DIR
 //!
 //! `scrape` appends batches as the scrape loop does, `rows` single samples, a target and time per call, as remote write
 //! does, and a number as a sender does that fills its requests: so many samples per call, whatever targets they are of.
+//! `churn` lets that many series come and end, ten times, and tells what each leaves behind.
 //! Memory is the growth of this process' resident set (`VmRSS`), with the allocator that the server has.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
@@ -25,6 +27,9 @@ use storage::store::{Columns, Layout, Options, Row, Store, Tell};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// All samples of a run are of one range.
+const RANGE_MS: i64 = 100 * 7_200_000;
+
 fn main() {
     // As the server does.
     rustix::thread::disable_transparent_huge_pages(true).expect("Linux");
@@ -34,8 +39,13 @@ fn main() {
         ["fill", how, captures, series, dir] => {
             fill(how, Path::new(captures), series.parse().expect("a number"), Path::new(dir));
         }
+        ["churn", captures, series, dir] => {
+            churn(Path::new(captures), series.parse().expect("a number"), Path::new(dir));
+        }
         ["open", dir] => drop(open(Path::new(dir), true)),
-        _ => println!("fill scrape|rows|NUMBER CAPTURES SERIES DIR, or: open DIR"),
+        _ => println!(
+            "fill scrape|rows|NUMBER CAPTURES SERIES DIR, or: open DIR, or: churn CAPTURES SERIES DIR"
+        ),
     }
 }
 
@@ -43,7 +53,7 @@ fn open(dir: &Path, tell: bool) -> Arc<Store> {
     let options = Options {
         dir: dir.to_owned(),
         wal_sync_interval_ms: 100,
-        block_range_ms: 100 * 7_200_000,
+        block_range_ms: RANGE_MS,
         out_of_order_ms: storage::limits::OUT_OF_ORDER_WINDOW_MS,
     };
     let (begin, cpu, before) = (Instant::now(), process_cpu(), status("VmRSS"));
@@ -122,6 +132,29 @@ fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
     println!("labels, registry, postings: {:.0} bytes per series", per(known - empty));
     println!("samples: {:.0} bytes per series", per(full - known));
     println!("all: {:.0} bytes per series", per(full - empty));
+}
+
+fn churn(captures: &Path, series: usize, dir: &Path) {
+    let captures = Capture::all(captures, "15s", 8);
+    let store = open(dir, false);
+    let (mut before, mut instance) = (0.0, 0);
+    for round in 0..10 {
+        let mut count = 0;
+        while count < series {
+            let mut target = target(&store, &captures[instance % captures.len()], instance);
+            (count, instance) = (count + target.series.len(), instance + 1);
+            for (scrape, (_, values)) in (0..).zip(&target.capture.scrapes) {
+                (target.columns.t, target.columns.values) =
+                    (round * RANGE_MS + scrape * 15_000, values.clone().into());
+                store.append_columns(&target.columns, Tell::Feed).expect("appended");
+            }
+        }
+        store.maintain((round + 2) * RANGE_MS).expect("a block");
+        settle();
+        let now = status("VmRSS");
+        println!("round {round}: {count} series, {:.0} bytes more each", (now - before) / count as f64);
+        before = now;
+    }
 }
 
 fn target<'a>(store: &Store, capture: &'a Capture, instance: usize) -> Target<'a> {

@@ -55,6 +55,10 @@ pub const ARRIVALS: usize = 512;
 pub const CHUNK_SAMPLES: usize = 120;
 /// Single samples of one time, next to each other in a call, that make a row of columns.
 pub const COHORT_ROWS: usize = 8;
+/// Label sets of ended series that are compressed together: unpacking them takes some 50 us.
+pub const ENDED_PACK: usize = 256;
+/// How hard zstd tries at them: a shard waits meanwhile.
+pub const ENDED_ZSTD_LEVEL: i32 = 1;
 /// Columns of a row that was made out of single samples: an absent one costs as much as one that is there.
 pub const COHORT_COLUMNS: usize = 4096;
 /// A row of single samples must fill at least one column of so many.

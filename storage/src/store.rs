@@ -286,7 +286,7 @@ impl Store {
 
     /// The labels of a series.
     pub fn labels(&self, series: SeriesRef) -> Labels {
-        self.shard(series.shard).read().head.labels(series.slot).cloned().unwrap_or_default()
+        self.shard(series.shard).read().head.labels_ever(series.slot).unwrap_or_default()
     }
 
     /// Number of slots handed out in a shard: new series are `old..new`.

@@ -416,6 +416,37 @@ fn complete_ranges_leave_the_head_and_the_log() {
 }
 
 #[test]
+fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let past = Arc::new(Past::default());
+    let store = open(dir.path(), Some(&past));
+    let series: Vec<SeriesRef> = (0..40).map(|i| store.resolve(&labels(i))).collect();
+    let at = |store: &Store, t: i64, some: &[SeriesRef]| {
+        let rows: Vec<Row> = some.iter().map(|series| Row { series: *series, t, v: 1.0 }).collect();
+        assert_eq!(store.append_rows(&rows).unwrap().stored, some.len());
+    };
+    for round in 0..3 {
+        let t = 5_000 + round * 90_000;
+        at(&store, t, &series);
+        // One of another shard goes on: the others' range is complete.
+        at(&store, t + 60_000, &series[..1]);
+        assert!(store.maintain(t + 60_000).unwrap() > 0);
+        assert_eq!(store.stats(0).series, 1);
+        assert_eq!(store.find_encoded(labels(7).encoded()), None);
+        (0..40).for_each(|i| assert_eq!(store.labels(series[i]), labels(i)));
+        // By labels, and by the place alone.
+        (20..30).for_each(|i| assert_eq!(store.resolve(&labels(i)), series[i]));
+        at(&store, t + 70_000, &series[10..30]);
+        (10..30).for_each(|i| assert_eq!(store.find_encoded(labels(i).encoded()), Some(series[i])));
+        assert_eq!(store.stats(0).series, 21);
+    }
+    let all = contents(&store, i64::MIN, i64::MAX);
+    store.close().unwrap();
+    let again = open(dir.path(), Some(&past));
+    assert_eq!(contents(&again, i64::MIN, i64::MAX), all);
+}
+
+#[test]
 fn samples_that_come_together_are_logged_as_a_scrape_is() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), Some(&Arc::new(Past::default())));

@@ -13,13 +13,13 @@ impl Head {
     /// Takes over what `young` knows of series and groups: those that came since, and which series has which labels. Both
     /// heads came out of the same log: what both have has the same numbers.
     pub fn take_names(&mut self, young: Head) {
-        let Head { registry, series, postings, groups, unlogged, .. } = young;
+        let Head { registry, series, ended, postings, groups, unlogged, .. } = young;
         for (slot, series) in (0u32..).zip(series).skip(self.series.len()) {
             self.reach(slot);
             let known = &mut self.series[slot as usize];
             (known.labels, known.listed, known.logged) = (series.labels, series.listed, series.logged);
         }
-        (self.registry, self.postings) = (registry, postings);
+        (self.registry, self.ended, self.postings) = (registry, ended, postings);
         self.unlogged.extend(unlogged);
         for group in groups.iter().skip(self.groups.len()) {
             let at = self.open_group(&group.key) as usize;

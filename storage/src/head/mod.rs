@@ -11,6 +11,7 @@ mod columns;
 mod correct;
 mod decimals;
 mod difference;
+mod ended;
 mod fold;
 mod group;
 mod hint;

@@ -16,6 +16,14 @@ impl Registry {
         self.0.find(hash_encoded(encoded), has).copied()
     }
 
+    /// Removes a slot that still has its labels.
+    pub fn remove(&mut self, slot: u32, series: &Slots<Series>) {
+        let hash = series[slot as usize].labels.hash64();
+        if let Ok(entry) = self.0.find_entry(hash, |known| *known == slot) {
+            entry.remove();
+        }
+    }
+
     /// Adds a slot that has got its labels, if they are not there.
     pub fn insert(&mut self, slot: u32, series: &Slots<Series>) {
         let labels = &series[slot as usize].labels;

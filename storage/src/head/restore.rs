@@ -3,7 +3,7 @@
 
 use super::columns::ColumnSet;
 use super::group::Group;
-use super::series::Home;
+use super::series::{Home, Series};
 use super::shard::{Flushing, Head};
 use crate::limits::SHARD_SLOTS;
 use crate::model::value::{ABSENT, is_absent};
@@ -309,7 +309,7 @@ impl Head {
     }
 
     /// Takes series out of the postings that have no samples and that no current layout names. Their slots stay
-    /// theirs: a writer may come back.
+    /// theirs, and so do their labels, elsewhere: a writer may come back.
     fn unlist_empty(&mut self) {
         let held: HashMap<u32, RoaringBitmap> =
             self.sets.iter().map(|(key, set)| (*key, self.held(*key, set))).collect();
@@ -325,6 +325,22 @@ impl Head {
         }
         let series = &self.series;
         self.unlogged.retain(|slot| series[*slot as usize].listed);
+        self.put_away_ended();
+    }
+
+    /// Series that are not listed give their labels away.
+    fn put_away_ended(&mut self) {
+        let mut ended = Vec::new();
+        let unlisted = |series: &Series| !series.listed && !series.labels.is_empty();
+        for slot in 0..self.slots() {
+            if unlisted(&self.series[slot as usize]) {
+                self.registry.remove(slot, &self.series);
+                ended.push((slot, std::mem::take(&mut self.series[slot as usize].labels)));
+            }
+        }
+        for (slot, labels) in self.ended.add(ended) {
+            self.place(slot, labels);
+        }
     }
 
     /// The columns of a set that have samples or may get some without another word.

@@ -4,6 +4,7 @@
 //! scrape: the batch's own values become the open row. Everything else goes through [`Head::verdict`].
 
 use super::columns::ColumnSet;
+use super::ended::Ended;
 use super::group::Group;
 use super::lanes::{HistogramSample, Start};
 use super::postings::Postings;
@@ -24,7 +25,9 @@ pub type Sample = (u32, TimeMs, f64);
 /// The recent samples of one shard.
 pub struct Head {
     pub(super) registry: Registry,
+    /// Those that have ended have no labels here.
     pub(super) series: Slots<Series>,
+    pub(super) ended: Ended,
     pub(super) postings: Postings,
     pub(super) groups: Vec<Group>,
     pub(super) group_keys: HashMap<Arc<str>, u32>,
@@ -76,6 +79,7 @@ impl Head {
             settled: TimeMs::MIN,
             registry: Registry::default(),
             series: Slots::default(),
+            ended: Ended::default(),
             postings: Postings::default(),
             groups: Vec::new(),
             group_keys: HashMap::new(),
@@ -95,9 +99,15 @@ impl Head {
         self.series.len() as u32
     }
 
-    /// The labels in `slot`.
+    /// The labels in `slot`; none if its series has ended.
     pub fn labels(&self, slot: u32) -> Option<&Labels> {
         self.series.get(slot as usize).map(|s| &s.labels)
+    }
+
+    /// The labels in `slot`, of an ended series, too.
+    pub fn labels_ever(&self, slot: u32) -> Option<Labels> {
+        let labels = self.labels(slot)?;
+        if labels.is_empty() { self.ended.labels(slot) } else { Some(labels.clone()) }
     }
 
     /// The labels of all slots.
@@ -112,7 +122,8 @@ impl Head {
 
     /// The slot of these labels; made, or taken into use again, if need be.
     pub fn resolve(&mut self, labels: &Labels) -> u32 {
-        if let Some(slot) = self.registry.get(labels.encoded(), &self.series) {
+        let known = self.registry.get(labels.encoded(), &self.series);
+        if let Some(slot) = known.or_else(|| self.ended.find(labels.encoded())) {
             self.list(slot);
             return slot;
         }
@@ -145,8 +156,12 @@ impl Head {
 
     /// Makes a slot visible and has it logged.
     pub(super) fn list(&mut self, slot: u32) {
+        if self.series[slot as usize].labels.is_empty() {
+            let Some(labels) = self.ended.take(slot) else { return };
+            self.place(slot, labels);
+        }
         let series = &mut self.series[slot as usize];
-        if !series.listed && !series.labels.is_empty() {
+        if !series.listed {
             series.listed = true;
             self.postings.add(slot, &series.labels);
             if !series.logged {

@@ -32,7 +32,7 @@ impl Hash for Labels {
 
 impl Default for Labels {
     fn default() -> Self {
-        Labels(Arc::from([]))
+        Labels(Arc::default())
     }
 }
 
