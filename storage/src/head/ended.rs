@@ -5,14 +5,15 @@ use crate::limits::{ENDED_PACK, ENDED_ZSTD_LEVEL};
 use crate::model::Labels;
 use crate::model::labels::hash_encoded;
 use hashbrown::HashTable;
+use parking_lot::Mutex;
 
 /// Slots without labels of their own, and the labels.
 #[derive(Default)]
 pub struct Ended {
     slots: HashTable<Place>,
     packs: Vec<Option<Pack>>,
-    /// The pack that was looked into last by [`Ended::take`]: who comes back does so with neighbours.
-    open: Option<(u32, Vec<u8>)>,
+    /// The pack that was looked into last: who is asked for, or comes back, mostly is so with neighbours.
+    open: Mutex<Option<(u32, Vec<u8>)>>,
 }
 
 /// Where the labels of a slot are.
@@ -35,7 +36,7 @@ struct Pack {
 impl Ended {
     /// Takes in the labels of slots that are ascending. Those that cannot be packed are given back.
     pub fn add(&mut self, ended: Vec<(u32, Labels)>) -> Vec<(u32, Labels)> {
-        self.open = None;
+        *self.open.lock() = None;
         let mut back = Vec::new();
         for some in ended.chunks(ENDED_PACK) {
             match Pack::of(some) {
@@ -59,37 +60,37 @@ impl Ended {
     }
 
     /// The slot of these labels, which are in their encoded form.
-    pub fn find(&mut self, encoded: &[u8]) -> Option<u32> {
+    pub fn find(&self, encoded: &[u8]) -> Option<u32> {
         let hash = hash_encoded(encoded);
-        let same: Vec<(u32, u32)> =
-            self.slots.iter_hash(hash).filter(|place| place.hash == hash).map(|p| (p.slot, p.pack)).collect();
-        same.into_iter().find(|(slot, pack)| self.look(*pack, *slot) == Some(encoded)).map(|(slot, _)| slot)
+        let mut same = self.slots.iter_hash(hash).filter(|place| place.hash == hash);
+        same.find(|place| self.look(place.pack, place.slot, |labels| labels == encoded) == Some(true))
+            .map(|place| place.slot)
     }
 
     /// The labels of a slot, if they are here.
     pub fn labels(&self, slot: u32) -> Option<Labels> {
-        let pack = self.packs.iter().flatten().find(|pack| pack.at(slot).is_some())?;
-        pack.get(&pack.unpack()?, slot).and_then(Labels::from_encoded)
+        let pack = self.packs.iter().position(|pack| pack.as_ref().is_some_and(|p| p.at(slot).is_some()))?;
+        self.look(pack as u32, slot, Labels::from_encoded)?
     }
 
     /// The labels of a slot, if they are here; not any more then.
     pub fn take(&mut self, slot: u32) -> Option<Labels> {
-        let at = self.packs.iter().position(|pack| pack.as_ref().is_some_and(|p| p.at(slot).is_some()))?;
-        let labels = self.look(at as u32, slot).and_then(Labels::from_encoded)?;
-        // That may be a pack out of which it was taken before: it had the same labels.
+        let labels = self.labels(slot)?;
+        // That may be of a pack out of which it was taken before: it had the same labels.
         let (place, _) = self.slots.find_entry(labels.hash64(), |place| place.slot == slot).ok()?.remove();
-        let left = &mut self.packs[place.pack as usize];
-        *left = left.take().map(|pack| Pack { left: pack.left - 1, ..pack }).filter(|pack| pack.left > 0);
+        let pack = &mut self.packs[place.pack as usize];
+        *pack = pack.take().map(|pack| Pack { left: pack.left - 1, ..pack }).filter(|pack| pack.left > 0);
         Some(labels)
     }
 
-    /// The encoded labels of a slot of a pack.
-    fn look(&mut self, at: u32, slot: u32) -> Option<&[u8]> {
+    /// Shows `to` the encoded labels of a slot of a pack.
+    fn look<R>(&self, at: u32, slot: u32, to: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let pack = self.packs.get(at as usize)?.as_ref()?;
-        if self.open.as_ref().is_none_or(|(open, _)| *open != at) {
-            self.open = Some((at, pack.unpack()?));
+        let mut open = self.open.lock();
+        if open.as_ref().is_none_or(|(open, _)| *open != at) {
+            *open = Some((at, pack.unpack()?));
         }
-        pack.get(&self.open.as_ref()?.1, slot)
+        pack.get(&open.as_ref()?.1, slot).map(to)
     }
 }
 

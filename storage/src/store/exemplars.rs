@@ -22,9 +22,12 @@ impl Store {
 
     /// The exemplars in `from..=to` of the series that satisfy any of the matcher sets, sorted by their labels.
     pub fn select_exemplars(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<SeriesExemplars> {
-        let found = self.exemplars.select(from, to).into_iter();
-        let labelled =
-            found.map(|(series, exemplars)| SeriesExemplars { labels: self.labels(series), exemplars });
+        let mut found = self.exemplars.select(from, to);
+        // Labels of series that have ended are packed with their neighbours'.
+        found.sort_unstable_by_key(|(series, _)| *series);
+        let labelled = found
+            .into_iter()
+            .map(|(series, exemplars)| SeriesExemplars { labels: self.labels(series), exemplars });
         let hit = |set: &Vec<Matcher>, series: &SeriesExemplars| {
             set.iter().all(|matcher| matcher.matches_labels(&series.labels))
         };
