@@ -137,7 +137,7 @@ def memory(kind, options):
         sent = remote_write.fill(server.port, members, epoch, end - options.hours * 3600, end, 15)
         time.sleep(options.settle)
         full = server.memory_bytes()
-        alive = server.count('count({job=~".+"})')
+        alive = server.count('count({job=~".+"})', time=end)
         check(alive == series, f"{alive} of {series} series alive")
         return {"resident per series (kB)": (full[0] - empty[0]) / series / 1000,
                 "anonymous per series (kB)": (full[1] - empty[1]) / series / 1000,
