@@ -20,19 +20,13 @@ pub fn describes_metric(name: &str) -> bool {
 }
 
 /// An immutable, sorted label set.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Labels(Arc<[u8]>);
 
 /// One pass of a hash made for texts of this length; what is left to the map's hasher is one word.
 impl Hash for Labels {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash64());
-    }
-}
-
-impl Default for Labels {
-    fn default() -> Self {
-        Labels(Arc::default())
     }
 }
 
