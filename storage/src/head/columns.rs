@@ -65,7 +65,7 @@ impl ColumnSet {
 
     /// Samples in the newest row, if it is open.
     pub fn newest_samples(&self) -> usize {
-        self.rows.newest_samples()
+        self.rows.newest_samples(self.columns.len())
     }
 
     /// Puts a value into the open row of time `t`, if there is one and it has none in column `c`.

@@ -117,13 +117,10 @@ impl OpenRows {
         builder.finish(self.rows.iter().map(|(t, _)| *t).collect())
     }
 
-    /// Samples in the newest row.
-    pub fn newest_samples(&self) -> usize {
-        let samples = |values: &[f64]| values.iter().filter(|v| !is_absent(**v)).count();
-        self.rows.last().map_or(0, |(_, row)| match row {
-            OpenRow::Whole(values) => samples(values),
-            OpenRow::Packed(difference) => samples(&difference.unpacked()),
-        })
+    /// Samples in the newest row, of so many columns.
+    pub fn newest_samples(&self, columns: usize) -> usize {
+        let samples = |row: &OpenRow| (0..columns as u32).filter(|c| row.get(*c).is_some()).count();
+        self.rows.last().map_or(0, |(_, row)| samples(row))
     }
 
     /// Number of rows.

@@ -2,6 +2,7 @@
 
 use super::series::Series;
 use super::slots::Slots;
+use crate::model::Labels;
 use crate::model::labels::hash_encoded;
 use hashbrown::HashTable;
 
@@ -16,10 +17,9 @@ impl Registry {
         self.0.find(hash_encoded(encoded), has).copied()
     }
 
-    /// Removes a slot that still has its labels.
-    pub fn remove(&mut self, slot: u32, series: &Slots<Series>) {
-        let hash = series[slot as usize].labels.hash64();
-        if let Ok(entry) = self.0.find_entry(hash, |known| *known == slot) {
+    /// Removes a slot, which has these labels.
+    pub fn remove(&mut self, slot: u32, labels: &Labels) {
+        if let Ok(entry) = self.0.find_entry(labels.hash64(), |known| *known == slot) {
             entry.remove();
         }
     }

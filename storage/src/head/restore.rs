@@ -3,7 +3,7 @@
 
 use super::columns::ColumnSet;
 use super::group::Group;
-use super::series::{Home, Series};
+use super::series::Home;
 use super::shard::{Flushing, Head};
 use crate::limits::SHARD_SLOTS;
 use crate::model::value::{ABSENT, is_absent};
@@ -74,7 +74,7 @@ impl Head {
         if slot >= SHARD_SLOTS {
             return Err(format!("slot {slot} is beyond {SHARD_SLOTS}"));
         }
-        if self.labels(slot).is_some_and(|known| !known.is_empty() && *known != labels) {
+        if self.labels(slot).is_some_and(|known| *known != labels) {
             return Err(format!("slot {slot} belongs to another series"));
         }
         if self.registry.get(labels.encoded(), &self.series).is_some_and(|known| known != slot) {
@@ -313,31 +313,21 @@ impl Head {
     fn unlist_empty(&mut self) {
         let held: HashMap<u32, RoaringBitmap> =
             self.sets.iter().map(|(key, set)| (*key, self.held(*key, set))).collect();
-        for (slot, series) in self.series.iter_mut().enumerate() {
+        let mut ended = Vec::new();
+        for (slot, series) in (0..).zip(self.series.iter_mut()) {
             let mut homes = series.homes().iter();
             let in_use =
                 |home: &Home| held.get(&home.set).is_some_and(|columns| columns.contains(home.column));
             let alone = series.rows().is_none() && series.lanes().is_none();
             if series.listed && alone && !homes.any(in_use) {
-                self.postings.remove(slot as u32, &series.labels);
+                self.postings.remove(slot, &series.labels);
+                self.registry.remove(slot, &series.labels);
                 (series.listed, series.logged) = (false, false);
+                ended.push((slot, std::mem::take(&mut series.labels)));
             }
         }
         let series = &self.series;
         self.unlogged.retain(|slot| series[*slot as usize].listed);
-        self.put_away_ended();
-    }
-
-    /// Series that are not listed give their labels away.
-    fn put_away_ended(&mut self) {
-        let mut ended = Vec::new();
-        let unlisted = |series: &Series| !series.listed && !series.labels.is_empty();
-        for slot in 0..self.slots() {
-            if unlisted(&self.series[slot as usize]) {
-                self.registry.remove(slot, &self.series);
-                ended.push((slot, std::mem::take(&mut self.series[slot as usize].labels)));
-            }
-        }
         for (slot, labels) in self.ended.add(ended) {
             self.place(slot, labels);
         }

@@ -99,15 +99,14 @@ impl Head {
         self.series.len() as u32
     }
 
-    /// The labels in `slot`; none if its series has ended.
+    /// The labels in `slot`, if it has some and its series has not ended.
     pub fn labels(&self, slot: u32) -> Option<&Labels> {
-        self.series.get(slot as usize).map(|s| &s.labels)
+        self.series.get(slot as usize).map(|s| &s.labels).filter(|labels| !labels.is_empty())
     }
 
     /// The labels in `slot`, of an ended series, too.
     pub fn labels_ever(&self, slot: u32) -> Option<Labels> {
-        let labels = self.labels(slot)?;
-        if labels.is_empty() { self.ended.labels(slot) } else { Some(labels.clone()) }
+        self.labels(slot).cloned().or_else(|| self.ended.labels(slot))
     }
 
     /// The labels of all slots.

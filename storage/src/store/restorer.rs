@@ -41,7 +41,7 @@ impl Known for Names {
 
 impl Known for [Head] {
     fn labels(&self, shard: u16, slot: u32) -> Option<&Labels> {
-        self.get(usize::from(shard))?.labels(slot).filter(|labels| !labels.is_empty())
+        self.get(usize::from(shard))?.labels(slot)
     }
 }
 
