@@ -44,6 +44,11 @@ pub const CONNECT_SECONDS: u64 = 30;
 pub const CREDENTIAL_FILE_BYTES: u64 = 1 << 20;
 /// A target file of `file_sd_configs`, bytes.
 pub const TARGET_FILE_BYTES: u64 = 64 << 20;
+/// Values and brackets that the aliases (`*name`) of a target file in YAML may stand for: a file of 1 kB can mean more
+/// than any memory holds.
+pub const TARGET_FILE_ALIASED: usize = 3_000_000;
+/// Bytes of text that they may stand for.
+pub const TARGET_FILE_ALIASED_BYTES: usize = 64 << 20;
 /// Files that one `file_sd_configs` entry may match.
 pub const TARGET_FILES: usize = 10_000;
 /// Quiet time after a change of a target file before it is read, ms: editors write in several steps.
@@ -60,6 +65,20 @@ pub const ALERT_ATTEMPTS: u32 = 4;
 pub const ALERT_ANSWER_BYTES: usize = 4 << 10;
 /// Decoded remote-write request, bytes (reference, quality §2.7).
 pub const REMOTE_WRITE_BYTES: usize = 32 << 20;
+/// Samples, histograms and exemplars of one request: what fits into [`REMOTE_WRITE_BYTES`] if each says something. Empty
+/// ones are two bytes.
+pub const REMOTE_WRITE_ITEMS: usize = 2_000_000;
+/// Symbols of one request of 2.0: 16 bytes each.
+pub const REMOTE_WRITE_SYMBOLS: usize = 1_000_000;
+/// Labels of all series of one request of 2.0 as they are written out, bytes: a number of two bytes stands for a text of any
+/// length.
+pub const REMOTE_WRITE_LABEL_BYTES: usize = 256 << 20;
+/// Memory of what is decoded of a request before it is stored, bytes: beside the request itself, and small. A request of
+/// 20,000 samples, more than senders send, is stored at once.
+pub const REMOTE_WRITE_BATCH_BYTES: usize = 4 << 20;
+/// Spans, buckets of one sign or bounds of one histogram that are read, over the wire or from a scrape: four times what is
+/// stored, since the resolution of some is lowered first.
+pub const RAW_BUCKETS: usize = 4 * storage::limits::HISTOGRAM_BUCKETS;
 /// Bytes of a file or answer quoted in an error message.
 pub const QUOTE_BYTES: usize = 60;
 /// Requests to the object store at a time; others wait.

@@ -8,7 +8,7 @@ use connectors::scrape::config::{GlobalScrape, Job, ScrapeConfig};
 use frontends::rules::yaml::{self, Fault};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use storage::model::Labels;
 
@@ -101,10 +101,11 @@ impl Loader {
             alerting.value.warnings().into_iter().for_each(|w| self.warn(place, &w));
             self.config.alerting = alerting.value;
         }
+        let mut rule_files = HashSet::new();
         for pattern in raw.rule_files.unwrap_or_default() {
             for path in self.glob(&pattern)? {
                 // A file that several patterns match is one file.
-                if !self.config.rule_files.contains(&path) {
+                if rule_files.insert(path.clone()) {
                     self.config.rule_files.push(path);
                 }
             }

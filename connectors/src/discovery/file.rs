@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use notify::Watcher;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,19 +153,68 @@ fn directory(file: &Path) -> PathBuf {
 }
 
 fn read(path: &Path) -> Result<Vec<Discovered>, String> {
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if size > limits::TARGET_FILE_BYTES {
-        return Err(format!("larger than {} bytes", limits::TARGET_FILE_BYTES));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let text = read_text(path)?;
     let is_json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
-    let groups: Vec<TargetGroup> = match is_json {
-        true => serde_json::from_str(&text).map_err(|e| e.to_string())?,
-        false if text.trim().is_empty() => Vec::new(),
-        false => serde_saphyr::from_str(&text).map_err(|e| e.to_string())?,
+    let groups: Vec<TargetGroup> = if is_json {
+        serde_json::from_str(&text).map_err(|e| e.to_string())?
+    } else if text.trim().is_empty() {
+        Vec::new()
+    } else {
+        read_yaml(&text)?
     };
     let shown = path.display().to_string();
     Ok(groups.iter().flat_map(|group| expand(group, &[("__meta_filepath", &shown)])).collect())
+}
+
+/// The text of a file, as far as the limit: a file may grow while it is read.
+fn read_text(path: &Path) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    file.take(limits::TARGET_FILE_BYTES + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    if text.len() as u64 > limits::TARGET_FILE_BYTES {
+        let most = limits::TARGET_FILE_BYTES >> 20;
+        return Err(format!("larger than {most} MiB: split it into several files"));
+    }
+    Ok(text)
+}
+
+/// Reads YAML that may hold as many values as its text has room for, since the size of the file is bounded. What its
+/// aliases stand for has a bound of its own.
+fn read_yaml(text: &str) -> Result<Vec<TargetGroup>, String> {
+    let mut budget = serde_saphyr::Budget::default();
+    // `{a,` are two values of three bytes, and every list has an end besides.
+    budget.max_nodes = 2 * text.len() + limits::TARGET_FILE_ALIASED;
+    budget.max_events = 4 * text.len() + limits::TARGET_FILE_ALIASED;
+    budget.max_total_scalar_bytes = text.len() + limits::TARGET_FILE_ALIASED_BYTES;
+    budget.max_anchors = text.len();
+    budget.max_aliases = text.len();
+    budget.max_merge_keys = text.len();
+    budget.enforce_alias_anchor_ratio = false;
+    let mut options = serde_saphyr::Options::default();
+    options.with_snippet = false;
+    options.emit_comments = false;
+    options.alias_limits.max_total_replayed_events = limits::TARGET_FILE_ALIASED;
+    options.budget = Some(budget);
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(&error))
+}
+
+/// A limit in our words: the reader's own do not say what to do.
+fn explain(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error as E;
+    let mut error = error.without_snippet();
+    while let E::AliasError { error: inner, .. } = error {
+        error = inner.without_snippet();
+    }
+    match error {
+        E::Budget { .. } | E::AliasReplayLimitExceeded { .. } | E::AliasReplayStackDepthExceeded { .. } => {
+            let place = error.location().map_or(String::new(), |l| format!(" at line {}", l.line()));
+            format!(
+                "its aliases (`*name`) stand for more than {} values{place}, or lists are nested too deep: write the values out",
+                limits::TARGET_FILE_ALIASED
+            )
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -202,6 +252,35 @@ mod tests {
             ["b:1", "c:1", "d:1"]
         );
         assert!(metrics.render().contains("prometheus_sd_file_read_errors_total 1"));
+    }
+
+    /// As many targets as Prometheus takes, in every form.
+    #[test]
+    fn forty_thousand_entries_are_forty_thousand_targets() {
+        let dir = tempfile::tempdir().unwrap();
+        let n = 40_000;
+        let block: String = (0..n)
+            .map(|i| format!("- targets:\n  - 10.0.0.1:{i}\n  labels:\n    rack: r{}\n    zone: a\n", i % 40))
+            .collect();
+        let flow: String = (0..n).map(|i| format!("- targets: ['10.0.0.1:{i}']\n")).collect();
+        let json: Vec<_> = (0..n)
+            .map(|i| serde_json::json!({"targets": [format!("a:{i}")], "labels": {"x": "y"}}))
+            .collect();
+        let json = serde_json::to_string(&json).unwrap();
+        for (name, text) in [("block.yml", block), ("flow.yaml", flow), ("list.json", json)] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read(&path).unwrap().len(), n, "{name}");
+        }
+    }
+
+    #[test]
+    fn aliases_are_bounded() {
+        let mut bomb = "- &a0 {targets: [x, x, x, x, x, x, x, x, x, x]}\n".to_owned();
+        bomb.push_str(&"- *a0\n".repeat(300_000));
+        let error = read_yaml(&bomb).unwrap_err();
+        assert!(error.starts_with("its aliases (`*name`) stand for more than"), "{error}");
+        assert_eq!(read_yaml("- &a {targets: [x]}\n- *a\n").unwrap().len(), 2);
     }
 
     #[test]

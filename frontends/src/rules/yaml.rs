@@ -3,9 +3,10 @@
 //! Rule files and the main configuration share this vocabulary. Text inside a scalar (an expression, a
 //! template) is mapped back to the file by [`inside_scalar`], so that an editor can jump to it.
 
-use super::limits::{FILE_BYTES, HINT_DISTANCE};
+use super::limits::{FILE_BYTES, HINT_DISTANCE, YAML_ALIASED, YAML_ALIASED_BYTES, YAML_ANCHORED, YAML_DEPTH};
 use serde::de::DeserializeOwned;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{Budget, Location, Options, Spanned};
 use std::io::Read;
 use std::path::Path;
 
@@ -67,7 +68,8 @@ pub fn read_text(path: &Path) -> Result<String, Fault> {
         .read_to_string(&mut text)
         .map_err(|e| Fault::whole(&name, format!("cannot be read as UTF-8 text: {e}"), "save it as UTF-8"))?;
     if text.len() as u64 > FILE_BYTES {
-        return Err(Fault::whole(&name, format!("larger than {FILE_BYTES} bytes"), "split it"));
+        let what = format!("larger than {} MiB", FILE_BYTES >> 20);
+        return Err(Fault::whole(&name, what, "split it into several files"));
     }
     Ok(text)
 }
@@ -84,20 +86,42 @@ pub fn parse_with<T: DeserializeOwned>(
     text: &str,
     known: &dyn Fn(&str) -> Vec<&'static str>,
 ) -> Result<T, Fault> {
-    let mut options = serde_saphyr::Options::default();
-    options.with_snippet = false;
     let empty = text.lines().all(|l| {
         let l = l.trim();
         l.is_empty() || l.starts_with('#') || l == "---"
     });
     let text = if empty { "{}" } else { text };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+    serde_saphyr::from_str_with_options(text, options(text.len())).map_err(|e| {
         let mut fault = explain(file, &e, known);
         if let Some((line, column)) = key_place(text, &e) {
             (fault.line, fault.column) = (line, column);
         }
         fault
     })
+}
+
+/// What the reader admits in a text of so many bytes: as many values as can stand in it, since [`FILE_BYTES`] bounds the
+/// text. Aliases make more of it than stands there, and have bounds of their own.
+fn options(bytes: usize) -> Options {
+    let mut budget = Budget::default();
+    // `{a,` are two values of three bytes, and every list has an end besides.
+    budget.max_nodes = 2 * bytes + YAML_ALIASED;
+    budget.max_events = 4 * bytes + YAML_ALIASED;
+    budget.max_total_scalar_bytes = bytes + YAML_ALIASED_BYTES;
+    budget.max_anchors = bytes;
+    budget.max_aliases = bytes;
+    budget.max_merge_keys = bytes;
+    // One anchor with the labels of all rules is what anchors are for.
+    budget.enforce_alias_anchor_ratio = false;
+    budget.max_recorded_anchor_events = YAML_ANCHORED;
+    budget.max_recorded_anchor_bytes = YAML_ALIASED_BYTES;
+    budget.max_depth = YAML_DEPTH;
+    let mut options = Options::default();
+    options.with_snippet = false;
+    options.emit_comments = false;
+    options.alias_limits.max_total_replayed_events = YAML_ALIASED;
+    options.budget = Some(budget);
+    options
 }
 
 /// Where the key of a "field x not found" stands: the error itself knows the beginning of its mapping only, in
@@ -117,8 +141,11 @@ fn key_place(text: &str, error: &serde_saphyr::Error) -> Option<(u64, u64)> {
 /// A parser's error as a fault.
 fn explain(file: &str, error: &serde_saphyr::Error, known: &dyn Fn(&str) -> Vec<&'static str>) -> Fault {
     use serde_saphyr::Error as E;
-    let error = error.without_snippet();
+    let mut error = error.without_snippet();
     let place = error.location().unwrap_or(Location::UNKNOWN);
+    while let E::AliasError { error: inner, .. } = error {
+        error = inner.without_snippet();
+    }
     let (what, fix) = match error {
         E::SerdeUnknownField { field, expected, .. } => {
             (format!("unknown field {field:?}"), suggestion(field, expected))
@@ -145,6 +172,16 @@ fn explain(file: &str, error: &serde_saphyr::Error, known: &dyn Fn(&str) -> Vec<
         },
         E::Unexpected { expected, .. } => {
             (format!("expected {expected}"), "check the indentation".to_owned())
+        }
+        E::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            (format!("nested deeper than {YAML_DEPTH} levels"), "check the indentation".to_owned())
+        }
+        E::Budget { .. } | E::AliasReplayLimitExceeded { .. } | E::AliasReplayStackDepthExceeded { .. } => {
+            let what = format!(
+                "its aliases (`*name`) stand for more than {YAML_ALIASED} values or {} MiB of text",
+                YAML_ALIASED_BYTES >> 20
+            );
+            (what, "use fewer of them, or write the values out".to_owned())
         }
         other => (strip_place(&other.to_string()), String::new()),
     };
@@ -256,6 +293,41 @@ mod tests {
         for (text, want) in cases {
             let got = parse::<Doc>("f.yml", text).unwrap_err().to_string();
             assert_eq!(got, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_as_large_as_its_file_may_be() {
+        let list = format!("[{}]", vec!["a"; 400_000].join(","));
+        assert_eq!(parse::<Vec<String>>("f.yml", &list).unwrap().len(), 400_000);
+        let pairs: String = (0..150_000).map(|i| format!("k{i}: v\n")).collect();
+        let map: std::collections::BTreeMap<String, String> = parse("f.yml", &pairs).unwrap();
+        assert_eq!(map.len(), 150_000);
+    }
+
+    #[test]
+    fn one_anchor_serves_many_rules() {
+        let text = format!("- &common {{team: a, tier: b}}\n{}", "- *common\n".repeat(20_000));
+        let all: Vec<std::collections::BTreeMap<String, String>> = parse("f.yml", &text).unwrap();
+        assert!(all.len() == 20_001 && all[20_000]["tier"] == "b");
+    }
+
+    #[test]
+    fn aliases_stand_for_no_more_than_memory_holds() {
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..12 {
+            let lines = vec![format!("*a{}", i - 1); 10].join(", ");
+            bomb.push_str(&format!("a{i}: &a{i} [{lines}]\n"));
+        }
+        let fat = format!("- &a {}\n{}", "x".repeat(1_000_000), "- *a\n".repeat(500));
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for (text, what) in [
+            (&bomb, "its aliases (`*name`) stand for more than"),
+            (&fat, "its aliases"),
+            (&deep, "nested deeper than 64 levels"),
+        ] {
+            let fault = parse::<serde_json::Value>("f.yml", text).unwrap_err();
+            assert!(fault.what.starts_with(what) && !fault.fix.is_empty(), "{fault}");
         }
     }
 
