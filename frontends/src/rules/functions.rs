@@ -3,6 +3,7 @@
 //! Each is a plain function from arguments to a value; [`table`] lists them. `query`, `now` and the link functions
 //! need the server and are added by [`super::template`].
 
+use super::budget;
 use super::times;
 use gotmpl::{TemplateError, Value};
 use std::collections::BTreeMap;
@@ -303,15 +304,34 @@ fn pattern(text: &str) -> Result<regex::Regex, TemplateError> {
 
 fn matches(args: &[Value]) -> Outcome {
     let [regex, subject] = arguments::<2>("match", args)?;
-    Ok(Value::Bool(pattern(string(regex)?)?.is_match(string(subject)?)))
+    let regex = string(regex)?;
+    let subject = string(subject)?;
+    budget::regex(regex, subject)?;
+    Ok(Value::Bool(pattern(regex)?.is_match(subject)))
 }
 
 fn replace_all(args: &[Value]) -> Outcome {
     let [regex, replacement, subject] = arguments::<3>("reReplaceAll", args)?;
-    let regex = pattern(string(regex)?)?;
+    let regex = string(regex)?;
     let replacement = string(replacement)?;
-    let filled = |found: &regex::Captures| storage::model::regex::expand(replacement, found);
-    Ok(text(regex.replace_all(string(subject)?, filled)))
+    let subject = string(subject)?;
+    budget::regex(regex, subject)?;
+    let regex = pattern(regex)?;
+    let references = replacement.matches('$').count();
+    let mut out = String::new();
+    let mut copied = 0;
+    for found in regex.captures_iter(subject) {
+        let whole = found.get_match();
+        budget::steps(1)?;
+        // Looked at before it is made: a long replacement for every letter of a long text is their product.
+        budget::bytes(replacement.len() + references * whole.len())?;
+        let filled = storage::model::regex::expand(replacement, &found);
+        out.push_str(&subject[copied..whole.start()]);
+        out.push_str(&filled);
+        copied = whole.end();
+    }
+    out.push_str(&subject[copied..]);
+    Ok(text(out))
 }
 
 /// Go's `index`, of maps of text: what is missing is "".
@@ -343,6 +363,7 @@ fn sort_by_label(args: &[Value]) -> Outcome {
     let [name, rows] = arguments::<2>("sortByLabel", args)?;
     let name = string(name)?;
     let Value::List(rows) = rows else { return Err(fail("sortByLabel: expected the result of a query")) };
+    budget::steps(rows.len() / 4)?;
     let mut rows = rows.to_vec();
     rows.sort_by_cached_key(|row| labels_of(row, name));
     Ok(Value::List(rows.into()))

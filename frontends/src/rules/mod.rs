@@ -6,8 +6,10 @@
 
 pub mod alert;
 mod alerting;
+mod budget;
 pub mod core;
 mod counters;
+mod counting;
 pub mod file;
 mod functions;
 pub mod inbox;

@@ -2,15 +2,18 @@
 //!
 //! An [`Expander`] knows the server (external labels and URL, how to query); [`Expander::compile`] parses a
 //! text once, [`Expander::expand`] fills it for one row. `gotmpl` is the engine; its syntax tree is rewritten so
-//! that a missing label is "" (`missingkey=zero`) and floats print as in Go. The functions are in `functions.rs`.
+//! that a missing label is "" (`missingkey=zero`), floats print as in Go, and what it costs is counted (`budget.rs`). The
+//! functions are in `functions.rs`.
 
+use super::budget::{self, counted};
+use super::counting::{count_arguments, count_steps};
 use super::functions::{self, METHOD, fail, label_map, text};
 use super::limits::{TEMPLATE_BYTES, TEMPLATE_ITERATIONS, TEMPLATE_QUERY_ROWS};
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, PipeNode, Pos};
 use gotmpl::{TemplateError, Value};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use storage::model::{Labels, TimeMs};
 
 /// Declares the variables that every text may use.
@@ -79,7 +82,7 @@ impl Expander {
     pub fn new(external_labels: &Labels, external_url: &str, query: Arc<dyn QueryFn>) -> Expander {
         let mut functions = pure_functions();
         let ask = move |args: &[Value]| run_query(&*query, args, NOW.get());
-        functions.insert("query".into(), Arc::new(ask));
+        functions.insert("query".into(), counted("query", Arc::new(ask)));
         let now = |_: &[Value]| Ok(Value::Float(NOW.get() as f64 / 1000.0));
         functions.insert("now".into(), Arc::new(now));
         let url = external_url.trim_end_matches('/').to_owned();
@@ -117,10 +120,15 @@ impl Expander {
             Template::Plain(text) => text.clone(),
             Template::Actions(name, template, _) => {
                 let mut out = Limited(String::new());
+                budget::begin();
                 match template.execute_template_fmt(&mut out, MAIN, &scope.0) {
                     Ok(()) => out.0,
                     Err(e) => {
-                        let error = format!("error executing template {name}: {e}");
+                        let why = match e {
+                            TemplateError::Write => format!("its text is longer than {TEMPLATE_BYTES} bytes"),
+                            other => other.to_string(),
+                        };
+                        let error = format!("error executing template {name}: {why}");
                         tracing::warn!(%error, "expanding an alert's template failed");
                         format!("<error expanding template: {error}>")
                     }
@@ -138,7 +146,10 @@ pub fn check(name: &str, source: &str) -> Result<(), TemplateFault> {
             Ok(Vec::new())
         }
     }
-    Expander::new(&Labels::default(), "", Arc::new(Nothing)).compile(name, source).map(|_| ())
+    // A file has hundreds of thousands of texts.
+    static CHECKER: LazyLock<Expander> =
+        LazyLock::new(|| Expander::new(&Labels::default(), "", Arc::new(Nothing)));
+    CHECKER.compile(name, source).map(drop)
 }
 
 /// A string that does not grow beyond [`TEMPLATE_BYTES`].
@@ -157,8 +168,9 @@ impl std::fmt::Write for Limited {
 fn pure_functions() -> gotmpl::FuncMap {
     let mut map = gotmpl::FuncMap::new();
     for (name, function) in functions::table() {
-        map.insert(name.to_owned(), Arc::new(function));
+        map.insert(name.to_owned(), counted(name, Arc::new(function)));
     }
+    map.extend(budget::table().map(|(name, function)| (name.to_owned(), function)));
     map
 }
 
@@ -187,7 +199,7 @@ fn build(source: &str, functions: gotmpl::FuncMap) -> Result<(gotmpl::Template, 
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), template.lookup(name)?.clone())))
         .collect();
-    let mut rewriter = Rewriter { source: &whole, known: &known, looks: false, fault: None };
+    let mut rewriter = Rewriter { source: &whole, known: &known, looks: false, formats: 0, fault: None };
     let mut template = template;
     for (name, mut tree) in trees {
         rewriter.list(&mut tree);
@@ -217,12 +229,14 @@ struct Rewriter<'a> {
     source: &'a str,
     known: &'a [String],
     looks: bool,
+    formats: usize,
     fault: Option<TemplateFault>,
 }
 
 impl Rewriter<'_> {
     fn list(&mut self, list: &mut ListNode) {
         list.nodes.iter_mut().for_each(|node| self.node(node));
+        count_steps(list);
     }
 
     fn node(&mut self, node: &mut Node) {
@@ -251,6 +265,7 @@ impl Rewriter<'_> {
     fn pipe(&mut self, pipe: &mut PipeNode) {
         pipe.commands.iter_mut().for_each(called);
         pipe.commands.iter_mut().flat_map(|c| &mut c.args).for_each(|arg| self.expr(arg));
+        count_arguments(pipe, &mut self.formats);
     }
 
     fn expr(&mut self, expr: &mut Expr) {
@@ -419,6 +434,101 @@ mod tests {
             render("{{ range query \"metric\" }}{{ printf \"%70000s\" \"x\" }}{{ end }}")
                 .starts_with("<error")
         );
+    }
+
+    /// Each of these needed more memory or time than there is.
+    #[test]
+    fn a_template_that_wants_everything_is_an_error_in_the_text() {
+        let doubled = |how: &str| {
+            format!(
+                "{{{{ $x := `0123456789` }}}}{{{{ range (query `metric`) }}}}{{{{ end }}}}{}{{{{ $x }}}}",
+                how.repeat(60)
+            )
+        };
+        let calls: String = (0..60)
+            .map(|i| {
+                format!(
+                    "{{{{define `t{i}`}}}}{{{{template `t{}`}}}}{{{{template `t{}`}}}}{{{{end}}}}",
+                    i + 1,
+                    i + 1
+                )
+            })
+            .collect();
+        let bytes = "its texts and query results are larger than";
+        let steps = "it takes more than 500000 steps";
+        let cases = [
+            (doubled("{{ $x = print $x $x }}"), bytes),
+            (doubled("{{ $x = $x | print $x }}"), bytes),
+            (doubled("{{ $x = printf `%s%s` $x $x }}"), bytes),
+            (doubled("{{ $x = $x | printf `%s%[1]s` }}"), bytes),
+            (doubled("{{ $x = printf (print `%s` `%[1]s`) $x }}"), bytes),
+            (doubled("{{ $x = js (print `'<` $x) }}"), bytes),
+            (doubled("{{ $x = html (print `<` $x $x) }}"), bytes),
+            (doubled("{{ $x = print `<>%` $x | urlquery }}{{ $x = println $x $x }}"), bytes),
+            (doubled("{{ $x = reReplaceAll `.` `$0$0` $x }}"), steps),
+            (doubled("{{ $x = reReplaceAll `^.*$` (reReplaceAll `.` `$$0` $x) $x }}"), bytes),
+            (doubled("{{ $x = $x | toUpper | printf `%s%s` $x }}"), bytes),
+            (doubled("{{ $x = args $x $x }}"), "its values are nested deeper than 16 levels"),
+            (format!("{{{{ $f := `{}` }}}}{{{{ printf $f 1 }}}}", "%[1]60000d".repeat(1000)), bytes),
+            (
+                "{{ range 90000 }}{{ $x := print `%` `60000` `d` }}{{ len (printf $x .) }}{{ end }}"
+                    .to_owned(),
+                bytes,
+            ),
+            ("{{ $x := `a` }}{{ range 90000 }}{{ $x = args $x }}{{ end }}".to_owned(), "nested deeper"),
+            ("{{ range 90000 }}{{ len (query `metric`) }}{{ end }}".to_owned(), steps),
+            ("{{ range 90000 }}{{ range 90000 }}{{ end }}{{ end }}".to_owned(), "range iteration budget"),
+            (
+                "{{ range 90000 }}{{ if true }}{{ if true }}{{ end }}{{ end }}{{ $y := 1 }}{{ end }}"
+                    .to_owned(),
+                steps,
+            ),
+            (format!("{calls}{{{{define `t60`}}}}{{{{end}}}}{{{{template `t0`}}}}"), steps),
+            ("{{ range 90000 }}0123456789{{ end }}".to_owned(), "its text is longer than 65536 bytes"),
+        ];
+        let mut wrong = Vec::new();
+        for (source, why) in &cases {
+            let text = render(source);
+            let is_error =
+                text.starts_with("<error expanding template: error executing template __alert_Test: ");
+            if !is_error || !text.contains(why) {
+                wrong.push(format!("{source:.200}: {text:.200}, not {why}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn what_people_write_is_far_within_the_budget() {
+        let row = |i: usize| {
+            (Labels::from_pairs([("instance", format!("host-{i}:9100").as_str()), ("job", "node")]), i as f64)
+        };
+        struct Many(Vec<(Labels, f64)>);
+        impl QueryFn for Many {
+            fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+                Ok(self.0.clone())
+            }
+        }
+        let rows = (0..TEMPLATE_QUERY_ROWS).map(row).collect();
+        let expander = Expander::new(&Labels::default(), "", Arc::new(Many(rows)));
+        let source = "{{ range query `up` | sortByLabel `instance` }}{{ if gt .Value 9990.0 }}{{ .Labels.instance | stripPort }}={{ printf `%.1f` .Value }} {{ end }}{{ end }}";
+        let template = expander.compile("Report", source).unwrap();
+        let text = expander.expand(&template, &expander.scope(&Labels::default(), 1.0, 0));
+        assert!(text.starts_with("host-9991=9991.0 host-9992=9992.0 "), "{text}");
+    }
+
+    #[test]
+    fn formats_are_computed_once() {
+        for (source, want) in [
+            ("{{ printf (printf \"%s%s\" \"%5.1f\" \"|\") 2.25 }}", "  2.2|"),
+            ("{{ 7 | printf (print \"%0\" \"3d\") }}", "007"),
+            ("{{ \"plain\" | printf }}", "plain"),
+            ("{{ printf \"%d %s\" 1 (printf \"%q\" \"x\") }}", "1 \"x\""),
+            ("{{ (printf \"%s\" \"up\") | len }}", "2"),
+            ("{{ print 1 2 \"a\" }} {{ html \"<\" }} {{ slice \"abcd\" 1 3 }}", "1 2a &lt; bc"),
+        ] {
+            assert_eq!(render(source), want, "{source}");
+        }
     }
 
     #[test]

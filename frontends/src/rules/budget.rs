@@ -1,0 +1,222 @@
+//! What filling one template may cost: steps and bytes, counted by the thread that fills it.
+//!
+//! `gotmpl` bounds the iterations of `range`, the depth of calls and the width of one number in `printf`. It has no bound on
+//! text that is doubled in a variable or on definitions that call each other twice, and no hook for one: its own functions
+//! cannot be replaced by counting ones. So [`super::counting`] puts calls of the functions here into the syntax tree,
+//! and [`counted`] wraps the functions that are ours.
+
+use super::functions::fail;
+use super::limits::{TEMPLATE_NESTING, TEMPLATE_STEPS, TEMPLATE_WORK_BYTES};
+use gotmpl::{TemplateError, Value, ValueFunc};
+use std::cell::Cell;
+use std::sync::Arc;
+
+/// Counts as many steps as its argument says and prints nothing: the first node of every list of nodes.
+pub const STEP: &str = "__step";
+/// Gives its argument back and counts its bytes: what goes into a function of `gotmpl` that reads all of it.
+pub const READ: &str = "__read";
+/// As [`READ`], of an argument that `printf` writes with the format that comes first.
+pub const FORMATTED: &str = "__formatted";
+/// The widest that `gotmpl` pads one number or text.
+const WIDTH: usize = u16::MAX as usize;
+/// How many bytes escaping makes of one at most: `\u003C` of `<`.
+const ESCAPED: usize = 6;
+/// Steps of one `query`: what it may cost itself has limits of its own.
+const QUERY_STEPS: usize = 500;
+/// Steps of compiling a regular expression, besides one for each byte of it.
+const REGEX_STEPS: usize = 100;
+
+/// What is left for the template that the thread fills.
+#[derive(Copy, Clone)]
+struct Budget {
+    steps: usize,
+    bytes: usize,
+}
+
+const WHOLE: Budget = Budget { steps: TEMPLATE_STEPS, bytes: TEMPLATE_WORK_BYTES };
+
+thread_local! {
+    static LEFT: Cell<Budget> = const { Cell::new(WHOLE) };
+}
+
+/// A template begins: the whole budget is left.
+pub fn begin() {
+    LEFT.set(WHOLE);
+}
+
+/// Counts steps; an error if there are none left.
+pub fn steps(n: usize) -> Result<(), TemplateError> {
+    let left = LEFT.get();
+    let Some(steps) = left.steps.checked_sub(n) else {
+        return Err(fail(format!("it takes more than {TEMPLATE_STEPS} steps: make it simpler")));
+    };
+    LEFT.set(Budget { steps, ..left });
+    Ok(())
+}
+
+/// Counts bytes that are read or made; an error if there are none left.
+pub fn bytes(n: usize) -> Result<(), TemplateError> {
+    let left = LEFT.get();
+    let Some(bytes) = left.bytes.checked_sub(n) else {
+        let most = TEMPLATE_WORK_BYTES >> 20;
+        return Err(fail(format!(
+            "its texts and query results are larger than {most} MiB together: make them shorter"
+        )));
+    };
+    LEFT.set(Budget { bytes, ..left });
+    Ok(())
+}
+
+/// Counts what compiling a pattern and looking for it in a text cost.
+pub fn regex(pattern: &str, subject: &str) -> Result<(), TemplateError> {
+    steps(REGEX_STEPS + pattern.len() + subject.len() / 64)
+}
+
+/// `function`, counted: a step, the texts that go in, and the text or the rows that come out.
+pub fn counted(name: &'static str, function: ValueFunc) -> ValueFunc {
+    let cost = if name == "query" { QUERY_STEPS } else { 1 };
+    // What these give can be large although nothing that goes in is.
+    let makes_much = matches!(name, "query" | "args");
+    Arc::new(move |args: &[Value]| {
+        steps(cost)?;
+        args.iter().try_for_each(|arg| bytes(text_bytes(arg)))?;
+        let made = function(args)?;
+        if makes_much {
+            read(&made).map(drop)?
+        } else {
+            bytes(text_bytes(&made))?
+        }
+        Ok(made)
+    })
+}
+
+fn text_bytes(value: &Value) -> usize {
+    value.as_str().map_or(0, str::len)
+}
+
+/// The functions that the syntax tree is made to call.
+pub fn table() -> [(&'static str, ValueFunc); 3] {
+    let step = |args: &[Value]| {
+        let n = args.first().and_then(Value::as_int).unwrap_or(1);
+        steps(usize::try_from(n).unwrap_or(1))?;
+        Ok(Value::String(Arc::from("")))
+    };
+    let read = |args: &[Value]| {
+        let [value] = args else { return Err(fail("wrong number of args")) };
+        steps(1)?;
+        read_escaped(value)?;
+        Ok(value.clone())
+    };
+    let formatted = |args: &[Value]| {
+        let [format, value] = args else { return Err(fail("wrong number of args")) };
+        steps(1)?;
+        read_formatted(format.as_str().unwrap_or(""), value)?;
+        Ok(value.clone())
+    };
+    [(STEP, Arc::new(step)), (READ, Arc::new(read)), (FORMATTED, Arc::new(formatted))]
+}
+
+fn read_escaped(value: &Value) -> Result<(), TemplateError> {
+    let read = read(value)?;
+    bytes(read.bytes * (ESCAPED - 1))
+}
+
+/// What `printf` makes of a value: the widths of its format for every part of it, and its text as often as the format
+/// may name it.
+fn read_formatted(format: &str, value: &Value) -> Result<(), TemplateError> {
+    let read = read(value)?;
+    let verbs = if format.contains("%[") { format.matches('%').count() } else { 1 };
+    bytes(widths(format).saturating_mul(read.parts))?;
+    bytes(read.bytes.saturating_mul(ESCAPED).saturating_mul(verbs))
+}
+
+/// All widths and precisions of a format, together.
+fn widths(format: &str) -> usize {
+    let mut sum = 0usize;
+    for verb in format.split('%').skip(1) {
+        let end = verb.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(verb.len());
+        let numbers = verb[..end].split(|c: char| !c.is_ascii_digit() && c != '*').filter(|n| !n.is_empty());
+        for number in numbers {
+            sum = sum.saturating_add(number.parse().map_or(WIDTH, |n: usize| n.min(WIDTH)));
+        }
+    }
+    sum
+}
+
+/// How large a value is.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+struct Size {
+    /// It and everything in it.
+    parts: usize,
+    /// As text, about.
+    bytes: usize,
+}
+
+/// Walks over a value and counts its bytes on the way: one whose parts stand in it many times can be larger than memory.
+fn read(value: &Value) -> Result<Size, TemplateError> {
+    let mut size = Size::default();
+    add(value, 0, &mut size)?;
+    Ok(size)
+}
+
+fn add(value: &Value, depth: usize, size: &mut Size) -> Result<(), TemplateError> {
+    if depth > TEMPLATE_NESTING {
+        return Err(fail(format!("its values are nested deeper than {TEMPLATE_NESTING} levels")));
+    }
+    let own = match value {
+        Value::String(text) => text.len(),
+        // As long as a number is with all its digits.
+        Value::Float(_) | Value::Int(_) | Value::Uint(_) => 24,
+        _ => 8,
+    };
+    count(own, size)?;
+    match value {
+        Value::List(items) => items.iter().try_for_each(|item| add(item, depth + 1, size)),
+        Value::Map(map) => map.iter().try_for_each(|(key, item)| {
+            count(key.len(), size)?;
+            add(item, depth + 1, size)
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn count(own: usize, size: &mut Size) -> Result<(), TemplateError> {
+    bytes(own)?;
+    size.parts += 1;
+    size.bytes += own;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_of_a_format() {
+        for (format, want) in [
+            ("%s and %d", 0),
+            ("%5d%.2f", 7),
+            ("%-10.3f|%*d", 13 + WIDTH),
+            ("%99999999999999999999d", WIDTH),
+            ("100%", 0),
+            ("%[1]70000d", 1 + WIDTH),
+        ] {
+            assert_eq!(widths(format), want, "{format}");
+        }
+    }
+
+    #[test]
+    fn what_stands_twice_is_read_twice() {
+        begin();
+        let mut value = Value::String(Arc::from("0123456789"));
+        let one = read(&value).unwrap();
+        for _ in 0..10 {
+            value = Value::List([value.clone(), value].into());
+        }
+        assert!(read(&value).unwrap().bytes > 1_000 * one.bytes);
+        for _ in 0..10 {
+            value = Value::List([value.clone(), value].into());
+        }
+        assert!(read(&value).is_err());
+    }
+}
