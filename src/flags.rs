@@ -276,6 +276,12 @@ impl Flags {
         self.number("web.max-connections")
     }
 
+    /// Most bytes that the bodies of all requests at work hold.
+    pub fn max_body_memory(&self) -> usize {
+        let size = Bytes::parse(self.text("web.max-body-memory")).unwrap_or_default();
+        usize::try_from(size.0).unwrap_or(usize::MAX)
+    }
+
     /// Most results of a search; 0: any number.
     pub fn search_max_limit(&self) -> usize {
         self.number("web.search.max-limit")

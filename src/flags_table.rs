@@ -102,6 +102,7 @@ pub(super) const FLAGS: &[Flag] = &[
     works(WEB, "web.enable-remote-write-receiver", Switch, "false", "Accept samples by push at /api/v1/write."),
     works(WEB, "web.config.file", Text, "", "A file with TLS and passwords of the web server. This build has neither, and refuses to start unless the file is empty."),
     works(WEB, "web.max-connections", Number, "512", "Most connections at a time."),
+    works(WEB, "web.max-body-memory", Size, "64MB", "Most bytes that the bodies of all requests at work hold, as sent and decompressed. Beyond it a request is answered 503 with Retry-After; one that would not fit alone cannot be sent at all. Bodies below 16KB always fit."),
     works(WEB, "web.page-title", Text, "Perennial Time Series Collection and Processing Server", "Title of the page."),
     works(WEB, "web.cors.origin", Text, ".*", "Regex of the origins that may ask from another site; anchored."),
     works(STORAGE, "storage.tsdb.path", Text, "data/", "The data directory."),

@@ -318,6 +318,7 @@ impl Server {
             search: flags.feature("search-api").then(|| flags.search_max_limit()),
             step_stats: flags.feature("promql-per-step-stats"),
             data_directory: Some(self.data.clone()),
+            body_memory: flags.max_body_memory(),
         })
     }
 

@@ -1,66 +1,140 @@
 //! The remote write receiver: a request's samples into the store, the answer when the log has them.
 
 use bytes::Bytes;
-use connectors::remote::write::check_headers;
-use connectors::remote::{Proto, RemoteWriter, RemoteWritten};
-use frontends::http::sources::{RemoteWrite, WriteReply};
+use connectors::remote::write::{check_headers, decoded_bytes};
+use connectors::remote::{Proto, RemoteError, RemoteWriter, RemoteWritten};
+use frontends::http::bodies::{BodyError, BodyShare};
+use frontends::http::limits::BUSY_RETRY_SECONDS;
+use frontends::http::sources::{RemoteWrite, WriteCall, WriteReply};
 use futures::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::clock::Clock;
-use storage::model::TimeMs;
 use storage::store::Store;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Requests that are decoded at a time, for each core: some wait for the disk.
+const TURNS_PER_CORE: usize = 2;
+/// How long a request waits for its turn: senders give up after 30 s.
+const TURN_WAIT: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct Writes {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     writer: Arc<RemoteWriter>,
+    turns: Arc<Semaphore>,
+}
+
+/// Why a request was not taken.
+struct Refusal {
+    status: u16,
+    text: String,
+    retry_after: Option<u64>,
+}
+
+impl From<RemoteError> for Refusal {
+    fn from(error: RemoteError) -> Refusal {
+        Refusal { status: error.status(), text: error.to_string(), retry_after: None }
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Refusal {
+        match error {
+            BodyError::Full { .. } => Refusal::busy(error.to_string()),
+            _ => Refusal { status: error.status().as_u16(), text: error.to_string(), retry_after: None },
+        }
+    }
+}
+
+impl Refusal {
+    /// Others fill the server.
+    fn busy(text: impl Into<String>) -> Refusal {
+        Refusal { status: 503, text: text.into(), retry_after: Some(BUSY_RETRY_SECONDS) }
+    }
+
+    fn reply(self) -> WriteReply {
+        WriteReply { status: self.status, text: self.text, written: None, retry_after: self.retry_after }
+    }
 }
 
 impl Writes {
     /// A receiver for `store`.
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Writes {
-        Writes { writer: Arc::new(RemoteWriter::new(store.clone())), store, clock }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Writes {
+            writer: Arc::new(RemoteWriter::new(store.clone())),
+            store,
+            clock,
+            turns: Arc::new(Semaphore::new(TURNS_PER_CORE * cores)),
+        }
     }
 }
 
 impl RemoteWrite for Writes {
-    fn write(&self, content_type: &str, encoding: &str, body: Bytes) -> BoxFuture<'static, WriteReply> {
-        let proto = check_headers(Some(content_type), Some(encoding));
-        let (store, writer, now) = (self.store.clone(), self.writer.clone(), self.clock.now());
+    fn write(&self, call: WriteCall) -> BoxFuture<'static, WriteReply> {
+        let proto = check_headers(Some(&call.content_type), Some(&call.encoding));
+        let request = Request {
+            writer: self.writer.clone(),
+            turns: self.turns.clone(),
+            clock: self.clock.clone(),
+            body: call.body,
+            share: call.share,
+        };
+        let store = self.store.clone();
         Box::pin(async move {
             let tells = matches!(proto, Ok(Proto::V2));
             let written = match proto {
-                Ok(proto) => apply(writer, body, proto, now).await,
-                Err(refused) => Err((refused.status(), refused.to_string())),
+                Ok(proto) => take(request, proto, &store).await,
+                Err(refused) => Err(refused.into()),
             };
-            let written = match written {
-                Ok(written) => committed(&store, written.lsn).await.map(|()| written).map_err(|e| (503, e)),
-                Err(refused) => Err(refused),
-            };
-            let (fate, counts) = match written {
+            let (mut reply, counts) = match written {
                 Ok(written) => {
                     let counts = [written.samples, written.histograms, written.exemplars];
-                    (written.refusal().map_or((204, String::new()), |text| (400, text)), counts)
+                    let (status, text) = written.refusal().map_or((204, String::new()), |text| (400, text));
+                    (WriteReply { status, text, written: None, retry_after: None }, counts)
                 }
-                Err(refused) => (refused, [0; 3]),
+                Err(refused) => (refused.reply(), [0; 3]),
             };
-            WriteReply { status: fate.0, text: fate.1, written: tells.then_some(counts) }
+            reply.written = tells.then_some(counts);
+            reply
         })
     }
 }
 
-/// Appends a request, off the async threads: it may wait for the disk.
-async fn apply(
+/// One request, and what it is stored with.
+struct Request {
     writer: Arc<RemoteWriter>,
+    turns: Arc<Semaphore>,
+    clock: Arc<dyn Clock>,
     body: Bytes,
-    proto: Proto,
-    now: TimeMs,
-) -> Result<RemoteWritten, (u16, String)> {
-    let written = tokio::task::spawn_blocking(move || writer.apply(&body, proto, now)).await;
-    let written = written.map_err(|e| (500, e.to_string()))?;
-    written.map_err(|e| (e.status(), e.to_string()))
+    share: BodyShare,
+}
+
+/// Stores a request, and waits until it would survive the process.
+async fn take(request: Request, proto: Proto, store: &Store) -> Result<RemoteWritten, Refusal> {
+    let written = apply(request, proto).await?;
+    let fate = committed(store, written.lsn).await;
+    fate.map_err(|text| Refusal { status: 503, text, retry_after: None })?;
+    Ok(written)
+}
+
+/// Appends a request, off the async threads: it may wait for the disk. When it is done its memory is free.
+async fn apply(request: Request, proto: Proto) -> Result<RemoteWritten, Refusal> {
+    let Request { writer, turns, clock, body, mut share } = request;
+    let decoded = decoded_bytes(&body)?;
+    let turn = tokio::time::timeout(TURN_WAIT, turns.acquire_owned()).await;
+    let turn = turn.map_err(|_| Refusal::busy("other requests wait to be stored: try again"))?;
+    share.grow_within(decoded, TURN_WAIT).await?;
+    let work = move || {
+        let written = writer.apply(&body, proto, clock.now());
+        // Held to the end of the work, also when nobody waits for it any more.
+        drop((body, share, turn));
+        Ok(written?)
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Refusal { status: 500, text: e.to_string(), retry_after: None }))
 }
 
 /// Resolves when everything up to `lsn` would survive the process.

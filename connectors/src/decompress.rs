@@ -32,14 +32,31 @@ pub fn gunzip(compressed: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), 
     if out.len() - before > limit { Err(DecompressError::TooLarge(limit)) } else { Ok(()) }
 }
 
-/// The content of a snappy block; at most `limit` bytes.
-pub fn unsnappy(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
-    let damaged = |e: snap::Error| DecompressError::Damaged { format: "snappy", reason: e.to_string() };
-    let declared = snap::raw::decompress_len(compressed).map_err(damaged)?;
+/// No snappy block is larger than this many times its compressed size: a copy of 64 bytes takes three.
+const SNAPPY_EXPANSION: usize = 22;
+
+fn damaged_snappy(error: snap::Error) -> DecompressError {
+    DecompressError::Damaged { format: "snappy", reason: error.to_string() }
+}
+
+/// How large the content of a snappy block says it is; an error if that is more than `limit`, or than such a block can
+/// hold. Whoever reserves memory for it need not believe ten bytes that promise the limit.
+pub fn snappy_length(compressed: &[u8], limit: usize) -> Result<usize, DecompressError> {
+    let declared = snap::raw::decompress_len(compressed).map_err(damaged_snappy)?;
     if declared > limit {
         return Err(DecompressError::TooLarge(limit));
     }
-    snap::raw::Decoder::new().decompress_vec(compressed).map_err(damaged)
+    if declared > compressed.len() * SNAPPY_EXPANSION {
+        let reason = format!("{} bytes cannot be {declared} compressed ones", compressed.len());
+        return Err(DecompressError::Damaged { format: "snappy", reason });
+    }
+    Ok(declared)
+}
+
+/// The content of a snappy block; at most `limit` bytes.
+pub fn unsnappy(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
+    snappy_length(compressed, limit)?;
+    snap::raw::Decoder::new().decompress_vec(compressed).map_err(damaged_snappy)
 }
 
 #[cfg(test)]
@@ -67,5 +84,12 @@ mod tests {
         assert_eq!(unsnappy(&packed, 4999), Err(DecompressError::TooLarge(4999)));
         assert_eq!(unsnappy(&packed, 5000).unwrap(), vec![7; 5000]);
         assert!(unsnappy(&[0xff, 0xff, 0xff, 0xff, 0x0f], 1 << 20).is_err());
+        // A length of 1 MiB before nothing is not believed.
+        let error = snappy_length(&[0x80, 0x80, 0x40, 0], 1 << 20).unwrap_err();
+        assert!(matches!(error, DecompressError::Damaged { .. }), "{error}");
+        for bytes in [vec![0; 1 << 20], (0..1 << 20).map(|i| (i % 64) as u8).collect(), Vec::new()] {
+            let packed = snap::raw::Encoder::new().compress_vec(&bytes).unwrap();
+            assert_eq!(snappy_length(&packed, 1 << 20), Ok(bytes.len()));
+        }
     }
 }

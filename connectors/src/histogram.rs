@@ -3,6 +3,7 @@
 //! Remote write and the protobuf exposition have the same histogram under other field numbers: a [`RawHistogram`] is
 //! what both collect. Whole counts come as differences, [`RawHistogram::finish`] makes absolute ones of them.
 
+use crate::limits;
 use crate::protobuf::{Fields, ProtobufError, Value, zigzag};
 use storage::model::NativeHistogram;
 use storage::model::histogram::{
@@ -54,9 +55,16 @@ pub struct RawBuckets {
     pub deltas: Vec<i64>,
     /// Counts that need not be whole.
     pub counts: Vec<f64>,
+    /// Whether there were more of any of them than [`limits::RAW_BUCKETS`]: those are not here.
+    pub too_many: bool,
 }
 
 impl RawBuckets {
+    /// Adds to a list unless it is full: one byte of a message can be a bucket, and eight here.
+    fn push<T>(list: &mut Vec<T>, too_many: &mut bool, value: T) {
+        if list.len() < limits::RAW_BUCKETS { list.push(value) } else { *too_many = true }
+    }
+
     /// Reads one element of the repeated field of spans.
     pub fn span(&mut self, value: Value<'_>) -> Result<(), ProtobufError> {
         let Value::Bytes(message) = value else { return Ok(()) };
@@ -69,18 +77,18 @@ impl RawBuckets {
                 _ => {}
             }
         }
-        self.spans.push(span);
+        Self::push(&mut self.spans, &mut self.too_many, span);
         Ok(())
     }
 
     /// Reads the repeated field of differences.
     pub fn deltas(&mut self, value: Value<'_>) -> Result<(), ProtobufError> {
-        value.each_number(|n| self.deltas.push(zigzag(n)))
+        value.each_number(|n| Self::push(&mut self.deltas, &mut self.too_many, zigzag(n)))
     }
 
     /// Reads the repeated field of counts.
     pub fn counts(&mut self, value: Value<'_>) -> Result<(), ProtobufError> {
-        value.each_double(|n| self.counts.push(n))
+        value.each_double(|n| Self::push(&mut self.counts, &mut self.too_many, n))
     }
 
     fn finish(self, float: bool) -> Buckets {
@@ -120,6 +128,12 @@ pub struct RawHistogram {
 }
 
 impl RawHistogram {
+    /// Reads the repeated field of upper bounds.
+    pub fn bounds(&mut self, value: Value<'_>) -> Result<(), ProtobufError> {
+        let too_many = &mut self.positive.too_many;
+        value.each_double(|bound| RawBuckets::push(&mut self.bounds, too_many, bound))
+    }
+
     /// Whether it says that its series has ended.
     pub fn is_stale(&self) -> bool {
         is_stale(self.sum)
@@ -128,6 +142,9 @@ impl RawHistogram {
     /// The checked histogram, without empty buckets at the ends of spans. Reserved schemas are brought to the highest
     /// that is stored.
     pub fn finish(self) -> Result<NativeHistogram, BadHistogram> {
+        if self.positive.too_many || self.negative.too_many {
+            return Err(BadHistogram::TooManyBuckets);
+        }
         let float = self.float;
         let mut h = NativeHistogram {
             schema: self.schema,
@@ -216,7 +233,7 @@ mod tests {
 
     fn raw(deltas: &[i64]) -> RawHistogram {
         let spans = vec![BucketSpan { offset: 0, length: deltas.len() as u32 }];
-        let positive = RawBuckets { spans, deltas: deltas.to_vec(), counts: Vec::new() };
+        let positive = RawBuckets { spans, deltas: deltas.to_vec(), ..RawBuckets::default() };
         RawHistogram { positive, ..RawHistogram::default() }
     }
 
@@ -274,6 +291,16 @@ mod tests {
         let fate = HistogramLimits::new(0, 0.0).apply(&mut custom);
         assert_eq!(fate, Err(BadHistogram::TooManyBuckets), "its buckets cannot be made wider");
         assert_eq!(storable(h).err(), Some(BadHistogram::TooManyBuckets));
+    }
+
+    #[test]
+    fn buckets_that_no_store_holds_are_not_collected() {
+        let many = limits::RAW_BUCKETS + 1;
+        let mut sent = RawHistogram::default();
+        sent.positive.deltas(Value::Bytes(&vec![0; many])).unwrap();
+        sent.bounds(Value::Bytes(&vec![0; 8 * many])).unwrap();
+        assert_eq!((sent.positive.deltas.len(), sent.bounds.len()), (many - 1, many - 1));
+        assert_eq!(sent.finish(), Err(BadHistogram::TooManyBuckets));
     }
 
     #[test]

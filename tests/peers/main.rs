@@ -15,6 +15,7 @@ mod alert_tls;
 mod alerting;
 mod backfill;
 mod bad_input;
+mod bodies;
 mod cluster;
 mod compliance;
 mod durability;

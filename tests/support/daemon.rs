@@ -55,6 +55,11 @@ impl Daemon {
         assert!(sent.expect("kill").success(), "kill -s {name}");
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the child to end by itself: its exit code (None when by a signal) and its output.
     pub fn wait(mut self) -> (Option<i32>, String) {
         let child = &mut self.child;

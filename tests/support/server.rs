@@ -15,6 +15,13 @@ pub struct Server {
     flags: Vec<String>,
 }
 
+/// Resident memory of a process, MiB.
+#[derive(Copy, Clone, Debug)]
+pub struct Memory {
+    pub now: f64,
+    pub peak: f64,
+}
+
 /// Our binary, or what `PERENNIAL_UNDER_TEST` names.
 pub fn binary_under_test() -> PathBuf {
     std::env::var("PERENNIAL_UNDER_TEST")
@@ -151,6 +158,24 @@ impl Server {
     /// Sends a signal, by its name.
     pub fn signal(&self, name: &str) {
         self.daemon.as_ref().expect("a running server").signal(name);
+    }
+
+    /// Its memory now and the most it ever had, MiB. Linux only, as these tests are.
+    pub fn memory(&self) -> Memory {
+        let path = format!("/proc/{}/status", self.daemon.as_ref().expect("a running server").id());
+        let status = std::fs::read_to_string(path).expect("a process");
+        let value = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a line");
+            let kib: f64 = line.trim_end_matches("kB").trim().parse().expect("a number");
+            kib / 1024.0
+        };
+        Memory { now: value("VmRSS:"), peak: value("VmHWM:") }
+    }
+
+    /// From now on the most memory it ever had is what it has now.
+    pub fn forget_peak(&self) {
+        let id = self.daemon.as_ref().expect("a running server").id();
+        std::fs::write(format!("/proc/{id}/clear_refs"), "5").expect("our own child");
     }
 
     /// A file of the server's directory.

@@ -1,30 +1,62 @@
-//! What both versions of remote write have in common: samples, histograms, exemplars, and what is gathered of them.
+//! What both versions of remote write have in common: samples, histograms, exemplars, and how they get into the store.
+//!
+//! A request is never in memory as a whole but as its bytes: what is decoded waits in a [`Batch`] and is stored when it is
+//! full, so that bytes that mean much cost no memory. Damage must not leave half a request stored. Requests are
+//! small and fit one batch, which is stored behind their end; of one that does not, the rest is read to its end before
+//! the first batch is stored.
 
-use super::write::RemoteWritten;
+use super::write::{Proto, RemoteError, RemoteWritten, read};
 use crate::histogram::{RawHistogram, storable};
 use crate::limits;
 use crate::protobuf::{Fields, ProtobufError, Value, zigzag};
 use std::sync::Arc;
 use storage::exemplars::{Exemplar, ExemplarRow};
-use storage::model::histogram::ResetHint;
+use storage::model::histogram::{Buckets, ResetHint};
 use storage::model::value::{STALE, sanitize};
-use storage::model::{Labels, LabelsBuilder, SeriesRef, TimeMs};
-use storage::store::{HistogramRow, Row, StartRow};
+use storage::model::{Labels, LabelsBuilder, NativeHistogram, SeriesRef, TimeMs};
+use storage::store::{HistogramRow, Row, StartRow, Store};
 
-/// The content of a request, ready to be stored.
-pub struct Gathered {
+/// The request that is read.
+#[derive(Copy, Clone)]
+pub struct Request<'a> {
+    /// Where it goes.
+    pub store: &'a Store,
+    /// Its bytes, decompressed.
+    pub message: &'a [u8],
+    /// What they are.
+    pub proto: Proto,
     /// The wall clock, ms.
     pub now: TimeMs,
-    /// Samples.
-    pub rows: Vec<Row>,
-    /// Native histograms.
-    pub histograms: Vec<HistogramRow>,
+}
+
+/// What is decoded of a request and not stored yet.
+pub struct Batch<'a> {
+    request: Request<'a>,
+    use_of: Use,
+    rows: Vec<Row>,
+    histograms: Vec<HistogramRow>,
     /// Start timestamps of both.
-    pub starts: Vec<StartRow>,
-    /// Exemplars.
-    pub exemplars: Vec<ExemplarRow>,
-    /// What could not be taken.
-    pub written: RemoteWritten,
+    starts: Vec<StartRow>,
+    exemplars: Vec<ExemplarRow>,
+    /// Memory of all of them, about, bytes.
+    bytes: usize,
+    /// Samples, histograms and exemplars of the request so far.
+    items: usize,
+    /// Labels of the request so far as they are written out, bytes.
+    label_bytes: usize,
+    /// What became of what is stored, and of what could not be.
+    written: RemoteWritten,
+}
+
+/// What a request is read for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Use {
+    /// To be stored; nothing is yet.
+    Store,
+    /// To be stored, and whole: some of it is stored.
+    StoreOn,
+    /// To see whether it is whole.
+    Check,
 }
 
 /// A sample's time, and since when it counts (0: not said).
@@ -34,22 +66,97 @@ struct Times {
     start: TimeMs,
 }
 
-impl Gathered {
+impl<'a> Batch<'a> {
     /// Nothing yet.
-    pub fn new(now: TimeMs) -> Gathered {
-        Gathered {
-            now,
+    pub fn new(request: Request<'a>) -> Batch<'a> {
+        Batch {
+            request,
+            use_of: Use::Store,
             rows: Vec::new(),
             histograms: Vec::new(),
             starts: Vec::new(),
             exemplars: Vec::new(),
+            bytes: 0,
+            items: 0,
+            label_bytes: 0,
             written: RemoteWritten::default(),
         }
     }
 
+    /// Whether series and samples are of no interest, but whether they can be read.
+    pub fn only_checks(&self) -> bool {
+        self.use_of == Use::Check
+    }
+
+    /// Counts labels that are written out: numbers of a table of texts mean more than their own bytes.
+    pub fn count_labels(&mut self, bytes: usize) -> Result<(), RemoteError> {
+        self.label_bytes += bytes;
+        if self.label_bytes > limits::REMOTE_WRITE_LABEL_BYTES {
+            let most = limits::REMOTE_WRITE_LABEL_BYTES >> 20;
+            return Err(RemoteError::TooLarge(format!(
+                "the labels of the request's series are longer than {most} MiB: send fewer series in a request"
+            )));
+        }
+        Ok(())
+    }
+
+    fn count_item(&mut self) -> Result<(), RemoteError> {
+        self.items += 1;
+        if self.items > limits::REMOTE_WRITE_ITEMS {
+            return Err(RemoteError::TooLarge(format!(
+                "the request has more than {} samples, histograms and exemplars: send fewer in a request",
+                limits::REMOTE_WRITE_ITEMS
+            )));
+        }
+        Ok(())
+    }
+
+    /// Counts memory, and stores the batch when it is full.
+    fn grown(&mut self, bytes: usize) -> Result<(), RemoteError> {
+        self.bytes += bytes;
+        if self.bytes < limits::REMOTE_WRITE_BATCH_BYTES {
+            return Ok(());
+        }
+        if self.use_of == Use::Store {
+            let mut check = Batch { use_of: Use::Check, ..Batch::new(self.request) };
+            read(&self.request, &mut check)?;
+            self.use_of = Use::StoreOn;
+        }
+        self.store()
+    }
+
+    /// Stores what is left; the end of a request.
+    pub fn finish(mut self) -> Result<RemoteWritten, RemoteError> {
+        self.store()?;
+        Ok(self.written)
+    }
+
+    fn store(&mut self) -> Result<(), RemoteError> {
+        let store = self.request.store;
+        let written = &mut self.written;
+        if !self.rows.is_empty() {
+            written.samples += written.count(&store.append_rows(&self.rows)?);
+            self.rows.clear();
+        }
+        if !self.histograms.is_empty() {
+            written.histograms += written.count(&store.append_histograms(&self.histograms)?);
+            self.histograms.clear();
+        }
+        if !self.starts.is_empty() {
+            // A sample that was refused was counted; that its start is refused too is no news.
+            written.lsn = written.lsn.max(store.append_starts(&self.starts)?.lsn);
+            self.starts.clear();
+        }
+        if !self.exemplars.is_empty() {
+            written.exemplars += store.add_exemplars(std::mem::take(&mut self.exemplars)).stored;
+        }
+        self.bytes = 0;
+        Ok(())
+    }
+
     /// Whether a sample at `t` may be stored; counts it if not.
     fn may_be(&mut self, series: Option<SeriesRef>, t: TimeMs) -> Option<SeriesRef> {
-        if t > self.now + limits::FUTURE_MS {
+        if t > self.request.now + limits::FUTURE_MS {
             self.written.future += 1;
             return None;
         }
@@ -71,8 +178,10 @@ impl Gathered {
         series: Option<SeriesRef>,
         message: &[u8],
         start: TimeMs,
-    ) -> Result<(), ProtobufError> {
-        let (mut times, mut v) = (Times { t: 0, start }, 0.0);
+    ) -> Result<(), RemoteError> {
+        self.count_item()?;
+        let mut times = Times { t: 0, start };
+        let mut v = 0.0;
         let mut fields = Fields::of(message);
         while let Some(field) = fields.next_field()? {
             match field {
@@ -82,11 +191,10 @@ impl Gathered {
                 _ => {}
             }
         }
-        if let Some(series) = self.may_be(series, times.t) {
-            self.rows.push(Row { series, t: times.t, v });
-            self.start(series, times);
-        }
-        Ok(())
+        let Some(series) = self.may_be(series, times.t) else { return Ok(()) };
+        self.rows.push(Row { series, t: times.t, v });
+        self.start(series, times);
+        self.grown(SAMPLE_BYTES)
     }
 
     /// Takes a `Histogram`, as [`Gathered::sample`].
@@ -95,7 +203,8 @@ impl Gathered {
         series: Option<SeriesRef>,
         message: &[u8],
         start: TimeMs,
-    ) -> Result<(), ProtobufError> {
+    ) -> Result<(), RemoteError> {
+        self.count_item()?;
         let (raw, mut times) = read_histogram(message)?;
         if times.start == 0 {
             times.start = start;
@@ -103,33 +212,58 @@ impl Gathered {
         let Some(series) = self.may_be(series, times.t) else { return Ok(()) };
         if raw.is_stale() {
             self.rows.push(Row { series, t: times.t, v: STALE });
-            return Ok(());
+            return self.grown(SAMPLE_BYTES);
         }
         match raw.finish().and_then(storable) {
             Ok(h) => {
+                let bytes = histogram_bytes(&h);
                 self.histograms.push(HistogramRow { series, t: times.t, h: Arc::new(h) });
                 self.start(series, times);
+                self.grown(bytes)
             }
-            Err(reason) => self.written.refuse_histogram(&reason),
+            Err(reason) => {
+                self.written.refuse_histogram(&reason);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Takes an exemplar with these labels.
-    pub fn exemplar(&mut self, series: Option<SeriesRef>, labels: Option<Labels>, t: TimeMs, v: f64) {
-        match (series, labels) {
-            (Some(series), Some(labels)) => {
-                let exemplar = Exemplar { labels, t, v: sanitize(v) };
-                self.exemplars.push(ExemplarRow { series, exemplar, timed: true });
-            }
-            _ => self.written.invalid += 1,
-        }
+    pub fn exemplar(
+        &mut self,
+        series: Option<SeriesRef>,
+        labels: Option<Labels>,
+        t: TimeMs,
+        v: f64,
+    ) -> Result<(), RemoteError> {
+        self.count_item()?;
+        let (Some(series), Some(labels)) = (series, labels) else {
+            self.written.invalid += 1;
+            return Ok(());
+        };
+        let bytes = EXEMPLAR_BYTES + labels.encoded().len();
+        let exemplar = Exemplar { labels, t, v: sanitize(v) };
+        self.exemplars.push(ExemplarRow { series, exemplar, timed: true });
+        self.grown(bytes)
     }
+}
+
+/// Memory of a sample that waits, and of its start: here, sorted by shard, and in the store's own lists.
+const SAMPLE_BYTES: usize = 3 * (size_of::<Row>() + size_of::<StartRow>());
+/// The same of an exemplar, without its labels.
+const EXEMPLAR_BYTES: usize = 2 * size_of::<ExemplarRow>();
+
+/// The same of a histogram.
+fn histogram_bytes(h: &NativeHistogram) -> usize {
+    let side = |b: &Buckets| size_of_val(b.spans.as_slice()) + size_of_val(b.counts.as_slice());
+    let values = side(&h.positive) + side(&h.negative) + size_of_val(&*h.bounds);
+    SAMPLE_BYTES + size_of::<NativeHistogram>() + 2 * values
 }
 
 /// A `Histogram` of either version; they differ in the last field only.
 fn read_histogram(message: &[u8]) -> Result<(RawHistogram, Times), ProtobufError> {
-    let (mut raw, mut times) = (RawHistogram::default(), Times::default());
+    let mut raw = RawHistogram::default();
+    let mut times = Times::default();
     let mut fields = Fields::of(message);
     while let Some((number, value)) = fields.next_field()? {
         match number {
@@ -148,7 +282,7 @@ fn read_histogram(message: &[u8]) -> Result<(RawHistogram, Times), ProtobufError
             13 => raw.positive.counts(value)?,
             14 => raw.hint = hint(value.number()),
             15 => times.t = value.number() as i64,
-            16 => value.each_double(|bound| raw.bounds.push(bound))?,
+            16 => raw.bounds(value)?,
             17 => times.start = value.number() as i64,
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! `prometheus.WriteRequest`, remote write 1.0: every series carries its labels as texts.
 
-use super::message::{Gathered, is_acceptable};
+use super::message::{Batch, is_acceptable};
 use super::write::RemoteError;
 use crate::protobuf::{Fields, ProtobufError, Value};
 use storage::model::labels::{METRIC_NAME, put_pair};
@@ -20,8 +20,8 @@ impl<'a> Reader<'a> {
         Reader { store, encoded: Vec::new() }
     }
 
-    /// Gathers what `message` holds.
-    pub fn read(&mut self, message: &[u8], into: &mut Gathered) -> Result<(), RemoteError> {
+    /// Puts what `message` holds into a batch.
+    pub fn read(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteError> {
         let mut request = Fields::of(message);
         while let Some(field) = request.next_field()? {
             if let (1, Value::Bytes(series)) = field {
@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads one `TimeSeries`: labels (1), samples (2), exemplars (3), histograms (4).
-    fn time_series(&mut self, message: &[u8], into: &mut Gathered) -> Result<(), RemoteError> {
+    fn time_series(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteError> {
         let mut fields = Fields::of(message);
         let mut series = None;
         // Senders write all labels first: they are the bytes up to the first other field.
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
                 (2..=4, Value::Bytes(item)) => {
                     let found = match series {
                         Some(found) => found,
-                        None => self.series(&message[..labels_end])?,
+                        None => self.series(&message[..labels_end], into)?,
                     };
                     series = Some(found);
                     match number {
@@ -63,9 +63,12 @@ impl<'a> Reader<'a> {
 
     /// The series whose labels are encoded in `fields`; `None` if no series can have them. Senders write labels as the
     /// store has them, so a known series is found by its bytes; only what is not found is looked at.
-    fn series(&mut self, fields: &[u8]) -> Result<Option<SeriesRef>, RemoteError> {
+    fn series(&mut self, fields: &[u8], into: &Batch<'_>) -> Result<Option<SeriesRef>, RemoteError> {
         self.encoded.clear();
         each_label(fields, |name, value| put_pair(&mut self.encoded, name, value))?;
+        if into.only_checks() {
+            return Ok(None);
+        }
         if let Some(known) = self.store.find_encoded(&self.encoded) {
             return Ok(Some(known));
         }
@@ -75,12 +78,9 @@ impl<'a> Reader<'a> {
 }
 
 /// Reads an `Exemplar`: labels (1), value (2), time (3).
-fn read_exemplar(
-    series: Option<SeriesRef>,
-    message: &[u8],
-    into: &mut Gathered,
-) -> Result<(), ProtobufError> {
-    let (mut v, mut t) = (0.0, 0);
+fn read_exemplar(series: Option<SeriesRef>, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteError> {
+    let mut v = 0.0;
+    let mut t = 0;
     let mut fields = Fields::of(message);
     while let Some(field) = fields.next_field()? {
         match field {
@@ -89,8 +89,7 @@ fn read_exemplar(
             _ => {}
         }
     }
-    into.exemplar(series, read_labels(message)?.map(|labels| labels.build()), t, v);
-    Ok(())
+    into.exemplar(series, read_labels(message)?.map(|labels| labels.build()), t, v)
 }
 
 /// The labels encoded in the first field of `message`; `None` if nothing can have them.

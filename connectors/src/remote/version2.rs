@@ -1,6 +1,6 @@
 //! `io.prometheus.write.v2.Request`, remote write 2.0: texts stand once in a table, series refer to them by number.
 
-use super::message::{Gathered, is_acceptable};
+use super::message::{Batch, is_acceptable};
 use super::write::RemoteError;
 use crate::limits;
 use crate::protobuf::{Fields, ProtobufError, Value};
@@ -23,11 +23,15 @@ impl<'a> Reader<'a> {
         Reader { store, symbols: Vec::new(), refs: Vec::new(), encoded: Vec::new() }
     }
 
-    /// Gathers what `message` holds: symbols (4), time series (5).
-    pub fn read(&mut self, message: &'a [u8], into: &mut Gathered) -> Result<(), RemoteError> {
+    /// Puts what `message` holds into a batch: symbols (4), time series (5).
+    pub fn read(&mut self, message: &'a [u8], into: &mut Batch<'_>) -> Result<(), RemoteError> {
         let mut request = Fields::of(message);
         while let Some(field) = request.next_field()? {
             if let (4, Value::Bytes(symbol)) = field {
+                // Two bytes of a message can be a symbol, and sixteen here.
+                if self.symbols.len() == limits::REMOTE_WRITE_SYMBOLS {
+                    return Err(too_many_symbols());
+                }
                 self.symbols.push(symbol);
             }
         }
@@ -45,51 +49,63 @@ impl<'a> Reader<'a> {
 
     /// Reads one `TimeSeries`: labels (1), samples (2), histograms (3), exemplars (4), start of all of them (6, which
     /// senders wrote before samples had their own).
-    fn time_series(&mut self, message: &[u8], into: &mut Gathered) -> Result<(), RemoteError> {
-        let (mut refs, mut start) = (std::mem::take(&mut self.refs), 0);
+    fn time_series(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteError> {
+        let mut refs = std::mem::take(&mut self.refs);
+        let mut start = 0;
         refs.clear();
         let mut fields = Fields::of(message);
         while let Some((number, value)) = fields.next_field()? {
             match number {
-                1 => value.each_number(|n| refs.push(n as u32))?,
+                1 => push_refs(value, &mut refs)?,
                 6 => start = value.number() as i64,
                 _ => {}
             }
         }
-        let series = self.series(&refs);
-        self.refs = refs;
+        let mut series = None;
         let mut fields = Fields::of(message);
-        while let Some(field) = fields.next_field()? {
-            match field {
-                (2, Value::Bytes(sample)) => into.sample(series, sample, start)?,
-                (3, Value::Bytes(histogram)) => into.histogram(series, histogram, start)?,
-                (4, Value::Bytes(exemplar)) => self.exemplar(series, exemplar, into)?,
-                _ => {}
+        while let Some((number, value)) = fields.next_field()? {
+            let (2..=4, Value::Bytes(item)) = (number, value) else { continue };
+            let found = match series {
+                Some(found) => found,
+                None => self.series(&refs, into)?,
+            };
+            series = Some(found);
+            match number {
+                2 => into.sample(found, item, start)?,
+                3 => into.histogram(found, item, start)?,
+                _ => self.exemplar(found, item, into)?,
             }
         }
+        self.refs = refs;
         Ok(())
     }
 
     /// The series with these labels; `None` if no series can have them.
-    fn series(&mut self, refs: &[u32]) -> Option<SeriesRef> {
+    fn series(&mut self, refs: &[u32], into: &mut Batch<'_>) -> Result<Option<SeriesRef>, RemoteError> {
+        if refs.len() > MOST_REFS || into.only_checks() {
+            return Ok(None);
+        }
         self.encoded.clear();
         let symbol = |n: u32| self.symbols.get(n as usize).copied().unwrap_or_default();
         for pair in refs.chunks_exact(2) {
-            put_pair(&mut self.encoded, symbol(pair[0]), symbol(pair[1]));
+            let name = symbol(pair[0]);
+            let value = symbol(pair[1]);
+            into.count_labels(name.len() + value.len())?;
+            put_pair(&mut self.encoded, name, value);
         }
         // As in version 1. A number too many is looked at below.
         let known = self.store.find_encoded(&self.encoded).filter(|_| refs.len().is_multiple_of(2));
-        known.or_else(|| {
+        Ok(known.or_else(|| {
             let labels = self.labels(refs).filter(|labels| !labels.get(METRIC_NAME).is_empty())?;
             Some(self.store.resolve(&labels.build()))
-        })
+        }))
     }
 
     /// The labels that these numbers mean, names and values in turn.
     fn labels(&self, refs: &[u32]) -> Option<LabelsBuilder> {
         let text = |n: u32| std::str::from_utf8(self.symbols.get(n as usize)?).ok();
         let mut labels = LabelsBuilder::default();
-        if refs.len() > 2 * limits::LABELS_PER_SERIES {
+        if refs.len() > MOST_REFS {
             return None;
         }
         for pair in refs.chunks(2) {
@@ -104,22 +120,46 @@ impl<'a> Reader<'a> {
 
     /// Reads an `Exemplar`: labels (1), value (2), time (3).
     fn exemplar(
-        &self,
+        &mut self,
         series: Option<SeriesRef>,
         message: &[u8],
-        into: &mut Gathered,
-    ) -> Result<(), ProtobufError> {
-        let (mut refs, mut v, mut t) = (Vec::new(), 0.0, 0);
+        into: &mut Batch<'_>,
+    ) -> Result<(), RemoteError> {
+        let mut refs = std::mem::take(&mut self.refs);
+        let mut v = 0.0;
+        let mut t = 0;
+        refs.clear();
         let mut fields = Fields::of(message);
         while let Some((number, value)) = fields.next_field()? {
             match number {
-                1 => value.each_number(|n| refs.push(n as u32))?,
+                1 => push_refs(value, &mut refs)?,
                 2 => v = value.double(),
                 3 => t = value.number() as i64,
                 _ => {}
             }
         }
-        into.exemplar(series, self.labels(&refs).map(|labels| labels.build()), t, v);
-        Ok(())
+        let labels = self.labels(&refs).map(|labels| labels.build());
+        self.refs = refs;
+        into.count_labels(labels.as_ref().map_or(0, |labels| labels.encoded().len()))?;
+        into.exemplar(series, labels, t, v)
     }
+}
+
+/// Numbers of the labels of one series, or of one exemplar.
+const MOST_REFS: usize = 2 * limits::LABELS_PER_SERIES;
+
+/// Adds the numbers of a field, up to one too many.
+fn push_refs(value: Value<'_>, refs: &mut Vec<u32>) -> Result<(), ProtobufError> {
+    value.each_number(|n| {
+        if refs.len() <= MOST_REFS {
+            refs.push(n as u32);
+        }
+    })
+}
+
+fn too_many_symbols() -> RemoteError {
+    RemoteError::TooLarge(format!(
+        "the request has more than {} symbols: send fewer series in a request",
+        limits::REMOTE_WRITE_SYMBOLS
+    ))
 }

@@ -1,12 +1,12 @@
 //! The receiving side of Prometheus' remote write, 1.0 and 2.0: a snappy block with a request.
 //!
-//! A request is decoded completely before a sample is stored. Samples that cannot be stored (too old, duplicate,
+//! A request that is damaged anywhere stores nothing. Samples that cannot be stored (too old, duplicate,
 //! without a name, …) do not keep the others out; they make the answer a 400, which tells the sender not
 //! to try again. Only a store that cannot write makes it a 5xx, which tells it to.
 
-use super::message::Gathered;
+use super::message::{Batch, Request};
 use super::{version1, version2};
-use crate::decompress::{DecompressError, unsnappy};
+use crate::decompress::{DecompressError, snappy_length, unsnappy};
 use crate::histogram::BadHistogram;
 use crate::limits;
 use crate::protobuf::ProtobufError;
@@ -20,6 +20,9 @@ pub enum RemoteError {
     /// Not what remote write sends.
     #[error("{0}")]
     BadRequest(String),
+    /// More than one request may hold.
+    #[error("{0}")]
+    TooLarge(String),
     /// Encoded in a way we do not read.
     #[error("{0}")]
     UnsupportedMediaType(String),
@@ -33,6 +36,7 @@ impl RemoteError {
     pub fn status(&self) -> u16 {
         match self {
             RemoteError::BadRequest(_) => 400,
+            RemoteError::TooLarge(_) => 413,
             RemoteError::UnsupportedMediaType(_) => 415,
             RemoteError::Unavailable(_) => 503,
         }
@@ -47,7 +51,12 @@ impl From<ProtobufError> for RemoteError {
 
 impl From<DecompressError> for RemoteError {
     fn from(error: DecompressError) -> Self {
-        RemoteError::BadRequest(error.to_string())
+        match error {
+            DecompressError::TooLarge(_) => {
+                RemoteError::TooLarge(format!("{error}: send fewer samples in a request"))
+            }
+            DecompressError::Damaged { .. } => RemoteError::BadRequest(error.to_string()),
+        }
     }
 }
 
@@ -107,7 +116,7 @@ impl RemoteWritten {
     }
 
     /// Counts an append; how many of its samples were stored.
-    fn count(&mut self, appended: &Appended) -> usize {
+    pub(super) fn count(&mut self, appended: &Appended) -> usize {
         self.lsn = self.lsn.max(appended.lsn);
         self.too_old += appended.too_old;
         self.duplicate += appended.duplicate;
@@ -154,33 +163,28 @@ impl RemoteWriter {
         RemoteWriter { store }
     }
 
-    /// Decodes a request body and appends its samples. `now`: the wall clock, ms.
+    /// Decodes a request body and appends its samples. `now`: the wall clock, ms. What [`decoded_bytes`] says of the body is
+    /// in memory meanwhile, and little besides.
     pub fn apply(&self, body: &[u8], proto: Proto, now: TimeMs) -> Result<RemoteWritten, RemoteError> {
         let message = unsnappy(body, limits::REMOTE_WRITE_BYTES)?;
-        let mut gathered = Gathered::new(now);
-        match proto {
-            Proto::V1 => version1::Reader::new(&self.store).read(&message, &mut gathered)?,
-            Proto::V2 => version2::Reader::new(&self.store).read(&message, &mut gathered)?,
-        }
-        self.append(gathered)
+        let request = Request { store: &self.store, message: &message, proto, now };
+        let mut batch = Batch::new(request);
+        read(&request, &mut batch)?;
+        batch.finish()
     }
+}
 
-    fn append(&self, gathered: Gathered) -> Result<RemoteWritten, RemoteError> {
-        let Gathered { rows, histograms, starts, exemplars, mut written, .. } = gathered;
-        if !rows.is_empty() {
-            written.samples = written.count(&self.store.append_rows(&rows)?);
-        }
-        if !histograms.is_empty() {
-            written.histograms = written.count(&self.store.append_histograms(&histograms)?);
-        }
-        if !starts.is_empty() {
-            // A sample that was refused was counted; that its start is refused too is no news.
-            written.lsn = written.lsn.max(self.store.append_starts(&starts)?.lsn);
-        }
-        if !exemplars.is_empty() {
-            written.exemplars = self.store.add_exemplars(exemplars).stored;
-        }
-        Ok(written)
+/// How many bytes a request body is decompressed to, for those who have to reserve them; an error if it is too large or no
+/// body.
+pub fn decoded_bytes(body: &[u8]) -> Result<usize, RemoteError> {
+    Ok(snappy_length(body, limits::REMOTE_WRITE_BYTES)?)
+}
+
+/// Puts what a request holds into a batch of it.
+pub(super) fn read(request: &Request<'_>, batch: &mut Batch<'_>) -> Result<(), RemoteError> {
+    match request.proto {
+        Proto::V1 => version1::Reader::new(request.store).read(request.message, batch),
+        Proto::V2 => version2::Reader::new(request.store).read(request.message, batch),
     }
 }
 

@@ -4,14 +4,14 @@
 
 use super::AppState;
 use super::dispatch::Call;
-use super::names::ended;
+use super::names::{ended, selectors};
 use super::params::{MAX_TIME, MIN_TIME};
 use super::reply::{ApiError, ErrorType, Reply, success};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::json;
 use std::hash::{BuildHasher, RandomState};
-use storage::model::{Matcher, TimeMs};
+use storage::model::TimeMs;
 use storage::store::StoreError;
 
 /// `/api/v1/admin/tsdb/delete_series`
@@ -23,11 +23,8 @@ pub async fn delete_series(call: Call) -> Reply {
     }
     let (from, to) = (form.time_or("start", MIN_TIME)?, form.time_or("end", MAX_TIME)?);
     let (from, to) = (open_end(from, MIN_TIME, TimeMs::MIN), open_end(to, MAX_TIME, TimeMs::MAX));
-    let language = &state.sources.language;
     // All of them first: nothing is deleted by a request that is refused.
-    let sets: Result<Vec<Vec<Matcher>>, String> =
-        form.all("match[]").map(|text| language.selector(text)).collect();
-    let sets = sets.map_err(|e| ApiError::parameter("match[]", e))?;
+    let sets = selectors(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
     let delete = move |state: &AppState| {
         sets.iter().try_for_each(|matchers| state.sources.tsdb.delete(matchers, from, to))
     };

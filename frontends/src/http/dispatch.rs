@@ -1,10 +1,10 @@
 //! From a request to a handler: method check, CORS, readiness, form and body, counting.
 
+use super::bodies::{self, BodyShare};
 use super::endpoints::{Endpoint, Since, Takes};
 use super::params::Form;
-use super::reply::{ApiError, text, text_error};
+use super::reply::{text, text_error};
 use super::{AppState, limits};
-use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -20,6 +20,8 @@ pub struct Call {
     pub form: Form,
     /// The body of an endpoint that takes one; empty for forms.
     pub body: Bytes,
+    /// What the body holds of the memory of all bodies.
+    pub share: BodyShare,
     /// Method, URL, headers, extensions.
     pub parts: Parts,
 }
@@ -78,26 +80,21 @@ async fn read(state: &AppState, endpoint: &Endpoint, request: Request) -> Result
         .headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|v| v.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-    let (form_body, body) = match endpoint.takes {
-        Takes::Body(limit) => (
-            None,
-            to_bytes(body, limit).await.map_err(|_| {
-                text_error(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    &format!("the body is larger than {limit} bytes, or was cut"),
-                )
-            })?,
-        ),
-        Takes::Form if posted && is_form => {
-            let form = to_bytes(body, limits::FORM_BYTES).await.map_err(|_| {
-                ApiError::bad_data("error parsing form values: http: request body too large").into_response()
-            })?;
-            (Some(form), Bytes::new())
+    let mut share = state.bodies.share();
+    let mut form_body = None;
+    let mut own_body = Bytes::new();
+    match endpoint.takes {
+        Takes::Body(limit) => {
+            own_body = bodies::read(body, limit, &mut share).await.map_err(|e| e.into_text())?;
         }
-        Takes::Form => (None, Bytes::new()),
-    };
-    let form = Form::parse(form_body.as_deref(), parts.uri.query());
-    Ok(Call { state: state.clone(), form, body, parts })
+        Takes::Form if posted && is_form => {
+            let read = bodies::read(body, limits::FORM_BYTES, &mut share).await;
+            form_body = Some(read.map_err(|e| e.into_envelope())?);
+        }
+        Takes::Form => {}
+    }
+    let form = Form::parse(form_body.as_deref(), parts.uri.query()).map_err(IntoResponse::into_response)?;
+    Ok(Call { state: state.clone(), form, body: own_body, share, parts })
 }
 
 fn method_not_allowed(endpoint: &Endpoint, api: bool) -> Response {

@@ -6,6 +6,21 @@ use std::time::Duration;
 pub const FORM_BYTES: usize = 10 << 20;
 /// Body of a remote write request as sent (compressed), bytes; the receiver bounds the decompressed size.
 pub const WRITE_BYTES: usize = 32 << 20;
+/// Bodies of all requests at work, as sent and decompressed, bytes, where `--web.max-body-memory` does not say else: forty of
+/// the largest requests that Prometheus sends, or one of the largest that is taken.
+pub const BODY_MEMORY_BYTES: usize = 64 << 20;
+/// Bytes of each body that are not counted: those of a dashboard's query, of which every connection may have one.
+pub const BODY_FREE_BYTES: usize = 16 << 10;
+/// Bytes of a body that have to come before its length is believed, and memory for the rest asked for at once.
+pub const BODY_BELIEVED_BYTES: usize = 1 << 20;
+/// What `Retry-After` says when other requests fill the server, seconds: one takes less to be decoded.
+pub const BUSY_RETRY_SECONDS: u64 = 1;
+/// Values of one form and of one URL (Go: 10,000): each takes 50 bytes besides its text.
+pub const FORM_VALUES: usize = 10_000;
+/// Bytes of all `match[]` of one request, together: what a query may have.
+pub const SELECTOR_BYTES: usize = crate::promql::limits::QUERY_BYTES;
+/// Regular expressions in all `match[]` of one request, together: what a query may have.
+pub const SELECTOR_REGEXES: usize = crate::promql::limits::REGEXES as usize;
 /// Body of a `PUT` of a standing query, bytes: the longest query, escaped, and some labels.
 pub const STANDING_BODY_BYTES: usize = 512 << 10;
 /// Points per series of one range query (Prometheus: 11,000), so that a minute's step still covers a week.

@@ -6,6 +6,7 @@
 
 mod admin;
 mod aside;
+pub mod bodies;
 pub mod dispatch;
 mod door;
 pub mod endpoints;
@@ -43,6 +44,7 @@ pub use sources::Sources;
 use aside::Aside;
 use axum::Router;
 use axum::routing::any;
+use bodies::BodyMemory;
 use endpoints::Since;
 use engine::plan::Dialect;
 use query::active::ActiveQueries;
@@ -91,6 +93,8 @@ pub struct Settings {
     pub search: Option<usize>,
     /// Where the queries at work are written down; `None`: nowhere.
     pub data_directory: Option<PathBuf>,
+    /// `--web.max-body-memory`: bytes of the bodies of all requests at work.
+    pub body_memory: usize,
 }
 
 impl Default for Settings {
@@ -111,6 +115,7 @@ impl Default for Settings {
             step_stats: false,
             search: None,
             data_directory: None,
+            body_memory: limits::BODY_MEMORY_BYTES,
         }
     }
 }
@@ -141,6 +146,7 @@ pub struct Inner {
     /// The turns of queries.
     active: Arc<ActiveQueries>,
     aside: Aside,
+    bodies: Arc<BodyMemory>,
     views: Arc<SharedViews>,
     /// The turn to ask what stands: whoever waits for it holds no thread.
     describing: Arc<tokio::sync::Mutex<()>>,
@@ -166,6 +172,7 @@ impl AppState {
                 None => ActiveQueries::unwritten(settings.max_concurrency),
             }),
             aside: Aside::new(),
+            bodies: BodyMemory::new(settings.body_memory),
             views: SharedViews::new(sources.views.clone()),
             describing: Arc::default(),
             stopping: watch::Sender::new(false),

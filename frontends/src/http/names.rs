@@ -2,12 +2,14 @@
 
 use super::AppState;
 use super::dispatch::Call;
+use super::limits::{SELECTOR_BYTES, SELECTOR_REGEXES};
 use super::model::label_map;
 use super::params::{Form, MAX_TIME, MIN_TIME, unescape_name};
 use super::query::TRUNCATED;
 use super::reply::{ApiError, ErrorType, Reply, success_with};
 use serde::Serialize;
-use storage::model::{Labels, Matcher, TimeMs};
+
+use storage::model::{Labels, MatchOp, Matcher, TimeMs};
 use storage::store::StoreError;
 use tokio::task::JoinHandle;
 
@@ -61,7 +63,7 @@ fn name_in_path(path: &str) -> Result<String, ApiError> {
     let raw = path.rsplit('/').nth(1).unwrap_or("");
     // Form decoding is percent decoding once a literal `+` and `&` are protected.
     let query = format!("name={}", raw.replace('+', "%2B").replace('&', "%26"));
-    let name = unescape_name(Form::parse(None, Some(&query)).get("name"));
+    let name = unescape_name(Form::parse(None, Some(&query))?.get("name"));
     let valid = !name.is_empty() && !name.contains('\u{fffd}');
     if valid { Ok(name) } else { Err(ApiError::bad_data(format!("invalid label name: {name:?}"))) }
 }
@@ -72,10 +74,33 @@ fn bounds(form: &Form) -> Result<(TimeMs, TimeMs), ApiError> {
 
 /// The `match[]` selectors; each must ask for something that a series without labels has not.
 pub fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
-    let language = &state.sources.language;
-    let sets: Vec<_> = form.all("match[]").map(|text| language.selector(text)).collect::<Result<_, _>>()?;
+    let sets = selectors(state, form)?;
     if sets.iter().any(|set| set.iter().all(Matcher::matches_empty)) {
         return Err("match[] must contain at least one non-empty matcher".to_owned());
+    }
+    Ok(sets)
+}
+
+/// The `match[]` selectors. All together they may be as large as one query.
+pub fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+    let mut sets = Vec::new();
+    let mut bytes = 0;
+    let mut regexes = 0;
+    for text in form.all("match[]") {
+        bytes += text.len();
+        if bytes > SELECTOR_BYTES {
+            return Err(format!(
+                "the selectors are too long: the limit is {SELECTOR_BYTES} bytes for all of them"
+            ));
+        }
+        let set = state.sources.language.selector(text)?;
+        regexes += set.iter().filter(|m| matches!(m.op, MatchOp::Regex | MatchOp::NotRegex)).count();
+        if regexes > SELECTOR_REGEXES {
+            return Err(format!(
+                "too many regular expressions: the limit is {SELECTOR_REGEXES} for all selectors"
+            ));
+        }
+        sets.push(set);
     }
     Ok(sets)
 }

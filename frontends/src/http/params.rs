@@ -2,6 +2,7 @@
 //!
 //! Every error here is the user's (`bad_data`, 400). Handlers read a [`Form`] through these functions only.
 
+use super::limits::FORM_VALUES;
 use super::reply::ApiError;
 use storage::model::TimeMs;
 use storage::model::time::parse_duration;
@@ -21,17 +22,18 @@ pub struct Form(Vec<(String, String)>);
 impl Form {
     /// The values of a form body (if any) and of a URL query (if any). What Go cannot decode it leaves out, and so do
     /// we: pairs with a semicolon or with a broken `%` escape.
-    pub fn parse(body: Option<&[u8]>, query: Option<&str>) -> Form {
-        let parts = [body.unwrap_or_default(), query.unwrap_or_default().as_bytes()];
-        Form(
-            parts
-                .into_iter()
-                .flat_map(|part| part.split(|b| *b == b'&'))
-                .filter(|pair| decodable(pair))
-                .flat_map(url::form_urlencoded::parse)
-                .map(|(n, v)| (n.into(), v.into()))
-                .collect(),
-        )
+    pub fn parse(body: Option<&[u8]>, query: Option<&str>) -> Result<Form, ApiError> {
+        let mut values = Vec::new();
+        for part in [body.unwrap_or_default(), query.unwrap_or_default().as_bytes()] {
+            let pairs = part.split(|b| *b == b'&').filter(|pair| !pair.is_empty());
+            if pairs.clone().nth(FORM_VALUES).is_some() {
+                let what = "error parsing form values: number of URL query parameters exceeded limit";
+                return Err(ApiError::bad_data(what));
+            }
+            let decoded = pairs.filter(|pair| decodable(pair)).flat_map(url::form_urlencoded::parse);
+            values.extend(decoded.map(|(name, value)| (name.into(), value.into())));
+        }
+        Ok(Form(values))
     }
 
     /// The first value of `name`, "" if it has none.
@@ -196,16 +198,23 @@ mod tests {
 
     #[test]
     fn the_body_comes_before_the_url() {
-        let form = Form::parse(Some(b"query=1&match[]=a"), Some("query=2&time=3&match%5B%5D=b"));
+        let form = Form::parse(Some(b"query=1&match[]=a"), Some("query=2&time=3&match%5B%5D=b")).unwrap();
         assert_eq!((form.get("query"), form.get("time"), form.get("nix")), ("1", "3", ""));
         assert_eq!(form.all("match[]").collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]
     fn pairs_that_go_cannot_decode_are_left_out() {
-        let form = Form::parse(Some(b"a=%zz&b=1;c=2&d=%4"), Some("e=%41+b%2Bc&d=3&=4&f"));
+        let form = Form::parse(Some(b"a=%zz&b=1;c=2&d=%4"), Some("e=%41+b%2Bc&d=3&=4&f")).unwrap();
         let values: Vec<_> = ["a", "b", "c", "d", "e", "", "f"].map(|name| form.get(name)).into();
         assert_eq!(values, ["", "", "", "3", "A b+c", "4", ""]);
+    }
+
+    #[test]
+    fn a_form_has_as_many_values_as_go_takes() {
+        let values = |n| Form::parse(Some("a&".repeat(n).as_bytes()), None).map(|form| form.all("a").count());
+        assert_eq!(values(FORM_VALUES), Ok(FORM_VALUES));
+        assert!(values(FORM_VALUES + 1).unwrap_err().message.ends_with("exceeded limit"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The engine's and the store's are implemented here for the real types, so that tests can put fakes in their place.
 //! Methods of [`Answers`], [`Catalog`], [`Views`] and [`Rules`] block: the handlers call them off the async runtime.
 
+use super::bodies::BodyShare;
 use super::model::{
     DroppedTarget, Exemplar, Metadata, RuleGroup, RuntimeInfo, SeriesExemplars, Target, WalReplay,
 };
@@ -364,10 +365,25 @@ pub struct WriteReply {
     pub text: String,
     /// How many samples, histograms and exemplars were written, for senders of 2.0, which want to know.
     pub written: Option<[usize; 3]>,
+    /// When to try again, seconds, if others fill the server.
+    pub retry_after: Option<u64>,
+}
+
+/// A remote write request as it came.
+#[derive(Debug)]
+pub struct WriteCall {
+    /// `Content-Type`, "" if there is none.
+    pub content_type: String,
+    /// `Content-Encoding`, "" if there is none.
+    pub encoding: String,
+    /// The body.
+    pub body: Bytes,
+    /// What the body holds of the memory of all bodies; what it is decompressed to is taken from there, too.
+    pub share: BodyShare,
 }
 
 /// The remote write receiver.
 pub trait RemoteWrite: Send + Sync {
     /// Stores a request's samples and answers when they are safe.
-    fn write(&self, content_type: &str, encoding: &str, body: Bytes) -> BoxFuture<'static, WriteReply>;
+    fn write(&self, call: WriteCall) -> BoxFuture<'static, WriteReply>;
 }

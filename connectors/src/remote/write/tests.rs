@@ -189,6 +189,46 @@ fn a_histogram_that_is_too_large_keeps_nothing_out() {
     assert_eq!(lanes(&writer, "h").0, [(3, "3 3 1.5 [1.0] [1.0] [] Unknown".to_owned())]);
 }
 
+/// As large as four batches: damage at its end leaves nothing behind.
+#[test]
+fn a_request_of_many_batches_is_stored_whole_or_not_at_all() {
+    let (writer, _dir) = writer();
+    let samples: Vec<(i64, f64)> = (0..100_000).map(|i| (i - 100_000, i as f64)).collect();
+    let mut all = series(&[("__name__", "a")], &samples);
+    all.exemplars = vec![Exemplar { labels: Vec::new(), value: 1.0, timestamp: NOW }];
+    let first = all.encode_to_vec();
+    let whole =
+        WriteRequest { timeseries: vec![all, series(&[("__name__", "b")], &[(0, 1.0)])] }.encode_to_vec();
+    let send = |message: &[u8]| {
+        writer.apply(&snap::raw::Encoder::new().compress_vec(message).unwrap(), Proto::V1, NOW)
+    };
+    assert_eq!(send(&whole[..whole.len() - 1]).unwrap_err().status(), 400);
+    let late_label = [0x0a, 0x04, 0x12, 0x00, 0x0a, 0x00];
+    assert_eq!(send(&[&whole[..], &late_label].concat()).unwrap_err().status(), 400);
+    assert_eq!(stored(&writer, "a"), []);
+    let written = send(&whole).unwrap();
+    assert_eq!((written.samples, written.refusal()), (100_001, None));
+    let kept = &stored(&writer, "a")[0];
+    assert!(first.len() > 1 << 20 && kept.2.len() == 100_000 && kept.1[0] == -100_000);
+}
+
+#[test]
+fn a_request_has_as_many_items_as_say_something() {
+    let (writer, _dir) = writer();
+    let name = Label { name: "__name__".to_owned(), value: "a".to_owned() }.encode_to_vec();
+    let send = |item: u8, n: usize| {
+        let mut series = [&[0x0a, name.len() as u8][..], &name].concat();
+        series.extend([item, 0].repeat(n));
+        let mut message = vec![0x0a];
+        prost::encoding::encode_varint(series.len() as u64, &mut message);
+        message.extend(series);
+        writer.apply(&snap::raw::Encoder::new().compress_vec(&message).unwrap(), Proto::V1, NOW)
+    };
+    let error = send(0x12, limits::REMOTE_WRITE_ITEMS + 1).unwrap_err();
+    assert_eq!(error.status(), 413);
+    assert!(error.to_string().starts_with("the request has more than 2000000 samples"), "{error}");
+}
+
 #[test]
 fn bad_requests() {
     let (writer, _dir) = writer();

@@ -59,7 +59,7 @@ impl ClassicHistogram {
             positive: RawBuckets {
                 spans: vec![BucketSpan { offset: 0, length }],
                 counts,
-                deltas: Vec::new(),
+                ..RawBuckets::default()
             },
             bounds: self.buckets.into_iter().map(|(bound, _)| bound).collect(),
             ..RawHistogram::default()

@@ -149,9 +149,10 @@ mod tests {
 
     #[test]
     fn forms_have_defaults_and_limits() {
-        let request = Request::from_form(&Form::parse(None, Some("query=up&envelope=diff"))).unwrap();
+        let request =
+            Request::from_form(&Form::parse(None, Some("query=up&envelope=diff")).unwrap()).unwrap();
         assert_eq!((request.id.as_str(), request.envelope), ("query", Envelope::Diff));
-        let error = |query| Request::from_form(&Form::parse(None, Some(query))).unwrap_err().message;
+        let error = |query| Request::from_form(&Form::parse(None, Some(query)).unwrap()).unwrap_err().message;
         assert!(error("query=up&lang=sql").contains("unknown variant `sql`, expected `promql`"));
         assert_eq!(error("query=up&buffer=0"), "invalid parameter \"buffer\": must be 1 to 10000");
     }

@@ -7,7 +7,6 @@ use crate::http::query::log::QueryLog;
 use crate::promql::QueryRange;
 use crate::standing::StandingQueries;
 use crate::views::Views;
-use bytes::Bytes;
 use engine::live::describe::{DescribeError, Description, ViewReport};
 use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
 use engine::plan::notes::{Annotation, Extent, Level};
@@ -393,10 +392,10 @@ impl Tsdb for Rest {
 }
 
 impl RemoteWrite for Rest {
-    fn write(&self, content_type: &str, encoding: &str, body: Bytes) -> BoxFuture<'static, WriteReply> {
-        let text = format!("{content_type} {encoding} {}", body.len());
-        let status = if body.len() == 3 { 204 } else { 400 };
-        Box::pin(async move { WriteReply { status, text, written: Some([1, 2, 3]) } })
+    fn write(&self, call: WriteCall) -> BoxFuture<'static, WriteReply> {
+        let text = format!("{} {} {}", call.content_type, call.encoding, call.body.len());
+        let status = if call.body.len() == 3 { 204 } else { 400 };
+        Box::pin(async move { WriteReply { status, text, written: Some([1, 2, 3]), retry_after: None } })
     }
 }
 

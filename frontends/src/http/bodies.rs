@@ -1,0 +1,250 @@
+//! Bodies of requests: each is read within the limit of its endpoint, and all of them within one memory.
+//!
+//! Memory is taken as bytes come, not as a header promises them, so that nobody holds what he does not send. What a body is
+//! decompressed to is taken from the same memory by whoever decompresses it.
+
+use super::limits::{BODY_BELIEVED_BYTES, BODY_FREE_BYTES, BUSY_RETRY_SECONDS};
+use super::reply::{ApiError, ErrorType, text_error};
+use axum::body::{Body, BodyDataStream, HttpBody};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::StreamExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The memory of all bodies.
+#[derive(Debug)]
+pub struct BodyMemory {
+    limit: usize,
+    held: AtomicUsize,
+    freed: Notify,
+}
+
+impl BodyMemory {
+    /// Memory of this many bytes.
+    pub fn new(limit: usize) -> Arc<BodyMemory> {
+        Arc::new(BodyMemory { limit, held: AtomicUsize::new(0), freed: Notify::new() })
+    }
+
+    /// Bytes that are held now.
+    pub fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    /// A share of it, empty at first.
+    pub fn share(self: &Arc<BodyMemory>) -> BodyShare {
+        BodyShare { memory: self.clone(), bytes: 0 }
+    }
+}
+
+/// What one request holds of the memory of all bodies; given back when it is dropped.
+#[derive(Debug)]
+pub struct BodyShare {
+    memory: Arc<BodyMemory>,
+    bytes: usize,
+}
+
+impl BodyShare {
+    /// Takes so many bytes more.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
+        let limit = self.memory.limit;
+        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= limit);
+        self.memory.held.fetch_update(Relaxed, Relaxed, more).map_err(|_| BodyError::Full { limit })?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// As [`BodyShare::grow`], but waits for others to end. Only for those who hold a turn: if all waited for each other,
+    /// nobody would end.
+    pub async fn grow_within(&mut self, bytes: usize, patience: Duration) -> Result<(), BodyError> {
+        let memory = self.memory.clone();
+        let limit = memory.limit;
+        if self.bytes.saturating_add(bytes) > limit {
+            return Err(BodyError::TooLarge { limit });
+        }
+        let grown = async {
+            loop {
+                let freed = memory.freed.notified();
+                if self.grow(bytes).is_ok() {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        tokio::time::timeout(patience, grown).await.map_err(|_| BodyError::Full { limit })
+    }
+}
+
+impl Drop for BodyShare {
+    fn drop(&mut self) {
+        self.memory.held.fetch_sub(self.bytes, Relaxed);
+        self.memory.freed.notify_waiters();
+    }
+}
+
+/// Why a body was not read.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is larger than its endpoint takes.
+    #[error("the body is larger than {limit} bytes: send less in a request")]
+    TooLarge {
+        /// What it takes.
+        limit: usize,
+    },
+    /// Its connection ended before it did, or it stopped coming.
+    #[error("the body was cut off")]
+    Cut,
+    /// Other requests hold all the memory.
+    #[error(
+        "the bodies of the requests at work fill {} MiB: try again, or raise --web.max-body-memory",
+        limit >> 20
+    )]
+    Full {
+        /// What all may hold.
+        limit: usize,
+    },
+}
+
+impl BodyError {
+    /// The HTTP status that says so.
+    pub fn status(self) -> StatusCode {
+        match self {
+            BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::Cut => StatusCode::BAD_REQUEST,
+            BodyError::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The answer of an endpoint that takes a body.
+    pub fn into_text(self) -> Response {
+        self.with_retry(text_error(self.status(), &self.to_string()))
+    }
+
+    /// The answer of an endpoint that takes a form.
+    pub fn into_envelope(self) -> Response {
+        let error = match self {
+            // Prometheus' words and status.
+            BodyError::TooLarge { .. } => {
+                ApiError::bad_data("error parsing form values: http: request body too large")
+            }
+            BodyError::Cut => ApiError::bad_data("error parsing form values: unexpected EOF"),
+            BodyError::Full { .. } => ApiError::new(ErrorType::Unavailable, self.to_string()),
+        };
+        let mut response = error.into_response();
+        if let BodyError::Full { .. } = self {
+            *response.status_mut() = self.status();
+        }
+        self.with_retry(response)
+    }
+
+    fn with_retry(self, mut response: Response) -> Response {
+        if let BodyError::Full { .. } = self {
+            response.headers_mut().insert(header::RETRY_AFTER, BUSY_RETRY_SECONDS.into());
+        }
+        response
+    }
+}
+
+/// Reads a body of at most `limit` bytes; `share` grows with it. The first bytes are free: the forms of people and
+/// dashboards are let in however full the memory is.
+pub async fn read(body: Body, limit: usize, share: &mut BodyShare) -> Result<Bytes, BodyError> {
+    let announced = body.size_hint();
+    // What is not announced may be anything up to the limit.
+    let most = announced.exact().map_or(limit, |exact| exact as usize);
+    let is_announced_too_large = announced.lower() > limit as u64;
+    let mut stream = body.into_data_stream();
+    if is_announced_too_large {
+        discard(stream, limit).await;
+        return Err(BodyError::TooLarge { limit });
+    }
+    let mut whole = Vec::new();
+    while let Some(piece) = stream.next().await {
+        let piece = piece.map_err(|_| BodyError::Cut)?;
+        let length = whole.len() + piece.len();
+        if length > limit {
+            drop(whole);
+            discard(stream, limit).await;
+            return Err(BodyError::TooLarge { limit });
+        }
+        share.grow(length.saturating_sub(BODY_FREE_BYTES).saturating_sub(share.bytes))?;
+        if length > whole.capacity() && whole.len() >= BODY_BELIEVED_BYTES {
+            // Once, rather than a copy at every doubling. The system gives memory where it is written only.
+            whole.reserve_exact(most.saturating_sub(whole.len()));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.into())
+}
+
+/// Reads what is left of a body that is refused, so that its sender, who still writes, gets to read why. Not more than would
+/// have been taken.
+async fn discard(mut stream: BodyDataStream, limit: usize) {
+    let mut left = limit;
+    while let Some(Ok(piece)) = stream.next().await {
+        let Some(rest) = left.checked_sub(piece.len()) else { return };
+        left = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunked(pieces: usize) -> Body {
+        let piece = Bytes::from(vec![b'x'; 16 << 10]);
+        let all = std::iter::repeat_with(move || Ok::<_, std::io::Error>(piece.clone())).take(pieces);
+        Body::from_stream(futures::stream::iter(all))
+    }
+
+    #[tokio::test]
+    async fn bodies_share_one_memory() {
+        let memory = BodyMemory::new(1 << 20);
+        let mut first = memory.share();
+        let body = read(chunked(40), 1 << 20, &mut first).await.unwrap();
+        assert_eq!((body.len(), memory.held()), (640 << 10, (640 << 10) - BODY_FREE_BYTES));
+        let mut second = memory.share();
+        let refused = read(chunked(40), 1 << 20, &mut second).await.unwrap_err();
+        assert_eq!(refused, BodyError::Full { limit: 1 << 20 });
+        let answer = refused.into_text();
+        assert_eq!(
+            (answer.status().as_u16(), answer.headers()[header::RETRY_AFTER].to_str().unwrap()),
+            (503, "1")
+        );
+        assert_eq!(refused.into_envelope().status().as_u16(), 503);
+        // A small one needs none of it, and what a request held is free when it ends.
+        assert_eq!(read(chunked(1), 1 << 20, &mut memory.share()).await.unwrap().len(), 16 << 10);
+        drop((first, second));
+        assert_eq!(memory.held(), 0);
+        assert_eq!(read(chunked(64), 1 << 20, &mut memory.share()).await.unwrap().len(), 1 << 20);
+        let mut decoded = memory.share();
+        decoded.grow(1 << 20).unwrap();
+        assert!(decoded.grow(1).is_err() && decoded.grow(usize::MAX).is_err());
+        let mut waiting = memory.share();
+        let patience = Duration::from_secs(60);
+        let full = waiting.grow_within(1, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(full.status().as_u16(), 503);
+        let free = async { drop(decoded) };
+        assert_eq!(futures::join!(waiting.grow_within(1 << 20, patience), free).0, Ok(()));
+        let never = waiting.grow_within(1, patience).await.unwrap_err();
+        assert_eq!(never.status().as_u16(), 413, "it would never fit");
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_at_its_limit() {
+        let memory = BodyMemory::new(1 << 20);
+        let mut share = memory.share();
+        let large = read(chunked(3), 40 << 10, &mut share).await.unwrap_err();
+        assert_eq!(
+            (large, large.into_text().status().as_u16()),
+            (BodyError::TooLarge { limit: 40 << 10 }, 413)
+        );
+        let announced = Body::from(vec![0; 100]);
+        assert_eq!(read(announced, 99, &mut share).await, Err(BodyError::TooLarge { limit: 99 }));
+        let broken =
+            futures::stream::iter([Ok(Bytes::from_static(b"x")), Err(std::io::Error::other("gone"))]);
+        assert_eq!(read(Body::from_stream(broken), 99, &mut share).await, Err(BodyError::Cut));
+    }
+}

@@ -1,0 +1,232 @@
+//! Bodies that mean more than they weigh: whatever is sent to an endpoint that reads a body, the server needs little memory
+//! beside what it stores, says no in words, and goes on.
+
+use crate::support::http::{self, Answer};
+use crate::support::server::Server;
+use std::time::{Duration, Instant};
+
+/// The most memory beside what is stored, MiB.
+const BESIDE: f64 = 64.0;
+/// Content of a body before it is compressed. The limit is 32 MiB; a quarter is quicker, and took 900 MiB.
+const LARGE: usize = 8 << 20;
+
+/// A body and what becomes of it.
+struct Case {
+    name: &'static str,
+    path: &'static str,
+    method: &'static str,
+    content_type: &'static str,
+    body: Vec<u8>,
+    status: u16,
+    /// Part of the answer.
+    says: &'static str,
+}
+
+impl Case {
+    fn send(&self, port: u16) -> Answer {
+        let mut head = vec![("Content-Type", self.content_type)];
+        if self.content_type.starts_with("application/x-protobuf") {
+            head.push(("Content-Encoding", "snappy"));
+        }
+        http::send(port, self.method, self.path, &head, &self.body)
+            .unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut n: usize) {
+    while n > 127 {
+        out.push(n as u8 & 127 | 128);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn field(number: usize, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, number << 3 | 2);
+    put_varint(&mut out, content.len());
+    out.extend(content);
+    out
+}
+
+fn write(name: &'static str, version: u8, message: &[u8], status: u16, says: &'static str) -> Case {
+    let content_type = match version {
+        1 => "application/x-protobuf",
+        _ => "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+    };
+    let body = snap::raw::Encoder::new().compress_vec(message).expect("small enough for a block");
+    Case { name, path: "/api/v1/write", method: "POST", content_type, body, status, says }
+}
+
+/// As much of this as a request may hold.
+fn many(piece: &[u8]) -> Vec<u8> {
+    piece.repeat(LARGE / piece.len())
+}
+
+/// A series of 1.0 with a name, and these fields.
+fn series(fields: &[u8]) -> Vec<u8> {
+    let label = [field(1, b"__name__"), field(2, b"m")].concat();
+    field(1, &[field(1, &label), fields.to_vec()].concat())
+}
+
+/// The same of 2.0.
+fn series2(fields: &[u8]) -> Vec<u8> {
+    let symbols = [field(4, b""), field(4, b"__name__"), field(4, b"m")].concat();
+    [symbols, field(5, &[field(1, &[1, 2]), fields.to_vec()].concat())].concat()
+}
+
+fn writes() -> Vec<Case> {
+    let too_many = "samples, histograms and exemplars: send fewer in a request";
+    // One symbol of 1 MiB, a thousand times the value of a label.
+    let fat = {
+        let symbols = [field(4, b""), field(4, b"__name__"), field(4, &vec![b'x'; 60_000])].concat();
+        let one = field(5, &[field(1, &[1, 2]), field(2, &[])].concat());
+        [symbols, one.repeat(20_000)].concat()
+    };
+    vec![
+        write("series", 1, &many(&field(1, &[])), 204, ""),
+        write("labels", 1, &field(1, &many(&field(1, &[]))), 204, ""),
+        write("samples", 1, &series(&many(&field(2, &[]))), 413, too_many),
+        write("exemplars", 1, &series(&many(&field(3, &[]))), 413, too_many),
+        write("histograms", 1, &series(&many(&field(4, &[]))), 413, too_many),
+        write("metadata", 1, &many(&field(3, &[])), 204, ""),
+        write(
+            "deltas",
+            1,
+            &series(&field(4, &field(12, &many(&[0])))),
+            400,
+            "histogram bucket limit exceeded",
+        ),
+        write("spans", 1, &series(&field(4, &many(&field(11, &[])))), 400, "histogram bucket limit exceeded"),
+        write(
+            "bounds",
+            1,
+            &series(&field(4, &field(16, &many(&[0])))),
+            400,
+            "histogram bucket limit exceeded",
+        ),
+        write("symbols", 2, &many(&field(4, &[])), 413, "more than 1000000 symbols"),
+        write("series 2.0", 2, &many(&field(5, &[])), 204, ""),
+        write(
+            "numbers",
+            2,
+            &field(5, &[field(1, &many(&[0])), field(2, &[])].concat()),
+            400,
+            "invalid labels",
+        ),
+        write("samples 2.0", 2, &series2(&many(&field(2, &[]))), 413, too_many),
+        write("histograms 2.0", 2, &series2(&many(&field(3, &[]))), 413, too_many),
+        write("exemplars 2.0", 2, &series2(&many(&field(4, &[]))), 413, too_many),
+        write("metadata 2.0", 2, &series2(&many(&field(5, &[]))), 204, ""),
+        write("long labels", 2, &fat, 413, "are longer than 256 MiB"),
+        // Five bytes that promise the limit.
+        Case { body: vec![0xff, 0xff, 0xff, 0x0f, 0], ..write("a promise", 1, &[], 400, "cannot be") },
+        write("too much", 1, &vec![0; 33 << 20], 413, "exceeds the limit"),
+    ]
+}
+
+fn form(name: &'static str, path: &'static str, body: Vec<u8>, says: &'static str) -> Case {
+    let content_type = "application/x-www-form-urlencoded";
+    Case { name, path, method: "POST", content_type, body, status: 400, says }
+}
+
+fn forms() -> Vec<Case> {
+    let most = 10 << 20;
+    let text = |before: &str, piece: &str| {
+        format!("{before}{}", piece.repeat((most - 99) / piece.len())).into_bytes()
+    };
+    let selectors = |piece: &str| {
+        [format!("match[]={{{}a=\"b\"}}&", piece.repeat(100))].concat().repeat(500).into_bytes()
+    };
+    vec![
+        form("values", "/api/v1/query", text("", "a&"), "number of URL query parameters exceeded limit"),
+        form("an empty form", "/api/v1/query", text("", "&"), "invalid parameter"),
+        form("a long query", "/api/v1/query", text("query=1", "%2b1"), "query is too long"),
+        form(
+            "a long range",
+            "/api/v1/query_range",
+            text("step=1&start=1&end=2&query=1", "%2b1"),
+            "query is too long",
+        ),
+        form("a long tree", "/api/v1/parse_query", text("query=", "("), "query is too long"),
+        form("a long text", "/api/v1/format_query", text("query=", "-"), "query is too long"),
+        form("exemplars", "/api/v1/query_exemplars", text("start=1&end=2&query=", "a"), "query is too long"),
+        form("selectors", "/api/v1/series", text("match[]=a&", "match[]=a&"), "exceeded limit"),
+        form(
+            "long selectors",
+            "/api/v1/series",
+            selectors("abcdefgh=\"abcdefgh\","),
+            "the selectors are too long",
+        ),
+        form("regexes", "/api/v1/labels", selectors("a=~\".\","), "too many regular expressions"),
+        form("too large", "/api/v1/query", vec![b'a'; (10 << 20) + 1], "http: request body too large"),
+        Case {
+            name: "a standing query",
+            path: "/api/v1/views/x",
+            method: "PUT",
+            content_type: "application/json",
+            body: format!("{{\"query\": \"{}\"}}", "(".repeat(500 << 10)).into_bytes(),
+            status: 400,
+            says: "",
+        },
+        Case {
+            name: "a standing query that is too large",
+            path: "/api/v1/views/x",
+            method: "PUT",
+            content_type: "application/json",
+            body: vec![b' '; 600 << 10],
+            status: 413,
+            says: "send less",
+        },
+    ]
+}
+
+/// Sends a body; the answer is as expected, and the memory for it is small.
+fn check(server: &Server, idle: f64, case: &Case) {
+    server.forget_peak();
+    let began = Instant::now();
+    let answer = case.send(server.port);
+    let took = began.elapsed();
+    // What is stored is in it, and tiny.
+    let beside = server.memory().peak - idle;
+    eprintln!("{}: {} in {took:?}, {beside:.1} MiB for {} bytes", case.name, answer.status, case.body.len());
+    assert_eq!(answer.status, case.status, "{}: {}", case.name, answer.text());
+    assert!(answer.text().contains(case.says), "{}: {}", case.name, answer.text());
+    assert!(beside <= BESIDE, "{}: {beside} MiB", case.name);
+    assert!(took < Duration::from_secs(60), "{}: {took:?}", case.name);
+}
+
+#[test]
+fn empty_bodies_cost_little_memory() {
+    let server =
+        Server::start_with("", &[], &["--web.enable-admin-api", "--enable-feature=exemplar-storage"]);
+    server.query("up");
+    let idle = server.memory().now;
+    for case in writes().iter().chain(&forms()) {
+        check(&server, idle, case);
+    }
+    assert_eq!(server.get("/-/healthy").status, 200);
+}
+
+/// Many at once: what does not fit is told when to come again, and the others are done.
+#[test]
+fn requests_together_share_one_memory() {
+    let server = Server::start_with("", &[], &["--web.max-body-memory=32MB"]);
+    server.query("up");
+    let idle = server.memory().now;
+    let metadata = field(3, &[b'm'; 100]);
+    let case = write("metadata", 1, &metadata.repeat((12 << 20) / metadata.len()), 204, "");
+    server.forget_peak();
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let sends: Vec<_> = (0..24).map(|_| scope.spawn(|| case.send(server.port).status)).collect();
+        sends.into_iter().map(|send| send.join().expect("an answer")).collect()
+    });
+    let beside = server.memory().peak - idle;
+    eprintln!("{statuses:?}, {beside:.1} MiB for 24 times {} bytes", case.body.len());
+    assert!(statuses.iter().all(|status| [204, 503].contains(status)), "{statuses:?}");
+    assert!(statuses.contains(&204) && beside <= BESIDE, "{statuses:?} {beside} MiB");
+    assert_eq!(case.send(server.port).status, 204, "there is room again");
+    // What would never fit is not told to come again.
+    let large = write("more than all", 1, &metadata.repeat((31 << 20) / metadata.len()), 413, "larger than");
+    check(&server, idle, &large);
+}
