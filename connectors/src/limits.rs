@@ -63,6 +63,8 @@ pub const ALERT_BACKOFF_MS: (u64, u64) = (100, 5_000);
 pub const ALERT_ATTEMPTS: u32 = 4;
 /// Bytes of an Alertmanager's answer that are read for the error message.
 pub const ALERT_ANSWER_BYTES: usize = 4 << 10;
+/// Refused samples of a remote-write request that its answer names; the others are counted.
+pub const REFUSALS_NAMED: usize = storage::limits::REFUSED_NAMED;
 /// Decoded remote-write request, bytes (reference, quality §2.7).
 pub const REMOTE_WRITE_BYTES: usize = 32 << 20;
 /// Samples, histograms and exemplars of one request: what fits into [`REMOTE_WRITE_BYTES`] if each says something. Empty

@@ -9,6 +9,7 @@ use bench::{Answer, Bench, text};
 use connectors::wall_clock::SystemClock;
 use std::io::Write;
 use std::time::Duration;
+use storage::clock::Clock;
 use storage::model::value::is_stale;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,6 +160,27 @@ async fn exposed_timestamps_are_honoured_without_staleness() {
     bench.apply("honor_timestamps: false");
     bench.answer(text(&format!("c 1 {t}\n")));
     bench.until("c", |b| b.samples("c").first().is_some_and(|s| s.1[0] > t)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exposed_timestamps_out_of_bounds_are_dropped_and_counted() {
+    const NEW: usize = 3_000;
+    let now = SystemClock.now();
+    let mut body: String =
+        (0..NEW).map(|i| format!("old{{i=\"{i}\"}} 1 {}\n", now - (1 + i as i64) * 7_200_000)).collect();
+    body += &format!("seconds 1 {}\nearliest 1 {}\nlatest 1 {}\n", now / 1000, i64::MIN, i64::MAX);
+    body += &format!("good 1\nlate 1 {}\n", now - 60_000);
+    let bench = Bench::new(&body, false).await;
+    bench.apply("");
+    bench.until("a scrape", |b| b.last("late").is_some()).await;
+    assert_eq!((bench.last("up"), bench.last("good")), (Some(1.0), Some(1.0)));
+    for name in ["old", "seconds", "earliest", "latest"] {
+        assert!(bench.samples(name).is_empty(), "{name}");
+    }
+    let name = "prometheus_target_scrapes_sample_out_of_bounds_total";
+    let dropped = bench.registry.counter(name, "", &[]).get();
+    assert!(dropped >= (NEW + 3) as u64 && dropped % (NEW + 3) as u64 == 0, "{dropped}");
+    bench.manager.shutdown();
 }
 
 #[tokio::test(flavor = "multi_thread")]

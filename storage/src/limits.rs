@@ -47,6 +47,11 @@ pub const OUT_OF_ORDER_WINDOW_MS: i64 = 30 * 60_000;
 pub const FLUSH_SLACK_MS: i64 = 5 * 60_000;
 /// A range stays no longer than one so-manieth of its length: five minutes of two hours.
 pub const FLUSH_SLACK_SHARE: i64 = 24;
+/// Oldest time of a sample, ms: the oldest that a query can ask for (Prometheus' `minTime`). Arithmetic on times stays far
+/// from its ends.
+pub const OLDEST_MS: i64 = i64::MIN + 62_135_596_801_000;
+/// Samples of a request that are named when they are refused; the others are counted.
+pub const REFUSED_NAMED: usize = 10;
 /// How far ahead of the clock a sample may be, ms (Prometheus: 10 minutes).
 pub const FUTURE_MS: i64 = 10 * 60_000;
 /// Times of what came lately that a shard keeps, to tell how far back it reached: 8 KiB, at least some minutes by the second.
@@ -111,6 +116,12 @@ pub const COMPACTED_RANGE_MS: i64 = 31 * 86_400_000;
 /// Deletions that wait to be carried out in blocks: each is looked at when a block is opened, and the file is written anew
 /// with each.
 pub const TOMBSTONES: usize = 10_000;
+/// Blocks that one flush writes, at most; more ranges than that become longer ones. Usually it is one block, after a day
+/// without room on the disk twelve.
+pub const FLUSH_BLOCKS: usize = 16;
+/// Blocks in one longer range from which on they are merged at once, and not three at a time: files that an earlier version
+/// or a backfill left.
+pub const MERGE_AT_ONCE: usize = 9;
 /// Rows of a merged block: the row index has 32 bits.
 pub const COMPACTED_ROWS: u64 = 1 << 30;
 /// Timestamps of the clocks of a merged block: a merge holds them all, a byte or two each where scrapes come evenly.
@@ -141,6 +152,12 @@ pub const SHARDS_OF_SERIES: u64 = 50_000;
 pub const BLOCK_CHECK_BYTES: usize = 1 << 20;
 /// Largest file of a block that is read as a whole, bytes: beyond it the length is damage.
 pub const BLOCK_SMALL_FILE_BYTES: u64 = 4 << 30;
+/// Files of blocks that are open at a time: a block has about four that are read again, and opening one costs some
+/// microseconds. A quarter of what a process may usually have.
+pub const OPEN_BLOCK_FILES: usize = 256;
+/// Files that are kept open beside these for readers of blocks that are removed meanwhile; beyond it the files stay until they
+/// have read.
+pub const PINNED_BLOCK_FILES: usize = 256;
 /// Decoded pages kept for all blocks together, bytes: a metric's series lie side by side.
 pub const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// Largest page of `samples.parquet` before compression that is decoded by hand, bytes: what a header may ask for.

@@ -18,6 +18,7 @@ mod deletes;
 mod exemplars;
 mod far;
 mod flush;
+mod health;
 mod options;
 mod past;
 mod recovery;
@@ -33,9 +34,11 @@ mod survey;
 mod young;
 
 pub use crate::block::FarOptions;
+pub use crate::head::Refusal;
 pub use append::is_storable;
 pub use batch::{
-    Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Row, StartRow, Tell, Watch,
+    Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Refused, Row, StartRow, Tell,
+    Watch,
 };
 pub use blocks::damaged_blocks;
 pub use changes::{Changed, Mark};
@@ -62,6 +65,7 @@ use selection::{Entry, Sources};
 use stats::{Gathered, StoreMetrics};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use young::Young;
 
 /// The store.
@@ -70,6 +74,8 @@ pub struct Store {
     disk: Arc<dyn Disk>,
     shards: Vec<RwLock<Shard>>,
     log: Log,
+    /// Time of the newest sample that ever was in the head; `TimeMs::MIN`: none.
+    newest: AtomicI64,
     history: Option<Arc<dyn History>>,
     feed: RwLock<Option<Arc<dyn Feed>>>,
     watch: RwLock<Option<Arc<dyn Watch>>>,
@@ -211,6 +217,7 @@ impl Store {
         );
         let ongoing = replaying::Ongoing::new(outcome.records, surveyed.oldest, progress);
         let flushed = surveyed.flushed;
+        let newest = outcome.segments.iter().filter_map(|segment| segment.newest).max();
         let (names, ahead) = (surveyed.heads.iter().map(Head::all_labels).collect(), Some(surveyed.ahead));
         let shard = |mut head: Head| {
             flushed.into_iter().for_each(|flushed| head.close_before(flushed.end));
@@ -225,6 +232,7 @@ impl Store {
             options,
             disk,
             log,
+            newest: AtomicI64::new(newest.unwrap_or(TimeMs::MIN)),
             history,
             feed: RwLock::new(None),
             watch: RwLock::new(None),
@@ -441,10 +449,24 @@ impl Store {
         if self.is_replaying() {
             return Ok(0);
         }
-        let written = self.flush(now);
-        let removed = self.remove_old_blocks(now);
-        self.count_series();
+        let written = self.write_blocks(now);
+        let removed = self.remove_blocks(now);
         written.and_then(|blocks| removed.map(|()| blocks))
+    }
+
+    /// The first part of [`Store::maintain`].
+    pub fn write_blocks(&self, now: TimeMs) -> Result<usize, StoreError> {
+        if self.is_replaying() {
+            return Ok(0);
+        }
+        let written = self.flush(now);
+        self.count_series();
+        written
+    }
+
+    /// The second part of [`Store::maintain`].
+    pub fn remove_blocks(&self, now: TimeMs) -> Result<(), StoreError> {
+        if self.is_replaying() { Ok(()) } else { self.remove_old_blocks(now) }
     }
 
     fn count_series(&self) {

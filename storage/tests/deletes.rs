@@ -123,7 +123,7 @@ impl World {
         committed(&self.store, done.lsn);
         match self.model.contains_key(&(i, t)) {
             true => assert_eq!(done.stored, 0, "{t} {i}"),
-            false => assert_eq!(done.stored + done.too_old, 1, "{t} {i}"),
+            false => assert_eq!(done.stored + done.too_old + done.out_of_bounds, 1, "{t} {i}"),
         }
         if done.stored == 1 {
             self.model.insert((i, t), v);

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 use storage::disk::{Disk, OsDisk};
+use storage::limits::OLDEST_MS;
 use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, SeriesRef, shard_of};
@@ -262,9 +263,10 @@ fn the_ends_of_time_do_no_harm() {
     let series: Vec<_> = (0..2).map(|i| store.resolve(&labels(i))).collect();
     let row = |i: usize, t: i64| Row { series: series[i], t, v: t as f64 };
     let rows =
-        [row(0, i64::MIN), row(0, 0), row(0, i64::MAX), row(0, i64::MAX - 1), row(1, i64::MAX), row(1, 5)];
+        [row(0, OLDEST_MS), row(0, 0), row(0, i64::MAX), row(0, i64::MAX - 1), row(1, i64::MAX), row(1, 5)];
     let appended = store.append_rows(&rows).unwrap();
     assert_eq!((appended.stored, appended.too_old), (5, 1));
+    assert_eq!(store.append_rows(&[row(1, i64::MIN)]).unwrap().out_of_bounds, 1);
     let before = contents(&store);
     store.maintain(i64::MAX).unwrap();
     assert_eq!(contents(&store), before);

@@ -135,11 +135,11 @@ impl<'a> Batch<'a> {
         let store = self.request.store;
         let written = &mut self.written;
         if !self.rows.is_empty() {
-            written.samples += written.count(&store.append_rows(&self.rows)?);
+            written.samples += written.count(&store.append_rows(&self.rows)?, store);
             self.rows.clear();
         }
         if !self.histograms.is_empty() {
-            written.histograms += written.count(&store.append_histograms(&self.histograms)?);
+            written.histograms += written.count(&store.append_histograms(&self.histograms)?, store);
             self.histograms.clear();
         }
         if !self.starts.is_empty() {
@@ -156,8 +156,11 @@ impl<'a> Batch<'a> {
 
     /// Whether a sample at `t` may be stored; counts it if not.
     fn may_be(&mut self, series: Option<SeriesRef>, t: TimeMs) -> Option<SeriesRef> {
-        if t > self.request.now + limits::FUTURE_MS {
+        if t > self.request.now.saturating_add(limits::FUTURE_MS) {
             self.written.future += 1;
+            if let Some(series) = series {
+                self.written.refused.name_far_ahead(series, t, self.request.store);
+            }
             return None;
         }
         if series.is_none() {

@@ -5,6 +5,7 @@
 //! to try again. Only a store that cannot write makes it a 5xx, which tells it to.
 
 use super::message::{Batch, Request};
+use super::refused::RefusedLines;
 use super::{version1, version2};
 use crate::decompress::{DecompressError, snappy_length, unsnappy};
 use crate::histogram::BadHistogram;
@@ -80,7 +81,7 @@ pub struct RemoteWritten {
     pub histograms: usize,
     /// Exemplars kept.
     pub exemplars: usize,
-    /// Samples behind the out-of-order window.
+    /// Samples behind the out-of-order window, or before the bounds of the head.
     pub too_old: usize,
     /// Samples whose series has another value at the same time.
     pub duplicate: usize,
@@ -90,6 +91,8 @@ pub struct RemoteWritten {
     pub invalid: usize,
     /// Native histograms that are not well-formed, and what is wrong with the first.
     pub bad_histograms: Option<(usize, String)>,
+    /// What is said of the first of those that were refused.
+    pub refused: RefusedLines,
 }
 
 impl RemoteWritten {
@@ -97,18 +100,19 @@ impl RemoteWritten {
     pub fn refusal(&self) -> Option<String> {
         let (bad, why) = self.bad_histograms.as_ref().map_or((0, ""), |(n, why)| (*n, why));
         let reasons = [
-            (self.too_old, "out of order sample"),
+            (self.too_old, "too old sample"),
             (self.duplicate, "duplicate sample for timestamp"),
-            (self.future, "out of bounds"),
-            (self.invalid, "invalid labels"),
+            (self.future, "out of bounds: timestamp is too far in the future"),
+            (self.invalid, "invalid metric name or labels"),
             (bad, why),
         ];
+        let total = reasons.iter().map(|(n, _)| *n).sum();
         let said: Vec<String> = reasons
             .iter()
             .filter(|(n, _)| *n > 0)
             .map(|(n, reason)| format!("{reason} ({n} samples)"))
             .collect();
-        (!said.is_empty()).then(|| said.join("; "))
+        (total > 0).then(|| self.refused.text(total, &said.join("; ")))
     }
 
     pub(super) fn refuse_histogram(&mut self, reason: &BadHistogram) {
@@ -116,9 +120,10 @@ impl RemoteWritten {
     }
 
     /// Counts an append; how many of its samples were stored.
-    pub(super) fn count(&mut self, appended: &Appended) -> usize {
+    pub(super) fn count(&mut self, appended: &Appended, store: &Store) -> usize {
         self.lsn = self.lsn.max(appended.lsn);
-        self.too_old += appended.too_old;
+        self.too_old += appended.too_old + appended.out_of_bounds;
+        appended.refused.iter().for_each(|refused| self.refused.name_refused(refused, store));
         self.duplicate += appended.duplicate;
         appended.stored
     }

@@ -140,15 +140,16 @@ impl Batches {
     }
 
     /// Appends what was entered, with stale markers for columns that fell silent, all at time `t`. How many
-    /// samples were too old, and how many had another value at their time.
-    pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<(usize, usize), StoreError> {
-        let (mut too_old, mut duplicate) = (0, 0);
+    /// samples were refused, and why.
+    pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<Appended, StoreError> {
+        let mut all = Appended::default();
         for part in &mut self.parts {
             let appended = part.commit(t, store)?;
-            too_old += appended.too_old;
-            duplicate += appended.duplicate;
+            all.too_old += appended.too_old;
+            all.duplicate += appended.duplicate;
+            all.out_of_bounds += appended.out_of_bounds;
         }
-        Ok((too_old, duplicate))
+        Ok(all)
     }
 
     /// Takes long-empty columns out if they are many; tells `moved(part, new column by old)`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use storage::exemplars::{Exemplar, ExemplarRow};
 use storage::model::value::STALE;
 use storage::model::{NativeHistogram, SeriesRef, TimeMs};
-use storage::store::{HistogramRow, Row, StartRow, Store, StoreError};
+use storage::store::{Appended, HistogramRow, Row, StartRow, Store, StoreError};
 
 /// See the module. Times are `None` where the sample has that of the scrape.
 #[derive(Default)]
@@ -51,15 +51,15 @@ impl Extras {
         self.histograms.iter().filter(|(_, t, _)| t.is_some()).map(|(series, _, _)| *series)
     }
 
-    /// Appends the histograms of the scrape at `t`, and gives the stale markers for series that have none any more. How
-    /// many were too old, and how many had another sample at their time.
+    /// Appends the histograms of the scrape at `t`, and gives the stale markers for series that have none any more, and what
+    /// became of the histograms.
     pub fn commit_histograms(
         &mut self,
         t: TimeMs,
         store: &Store,
-    ) -> Result<(Vec<Row>, usize, usize), StoreError> {
+    ) -> Result<(Vec<Row>, Appended), StoreError> {
         if self.histograms.is_empty() && self.alive.is_empty() {
-            return Ok((Vec::new(), 0, 0));
+            return Ok((Vec::new(), Appended::default()));
         }
         let present = self.present();
         let rows: Vec<HistogramRow> = self
@@ -71,7 +71,7 @@ impl Extras {
         let gone = self.alive.iter().filter(|series| present.binary_search(series).is_err());
         let stale = gone.map(|series| Row { series: *series, t, v: STALE }).collect();
         self.alive = present;
-        Ok((stale, appended.too_old, appended.duplicate))
+        Ok((stale, appended))
     }
 
     /// Appends what belongs to samples that are stored now.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::value::STALE;
 use storage::model::{Labels, SeriesRef, TimeMs};
-use storage::store::{Row, Store, StoreError};
+use storage::store::{Appended, Row, Store, StoreError};
 
 /// Why a scrape that was received counts as failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +51,19 @@ pub struct Counts {
     pub added: usize,
     /// Samples of a series that the body already had.
     pub duplicates: usize,
-    /// Exposed timestamps too far in the future.
-    pub future: usize,
-    /// Exposed timestamps behind the store's window.
+    /// Timestamps too far in the future, or older than the store takes of any series.
+    pub out_of_bounds: usize,
+    /// Timestamps behind the store's window.
     pub too_old: usize,
+}
+
+impl Counts {
+    /// Counts what an append refused.
+    fn refused(&mut self, appended: &Appended) {
+        self.too_old += appended.too_old;
+        self.out_of_bounds += appended.out_of_bounds;
+        self.duplicates += appended.duplicate;
+    }
 }
 
 /// What is done with histograms, and what comes with samples.
@@ -181,18 +190,13 @@ impl Ingest {
         for (column, value) in self.reports.iter().zip(reports) {
             self.batches.force(*column, *value);
         }
-        let (ended, too_old, duplicate) = self.extras.commit_histograms(t, &self.store)?;
-        counts.too_old += too_old;
-        counts.duplicates += duplicate;
-        let (too_old, duplicate) = self.batches.commit(t, &self.store)?;
+        let (ended, appended) = self.extras.commit_histograms(t, &self.store)?;
+        counts.refused(&appended);
+        counts.refused(&self.batches.commit(t, &self.store)?);
         self.failed = false;
-        counts.too_old += too_old;
-        counts.duplicates += duplicate;
         let mut rows = std::mem::take(&mut self.rows);
         if !rows.is_empty() {
-            let appended = self.store.append_rows(&rows)?;
-            counts.too_old += appended.too_old;
-            counts.duplicates += appended.duplicate;
+            counts.refused(&self.store.append_rows(&rows)?);
         }
         rows.clear();
         self.rows = rows;
@@ -337,7 +341,7 @@ impl Ingest {
                 counts.duplicates += usize::from(!free);
             }
             None => self.put_first(id, part, slot, sample, counts),
-            Some(t) if t > now + limits::FUTURE_MS => counts.future += 1,
+            Some(t) if t > now + limits::FUTURE_MS => counts.out_of_bounds += 1,
             Some(t) => {
                 let shard = self.batches.shard(part);
                 self.rows.push(Row { series: SeriesRef { shard, slot }, t, v: sample.value });

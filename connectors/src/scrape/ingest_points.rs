@@ -94,7 +94,9 @@ impl Ingest {
                 // It was counted when it was found.
                 counts.kept = kept;
             }
-            PointValue::Histogram(_) if t.is_some_and(|t| t > now + limits::FUTURE_MS) => counts.future += 1,
+            PointValue::Histogram(_) if t.is_some_and(|t| t > now + limits::FUTURE_MS) => {
+                counts.out_of_bounds += 1;
+            }
             PointValue::Histogram(raw) => self.take_histogram(series, t, raw, rules)?,
         }
         if rules.native.starts && point.start != 0 {

@@ -62,7 +62,7 @@ impl ScrapeMetrics {
             ),
             out_of_bounds: counter(
                 "prometheus_target_scrapes_sample_out_of_bounds_total",
-                "Samples rejected because their timestamp was too far in the future.",
+                "Samples rejected because they were too old for any series, or too far in the future.",
             ),
             samples: counter("perennial_scrape_samples_total", "Samples kept by all scrapes."),
             pools: counter("prometheus_target_scrape_pools_total", "Scrape pools created."),
@@ -84,7 +84,7 @@ impl ScrapeMetrics {
         self.samples.add(counts.kept as u64);
         self.duplicates.add(counts.duplicates as u64);
         self.out_of_order.add(counts.too_old as u64);
-        self.out_of_bounds.add(counts.future as u64);
+        self.out_of_bounds.add(counts.out_of_bounds as u64);
     }
 
     /// A pool has looked at its targets: how many were discovered, how many it has, may have and had to refuse.

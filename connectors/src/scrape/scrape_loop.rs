@@ -199,7 +199,20 @@ impl ScrapeLoop {
             Err(_) => self.ingest.commit_failure(t, &reports),
         };
         self.metrics.count(counts);
+        self.warn_of_refused(counts);
         stored.map_err(|e| e.to_string()).and(outcome)
+    }
+
+    /// Once a scrape, as Prometheus does.
+    fn warn_of_refused(&self, counts: &Counts) {
+        let warn = |num_dropped: usize, what: &str| {
+            if num_dropped > 0 {
+                tracing::warn!(target = %self.target.url, num_dropped, "Error on ingesting {what}");
+            }
+        };
+        warn(counts.too_old, "out-of-order samples");
+        warn(counts.duplicates, "samples with different value but same timestamp");
+        warn(counts.out_of_bounds, "samples that are too old or are too far into the future");
     }
 
     fn publish(&self, t: TimeMs, duration: f64, result: Result<Option<String>, String>) {

@@ -52,7 +52,7 @@ impl Head {
     pub fn append_rows(&mut self, samples: &[Sample], counts: &mut Counts) -> Together {
         let mut out = Together { stored: Vec::with_capacity(samples.len()), ..Together::default() };
         for run in samples.chunk_by(|a, b| a.1 == b.1) {
-            if run.len() < COHORT_ROWS || run[0].1 < self.floor {
+            if run.len() < COHORT_ROWS || run[0].1 < self.oldest_taken() {
                 self.append_alone(run, counts, &mut out);
             } else {
                 self.append_run(run, counts, &mut out);
@@ -160,7 +160,7 @@ impl Head {
         if series.is_mixed() || series.homes().len() > 1 {
             let verdict = self.verdict(slot, t, v);
             if verdict != Verdict::Store {
-                counts.note(verdict);
+                self.note(verdict, (slot, t), counts);
                 return;
             }
         }

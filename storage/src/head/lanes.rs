@@ -59,7 +59,7 @@ impl Head {
             None => self.at(slot, t).map(|_| false),
         });
         let newest = self.newest_of(slot);
-        if !counts.note(verdict) {
+        if !self.note(verdict, (slot, t), counts) {
             return None;
         }
         counts.late += usize::from(newest.is_some_and(|newest| t < newest));
@@ -130,9 +130,10 @@ impl Head {
             Some(_) => Verdict::Duplicate,
             // Its sample was let in, however late it may be by now.
             None if t < self.floor => Verdict::TooOld,
+            None if t < self.bound => Verdict::OutOfBounds,
             None => Verdict::Store,
         };
-        let store = counts.note(verdict);
+        let store = self.note(verdict, (slot, t), counts);
         if store {
             self.add_start(slot, t, start);
         }

@@ -39,4 +39,4 @@ pub use restore::{group_id, group_of};
 pub use shard::{Head, Sample, Taken};
 pub use snapshot::HeadSnapshot;
 pub use stretch::{Loom, Stretch};
-pub use verdict::{Counts, Verdict};
+pub use verdict::{Counts, Refusal, RefusedSample, Verdict};

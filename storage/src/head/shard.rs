@@ -45,6 +45,8 @@ pub struct Head {
     pub(super) flushing: Option<Flushing>,
     /// Everything before is in blocks: what comes for it now would make a block of its own at every flush.
     pub(super) floor: TimeMs,
+    /// What is older is refused by the append that runs.
+    pub(super) bound: TimeMs,
     /// Everything before may be in blocks, too: it is not corrected.
     pub(super) settled: TimeMs,
 }
@@ -76,6 +78,7 @@ impl Head {
     pub fn new(block_range: i64, out_of_order: i64) -> Head {
         Head {
             floor: TimeMs::MIN,
+            bound: TimeMs::MIN,
             settled: TimeMs::MIN,
             registry: Registry::default(),
             series: Slots::default(),
@@ -191,7 +194,7 @@ impl Head {
     ) -> Result<Taken, StoreError> {
         self.check_batch(group, layout, values.len())?;
         let at = group as usize;
-        if t < self.floor || self.groups[at].newest.is_some_and(|newest| t <= newest) {
+        if t < self.oldest_taken() || self.groups[at].newest.is_some_and(|newest| t <= newest) {
             return Ok(self.append_late(layout, t, values, counts));
         }
         if !self.groups[at].knows(layout) {
@@ -334,7 +337,7 @@ impl Head {
             }
             let verdict = self.verdict(*slot, t, values[i]);
             if verdict != Verdict::Store {
-                counts.note(verdict);
+                self.note(verdict, (*slot, t), counts);
                 kept.get_or_insert_with(|| values.to_vec())[i] = ABSENT;
             }
         }
@@ -355,7 +358,7 @@ impl Head {
     pub fn append_row(&mut self, slot: u32, t: TimeMs, v: f64, counts: &mut Counts) -> bool {
         let v = sanitize(v);
         let (verdict, newest) = (self.verdict(slot, t, v), self.newest_of(slot));
-        if !counts.note(verdict) {
+        if !self.note(verdict, (slot, t), counts) {
             return false;
         }
         counts.late += usize::from(newest.is_some_and(|newest| t < newest));

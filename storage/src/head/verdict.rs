@@ -1,8 +1,10 @@
 //! What is to be done with a sample: stored, or refused as too old or as the second one at its time.
 //!
-//! The rules hold over all lanes of a series together; what came first stays.
+//! The rules hold over all lanes of a series together; what came first stays. A sample of any series must be within the
+//! bounds of the head ([`Head::set_bound`]); one behind the newest of its series must be within the out-of-order window, too.
 
 use super::shard::Head;
+use crate::limits::REFUSED_NAMED;
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
 
@@ -15,12 +17,42 @@ pub enum Verdict {
     Same,
     /// Another value is there.
     Duplicate,
-    /// It comes too late.
+    /// It comes too late for its series.
     TooOld,
+    /// It is older than the head takes of any series.
+    OutOfBounds,
+}
+
+/// Why a sample was refused: Prometheus' texts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Behind the out-of-order window, or before the bounds of the head although there is a window.
+    #[error("too old sample")]
+    TooOld,
+    /// Behind the newest sample of its series, and there is no window.
+    #[error("out of order sample")]
+    OutOfOrder,
+    /// Before the bounds of the head, and there is no window.
+    #[error("out of bounds")]
+    OutOfBounds,
+    /// Another value is there.
+    #[error("duplicate sample for timestamp")]
+    Duplicate,
+}
+
+/// A sample that was refused.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct RefusedSample {
+    /// The slot of its series.
+    pub slot: u32,
+    /// Its time.
+    pub t: TimeMs,
+    /// Why.
+    pub why: Refusal,
 }
 
 /// Counts of what became of the samples of an append.
-#[derive(Copy, Clone, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Stored.
     pub stored: usize,
@@ -30,22 +62,51 @@ pub struct Counts {
     pub too_old: usize,
     /// Refused because another value is there.
     pub duplicate: usize,
-}
-
-impl Counts {
-    /// Counts a sample; whether it is to be stored.
-    pub(super) fn note(&mut self, verdict: Verdict) -> bool {
-        match verdict {
-            Verdict::Store => self.stored += 1,
-            Verdict::Same => (),
-            Verdict::Duplicate => self.duplicate += 1,
-            Verdict::TooOld => self.too_old += 1,
-        }
-        verdict == Verdict::Store
-    }
+    /// Refused because they are before the bounds of the head.
+    pub out_of_bounds: usize,
+    /// The first of those that were refused.
+    pub refused: Vec<RefusedSample>,
 }
 
 impl Head {
+    /// Counts a sample of `slot` at `t`; whether it is to be stored.
+    pub fn note(&self, verdict: Verdict, (slot, t): (u32, TimeMs), counts: &mut Counts) -> bool {
+        let in_order = self.out_of_order == 0;
+        let why = match verdict {
+            Verdict::Store => {
+                counts.stored += 1;
+                return true;
+            }
+            Verdict::Same => return false,
+            Verdict::Duplicate => {
+                counts.duplicate += 1;
+                Refusal::Duplicate
+            }
+            Verdict::TooOld => {
+                counts.too_old += 1;
+                if in_order { Refusal::OutOfOrder } else { Refusal::TooOld }
+            }
+            Verdict::OutOfBounds => {
+                counts.out_of_bounds += 1;
+                if in_order { Refusal::OutOfBounds } else { Refusal::TooOld }
+            }
+        };
+        if counts.refused.len() < REFUSED_NAMED {
+            counts.refused.push(RefusedSample { slot, t, why });
+        }
+        false
+    }
+
+    /// From now on samples before `bound` are refused, of new series, too.
+    pub fn set_bound(&mut self, bound: TimeMs) {
+        self.bound = bound;
+    }
+
+    /// Samples before this are refused, whatever their series.
+    pub(super) fn oldest_taken(&self) -> TimeMs {
+        self.floor.max(self.bound)
+    }
+
     /// What is to be done with a sample of `slot`.
     pub fn verdict(&self, slot: u32, t: TimeMs, v: f64) -> Verdict {
         self.judge(slot, t, || match self.at(slot, t) {
@@ -58,6 +119,9 @@ impl Head {
     pub(super) fn judge(&self, slot: u32, t: TimeMs, there: impl FnOnce() -> Option<bool>) -> Verdict {
         if t < self.floor {
             return Verdict::TooOld;
+        }
+        if t < self.bound {
+            return Verdict::OutOfBounds;
         }
         let Some(newest) = self.newest_of(slot).filter(|newest| t <= *newest) else { return Verdict::Store };
         if t < newest.saturating_sub(self.out_of_order) {

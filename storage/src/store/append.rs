@@ -2,24 +2,28 @@
 //!
 //! The log is asked for room before the lock is taken; behind it nothing waits and nothing fails, so head and
 //! log cannot differ. Encoding happens under the shard's lock, so a scrape's difference is to its predecessor.
+//!
+//! What writers bring must be within the bounds of the head ([`Store::oldest_taken`]), as in Prometheus, so that one request
+//! cannot spread blocks over years. What the server itself records is bound by its series alone.
 
-use super::batch::{Appended, Columns, FeedData, FeedItem, HistogramRow, Row, StartRow, Tell};
+use super::batch::{Appended, Columns, FeedData, FeedItem, HistogramRow, Refused, Row, StartRow, Tell};
 use super::deletes::Again;
 use super::options::StoreError;
 use super::{Shard, Store};
-use crate::head::{Counts, HistogramSample, Sample, Start, Taken, Together, group_of};
-use crate::limits::{HISTOGRAM_BUCKETS, WAL_SAMPLES};
+use crate::head::{Counts, Head, HistogramSample, RefusedSample, Sample, Start, Taken, Together, group_of};
+use crate::limits::{HISTOGRAM_BUCKETS, OLDEST_MS, REFUSED_NAMED, WAL_SAMPLES};
 use crate::model::histogram::Buckets;
 use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{NativeHistogram, SHARDS, SeriesRef, TimeMs};
 use crate::wal::{Batch, Kind, add_histograms, put_samples, put_starts};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Store {
     /// Appends one batch. Waits a while if the disk does not keep up.
     pub fn append_columns(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
         self.log.admit()?;
-        self.append_admitted(batch, |item| match tell {
+        self.append_admitted(batch, self.oldest_taken(Some(batch.t)), |item| match tell {
             Tell::Feed => self.tell(item),
             Tell::Nobody => {}
         })
@@ -28,7 +32,7 @@ impl Store {
     /// As [`Store::append_columns`], without ever waiting: for alerts, which no disk may delay.
     pub fn append_at_once(&self, batch: &Columns) -> Result<Appended, StoreError> {
         self.log.admit_at_once()?;
-        self.append_admitted(batch, |item| self.tell(item))
+        self.append_admitted(batch, TimeMs::MIN, |item| self.tell(item))
     }
 
     /// As [`Store::append_at_once`], without telling the feed: for the live runtime, which hands on itself what it gets
@@ -36,22 +40,48 @@ impl Store {
     pub fn record_columns(&self, batch: &Columns) -> Result<FeedItem, StoreError> {
         self.log.admit_at_once()?;
         let mut item = None;
-        self.append_admitted(batch, |stored| item = Some(stored))?;
+        self.append_admitted(batch, TimeMs::MIN, |stored| item = Some(stored))?;
         item.ok_or_else(|| StoreError::Refused("nothing was appended".to_owned()))
     }
 
-    fn append_admitted(&self, batch: &Columns, tell: impl FnOnce(FeedItem)) -> Result<Appended, StoreError> {
+    /// Oldest time that writers may bring: as far behind the newest sample of the store as half a range or the out-of-order
+    /// window, whichever is longer. Of an empty store the first sample that comes sets it.
+    fn oldest_taken(&self, first: Option<TimeMs>) -> TimeMs {
+        let newest = match self.newest.load(Relaxed) {
+            TimeMs::MIN => first.unwrap_or(TimeMs::MIN),
+            newest => newest,
+        };
+        let behind = (self.options.block_range_ms / 2).max(self.options.out_of_order_ms);
+        newest.saturating_sub(behind).max(OLDEST_MS)
+    }
+
+    /// The head of a shard may have a newer sample than any before.
+    pub(super) fn note_newest(&self, head: &Head) {
+        if let Some((_, newest)) = head.span() {
+            self.newest.fetch_max(newest, Relaxed);
+        }
+    }
+
+    fn append_admitted(
+        &self,
+        batch: &Columns,
+        oldest: TimeMs,
+        tell: impl FnOnce(FeedItem),
+    ) -> Result<Appended, StoreError> {
         let (shard_at, _) = group_of(batch.group.0);
         let mut counts = Counts::default();
         let mut shard = self.shard(shard_at).write();
         self.admit_young(&shard)?;
+        shard.head.set_bound(oldest);
         let (lsn, data) = self.append_batch(&mut shard, batch, &mut counts)?;
+        self.note_newest(&shard.head);
         let seq = shard.count(&data);
         shard.young.iter_mut().for_each(|young| young.keep(&data));
         tell(FeedItem { shard: shard_at, seq, data });
         drop(shard);
         self.metrics.count(&counts);
-        Ok(appended(&counts, lsn, seq))
+        let refused = refused_of(shard_at, &mut counts, oldest);
+        Ok(appended(&counts, lsn, seq, refused))
     }
 
     /// Appends a batch, under its shard's lock.
@@ -117,6 +147,7 @@ impl Store {
         let (counts, appended) = self.append_each(
             rows,
             |row| row.series,
+            self.oldest_taken(rows.first().map(|row| row.t)),
             |shard, at, rows, counts| {
                 let rows = rows.into_iter().map(|row| (row.series.slot, row.t, row.v));
                 let (lsn, data) = self.append_samples(shard, at, rows, counts);
@@ -132,7 +163,8 @@ impl Store {
     /// out-of-order window, or at a time at which its series has another sample, is refused and counted.
     pub fn append_histograms(&self, rows: &[HistogramRow]) -> Result<Appended, StoreError> {
         self.log.admit()?;
-        self.take_histograms(rows, |item| self.tell(item))
+        let oldest = self.oldest_taken(rows.first().map(|row| row.t));
+        self.take_histograms(rows, oldest, |item| self.tell(item))
     }
 
     /// As [`Store::append_histograms`], without waiting or telling the feed: for the live runtime, which hands on itself
@@ -143,12 +175,13 @@ impl Store {
         items: &mut Vec<FeedItem>,
     ) -> Result<(), StoreError> {
         self.log.admit_at_once()?;
-        self.take_histograms(rows, |item| items.push(item)).map(drop)
+        self.take_histograms(rows, TimeMs::MIN, |item| items.push(item)).map(drop)
     }
 
     fn take_histograms(
         &self,
         rows: &[HistogramRow],
+        oldest: TimeMs,
         tell: impl FnMut(FeedItem),
     ) -> Result<Appended, StoreError> {
         if let Some(row) = rows.iter().find(|row| !is_storable(&row.h)) {
@@ -172,7 +205,7 @@ impl Store {
             }
             (self.log_histograms(shard, at, &stored), vec![FeedData::Histograms(stored)])
         };
-        let (counts, appended) = self.append_each(rows, |row| row.series, append, tell)?;
+        let (counts, appended) = self.append_each(rows, |row| row.series, oldest, append, tell)?;
         self.metrics.count(&counts);
         Ok(appended)
     }
@@ -189,15 +222,19 @@ impl Store {
             }
             (self.log_starts(shard, at, &stored), vec![FeedData::Starts(stored)])
         };
-        self.append_each(rows, |row| row.series, append, |item| self.tell(item)).map(|(_, appended)| appended)
+        let oldest = self.oldest_taken(rows.first().map(|row| row.t));
+        let (_, appended) =
+            self.append_each(rows, |row| row.series, oldest, append, |item| self.tell(item))?;
+        Ok(appended)
     }
 
-    /// Has `append` take the rows of each shard under its lock, and calls `tell` with them,
+    /// Has `append` take the rows of each shard that are not before `oldest` under its lock, and calls `tell` with them,
     /// in the shard's order. The log has been asked for room.
     pub(super) fn append_each<R>(
         &self,
         rows: &[R],
         series: impl Fn(&R) -> SeriesRef,
+        oldest: TimeMs,
         append: impl Fn(&mut Shard, u16, Vec<&R>, &mut Counts) -> (u64, Vec<FeedData>),
         mut tell: impl FnMut(FeedItem),
     ) -> Result<(Counts, Appended), StoreError> {
@@ -205,11 +242,15 @@ impl Store {
         let mut by_shard: Vec<Vec<&R>> = (0..SHARDS).map(|_| Vec::new()).collect();
         rows.iter().for_each(|row| by_shard[usize::from(series(row).shard)].push(row));
         let mut counts = Counts::default();
+        let mut refused = Vec::new();
         let (mut lsn, mut seq) = (0, 0);
         for (shard_at, rows) in (0..SHARDS).zip(by_shard).filter(|(_, rows)| !rows.is_empty()) {
             let mut shard = self.shard(shard_at).write();
             self.admit_young(&shard)?;
+            shard.head.set_bound(oldest);
             let (logged, all) = append(&mut shard, shard_at, rows, &mut counts);
+            self.note_newest(&shard.head);
+            refused.append(&mut refused_of(shard_at, &mut counts, oldest));
             lsn = lsn.max(logged);
             for data in all {
                 shard.young.iter_mut().for_each(|young| young.keep(&data));
@@ -217,7 +258,9 @@ impl Store {
                 tell(FeedItem { shard: shard_at, seq, data });
             }
         }
-        Ok((counts, appended(&counts, lsn, seq)))
+        refused.truncate(REFUSED_NAMED);
+        let appended = appended(&counts, lsn, seq, refused);
+        Ok((counts, appended))
     }
 
     fn check_series(&self, mut series: impl Iterator<Item = SeriesRef>) -> Result<(), StoreError> {
@@ -328,6 +371,23 @@ pub fn is_storable(h: &NativeHistogram) -> bool {
     schema && buckets(&h.positive) && buckets(&h.negative) && h.bounds.len() <= HISTOGRAM_BUCKETS
 }
 
-fn appended(counts: &Counts, lsn: u64, seq: u64) -> Appended {
-    Appended { lsn, stored: counts.stored, too_old: counts.too_old, duplicate: counts.duplicate, seq }
+fn appended(counts: &Counts, lsn: u64, seq: u64, refused: Vec<Refused>) -> Appended {
+    Appended {
+        lsn,
+        stored: counts.stored,
+        too_old: counts.too_old,
+        duplicate: counts.duplicate,
+        out_of_bounds: counts.out_of_bounds,
+        refused,
+        seq,
+    }
+}
+
+/// Takes the samples out of `counts` that a shard has refused.
+fn refused_of(shard: u16, counts: &mut Counts, oldest: TimeMs) -> Vec<Refused> {
+    let of_shard = |sample: RefusedSample| {
+        let series = SeriesRef { shard, slot: sample.slot };
+        Refused { series, t: sample.t, why: sample.why, oldest }
+    };
+    std::mem::take(&mut counts.refused).into_iter().map(of_shard).collect()
 }

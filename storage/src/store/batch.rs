@@ -2,6 +2,7 @@
 //!
 //! See [`super::Store::append_columns`] for who takes them and [`crate::head`] for where they stay.
 
+use crate::head::Refusal;
 use crate::model::{NativeHistogram, SeriesRef, TimeMs};
 use std::sync::Arc;
 
@@ -74,8 +75,25 @@ pub struct Appended {
     pub too_old: usize,
     /// Samples refused: another value is stored at the same time.
     pub duplicate: usize,
+    /// Samples refused: older than is taken of any series.
+    pub out_of_bounds: usize,
+    /// The first samples that were refused, for whatever reason.
+    pub refused: Vec<Refused>,
     /// Append sequence number of the shard after this append (of the last shard touched).
     pub seq: u64,
+}
+
+/// A sample that was refused.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its series.
+    pub series: SeriesRef,
+    /// Its time.
+    pub t: TimeMs,
+    /// Why.
+    pub why: Refusal,
+    /// The oldest time that was taken then, of whatever series.
+    pub oldest: TimeMs,
 }
 
 /// A change of a shard, in the order of its append sequence numbers.

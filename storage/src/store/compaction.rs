@@ -8,14 +8,16 @@ use super::Store;
 use super::options::StoreError;
 use super::retention::Retention;
 use crate::block::BlockMeta;
-use crate::limits::{BLOCK_SMALL_FILE_BYTES, COMPACTED_RANGE_MS, COMPACTED_ROWS, COMPACTED_TIMES};
+use crate::limits::{
+    BLOCK_SMALL_FILE_BYTES, COMPACTED_RANGE_MS, COMPACTED_ROWS, COMPACTED_TIMES, MERGE_AT_ONCE,
+};
 use crate::metrics::{Counter, Metrics};
 use crate::model::TimeMs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How much longer a range is than those of the level below.
-const FACTOR: i64 = 3;
+pub(super) const FACTOR: i64 = 3;
 
 /// What compaction counts: Prometheus' names.
 pub struct CompactionMetrics {
@@ -45,27 +47,34 @@ fn longest(retention: Retention) -> TimeMs {
 }
 
 /// The blocks to merge next, if any: the shortest range first, of these the oldest. `range` is that of a block that
-/// comes from the head.
+/// comes from the head. Where a range has very many blocks, the longest such range comes first.
 ///
 /// A range is merged when a block begins behind its end, so that what is still coming does not make it be written
 /// again and again.
 pub fn due(blocks: &[BlockMeta], range: TimeMs, retention: Retention) -> Vec<BlockMeta> {
     let newest = blocks.iter().map(|b| b.from).max().unwrap_or(TimeMs::MIN);
-    let mut size = range.max(1);
-    while size <= longest(retention).max(range) {
-        let mut ranges: BTreeMap<TimeMs, Vec<&BlockMeta>> = BTreeMap::new();
-        for block in blocks {
-            let at = block.from.div_euclid(size);
-            if at == block.to.saturating_sub(1).div_euclid(size) && (at + 1).saturating_mul(size) <= newest {
-                ranges.entry(at).or_default().push(block);
-            }
+    let longest = longest(retention).max(range);
+    let next = |size: &i64| Some(size.saturating_mul(FACTOR)).filter(|size| *size <= longest);
+    let sizes: Vec<i64> = std::iter::successors(Some(range.max(1)), next).collect();
+    let most = if blocks.len() > MERGE_AT_ONCE { &sizes[..] } else { &[] };
+    let many = most.iter().rev().map(|size| (*size, MERGE_AT_ONCE));
+    let few = sizes.iter().map(|size| (*size, 1));
+    let mut found = many.chain(few).filter_map(|(size, beyond)| in_one_range(blocks, size, newest, beyond));
+    found.next().unwrap_or_default()
+}
+
+/// The blocks of the oldest range of this length that has more than `beyond` of them, if they fit.
+fn in_one_range(blocks: &[BlockMeta], size: TimeMs, newest: TimeMs, beyond: usize) -> Option<Vec<BlockMeta>> {
+    let mut ranges: BTreeMap<TimeMs, Vec<&BlockMeta>> = BTreeMap::new();
+    for block in blocks {
+        let at = block.from.div_euclid(size);
+        let within = at == block.to.saturating_sub(1).div_euclid(size);
+        if within && at.saturating_add(1).saturating_mul(size) <= newest {
+            ranges.entry(at).or_default().push(block);
         }
-        if let Some(found) = ranges.into_values().find(|blocks| blocks.len() > 1 && fit(blocks)) {
-            return found.into_iter().cloned().collect();
-        }
-        size = size.saturating_mul(FACTOR);
     }
-    Vec::new()
+    let found = ranges.into_values().find(|blocks| blocks.len() > beyond && fit(blocks))?;
+    Some(found.into_iter().cloned().collect())
 }
 
 /// Whether the merged block can be written and read back: its clocks are held, its small files are read whole.
@@ -126,6 +135,24 @@ mod tests {
     fn two_of_one_range_come_first_and_aligned_ranges_only() {
         assert_eq!(next(&[(-10, 0), (0, 10), (10, 20), (10, 20), (30, 40)], 0), [(10, 20), (10, 20)]);
         assert_eq!(next(&[(-10, 0), (0, 10), (30, 40)], 0), [], "they are in different ranges");
+    }
+
+    #[test]
+    fn thousands_of_blocks_become_few_in_few_merges() {
+        const RANGE: i64 = 7_200_000;
+        let mut blocks: Vec<BlockMeta> = (0..8_000).map(|i| block(i * RANGE, (i + 1) * RANGE)).collect();
+        let mut merges = 0;
+        loop {
+            let old = due(&blocks, RANGE, Retention { time_ms: 0, size_bytes: 0 });
+            let (Some(first), Some(last)) = (old.first(), old.last()) else { break };
+            let merged = block(first.from, last.to);
+            blocks.retain(|b| b.from < merged.from || merged.to < b.to);
+            blocks.push(merged);
+            blocks.sort_by_key(|b| b.from);
+            merges += 1;
+        }
+        assert!(merges < 60, "{merges}");
+        assert!(blocks.len() < 60, "{}", blocks.len());
     }
 
     #[test]

@@ -64,8 +64,13 @@ impl Store {
             let histograms = (!histograms.is_empty()).then_some(FeedData::Histograms(histograms));
             (lsn, changed.into_iter().chain(histograms).collect())
         };
-        let (counts, _) =
-            self.append_each(corrections, |row| row.series, append, |item| self.tell_feed(item))?;
+        let (counts, _) = self.append_each(
+            corrections,
+            |row| row.series,
+            TimeMs::MIN,
+            append,
+            |item| self.tell_feed(item),
+        )?;
         Ok(counts.too_old)
     }
 

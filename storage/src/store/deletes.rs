@@ -6,7 +6,7 @@
 
 use super::options::StoreError;
 use super::{Shard, Store};
-use crate::head::{Counts, HistogramSample, Sample};
+use crate::head::{Counts, HistogramSample, Sample, Verdict};
 use crate::limits::WAL_SAMPLES;
 use crate::model::value::ABSENT;
 use crate::model::{Matcher, NativeHistogram, SHARDS, TimeMs};
@@ -100,7 +100,7 @@ impl Store {
         let oldest = shard.head.newest_of(slot).map(|t| t.saturating_sub(self.options.out_of_order_ms));
         // A block of that time is written, or may be there: who sends it must not hear that it is stored.
         if !shard.head.is_correctable(t) || oldest.is_some_and(|oldest| t < oldest) {
-            counts.too_old += 1;
+            shard.head.note(Verdict::TooOld, (slot, t), counts);
             return Again::Refused;
         }
         shard.deleted.revive(slot, t);

@@ -4,6 +4,7 @@
 //! from the head, then a checkpoint that says so, then the segments removed. A crash in between leaves
 //! samples in two places, never in none, and readers take each time once.
 
+use super::compaction::FACTOR;
 use super::options::StoreError;
 use super::retention::{Beside, Retention};
 use super::selection::{Histograms, Part, Runs, Starts};
@@ -11,7 +12,7 @@ use super::series_retention::SeriesRetention;
 use super::{Shard, Store};
 use crate::block::BlockMeta;
 use crate::head::HeadSnapshot;
-use crate::limits::{FLUSH_SLACK_MS, FLUSH_SLACK_SHARE};
+use crate::limits::{FLUSH_BLOCKS, FLUSH_SLACK_MS, FLUSH_SLACK_SHARE};
 use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs};
 use crate::wal::{Batch, Checkpoint, Flushed, Kind, add};
 use std::collections::BTreeSet;
@@ -263,7 +264,7 @@ impl Store {
         (entries, snapshots)
     }
 
-    /// Has `write` make one block per aligned range before `end`; the number of blocks.
+    /// Has `write` make one block per aligned range before `end`, or few longer ones if these are many; the number of blocks.
     pub(super) fn write_ranges(
         &self,
         end: TimeMs,
@@ -274,8 +275,7 @@ impl Store {
         let range = self.options.block_range_ms.max(1);
         let (mut ranges, mut written) = (BTreeSet::new(), 0);
         snapshots.iter().for_each(|snapshot| snapshot.ranges(range, end, &mut ranges));
-        for from in ranges.into_iter().map(|k| k.saturating_mul(range)) {
-            let to = from.saturating_add(range);
+        for (from, to) in blocks_of(&ranges, range) {
             let series = entries.iter().filter_map(|entry| {
                 let samples = read_series(entry, &snapshots[usize::from(entry.shard)], from, to - 1);
                 let any = !samples.ts.is_empty() || !samples.histograms.is_empty();
@@ -304,6 +304,31 @@ impl Store {
         add(&mut batch, Kind::Flushed, &flushed);
         checkpoint.append(&mut batch, 1)?;
         checkpoint.finish()
+    }
+}
+
+/// From when to when blocks are written that have the ranges of these numbers: each range, unless they are more than
+/// [`FLUSH_BLOCKS`]. Then those become one that a compaction would merge, in ranges as long as it takes: samples may lie
+/// years apart, and each block is files, and work for every query.
+fn blocks_of(ranges: &BTreeSet<i64>, range: TimeMs) -> Vec<(TimeMs, TimeMs)> {
+    let mut length = 1;
+    loop {
+        let mut spans: Vec<(i64, i64)> = Vec::new();
+        for number in ranges {
+            match spans.last_mut() {
+                Some((first, last)) if first.div_euclid(length) == number.div_euclid(length) => {
+                    *last = *number
+                }
+                _ => spans.push((*number, *number)),
+            }
+        }
+        if spans.len() <= FLUSH_BLOCKS {
+            let times = |(first, last): (i64, i64)| {
+                (first.saturating_mul(range), last.saturating_add(1).saturating_mul(range))
+            };
+            return spans.into_iter().map(times).collect();
+        }
+        length = length.saturating_mul(FACTOR);
     }
 }
 
@@ -363,13 +388,32 @@ mod tests {
     use crate::store::{Options, Row};
 
     #[test]
+    fn years_are_few_blocks() {
+        const RANGE: TimeMs = 7_200_000;
+        let spans = |numbers: &[i64]| blocks_of(&numbers.iter().copied().collect(), RANGE);
+        assert_eq!(spans(&[-1, 0, 5]), [(-RANGE, 0), (0, RANGE), (5 * RANGE, 6 * RANGE)]);
+        for many in [17, 3_000, 500_000] {
+            let numbers: Vec<i64> = (0..many).collect();
+            let found = spans(&numbers);
+            assert!(found.len() <= FLUSH_BLOCKS, "{many}: {}", found.len());
+            assert_eq!(
+                (found[0].0, found[found.len() - 1].1),
+                (0, many * RANGE),
+                "no longer than what is there"
+            );
+            assert!(found.windows(2).all(|pair| pair[0].1 == pair[1].0), "{found:?}");
+        }
+        assert_eq!(spans(&[i64::MIN, 0, i64::MAX]).len(), 3, "no overflow");
+    }
+
+    #[test]
     fn what_comes_before_the_snapshot_is_in_it_however_old() {
         let dir = tempfile::tempdir().unwrap();
         let options = Options {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 5,
             block_range_ms: 10_000,
-            out_of_order_ms: 1_000,
+            out_of_order_ms: 8_000,
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let append = |name: &str, times: [TimeMs; 2]| {
@@ -377,9 +421,9 @@ mod tests {
             let rows = times.map(|t| Row { series, t, v: 1.0 });
             assert_eq!(store.append_rows(&rows).unwrap().stored, 2);
         };
-        append("before", [5_000, 25_000]);
-        let end = store.complete_until(25_000).unwrap();
-        append("after", [2_000, 3_000]);
+        append("before", [19_000, 25_000]);
+        let end = store.complete_until(60_000).unwrap();
+        append("after", [17_500, 18_000]);
         let (entries, snapshots) = store.snapshot_before(end);
         let mut written = Vec::new();
         let ranges = store.write_ranges(end, &entries, &snapshots, &mut |_, _, series| {
@@ -387,6 +431,6 @@ mod tests {
             Ok(())
         });
         assert_eq!(ranges.unwrap(), 1);
-        assert_eq!(written, [vec![2_000, 3_000], vec![5_000]], "in the order of names");
+        assert_eq!(written, [vec![17_500, 18_000], vec![19_000]], "in the order of names");
     }
 }

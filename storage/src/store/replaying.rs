@@ -178,6 +178,7 @@ impl Replaying {
         store.log.learn(&outcome.segments);
         for (shard, (mut head, deleted)) in store.shards.iter().zip(shards) {
             self.flushed.into_iter().for_each(|flushed| head.close_before(flushed.end));
+            store.note_newest(&head);
             shard.write().grow_up(head, deleted);
         }
         store.settle_what_blocks_may_have();

@@ -19,6 +19,7 @@ pub struct StoreMetrics {
     appended: Arc<Counter>,
     out_of_order: Arc<Counter>,
     too_old: Arc<Counter>,
+    out_of_bounds: Arc<Counter>,
     duplicates: Arc<Counter>,
 }
 
@@ -54,11 +55,20 @@ impl StoreMetrics {
                 "prometheus_tsdb_too_old_samples_total",
                 "Samples refused: behind the out-of-order window.",
             ),
+            out_of_bounds: counter(
+                "prometheus_tsdb_out_of_bound_samples_total",
+                "Samples refused: older than is taken of any series.",
+            ),
             duplicates: counter(
                 "perennial_tsdb_duplicate_samples_total",
                 "Samples refused: another value is stored at the same time.",
             ),
         }
+    }
+
+    /// How many samples were refused because of their time.
+    pub fn refused_as_too_old(&self) -> u64 {
+        self.too_old.get() + self.out_of_bounds.get()
     }
 
     /// Counts an append.
@@ -71,6 +81,7 @@ impl StoreMetrics {
         add(&self.appended, counts.stored);
         add(&self.out_of_order, counts.late);
         add(&self.too_old, counts.too_old);
+        add(&self.out_of_bounds, counts.out_of_bounds);
         add(&self.duplicates, counts.duplicate);
     }
 }

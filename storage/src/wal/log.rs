@@ -188,6 +188,11 @@ impl Log {
         state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
     }
 
+    /// Why nothing is taken; `None`: it is.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.state.lock().failed.clone()
+    }
+
     /// As [`Log::admit`], for those who must not wait: a reserve in the buffer is theirs alone, and beyond it the answer is
     /// no at once.
     pub fn admit_at_once(&self) -> Result<(), StoreError> {

@@ -170,8 +170,61 @@ fn what_cannot_be_stored_is_counted_and_keeps_nothing_out() {
     assert_eq!((written.samples, written.invalid, written.future, written.histograms), (1, 2, 1, 0));
     let (bad, why) = written.bad_histograms.clone().unwrap();
     assert!(bad == 1 && why.starts_with("0 observations found in buckets"), "{why}");
-    assert!(written.refusal().unwrap().starts_with("out of bounds (1 samples); invalid labels (2 samples)"));
+    let refusal = written.refusal().unwrap();
+    let lines: Vec<&str> = refusal.lines().collect();
+    let line = "out of bounds: timestamp is too far in the future for series {__name__=\"later\"}: timestamp 17000006000";
+    assert!(lines[0].starts_with(line), "{refusal}");
+    let counts = "4 samples refused: out of bounds: timestamp is too far in the future (1 samples); \
+                  invalid metric name or labels (2 samples); 0 observations found in buckets";
+    assert!(lines.len() == 2 && lines[1].starts_with(counts), "{refusal}");
     assert!(stored(&writer, "good")[0].2[0].is_nan(), "the reserved pattern came in as an ordinary NaN");
+}
+
+/// Times that clocks which are wrong, and senders that confuse units, have made.
+#[test]
+fn times_out_of_bounds_are_refused_by_name_and_keep_nothing_out() {
+    let (writer, _dir) = writer();
+    let good = |t| series(&[("__name__", "good")], &[(t, 1.0)]);
+    assert_eq!(writer.apply(&packed(vec![good(0)]), Proto::V1, NOW).unwrap().refusal(), None);
+    let old = [i64::MIN, i64::MIN + NOW, -1, 0, NOW / 1000, NOW - 7_200_000, NOW - 3_600_001];
+    let far = [i64::MAX, i64::MAX - NOW, NOW * 1000, NOW + limits::FUTURE_MS + 1];
+    for (i, t) in (1..).zip(old.into_iter().chain(far)) {
+        let name = format!("n{i}");
+        let bad = || TimeSeries {
+            samples: vec![Sample { value: 1.0, timestamp: t }],
+            ..series(&[("__name__", &name), ("a", "b")], &[])
+        };
+        for new in [true, false] {
+            let written = writer.apply(&packed(vec![bad(), good(i)]), Proto::V1, NOW).unwrap();
+            assert_eq!(written.samples, usize::from(new), "{t}: the good one comes once");
+            let refusal = written.refusal().unwrap();
+            let what =
+                if t < NOW { "too old sample" } else { "out of bounds: timestamp is too far in the future" };
+            let line = format!("{what} for series {{__name__=\"{name}\", a=\"b\"}}: timestamp {t}");
+            assert!(refusal.starts_with(&line), "{refusal}");
+            assert!(refusal.contains("out of bounds") && refusal.lines().count() == 1, "{refusal}");
+        }
+        assert!(stored(&writer, &name).is_empty(), "{t}");
+    }
+    let seconds = series(&[("__name__", "d")], &[(NOW / 1000 - NOW, 1.0)]);
+    let refusal = writer.apply(&packed(vec![seconds]), Proto::V1, NOW).unwrap().refusal().unwrap();
+    let dates = "timestamp 1700000000 (1970-01-20T16:13:20.000Z) is out of bounds, the oldest that is taken is \
+                 1699996400000 (2023-11-14T21:13:20.000Z)";
+    assert!(refusal.contains(dates), "{refusal}");
+}
+
+#[test]
+fn a_request_with_thousands_of_old_samples_has_a_short_answer() {
+    let (writer, _dir) = writer();
+    let two_hours_apart = (0..3_000).map(|i| (format!("n{i}"), i * -7_200_000));
+    let all = two_hours_apart.map(|(name, t)| series(&[("__name__", &name)], &[(t, 1.0)])).collect();
+    let body = packed(all);
+    assert!(body.len() < 60_000, "{}", body.len());
+    let written = writer.apply(&body, Proto::V1, NOW).unwrap();
+    assert_eq!((written.samples, written.too_old), (1, 2_999));
+    let refusal = written.refusal().unwrap();
+    assert_eq!(refusal.lines().count(), limits::REFUSALS_NAMED + 1);
+    assert!(refusal.ends_with("2999 samples refused: too old sample (2999 samples)"), "{refusal}");
 }
 
 #[test]
@@ -185,7 +238,7 @@ fn a_histogram_that_is_too_large_keeps_nothing_out() {
     all.histograms = vec![whole(1, &buckets), spans, whole(3, &[1])];
     let written = writer.apply(&packed(vec![all]), Proto::V1, NOW).unwrap();
     assert_eq!((written.samples, written.histograms), (1, 1));
-    assert_eq!(written.refusal().unwrap(), "histogram bucket limit exceeded (2 samples)");
+    assert_eq!(written.refusal().unwrap(), "2 samples refused: histogram bucket limit exceeded (2 samples)");
     assert_eq!(lanes(&writer, "h").0, [(3, "3 3 1.5 [1.0] [1.0] [] Unknown".to_owned())]);
 }
 

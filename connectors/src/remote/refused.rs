@@ -1,0 +1,70 @@
+//! What is said of samples that were refused: Prometheus' words, with the series and the time.
+//!
+//! The first few are named, one line each; the others are counted. Whoever reads the log of a sender finds the series there.
+
+use crate::limits::REFUSALS_NAMED;
+use chrono::{DateTime, SecondsFormat};
+use storage::model::{Labels, SeriesRef, TimeMs};
+use storage::store::{Refusal, Refused, Store};
+
+/// The lines of a request's answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefusedLines(Vec<String>);
+
+impl RefusedLines {
+    /// Adds a line, unless there are enough.
+    pub fn name(&mut self, line: impl FnOnce() -> String) {
+        if self.0.len() < REFUSALS_NAMED {
+            self.0.push(line());
+        }
+    }
+
+    /// Adds a line for a sample that the store refused.
+    pub fn name_refused(&mut self, refused: &Refused, store: &Store) {
+        self.name(|| line(refused, &braced(&store.labels(refused.series))));
+    }
+
+    /// Adds a line for a sample that is too far in the future.
+    pub fn name_far_ahead(&mut self, series: SeriesRef, t: TimeMs, store: &Store) {
+        self.name(|| {
+            let series = braced(&store.labels(series));
+            let date = date(t);
+            format!(
+                "out of bounds: timestamp is too far in the future for series {series}: timestamp {t}{date}"
+            )
+        });
+    }
+
+    /// The text for `total` samples, these included; `rest` says how many there are of each kind.
+    pub fn text(&self, total: usize, rest: &str) -> String {
+        let mut lines = self.0.clone();
+        if total > lines.len() {
+            lines.push(format!("{total} samples refused: {rest}"));
+        }
+        lines.join("\n")
+    }
+}
+
+fn line(refused: &Refused, series: &str) -> String {
+    let Refused { t, why, oldest, .. } = refused;
+    if *why == Refusal::Duplicate {
+        return format!("{why} {t}; overrides not allowed for series {series}");
+    }
+    let what = format!("{why} for series {series}: timestamp {t}{}", date(*t));
+    if t < oldest {
+        return format!("{what} is out of bounds, the oldest that is taken is {oldest}{}", date(*oldest));
+    }
+    format!("{what} is too far behind the newest sample of its series")
+}
+
+/// A date beside a number, where there is one: seconds for milliseconds are seen at once.
+fn date(t: TimeMs) -> String {
+    let date = DateTime::from_timestamp_millis(t);
+    date.map_or_else(String::new, |date| format!(" ({})", date.to_rfc3339_opts(SecondsFormat::Millis, true)))
+}
+
+/// Labels as Prometheus writes them in such texts, the name among the others.
+fn braced(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{{}}}", pairs.join(", "))
+}

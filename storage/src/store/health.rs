@@ -1,0 +1,33 @@
+//! Whether the store can store, and how far it is in time: for those who tell people.
+
+use super::Store;
+use super::options::StoreError;
+use crate::model::TimeMs;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Store {
+    /// Whether what is appended gets into the log: it takes it, and the file that is written is where it was.
+    pub fn check_log(&self) -> Result<(), StoreError> {
+        if let Some(reason) = self.log.failure() {
+            return Err(StoreError::Refused(reason));
+        }
+        let dir = self.options.dir.join("wal");
+        match self.log.segments().last() {
+            Some(segment) => {
+                let path = segment.path.clone();
+                self.disk.size(&path).map(drop).map_err(|source| StoreError::Io { path, source })
+            }
+            None => self.disk.list(&dir).map(drop).map_err(|source| StoreError::Io { path: dir, source }),
+        }
+    }
+
+    /// Time of the newest sample that ever was in the head, as far as it is known.
+    pub fn newest_time(&self) -> Option<TimeMs> {
+        Some(self.newest.load(Relaxed)).filter(|newest| *newest > TimeMs::MIN)
+    }
+
+    /// How many samples were refused because of their time so far.
+    pub fn refused_as_too_old(&self) -> u64 {
+        self.metrics.refused_as_too_old()
+    }
+}
