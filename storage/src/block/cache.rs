@@ -2,6 +2,7 @@
 //! after the other: without this each would decode its neighbours again.
 
 use super::decoder::Decoder;
+use super::open_files::OpenFiles;
 use super::page::Page;
 use super::series_page::SeriesPage;
 use crate::limits::{BLOCK_CACHE_BYTES, BLOCK_DECODERS};
@@ -61,9 +62,9 @@ impl Cached {
     }
 }
 
-/// A bounded cache, shared by all blocks of a set; cheap to clone.
+/// A bounded cache, and the files that are open, shared by all blocks of a set; cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct PageCache(Arc<Mutex<State>>);
+pub(super) struct PageCache(Arc<Mutex<State>>, OpenFiles);
 
 #[derive(Default)]
 struct State {
@@ -77,6 +78,11 @@ struct State {
 }
 
 impl PageCache {
+    /// The files that are open.
+    pub(super) fn files(&self) -> OpenFiles {
+        self.1.clone()
+    }
+
     /// A number for a block.
     pub(super) fn register(&self) -> u64 {
         let mut state = self.0.lock();

@@ -17,6 +17,7 @@ mod index;
 mod lane;
 pub mod merge;
 pub mod meta;
+mod open_files;
 mod packed;
 mod page;
 mod pages;

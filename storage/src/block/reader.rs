@@ -9,11 +9,12 @@ use super::files::read_checked;
 use super::histograms::{self, HISTOGRAM_PAGES, START_PAGES};
 use super::lane::LaneFile;
 use super::meta::{BlockMeta, META};
+use super::open_files::{BlockFiles, Directory};
 use super::page::{self, Page};
 use super::pages::{PageOptions, Pages};
 use super::schema::{CHECKSUMS, CLOCKS, SAMPLES};
 use super::series::Series;
-use super::source::{Directory, Source};
+use super::source::Source;
 use super::tables::{read_clocks, read_rows};
 use super::tombstones::{BlockDeletes, Tombstone};
 use super::{damaged, io_error};
@@ -28,10 +29,10 @@ use std::sync::Arc;
 const SAMPLE_PAGES: PageOptions =
     PageOptions { file: SAMPLES, checksums: CHECKSUMS, columns: &page::COLUMNS, page_rows: BLOCK_PAGE_ROWS };
 
-/// An open block, and what is deleted of it; cheap to clone. Files stay readable after the directory is removed, as
-/// long as a clone lives.
+/// A block, what is deleted of it, and its files, if they are here; cheap to clone. They stay readable after the set has
+/// removed the directory, as long as a clone lives.
 #[derive(Clone)]
-pub struct Block(Arc<Inner>, Arc<BlockDeletes>);
+pub struct Block(Arc<Inner>, Arc<BlockDeletes>, Option<Arc<BlockFiles>>);
 
 struct Inner {
     meta: BlockMeta,
@@ -66,7 +67,20 @@ impl Block {
     pub(super) fn open_with(dir: &Path, cache: &PageCache) -> Result<Block, StoreError> {
         let meta_path = dir.join(META);
         let meta = BlockMeta::decode(dir, &std::fs::read(&meta_path).map_err(io_error(&meta_path))?)?;
-        Block::open_in(&Directory(dir), meta, cache)
+        let directory = Directory::new(dir, cache.files());
+        let mut block = Block::open_in(&directory, meta, cache)?;
+        block.2 = Some(directory.0);
+        Ok(block)
+    }
+
+    /// The directory is to be removed: those who read the block go on reading it. False: they cannot, there are too many.
+    pub(super) fn pin(&self) -> bool {
+        !self.has_readers() || self.2.as_ref().is_none_or(|files| files.pin())
+    }
+
+    /// Whether somebody else has the block.
+    pub(super) fn has_readers(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// Opens the block `meta`, whose files are in `source`.
@@ -89,13 +103,14 @@ impl Block {
             return Err(damaged(&meta.dir.join(META), "counts other series, clocks or rows than there are"));
         }
         let inner = Inner { meta, samples, histograms, starts, series, clocks, first_row, row_clock };
-        Ok(Block(Arc::new(inner), Arc::default()))
+        Ok(Block(Arc::new(inner), Arc::default(), None))
     }
 
     /// The same block, without what these say that is deleted of it.
     pub(super) fn with_deletes(&self, tombstones: &[Tombstone]) -> Result<Block, StoreError> {
         let select = |matchers: &[Matcher]| Ok((*self.0.series.select(matchers)?).clone());
-        Ok(Block(self.0.clone(), Arc::new(self.1.with(&self.0.meta, tombstones, select)?)))
+        let deletes = Arc::new(self.1.with(&self.0.meta, tombstones, select)?);
+        Ok(Block(self.0.clone(), deletes, self.2.clone()))
     }
 
     /// Whether something is deleted of it.

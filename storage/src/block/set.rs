@@ -13,7 +13,7 @@ use crate::limits::FAR_AHEAD_BLOCKS;
 use crate::metrics::Metrics;
 use crate::model::{Matcher, TimeMs};
 use crate::store::StoreError;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,6 +94,8 @@ impl List {
 pub struct Blocks {
     blocks: RwLock<List>,
     cache: PageCache,
+    /// Off the list, but still read.
+    leaving: Mutex<Vec<Block>>,
     far: RwLock<Option<Arc<Far>>>,
 }
 
@@ -124,7 +126,8 @@ impl Blocks {
         damage.sort();
         sort(&mut blocks);
         let list = List { blocks: Arc::new(blocks), version: 0 };
-        Ok((Blocks { blocks: RwLock::new(list), cache, far: RwLock::default() }, damage))
+        let (leaving, far) = (Mutex::default(), RwLock::default());
+        Ok((Blocks { blocks: RwLock::new(list), cache, leaving, far }, damage))
     }
 
     /// Adds the far blocks of data directory `data` to the set. One that is here, too, stays here.
@@ -234,7 +237,7 @@ impl Blocks {
         let forgotten = far.map_or(Ok(()), |far| far.forget(&name));
         let removed = match &block {
             Listed::Far(_) => forgotten,
-            Listed::Here(_) => forgotten.and_then(|()| remove_dir(disk, dir)),
+            Listed::Here(here) => forgotten.and_then(|()| self.remove_here(disk, here)),
         };
         // It may have been renamed all the same, and only not have become durable.
         if removed.is_err() && (block.is_far() || disk.list(dir).is_ok()) {
@@ -243,12 +246,45 @@ impl Blocks {
         removed
     }
 
+    /// Removes the directory of a block that is off the list. If more read such blocks than can go on without it, it stays for
+    /// [`Blocks::remove_leaving`].
+    fn remove_here(&self, disk: &dyn Disk, block: &Block) -> Result<(), StoreError> {
+        if block.pin() {
+            return remove_dir(disk, &block.meta().dir);
+        }
+        self.leaving.lock().push(block.clone());
+        Ok(())
+    }
+
+    /// Removes the directories that stayed for readers who have read by now.
+    pub fn remove_leaving(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let mut leaving = self.leaving.lock();
+        let (stay, go): (Vec<Block>, Vec<Block>) = leaving.drain(..).partition(|block| !block.pin());
+        *leaving = stay;
+        let mut outcome = Ok(());
+        for block in go {
+            if let Err(error) = remove_dir(disk, &block.meta().dir) {
+                leaving.push(block);
+                outcome = Err(error);
+            }
+        }
+        outcome
+    }
+
+    /// Names of the blocks whose directories stay for readers.
+    pub fn leaving(&self) -> Vec<String> {
+        self.leaving.lock().iter().map(|block| block.meta().name().to_string()).collect()
+    }
+
     /// The block `far` is read from the object store from now on, and its directory `dir` is removed. On an error its files
     /// are there, in part perhaps, and a later [`Blocks::sweep`], or move, has to finish.
     pub fn hand_over(&self, disk: &dyn Disk, dir: &Path, far: FarBlock) -> Result<(), StoreError> {
         let here = self.all().iter().find(|block| block.meta().dir == dir).cloned();
         self.put(Listed::Far(far));
-        let removed = remove_dir(disk, dir);
+        let removed = match &here {
+            Some(Listed::Here(block)) => self.remove_here(disk, block),
+            _ => remove_dir(disk, dir),
+        };
         if let (Err(_), Some(here)) = (&removed, here.filter(|_| disk.list(dir).is_ok())) {
             self.put(here);
         }
@@ -257,11 +293,11 @@ impl Blocks {
 
     /// Removes the blocks that others say they replace. Until then both are read, and hold the same.
     pub fn remove_replaced(&self, disk: &dyn Disk) -> Result<(), StoreError> {
-        let blocks = self.all();
-        let replaced = replaced(blocks.iter().map(Listed::meta));
-        let gone = blocks.iter().map(Listed::meta).filter(|meta| replaced.contains(&meta.name().to_string()));
+        let mut gone = self.metas();
+        let replaced = replaced(gone.iter());
+        gone.retain(|meta| replaced.contains(&meta.name().to_string()));
         // One that cannot be removed does not keep the others.
-        gone.map(|meta| self.remove(disk, &meta.dir)).fold(Ok(()), Result::and)
+        gone.iter().map(|meta| self.remove(disk, &meta.dir)).fold(Ok(()), Result::and)
     }
 
     /// The blocks in these directories, in the set's order.

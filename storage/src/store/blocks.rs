@@ -113,7 +113,9 @@ impl BlockHistory {
 
     /// Names that no block may have that is written from now on.
     fn taken(&self) -> BTreeSet<String> {
-        taken(self.blocks.all().iter().map(Listed::meta), &self.tombstones.list())
+        let mut names = taken(self.blocks.all().iter().map(Listed::meta), &self.tombstones.list());
+        names.extend(self.blocks.leaving());
+        names
     }
 
     /// Makes one block of these, without what is deleted and without series of which `keep` does not hold, and removes
@@ -193,6 +195,7 @@ impl BlockHistory {
     pub(super) fn tidy(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
         Blocks::sweep(self.disk.as_ref(), &self.dir)?;
+        self.blocks.remove_leaving(self.disk.as_ref())?;
         self.blocks.remove_replaced(self.disk.as_ref())
     }
 
@@ -276,7 +279,8 @@ impl History for BlockHistory {
         now: TimeMs,
     ) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
-        let swept = Blocks::sweep(self.disk.as_ref(), &self.dir).map(|_| ());
+        let swept = Blocks::sweep(self.disk.as_ref(), &self.dir)
+            .and_then(|_| self.blocks.remove_leaving(self.disk.as_ref()));
         let mut due = self.due(retention, rules, head, now);
         if self.far.is_there() {
             // What is too much here moves, if it can: see `far.rs`.

@@ -2,9 +2,9 @@
 
 use super::super::cache::PageCache;
 use super::super::meta::{BlockMeta, FLOATS, META};
+use super::super::open_files::{Directory, OpenFiles};
 use super::super::schema::{POSTINGS, POSTINGS_CHECKSUMS, SERIES_CHECKSUMS, TERMS, TERMS_CHECKSUMS};
 use super::super::series::Series;
-use super::super::source::Directory;
 use super::super::{BlockSeries, write_block};
 use super::*;
 use crate::disk::OsDisk;
@@ -114,9 +114,9 @@ proptest! {
         let series: Vec<Labels> = series.into_iter().collect();
         let dir = tempfile::tempdir().unwrap();
         let meta = block_of(dir.path(), &series);
-        assert_says(&Series::open(&Directory(&meta.dir), &meta, &PageCache::default()).unwrap(), &series, &sets);
+        assert_says(&Series::open(&Directory::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap(), &series, &sets);
         let meta = without_index(meta);
-        assert_says(&Series::open(&Directory(&meta.dir), &meta, &PageCache::default()).unwrap(), &series, &sets);
+        assert_says(&Series::open(&Directory::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap(), &series, &sets);
     }
 }
 
@@ -135,7 +135,8 @@ fn many_terms_are_found_too() {
     let series = many(20_000);
     let dir = tempfile::tempdir().unwrap();
     let meta = block_of(dir.path(), &series);
-    let asked = Series::open(&Directory(&meta.dir), &meta, &PageCache::default()).unwrap();
+    let asked =
+        Series::open(&Directory::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap();
     let m = |name: &str, op, value: &str| Matcher::new(name, op, value).unwrap();
     let sets = [
         vec![m("own", MatchOp::Equal, "v00017")],

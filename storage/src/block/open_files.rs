@@ -1,0 +1,277 @@
+//! Files of blocks here: opened when they are read, and closed when others were read since.
+//!
+//! There may be thousands of blocks with several files each, and few descriptors. Those who read a block go on reading it
+//! when its directory is removed: [`BlockFiles::pin`] opens the files that they may want before it goes. Where these would be
+//! too many the directory has to stay until they have read.
+
+use super::source::{ReadAt, Source};
+use super::{damaged, io_error};
+use crate::limits::{OPEN_BLOCK_FILES, PINNED_BLOCK_FILES};
+use crate::store::StoreError;
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+/// The files that are open, of all blocks of a set; cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct OpenFiles(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    next: AtomicU64,
+    /// Files that stay open for readers of blocks whose directories are gone.
+    pinned: AtomicUsize,
+    files: Mutex<Recent>,
+}
+
+/// Open files by number, each with the time of its last use.
+#[derive(Default)]
+struct Recent {
+    uses: u64,
+    files: HashMap<u64, (u64, Arc<File>)>,
+}
+
+impl OpenFiles {
+    /// A number for a file.
+    fn number(&self) -> u64 {
+        self.0.next.fetch_add(1, Relaxed)
+    }
+
+    /// The file with this number, which is opened if it is not open.
+    fn get(&self, number: u64, path: &Path) -> io::Result<Arc<File>> {
+        if let Some(file) = self.0.files.lock().touch(number) {
+            return Ok(file);
+        }
+        let file = Arc::new(self.open(path)?);
+        let mut recent = self.0.files.lock();
+        recent.close_beyond(OPEN_BLOCK_FILES - 1);
+        let uses = recent.uses;
+        recent.files.insert(number, (uses, file.clone()));
+        Ok(file)
+    }
+
+    /// Opens a file. If there are no descriptors left, ours are closed first.
+    fn open(&self, path: &Path) -> io::Result<File> {
+        File::open(path).or_else(|error| {
+            if !is_out_of_descriptors(&error) {
+                return Err(error);
+            }
+            self.0.files.lock().files.clear();
+            File::open(path)
+        })
+    }
+
+    fn forget(&self, number: u64) {
+        self.0.files.lock().files.remove(&number);
+    }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.0.files.lock().files.len()
+    }
+}
+
+impl Recent {
+    fn touch(&mut self, number: u64) -> Option<Arc<File>> {
+        self.uses += 1;
+        let (used, file) = self.files.get_mut(&number)?;
+        *used = self.uses;
+        Some(file.clone())
+    }
+
+    /// Closes those that were not used for longest, an eighth at a time, if there are more than `most`.
+    fn close_beyond(&mut self, most: usize) {
+        if self.files.len() <= most {
+            return;
+        }
+        let mut uses: Vec<u64> = self.files.values().map(|(used, _)| *used).collect();
+        let (_, oldest, _) = uses.select_nth_unstable(self.files.len() - (most - most / 8));
+        let oldest = *oldest;
+        self.files.retain(|_, (used, _)| *used >= oldest);
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// The directory of a block here.
+pub(super) struct Directory(pub(super) Arc<BlockFiles>);
+
+/// The files of one block here.
+pub(super) struct BlockFiles {
+    dir: PathBuf,
+    open: OpenFiles,
+    /// Those that somebody may read: number and name.
+    names: Mutex<Vec<(u64, String)>>,
+    /// The open files by number, when the directory is to be removed.
+    pinned: OnceLock<HashMap<u64, Arc<File>>>,
+}
+
+impl Directory {
+    /// The block in `dir`.
+    pub(super) fn new(dir: &Path, open: OpenFiles) -> Directory {
+        let (names, pinned) = (Mutex::default(), OnceLock::new());
+        Directory(Arc::new(BlockFiles { dir: dir.to_owned(), open, names, pinned }))
+    }
+}
+
+impl Source for Directory {
+    fn open(&self, name: &str, bytes: u64) -> Result<Box<dyn ReadAt>, StoreError> {
+        let path = self.0.dir.join(name);
+        let found = std::fs::metadata(&path).map_err(io_error(&path))?.len();
+        if found != bytes {
+            return Err(damaged(&path, format!("has {found} bytes instead of {bytes}")));
+        }
+        let number = self.0.open.number();
+        self.0.names.lock().push((number, name.to_owned()));
+        Ok(Box::new(BlockFile { files: self.0.clone(), number, path }))
+    }
+}
+
+impl BlockFiles {
+    /// Opens all files that somebody may read, to stay open as long as somebody may: the directory is to be removed. False:
+    /// there are not descriptors enough.
+    pub(super) fn pin(&self) -> bool {
+        if self.pinned.get().is_some() {
+            return true;
+        }
+        let names = self.names.lock().clone();
+        let pinned = &self.open.0.pinned;
+        if pinned.fetch_add(names.len(), Relaxed) + names.len() > PINNED_BLOCK_FILES {
+            pinned.fetch_sub(names.len(), Relaxed);
+            return false;
+        }
+        let count = names.len();
+        let open = |(number, name): (u64, String)| Ok((number, self.open.get(number, &self.dir.join(name))?));
+        let files: io::Result<HashMap<_, _>> = names.into_iter().map(open).collect();
+        // One removes it at a time.
+        let done = files.is_ok_and(|files| self.pinned.set(files).is_ok());
+        if !done {
+            pinned.fetch_sub(count, Relaxed);
+        }
+        done
+    }
+
+    fn pinned(&self, number: u64) -> Option<Arc<File>> {
+        self.pinned.get()?.get(&number).cloned()
+    }
+
+    fn file(&self, number: u64, path: &Path) -> io::Result<Arc<File>> {
+        if let Some(file) = self.pinned(number) {
+            return Ok(file);
+        }
+        // It may have been pinned, and removed, in just this moment.
+        self.open.get(number, path).or_else(|error| self.pinned(number).ok_or(error))
+    }
+}
+
+impl Drop for BlockFiles {
+    fn drop(&mut self) {
+        self.open.0.pinned.fetch_sub(self.pinned.get().map_or(0, HashMap::len), Relaxed);
+    }
+}
+
+/// A file of a block here.
+struct BlockFile {
+    files: Arc<BlockFiles>,
+    number: u64,
+    path: PathBuf,
+}
+
+impl ReadAt for BlockFile {
+    fn read_at(&self, start: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.files.file(self.number, &self.path)?.read_exact_at(&mut bytes, start)?;
+        Ok(bytes)
+    }
+}
+
+impl Drop for BlockFile {
+    fn drop(&mut self) {
+        self.files.open.forget(self.number);
+        self.files.names.lock().retain(|(number, _)| *number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(dir: &Path, count: usize) -> (OpenFiles, Vec<Box<dyn ReadAt>>) {
+        let open = OpenFiles::default();
+        let directory = Directory::new(dir, open.clone());
+        let file = |i: usize| {
+            std::fs::write(dir.join(i.to_string()), format!("{i:04}")).unwrap();
+            directory.open(&i.to_string(), 4).unwrap()
+        };
+        let files = (0..count).map(file).collect();
+        (open, files)
+    }
+
+    #[test]
+    fn few_are_open_however_many_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (open, files) = files(dir.path(), 3 * OPEN_BLOCK_FILES);
+        for _ in 0..2 {
+            for (i, file) in files.iter().enumerate() {
+                assert_eq!(file.read_at(0, 4).unwrap(), format!("{i:04}").into_bytes());
+                assert!(open.count() <= OPEN_BLOCK_FILES, "{}", open.count());
+            }
+        }
+        assert!(open.count() > OPEN_BLOCK_FILES / 2, "those that were read last stay open: {}", open.count());
+        drop(files);
+        assert_eq!(open.count(), 0, "who drops a block gives its space on the disk back");
+    }
+
+    #[test]
+    fn the_last_one_read_stays_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let (open, files) = files(dir.path(), OPEN_BLOCK_FILES + 1);
+        for file in &files {
+            file.read_at(0, 1).unwrap();
+            files[0].read_at(0, 1).unwrap();
+        }
+        assert!(open.0.files.lock().files.contains_key(&0));
+        std::fs::remove_file(dir.path().join("0")).unwrap();
+        files[0].read_at(0, 1).unwrap();
+    }
+
+    #[test]
+    fn no_more_are_kept_open_for_readers_than_there_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = OpenFiles::default();
+        std::fs::write(dir.path().join("a"), "text").unwrap();
+        let read = |_| {
+            let directory = Directory::new(dir.path(), open.clone());
+            let file = directory.open("a", 4).unwrap();
+            (directory, file)
+        };
+        let all: Vec<_> = (0..=PINNED_BLOCK_FILES).map(read).collect();
+        let pinned = |all: &[(Directory, Box<dyn ReadAt>)]| all.iter().filter(|one| one.0.0.pin()).count();
+        assert_eq!(pinned(&all), PINNED_BLOCK_FILES);
+        let last = all.into_iter().next_back().unwrap();
+        assert!(last.0.0.pin(), "the others have been read");
+    }
+
+    #[test]
+    fn readers_go_on_when_the_directory_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = OpenFiles::default();
+        std::fs::write(dir.path().join("a"), "text").unwrap();
+        let directory = Directory::new(dir.path(), open.clone());
+        let file = directory.open("a", 4).unwrap();
+        assert!(directory.0.pin());
+        std::fs::remove_file(dir.path().join("a")).unwrap();
+        open.0.files.lock().files.clear();
+        assert_eq!(file.read_at(1, 2).unwrap(), b"ex");
+        assert!(directory.open("a", 4).is_err());
+    }
+}
