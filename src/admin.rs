@@ -168,6 +168,10 @@ impl Admin for AdminOf {
         *self.0.ready.borrow()
     }
 
+    fn unhealthy(&self) -> Option<String> {
+        self.0.server.health.reason()
+    }
+
     fn starting(&self) -> Option<String> {
         let doing = || self.0.server.store.replay_progress().map(|progress| progress.to_string());
         (!self.ready())

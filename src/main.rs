@@ -11,10 +11,12 @@ mod check;
 mod cluster;
 mod config;
 mod data_lock;
+mod descriptors;
 mod embedded;
 mod export;
 mod far;
 mod flags;
+mod health;
 mod housekeeping;
 mod import;
 mod language;
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
     log::start(flags.log_level(), if flags.log_json() { "json" } else { "logfmt" });
     // Two providers of cryptography could be linked; this one is the one we mean. Only the first call counts.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    descriptors::raise_limit();
     flags.without_effect().iter().for_each(|line| tracing::info!("{line}"));
     if flags.given("storage.tsdb.retention") {
         tracing::warn!("--storage.tsdb.retention is deprecated; write --storage.tsdb.retention.time");
@@ -150,6 +153,7 @@ fn run(
         say(&mut std::io::stderr(), &embedded::welcome(&addresses[0]), 0);
     }
     let housekeeping = runtime.spawn(housekeeping::keep_house(server.store.clone(), server.clock.clone()));
+    let health = runtime.spawn(health::watch(server.health.clone()));
     let watch = watch.map(|(every, known, path)| {
         let every = Duration::from_millis(every.unsigned_abs());
         runtime.spawn(auto_reload::watch(control.clone(), path, known, every))
@@ -162,6 +166,7 @@ fn run(
     let served =
         runtime.block_on(serving).map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string()));
     housekeeping.abort();
+    health.abort();
     watch.inspect(tokio::task::JoinHandle::abort);
     let started = startup.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let closed = server.close();

@@ -4,7 +4,9 @@ use crate::admin::{AdminOf, Control};
 use crate::cluster::{self, Caller, Callers, Catalogs, Cluster, Lates, Pulse, Rooms};
 use crate::config::Config;
 use crate::data_lock::DataLock;
+use crate::descriptors::{Reserve, ReservedDisk};
 use crate::flags::Flags;
+use crate::health::Health;
 use crate::{alerts, far, language, retention, sources, writes};
 use connectors::objects::config::ObjectsConfig;
 use connectors::scrape::config::Job;
@@ -83,6 +85,8 @@ pub struct Server {
     pub cluster: Option<Arc<Pulse>>,
     /// The way to ask the other processes.
     caller: Option<Arc<Caller>>,
+    /// Whether it can do its work.
+    pub health: Arc<Health>,
     /// Where old blocks go.
     objects: Option<ObjectsConfig>,
     /// Last, so that it goes when all others are gone; `None`: switched off.
@@ -107,7 +111,7 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let dir = flags.data_path(config.storage.path.as_ref());
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
-        let (store, replay) = open_store(&flags, config, dir.clone(), &metrics)?;
+        let Opened { store, replay, health } = open_store(&flags, config, dir.clone(), &clock, &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let language = language::options(|name| flags.feature(name));
         let live_options = LiveOptions {
@@ -197,6 +201,7 @@ impl Server {
             metrics,
             cluster,
             caller,
+            health,
             objects: config.storage.objects.clone(),
             _lock: lock,
         })
@@ -397,10 +402,21 @@ pub fn defaults(config: &Config) -> Defaults {
     Defaults { interval: config.evaluation_interval(), query_offset: config.global.keys.rule_query_offset.0 }
 }
 
-/// The store, and the thread that replays its log.
-type Opened = (Arc<Store>, JoinHandle<Result<Replay, StoreError>>);
+/// The store, the thread that replays its log, and what watches both.
+struct Opened {
+    store: Arc<Store>,
+    replay: JoinHandle<Result<Replay, StoreError>>,
+    health: Arc<Health>,
+}
 
-fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -> Result<Opened, String> {
+/// Opens the data directory `dir`; its lock is taken.
+fn open_store(
+    flags: &Flags,
+    config: &Config,
+    dir: PathBuf,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Result<Opened, String> {
     let options = StoreOptions {
         dir: dir.clone(),
         wal_sync_interval_ms: flags.wal_sync_interval(),
@@ -408,15 +424,18 @@ fn open_store(flags: &Flags, config: &Config, dir: PathBuf, metrics: &Metrics) -
         out_of_order_ms: out_of_order(config),
     };
     let far = config.storage.objects.as_ref().map(|objects| far::options(objects, &dir)).transpose()?;
-    let opened = Store::open_early(options, far, Arc::new(OsDisk), metrics);
+    let reserve = Reserve::new();
+    let disk = Arc::new(ReservedDisk(reserve.clone()));
+    let opened = Store::open_early(options, far, disk, metrics);
     let (store, replaying) =
         opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
     let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(move || replaying.run());
-    let thread = thread.map_err(|e| format!("cannot start threads: {e}"))?;
+    let replay = thread.map_err(|e| format!("cannot start threads: {e}"))?;
     if config.storage.objects.is_some() {
         far::reach(&store)?;
     }
-    Ok((store, thread))
+    let health = Health::new(store.clone(), clock.clone(), &dir, flags.lock_data(), reserve, metrics)?;
+    Ok(Opened { store, replay, health: Arc::new(health) })
 }
 
 /// Opens the file that alerts outlive the process in.

@@ -84,13 +84,27 @@ fn a_full_disk_refuses_keeps_reading_and_resumes_by_itself() {
     let written = "sum(count_over_time(w[1h]))";
     // What was refused may be there: it is in the queue, and will be written.
     assert!((all(acknowledged)..=all(acknowledged + 1)).contains(&count(&server, written)), "reads go on");
-    assert_eq!(server.get("/-/ready").status, 200);
+    let says = |path: &str, status: u16, text: &str| {
+        eventually(path, 10, || {
+            let answer = server.get(path);
+            let fits = answer.status == status && answer.text().contains(text);
+            if fits { Ok(()) } else { Err(format!("{} {}", answer.status, answer.text())) }
+        });
+    };
+    says("/-/healthy", 503, "No space left on device");
+    says("/-/ready", 503, "the write-ahead log refuses writes");
 
     disk.grow();
     eventually("writes are taken again", 30, || {
         let answer = write(server.port, &request(start, acknowledged)).expect("an answer");
         if answer.status / 100 == 2 { Ok(()) } else { Err(answer.text()) }
     });
+    says("/-/healthy", 200, "Healthy");
+    says("/-/ready", 200, "Ready");
+    let log = server.log();
+    for line in ["the server is not healthy", "the server is healthy again"] {
+        assert!(log.contains(line), "{log}");
+    }
     server.wait_health(&[("x", "up")]);
     assert_eq!(count(&server, written), all(acknowledged + 1));
     server.kill();

@@ -16,6 +16,7 @@ mod alerting;
 mod backfill;
 mod bad_input;
 mod bodies;
+mod bounds;
 mod cluster;
 mod compliance;
 mod durability;

@@ -60,6 +60,18 @@ impl Daemon {
         self.child.id()
     }
 
+    /// From now on it may have so many files open.
+    pub fn limit_files(&self, most: u32) {
+        let arguments = [format!("--pid={}", self.child.id()), format!("--nofile={most}:{most}")];
+        let limited = Command::new("prlimit").args(arguments).status();
+        assert!(limited.expect("prlimit").success(), "prlimit --nofile={most}");
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a running child").count()
+    }
+
     /// Waits for the child to end by itself: its exit code (None when by a signal) and its output.
     pub fn wait(mut self) -> (Option<i32>, String) {
         let child = &mut self.child;

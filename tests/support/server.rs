@@ -13,6 +13,7 @@ pub struct Server {
     daemon: Option<Daemon>,
     directory: TempDir,
     flags: Vec<String>,
+    files: Option<u32>,
 }
 
 /// Resident memory of a process, MiB.
@@ -66,8 +67,20 @@ impl Server {
     pub fn spawn_together(servers: &mut [Server]) {
         for server in servers {
             let flags = server.flags();
-            server.daemon = Some(Daemon::start(&server.binary, &flags, server.directory.path()));
+            let daemon = Daemon::start(&server.binary, &flags, server.directory.path());
+            server.files.into_iter().for_each(|most| daemon.limit_files(most));
+            server.daemon = Some(daemon);
         }
+    }
+
+    /// From its next start on it may have so many files open.
+    pub fn limit_files(&mut self, most: u32) {
+        self.files = Some(most);
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        self.daemon.as_ref().expect("a running server").open_files()
     }
 
     /// Waits until the server ends by itself: exit code and output of all its runs.
@@ -106,7 +119,7 @@ impl Server {
         for (name, text) in files.iter().chain(&[("prometheus.yml", config.as_str())]) {
             std::fs::write(directory.path().join(name), text).expect("a file");
         }
-        Server { port, binary, daemon: None, directory, flags: Vec::new() }
+        Server { port, binary, daemon: None, directory, flags: Vec::new(), files: None }
     }
 
     /// Starts a second server beside this one, with these flags after the usual ones, and expects it to end by

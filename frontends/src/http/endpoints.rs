@@ -200,7 +200,12 @@ pub static ENDPOINTS: &[Endpoint] = &[
     early("/metrics", GET, call!(status::metrics), "Metrics of this server"),
     early("/version", GET, call!(status::version), "Version"),
     early("/-/ready", GET_HEAD, call!(lifecycle::ready), "200 when requests are served"),
-    early("/-/healthy", GET_HEAD, call!(lifecycle::healthy), "200 while the process lives"),
+    early(
+        "/-/healthy",
+        GET_HEAD,
+        call!(lifecycle::healthy),
+        "200 while the process lives and can store, else 503",
+    ),
     early("/-/reload", POST_PUT, call!(lifecycle::reload), "Reads the configuration again"),
     early("/-/quit", POST_PUT, call!(lifecycle::quit), "Stops the server"),
     endpoint("/graph", GET, call!(page::graph), "Where links of alerts lead: the answer of `g0.expr` now"),

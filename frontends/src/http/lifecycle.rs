@@ -11,16 +11,21 @@ pub const HEALTHY: &str = "Prometheus Server is Healthy.\n";
 
 /// `/-/ready`
 pub async fn ready(call: Call) -> Response {
-    if call.state.is_ready() {
-        text(StatusCode::OK, "Prometheus Server is Ready.\n")
-    } else {
-        unavailable(&call.state)
+    if !call.state.is_ready() {
+        return unavailable(&call.state);
     }
+    unhealthy(&call.state).unwrap_or_else(|| text(StatusCode::OK, "Prometheus Server is Ready.\n"))
 }
 
 /// `/-/healthy`
-pub async fn healthy(_: Call) -> Response {
-    text(StatusCode::OK, HEALTHY)
+pub async fn healthy(call: Call) -> Response {
+    unhealthy(&call.state).unwrap_or_else(|| text(StatusCode::OK, HEALTHY))
+}
+
+/// The answer of a server that runs and cannot do its work.
+fn unhealthy(state: &AppState) -> Option<Response> {
+    let reason = state.sources.admin.unhealthy()?;
+    Some(text(StatusCode::SERVICE_UNAVAILABLE, format!("Prometheus Server is not Healthy: {reason}\n")))
 }
 
 /// `/-/reload`

@@ -339,6 +339,10 @@ pub trait Admin: Send + Sync {
     fn quit(&self);
     /// Whether the server has started up completely.
     fn ready(&self) -> bool;
+    /// Why it cannot do its work, although it runs; `None`: it can.
+    fn unhealthy(&self) -> Option<String> {
+        None
+    }
     /// What it does if it has not, but reads history and takes samples already.
     fn starting(&self) -> Option<String> {
         None

@@ -395,6 +395,13 @@ async fn life_and_death() {
     let got = request(&state, "POST", "/-/reload", &[], "").await;
     assert_eq!((got.status.as_u16(), got.text.as_str()), (403, "Lifecycle API is not enabled."));
     assert_eq!(get("/-/quit").await.text, "Only POST or PUT requests allowed");
+    fakes.ill.store(true, SeqCst);
+    for path in ["/-/healthy", "/-/ready"] {
+        let got = request(&state, "GET", path, &[], "").await;
+        let reason = "Prometheus Server is not Healthy: the data directory /data is gone\n";
+        assert_eq!((got.status.as_u16(), got.text.as_str()), (503, reason));
+    }
+    fakes.ill.store(false, SeqCst);
     let got = request(&state, "PUT", "/-/healthy", &[], "").await;
     assert_eq!((got.status.as_u16(), got.text.as_str()), (405, "Method Not Allowed\n"));
     let got = request(&state, "POST", "/api/v1/write", &[], "").await;

@@ -28,6 +28,7 @@ use storage::store::{HeadStats, StoreError};
 #[derive(Default)]
 pub struct Fakes {
     pub ready: AtomicBool,
+    pub ill: AtomicBool,
     pub quit: AtomicBool,
     pub cancelled: AtomicBool,
     /// The log stands still.
@@ -370,6 +371,9 @@ impl Admin for Rest {
     }
     fn ready(&self) -> bool {
         self.0.ready.load(SeqCst)
+    }
+    fn unhealthy(&self) -> Option<String> {
+        self.0.ill.load(SeqCst).then(|| "the data directory /data is gone".to_owned())
     }
     fn runtime(&self) -> RuntimeInfo {
         RuntimeInfo { max_procs: 2, storage_retention: "15d".into(), ..RuntimeInfo::default() }

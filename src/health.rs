@@ -1,0 +1,291 @@
+//! Whether the server can do its work: the log is written, and the data directory is there and ours.
+//!
+//! `/-/healthy` and `/-/ready` say it, and the log: once when it is no longer so, with what to do, and once when it is over.
+//! The clock is watched, too: when it has been set back, samples are refused until it has passed what was stored.
+
+use crate::descriptors::Reserve;
+use parking_lot::{Mutex, RwLock};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::clock::Clock;
+use storage::limits::FUTURE_MS;
+use storage::metrics::{Counter, Gauge, Metrics};
+use storage::model::TimeMs;
+use storage::model::time::format_duration;
+use storage::store::Store;
+
+/// How often it is looked.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// A file or directory that must stay the one it is. It is kept open, so that no other can get its number.
+struct Held {
+    path: PathBuf,
+    file: File,
+    what: &'static str,
+}
+
+impl Held {
+    fn new(path: PathBuf, what: &'static str) -> Result<Held, String> {
+        let file = File::open(&path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+        Ok(Held { path, file, what })
+    }
+
+    /// Why it is not the one it was.
+    fn check(&self) -> Result<(), String> {
+        let (path, what) = (self.path.display(), self.what);
+        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let there = match std::fs::metadata(&self.path) {
+            Ok(found) => identity(found),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(format!("{what} {path} is gone"));
+            }
+            Err(error) => return Err(format!("{what} {path} cannot be looked at: {error}")),
+        };
+        let ours = self.file.metadata().map(identity).map_err(|error| format!("{what} {path}: {error}"))?;
+        if there == ours { Ok(()) } else { Err(format!("{what} {path} is another one than at the start")) }
+    }
+}
+
+/// See the module.
+pub struct Health {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    reserve: Arc<Reserve>,
+    held: Vec<Held>,
+    reason: RwLock<Option<String>>,
+    healthy: Arc<Gauge>,
+    behind: Arc<Gauge>,
+    refused: Arc<Counter>,
+    set_back: Mutex<Option<SetBack>>,
+}
+
+/// A clock that is behind what is stored.
+struct SetBack {
+    /// How many samples the store had refused for their time when it was last looked.
+    seen: u64,
+    /// And since then.
+    refused: u64,
+}
+
+impl Health {
+    /// The health of a server whose data is in `dir`, with a lock file there or not.
+    pub fn new(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        dir: &Path,
+        locked: bool,
+        reserve: Arc<Reserve>,
+        metrics: &Metrics,
+    ) -> Result<Health, String> {
+        let mut held = vec![Held::new(dir.to_owned(), "the data directory")?];
+        if locked {
+            held.push(Held::new(dir.join("lock"), "the lock file")?);
+        }
+        let gauge = |name, help| metrics.gauge(name, help, &[]);
+        let healthy = gauge("perennial_healthy", "1: the log is written and the data directory is ours.");
+        healthy.set(1.0);
+        Ok(Health {
+            store,
+            clock,
+            reserve,
+            held,
+            reason: RwLock::default(),
+            healthy,
+            behind: gauge(
+                "perennial_clock_behind_seconds",
+                "How far the clock is behind the newest sample, if that is further than a sample may be ahead; else 0.",
+            ),
+            refused: metrics.counter(
+                "perennial_clock_behind_refused_samples_total",
+                "Samples that were refused as too old while the clock was behind the newest sample.",
+                &[],
+            ),
+            set_back: Mutex::default(),
+        })
+    }
+
+    /// Why the server cannot do its work; `None`: it can.
+    pub fn reason(&self) -> Option<String> {
+        self.reason.read().clone()
+    }
+
+    /// Looks, and says what has changed.
+    pub fn check(&self) {
+        self.reserve.refill();
+        let found = self.look().err();
+        let before =
+            std::mem::replace(&mut *self.reason.write(), found.as_ref().map(|(reason, _)| reason.clone()));
+        self.healthy.set(if found.is_none() { 1.0 } else { 0.0 });
+        match (before, found) {
+            (None, Some((reason, advice))) => tracing::error!(reason, "the server is not healthy: {advice}"),
+            (Some(_), None) => tracing::info!("the server is healthy again"),
+            _ => {}
+        }
+        self.check_clock(self.clock.now());
+    }
+
+    /// What is wrong, and what to do.
+    fn look(&self) -> Result<(), (String, &'static str)> {
+        const GONE: &str = "what it stores now is lost at the next start; stop it, and start it on the directory that is meant";
+        for held in &self.held {
+            held.check().map_err(|reason| (reason, GONE))?;
+        }
+        self.store.check_log().map_err(|error| {
+            (
+                error.to_string(),
+                "samples are refused; see whether the disk is full, or fails, it is tried again",
+            )
+        })
+    }
+
+    fn check_clock(&self, now: TimeMs) {
+        let newest = self.store.newest_time().filter(|newest| *newest > now.saturating_add(FUTURE_MS));
+        let mut set_back = self.set_back.lock();
+        let refused = self.store.refused_as_too_old();
+        self.behind.set(newest.map_or(0.0, |newest| newest.saturating_sub(now) as f64 / 1000.0));
+        let Some(newest) = newest else {
+            if let Some(SetBack { seen, refused: before }) = set_back.take() {
+                let last = refused.saturating_sub(seen);
+                self.refused.add(last);
+                let refused = before + last;
+                tracing::info!(refused, "the clock has passed the newest sample: samples are taken again");
+            }
+            return;
+        };
+        match &mut *set_back {
+            Some(known) => {
+                let more = refused.saturating_sub(known.seen);
+                self.refused.add(more);
+                (known.seen, known.refused) = (refused, known.refused + more);
+            }
+            None => {
+                let by = format_duration(newest.saturating_sub(now));
+                tracing::warn!(
+                    newest,
+                    by,
+                    "the clock is behind the newest sample, it has probably been set back: samples are refused as too old \
+                     until it has passed it; if the samples of the future are worthless, stop the server and start it with an \
+                     empty data directory"
+                );
+                *set_back = Some(SetBack { seen: refused, refused: 0 });
+            }
+        }
+    }
+}
+
+/// Looks again and again.
+pub async fn watch(health: Arc<Health>) {
+    let mut every = tokio::time::interval(EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let health = health.clone();
+        // A file system that hangs keeps one thread, and no other.
+        if let Err(error) = tokio::task::spawn_blocking(move || health.check()).await {
+            tracing::error!(%error, "the server's health cannot be looked at");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::clock::ManualClock;
+    use storage::disk::OsDisk;
+    use storage::model::Labels;
+    use storage::store::{Options, Row};
+
+    #[test]
+    fn another_directory_of_the_same_name_is_another() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("data");
+        let make = || {
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(dir.join("lock"), "1").unwrap();
+        };
+        make();
+        let directory = Held::new(dir.clone(), "the data directory").unwrap();
+        let lock = Held::new(dir.join("lock"), "the lock file").unwrap();
+        assert_eq!((directory.check(), lock.check()), (Ok(()), Ok(())));
+        std::fs::write(dir.join("lock"), "2").unwrap();
+        assert_eq!(lock.check(), Ok(()), "what is in it does not matter");
+        std::fs::remove_file(dir.join("lock")).unwrap();
+        assert!(lock.check().unwrap_err().ends_with("is gone"));
+        std::fs::write(dir.join("lock"), "1").unwrap();
+        assert!(lock.check().unwrap_err().ends_with("is another one than at the start"));
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(directory.check().unwrap_err().ends_with("is gone"));
+        make();
+        assert!(directory.check().unwrap_err().ends_with("is another one than at the start"));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_counted_and_told_once() {
+        const HOUR: TimeMs = 3_600_000;
+        let dir = tempfile::tempdir().unwrap();
+        let (metrics, now) = (Metrics::default(), 1_795_000_000_000);
+        let options = Options {
+            dir: dir.path().to_owned(),
+            wal_sync_interval_ms: 60_000,
+            block_range_ms: 2 * HOUR,
+            out_of_order_ms: HOUR / 2,
+        };
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
+        let clock = Arc::new(ManualClock::at(now + 24 * HOUR));
+        let reserve = Reserve::new();
+        let health = Health::new(store.clone(), clock.clone(), dir.path(), false, reserve, &metrics).unwrap();
+        let write = |name: &str, t| {
+            let series = store.resolve(&Labels::from_pairs([("__name__", name)]));
+            store.append_rows(&[Row { series, t, v: 1.0 }]).unwrap().stored
+        };
+        let refused = || metrics.counter("perennial_clock_behind_refused_samples_total", "", &[]).get();
+        let behind = || metrics.gauge("perennial_clock_behind_seconds", "", &[]).get();
+        assert_eq!(write("a", now + 24 * HOUR), 1, "while the clock is ahead");
+        health.check();
+        assert_eq!((behind(), refused()), (0.0, 0));
+        clock.set(now);
+        health.check();
+        assert_eq!((write("a", now), write("b", now)), (0, 0), "known or new");
+        health.check();
+        assert_eq!((behind(), refused()), (86_400.0, 2));
+        assert_eq!(health.reason(), None, "the server does what it can");
+        assert!(health.set_back.lock().is_some());
+        clock.set(now + 25 * HOUR);
+        assert_eq!((write("a", now + 25 * HOUR), write("b", now)), (1, 0));
+        health.check();
+        assert_eq!((behind(), refused()), (0.0, 3), "what came last is counted, too");
+        assert!(health.set_back.lock().is_none());
+    }
+
+    #[test]
+    fn a_log_whose_file_is_gone_is_not_healthy() {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Metrics::default();
+        let options = Options {
+            dir: dir.path().to_owned(),
+            wal_sync_interval_ms: 1,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 0,
+        };
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
+        let clock = Arc::new(ManualClock::at(0));
+        let health = Health::new(store.clone(), clock, dir.path(), false, Reserve::new(), &metrics).unwrap();
+        let healthy = || metrics.gauge("perennial_healthy", "", &[]).get();
+        health.check();
+        assert_eq!((health.reason(), healthy()), (None, 1.0), "before anything is written");
+        let series = store.resolve(&Labels::from_pairs([("__name__", "a")]));
+        let lsn = store.append_rows(&[Row { series, t: 0, v: 1.0 }]).unwrap().lsn;
+        let (tell, told) = std::sync::mpsc::channel();
+        store.on_committed(lsn, Box::new(move |fate| tell.send(fate.is_ok()).unwrap()));
+        assert_eq!(told.recv(), Ok(true));
+        health.check();
+        assert_eq!(health.reason(), None);
+        std::fs::remove_dir_all(dir.path().join("wal")).unwrap();
+        health.check();
+        assert!(health.reason().unwrap().contains("No such file"), "{:?}", health.reason());
+        assert_eq!(healthy(), 0.0);
+    }
+}
