@@ -43,12 +43,12 @@ fn damaged_snappy(error: snap::Error) -> DecompressError {
 /// hold. Whoever reserves memory for it need not believe ten bytes that promise the limit.
 pub fn snappy_length(compressed: &[u8], limit: usize) -> Result<usize, DecompressError> {
     let declared = snap::raw::decompress_len(compressed).map_err(damaged_snappy)?;
-    if declared > limit {
-        return Err(DecompressError::TooLarge(limit));
-    }
     if declared > compressed.len() * SNAPPY_EXPANSION {
         let reason = format!("{} bytes cannot be {declared} compressed ones", compressed.len());
         return Err(DecompressError::Damaged { format: "snappy", reason });
+    }
+    if declared > limit {
+        return Err(DecompressError::TooLarge(limit));
     }
     Ok(declared)
 }
