@@ -7,6 +7,7 @@
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -282,45 +283,50 @@ impl<'a> Iterator for Raw<'a> {
     }
 }
 
-/// Collects labels in any order.
+/// Collects labels in any order. Setting, looking up and removing one costs the logarithm of their number, however many a
+/// target or a rule makes.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {
-    pairs: Vec<(String, String)>,
+    pairs: BTreeMap<String, String>,
 }
 
 impl LabelsBuilder {
     /// Sets label `name`; an empty value removes it.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) -> &mut Self {
-        let (name, value) = (name.into(), value.into());
-        match self.pairs.iter_mut().find(|(n, _)| *n == name) {
-            Some(pair) => pair.1 = value,
-            None => self.pairs.push((name, value)),
-        }
+        self.pairs.insert(name.into(), value.into());
         self
     }
 
     /// Removes label `name`.
     pub fn remove(&mut self, name: &str) -> &mut Self {
-        self.pairs.retain(|(n, _)| n != name);
+        self.pairs.remove(name);
         self
+    }
+
+    /// Removes the labels for which `keep(name)` does not hold.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.pairs.retain(|name, _| keep(name));
     }
 
     /// The current value of label `name`, "" if it has none.
     pub fn get(&self, name: &str) -> &str {
-        self.pairs.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
+        self.pairs.get(name).map_or("", String::as_str)
     }
 
-    /// The pairs set so far, in order of insertion; values may be empty.
-    pub fn pairs(&self) -> &[(String, String)] {
+    /// Whether label `name` was set, be it to an empty value.
+    pub fn has(&self, name: &str) -> bool {
+        self.pairs.contains_key(name)
+    }
+
+    /// The pairs set so far, by name; values may be empty.
+    pub fn pairs(&self) -> &BTreeMap<String, String> {
         &self.pairs
     }
 
     /// The finished set.
     pub fn build(&self) -> Labels {
-        let mut pairs: Vec<(&str, &str)> =
-            self.pairs.iter().filter(|(_, v)| !v.is_empty()).map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        pairs.sort_unstable();
-        Labels::from_sorted(pairs)
+        let pairs = self.pairs.iter().filter(|(_, value)| !value.is_empty());
+        Labels::from_sorted(pairs.map(|(name, value)| (name.as_str(), value.as_str())))
     }
 }
 
