@@ -410,6 +410,12 @@ impl Flags {
         self.switch("scrape.strict-content-type")
     }
 
+    /// Bytes of memory that all scrapes together may take while they are read.
+    pub fn scrape_max_memory(&self) -> usize {
+        let bytes = Bytes::parse(self.text("scrape.max-memory")).unwrap_or_default().0;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     /// `debug`, `info`, `warn` or `error`.
     pub fn log_level(&self) -> &str {
         self.text("log.level")

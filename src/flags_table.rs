@@ -124,6 +124,7 @@ pub(super) const FLAGS: &[Flag] = &[
     works(RULES, "alertmanager.drain-notification-queue-on-shutdown", Switch, "true", "Send waiting alerts before the process ends."),
     works(LIVE, "live.workers", Number, "", "Worker threads of the live runtime. [default: number of cores]"),
     works(LIVE, "scrape.strict-content-type", Switch, "false", "Refuse a scrape whose content type is not a metrics format (Prometheus 3). Otherwise text that reads as metrics is taken, with a warning."),
+    works(LIVE, "scrape.max-memory", Size, "2GB", "Memory that all scrapes together may take while they are read: new series, native histograms, samples with timestamps. One scrape gets half of it at most, some million new series; others wait within their timeouts. Scrapes of known series need none."),
     works(CLUSTER, "cluster.addresses", Text, "", "Where each process of the cluster listens for the others: host:port, separated by commas, the same list for all. The network must be trusted: nothing is encrypted. Without it the process is alone."),
     works(CLUSTER, "cluster.process", Number, "", "This process' place in --cluster.addresses, from 0. Process 0 has the rules and alerts; targets are divided among all."),
     works(CLUSTER, "cluster.join-timeout", Duration, "5m", "How long a process that starts waits for the others."),

@@ -52,6 +52,9 @@ type Command = fn(&[String]) -> ExitCode;
 const COMMANDS: [(&str, Command); 4] =
     [("test", check::main), ("import", import::main), ("export", export::main), ("tsdb", import::tsdb)];
 
+/// How long the process waits for its threads when all is closed.
+const END_OF_THREADS: Duration = Duration::from_millis(500);
+
 /// Exit code for a configuration or a flag that cannot be used.
 const UNUSABLE: u8 = 2;
 
@@ -96,7 +99,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return say(&mut std::io::stderr(), &format!("cannot start threads: {error}\n"), 1),
     };
-    match run(&runtime, flags, loaded, watch) {
+    let ended = run(&runtime, flags, loaded, watch);
+    // What is still on a thread that may block has nothing to finish: the store is closed.
+    runtime.shutdown_timeout(END_OF_THREADS);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

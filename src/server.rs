@@ -522,6 +522,7 @@ fn scrape_options(flags: &Flags, config: &Config, share: Share) -> ScrapeOptions
         start_timestamps: flags.feature("st-storage"),
         hostname: crate::host_name(),
         share,
+        max_memory: Some(flags.scrape_max_memory()),
     }
 }
 

@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (body, t) = (&bodies[n % 10], n as i64 * 15_000);
         let mut counts = Counts::default();
         ingest.read(body.as_bytes(), BodyFormat::Text(Format::Text), t, &rules, &mut counts)?;
-        ingest.metadata(body.as_bytes(), BodyFormat::Text(Format::Text));
+        ingest.metadata();
         ingest.commit(t, &[1.0], &mut counts)?;
         Ok(())
     };

@@ -1,9 +1,7 @@
-//! Decompression: the only functions that inflate foreign bytes, and they never pass their limit.
+//! Decompression of bodies that come whole; those of scrapes are unpacked piece by piece ([`crate::scrape::body`]).
 //!
-//! The declared size is not believed: a gzip stream is read up to the limit, a snappy header that promises
-//! more is refused before anything is allocated.
-
-use std::io::Read;
+//! The declared size is not believed: a snappy header that promises more than the limit is refused before anything is
+//! allocated.
 
 /// Why bytes could not be inflated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,17 +17,6 @@ pub enum DecompressError {
         /// What the decoder said.
         reason: String,
     },
-}
-
-/// Appends the content of a gzip stream to `out`; at most `limit` bytes.
-pub fn gunzip(compressed: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
-    let before = out.len();
-    let reader = flate2::read::MultiGzDecoder::new(compressed);
-    reader
-        .take(limit as u64 + 1)
-        .read_to_end(out)
-        .map_err(|e| DecompressError::Damaged { format: "gzip", reason: e.to_string() })?;
-    if out.len() - before > limit { Err(DecompressError::TooLarge(limit)) } else { Ok(()) }
 }
 
 /// No snappy block is larger than this many times its compressed size: a copy of 64 bytes takes three.
@@ -62,21 +49,6 @@ pub fn unsnappy(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-
-    #[test]
-    fn a_bomb_stops_at_the_limit() {
-        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        gz.write_all(&vec![b'x'; 4 << 20]).unwrap();
-        let bomb = gz.finish().unwrap();
-        let mut out = Vec::new();
-        assert_eq!(gunzip(&bomb, 1000, &mut out), Err(DecompressError::TooLarge(1000)));
-        assert!(out.capacity() < 64 << 10);
-        out.clear();
-        gunzip(&bomb, 4 << 20, &mut out).unwrap();
-        assert_eq!(out.len(), 4 << 20);
-        assert!(matches!(gunzip(b"garbage", 10, &mut out), Err(DecompressError::Damaged { .. })));
-    }
 
     #[test]
     fn snappy_that_promises_too_much_is_refused_unread() {

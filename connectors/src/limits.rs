@@ -1,9 +1,52 @@
 //! Limits of the outside world: number, unit, reason. Nowhere else does this crate hold one.
 
-/// Decoded body of one scrape, bytes, where `body_size_limit` does not say less: a target must not be
-/// able to fill our memory (reference, quality §2.7).
-pub const SCRAPE_BODY_BYTES: usize = 64 << 20;
-/// One line of an exposition, bytes: no sample is longer; more is garbage.
+/// Labels of one scraped series: as it is exposed, and after the rules where `label_limit` says no less. Real ones have some
+/// dozens; kube-state-metrics reaches a few hundred.
+pub const SERIES_LABELS: usize = 4_096;
+/// Bytes of a label name of a scraped series, as above (`label_name_length_limit`).
+pub const SERIES_NAME_BYTES: usize = 64 << 10;
+/// Bytes of a label value of a scraped series, as above (`label_value_length_limit`): a record of the log and a page of a block
+/// hold the labels of some series.
+pub const SERIES_VALUE_BYTES: usize = 1 << 20;
+/// Bytes of all labels of a series together, after each rule, too; and about those of a line of an exposition, or of one metric
+/// of a protobuf one.
+pub const SERIES_BYTES: usize = 2 << 20;
+/// Labels that rules may make of those of one series, target or alert: a rule that copies all of them doubles their number.
+pub const RELABEL_LABELS: usize = 4 * SERIES_LABELS;
+/// Decoded body of one scrape, bytes, where `body_size_limit` says nothing. A body is read piece by piece, so this does not
+/// bound memory: it ends what never ends. Prometheus' users speak of 100 MB, one of 4 GB.
+pub const SCRAPE_BODY_BYTES: usize = 8 << 30;
+/// Text of a scrape that is decoded at a time, bytes: it stays in the processor's cache until it is parsed.
+pub const SCRAPE_PIECE_BYTES: usize = 64 << 10;
+/// Bytes of a scrape's body that are received before they are worked at: most bodies are shorter, and need one change of
+/// threads.
+pub const SCRAPE_RECEIVE_BYTES: usize = 256 << 10;
+/// Bytes of a protobuf family that is read when it is whole; of a longer one each metric is.
+pub const SCRAPE_FAMILY_BYTES: u64 = 256 << 10;
+/// Memory that all scrapes together may take while they are read, bytes, beyond the share below: new series, native histograms,
+/// samples with timestamps. Half of it is for one scrape at most: some million new series.
+pub const SCRAPE_MEMORY_BYTES: usize = 2 << 30;
+/// Memory that each scrape may take without asking, bytes: one without new series needs none.
+pub const SCRAPE_FREE_BYTES: usize = 256 << 10;
+/// Memory of one scrape, bytes, for what may say the same again and again: samples with timestamps of their own (two million),
+/// start timestamps, histograms with timestamps.
+pub const SCRAPE_LOOSE_BYTES: usize = 48 << 20;
+/// Memory for exemplars of one scrape, bytes: a hundred thousand, which is what the store keeps. Further ones are left out.
+pub const SCRAPE_EXEMPLAR_BYTES: usize = 16 << 20;
+/// Exemplars of one histogram of a scrape; further ones are left out.
+pub const HISTOGRAM_EXEMPLARS: usize = 1_024;
+/// How long a scrape works on a thread before another one has its turn, ms: the delay that a bad target is to others.
+pub const SCRAPE_TURN_MS: u64 = 20;
+/// Lines of a scrape between two looks at the clock: some ten microseconds.
+pub const SCRAPE_LOOK_LINES: u32 = 256;
+/// Columns of one batch of a target: its first record in a segment of the log has 13 bytes of each, of 16 MiB. Targets with
+/// more series have several.
+pub const PART_COLUMNS: usize = 1 << 17;
+/// New series of a scrape between two looks at the clock, and records of the log, while they get their places.
+pub const SETTLED_SERIES: usize = 4_096;
+/// Samples with timestamps of a scrape that are appended at a time.
+pub const APPENDED_ROWS: usize = 1 << 16;
+/// One line of an import, bytes: no sample is longer; more is garbage.
 pub const LINE_BYTES: usize = 1 << 20;
 /// Text of an import that is read at a time, bytes.
 pub const IMPORT_PIECE_BYTES: usize = 4 << 20;
@@ -15,11 +58,11 @@ pub const IMPORT_RANGE_MS: i64 = 9 * 7_200_000;
 pub const EXPORT_COLUMNS: usize = 1_000;
 /// Rows of an exported Parquet file that are written together.
 pub const EXPORT_GROUP_ROWS: usize = 1 << 18;
-/// Labels of one scraped series, where `label_limit` does not say less.
+/// Labels of one series of remote write.
 pub const LABELS_PER_SERIES: usize = 256;
-/// Bytes of a label name, where `label_name_length_limit` does not say less.
+/// Bytes of a label name of remote write.
 pub const LABEL_NAME_BYTES: usize = 1 << 10;
-/// Bytes of a label value, where `label_value_length_limit` does not say less.
+/// Bytes of a label value of remote write.
 pub const LABEL_VALUE_BYTES: usize = 64 << 10;
 /// How far ahead of our clock an exposed timestamp may be, ms (Prometheus: 10 minutes).
 pub const FUTURE_MS: i64 = storage::limits::FUTURE_MS;
@@ -30,6 +73,8 @@ pub const TIMESTAMP_TOLERANCE_MS: i64 = 2;
 pub const WAKE_EARLY_MS: i64 = 1;
 /// Metadata entries kept per target: one per metric name; a target that invents more keeps the first.
 pub const METADATA_PER_TARGET: usize = 10_000;
+/// Bytes of these, texts included.
+pub const METADATA_BYTES_PER_TARGET: usize = 8 << 20;
 /// Dropped targets kept per job for display (all are counted).
 pub const DROPPED_TARGETS_SHOWN: usize = 1_000;
 /// Redirects followed for one request (Go's client: 10).

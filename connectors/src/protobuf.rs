@@ -105,23 +105,13 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Messages one after the other, each after its length.
-#[derive(Clone, Debug)]
-pub struct Delimited<'a>(Fields<'a>);
-
-impl<'a> Delimited<'a> {
-    /// The messages in `body`.
-    pub fn of(body: &'a [u8]) -> Delimited<'a> {
-        Delimited(Fields::of(body))
-    }
-
-    /// The next message; `None` at the end.
-    pub fn next_message(&mut self) -> Result<Option<&'a [u8]>, ProtobufError> {
-        if self.0.at == self.0.message.len() {
-            return Ok(None);
-        }
-        let len = self.0.varint()?;
-        self.0.bytes(len).map(Some)
+/// The length that the message at the start of `bytes` has, and how many bytes say so; `None` if they are cut off.
+pub fn message_length(bytes: &[u8]) -> Result<Option<(u64, usize)>, ProtobufError> {
+    let mut fields = Fields::of(bytes);
+    match fields.varint() {
+        Ok(length) => Ok(Some((length, fields.at))),
+        Err(_) if fields.at == bytes.len() && bytes.len() < 10 => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -198,10 +188,9 @@ mod tests {
         Value::Varint(4).each_number(|n| all.push(zigzag(n))).unwrap();
         assert_eq!(all, [-1, 75, 2]);
         assert!(Value::Bytes(&[0; 12]).each_double(drop).is_err());
-        let mut messages = Delimited::of(&[2, 7, 8, 0, 3, 1]);
-        assert_eq!(messages.next_message(), Ok(Some(&[7u8, 8][..])));
-        assert_eq!(messages.next_message(), Ok(Some(&[][..])));
-        assert!(messages.next_message().is_err());
+        assert_eq!(message_length(&[0x96, 0x01, 7]), Ok(Some((150, 2))));
+        assert_eq!((message_length(&[]), message_length(&[0x96])), (Ok(None), Ok(None)));
+        assert!(message_length(&[0xff; 12]).is_err());
     }
 
     proptest! {
@@ -210,8 +199,7 @@ mod tests {
             let mut fields = Fields::of(&bytes);
             while let Ok(Some(_)) = fields.next_field() {}
             prop_assert!(fields.position() <= bytes.len());
-            let mut messages = Delimited::of(&bytes);
-            while let Ok(Some(_)) = messages.next_message() {}
+            let _ = message_length(&bytes);
             let _ = Value::Bytes(&bytes).each_number(|_| ());
             let _ = Value::Bytes(&bytes).each_double(|_| ());
         }

@@ -2,48 +2,15 @@
 
 mod bench;
 
+use bench::protobuf::{self, double, label, number, signed, submessage as bytes};
 use bench::{Answer, Bench, text};
 use connectors::scrape::manager::Options;
 use storage::model::histogram::ResetHint;
 use storage::model::value::is_stale;
 use storage::model::{Matcher, SHARDS};
 
-/// Protobuf by hand: what a test sends must not come from the code it tests.
-fn varint(mut n: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-    out
-}
-
-fn number(field: u64, n: u64) -> Vec<u8> {
-    [varint(field << 3), varint(n)].concat()
-}
-
-fn signed(field: u64, n: i64) -> Vec<u8> {
-    number(field, ((n << 1) ^ (n >> 63)) as u64)
-}
-
-fn double(field: u64, v: f64) -> Vec<u8> {
-    [varint(field << 3 | 1), v.to_le_bytes().to_vec()].concat()
-}
-
-fn bytes(field: u64, content: &[u8]) -> Vec<u8> {
-    [varint(field << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
-}
-
-fn label(name: &str, value: &str) -> Vec<u8> {
-    bytes(1, &[bytes(1, name.as_bytes()), bytes(2, value.as_bytes())].concat())
-}
-
 fn family(name: &str, kind: u64, metrics: &[Vec<u8>]) -> Vec<u8> {
-    let head = [bytes(1, name.as_bytes()), bytes(2, b"help"), number(3, kind)].concat();
-    let metrics: Vec<u8> = metrics.iter().flat_map(|metric| bytes(4, metric)).collect();
-    let message = [head, metrics].concat();
-    [varint(message.len() as u64), message].concat()
+    protobuf::body(&[protobuf::family(name, kind, metrics)])
 }
 
 /// `count` observations: one below 0.1 and the others below 1 classically, in two native buckets of schema 0.
@@ -57,7 +24,7 @@ fn histogram(count: u64) -> Vec<u8> {
     bytes(7, &[number(1, count), double(2, 0.5), classic, signed(5, 0), span, deltas, created].concat())
 }
 
-fn protobuf(body: Vec<u8>) -> Answer {
+fn answer(body: Vec<u8>) -> Answer {
     let content_type =
         "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
     Answer { content_type, body, ..text("") }
@@ -65,7 +32,7 @@ fn protobuf(body: Vec<u8>) -> Answer {
 
 fn exposition(count: u64) -> Answer {
     let counter = bytes(3, &[double(1, 3.0), bytes(3, &number(1, 400))].concat());
-    protobuf([family("h", 4, &[histogram(count)]), family("c_total", 0, &[counter])].concat())
+    answer([family("h", 4, &[histogram(count)]), family("c_total", 0, &[counter])].concat())
 }
 
 /// Counts and hints of the histograms called `name`, their bounds, and the starts of its samples.
@@ -109,7 +76,7 @@ async fn a_native_histogram_lives_changes_and_ends() {
     bench.until("a reset", |b| stored(b, "h").0.iter().any(|h| h.0 == 4.0)).await;
     let reset = stored(&bench, "h").0.into_iter().find(|h| h.0 == 4.0);
     assert_eq!(reset, Some((4.0, ResetHint::Unknown)));
-    bench.answer(protobuf(family("g", 1, &[bytes(2, &double(1, 1.0))])));
+    bench.answer(answer(family("g", 1, &[bytes(2, &double(1, 1.0))])));
     bench.until("the end", |b| b.last("h").is_some_and(is_stale)).await;
     bench.until("g", |b| b.samples("g").first().is_some_and(|s| s.2.len() > 2)).await;
     assert_eq!(bench.samples("h")[0].2.len(), 1, "one marker");
@@ -124,7 +91,7 @@ async fn a_native_histogram_lives_changes_and_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_series_may_change_its_nature() {
     let bench = Bench::new("", false).await;
-    let gauge = || protobuf(family("h", 1, &[bytes(2, &double(1, 1.0))]));
+    let gauge = || answer(family("h", 1, &[bytes(2, &double(1, 1.0))]));
     bench.answer(gauge());
     bench.apply(NATIVE);
     bench.until("a float", |b| b.last("h") == Some(1.0)).await;
@@ -171,7 +138,7 @@ async fn bad_histograms_and_limits_fail_the_scrape() {
     let bench = Bench::new("", false).await;
     let span = bytes(12, &number(2, 1));
     let wrong = bytes(7, &[number(1, 9), span, signed(13, 1)].concat());
-    bench.answer(protobuf(family("h", 4, &[wrong])));
+    bench.answer(answer(family("h", 4, &[wrong])));
     bench.apply(NATIVE);
     bench.until_error("1 observations found in buckets, but the Count field is 9").await;
     bench.answer(exposition(3));
@@ -181,12 +148,12 @@ async fn bad_histograms_and_limits_fail_the_scrape() {
     let span = bytes(12, &[signed(1, -60), number(2, 2), signed(1, 0)].concat());
     let far = bytes(12, &[signed(1, 90), number(2, 1)].concat());
     let wide = [number(1, 3), span, far, signed(13, 1), signed(13, 0), signed(13, 0)].concat();
-    bench.answer(protobuf(family("h", 4, &[bytes(7, &wide)])));
+    bench.answer(answer(family("h", 4, &[bytes(7, &wide)])));
     bench.apply("scrape_native_histograms: true\n  native_histogram_bucket_limit: 1");
     bench.until_error("histogram bucket limit exceeded").await;
     bench.apply("scrape_native_histograms: true\n  metric_relabel_configs: [{source_labels: [__name__], regex: h, action: drop}]");
     bench.until_up().await;
-    bench.answer(protobuf(vec![9, 9]));
+    bench.answer(answer(vec![9, 9]));
     bench.until_error("damaged protobuf").await;
 }
 
@@ -199,7 +166,7 @@ async fn a_histogram_that_is_too_large_keeps_nothing_out() {
     let large = bytes(7, &[number(1, many as u64), signed(5, 8), span, deltas].concat());
     let gauge = family("g", 1, &[bytes(2, &double(1, 1.0))]);
     let bench = Bench::new("", false).await;
-    bench.answer(protobuf([family("h", 4, &[large]), gauge].concat()));
+    bench.answer(answer([family("h", 4, &[large]), gauge].concat()));
     bench.apply(NATIVE);
     bench.until("the float", |b| b.last("g") == Some(1.0)).await;
     bench.until("the histogram", |b| stored(b, "h").0.first().is_some_and(|h| h.0 == many as f64)).await;

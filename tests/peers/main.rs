@@ -15,6 +15,7 @@ mod alert_tls;
 mod alerting;
 mod backfill;
 mod bad_input;
+mod bad_targets;
 mod bodies;
 mod bounds;
 mod cluster;

@@ -1,8 +1,10 @@
 //! What becomes of a new series: label conflicts, metric relabelling, limits.
 
 use crate::scrape::config::ScrapeLimits;
-use crate::scrape::exposition::{Kind, series};
+use crate::scrape::exposition::Kind;
+use crate::scrape::exposition::series::{self, SeriesError};
 use crate::scrape::relabel::Relabeler;
+use crate::scrape::turn::{Interrupted, Turn};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, LabelsBuilder};
 
@@ -18,6 +20,18 @@ pub enum Refusal {
     /// The series cannot be named so.
     #[error("{0}")]
     BadSeries(String),
+    /// The scrape ended meanwhile.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+impl From<SeriesError> for Refusal {
+    fn from(error: SeriesError) -> Self {
+        match error {
+            SeriesError::Malformed(reason) => Refusal::BadSeries(reason),
+            SeriesError::Limit(text) => Refusal::LabelLimit(text),
+        }
+    }
 }
 
 /// The rules by which a target's series are admitted.
@@ -35,11 +49,17 @@ pub struct Admission<'a> {
 
 impl Admission<'_> {
     /// The labels of the series that `bytes` name; `None` if the rules drop it.
-    pub fn admit(&self, bytes: &[u8], kind: Kind) -> Result<Option<Labels>, Refusal> {
-        let mut labels = series::parse(bytes, kind).map_err(Refusal::BadSeries)?;
+    pub fn admit(&self, bytes: &[u8], kind: Kind, turn: &Turn) -> Result<Option<Labels>, Refusal> {
+        let mut labels = series::parse(bytes, kind)?;
         self.add_target_labels(&mut labels);
-        if !self.relabel.apply(&mut labels) {
-            return Ok(None);
+        let kept = self.relabel.apply_while(&mut labels, || turn.check().is_ok());
+        match kept {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => {
+                turn.check()?;
+                return Err(Refusal::LabelLimit(error.to_string()));
+            }
         }
         let labels = labels.build();
         if labels.name().is_empty() {
@@ -53,7 +73,7 @@ impl Admission<'_> {
         if self.honor_labels {
             for (name, value) in self.target.iter() {
                 // An exposed empty label counts: it says that the series has none.
-                if !labels.pairs().iter().any(|(n, _)| n == name) {
+                if !labels.has(name) {
                     labels.set(name, value);
                 }
             }
@@ -87,22 +107,11 @@ impl Admission<'_> {
             return Err(Refusal::LabelLimit(text));
         }
         for (name, value) in labels.iter() {
-            let shown: String = name.chars().take(50).collect();
             if name.len() > limits.name_bytes && name != METRIC_NAME {
-                return Err(Refusal::LabelLimit(format!(
-                    "label_name_length_limit exceeded (metric: {metric}, label name: {shown}, length: {}, limit: {})",
-                    name.len(),
-                    limits.name_bytes
-                )));
+                return Err(series::too_long_name(&metric, name, limits.name_bytes).into());
             }
             if value.len() > limits.value_bytes {
-                let shown_value: String = value.chars().take(50).collect();
-                return Err(Refusal::LabelLimit(format!(
-                    "label_value_length_limit exceeded (metric: {metric}, label name: {shown}, value: {shown_value:?}, \
-                     length: {}, limit: {})",
-                    value.len(),
-                    limits.value_bytes
-                )));
+                return Err(series::too_long_value(&metric, name, value, limits.value_bytes).into());
             }
         }
         Ok(())
@@ -122,7 +131,9 @@ mod tests {
             serde_saphyr::from_str::<Vec<_>>("[{source_labels: [__name__], regex: 'drop_.*', action: drop}]");
         let relabel = Relabeler::new(&relabel.unwrap()).unwrap();
         let admission = Admission { target: &target, honor_labels, relabel: &relabel, limits: LIMITS };
-        admission.admit(series.as_bytes(), Kind::Unknown).map(|labels| labels.map(|l| l.to_string()))
+        admission
+            .admit(series.as_bytes(), Kind::Unknown, &Turn::endless())
+            .map(|labels| labels.map(|l| l.to_string()))
     }
 
     #[test]
@@ -145,7 +156,10 @@ mod tests {
             relabel: &relabel,
             limits: ScrapeLimits { name_bytes: 99, ..LIMITS },
         };
-        let labels = admission.admit(b"m{a=\"1\",exported_a=\"2\"}", Kind::Unknown).unwrap().unwrap();
+        let labels = admission
+            .admit(b"m{a=\"1\",exported_a=\"2\"}", Kind::Unknown, &Turn::endless())
+            .unwrap()
+            .unwrap();
         assert_eq!(labels.to_string(), r#"m{a="t", exported_a="2", exported_exported_a="1"}"#);
     }
 

@@ -1,9 +1,11 @@
-//! From samples to columnar batches: one [`Part`] per shard in which a target's series lie.
+//! From samples to columnar batches: one [`Part`] per shard in which a target's series lie, and further ones where a target
+//! has more series than a record of the log should hold.
 //!
 //! A part's columns keep their place from scrape to scrape, so the layout's `Arc` stays the same while the
 //! set of series does. A column that had a sample and has none now gets a stale marker, once; columns that
 //! stay empty are taken out when they are many.
 
+use crate::limits::PART_COLUMNS;
 use std::collections::HashMap;
 use std::sync::Arc;
 use storage::model::value::{ABSENT, STALE, is_absent, is_sample};
@@ -24,6 +26,8 @@ struct Part {
     values: Vec<f64>,
     /// Whether the column's last entry was a sample.
     live: Vec<bool>,
+    /// Time of its last batch.
+    newest: Option<TimeMs>,
 }
 
 /// All parts of a target.
@@ -73,13 +77,17 @@ impl Batches {
         Finder(columns.collect())
     }
 
-    /// Index of the part of `shard`, made on first use.
+    /// Index of a part of `shard` in which there is room, made if there is none.
     pub fn part(&mut self, shard: u16, store: &Store) -> u32 {
-        let at = self.parts.iter().position(|p| p.shard == shard).unwrap_or_else(|| {
-            let group = store.open_group(&self.key, shard);
+        let room = |p: &Part| p.shard == shard && p.slots.len() < PART_COLUMNS;
+        let at = self.parts.iter().position(room).unwrap_or_else(|| {
+            let group = match self.parts.iter().filter(|p| p.shard == shard).count() {
+                0 => store.open_group(&self.key, shard),
+                before => store.open_group(&format!("{} part {}", self.key, before + 1), shard),
+            };
             let layout = Arc::new(Layout { slots: Vec::new() });
             let (slots, values, live) = Default::default();
-            self.parts.push(Part { shard, group, layout, slots, values, live });
+            self.parts.push(Part { shard, group, layout, slots, values, live, newest: None });
             self.parts.len() - 1
         });
         at as u32
@@ -140,16 +148,36 @@ impl Batches {
     }
 
     /// Appends what was entered, with stale markers for columns that fell silent, all at time `t`. How many
-    /// samples were refused, and why.
+    /// samples were refused, and why. The first part, which has the reports, comes last: if another one fails they can
+    /// still say so.
     pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<Appended, StoreError> {
         let mut all = Appended::default();
-        for part in &mut self.parts {
+        for part in self.parts.iter_mut().rev() {
             let appended = part.commit(t, store)?;
             all.too_old += appended.too_old;
             all.duplicate += appended.duplicate;
             all.out_of_bounds += appended.out_of_bounds;
         }
         Ok(all)
+    }
+
+    /// Appends these samples alone, which nothing makes wait: not the disk, and not what else was entered.
+    pub fn commit_at_once(
+        &mut self,
+        t: TimeMs,
+        samples: impl Iterator<Item = (Column, f64)>,
+        store: &Store,
+    ) -> Result<(), StoreError> {
+        self.discard();
+        samples.for_each(|(column, value)| self.force(column, value));
+        for part in &mut self.parts {
+            if part.values.iter().any(|v| !is_absent(*v)) {
+                let batch = part.batch(t);
+                part.values.fill(ABSENT);
+                store.append_at_once(&batch)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes long-empty columns out if they are many; tells `moved(part, new column by old)`.
@@ -165,6 +193,11 @@ impl Batches {
 
 impl Part {
     fn commit(&mut self, t: TimeMs, store: &Store) -> Result<Appended, StoreError> {
+        let silent = self.values.iter().all(|v| is_absent(*v));
+        if silent && self.newest == Some(t) {
+            // The scrape failed after this part of it was appended.
+            return Ok(Appended::default());
+        }
         let mut anything = false;
         for (value, live) in self.values.iter_mut().zip(&self.live) {
             if *live && is_absent(*value) {
@@ -175,17 +208,22 @@ impl Part {
         if !anything {
             return Ok(Appended::default());
         }
-        if self.layout.slots.len() != self.slots.len() {
-            self.layout = Arc::new(Layout { slots: self.slots.clone() });
-        }
-        let (group, layout) = (self.group, self.layout.clone());
-        let result = store
-            .append_columns(&Columns { group, layout, t, values: Arc::from(&self.values[..]) }, Tell::Feed);
+        let batch = self.batch(t);
+        let result = store.append_columns(&batch, Tell::Feed);
         if result.is_ok() {
             self.live.iter_mut().zip(&self.values).for_each(|(live, v)| *live = is_sample(*v));
+            self.newest = Some(t);
         }
         self.values.fill(ABSENT);
         result
+    }
+
+    /// All values as they are.
+    fn batch(&mut self, t: TimeMs) -> Columns {
+        if self.layout.slots.len() != self.slots.len() {
+            self.layout = Arc::new(Layout { slots: self.slots.clone() });
+        }
+        Columns { group: self.group, layout: self.layout.clone(), t, values: Arc::from(&self.values[..]) }
     }
 
     /// Keeps live columns only; returns the new column by old.

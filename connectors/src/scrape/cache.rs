@@ -14,6 +14,8 @@ use xxhash_rust::xxh3::xxh3_64;
 pub enum Place {
     /// The label rules drop it.
     Dropped,
+    /// It came with the scrape that is being read, as the so-manieth new series.
+    New(u32),
     /// A series of a part.
     Series {
         /// Index of the part.
@@ -32,8 +34,9 @@ pub const NO_COLUMN: u32 = u32::MAX;
 pub type Id = u32;
 
 const NOBODY: u32 = u32::MAX;
-/// In an order under construction: the index of a series that is not known yet.
-const PENDING: u32 = 1 << 31;
+/// An order of more lines than twice the series, and these, is that of a body that says the same again and again: it is not
+/// remembered.
+const ORDER_SLACK: usize = 1 << 16;
 /// Entries that left the target are swept out when they are this many more than those that are in use.
 const SWEEP_SLACK: usize = 256;
 
@@ -64,8 +67,10 @@ pub struct SeriesCache {
     cursor: usize,
     /// The order of this scrape, once it differs from the last.
     new_order: Option<Vec<u32>>,
-    /// Series of this scrape that were not known.
-    pending: u32,
+    /// Whether the order of this scrape is not worth remembering.
+    orderless: bool,
+    /// Those from here on came with the scrape that is being read.
+    first_new: usize,
 }
 
 impl SeriesCache {
@@ -75,39 +80,41 @@ impl SeriesCache {
         self.order.get(self.cursor).map_or(&[], |id| self.bytes(*id))
     }
 
-    /// The place of a sample's series; `None` if the bytes are new (remember them with [`SeriesCache::admit`], in
-    /// the order in which they were missed, once the scrape is known to be good).
+    /// The place of a sample's series; `None` if the bytes are new: remember them with [`SeriesCache::admit`].
     #[inline]
     pub fn find(&mut self, sample: &Sample<'_>) -> Option<Id> {
         if sample.guessed {
             let id = self.order[self.cursor];
             self.cursor += 1;
-            if let Some(new_order) = &mut self.new_order {
-                new_order.push(id);
+            if self.new_order.is_some() {
+                self.remember(id);
             }
             return Some(id);
         }
         self.find_out_of_order(sample.series)
     }
 
-    fn find_out_of_order(&mut self, series: &[u8]) -> Option<Id> {
-        let found = self.lookup(series);
-        let order = &self.order;
-        let new_order = self.new_order.get_or_insert_with(|| order[..self.cursor].to_vec());
-        match found {
-            Some(id) => {
-                new_order.push(id);
-                let position = self.known[id as usize].position as usize;
-                if self.order.get(position) == Some(&id) {
-                    self.cursor = position + 1;
-                }
-            }
-            None => {
-                new_order.push(PENDING | self.pending);
-                self.pending += 1;
-            }
+    /// The next line of this scrape has this series.
+    fn remember(&mut self, id: Id) {
+        let (order, cursor) = (&self.order, self.cursor);
+        let new_order = self.new_order.get_or_insert_with(|| order[..cursor].to_vec());
+        if new_order.len() > 2 * self.known.len() + ORDER_SLACK {
+            self.orderless = true;
+            *new_order = Vec::new();
         }
-        found
+        if !self.orderless {
+            new_order.push(id);
+        }
+    }
+
+    fn find_out_of_order(&mut self, series: &[u8]) -> Option<Id> {
+        let id = self.lookup(series)?;
+        self.remember(id);
+        let position = self.known[id as usize].position as usize;
+        if self.order.get(position) == Some(&id) {
+            self.cursor = position + 1;
+        }
+        Some(id)
     }
 
     /// Who has these bytes.
@@ -115,8 +122,14 @@ impl SeriesCache {
         self.ids.find(xxh3_64(series), |id| self.bytes(*id) == series).copied()
     }
 
-    /// Remembers new bytes.
+    /// Remembers new bytes, those of the next line: for good only if the scrape is good.
     pub fn admit(&mut self, series: &[u8], place: Place) -> Id {
+        let id = self.insert(series, place);
+        self.remember(id);
+        id
+    }
+
+    fn insert(&mut self, series: &[u8], place: Place) -> Id {
         let id = self.known.len() as Id;
         let start = self.text.len() as u32;
         make_room(&mut self.text, series.len());
@@ -139,14 +152,16 @@ impl SeriesCache {
         self.known[id as usize].place = place;
     }
 
-    /// The scrape was good: its order is what the next one is guessed from. `admitted[i]` is the series that was
-    /// the i-th to be new.
-    pub fn accept(&mut self, admitted: &[Id]) {
+    /// Bytes of the series that came with the scrape that is being read.
+    pub fn new_bytes(&self) -> usize {
+        let text = self.known.get(self.first_new).map_or(0, |first| self.text.len() - first.start as usize);
+        text + (self.known.len() - self.first_new) * (size_of::<Known>() + size_of::<Id>())
+    }
+
+    /// The scrape was good: its order is what the next one is guessed from.
+    pub fn accept(&mut self) {
         match self.new_order.take() {
             Some(mut order) => {
-                for id in order.iter_mut().filter(|id| **id & PENDING != 0) {
-                    *id = admitted[(*id & !PENDING) as usize];
-                }
                 for (position, id) in order.iter().enumerate() {
                     self.known[*id as usize].position = position as u32;
                 }
@@ -156,7 +171,8 @@ impl SeriesCache {
             None => self.order.truncate(self.cursor),
         }
         self.cursor = 0;
-        self.pending = 0;
+        self.orderless = false;
+        self.first_new = self.known.len();
         if self.known.len() > 2 * self.order.len() + SWEEP_SLACK {
             self.sweep();
         }
@@ -166,7 +182,20 @@ impl SeriesCache {
     pub fn reject(&mut self) {
         self.new_order = None;
         self.cursor = 0;
-        self.pending = 0;
+        self.orderless = false;
+        let Some(first) = self.known.get(self.first_new).copied() else { return };
+        for id in self.first_new as Id..self.known.len() as Id {
+            let hash = xxh3_64(self.bytes(id));
+            if let Ok(entry) = self.ids.find_entry(hash, |other| *other == id) {
+                entry.remove();
+            }
+        }
+        self.text.truncate(first.start as usize);
+        self.text.shrink_to_fit();
+        self.known.truncate(self.first_new);
+        self.known.shrink_to_fit();
+        let (known, text) = (&self.known, &self.text);
+        self.ids.shrink_to_fit(|id| xxh3_64(known[*id as usize].of(text)));
     }
 
     /// Moves columns: `moved[part][column]` is the new column, [`NO_COLUMN`] if it is gone.
@@ -202,10 +231,11 @@ impl SeriesCache {
         self.text.reserve_exact(old.order.iter().map(|id| old.known[*id as usize].len as usize).sum());
         for id in &old.order {
             let bytes = old.bytes(*id);
-            let new = self.lookup(bytes).unwrap_or_else(|| self.admit(bytes, old.place(*id)));
+            let new = self.lookup(bytes).unwrap_or_else(|| self.insert(bytes, old.place(*id)));
             self.known[new as usize].position = self.order.len() as u32;
             self.order.push(new);
         }
+        self.first_new = self.known.len();
     }
 
     #[inline]
@@ -220,7 +250,6 @@ mod tests {
 
     /// Runs one scrape over `lines`; returns how many were guessed.
     fn scrape(cache: &mut SeriesCache, lines: &[&str]) -> usize {
-        let mut fresh = Vec::new();
         let mut guessed = 0;
         for line in lines {
             let hit = cache.guess() == line.as_bytes();
@@ -228,15 +257,10 @@ mod tests {
             let sample = Sample { series: line.as_bytes(), guessed: hit, value: 0.0, t: None };
             match cache.find(&sample) {
                 Some(id) => assert_eq!(cache.bytes(id), line.as_bytes()),
-                None => fresh.push(line.as_bytes()),
+                None => drop(cache.admit(line.as_bytes(), Place::Dropped)),
             }
         }
-        let mut admitted = Vec::new();
-        for series in fresh {
-            let id = cache.lookup(series).unwrap_or_else(|| cache.admit(series, Place::Dropped));
-            admitted.push(id);
-        }
-        cache.accept(&admitted);
+        cache.accept();
         guessed
     }
 
@@ -259,7 +283,20 @@ mod tests {
         scrape(&mut cache, &["a", "b"]);
         let sample = Sample { series: b"zzz", guessed: false, value: 0.0, t: None };
         assert_eq!(cache.find(&sample), None);
+        cache.admit(b"zzz", Place::Dropped);
+        assert!(cache.find(&sample).is_some() && cache.new_bytes() > 0);
         cache.reject();
+        assert_eq!((cache.lookup(b"zzz"), cache.len(), cache.new_bytes()), (None, 2, 0));
+        assert_eq!(scrape(&mut cache, &["a", "b"]), 2);
+    }
+
+    #[test]
+    fn what_is_said_again_and_again_is_remembered_once() {
+        let mut cache = SeriesCache::default();
+        let lines = vec!["a"; 4 * ORDER_SLACK];
+        scrape(&mut cache, &lines);
+        assert!(cache.order.len() <= ORDER_SLACK + 4, "{}", cache.order.len());
+        scrape(&mut cache, &["a", "b"]);
         assert_eq!(scrape(&mut cache, &["a", "b"]), 2);
     }
 

@@ -381,9 +381,9 @@ fn scrape_limits(keys: &ScrapeKeys, global: &GlobalKeys) -> ScrapeLimits {
     ScrapeLimits {
         body: bound(body, limits::SCRAPE_BODY_BYTES),
         samples: bound(keys.sample_limit.unwrap_or(global.sample_limit), usize::MAX),
-        labels: bound(keys.label_limit.unwrap_or(global.label_limit), limits::LABELS_PER_SERIES),
-        name_bytes: bound(name_bytes, limits::LABEL_NAME_BYTES),
-        value_bytes: bound(value_bytes, limits::LABEL_VALUE_BYTES),
+        labels: bound(keys.label_limit.unwrap_or(global.label_limit), limits::SERIES_LABELS),
+        name_bytes: bound(name_bytes, limits::SERIES_NAME_BYTES),
+        value_bytes: bound(value_bytes, limits::SERIES_VALUE_BYTES),
     }
 }
 

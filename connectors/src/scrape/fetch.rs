@@ -1,11 +1,14 @@
 //! One HTTP request of a scrape: headers, limits, and which format the answer has.
 
-use crate::decompress::{DecompressError, gunzip};
 use crate::http_client::{HttpClient, error_chain};
 use crate::scrape::config::{Job, Protocol};
 use crate::scrape::exposition::{BodyFormat, Entry, Format, Parser};
 use crate::scrape::target::Target;
+use bytes::Bytes;
+use reqwest::Response;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use std::time::Instant;
+use url::Url;
 
 /// Why a target gave no exposition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,37 +21,24 @@ pub enum FetchError {
     Failed(String),
 }
 
-/// An answer.
+/// An answer of which the body is still to come.
 #[derive(Debug)]
-pub struct Fetched {
-    /// The body, decompressed.
-    pub body: Vec<u8>,
+pub struct Answer {
     /// The `Content-Type` header, "" if none.
     pub content_type: String,
+    /// Whether the body is packed.
+    pub gzip: bool,
+    response: Response,
+    url: Url,
 }
 
-/// Fetches a target within its timeout. `expected` is how large the last body was.
+/// Asks a target; its answer must begin before `deadline`.
 pub async fn fetch(
     client: &HttpClient,
     target: &Target,
     job: &Job,
-    expected: usize,
-) -> Result<Fetched, FetchError> {
-    let answer = request(client, target, job, expected);
-    match tokio::time::timeout(target.timeout.std(), answer).await {
-        Ok(result) => result,
-        Err(_) => Err(FetchError::Failed(format!("Get \"{}\": context deadline exceeded", target.url))),
-    }
-}
-
-async fn request(
-    client: &HttpClient,
-    target: &Target,
-    job: &Job,
-    expected: usize,
-) -> Result<Fetched, FetchError> {
-    let failed =
-        |e: reqwest::Error| FetchError::Failed(format!("Get \"{}\": {}", target.url, reason(&e, target)));
+    deadline: Instant,
+) -> Result<Answer, FetchError> {
     let encoding = if job.config.keys.enable_compression { "gzip" } else { "identity" };
     let request = client
         .request(reqwest::Method::GET, target.url.clone())
@@ -56,47 +46,45 @@ async fn request(
         .header(ACCEPT, &job.accept)
         .header(ACCEPT_ENCODING, encoding)
         .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout.seconds().to_string());
-    let mut response = request.send().await.map_err(failed)?;
+    let response = within(deadline, &target.url, request.send()).await?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(FetchError::Failed(format!("server returned HTTP status {}", response.status())));
     }
     let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
-    let (content_type, content_encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
-    let mut body = Vec::with_capacity(expected.min(job.limits.body));
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > job.limits.body {
-            return Err(FetchError::BodyLimit);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    if content_encoding.eq_ignore_ascii_case("gzip") {
-        body = inflate(&body, job.limits.body, expected)?;
-    }
-    Ok(Fetched { body, content_type })
+    let gzip = header(CONTENT_ENCODING).eq_ignore_ascii_case("gzip");
+    Ok(Answer { content_type: header(CONTENT_TYPE), gzip, response, url: target.url.clone() })
 }
 
-fn inflate(packed: &[u8], limit: usize, expected: usize) -> Result<Vec<u8>, FetchError> {
-    let mut body = Vec::with_capacity(expected.min(limit));
-    match gunzip(packed, limit, &mut body) {
-        Ok(()) => Ok(body),
-        Err(DecompressError::TooLarge(_)) => Err(FetchError::BodyLimit),
-        Err(damaged) => Err(FetchError::Failed(damaged.to_string())),
+impl Answer {
+    /// The next bytes of the body; `None` at its end.
+    pub async fn chunk(&mut self, deadline: Instant) -> Result<Option<Bytes>, FetchError> {
+        within(deadline, &self.url, self.response.chunk()).await
     }
+}
+
+/// What a request gives before `deadline`, or why it does not.
+async fn within<T>(
+    deadline: Instant,
+    url: &Url,
+    answer: impl Future<Output = reqwest::Result<T>>,
+) -> Result<T, FetchError> {
+    let why = match tokio::time::timeout_at(deadline.into(), answer).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => reason(&error, url),
+        Err(_) => "context deadline exceeded".to_owned(),
+    };
+    Err(FetchError::Failed(format!("Get \"{url}\": {why}")))
 }
 
 /// A connection error in the words that Prometheus' users know.
-fn reason(error: &reqwest::Error, target: &Target) -> String {
+fn reason(error: &reqwest::Error, url: &Url) -> String {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     let mut io = None;
     while let Some(cause) = source {
         io = cause.downcast_ref::<std::io::Error>().or(io);
         source = cause.source();
     }
-    let address = format!(
-        "{}:{}",
-        target.url.host_str().unwrap_or(""),
-        target.url.port_or_known_default().unwrap_or(80)
-    );
+    let address = format!("{}:{}", url.host_str().unwrap_or(""), url.port_or_known_default().unwrap_or(80));
     match io.map(std::io::Error::kind) {
         Some(std::io::ErrorKind::ConnectionRefused) => {
             format!("dial tcp {address}: connect: connection refused")
@@ -107,14 +95,15 @@ fn reason(error: &reqwest::Error, target: &Target) -> String {
 }
 
 /// The format of an answer and, if it had to be guessed, a warning. In `strict` mode only what the target or the
-/// job names counts, as in Prometheus 3; otherwise a body that looks like the text format is taken as it.
+/// job names counts, as in Prometheus 3; otherwise a body that looks like the text format is taken as it: `begin` is as much
+/// of it as is there.
 pub fn format(
-    fetched: &Fetched,
+    given: &str,
+    begin: &[u8],
     fallback: Option<Protocol>,
     strict: bool,
 ) -> Result<(BodyFormat, Option<String>), FetchError> {
     let (text, open_metrics) = (BodyFormat::Text(Format::Text), BodyFormat::Text(Format::OpenMetrics));
-    let given = fetched.content_type.as_str();
     let media_type = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let delimited = |given: &str| {
         let mut parameters = given.split(';').skip(1).map(|p| p.trim().to_ascii_lowercase());
@@ -146,7 +135,7 @@ pub fn format(
         Some(Protocol::PrometheusProto) => Ok((BodyFormat::Protobuf, Some(problem))),
         Some(Protocol::OpenMetrics0 | Protocol::OpenMetrics1) => Ok((open_metrics, Some(problem))),
         Some(Protocol::Text0 | Protocol::Text1) => Ok((text, Some(problem))),
-        None if !strict && looks_like_text(&fetched.body) => {
+        None if !strict && looks_like_text(begin) => {
             Ok((text, Some(format!("{problem}; the body looks like the text format and is read as such"))))
         }
         None => Err(FetchError::Failed(refusal)),
@@ -171,10 +160,11 @@ mod tests {
 
     #[test]
     fn formats() {
-        let answer =
-            |content_type: &str, body: &str| Fetched { body: body.into(), content_type: content_type.into() };
-        let text = |f: &Fetched, fallback, strict| {
-            format(f, fallback, strict).map(|(f, w)| (f, w.is_some())).map_err(|e| e.to_string())
+        let answer = |content_type: &str, body: &str| (content_type.to_owned(), body.to_owned());
+        let text = |(content_type, body): &(String, String), fallback, strict| {
+            format(content_type, body.as_bytes(), fallback, strict)
+                .map(|(f, w)| (f, w.is_some()))
+                .map_err(|e| e.to_string())
         };
         let good = "# HELP a b\na 1\n";
         assert_eq!(

@@ -1,22 +1,22 @@
-//! One target's way into the store: reads bodies and appends each as columnar batches, reports included.
+//! One target's way into the store: reads bodies piece by piece and appends each scrape as columnar batches, reports included.
 //!
-//! Nothing is appended unless the whole body was good: values wait in the columns, new series wait unresolved.
-//! A failed scrape appends stale markers for all series, and `up` = 0.
+//! Nothing is appended unless the whole body was good: values wait in the columns, new series wait unresolved
+//! ([`super::waiting`]). A failed scrape appends stale markers for all series, and `up` = 0.
 
+use super::waiting::Waiting;
 use crate::histogram::{BadHistogram, HistogramLimits};
 use crate::limits;
 use crate::scrape::admit::{Admission, Refusal};
 use crate::scrape::batch::{Batches, Column, Finder};
 use crate::scrape::cache::{Id, NO_COLUMN, Place, SeriesCache};
-use crate::scrape::exposition::families::{self, FamilyError};
-use crate::scrape::exposition::{
-    BodyFormat, Entry, Format, Kind, ParseError, Parser, Sample, exemplar, nhcb,
-};
+use crate::scrape::exposition::families::FamilyError;
+use crate::scrape::exposition::{BodyFormat, Entry, Format, Kind, ParseError, Parser, Sample, exemplar};
 use crate::scrape::extras::Extras;
 use crate::scrape::metadata::{MetadataMap, MetadataWatch};
+use crate::scrape::turn::{Interrupted, Look, Turn};
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
-use storage::model::value::STALE;
+use storage::model::value::{STALE, is_absent};
 use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{Appended, Row, Store, StoreError};
 
@@ -34,10 +34,28 @@ pub enum IngestError {
     Histogram(#[from] BadHistogram),
     /// A limit or a label rule.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
+    /// More samples with times of their own, start timestamps and the like than wait for the end of a body.
+    #[error(
+        "samples with timestamps take more than {} bytes before the scrape is complete",
+        limits::SCRAPE_LOOSE_BYTES
+    )]
+    TooMuch,
+    /// It was not read to its end.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// How far a piece has been read.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of it.
+    pub read: usize,
+    /// Whether that is all that is whole in it; else the turn was over.
+    pub through: bool,
 }
 
 /// What a body held.
@@ -96,25 +114,20 @@ pub struct Rules<'a> {
 
 /// See the module.
 pub struct Ingest {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     pub(super) series: SeriesCache,
     pub(super) batches: Batches,
     pub(super) extras: Extras,
-    metadata: MetadataWatch,
+    pub(super) metadata: MetadataWatch,
     rows: Vec<Row>,
+    pub(super) waiting: Waiting,
+    /// Where columns are, once this scrape has had to know.
+    finder: Option<Finder>,
     /// Series that came with timestamps last time; kept only if they are tracked.
     tracked: Vec<SeriesRef>,
     reports: Vec<Column>,
     /// Whether the last commit was that of a failure: series that come back are not new then.
     failed: bool,
-}
-
-/// A sample whose bytes were not known, until the body is known to be good.
-pub(super) struct Fresh<'a> {
-    pub(super) sample: Sample<'a>,
-    pub(super) labels: Option<Labels>,
-    /// Whether it is a native histogram: it needs no column.
-    pub(super) histogram: bool,
 }
 
 impl Ingest {
@@ -128,6 +141,8 @@ impl Ingest {
             extras: Extras::default(),
             metadata: MetadataWatch::default(),
             rows: Vec::new(),
+            waiting: Waiting::default(),
+            finder: None,
             tracked: Vec::new(),
             reports: Vec::new(),
             failed: false,
@@ -154,7 +169,7 @@ impl Ingest {
         self.reports = names.iter().map(column).collect();
     }
 
-    /// Reads a body into the columns; nothing is appended yet. On an error everything is taken back.
+    /// Reads a whole body into the columns; nothing is appended yet. On an error everything is taken back.
     pub fn read(
         &mut self,
         body: &[u8],
@@ -163,12 +178,60 @@ impl Ingest {
         rules: &Rules<'_>,
         counts: &mut Counts,
     ) -> Result<(), IngestError> {
+        let turn = Turn::endless();
+        self.read_piece(body, true, format, now, rules, counts, &turn)?;
+        self.finish(now, rules, counts, &turn)
+    }
+
+    /// Reads a piece of a body into the columns: whole lines, or as many bytes as there are of another format; `last` if
+    /// nothing comes behind it. What is not read has to come again, with more behind it. On an error everything is taken
+    /// back.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a piece, its body, its scrape: they come from three places"
+    )]
+    pub fn read_piece(
+        &mut self,
+        piece: &[u8],
+        last: bool,
+        format: BodyFormat,
+        now: TimeMs,
+        rules: &Rules<'_>,
+        counts: &mut Counts,
+        turn: &Turn,
+    ) -> Result<Progress, IngestError> {
+        let mut reading = Reading { ingest: self, now, rules, counts, turn };
         let result = match format {
-            BodyFormat::Text(format) if !rules.native.convert => {
-                self.try_read(body, format, now, rules, counts)
-            }
-            _ => self.try_read_whole(body, format, now, rules, counts),
+            BodyFormat::Text(format) => reading.read_lines(piece, last, format),
+            BodyFormat::Protobuf => reading.read_families(piece, last),
         };
+        let result = match result {
+            Ok(_)
+                if self.waiting.loose_bytes() + size_of_val(&self.rows[..]) > limits::SCRAPE_LOOSE_BYTES =>
+            {
+                Err(IngestError::TooMuch)
+            }
+            result => result,
+        };
+        result.inspect_err(|_| self.discard())
+    }
+
+    /// Bytes of memory that what has been read of a body takes until it is stored.
+    pub fn waiting_bytes(&self) -> usize {
+        let rows = size_of_val(&self.rows[..]);
+        self.series.new_bytes() + self.waiting.new_bytes() + self.waiting.loose_bytes() + rows
+    }
+
+    /// All of the body has been read: new series get their places. On an error everything is taken back.
+    pub fn finish(
+        &mut self,
+        now: TimeMs,
+        rules: &Rules<'_>,
+        counts: &mut Counts,
+        turn: &Turn,
+    ) -> Result<(), IngestError> {
+        let result = Reading { ingest: self, now, rules, counts, turn }.finish();
+        self.finder = None;
         match result {
             // After a failure all series rise again, but only the new ones are new.
             Ok(columns) if !self.failed => {
@@ -180,9 +243,9 @@ impl Ingest {
         result.map(drop)
     }
 
-    /// What the last body said about its metrics, if that has changed.
-    pub fn metadata(&mut self, body: &[u8], format: BodyFormat) -> Option<Arc<MetadataMap>> {
-        self.metadata.finish(body, format)
+    /// What the body said about its metrics, if that has changed.
+    pub fn metadata(&mut self) -> Option<Arc<MetadataMap>> {
+        self.metadata.finish()
     }
 
     /// Appends what was read, with `reports` (in the order of the names) at time `t`.
@@ -194,12 +257,10 @@ impl Ingest {
         counts.refused(&appended);
         counts.refused(&self.batches.commit(t, &self.store)?);
         self.failed = false;
-        let mut rows = std::mem::take(&mut self.rows);
-        if !rows.is_empty() {
-            counts.refused(&self.store.append_rows(&rows)?);
+        let rows = std::mem::take(&mut self.rows);
+        for rows in rows.chunks(limits::APPENDED_ROWS) {
+            counts.refused(&self.store.append_rows(rows)?);
         }
-        rows.clear();
-        self.rows = rows;
         if !ended.is_empty() {
             // Of a series that has a float now, the marker is refused.
             self.store.append_rows(&ended)?;
@@ -210,207 +271,272 @@ impl Ingest {
         Ok(())
     }
 
-    /// Appends stale markers for all series, and `reports` as in [`Ingest::commit`] (or nothing).
+    /// Appends stale markers for all series, and `reports` as in [`Ingest::commit`] (or nothing). If the store takes no more,
+    /// at least the reports, for which there is a reserve.
     pub fn commit_failure(&mut self, t: TimeMs, reports: &[f64]) -> Result<(), StoreError> {
         self.discard();
         for (column, value) in self.reports.iter().zip(reports) {
             self.batches.force(*column, *value);
         }
+        self.failed = true;
+        let stored = self.commit_markers(t).and_then(|()| self.batches.commit(t, &self.store).map(drop));
+        stored.or_else(|error| {
+            let reports = self.reports.iter().copied().zip(reports.iter().copied());
+            self.batches.commit_at_once(t, reports, &self.store).and(Err(error))
+        })
+    }
+
+    /// Stale markers for series that have no columns.
+    fn commit_markers(&mut self, t: TimeMs) -> Result<(), StoreError> {
         let stale = |series: &SeriesRef| Row { series: *series, t, v: STALE };
         let mut rows: Vec<Row> = self.tracked.drain(..).as_slice().iter().map(stale).collect();
         rows.extend(self.extras.end(t));
-        if !rows.is_empty() {
-            self.store.append_rows(&rows)?;
-        }
-        self.failed = true;
-        self.batches.commit(t, &self.store).map(drop)
+        if rows.is_empty() { Ok(()) } else { self.store.append_rows(&rows).map(drop) }
     }
 
-    fn discard(&mut self) {
+    /// Forgets what was read of a body.
+    pub fn discard(&mut self) {
         self.series.reject();
         self.batches.discard();
         self.metadata.discard();
-        self.rows.clear();
+        self.rows = Vec::new();
         self.extras.discard();
+        self.waiting = Waiting::default();
+        self.finder = None;
     }
 
-    /// Reads a body as a whole, as [`Ingest::try_read`].
-    fn try_read_whole(
-        &mut self,
-        body: &[u8],
-        format: BodyFormat,
-        now: TimeMs,
-        rules: &Rules<'_>,
-        counts: &mut Counts,
-    ) -> Result<usize, IngestError> {
-        let (points, metadata) = (rules.points(self.store.keeps_exemplars()), &mut self.metadata);
-        let points = match format {
-            BodyFormat::Protobuf => families::read(body, points, |family| metadata.note_family(family))?,
-            BodyFormat::Text(format) => nhcb::read_text(body, format, points, |meta| metadata.note(meta))?,
-        };
-        self.take_points(&points, now, rules, counts)
+    /// The series of a known name; `None` if the rules drop it, or if it has no place yet.
+    fn series_of(&self, id: Id) -> Option<SeriesRef> {
+        match self.series.place(id) {
+            Place::Dropped | Place::New(_) => None,
+            Place::Series { part, slot, .. } => Some(SeriesRef { shard: self.batches.shard(part), slot }),
+        }
     }
 
-    /// Reads the whole body; the number of columns that were made for new series.
-    fn try_read(
-        &mut self,
-        body: &[u8],
-        format: Format,
-        now: TimeMs,
-        rules: &Rules<'_>,
-        counts: &mut Counts,
-    ) -> Result<usize, IngestError> {
-        let limit = rules.admission.limits.samples;
-        let mut parser = Parser::new(body, format);
-        let mut fresh: Vec<Fresh<'_>> = Vec::new();
-        let wants_exemplars = self.store.keeps_exemplars();
-        let mut exemplars = Vec::new();
-        while let Some(entry) = parser.next(self.series.guess())? {
+    /// The column of a series, made on first use.
+    fn column(&mut self, series: SeriesRef) -> (Column, bool) {
+        let finder = self.finder.get_or_insert_with(|| self.batches.finder());
+        let before = finder.len();
+        let column = self.batches.column(series, finder, &self.store);
+        (column, finder.len() > before)
+    }
+}
+
+/// A body being read.
+pub(super) struct Reading<'a, 'r> {
+    pub(super) ingest: &'a mut Ingest,
+    pub(super) now: TimeMs,
+    pub(super) rules: &'a Rules<'r>,
+    pub(super) counts: &'a mut Counts,
+    pub(super) turn: &'a Turn,
+}
+
+impl Reading<'_, '_> {
+    fn read_lines(&mut self, piece: &[u8], last: bool, format: Format) -> Result<Progress, IngestError> {
+        let mut parser = Parser::piece(piece, last, format, self.ingest.waiting.resume);
+        let wants_exemplars = self.ingest.store.keeps_exemplars();
+        let mut lines = 0u32;
+        let through = loop {
+            lines += 1;
+            if lines.is_multiple_of(limits::SCRAPE_LOOK_LINES) && self.turn.look()? == Look::Yield {
+                break false;
+            }
+            let Some(entry) = parser.next(self.ingest.series.guess())? else { break true };
             let sample = match entry {
                 Entry::Sample(sample) => sample,
                 Entry::Meta(meta) => {
-                    self.metadata.note(&meta);
+                    self.ingest.metadata.note(&meta);
+                    if self.rules.native.convert {
+                        self.close_histogram()?;
+                    }
                     continue;
                 }
             };
-            counts.scraped += 1;
-            if counts.kept > limit {
-                counts.kept += usize::from(self.would_keep(&sample, parser.kind(), rules));
+            let seen = parser.exemplar().filter(|_| wants_exemplars);
+            if self.rules.native.convert {
+                self.convert_line(&parser, &sample, seen, format)?;
                 continue;
             }
-            let found = self.series.find(&sample);
-            if let Some(raw) = parser.exemplar().filter(|_| wants_exemplars) {
-                exemplars.push((found.ok_or(fresh.len()), raw, sample.t));
+            let id = self.take_sample(&sample, parser.kind(), false).map_err(|e| in_line(&parser, e))?;
+            let honoured = sample.t.filter(|_| self.rules.honor_timestamps);
+            if let (Some(id), Some(raw)) = (id, seen)
+                && let Ok(exemplar) = exemplar::parse(raw, format)
+            {
+                self.ingest.waiting.add_exemplar(id, honoured, exemplar);
             }
-            match found {
-                Some(id) => self.put(id, &sample, now, rules, counts),
-                None => {
-                    let labels =
-                        rules.admission.admit(sample.series, parser.kind()).map_err(|e| match e {
-                            Refusal::BadSeries(reason) => IngestError::Parse(parser.error(reason)),
-                            limit => IngestError::Refused(limit),
-                        })?;
-                    counts.kept += usize::from(labels.is_some());
-                    fresh.push(Fresh { sample, labels, histogram: false });
-                }
-            }
+        };
+        let (read, resume) = parser.pause();
+        self.ingest.waiting.resume = resume;
+        Ok(Progress { read, through })
+    }
+
+    /// Takes a sample; whose it is, unless there are too many. A native `histogram` has no value: that is to come.
+    #[inline]
+    pub(super) fn take_sample(
+        &mut self,
+        sample: &Sample<'_>,
+        kind: Kind,
+        histogram: bool,
+    ) -> Result<Option<Id>, Refusal> {
+        self.counts.scraped += 1;
+        if self.counts.kept > self.rules.admission.limits.samples {
+            self.counts.kept += usize::from(self.would_keep(sample, kind)?);
+            return Ok(None);
         }
-        if counts.kept > limit {
-            return Err(Refusal::SampleLimit.into());
+        let id = match self.ingest.series.find(sample) {
+            Some(id) => id,
+            None => self.admit(sample, kind)?,
+        };
+        if histogram {
+            self.counts.kept += usize::from(self.ingest.series.place(id) != Place::Dropped);
+        } else {
+            self.put(id, sample);
         }
-        let (admitted, columns) = self.settle_all(&fresh, rules, counts);
-        for (id, Fresh { sample, .. }) in admitted.iter().zip(&fresh) {
-            let kept = counts.kept;
-            self.put(*id, sample, now, rules, counts);
-            // It was counted when it was read.
-            counts.kept = kept;
-        }
-        for (whose, raw, t) in exemplars {
-            let id = whose.unwrap_or_else(|fresh| admitted[fresh]);
-            if let (Some(series), Ok(exemplar)) = (self.series_of(id), exemplar::parse(raw, format)) {
-                self.extras.exemplars.push((series, t.filter(|_| rules.honor_timestamps), exemplar));
-            }
-        }
-        self.series.accept(&admitted);
-        self.track(now, rules);
-        Ok(columns)
+        Ok(Some(id))
     }
 
     /// Whether a sample beyond the limit would be kept: how many they are in all is reported, as in Prometheus.
-    pub(super) fn would_keep(&mut self, sample: &Sample<'_>, kind: Kind, rules: &Rules<'_>) -> bool {
-        match self.series.lookup(sample.series) {
-            Some(id) => matches!(self.series.place(id), Place::Series { .. }),
-            None => rules.admission.admit(sample.series, kind).is_ok_and(|labels| labels.is_some()),
+    fn would_keep(&mut self, sample: &Sample<'_>, kind: Kind) -> Result<bool, Refusal> {
+        if let Some(id) = self.ingest.series.lookup(sample.series) {
+            return Ok(self.ingest.series.place(id) != Place::Dropped);
         }
+        self.turn.check()?;
+        Ok(self.rules.admission.admit(sample.series, kind, self.turn).is_ok_and(|labels| labels.is_some()))
+    }
+
+    /// The rules are asked about a series that is not known yet.
+    #[cold]
+    fn admit(&mut self, sample: &Sample<'_>, kind: Kind) -> Result<Id, Refusal> {
+        self.turn.check()?;
+        let labels = self.rules.admission.admit(sample.series, kind, self.turn)?;
+        let Ingest { series, waiting, .. } = &mut *self.ingest;
+        let Some(labels) = labels else { return Ok(series.admit(sample.series, Place::Dropped)) };
+        let timed = self.rules.honor_timestamps && sample.t.is_some();
+        let index = waiting.add_series(labels, timed);
+        let id = series.admit(sample.series, Place::New(index));
+        waiting.series[index as usize].id = id;
+        Ok(id)
     }
 
     #[inline]
-    pub(super) fn put(
-        &mut self,
-        id: Id,
-        sample: &Sample<'_>,
-        now: TimeMs,
-        rules: &Rules<'_>,
-        counts: &mut Counts,
-    ) {
-        let Place::Series { part, slot, column } = self.series.place(id) else { return };
-        counts.kept += 1;
-        match sample.t.filter(|_| rules.honor_timestamps) {
-            None if column != NO_COLUMN => {
-                let free = self.batches.put(Column { part, column }, sample.value);
-                counts.duplicates += usize::from(!free);
+    fn put(&mut self, id: Id, sample: &Sample<'_>) {
+        let ingest = &mut *self.ingest;
+        let place = ingest.series.place(id);
+        if place == Place::Dropped {
+            return;
+        }
+        self.counts.kept += 1;
+        match (sample.t.filter(|_| self.rules.honor_timestamps), place) {
+            (None, Place::Series { part, column, .. }) if column != NO_COLUMN => {
+                let free = ingest.batches.put(Column { part, column }, sample.value);
+                self.counts.duplicates += usize::from(!free);
             }
-            None => self.put_first(id, part, slot, sample, counts),
-            Some(t) if t > now + limits::FUTURE_MS => counts.out_of_bounds += 1,
-            Some(t) => {
-                let shard = self.batches.shard(part);
-                self.rows.push(Row { series: SeriesRef { shard, slot }, t, v: sample.value });
+            (None, Place::New(index)) => {
+                let free = ingest.waiting.add_value(index, sample.value);
+                self.counts.duplicates += usize::from(!free);
+            }
+            (None, _) => self.put_first(id, sample),
+            (Some(t), _) if t > self.now + limits::FUTURE_MS => self.counts.out_of_bounds += 1,
+            (Some(t), Place::Series { part, slot, .. }) => {
+                let shard = ingest.batches.shard(part);
+                ingest.rows.push(Row { series: SeriesRef { shard, slot }, t, v: sample.value });
+            }
+            (Some(t), _) => {
+                ingest.waiting.rows.push(super::waiting::Of { id, t: Some(t), what: sample.value })
             }
         }
     }
 
     /// The first sample without a timestamp of a series that has no column.
     #[cold]
-    fn put_first(&mut self, id: Id, part: u32, slot: u32, sample: &Sample<'_>, counts: &mut Counts) {
-        let series = SeriesRef { shard: self.batches.shard(part), slot };
-        let at = self.batches.column(series, &mut self.batches.finder(), &self.store);
-        self.series.set_place(id, Place::Series { part, slot, column: at.column });
-        counts.duplicates += usize::from(!self.batches.put(at, sample.value));
+    fn put_first(&mut self, id: Id, sample: &Sample<'_>) {
+        let ingest = &mut *self.ingest;
+        let Place::Series { part, slot, .. } = ingest.series.place(id) else { return };
+        let (at, _) = ingest.column(SeriesRef { shard: ingest.batches.shard(part), slot });
+        ingest.series.set_place(id, Place::Series { part: at.part, slot, column: at.column });
+        self.counts.duplicates += usize::from(!ingest.batches.put(at, sample.value));
     }
 
-    /// Gives the new series their place. Their ids, and how many columns were made.
-    pub(super) fn settle_all(
-        &mut self,
-        fresh: &[Fresh<'_>],
-        rules: &Rules<'_>,
-        counts: &mut Counts,
-    ) -> (Vec<Id>, usize) {
-        if fresh.is_empty() {
-            return (Vec::new(), 0);
+    /// The whole body was good; the number of columns that were made for new series.
+    fn finish(&mut self) -> Result<usize, IngestError> {
+        if self.rules.native.convert {
+            self.close_histogram()?;
         }
-        let mut finder = self.batches.finder();
-        let before = finder.len();
-        let mut ids = Vec::with_capacity(fresh.len());
-        for Fresh { sample, labels, histogram } in fresh {
-            let id = match self.series.lookup(sample.series) {
-                Some(id) => id,
-                None => {
-                    let with_time = rules.honor_timestamps && sample.t.is_some();
-                    counts.added += usize::from(with_time && labels.is_some());
-                    let columnless = with_time || *histogram;
-                    let place = labels.as_ref().map(|labels| self.settle(labels, columnless, &mut finder));
-                    self.series.admit(sample.series, place.unwrap_or(Place::Dropped))
-                }
+        if self.counts.kept > self.rules.admission.limits.samples {
+            return Err(Refusal::SampleLimit.into());
+        }
+        let waiting = std::mem::take(&mut self.ingest.waiting);
+        let columns = self.settle(&waiting)?;
+        let ingest = &mut *self.ingest;
+        for of in waiting.rows {
+            let row = ingest.series_of(of.id).zip(of.t).map(|(series, t)| Row { series, t, v: of.what });
+            ingest.rows.extend(row);
+        }
+        for of in waiting.histograms {
+            let series = ingest.series_of(of.id);
+            ingest.extras.histograms.extend(series.map(|series| (series, of.t, of.what)));
+        }
+        for of in waiting.starts {
+            let series = ingest.series_of(of.id);
+            ingest.extras.starts.extend(series.map(|series| (series, of.t, of.what)));
+        }
+        for of in waiting.exemplars {
+            let series = ingest.series_of(of.id);
+            ingest.extras.exemplars.extend(series.map(|series| (series, of.t, of.what)));
+        }
+        ingest.series.accept();
+        self.track();
+        Ok(columns)
+    }
+
+    /// Gives the new series their places. How many columns were made.
+    fn settle(&mut self, waiting: &Waiting) -> Result<usize, IngestError> {
+        let ingest = &mut *self.ingest;
+        let mut columns = 0;
+        for (n, new) in waiting.series.iter().enumerate() {
+            if n.is_multiple_of(limits::SETTLED_SERIES) {
+                self.turn.check()?;
+                ingest.store.log_new_series()?;
+            }
+            let series = ingest.store.resolve(&new.labels);
+            self.counts.added += usize::from(new.timed);
+            let place = if is_absent(new.value) {
+                let part = ingest.batches.part(series.shard, &ingest.store);
+                Place::Series { part, slot: series.slot, column: NO_COLUMN }
+            } else {
+                let (at, made) = ingest.column(series);
+                columns += usize::from(made && !new.timed);
+                self.counts.duplicates += usize::from(!ingest.batches.put(at, new.value));
+                Place::Series { part: at.part, slot: series.slot, column: at.column }
             };
-            ids.push(id);
+            ingest.series.set_place(new.id, place);
         }
-        let columns = finder.len() - before;
-        counts.added += columns;
-        (ids, columns)
-    }
-
-    /// The place of a series.
-    fn settle(&mut self, labels: &Labels, columnless: bool, finder: &mut Finder) -> Place {
-        let series = self.store.resolve(labels);
-        let part = self.batches.part(series.shard, &self.store);
-        let column = match columnless {
-            true => NO_COLUMN,
-            false => self.batches.column(series, finder, &self.store).column,
-        };
-        Place::Series { part, slot: series.slot, column }
+        self.counts.added += columns;
+        Ok(columns)
     }
 
     /// Stale markers for series with timestamps of their own that are gone, where the job asks for them.
-    pub(super) fn track(&mut self, now: TimeMs, rules: &Rules<'_>) {
-        if !rules.track_timestamps {
+    fn track(&mut self) {
+        if !self.rules.track_timestamps {
             return;
         }
-        let floats = self.rows.iter().map(|row| row.series);
-        let mut present: Vec<SeriesRef> = floats.chain(self.extras.timed()).collect();
+        let ingest = &mut *self.ingest;
+        let floats = ingest.rows.iter().map(|row| row.series);
+        let mut present: Vec<SeriesRef> = floats.chain(ingest.extras.timed()).collect();
         present.sort_unstable();
         present.dedup();
-        let gone = self.tracked.iter().filter(|series| present.binary_search(series).is_err());
-        self.rows.extend(gone.map(|series| Row { series: *series, t: now, v: STALE }));
-        self.tracked = present;
+        let gone = ingest.tracked.iter().filter(|series| present.binary_search(series).is_err());
+        ingest.rows.extend(gone.map(|series| Row { series: *series, t: self.now, v: STALE }));
+        ingest.tracked = present;
+    }
+}
+
+/// A refusal of the series in the line that a parser has just read.
+#[cold]
+pub(super) fn in_line(parser: &Parser<'_>, refusal: Refusal) -> IngestError {
+    match refusal {
+        Refusal::BadSeries(reason) => IngestError::Parse(parser.error(reason)),
+        Refusal::Interrupted(interrupted) => IngestError::Interrupted(interrupted),
+        limit => IngestError::Refused(limit),
     }
 }

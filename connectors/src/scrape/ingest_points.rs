@@ -1,18 +1,20 @@
-//! Bodies that are read as a whole: the same way into the store as [`super::ingest`]'s, for points of any kind.
+//! Samples that are not read line by line: the same way into the store as [`super::ingest`]'s, for points of any kind.
 
 use super::admit::Refusal;
 use super::cache::{Id, Place};
+use super::exposition::families::{Families, Family, Takes};
+use super::exposition::nhcb::Converter;
 use super::exposition::points::{Point, PointRules, PointValue, Points};
-use super::exposition::{ParseError, Sample};
-use super::ingest::{Counts, Fresh, Ingest, IngestError, Rules};
+use super::exposition::{Format, ParseError, Parser, Sample, exemplar};
+use super::ingest::{IngestError, Progress, Reading, Rules, in_line};
+use super::waiting::Of;
 use crate::histogram::RawHistogram;
 use crate::limits;
-use std::sync::Arc;
+use storage::model::TimeMs;
 use storage::model::value::STALE;
-use storage::model::{SeriesRef, TimeMs};
 
 impl Rules<'_> {
-    /// What is to be made of a body that is read as a whole.
+    /// What is to be made of a body that is not read line by line.
     pub fn points(&self, exemplars: bool) -> PointRules {
         PointRules {
             native: self.native.scrape,
@@ -23,111 +25,113 @@ impl Rules<'_> {
     }
 }
 
+impl From<Refusal> for IngestError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Interrupted(interrupted) => IngestError::Interrupted(interrupted),
+            refusal => IngestError::Refused(refusal),
+        }
+    }
+}
+
 /// A point as a sample, for the series cache; a histogram has no value there.
 fn sample<'a>(series: &'a [u8], point: &Point, guess: &[u8]) -> Sample<'a> {
     let value = if let PointValue::Float(v) = point.value { v } else { STALE };
     Sample { series, guessed: series == guess, value, t: point.t }
 }
 
-impl Ingest {
-    /// Takes the points of a body; the number of columns that were made for new series.
-    pub(super) fn take_points(
-        &mut self,
-        points: &Points,
-        now: TimeMs,
-        rules: &Rules<'_>,
-        counts: &mut Counts,
-    ) -> Result<usize, IngestError> {
-        let limit = rules.admission.limits.samples;
-        let (mut fresh, mut found) = (Vec::new(), Vec::new());
-        for (series, point) in points.iter() {
-            let sample = sample(series, point, self.series.guess());
-            counts.scraped += 1;
-            if counts.kept > limit {
-                counts.kept += usize::from(self.would_keep(&sample, point.kind, rules));
-                continue;
-            }
-            let known = self.series.find(&sample);
-            found.push(known);
-            if let Some(id) = known {
-                counts.kept += usize::from(matches!(self.series.place(id), Place::Series { .. }));
-                continue;
-            }
-            let labels = rules.admission.admit(series, point.kind).map_err(|e| match e {
-                Refusal::BadSeries(reason) => IngestError::Parse(ParseError { line: counts.scraped, reason }),
-                limit => IngestError::Refused(limit),
-            })?;
-            counts.kept += usize::from(labels.is_some());
-            let histogram = matches!(point.value, PointValue::Histogram(_));
-            fresh.push(Fresh { sample, labels, histogram });
-        }
-        if counts.kept > limit {
-            return Err(Refusal::SampleLimit.into());
-        }
-        let (admitted, columns) = self.settle_all(&fresh, rules, counts);
-        let mut new = admitted.iter().copied();
-        for ((series, point), known) in points.iter().zip(found) {
-            if let Some(id) = known.or_else(|| new.next()) {
-                self.take_point(id, &sample(series, point, b""), point, now, rules, counts)?;
-            }
-        }
-        self.series.accept(&admitted);
-        self.track(now, rules);
-        Ok(columns)
+impl Takes for Reading<'_, '_> {
+    type Error = IngestError;
+
+    fn family(&mut self, family: &Family<'_>) {
+        self.ingest.metadata.note_family(family);
     }
 
-    fn take_point(
+    fn points(&mut self, points: &Points) -> Result<(), IngestError> {
+        self.turn.check()?;
+        self.take_points(points)
+    }
+}
+
+impl Reading<'_, '_> {
+    pub(super) fn read_families(&mut self, piece: &[u8], last: bool) -> Result<Progress, IngestError> {
+        let rules = self.rules.points(self.ingest.store.keeps_exemplars());
+        let mut families: Families = std::mem::take(&mut self.ingest.waiting.families);
+        let read = families.read(piece, last, rules, self)?;
+        self.ingest.waiting.families = families;
+        Ok(Progress { read, through: true })
+    }
+
+    /// Takes a line of a text whose classic histograms become native ones.
+    pub(super) fn convert_line(
         &mut self,
-        id: Id,
+        parser: &Parser<'_>,
         sample: &Sample<'_>,
-        point: &Point,
-        now: TimeMs,
-        rules: &Rules<'_>,
-        counts: &mut Counts,
+        seen: Option<&[u8]>,
+        format: Format,
     ) -> Result<(), IngestError> {
-        let Some(series) = self.series_of(id) else { return Ok(()) };
-        let t = point.t.filter(|_| rules.honor_timestamps);
-        match &point.value {
-            PointValue::Float(_) => {
-                let kept = counts.kept;
-                self.put(id, sample, now, rules, counts);
-                // It was counted when it was found.
-                counts.kept = kept;
+        let rules = self.rules.points(seen.is_some());
+        let seen = seen.map(|raw| exemplar::parse(raw, format)).transpose().map_err(|e| parser.error(e))?;
+        let mut points = Points::default();
+        let converter = &mut self.ingest.waiting.converter;
+        let made = converter.line(sample, parser.kind(), seen, rules, &mut points);
+        made.map_err(|e| in_line(parser, e.into()))?;
+        self.take_points(&points)
+    }
+
+    /// The lines of a histogram are over.
+    pub(super) fn close_histogram(&mut self) -> Result<(), IngestError> {
+        let mut points = Points::default();
+        let converter: &mut Converter = &mut self.ingest.waiting.converter;
+        converter.close(&mut points);
+        self.take_points(&points)
+    }
+
+    fn take_points(&mut self, points: &Points) -> Result<(), IngestError> {
+        for (series, point) in points.iter() {
+            let sample = sample(series, point, self.ingest.series.guess());
+            let histogram = matches!(point.value, PointValue::Histogram(_));
+            let id = self.take_sample(&sample, point.kind, histogram).map_err(|e| match e {
+                Refusal::BadSeries(reason) => {
+                    IngestError::Parse(ParseError { line: self.counts.scraped, reason })
+                }
+                refusal => refusal.into(),
+            })?;
+            if let Some(id) = id.filter(|id| self.ingest.series.place(*id) != Place::Dropped) {
+                self.take_extras(id, point)?;
             }
-            PointValue::Histogram(_) if t.is_some_and(|t| t > now + limits::FUTURE_MS) => {
-                counts.out_of_bounds += 1;
-            }
-            PointValue::Histogram(raw) => self.take_histogram(series, t, raw, rules)?,
         }
-        if rules.native.starts && point.start != 0 {
-            self.extras.starts.push((series, t, point.start));
-        }
-        self.extras.exemplars.extend(point.exemplars.iter().map(|exemplar| (series, t, exemplar.clone())));
         Ok(())
     }
 
-    fn take_histogram(
-        &mut self,
-        series: SeriesRef,
-        t: Option<TimeMs>,
-        raw: &RawHistogram,
-        rules: &Rules<'_>,
-    ) -> Result<(), IngestError> {
+    /// Takes what a point has besides a float.
+    fn take_extras(&mut self, id: Id, point: &Point) -> Result<(), IngestError> {
+        let t = point.t.filter(|_| self.rules.honor_timestamps);
+        if let PointValue::Histogram(raw) = &point.value {
+            match t {
+                Some(t) if t > self.now + limits::FUTURE_MS => self.counts.out_of_bounds += 1,
+                _ => self.take_histogram(id, t, raw)?,
+            }
+        }
+        let waiting = &mut self.ingest.waiting;
+        if self.rules.native.starts && point.start != 0 {
+            waiting.starts.push(Of { id, t, what: point.start });
+        }
+        for exemplar in &point.exemplars {
+            waiting.add_exemplar(id, t, exemplar.clone());
+        }
+        Ok(())
+    }
+
+    fn take_histogram(&mut self, id: Id, t: Option<TimeMs>, raw: &RawHistogram) -> Result<(), IngestError> {
         if raw.is_stale() {
             return Ok(());
         }
         let mut h = raw.clone().finish()?;
         h.compact();
-        rules.native.limits.apply(&mut h)?;
-        self.extras.histograms.push((series, t, Arc::new(h)));
+        self.rules.native.limits.apply(&mut h)?;
+        let first = self.ingest.waiting.add_histogram(id, t, h);
+        self.counts.duplicates += usize::from(!first);
         Ok(())
-    }
-
-    /// The series of a known name; `None` if the rules drop it.
-    pub(super) fn series_of(&self, id: Id) -> Option<SeriesRef> {
-        match self.series.place(id) {
-            Place::Dropped => None,
-            Place::Series { part, slot, .. } => Some(SeriesRef { shard: self.batches.shard(part), slot }),
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! All scrape pools: starts, changes and ends them as the configuration says, and tells the API about targets.
 
+use crate::limits;
 use crate::scrape::config::Job;
 use crate::scrape::metadata::Metadata;
 use crate::scrape::metrics::ScrapeMetrics;
@@ -13,7 +14,7 @@ use storage::clock::Clock;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
 use storage::store::Store;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How a manager is set up.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,15 @@ pub struct Options {
     pub hostname: String,
     /// Which targets are ours, if several processes divide them.
     pub share: Share,
+    /// Bytes of memory that all scrapes together may take while they are read; by default [`limits::SCRAPE_MEMORY_BYTES`].
+    pub max_memory: Option<usize>,
+}
+
+impl Options {
+    /// See [`Options::max_memory`].
+    pub fn memory(&self) -> usize {
+        self.max_memory.unwrap_or(limits::SCRAPE_MEMORY_BYTES)
+    }
 }
 
 /// A share of all targets: every process finds all of them and scrapes its own.
@@ -65,6 +75,10 @@ pub struct Shared {
     pub metrics: Arc<ScrapeMetrics>,
     /// … and the registry they are in.
     pub registry: Metrics,
+    /// Threads that work at scrapes.
+    pub threads: Arc<Semaphore>,
+    /// Memory that scrapes may take while they are read, in KiB.
+    pub memory: Arc<Semaphore>,
 }
 
 /// See the module. Must be used on a tokio runtime.
@@ -143,7 +157,17 @@ impl Manager {
     /// A manager without pools.
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, metrics: &Metrics, options: Options) -> Manager {
         let counters = Arc::new(ScrapeMetrics::new(metrics));
-        let shared = Shared { store, clock, options, metrics: counters, registry: metrics.clone() };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let memory = (options.memory() >> 10).min(Semaphore::MAX_PERMITS);
+        let shared = Shared {
+            store,
+            clock,
+            options,
+            metrics: counters,
+            registry: metrics.clone(),
+            threads: Arc::new(Semaphore::new(cores)),
+            memory: Arc::new(Semaphore::new(memory)),
+        };
         Manager { shared: Arc::new(shared), pools: Mutex::default() }
     }
 

@@ -1,6 +1,5 @@
 //! The self-metrics of scraping, under Prometheus' names.
 
-use crate::scrape::fetch::FetchError;
 use crate::scrape::ingest::Counts;
 use std::sync::Arc;
 use storage::metrics::{Counter, Metrics};
@@ -8,7 +7,8 @@ use storage::metrics::{Counter, Metrics};
 /// Counters shared by all loops.
 pub struct ScrapeMetrics {
     registry: Metrics,
-    exceeded_body_size_limit: Arc<Counter>,
+    /// Scrapes with a body that is too long.
+    pub exceeded_body_size_limit: Arc<Counter>,
     /// Scrapes refused for `sample_limit`.
     pub exceeded_sample_limit: Arc<Counter>,
     /// Scrapes refused because of a histogram with too many buckets.
@@ -69,14 +69,6 @@ impl ScrapeMetrics {
             pool_reloads: counter("prometheus_target_scrape_pool_reloads_total", "Scrape pools reloaded."),
             registry: registry.clone(),
         }
-    }
-
-    /// Counts a failed fetch; its text.
-    pub fn fetch_failed(&self, error: FetchError) -> String {
-        if error == FetchError::BodyLimit {
-            self.exceeded_body_size_limit.inc();
-        }
-        error.to_string()
     }
 
     /// Counts what a body held.

@@ -11,9 +11,11 @@ use crate::scrape::ingest::{Ingest, NativeRules};
 use crate::scrape::manager::Shared;
 use crate::scrape::scrape_loop::{Command, ScrapeLoop, report_names};
 use crate::scrape::target::{Target, TargetKey, TargetState, discovered_labels, populate};
+use crate::scrape::work::{Context, Work};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -26,12 +28,14 @@ pub struct Active {
     /// How it goes.
     pub state: Arc<Mutex<TargetState>>,
     commands: watch::Sender<Command>,
+    context: Arc<Context>,
     task: JoinHandle<Option<Box<Ingest>>>,
 }
 
 impl Active {
     /// Stops its loop at once.
     pub fn abort(&self) {
+        self.context.stopped.store(true, Relaxed);
         self.task.abort();
     }
 }
@@ -173,49 +177,44 @@ impl Pool {
         predecessor: Option<Active>,
     ) -> Active {
         let names = report_names(&current.job);
-        let mut state = Arc::default();
+        let mut state: Arc<Mutex<TargetState>> = Arc::default();
         let mut inherited = None;
         if let Some(old) = predecessor {
             old.commands.send_replace(Command::HandOver);
             inherited = old.task.await.ok().flatten();
             state = old.state;
         }
+        let key = format!("scrape {} {} {}", current.job.name(), target.url, target.labels);
         let ingest = match inherited {
             Some(mut ingest) => {
                 ingest.renew(&target.labels, names);
                 ingest
             }
-            None => {
-                let key = format!("scrape {} {} {}", current.job.name(), target.url, target.labels);
-                Box::new(Ingest::new(self.shared.store.clone(), key, &target.labels, names))
-            }
+            None => Box::new(Ingest::new(self.shared.store.clone(), key.clone(), &target.labels, names)),
         };
-        self.start(current, target, discovered, state, ingest)
-    }
-
-    fn start(
-        &self,
-        current: &JobAndClient,
-        target: Target,
-        discovered: BTreeMap<String, String>,
-        state: Arc<Mutex<TargetState>>,
-        ingest: Box<Ingest>,
-    ) -> Active {
+        let options = &self.shared.options;
+        let context = Arc::new(Context {
+            job: current.job.clone(),
+            state: state.clone(),
+            strict_content_type: options.strict_content_type,
+            native: NativeRules { starts: options.start_timestamps, ..target.native },
+            metrics: self.shared.metrics.clone(),
+            most_memory: options.memory() / 2,
+            stopped: Arc::default(),
+            target: target.clone(),
+        });
         let (commands, receiver) = watch::channel(Command::Run);
         let scrape_loop = ScrapeLoop {
-            job: current.job.clone(),
+            shared: self.shared.clone(),
             client: current.client.clone(),
-            target: target.clone(),
-            state: state.clone(),
             refused: self.refused.clone(),
-            ingest,
-            clock: self.shared.clock.clone(),
-            offset: target.offset(self.shared.options.seed),
-            strict_content_type: self.shared.options.strict_content_type,
-            native: NativeRules { starts: self.shared.options.start_timestamps, ..target.native },
-            metrics: self.shared.metrics.clone(),
-            last_body: 0,
+            key,
+            work: Some(Box::new(Work::new(context.clone(), ingest))),
+            running: None,
+            offset: target.offset(options.seed),
+            context: context.clone(),
         };
-        Active { target, discovered, state, commands, task: tokio::spawn(scrape_loop.run(receiver)) }
+        let task = tokio::spawn(scrape_loop.run(receiver));
+        Active { target, discovered, state, commands, context, task }
     }
 }

@@ -3,7 +3,9 @@
 //! Applied to targets before a scrape, to series after it, and to alerts. A [`RelabelConfig`] is what the
 //! file says; a [`Relabeler`] is the checked list with compiled patterns. Patterns are RE2 and anchored.
 
+use crate::limits::{RELABEL_LABELS, SERIES_BYTES};
 use md5::{Digest, Md5};
+use regex::Captures;
 use serde::Deserialize;
 use storage::model::LabelsBuilder;
 use storage::model::regex::{AnchoredRegex, expand};
@@ -84,6 +86,9 @@ fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Action, 
         .map_err(|_| serde::de::Error::custom(format_args!("unknown relabel action {text:?}")))
 }
 
+/// How often over a rule may write as much as a series may have, before it is looked how much it really is.
+const EXPANSIONS: usize = 8;
+
 const DEFAULT_REGEX: &str = "(.*)";
 
 impl RelabelConfig {
@@ -153,12 +158,46 @@ impl Relabeler {
         self.rules.is_empty()
     }
 
-    /// Runs all rules over `labels`; `false` means: drop it.
+    /// Runs all rules over `labels`; `false` means: drop it. Labels that become too large are dropped, too, and the log
+    /// says so.
     #[must_use]
     pub fn apply(&self, labels: &mut LabelsBuilder) -> bool {
-        let mut joined = String::new();
-        self.rules.iter().all(|rule| rule.apply(labels, &mut joined))
+        self.apply_while(labels, || true).unwrap_or_else(|error| {
+            tracing::error!(%error, "labels are dropped");
+            false
+        })
     }
+
+    /// As [`Relabeler::apply`], as long as `goes_on` says so; it is asked before each rule.
+    pub fn apply_while(
+        &self,
+        labels: &mut LabelsBuilder,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<bool, RelabelError> {
+        let mut joined = String::new();
+        for rule in &self.rules {
+            if !goes_on() {
+                return Err(RelabelError::Interrupted);
+            }
+            if !rule.apply(labels, &mut joined)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Why rules were not run to their end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RelabelError {
+    /// The caller did not want to wait any longer.
+    #[error("relabelling was interrupted")]
+    Interrupted,
+    /// A rule that writes what it reads several times over makes much of little.
+    #[error(
+        "relabelling makes more than {RELABEL_LABELS} labels, or labels of more than {SERIES_BYTES} bytes together"
+    )]
+    TooLarge,
 }
 
 impl Rule {
@@ -182,7 +221,8 @@ impl Rule {
         })
     }
 
-    fn apply(&self, labels: &mut LabelsBuilder, joined: &mut String) -> bool {
+    /// Runs the rule; `false` means: drop it.
+    fn apply(&self, labels: &mut LabelsBuilder, joined: &mut String) -> Result<bool, RelabelError> {
         joined.clear();
         for (i, name) in self.source_labels.iter().enumerate() {
             if i > 0 {
@@ -191,11 +231,11 @@ impl Rule {
             joined.push_str(labels.get(name));
         }
         match self.action {
-            Action::Drop => return !self.regex.is_match(joined),
-            Action::Keep => return self.regex.is_match(joined),
-            Action::DropEqual => return labels.get(&self.target_label) != joined,
-            Action::KeepEqual => return labels.get(&self.target_label) == joined,
-            Action::Replace => self.replace(labels, joined),
+            Action::Drop => return Ok(!self.regex.is_match(joined)),
+            Action::Keep => return Ok(self.regex.is_match(joined)),
+            Action::DropEqual => return Ok(labels.get(&self.target_label) != joined),
+            Action::KeepEqual => return Ok(labels.get(&self.target_label) == joined),
+            Action::Replace => self.replace(labels, joined)?,
             Action::Lowercase => {
                 labels.set(&self.target_label, joined.to_lowercase());
             }
@@ -207,54 +247,62 @@ impl Rule {
                 let hash = digest[8..].iter().fold(0u64, |h, b| h << 8 | u64::from(*b));
                 labels.set(&self.target_label, (hash % self.modulus).to_string());
             }
-            Action::LabelMap => self.map(labels),
+            Action::LabelMap => self.map(labels)?,
             Action::LabelDrop => self.retain(labels, |hit| !hit),
             Action::LabelKeep => self.retain(labels, |hit| hit),
         }
-        true
+        let bytes: usize = labels.pairs().iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > SERIES_BYTES || labels.pairs().len() > RELABEL_LABELS {
+            return Err(RelabelError::TooLarge);
+        }
+        Ok(true)
     }
 
-    fn replace(&self, labels: &mut LabelsBuilder, joined: &str) {
+    fn replace(&self, labels: &mut LabelsBuilder, joined: &str) -> Result<(), RelabelError> {
         if self.constant {
             labels.set(&self.target_label, &self.replacement);
-            return;
+            return Ok(());
         }
-        let Some(captures) = self.regex.inner().captures(joined) else { return };
-        let target = expand(&self.target_label, &captures);
+        let Some(captures) = self.regex.inner().captures(joined) else { return Ok(()) };
+        let target = expand_within(&self.target_label, &captures)?;
         if target.is_empty() {
-            return;
+            return Ok(());
         }
-        let value = expand(&self.replacement, &captures);
+        let value = expand_within(&self.replacement, &captures)?;
         if value.is_empty() {
             labels.remove(&target);
         } else {
             labels.set(target, value);
         }
+        Ok(())
     }
 
-    fn map(&self, labels: &mut LabelsBuilder) {
+    fn map(&self, labels: &mut LabelsBuilder) -> Result<(), RelabelError> {
         let mut copies = Vec::new();
         for (name, value) in labels.pairs().iter().filter(|(_, v)| !v.is_empty()) {
             if let Some(captures) = self.regex.inner().captures(name) {
-                copies.push((expand(&self.replacement, &captures), value.clone()));
+                copies.push((expand_within(&self.replacement, &captures)?, value.clone()));
             }
         }
         for (name, value) in copies.into_iter().filter(|(n, _)| !n.is_empty()) {
             labels.set(name, value);
         }
+        Ok(())
     }
 
     fn retain(&self, labels: &mut LabelsBuilder, keep: impl Fn(bool) -> bool) {
-        let gone: Vec<String> = labels
-            .pairs()
-            .iter()
-            .filter(|(name, _)| !keep(self.regex.is_match(name)))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in &gone {
-            labels.remove(name);
-        }
+        labels.retain(|name| keep(self.regex.is_match(name)));
     }
+}
+
+/// [`expand`], unless the text is large and the template asks for it again and again.
+fn expand_within(template: &str, captures: &Captures<'_>) -> Result<String, RelabelError> {
+    let references = template.bytes().filter(|byte| *byte == b'$').count();
+    let longest = captures.get(0).map_or(0, |whole| whole.len());
+    if references.saturating_mul(longest) > EXPANSIONS * SERIES_BYTES {
+        return Err(RelabelError::TooLarge);
+    }
+    Ok(expand(template, captures))
 }
 
 #[cfg(test)]

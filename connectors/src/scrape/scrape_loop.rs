@@ -3,21 +3,19 @@
 //! Ticks are `k · interval + offset` of the wall clock. A target that vanishes gets its stale markers at the tick
 //! it misses; one that only changes hands (reload) hands its [`Ingest`] over and gets none.
 
-use crate::histogram::BadHistogram;
 use crate::http_client::HttpClient;
 use crate::limits;
-use crate::scrape::admit::{Admission, Refusal};
 use crate::scrape::config::Job;
-use crate::scrape::fetch::{FetchError, fetch, format};
-use crate::scrape::ingest::{Counts, Ingest, IngestError, NativeRules, Rules};
-use crate::scrape::metrics::ScrapeMetrics;
-use crate::scrape::target::{Health, Target, TargetState};
-use parking_lot::Mutex;
+use crate::scrape::fetch::{Answer, FetchError, fetch};
+use crate::scrape::ingest::Ingest;
+use crate::scrape::manager::Shared;
+use crate::scrape::work::{Context, Step, Work};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use storage::clock::Clock;
 use storage::model::TimeMs;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// What a loop is to do.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -49,189 +47,183 @@ pub fn report_names(job: &Job) -> &'static [&'static str] {
 
 /// Everything a loop works with.
 pub struct ScrapeLoop {
-    /// The job.
-    pub job: Arc<Job>,
+    /// What all loops share.
+    pub shared: Arc<Shared>,
     /// The job's client.
     pub client: HttpClient,
-    /// The target.
-    pub target: Target,
-    /// Where the API reads how it goes.
-    pub state: Arc<Mutex<TargetState>>,
+    /// Job and target.
+    pub context: Arc<Context>,
     /// Why no target of the pool may be scraped, if so.
     pub refused: Arc<arc_swap::ArcSwapOption<String>>,
-    /// The way into the store.
-    pub ingest: Box<Ingest>,
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
+    /// The key of the ingest.
+    pub key: String,
+    /// The way into the store; `None` while it is on a thread.
+    pub work: Option<Box<Work>>,
+    /// The thread that it is on.
+    pub running: Option<JoinHandle<Box<Work>>>,
     /// Offset of the schedule, ms.
     pub offset: i64,
-    /// Whether only named formats count.
-    pub strict_content_type: bool,
-    /// What is done with native histograms.
-    pub native: NativeRules,
-    /// Counters of all loops.
-    pub metrics: Arc<ScrapeMetrics>,
-    /// Size of the last body, bytes.
-    pub last_body: usize,
+}
+
+/// What is on a thread while the loop ends is not wanted any more.
+impl Drop for ScrapeLoop {
+    fn drop(&mut self) {
+        self.context.stopped.store(true, Relaxed);
+    }
 }
 
 impl ScrapeLoop {
     /// Runs until told to end; gives the ingest back if it is to be handed over.
     pub async fn run(mut self, mut commands: watch::Receiver<Command>) -> Option<Box<Ingest>> {
-        let mut tick = self.next_tick(self.clock.now());
+        let clock = self.shared.clock.clone();
+        let mut tick = self.next_tick(clock.now());
         loop {
-            let wait = tick - self.clock.now() - limits::WAKE_EARLY_MS;
+            let wait = tick - clock.now() - limits::WAKE_EARLY_MS;
             let wait = Duration::from_millis(wait.max(0) as u64);
             tokio::select! {
                 biased;
-                command = hand_over(&mut commands) => return command.then_some(self.ingest),
+                command = hand_over(&mut commands) => return self.leave(command).await,
                 _ = tokio::time::sleep(wait) => {}
             }
             let command = *commands.borrow();
             if command == Command::Vanish {
-                self.vanish(tick);
+                self.on_thread(move |work| work.vanish(tick)).await;
                 return None;
             }
             tokio::select! {
                 biased;
-                command = hand_over(&mut commands) => return command.then_some(self.ingest),
+                command = hand_over(&mut commands) => return self.leave(command).await,
                 _ = self.scrape(tick) => {}
             }
-            let now = self.clock.now();
+            let (now, interval) = (clock.now(), self.context.target.interval.0);
             // A scrape that took all its interval does not cost the next one.
-            tick = if (now - tick).abs() < 2 * self.target.interval.0 {
-                tick + self.target.interval.0
-            } else {
-                self.next_tick(now)
-            };
+            tick = if (now - tick).abs() < 2 * interval { tick + interval } else { self.next_tick(now) };
         }
+    }
+
+    /// Ends the loop: what is under way on a thread ends at its next look at the clock.
+    async fn leave(mut self, hands_over: bool) -> Option<Box<Ingest>> {
+        self.context.stopped.store(true, Relaxed);
+        if let Some(running) = self.running.take() {
+            self.work = running.await.ok();
+        }
+        let mut work = self.work.take().filter(|_| hands_over)?;
+        work.ingest.discard();
+        Some(work.ingest)
+    }
+
+    /// Has a thread do something; what is to be done next.
+    async fn on_thread(&mut self, run: impl FnOnce(&mut Work) -> Step + Send + 'static) -> Step {
+        let thread = self.shared.threads.clone().acquire_owned().await;
+        let mut work = self.work.take().unwrap_or_else(|| self.new_work());
+        let running = self.running.insert(tokio::task::spawn_blocking(move || {
+            work.step = run(&mut work);
+            drop(thread);
+            work
+        }));
+        let ran = running.await;
+        self.running = None;
+        match ran {
+            Ok(work) => {
+                let step = work.step;
+                self.work = Some(work);
+                step
+            }
+            Err(panic) => {
+                tracing::error!(target = %self.context.target.url, %panic, "a scrape has panicked: its series begin anew");
+                Step::Lost
+            }
+        }
+    }
+
+    /// A way into the store that knows nothing of what was.
+    fn new_work(&self) -> Box<Work> {
+        let names = report_names(&self.context.job);
+        let store = self.shared.store.clone();
+        let ingest = Ingest::new(store, self.key.clone(), &self.context.target.labels, names);
+        Box::new(Work::new(self.context.clone(), Box::new(ingest)))
     }
 
     /// The first tick after `now`.
     fn next_tick(&self, now: TimeMs) -> TimeMs {
-        let interval = self.target.interval.0;
+        let interval = self.context.target.interval.0;
         now + interval - (now - self.offset).rem_euclid(interval)
     }
 
-    fn vanish(&mut self, tick: TimeMs) {
-        if let Err(error) = self.ingest.commit_failure(tick, &[]) {
-            tracing::error!(target = %self.target.url, %error, "cannot mark the series of a vanished target stale");
-        }
-    }
-
     async fn scrape(&mut self, tick: TimeMs) {
-        let now = self.clock.now();
-        let tolerance = limits::TIMESTAMP_TOLERANCE_MS.min(self.target.interval.0 / 100);
+        let now = self.shared.clock.now();
+        let tolerance = limits::TIMESTAMP_TOLERANCE_MS.min(self.context.target.interval.0 / 100);
         let t = if (now - tick).abs() <= tolerance { tick } else { now };
-        let start = Instant::now();
+        let mut work = self.work.take().unwrap_or_else(|| self.new_work());
+        let deadline = work.begin(t);
+        self.work = Some(work);
         let fetched = match self.refused.load_full() {
             Some(reason) => Err(FetchError::Failed(reason.to_string())),
-            None => fetch(&self.client, &self.target, &self.job, self.last_body).await,
+            None => self.fetch(deadline).await,
         };
-        let mut counts = Counts::default();
-        let mut body_size = -1.0;
-        let outcome = fetched.map_err(|e| self.metrics.fetch_failed(e)).and_then(|fetched| {
-            body_size = fetched.body.len() as f64;
-            self.last_body = fetched.body.len();
-            self.read(&fetched, t, &mut counts)
-        });
-        let duration = start.elapsed().as_secs_f64();
-        let result = self.report(t, duration, body_size, outcome, &mut counts);
-        self.publish(t, duration, result);
+        let failure = match fetched {
+            Err(failure) => failure,
+            Ok(Step::Lost) => {
+                let mut work = self.new_work();
+                work.begin(t);
+                self.work = Some(work);
+                FetchError::Failed("an internal error: the log of the server says more".to_owned())
+            }
+            Ok(_) => return,
+        };
+        self.on_thread(move |work| work.fail(failure)).await;
     }
 
-    /// Reads a body into the ingest; a warning if its format had to be guessed.
-    fn read(
-        &mut self,
-        fetched: &super::fetch::Fetched,
-        t: TimeMs,
-        counts: &mut Counts,
-    ) -> Result<Option<String>, String> {
-        let keys = &self.job.config.keys;
-        let (format, warning) = format(fetched, keys.fallback_scrape_protocol, self.strict_content_type)
-            .map_err(|e| e.to_string())?;
-        let admission = Admission {
-            target: &self.target.labels,
-            honor_labels: keys.honor_labels,
-            relabel: &self.job.metric_relabel,
-            limits: self.job.limits,
-        };
-        let rules = Rules {
-            admission,
-            honor_timestamps: keys.honor_timestamps,
-            track_timestamps: keys.track_timestamps_staleness,
-            native: self.native,
-        };
-        let read = self.ingest.read(&fetched.body, format, t, &rules, counts);
-        read.map_err(|e| {
-            match &e {
-                IngestError::Refused(Refusal::SampleLimit) => self.metrics.exceeded_sample_limit.inc(),
-                IngestError::Refused(Refusal::LabelLimit(_)) => self.metrics.exceeded_label_limits.inc(),
-                IngestError::Histogram(BadHistogram::TooManyBuckets) => {
-                    self.metrics.exceeded_bucket_limit.inc();
+    /// Fetches and reads; an error is still to be reported.
+    async fn fetch(&mut self, deadline: Instant) -> Result<Step, FetchError> {
+        let context = self.context.clone();
+        let mut answer = fetch(&self.client, &context.target, &context.job, deadline).await?;
+        if let Some(work) = &mut self.work {
+            work.answer(std::mem::take(&mut answer.content_type), answer.gzip);
+        }
+        loop {
+            self.receive(&mut answer, deadline).await?;
+            loop {
+                match self.on_thread(Work::advance).await {
+                    Step::Input => break,
+                    Step::Turn => {}
+                    Step::Memory(more) => self.reserve(more, deadline).await?,
+                    step @ (Step::Done | Step::Stopped | Step::Lost) => return Ok(step),
                 }
-                _ => {}
-            }
-            e.to_string()
-        })?;
-        if let Some(metadata) = self.ingest.metadata(&fetched.body, format) {
-            self.state.lock().metadata = metadata;
-        }
-        Ok(warning)
-    }
-
-    /// Appends the scrape, good or bad, with its reports.
-    fn report(
-        &mut self,
-        t: TimeMs,
-        duration: f64,
-        body_size: f64,
-        outcome: Result<Option<String>, String>,
-        counts: &mut Counts,
-    ) -> Result<Option<String>, String> {
-        let up = if outcome.is_ok() { 1.0 } else { 0.0 };
-        let sample_limit = self.job.config.keys.sample_limit.unwrap_or(0) as f64;
-        let timeout = self.target.timeout.seconds();
-        let (scraped, kept, added) = (counts.scraped as f64, counts.kept as f64, counts.added as f64);
-        let reports = [up, duration, scraped, kept, added, timeout, sample_limit, body_size];
-        let stored = match outcome {
-            Ok(_) => self.ingest.commit(t, &reports, counts),
-            Err(_) => self.ingest.commit_failure(t, &reports),
-        };
-        self.metrics.count(counts);
-        self.warn_of_refused(counts);
-        stored.map_err(|e| e.to_string()).and(outcome)
-    }
-
-    /// Once a scrape, as Prometheus does.
-    fn warn_of_refused(&self, counts: &Counts) {
-        let warn = |num_dropped: usize, what: &str| {
-            if num_dropped > 0 {
-                tracing::warn!(target = %self.target.url, num_dropped, "Error on ingesting {what}");
-            }
-        };
-        warn(counts.too_old, "out-of-order samples");
-        warn(counts.duplicates, "samples with different value but same timestamp");
-        warn(counts.out_of_bounds, "samples that are too old or are too far into the future");
-    }
-
-    fn publish(&self, t: TimeMs, duration: f64, result: Result<Option<String>, String>) {
-        let mut state = self.state.lock();
-        state.last_scrape = t;
-        state.last_duration = duration;
-        match result {
-            Ok(warning) => {
-                state.health = Health::Up;
-                state.last_error = String::new();
-                state.warning = warning;
-            }
-            Err(error) => {
-                tracing::debug!(target = %self.target.url, %error, "scrape failed");
-                state.health = Health::Down;
-                state.last_error = error;
-                state.warning = None;
             }
         }
+    }
+
+    /// Receives as much of the body as is worked at in one go, or the rest of it.
+    async fn receive(&mut self, answer: &mut Answer, deadline: Instant) -> Result<(), FetchError> {
+        let Some(work) = &mut self.work else { return Ok(()) };
+        let body = work.body();
+        let enough = body.waiting() + limits::SCRAPE_RECEIVE_BYTES;
+        while body.waiting() < enough {
+            match answer.chunk(deadline).await? {
+                Some(chunk) => body.push(&chunk)?,
+                None => {
+                    body.end();
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for memory.
+    async fn reserve(&mut self, kib: u32, deadline: Instant) -> Result<(), FetchError> {
+        let memory = self.shared.memory.clone().acquire_many_owned(kib);
+        let Ok(Ok(granted)) = tokio::time::timeout_at(deadline.into(), memory).await else {
+            return Err(FetchError::Failed(
+                "context deadline exceeded while the scrape waited for memory that others take; see --scrape.max-memory"
+                    .to_owned(),
+            ));
+        };
+        if let Some(work) = &mut self.work {
+            work.grant(granted);
+        }
+        Ok(())
     }
 }
 

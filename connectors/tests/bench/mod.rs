@@ -1,6 +1,8 @@
 //! A target, a store and a manager in one process: what the tests of scraping work with.
 #![allow(dead_code, reason = "no test file needs all of it")]
 
+pub mod protobuf;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -99,9 +101,18 @@ impl Bench {
     }
 
     pub fn apply_targets(&self, targets: &str, more: &str) {
-        let yaml = format!(
-            "- job_name: j\n  scrape_interval: 100ms\n  scrape_timeout: 90ms\n  static_configs: [{{targets: {targets}}}]\n  {more}\n"
-        );
+        self.apply_job(targets, "scrape_interval: 100ms\n  scrape_timeout: 90ms", more);
+    }
+
+    /// As [`Bench::apply`], with a timeout that a large body keeps on a slow machine, too.
+    pub fn apply_slowly(&self, more: &str) {
+        let times = "scrape_interval: 6s\n  scrape_timeout: 6s";
+        self.apply_job(&format!("['{}']", self.address), times, more);
+    }
+
+    fn apply_job(&self, targets: &str, times: &str, more: &str) {
+        let yaml =
+            format!("- job_name: j\n  {times}\n  static_configs: [{{targets: {targets}}}]\n  {more}\n");
         let configs = serde_saphyr::from_str(&yaml).unwrap();
         self.manager.apply(jobs(configs, &GlobalScrape::default()).unwrap()).unwrap();
     }
@@ -135,9 +146,9 @@ impl Bench {
         self.manager.targets().active.into_iter().next()
     }
 
-    /// Waits until `done`, which must come within ten seconds.
+    /// Waits until `done`, which must come within half a minute.
     pub async fn until(&self, what: &str, mut done: impl FnMut(&Bench) -> bool) {
-        for _ in 0..1000 {
+        for _ in 0..3000 {
             if done(self) {
                 return;
             }

@@ -24,6 +24,11 @@ pub fn group_of(id: u32) -> (u16, u32) {
 }
 
 impl Head {
+    /// Whether there are series that the log does not know yet.
+    pub fn has_unlogged(&self) -> bool {
+        !self.unlogged.is_empty()
+    }
+
     /// Adds records of the series that the log does not know yet.
     pub fn encode_series(&self, shard: u16, batch: &mut Batch) {
         for slot in &self.unlogged {

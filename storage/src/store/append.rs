@@ -290,6 +290,25 @@ impl Store {
         }
     }
 
+    /// Logs the series that were made and have no samples yet. Who makes very many before their first samples calls it between
+    /// them: the log then gets them in portions, and waits for the disk where it has to.
+    pub fn log_new_series(&self) -> Result<(), StoreError> {
+        for shard_at in 0..SHARDS {
+            if !self.shard(shard_at).read().head.has_unlogged() {
+                continue;
+            }
+            self.log.admit()?;
+            let mut shard = self.shard(shard_at).write();
+            let Shard { head, batch, .. } = &mut *shard;
+            batch.clear();
+            head.encode_series(shard_at, batch);
+            while self.log.push(batch, self.log.epoch(), None).is_err() {}
+            head.series_logged();
+            batch.clear();
+        }
+        Ok(())
+    }
+
     /// Logs a scrape that is in the head already.
     fn log_row(&self, shard: &mut Shard, shard_at: u16, group: u32, t: TimeMs, row: Arc<[f64]>) -> u64 {
         let Shard { head, batch, .. } = shard;

@@ -6,8 +6,8 @@ use super::{Format, Kind, braces, number, quote, series};
 /// What `raw`, the bytes behind the `# `, say.
 pub fn parse(raw: &[u8], format: Format) -> Result<RawExemplar, String> {
     let bad = || format!("expected an exemplar, got {}", quote(raw));
-    let labels = series::parse(&raw[..braces(raw, format)?], Kind::Unknown)?.build();
-    let rest = &raw[braces(raw, format)?..];
+    let (labels, rest) = raw.split_at(braces(raw, format)?);
+    let labels = series::parse(labels, Kind::Unknown)?.build();
     let text = std::str::from_utf8(rest).map_err(|_| bad())?;
     let mut numbers = text.split_ascii_whitespace().map(fast_float2::parse::<f64, _>);
     let v = numbers.next().and_then(Result::ok).ok_or_else(bad)?;

@@ -1,6 +1,6 @@
 //! The protobuf exposition: `io.prometheus.client.MetricFamily` messages, each after its length.
 //!
-//! A family is read twice: what is said of it may stand behind its metrics.
+//! A family is read twice where it is not large: what is said of it may stand behind its metrics.
 
 use super::Kind;
 mod wire;
@@ -8,8 +8,12 @@ mod wire;
 use super::nhcb::ClassicHistogram;
 use super::number::{canonical, normal};
 use super::points::{PointRules, PointValue, Points, RawExemplar, write_series};
+use super::quote;
+use super::series::{SeriesError, too_many_labels};
 use crate::histogram::RawHistogram;
-use crate::protobuf::{Delimited, Fields, ProtobufError, Value};
+use crate::limits::{HISTOGRAM_EXEMPLARS, SCRAPE_FAMILY_BYTES, SERIES_LABELS};
+use crate::protobuf::{Fields, ProtobufError, Value, message_length};
+use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::TimeMs;
 use storage::model::histogram::ResetHint;
 use wire::{WireHistogram, exemplar, label, pair, read_histogram, text, timestamp};
@@ -36,36 +40,182 @@ pub enum FamilyError {
     /// Not an exposition.
     #[error("{0}")]
     Bad(String),
+    /// More labels than a series may have.
+    #[error(transparent)]
+    Labels(#[from] SeriesError),
 }
 
 type Fallible<T> = Result<T, FamilyError>;
 
-/// Reads a body; `each` is told of each family.
-pub fn read<'a>(body: &'a [u8], rules: PointRules, mut each: impl FnMut(&Family<'a>)) -> Fallible<Points> {
-    let mut points = Points::default();
-    let mut messages = Delimited::of(body);
-    while let Some(message) = messages.next_message()? {
-        let family = header(message)?;
-        each(&family);
-        let mut reader = Reader { family, rules, points: &mut points, labels: Vec::new() };
-        let mut fields = Fields::of(message);
-        while let Some(field) = fields.next_field()? {
-            if let (4, Value::Bytes(metric)) = field {
-                reader.metric(metric)?;
+/// Who takes what a body says.
+pub trait Takes {
+    /// Why it does not want any more.
+    type Error: From<FamilyError>;
+
+    /// A family begins.
+    fn family(&mut self, family: &Family<'_>);
+
+    /// The samples of one metric of it; `points` is emptied afterwards.
+    fn points(&mut self, points: &Points) -> Result<(), Self::Error>;
+}
+
+/// Reads a body piece by piece. A family that is not large is read when it is whole; of a large one each metric is, so its
+/// name and its type must stand before them.
+#[derive(Default)]
+pub struct Families {
+    open: Option<OpenFamily>,
+    points: Points,
+}
+
+/// A large family of which some metrics have been read.
+struct OpenFamily {
+    name: String,
+    kind: Kind,
+    /// Bytes of its message that are not read.
+    left: u64,
+}
+
+impl Families {
+    /// Reads what is whole in `piece`, behind which nothing comes if it is the `last`; how many bytes that is.
+    pub fn read<T: Takes>(
+        &mut self,
+        piece: &[u8],
+        last: bool,
+        rules: PointRules,
+        takes: &mut T,
+    ) -> Result<usize, T::Error> {
+        let mut at = 0;
+        loop {
+            let rest = &piece[at..];
+            if self.open.is_some() {
+                at += self.read_open(rest, last, rules, takes)?;
+                if self.open.is_some() {
+                    return Ok(at);
+                }
+                continue;
+            }
+            if rest.is_empty() {
+                return Ok(at);
+            }
+            let Some((length, head)) = message_length(rest).map_err(FamilyError::from)? else {
+                return if last { Err(cut_off(rest.len()).into()) } else { Ok(at) };
+            };
+            let message = &rest[head..];
+            match usize::try_from(length).ok().and_then(|length| message.get(..length)) {
+                Some(message) => {
+                    self.read_whole(message, rules, takes)?;
+                    at += head + message.len();
+                }
+                None if last => return Err(cut_off(head).into()),
+                None if length <= SCRAPE_FAMILY_BYTES => return Ok(at),
+                None => {
+                    let Some(begin) = self.begin(message, length, takes)? else { return Ok(at) };
+                    at += head + begin;
+                }
             }
         }
     }
-    Ok(points)
-}
 
-/// Calls `each` for what is said of each family, up to where the body is damaged.
-pub fn each_family<'a>(body: &'a [u8], mut each: impl FnMut(&Family<'a>)) {
-    let mut messages = Delimited::of(body);
-    while let Ok(Some(message)) = messages.next_message() {
-        if let Ok(family) = header(message) {
-            each(&family);
+    fn read_whole<T: Takes>(
+        &mut self,
+        message: &[u8],
+        rules: PointRules,
+        takes: &mut T,
+    ) -> Result<(), T::Error> {
+        let family = header(message)?;
+        takes.family(&family);
+        let mut fields = Fields::of(message);
+        let mut reader = Reader { family, rules, points: &mut self.points, labels: Vec::new() };
+        while let Some(field) = fields.next_field().map_err(FamilyError::from)? {
+            if let (4, Value::Bytes(metric)) = field {
+                reader.metric(metric)?;
+                takes.points(reader.points)?;
+                reader.points.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what stands before the metrics of a large family; how much that is. `None`: there is more of it.
+    fn begin<T: Takes>(
+        &mut self,
+        message: &[u8],
+        length: u64,
+        takes: &mut T,
+    ) -> Result<Option<usize>, FamilyError> {
+        let mut fields = Fields::of(message);
+        loop {
+            let at = fields.position();
+            match fields.next_field() {
+                Ok(Some((4, _))) => return self.open(&message[..at], length, takes).map(|()| Some(at)),
+                // A metric that is cut off, perhaps.
+                Err(_) if message.get(at) == Some(&METRIC_TAG) => {
+                    return self.open(&message[..at], length, takes).map(|()| Some(at));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return Ok(None),
+            }
         }
     }
+
+    fn open<T: Takes>(&mut self, head: &[u8], length: u64, takes: &mut T) -> Result<(), FamilyError> {
+        let family = header(head)?;
+        takes.family(&family);
+        let left = length - head.len() as u64;
+        self.open = Some(OpenFamily { name: family.name.to_owned(), kind: family.kind, left });
+        Ok(())
+    }
+
+    /// Reads metrics of the open family, which is closed if all of it was there; how many bytes that is.
+    fn read_open<T: Takes>(
+        &mut self,
+        piece: &[u8],
+        last: bool,
+        rules: PointRules,
+        takes: &mut T,
+    ) -> Result<usize, T::Error> {
+        let Some(open) = &mut self.open else { return Ok(0) };
+        let there = usize::try_from(open.left).map_or(piece.len(), |left| left.min(piece.len()));
+        let is_whole = there as u64 == open.left;
+        let family = Family { name: &open.name, kind: open.kind, ..Family::default() };
+        let mut reader = Reader { family, rules, points: &mut self.points, labels: Vec::new() };
+        let mut fields = Fields::of(&piece[..there]);
+        let read = loop {
+            let at = fields.position();
+            match fields.next_field() {
+                Ok(None) => break at,
+                Err(_) if !is_whole && !last => break at,
+                Err(error) => return Err(FamilyError::from(error).into()),
+                Ok(Some((4, Value::Bytes(metric)))) => {
+                    reader.metric(metric)?;
+                    takes.points(reader.points)?;
+                    reader.points.clear();
+                }
+                Ok(Some((1 | 3, _))) => {
+                    return Err(FamilyError::Bad(format!(
+                        "the name and the type of a family as large as {} must stand before its metrics",
+                        quote(open.name.as_bytes())
+                    ))
+                    .into());
+                }
+                Ok(Some(_)) => {}
+            }
+        };
+        open.left -= read as u64;
+        if open.left == 0 {
+            self.open = None;
+        } else if last {
+            return Err(cut_off(read).into());
+        }
+        Ok(read)
+    }
+}
+
+/// The first byte of a metric in its family's message.
+const METRIC_TAG: u8 = 4 << 3 | 2;
+
+fn cut_off(at: usize) -> FamilyError {
+    FamilyError::Damaged(ProtobufError { at, reason: "field is longer than its message" })
 }
 
 /// Name (1), help (2), type (3), unit (5).
@@ -133,7 +283,12 @@ impl<'a> Reader<'a, '_> {
         let mut fields = Fields::of(message);
         while let Some(field) = fields.next_field()? {
             match field {
-                (1, Value::Bytes(pair)) => self.labels.push(label(pair)?),
+                (1, Value::Bytes(pair)) => {
+                    if self.labels.len() >= SERIES_LABELS {
+                        return Err(too_many_labels(self.family.name).into());
+                    }
+                    self.labels.push(label(pair)?);
+                }
                 // 0 cannot be told from "not said".
                 (6, time) => t = Some(time.number() as i64).filter(|t| *t != 0),
                 (n, Value::Bytes(bytes)) if n == wanted => content = bytes,
@@ -198,6 +353,11 @@ impl<'a> Reader<'a, '_> {
             match (number, value) {
                 (1, n) => count = n.number() as f64,
                 (2, v) => sum = v.double(),
+                (3, Value::Bytes(_)) if quantiles.len() >= HISTOGRAM_BUCKETS => {
+                    return Err(FamilyError::Bad(format!(
+                        "a summary has more than {HISTOGRAM_BUCKETS} quantiles"
+                    )));
+                }
                 (3, Value::Bytes(quantile)) => quantiles.push(pair(quantile)?),
                 (4, created) => start = timestamp(created)?,
                 _ => {}
@@ -257,6 +417,7 @@ impl<'a> Reader<'a, '_> {
         let point = self.points.push(write, self.family.kind, PointValue::Histogram(Box::new(raw)));
         (point.t, point.start) = (times.t, times.start);
         seen.retain(|exemplar| exemplar.t.is_some());
+        seen.truncate(HISTOGRAM_EXEMPLARS);
         point.exemplars = seen;
     }
 

@@ -2,8 +2,9 @@
 //!
 //! A [`Parser`] walks the body and yields [`Entry`]s. A sample's identity stays the bytes of its line: only
 //! who does not know them yet has [`series::parse`] make labels of them. The caller may *guess* the next
-//! series; a right guess costs one comparison instead of a scan. What cannot be walked so is read as a whole into
-//! [`points`]: protobuf ([`families`]), and classic histograms that become native ones ([`nhcb`]).
+//! series; a right guess costs one comparison instead of a scan. What cannot be walked so is read into
+//! [`points`]: protobuf ([`families`]), and classic histograms that become native ones ([`nhcb`]). A body comes in pieces
+//! ([`Parser::piece`]); what is not whole in one is read with the next.
 
 pub mod exemplar;
 pub mod families;
@@ -147,6 +148,18 @@ pub struct Parser<'a> {
     ended: bool,
     /// Where the exemplar of the last sample stands.
     exemplar: Option<(usize, usize)>,
+    /// Whether the body goes on behind this piece of it.
+    more: bool,
+    /// Lines of the pieces before.
+    lines: usize,
+}
+
+/// What the parser of a piece leaves to that of the next one.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    kind: Kind,
+    ended: bool,
+    lines: usize,
 }
 
 type Fallible<T> = Result<T, String>;
@@ -154,7 +167,30 @@ type Fallible<T> = Result<T, String>;
 impl<'a> Parser<'a> {
     /// A parser at the start of `body`.
     pub fn new(body: &'a [u8], format: Format) -> Parser<'a> {
-        Parser { body, at: 0, start: 0, format, kind: Kind::Unknown, ended: false, exemplar: None }
+        Parser {
+            body,
+            at: 0,
+            start: 0,
+            format,
+            kind: Kind::Unknown,
+            ended: false,
+            exemplar: None,
+            more: false,
+            lines: 0,
+        }
+    }
+
+    /// A parser of a piece of a body: whole lines, and `last` if none come behind it.
+    pub fn piece(piece: &'a [u8], last: bool, format: Format, before: Resume) -> Parser<'a> {
+        let Resume { kind, ended, lines } = before;
+        Parser { kind, ended, lines, more: !last, ..Parser::new(piece, format) }
+    }
+
+    /// How many bytes of the piece have been read, and what the parser of the rest has to know.
+    pub fn pause(&self) -> (usize, Resume) {
+        let rest = !self.more && self.at >= self.body.len();
+        let lines = if rest { 0 } else { memchr::memchr_iter(b'\n', &self.body[..self.at]).count() };
+        (self.at, Resume { kind: self.kind, ended: self.ended, lines: self.lines + lines })
     }
 
     /// A parser of a further piece of a body, which begins with a line; `kind` is that of the parser before.
@@ -184,14 +220,38 @@ impl<'a> Parser<'a> {
             Format::Text => self.next_text(guess),
             Format::OpenMetrics => self.next_open_metrics(guess),
         };
-        result.map_err(|reason| self.error(reason))
+        match result {
+            Err(_) if self.more && self.is_cut() => {
+                self.at = self.start;
+                Ok(None)
+            }
+            result => result.map_err(|reason| self.error(reason)),
+        }
+    }
+
+    /// Whether the piece ends inside a string: values of the text format may have line ends in them.
+    #[cold]
+    fn is_cut(&self) -> bool {
+        if self.format != Format::Text {
+            return false;
+        }
+        let mut rest = &self.body[self.start..];
+        loop {
+            match memchr2(b'"', b'\n', rest) {
+                Some(open) if rest[open] == b'"' => match string_end(rest, open, Format::Text) {
+                    Ok(end) => rest = &rest[end..],
+                    Err(_) => return true,
+                },
+                _ => return false,
+            }
+        }
     }
 
     /// An error in the line that the last entry came from.
     #[cold]
     pub fn error(&self, reason: String) -> ParseError {
         let before = &self.body[..self.start];
-        ParseError { line: 1 + memchr::memchr_iter(b'\n', before).count(), reason }
+        ParseError { line: 1 + self.lines + memchr::memchr_iter(b'\n', before).count(), reason }
     }
 
     fn next_text(&mut self, guess: &[u8]) -> Fallible<Option<Entry<'a>>> {
@@ -257,6 +317,7 @@ impl<'a> Parser<'a> {
             };
         }
         match self.peek() {
+            None if self.more => Ok(None),
             None => Err("data does not end with # EOF".into()),
             Some(b'#') => match self.open_metrics_comment()? {
                 Some(meta) => Ok(Some(Entry::Meta(meta))),

@@ -3,8 +3,11 @@
 //! In a text the lines of a histogram stand together: what has another name or other labels begins another one.
 
 use super::points::{PointRules, PointValue, Points, RawExemplar, write_series};
-use super::{Entry, Format, Kind, Meta, ParseError, Parser, Sample, exemplar, series};
+use super::series::SeriesError;
+use super::{Kind, Sample, series};
 use crate::histogram::{RawBuckets, RawHistogram};
+use crate::limits::HISTOGRAM_EXEMPLARS;
+use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::histogram::{BucketSpan, CUSTOM_BUCKETS};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, TimeMs};
@@ -12,7 +15,7 @@ use storage::model::{Labels, TimeMs};
 /// A classic histogram being collected.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClassicHistogram {
-    /// (upper bound, observations up to it), ascending by bound.
+    /// (upper bound, observations up to it).
     buckets: Vec<(f64, f64)>,
     /// All observations, if that was said.
     pub count: Option<f64>,
@@ -22,21 +25,22 @@ pub struct ClassicHistogram {
 }
 
 impl ClassicHistogram {
-    /// Adds a bucket, in any order.
+    /// Adds a bucket, in any order. Of two with one bound the first counts.
     pub fn bucket(&mut self, bound: f64, count: f64) {
-        self.broken |= bound.is_nan() || count < 0.0 || count.is_nan();
-        let at = self.buckets.partition_point(|(other, _)| *other < bound);
-        let below = at.checked_sub(1).map_or(0.0, |at| self.buckets[at].1);
-        let above = self.buckets.get(at).map_or(f64::INFINITY, |(_, count)| *count);
-        if self.buckets.get(at).is_some_and(|(other, _)| *other == bound) {
-            return;
+        self.broken |=
+            bound.is_nan() || count < 0.0 || count.is_nan() || self.buckets.len() >= HISTOGRAM_BUCKETS;
+        let again = self.buckets.last().is_some_and(|(last, _)| *last == bound);
+        if !self.broken && !again {
+            self.buckets.push((bound, count));
         }
-        self.broken |= count < below || count > above;
-        self.buckets.insert(at, (bound, count));
     }
 
-    /// The native histogram; `None` if the buckets contradict each other.
+    /// The native histogram; `None` if the buckets contradict each other, or are more than the store holds.
     pub fn convert(mut self) -> Option<RawHistogram> {
+        // Stable, and quick where they are in order already.
+        self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        self.buckets.dedup_by(|later, first| later.0 == first.0);
+        self.broken |= self.buckets.windows(2).any(|two| two[0].1 > two[1].1);
         let highest = self.buckets.last().copied();
         let count = self.count.or(highest.map(|(_, count)| count)).unwrap_or(0.0);
         if highest.is_none_or(|(bound, _)| bound != f64::INFINITY) {
@@ -67,44 +71,70 @@ impl ClassicHistogram {
     }
 }
 
-/// Reads a text body; `each` is told of its metadata.
-pub fn read_text<'a>(
-    body: &'a [u8],
-    format: Format,
-    rules: PointRules,
-    mut each: impl FnMut(&Meta<'a>),
-) -> Result<Points, ParseError> {
-    let mut parser = Parser::new(body, format);
-    let (mut points, mut open) = (Points::default(), None);
-    while let Some(entry) = parser.next(&[])? {
-        let sample = match entry {
-            Entry::Sample(sample) => sample,
-            Entry::Meta(meta) => {
-                close(open.take(), &mut points);
-                each(&meta);
-                continue;
-            }
-        };
-        let seen = parser.exemplar().filter(|_| rules.exemplars);
-        let seen = seen.map(|raw| exemplar::parse(raw, format)).transpose().map_err(|e| parser.error(e))?;
-        let part = match parser.kind() {
-            Kind::Histogram => Part::of(&sample).map_err(|e| parser.error(e))?,
-            _ => None,
-        };
+/// Makes samples of the lines of a text body, one after the other.
+#[derive(Default)]
+pub struct Converter {
+    /// The histogram whose lines are being read.
+    open: Option<Open>,
+}
+
+impl Converter {
+    /// Takes a line of a family of type `kind`, and adds the samples that it ends and those that it stays.
+    pub fn line(
+        &mut self,
+        sample: &Sample<'_>,
+        kind: Kind,
+        exemplar: Option<RawExemplar>,
+        rules: PointRules,
+        points: &mut Points,
+    ) -> Result<(), SeriesError> {
+        let part = if kind == Kind::Histogram { Part::of(sample)? } else { None };
         let keep = part.is_none() || rules.classic_too;
         match part {
-            Some(part) => collect(part, &sample, seen.clone(), &mut open, &mut points),
-            None => close(open.take(), &mut points),
+            Some(part) => self.collect(part, sample, exemplar.clone(), points),
+            None => self.close(points),
         }
         if keep {
             let write = |out: &mut Vec<u8>| out.extend_from_slice(sample.series);
-            let point = points.push(write, parser.kind(), PointValue::Float(sample.value));
+            let point = points.push(write, kind, PointValue::Float(sample.value));
             point.t = sample.t;
-            point.exemplars.extend(seen);
+            point.exemplars.extend(exemplar);
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, part: Part, sample: &Sample<'_>, seen: Option<RawExemplar>, points: &mut Points) {
+        if self.open.as_ref().is_some_and(|open| open.labels != part.labels) {
+            self.close(points);
+        }
+        let open = self.open.get_or_insert_with(|| Open {
+            labels: part.labels,
+            t: sample.t,
+            classic: ClassicHistogram::default(),
+            exemplars: Vec::new(),
+        });
+        match part.said {
+            Said::Bucket(bound) => open.classic.bucket(bound, sample.value),
+            Said::Count => open.classic.count = Some(sample.value),
+            Said::Sum => open.classic.sum = sample.value,
+        }
+        // Without a time, an exemplar of a native histogram cannot be told from one that was seen before.
+        let seen = seen.filter(|exemplar| exemplar.t.is_some());
+        if open.exemplars.len() < HISTOGRAM_EXEMPLARS {
+            open.exemplars.extend(seen);
         }
     }
-    close(open.take(), &mut points);
-    Ok(points)
+
+    /// The lines of a histogram are over, because other ones or a family's begin, or the body ends: it becomes a sample, if
+    /// it is one.
+    pub fn close(&mut self, points: &mut Points) {
+        let Some(Open { labels, t, classic, exemplars }) = self.open.take() else { return };
+        let Some(raw) = classic.convert() else { return };
+        let pairs: Vec<(&str, &str)> = labels.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
+        let write = |out: &mut Vec<u8>| write_series(out, [labels.name(), ""], &pairs, None);
+        let point = points.push(write, Kind::Histogram, PointValue::Histogram(Box::new(raw)));
+        (point.t, point.exemplars) = (t, exemplars);
+    }
 }
 
 /// What a line says of its histogram.
@@ -123,7 +153,7 @@ struct Part {
 
 impl Part {
     /// `None` if the line is of no classic histogram.
-    fn of(sample: &Sample<'_>) -> Result<Option<Part>, String> {
+    fn of(sample: &Sample<'_>) -> Result<Option<Part>, SeriesError> {
         let mut labels = series::parse(sample.series, Kind::Histogram)?;
         let name = labels.get(METRIC_NAME).to_owned();
         let bound = labels.get("le").parse().ok();
@@ -147,47 +177,28 @@ struct Open {
     exemplars: Vec<RawExemplar>,
 }
 
-fn collect(
-    part: Part,
-    sample: &Sample<'_>,
-    seen: Option<RawExemplar>,
-    open: &mut Option<Open>,
-    points: &mut Points,
-) {
-    if open.as_ref().is_some_and(|open| open.labels != part.labels) {
-        close(open.take(), points);
-    }
-    let open = open.get_or_insert_with(|| Open {
-        labels: part.labels,
-        t: sample.t,
-        classic: ClassicHistogram::default(),
-        exemplars: Vec::new(),
-    });
-    match part.said {
-        Said::Bucket(bound) => open.classic.bucket(bound, sample.value),
-        Said::Count => open.classic.count = Some(sample.value),
-        Said::Sum => open.classic.sum = sample.value,
-    }
-    // Without a time, an exemplar of a native histogram cannot be told from one that was seen before.
-    open.exemplars.extend(seen.filter(|exemplar| exemplar.t.is_some()));
-}
-
-/// The lines of a histogram are over: it becomes a sample, if it is one.
-fn close(open: Option<Open>, points: &mut Points) {
-    let Some(Open { labels, t, classic, exemplars }) = open else { return };
-    let Some(raw) = classic.convert() else { return };
-    let pairs: Vec<(&str, &str)> = labels.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
-    let write = |out: &mut Vec<u8>| write_series(out, [labels.name(), ""], &pairs, None);
-    let point = points.push(write, Kind::Histogram, PointValue::Histogram(Box::new(raw)));
-    (point.t, point.exemplars) = (t, exemplars);
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{Entry, Format, Parser};
     use super::*;
 
+    fn read_text(body: &[u8], rules: PointRules) -> Points {
+        let mut parser = Parser::new(body, Format::Text);
+        let (mut converter, mut points) = (Converter::default(), Points::default());
+        while let Some(entry) = parser.next(&[]).unwrap() {
+            match entry {
+                Entry::Sample(sample) => {
+                    converter.line(&sample, parser.kind(), None, rules, &mut points).unwrap();
+                }
+                Entry::Meta(_) => converter.close(&mut points),
+            }
+        }
+        converter.close(&mut points);
+        points
+    }
+
     fn read(body: &str, rules: PointRules) -> Vec<(String, String)> {
-        let points = read_text(body.as_bytes(), Format::Text, rules, |_| ()).unwrap();
+        let points = read_text(body.as_bytes(), rules);
         let show = |(series, point): (&[u8], &super::super::points::Point)| {
             let value = match &point.value {
                 PointValue::Float(v) => v.to_string(),

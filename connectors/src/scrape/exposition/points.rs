@@ -1,4 +1,4 @@
-//! A body read as a whole: what comes of formats that one cannot walk line by line, and of lines that belong together.
+//! Samples that are not read line by line: what comes of formats that one cannot walk line by line, and of lines that belong together.
 //!
 //! A float of a protobuf family gets a name as the text format would write it, so that the series cache, the label
 //! rules and their limits treat all formats alike.
@@ -58,7 +58,7 @@ pub struct PointRules {
     pub exemplars: bool,
 }
 
-/// The samples of a body.
+/// Samples of a body.
 #[derive(Debug, Default)]
 pub struct Points {
     text: Vec<u8>,
@@ -75,6 +75,17 @@ impl Points {
         let at = self.all.len();
         self.all.push(point);
         &mut self.all[at]
+    }
+
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.all.clear();
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     /// The samples in order, each with the bytes that name its series.

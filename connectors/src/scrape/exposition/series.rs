@@ -3,8 +3,32 @@
 //! Runs once per series of a target; afterwards the bytes themselves are the key.
 
 use super::{Format, Kind, number, quote};
+use crate::limits::{SERIES_LABELS, SERIES_NAME_BYTES, SERIES_VALUE_BYTES};
 use storage::model::LabelsBuilder;
 use storage::model::labels::METRIC_NAME;
+
+/// Why bytes name no series.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SeriesError {
+    /// They are not well-formed.
+    #[error("{0}")]
+    Malformed(String),
+    /// It has more labels, or longer ones, than any series may have; the text says which.
+    #[error("{0}")]
+    Limit(String),
+}
+
+impl From<String> for SeriesError {
+    fn from(reason: String) -> Self {
+        SeriesError::Malformed(reason)
+    }
+}
+
+impl From<SeriesError> for String {
+    fn from(error: SeriesError) -> Self {
+        error.to_string()
+    }
+}
 
 /// Whether `b` may stand in an unquoted metric name (the first may not be a digit).
 #[inline(always)]
@@ -13,8 +37,8 @@ pub fn is_name_byte(b: u8) -> bool {
 }
 
 /// The labels that `bytes` name. In families of type histogram (summary), `le` (`quantile`) gets its canonical
-/// spelling, so that `le="1"` and `le="1.0"` are one series.
-pub fn parse(bytes: &[u8], kind: Kind) -> Result<LabelsBuilder, String> {
+/// spelling, so that `le="1"` and `le="1.0"` are one series. The first label beyond a limit ends the reading.
+pub fn parse(bytes: &[u8], kind: Kind) -> Result<LabelsBuilder, SeriesError> {
     let mut labels = LabelsBuilder::default();
     let name = bytes.iter().take_while(|b| is_name_byte(**b)).count();
     if name > 0 {
@@ -29,37 +53,84 @@ pub fn parse(bytes: &[u8], kind: Kind) -> Result<LabelsBuilder, String> {
         skip_blanks(inner.ok_or_else(|| format!("expected labels in braces, got {}", quote(rest)))?);
     while !rest.is_empty() {
         rest = element(rest, kind, &mut labels)?;
+        if labels.pairs().len() > SERIES_LABELS {
+            return Err(too_many_labels(labels.get(METRIC_NAME)));
+        }
         rest = match rest.first() {
             None => rest,
             Some(b',') => skip_blanks(&rest[1..]),
-            Some(_) => return Err(format!("expected a comma between labels, got {}", quote(rest))),
+            Some(_) => return Err(format!("expected a comma between labels, got {}", quote(rest)).into()),
         };
     }
     Ok(labels)
 }
 
+/// The error about a metric with more labels than any may have.
+#[cold]
+pub fn too_many_labels(metric: &str) -> SeriesError {
+    let metric = start(metric);
+    SeriesError::Limit(format!(
+        "label_limit exceeded (metric: {metric}, number of labels: more than {SERIES_LABELS}, limit: {SERIES_LABELS})"
+    ))
+}
+
 /// One `name="value"` (or a quoted metric name) and the blanks after it; returns the rest.
-fn element<'a>(bytes: &'a [u8], kind: Kind, labels: &mut LabelsBuilder) -> Result<&'a [u8], String> {
+fn element<'a>(bytes: &'a [u8], kind: Kind, labels: &mut LabelsBuilder) -> Result<&'a [u8], SeriesError> {
     let (name, rest, quoted) = label_name(bytes)?;
+    let metric = labels.get(METRIC_NAME);
     let rest = skip_blanks(rest);
     let Some(rest) = rest.strip_prefix(b"=") else {
         if !quoted {
-            return Err(format!("expected = after label name {name:?}, got {}", quote(rest)));
+            let name = quote(name.as_bytes());
+            return Err(format!("expected = after label name {name}, got {}", quote(rest)).into());
         }
-        if !labels.get(METRIC_NAME).is_empty() {
-            return Err(format!("metric name is given twice: {name:?}"));
+        if !metric.is_empty() {
+            return Err(format!("metric name is given twice: {}", quote(name.as_bytes())).into());
+        }
+        if name.len() > SERIES_VALUE_BYTES {
+            return Err(too_long_value(&name, METRIC_NAME, &name, SERIES_VALUE_BYTES));
         }
         labels.set(METRIC_NAME, name);
         return Ok(rest);
     };
+    if name.len() > SERIES_NAME_BYTES {
+        return Err(too_long_name(metric, &name, SERIES_NAME_BYTES));
+    }
     let (value, rest) = string(skip_blanks(rest))?;
+    if value.len() > SERIES_VALUE_BYTES {
+        return Err(too_long_value(metric, &name, &value, SERIES_VALUE_BYTES));
+    }
     let is_bound = matches!((kind, name.as_str()), (Kind::Histogram, "le") | (Kind::Summary, "quantile"));
     let value = if is_bound { bound(value) } else { value };
-    if labels.pairs().iter().any(|(n, _)| *n == name) {
-        return Err(format!("label name {name:?} is not unique"));
+    if labels.has(&name) {
+        return Err(format!("label name {} is not unique", quote(name.as_bytes())).into());
     }
     labels.set(name, value);
     Ok(skip_blanks(rest))
+}
+
+/// The error about a label name of more than `limit` bytes.
+#[cold]
+pub fn too_long_name(metric: &str, name: &str, limit: usize) -> SeriesError {
+    let (metric, shown, length) = (start(metric), start(name), name.len());
+    SeriesError::Limit(format!(
+        "label_name_length_limit exceeded (metric: {metric}, label name: {shown}, length: {length}, limit: {limit})"
+    ))
+}
+
+/// The error about a label value of more than `limit` bytes.
+#[cold]
+pub fn too_long_value(metric: &str, name: &str, value: &str, limit: usize) -> SeriesError {
+    let (metric, name, shown, length) = (start(metric), start(name), start(value), value.len());
+    SeriesError::Limit(format!(
+        "label_value_length_limit exceeded (metric: {metric}, label name: {name}, value: {shown:?}, length: {length}, \
+         limit: {limit})"
+    ))
+}
+
+/// As much of a foreign name or value as an error shows.
+fn start(text: &str) -> String {
+    text.chars().take(50).collect()
 }
 
 fn label_name(bytes: &[u8]) -> Result<(String, &[u8], bool), String> {

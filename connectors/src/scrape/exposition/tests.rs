@@ -11,8 +11,8 @@ fn read(body: &str, format: Format) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
         if let Entry::Sample(sample) = entry {
-            let labels =
-                series::parse(sample.series, parser.kind()).map_err(|e| parser.error(e).to_string())?;
+            let labels = series::parse(sample.series, parser.kind())
+                .map_err(|e| parser.error(e.to_string()).to_string())?;
             rows.push((labels.build().to_string(), sample.value, sample.t));
         }
     }
@@ -114,7 +114,7 @@ fn errors_name_line_and_reason() {
 fn bad_utf8_is_refused_where_labels_are_made() {
     let mut parser = Parser::new(b"a{b=\"\xff\"} 1\n", Format::Text);
     let Ok(Some(Entry::Sample(sample))) = parser.next(&[]) else { panic!() };
-    assert!(series::parse(sample.series, Kind::Unknown).unwrap_err().contains("invalid UTF-8"));
+    assert!(series::parse(sample.series, Kind::Unknown).unwrap_err().to_string().contains("invalid UTF-8"));
 }
 
 #[test]
@@ -125,6 +125,74 @@ fn open_metrics_bodies() {
     assert_eq!(rows[1].0, "c_created");
     assert_eq!(rows[2].0, "h_bucket{le=\"1.0\"}");
     assert_eq!(rows.len(), 4);
+}
+
+/// As [`read`], of a body that comes in pieces of `size` bytes.
+fn read_in_pieces(body: &str, format: Format, size: usize) -> Result<Vec<Row>, String> {
+    let (mut rows, mut resume) = (Vec::new(), Resume::default());
+    let (mut from, mut to) = (0, 0);
+    loop {
+        to = (to + size).min(body.len());
+        let last = to == body.len();
+        let text = &body.as_bytes()[from..to];
+        let whole = if last { text.len() } else { memchr::memrchr(b'\n', text).map_or(0, |end| end + 1) };
+        let mut parser = Parser::piece(&text[..whole], last, format, resume);
+        while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
+            if let Entry::Sample(sample) = entry {
+                let labels = series::parse(sample.series, parser.kind())
+                    .map_err(|e| parser.error(e.to_string()).to_string())?;
+                rows.push((labels.build().to_string(), sample.value, sample.t));
+            }
+        }
+        let (read, next) = parser.pause();
+        (from, resume) = (from + read, next);
+        if last {
+            return Ok(rows);
+        }
+    }
+}
+
+#[test]
+fn pieces_of_a_body_are_read_as_the_whole() {
+    let text = "# HELP a it's \"quoted\na{x=\"1\"} 1 5\n\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nb{v=\"two\nlines\",w=\"\\\"\n\n\"} 3\nc 4";
+    let open_metrics = "# TYPE h histogram\nh_bucket{le=\"1\"} 5 # {id=\"x\"} 1\nh_count 5\nd 1 2.5\n# EOF\n";
+    let bad =
+        ["a 1\nb{c=\"d\" 1\n", "a 1\n\n\n9a 1\nb 2\n", "a{b=\"c\n\n 1\n2\n", "a 1\n# TYPE a \"banana\nb 2\n"];
+    let open_bad = ["a 1\n# EOF\nb 2\n", "a 1\nb 2\n", "a{b=\"c\n\"} 1\n# EOF\n"];
+    let all = [(text, Format::Text), (open_metrics, Format::OpenMetrics)];
+    let bad = bad.map(|body| (body, Format::Text)).into_iter();
+    let open_bad = open_bad.map(|body| (body, Format::OpenMetrics)).into_iter();
+    for (body, format) in all.into_iter().chain(bad).chain(open_bad) {
+        let whole = read(body, format);
+        for size in 1..=body.len() {
+            assert_eq!(read_in_pieces(body, format, size), whole, "{body:?} by {size}");
+        }
+    }
+}
+
+#[test]
+fn the_first_label_beyond_a_limit_ends_the_reading() {
+    let refused = |series: &str| match series::parse(series.as_bytes(), Kind::Unknown) {
+        Err(series::SeriesError::Limit(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    let many: Vec<String> = (0..85_000).map(|i| format!("l{i}=\"v\"")).collect();
+    // What is wrong behind the limit is not seen any more.
+    let line = format!("m{{{},(}}", many.join(","));
+    assert_eq!(
+        refused(&line),
+        "label_limit exceeded (metric: m, number of labels: more than 4096, limit: 4096)"
+    );
+    let name = format!("m{{{}=\"v\"}}", "n".repeat(70_000));
+    assert!(refused(&name).starts_with("label_name_length_limit exceeded (metric: m, label name: nnn"));
+    let value = format!("m{{a=\"{}\"}}", "v".repeat(2 << 20));
+    assert!(
+        refused(&value)
+            .starts_with("label_value_length_limit exceeded (metric: m, label name: a, value: \"vvv")
+    );
+    let real =
+        format!("m{{{},v=\"{}\",{}=\"x\"}}", many[..300].join(","), "v".repeat(70_000), "n".repeat(2_000));
+    assert!(series::parse(real.as_bytes(), Kind::Unknown).is_ok());
 }
 
 #[test]

@@ -13,6 +13,32 @@ fn run(input: Pairs, yaml: &str) -> Option<Labels> {
     relabeler.apply(&mut labels).then(|| labels.build())
 }
 
+#[test]
+fn rules_that_make_much_of_little_end() {
+    let doubling = [
+        "{source_labels: [a], target_label: a, replacement: '$1$1'}",
+        "{action: labelmap, regex: '(.*)', replacement: '$1$1'}",
+        "{action: labelmap, regex: '(.*)', replacement: 'x$1'}, {action: labelmap, regex: '(.*)', replacement: 'y$1'}",
+    ];
+    for rule in doubling {
+        let yaml = format!("[{}]", vec![rule; 40].join(", "));
+        let configs: Vec<RelabelConfig> = serde_saphyr::from_str(&yaml).unwrap();
+        let relabeler = Relabeler::new(&configs).unwrap();
+        let mut labels = Labels::from_pairs(AB.iter().copied()).to_builder();
+        assert_eq!(relabeler.apply_while(&mut labels, || true), Err(RelabelError::TooLarge), "{rule}");
+        let bytes: usize = labels.pairs().iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(bytes <= 2 * SERIES_BYTES, "{rule}: {bytes}");
+    }
+}
+
+#[test]
+fn rules_end_where_nobody_waits_for_them() {
+    let configs: Vec<RelabelConfig> = serde_saphyr::from_str("[{action: labelmap, regex: 'x(.*)'}]").unwrap();
+    let relabeler = Relabeler::new(&configs).unwrap();
+    let mut labels = Labels::from_pairs(AB.iter().copied()).to_builder();
+    assert_eq!(relabeler.apply_while(&mut labels, || false), Err(RelabelError::Interrupted));
+}
+
 const ACTIONS: &[(Pairs, &str, Option<Pairs>)] = &[
     (
         AB,

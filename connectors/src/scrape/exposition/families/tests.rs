@@ -186,17 +186,58 @@ fn show((series, point): (&[u8], &Point)) -> String {
     let series = String::from_utf8(series.to_vec()).unwrap();
     let value = match &point.value {
         PointValue::Float(v) => v.to_string(),
-        PointValue::Histogram(raw) => {
-            let NativeHistogram { schema, count, sum, positive, hint, .. } = raw.clone().finish().unwrap();
-            format!("[{schema} {count} {sum} {:?} {hint:?}]", positive.counts)
-        }
+        PointValue::Histogram(raw) => match raw.clone().finish() {
+            Ok(NativeHistogram { schema, count, sum, positive, hint, .. }) => {
+                format!("[{schema} {count} {sum} {:?} {hint:?}]", positive.counts)
+            }
+            Err(error) => error.to_string(),
+        },
     };
     let exemplars: Vec<String> = point.exemplars.iter().map(|e| format!("{}@{:?}", e.v, e.t)).collect();
     format!("{series} {value} {:?} {} {exemplars:?}", point.t, point.start)
 }
 
+/// Remembers all samples and families.
+#[derive(Default)]
+struct Taken {
+    lines: Vec<String>,
+    families: Vec<(String, Kind)>,
+}
+
+impl Takes for Taken {
+    type Error = FamilyError;
+
+    fn family(&mut self, family: &Family<'_>) {
+        self.families.push((family.name.to_owned(), family.kind));
+    }
+
+    fn points(&mut self, points: &Points) -> Fallible<()> {
+        self.lines.extend(points.iter().map(show));
+        Ok(())
+    }
+}
+
+fn read(body: &[u8], rules: PointRules) -> Fallible<Taken> {
+    let mut taken = Taken::default();
+    Families::default().read(body, true, rules, &mut taken).map(|_| taken)
+}
+
+/// As [`read`], where `size` more bytes come each time.
+fn read_in_pieces(body: &[u8], rules: PointRules, size: usize) -> Fallible<Taken> {
+    let (mut taken, mut families) = (Taken::default(), Families::default());
+    let (mut from, mut to) = (0, 0);
+    while to < body.len() {
+        to = (to + size).min(body.len());
+        from += families.read(&body[from..to], to == body.len(), rules, &mut taken)?;
+    }
+    assert_eq!(from, body.len());
+    Ok(taken)
+}
+
 fn lines(families: &[MetricFamily], rules: PointRules) -> Vec<String> {
-    read(&body(families), rules, |_| ()).unwrap().iter().map(show).collect()
+    let whole = read(&body(families), rules).unwrap().lines;
+    assert_eq!(read_in_pieces(&body(families), rules, 7).unwrap().lines, whole);
+    whole
 }
 
 const ALL: PointRules = PointRules { native: true, classic_too: false, convert: false, exemplars: true };
@@ -222,8 +263,7 @@ fn floats() {
             "s{quantile=\"1.0\"} NaN None 0 []",
         ]
     );
-    let mut told = Vec::new();
-    read(&body(&families), ALL, |family| told.push((family.name.to_owned(), family.kind))).unwrap();
+    let told = read(&body(&families), ALL).unwrap().families;
     assert_eq!(told[..2], [("c_total".to_owned(), Kind::Counter), ("g".to_owned(), Kind::Gauge)]);
 }
 
@@ -269,7 +309,7 @@ fn kinds_of_native_histograms() {
 
 #[test]
 fn bad_bodies() {
-    let error = |bytes: &[u8]| read(bytes, ALL, |_| ()).unwrap_err().to_string();
+    let error = |bytes: &[u8]| read(bytes, ALL).map(drop).unwrap_err().to_string();
     assert!(error(&[5, 1]).starts_with("damaged protobuf"));
     assert_eq!(error(&body(&[family("x", 9, Metric::default())])), "unknown metric type for metric \"x\": 9");
     assert_eq!(error(&body(&[family("", 1, Metric::default())])), "invalid metric name: ");
@@ -278,13 +318,44 @@ fn bad_bodies() {
     assert!(error(&bytes).starts_with("invalid UTF-8 in metric name"));
 }
 
+#[test]
+fn a_large_family_is_read_metric_by_metric() {
+    let gauge = |i: usize| Metric {
+        gauge: Some(Gauge { value: i as f64 }),
+        label: pairs(&[("i", &i.to_string())]),
+        ..Metric::default()
+    };
+    let count = 40_000;
+    let large = MetricFamily { metric: (0..count).map(gauge).collect(), ..family("g", 1, gauge(0)) };
+    let small = family("small", 1, gauge(7));
+    let body = body(&[small.clone(), large, small]);
+    assert!(body.len() as u64 > 2 * SCRAPE_FAMILY_BYTES, "{}", body.len());
+    let whole = read(&body, ALL).unwrap().lines;
+    assert_eq!(whole.len(), count + 2);
+    assert_eq!(read_in_pieces(&body, ALL, 10_007).unwrap().lines, whole);
+    for cut in [body.len() - 1, body.len() / 2, body.len() - 30] {
+        assert!(read_in_pieces(&body[..cut], ALL, 10_007).is_err(), "{cut}");
+    }
+}
+
+#[test]
+fn too_many_labels_are_refused_at_the_first_beyond() {
+    let many: Vec<Pair> = (0..85_000).map(|i| Pair { name: format!("l{i}"), value: "v".into() }).collect();
+    let gauge = Metric { gauge: Some(Gauge { value: 1.0 }), label: many, ..Metric::default() };
+    let error = read(&body(&[family("m", 1, gauge)]), ALL).map(drop).unwrap_err().to_string();
+    let limit = SERIES_LABELS;
+    let expected =
+        format!("label_limit exceeded (metric: m, number of labels: more than {limit}, limit: {limit})");
+    assert_eq!(error, expected);
+}
+
 proptest! {
     #[test]
     fn damage_never_panics(cut in any::<prop::sample::Index>(), flip in any::<u8>()) {
         let mut bytes = body(&[family("h", 4, histogram(both()))]);
         let at = cut.index(bytes.len());
         bytes[at] ^= flip;
-        let _ = read(&bytes, PointRules { convert: true, classic_too: true, ..ALL }, |_| ());
-        let _ = read(&bytes[..at], ALL, |_| ());
+        let _ = read(&bytes, PointRules { convert: true, classic_too: true, ..ALL });
+        let _ = read(&bytes[..at], ALL);
     }
 }

@@ -5,8 +5,9 @@ use super::super::points::RawExemplar;
 use super::super::quote;
 use super::{Fallible, FamilyError};
 use crate::histogram::RawHistogram;
-use crate::limits;
+use crate::limits::{HISTOGRAM_EXEMPLARS, SERIES_LABELS};
 use crate::protobuf::{Fields, Value, zigzag};
+use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::{LabelsBuilder, TimeMs};
 
 /// A text; `what` it is is for the error.
@@ -58,6 +59,11 @@ pub(super) fn read_histogram(message: &[u8], exemplars: bool) -> Fallible<WireHi
         match number {
             1 => raw.count = value.number() as f64,
             2 => raw.sum = value.double(),
+            3 if h.buckets.len() >= HISTOGRAM_BUCKETS => {
+                return Err(FamilyError::Bad(format!(
+                    "a histogram has more than {HISTOGRAM_BUCKETS} buckets"
+                )));
+            }
             3 => h.buckets.extend(bucket(value, exemplars)?),
             4 => h.count_float = value.double(),
             5 => raw.schema = zigzag(value.number()) as i32,
@@ -71,7 +77,9 @@ pub(super) fn read_histogram(message: &[u8], exemplars: bool) -> Fallible<WireHi
             13 => raw.positive.deltas(value)?,
             14 => raw.positive.counts(value)?,
             15 => h.start = timestamp(value)?,
-            16 if exemplars => h.exemplars.extend(exemplar(value)?),
+            16 if exemplars && h.exemplars.len() < HISTOGRAM_EXEMPLARS => {
+                h.exemplars.extend(exemplar(value)?)
+            }
             _ => {}
         }
     }
@@ -130,7 +138,7 @@ pub(super) fn exemplar(value: Value<'_>) -> Fallible<Option<RawExemplar>> {
     let mut fields = Fields::of(message);
     while let Some((number, value)) = fields.next_field()? {
         match (number, value) {
-            (1, Value::Bytes(pair)) if labels.pairs().len() < limits::LABELS_PER_SERIES => {
+            (1, Value::Bytes(pair)) if labels.pairs().len() < SERIES_LABELS => {
                 let (name, value) = label(pair)?;
                 labels.set(name, value);
             }

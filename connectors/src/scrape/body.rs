@@ -1,0 +1,227 @@
+//! The body of a scrape on its way: what has been received, decoded as it is wanted, up to where it has been read.
+//!
+//! Of a body that was packed no more is unpacked than is read next: a small one may become a very large one.
+
+use crate::decompress::DecompressError;
+use crate::limits::{SCRAPE_PIECE_BYTES, SERIES_BYTES};
+use crate::scrape::exposition::BodyFormat;
+use crate::scrape::fetch::FetchError;
+use flate2::write::MultiGzDecoder;
+use std::io::{self, Write};
+
+/// See the module.
+pub struct Body {
+    text: Text,
+    /// Bytes decoded so far.
+    decoded: usize,
+    /// Most bytes of it.
+    limit: usize,
+    /// Whether all of it has been received.
+    received: bool,
+    /// Bytes of text that are wanted before the next reading.
+    wanted: usize,
+}
+
+/// What is decoded and not yet read.
+enum Text {
+    Plain(Vec<u8>),
+    Gzip {
+        decoder: Box<MultiGzDecoder<Vec<u8>>>,
+        /// Received and not yet unpacked.
+        packed: Vec<u8>,
+        /// Whether the end was unpacked, too.
+        ended: bool,
+    },
+}
+
+/// A piece of a body.
+pub struct Piece<'a> {
+    /// Whole lines, or as many bytes as there are of other formats.
+    pub bytes: &'a [u8],
+    /// Whether nothing comes behind it.
+    pub last: bool,
+}
+
+impl Body {
+    /// A body of `limit` bytes at most, of which nothing has come yet.
+    pub fn new(gzip: bool, limit: usize) -> Body {
+        let text = match gzip {
+            true => Text::Gzip {
+                decoder: Box::new(MultiGzDecoder::new(Vec::new())),
+                packed: Vec::new(),
+                ended: false,
+            },
+            false => Text::Plain(Vec::new()),
+        };
+        Body { text, decoded: 0, limit, received: false, wanted: SCRAPE_PIECE_BYTES }
+    }
+
+    /// Takes bytes that have come.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        match &mut self.text {
+            Text::Gzip { packed, .. } => packed.extend_from_slice(bytes),
+            Text::Plain(text) => {
+                text.extend_from_slice(bytes);
+                self.decoded += bytes.len();
+            }
+        }
+        self.check()
+    }
+
+    /// All has come.
+    pub fn end(&mut self) {
+        self.received = true;
+    }
+
+    /// Bytes that wait to be decoded or read.
+    pub fn waiting(&self) -> usize {
+        match &self.text {
+            Text::Plain(text) => text.len(),
+            Text::Gzip { packed, .. } => packed.len(),
+        }
+    }
+
+    /// Bytes decoded so far.
+    pub fn decoded(&self) -> usize {
+        self.decoded
+    }
+
+    fn check(&self) -> Result<(), FetchError> {
+        if self.decoded > self.limit { Err(FetchError::BodyLimit) } else { Ok(()) }
+    }
+
+    /// Unpacks until there is as much text as is wanted next, or nothing left to unpack.
+    pub fn decode(&mut self) -> Result<(), FetchError> {
+        let Text::Gzip { decoder, packed, ended } = &mut self.text else { return Ok(()) };
+        let before = decoder.get_ref().len();
+        let mut at = 0;
+        while at < packed.len() && decoder.get_ref().len() < self.wanted {
+            at += match decoder.write(&packed[at..]) {
+                Ok(0) => return Err(damaged(io::ErrorKind::InvalidData.into())),
+                Ok(taken) => taken,
+                Err(error) => return Err(damaged(error)),
+            };
+        }
+        packed.drain(..at);
+        if packed.is_empty() && self.received && !*ended {
+            decoder.try_finish().map_err(damaged)?;
+            *ended = true;
+        }
+        self.decoded += decoder.get_ref().len() - before;
+        self.check()
+    }
+
+    /// What is to be read next. Lines come whole.
+    pub fn piece(&self, format: BodyFormat) -> Piece<'_> {
+        let last = self.is_decoded();
+        let text = self.text();
+        let whole = match format {
+            _ if last => text.len(),
+            BodyFormat::Protobuf => text.len(),
+            BodyFormat::Text(_) => memchr::memrchr(b'\n', text).map_or(0, |end| end + 1),
+        };
+        Piece { bytes: &text[..whole], last }
+    }
+
+    /// The text that is there.
+    pub fn text(&self) -> &[u8] {
+        match &self.text {
+            Text::Plain(text) => text,
+            Text::Gzip { decoder, .. } => decoder.get_ref(),
+        }
+    }
+
+    /// The first `read` bytes of the text are read. If they are none, more text is needed: twice as much, so that what is
+    /// read in vain stays in proportion.
+    pub fn consume(&mut self, read: usize) -> Result<(), FetchError> {
+        let text = match &mut self.text {
+            Text::Plain(text) => text,
+            Text::Gzip { decoder, .. } => decoder.get_mut(),
+        };
+        if read == 0 && text.len() > SERIES_BYTES {
+            let text = format!("a line or a metric is longer than {SERIES_BYTES} bytes");
+            return Err(FetchError::Failed(text));
+        }
+        self.wanted = if read == 0 { self.wanted.max(2 * text.len()) } else { SCRAPE_PIECE_BYTES };
+        text.drain(..read);
+        Ok(())
+    }
+
+    /// Whether all that there will be is decoded.
+    pub fn is_decoded(&self) -> bool {
+        match &self.text {
+            Text::Plain(_) => self.received,
+            Text::Gzip { ended, .. } => *ended,
+        }
+    }
+
+    /// Whether more has to be received before there is more to read.
+    pub fn is_short(&self) -> bool {
+        match &self.text {
+            Text::Plain(text) => !self.received && text.len() < self.wanted,
+            Text::Gzip { packed, .. } => !self.received && packed.is_empty(),
+        }
+    }
+}
+
+fn damaged(error: io::Error) -> FetchError {
+    FetchError::Failed(DecompressError::Damaged { format: "gzip", reason: error.to_string() }.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scrape::exposition::Format;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Reads a body as a scrape does; its length, and the most text that was there at a time.
+    fn read(packed: &[u8], limit: usize) -> Result<(usize, usize), FetchError> {
+        let mut body = Body::new(true, limit);
+        body.push(packed)?;
+        body.end();
+        let (mut all, mut most) = (0, 0);
+        loop {
+            body.decode()?;
+            most = most.max(body.text().len());
+            let piece = body.piece(BodyFormat::Text(Format::Text));
+            let (read, last) = (piece.bytes.len(), piece.last);
+            all += read;
+            body.consume(read)?;
+            if last {
+                return Ok((all, most));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_unpacked_piece_by_piece_and_stops_at_the_limit() {
+        let text = b"a 1\n".repeat(3_000_000);
+        let packed = gzip(&text);
+        assert!(packed.len() < 50_000, "{}", packed.len());
+        let (all, most) = read(&packed, text.len()).unwrap();
+        assert_eq!(all, text.len());
+        assert!(most < 4 * SCRAPE_PIECE_BYTES, "{most}");
+        assert_eq!(read(&packed, text.len() - 1), Err(FetchError::BodyLimit));
+    }
+
+    #[test]
+    fn two_members_are_one_body_and_damage_is_named() {
+        let packed = [gzip(b"a 1\nb"), gzip(b" 2\n")].concat();
+        assert_eq!(read(&packed, 100).map(|read| read.0), Ok(8));
+        for damage in [&packed[..packed.len() - 3], b"not gzip at all", &[&packed[..], b"x"].concat()] {
+            let error = read(damage, 100).unwrap_err().to_string();
+            assert!(error.starts_with("cannot decompress gzip"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused() {
+        let packed = gzip(&vec![b'x'; 4 * SERIES_BYTES]);
+        assert!(read(&packed, usize::MAX).unwrap_err().to_string().contains("is longer than"));
+    }
+}

@@ -1,0 +1,121 @@
+//! What a scrape has brought so far and is not stored before its whole body is known to be good.
+
+use super::cache::Id;
+use super::exposition::points::RawExemplar;
+use super::exposition::{Resume, families::Families, nhcb::Converter};
+use crate::limits;
+use std::collections::HashSet;
+use std::sync::Arc;
+use storage::model::value::{ABSENT, is_absent};
+use storage::model::{Labels, NativeHistogram, TimeMs};
+
+/// A series that was not known before this scrape.
+pub struct NewSeries {
+    /// Its number in the cache.
+    pub id: Id,
+    /// Its labels.
+    pub labels: Labels,
+    /// The first sample without a time of its own; *absent* if there is none.
+    pub value: f64,
+    /// Whether the first sample had a time of its own.
+    pub timed: bool,
+}
+
+/// Something that belongs to a series, at a time that is `None` if it is the scrape's.
+pub struct Of<T> {
+    /// The series.
+    pub id: Id,
+    /// The time.
+    pub t: Option<TimeMs>,
+    /// What it is.
+    pub what: T,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Waiting {
+    /// What the parser of the next lines has to know.
+    pub resume: Resume,
+    /// What has been read of a protobuf family.
+    pub families: Families,
+    /// What has been read of a classic histogram that becomes a native one.
+    pub converter: Converter,
+    /// The new series, in the order of the exposition.
+    pub series: Vec<NewSeries>,
+    /// Samples of new series with times of their own.
+    pub rows: Vec<Of<f64>>,
+    /// Native histograms.
+    pub histograms: Vec<Of<Arc<NativeHistogram>>>,
+    /// Start timestamps.
+    pub starts: Vec<Of<TimeMs>>,
+    /// Exemplars.
+    pub exemplars: Vec<Of<RawExemplar>>,
+    /// Series that have a native histogram at the time of the scrape.
+    seen: HashSet<Id>,
+    label_bytes: usize,
+    /// Bytes of histograms at the time of the scrape, of which there is one for each series …
+    histogram_bytes: usize,
+    /// … and of those with times of their own, of which there can be any number.
+    timed_bytes: usize,
+    exemplar_bytes: usize,
+}
+
+impl Waiting {
+    /// Adds a new series whose first sample has this time; its index.
+    pub fn add_series(&mut self, labels: Labels, timed: bool) -> u32 {
+        self.label_bytes += labels.encoded().len();
+        self.series.push(NewSeries { id: Id::MAX, labels, value: ABSENT, timed });
+        self.series.len() as u32 - 1
+    }
+
+    /// Adds a sample of a new series; `false` if there is one already.
+    pub fn add_value(&mut self, index: u32, value: f64) -> bool {
+        let known = &mut self.series[index as usize].value;
+        let free = is_absent(*known);
+        if free {
+            *known = value;
+        }
+        free
+    }
+
+    /// Adds a histogram; `false` if its series has one at the time of the scrape already.
+    pub fn add_histogram(&mut self, id: Id, t: Option<TimeMs>, what: NativeHistogram) -> bool {
+        if t.is_none() && !self.seen.insert(id) {
+            return false;
+        }
+        let bytes = bytes_of(&what);
+        if t.is_none() {
+            self.histogram_bytes += bytes;
+        } else {
+            self.timed_bytes += bytes;
+        }
+        self.histograms.push(Of { id, t, what: Arc::new(what) });
+        true
+    }
+
+    /// Adds an exemplar, as long as there are not too many: they say nothing that a sample does not.
+    pub fn add_exemplar(&mut self, id: Id, t: Option<TimeMs>, what: RawExemplar) {
+        let bytes = size_of::<Of<RawExemplar>>() + what.labels.encoded().len();
+        if self.exemplar_bytes + bytes <= limits::SCRAPE_EXEMPLAR_BYTES {
+            self.exemplar_bytes += bytes;
+            self.exemplars.push(Of { id, t, what });
+        }
+    }
+
+    /// Bytes that are stored if the body is good.
+    pub fn new_bytes(&self) -> usize {
+        self.series.len() * size_of::<NewSeries>() + self.label_bytes + self.histogram_bytes
+    }
+
+    /// Bytes of what may say the same again and again: samples with times of their own, and what comes with samples.
+    pub fn loose_bytes(&self) -> usize {
+        let rows = self.rows.len() * size_of::<Of<f64>>() + self.starts.len() * size_of::<Of<TimeMs>>();
+        rows + self.timed_bytes + self.exemplar_bytes
+    }
+}
+
+fn bytes_of(h: &NativeHistogram) -> usize {
+    let spans = h.positive.spans.len() + h.negative.spans.len();
+    let counts = h.positive.counts.len() + h.negative.counts.len() + h.bounds.len();
+    size_of::<NativeHistogram>() + size_of::<Of<Arc<NativeHistogram>>>() + 8 * (spans + counts)
+}

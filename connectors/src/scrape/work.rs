@@ -1,0 +1,343 @@
+//! A scrape's work that needs a processor, not the network: unpacking, parsing, relabelling, appending, reporting.
+//!
+//! It is done on threads that may block and that serve nobody else: while a target's answer is worked at, requests are
+//! answered. A [`Work`] goes to such a thread, does something there, and comes back with what is to be done next ([`Step`]).
+//! A turn on a thread ends after some milliseconds: a target that takes long delays the others by no more than that. Most
+//! scrapes need one turn, which costs a change of threads, some microseconds.
+
+use crate::histogram::BadHistogram;
+use crate::limits;
+use crate::scrape::admit::{Admission, Refusal};
+use crate::scrape::body::Body;
+use crate::scrape::config::Job;
+use crate::scrape::exposition::BodyFormat;
+use crate::scrape::exposition::families::FamilyError;
+use crate::scrape::fetch::{FetchError, format};
+use crate::scrape::ingest::{Counts, Ingest, IngestError, NativeRules, Rules};
+use crate::scrape::metrics::ScrapeMetrics;
+use crate::scrape::target::{Health, Target, TargetState};
+use crate::scrape::turn::{Interrupted, Look, Turn};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+use storage::model::TimeMs;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// What all scrapes of a target share.
+pub struct Context {
+    /// The job.
+    pub job: Arc<Job>,
+    /// The target.
+    pub target: Target,
+    /// Where the API reads how it goes.
+    pub state: Arc<Mutex<TargetState>>,
+    /// Whether only named formats count.
+    pub strict_content_type: bool,
+    /// What is done with native histograms.
+    pub native: NativeRules,
+    /// Counters of all loops.
+    pub metrics: Arc<ScrapeMetrics>,
+    /// Bytes that one scrape may take while it is read.
+    pub most_memory: usize,
+    /// Whether what is under way is not wanted any more.
+    pub stopped: Arc<AtomicBool>,
+}
+
+/// What a scrape needs next.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// More of the body.
+    Input,
+    /// Another turn.
+    Turn,
+    /// Memory: so many KiB more.
+    Memory(u32),
+    /// Nothing: it has been reported.
+    Done,
+    /// Nothing: it was stopped.
+    Stopped,
+    /// All of it anew: the thread panicked, and has lost what it had.
+    Lost,
+}
+
+/// Why a scrape fails.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    #[error("the scrape takes more than {0} bytes of memory before it is complete; see --scrape.max-memory")]
+    Memory(usize),
+}
+
+/// A target's way into the store, and the scrape that is under way on it.
+pub struct Work {
+    context: Arc<Context>,
+    /// The way into the store.
+    pub ingest: Box<Ingest>,
+    scrape: Scrape,
+    /// What came of the last call.
+    pub step: Step,
+}
+
+/// One scrape.
+struct Scrape {
+    t: TimeMs,
+    start: Instant,
+    body: Body,
+    content_type: String,
+    format: Option<BodyFormat>,
+    warning: Option<String>,
+    counts: Counts,
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+impl Scrape {
+    fn new(t: TimeMs) -> Scrape {
+        Scrape {
+            t,
+            start: Instant::now(),
+            body: Body::new(false, 0),
+            content_type: String::new(),
+            format: None,
+            warning: None,
+            counts: Counts::default(),
+            memory: None,
+        }
+    }
+
+    /// Bytes that it may take.
+    fn memory(&self) -> usize {
+        let granted = self.memory.as_ref().map_or(0, |permit| permit.num_permits() << 10);
+        granted + limits::SCRAPE_FREE_BYTES
+    }
+}
+
+impl Work {
+    /// No scrape is under way.
+    pub fn new(context: Arc<Context>, ingest: Box<Ingest>) -> Work {
+        Work { context, ingest, scrape: Scrape::new(0), step: Step::Done }
+    }
+
+    /// A scrape begins, whose samples have time `t`. When it has to be over.
+    pub fn begin(&mut self, t: TimeMs) -> Instant {
+        self.scrape = Scrape::new(t);
+        self.deadline()
+    }
+
+    fn deadline(&self) -> Instant {
+        self.scrape.start + self.context.target.timeout.std()
+    }
+
+    /// The target has answered; the body is to come.
+    pub fn answer(&mut self, content_type: String, gzip: bool) {
+        self.scrape.content_type = content_type;
+        self.scrape.body = Body::new(gzip, self.context.job.limits.body);
+    }
+
+    /// The body of the scrape.
+    pub fn body(&mut self) -> &mut Body {
+        &mut self.scrape.body
+    }
+
+    /// Takes memory that was asked for.
+    pub fn grant(&mut self, more: OwnedSemaphorePermit) {
+        match &mut self.scrape.memory {
+            Some(memory) => memory.merge(more),
+            None => self.scrape.memory = Some(more),
+        }
+    }
+
+    /// Works at what has come of the body; at its end the scrape is reported.
+    pub fn advance(&mut self) -> Step {
+        let turn = Turn::new(self.deadline(), self.context.stopped.clone());
+        match self.read(&turn) {
+            Ok(Step::Done) => self.report(Ok(())),
+            Ok(step) => return step,
+            Err(Failure::Ingest(IngestError::Interrupted(Interrupted::Stopped))) => {
+                self.end();
+                return Step::Stopped;
+            }
+            Err(failure) => self.fail_of(failure),
+        }
+        Step::Done
+    }
+
+    /// Reports that the scrape has failed for this reason.
+    pub fn fail(&mut self, reason: FetchError) -> Step {
+        self.fail_of(reason.into());
+        Step::Done
+    }
+
+    fn fail_of(&mut self, failure: Failure) {
+        self.count_failure(&failure);
+        self.report(Err(failure.to_string()));
+    }
+
+    /// The scrape is over: what it holds is given back.
+    fn end(&mut self) {
+        self.scrape.body = Body::new(false, 0);
+        self.scrape.memory = None;
+    }
+
+    fn read(&mut self, turn: &Turn) -> Result<Step, Failure> {
+        turn.check().map_err(IngestError::from)?;
+        loop {
+            self.scrape.body.decode()?;
+            let Some(format) = self.find_format()? else { return Ok(Step::Input) };
+            let Work { context, ingest, scrape, .. } = &mut *self;
+            let rules = rules(context);
+            let piece = scrape.body.piece(format);
+            let last = piece.last;
+            let progress =
+                ingest.read_piece(piece.bytes, last, format, scrape.t, &rules, &mut scrape.counts, turn)?;
+            if progress.read > 0 || progress.through {
+                scrape.body.consume(progress.read)?;
+            }
+            let held = ingest.waiting_bytes();
+            if held > context.most_memory {
+                return Err(Failure::Memory(context.most_memory));
+            }
+            if held > scrape.memory() {
+                let most = context.most_memory.max(limits::SCRAPE_FREE_BYTES) - scrape.memory();
+                let more = (held - scrape.memory()).max(scrape.memory() / 2).min(most.max(1));
+                return Ok(Step::Memory(u32::try_from(more.div_ceil(1 << 10)).unwrap_or(u32::MAX)));
+            }
+            if !progress.through {
+                return Ok(Step::Turn);
+            }
+            if last {
+                ingest.finish(scrape.t, &rules, &mut scrape.counts, turn)?;
+                return Ok(Step::Done);
+            }
+            if scrape.body.is_short() {
+                return Ok(Step::Input);
+            }
+            if turn.look().map_err(IngestError::from)? == Look::Yield {
+                return Ok(Step::Turn);
+            }
+        }
+    }
+
+    /// The format of the body, if that can be said already.
+    fn find_format(&mut self) -> Result<Option<BodyFormat>, FetchError> {
+        let (scrape, context) = (&mut self.scrape, &self.context);
+        let is_there = !scrape.body.text().is_empty() || scrape.body.is_decoded();
+        if scrape.format.is_none() && is_there {
+            let fallback = context.job.config.keys.fallback_scrape_protocol;
+            let strict = context.strict_content_type;
+            let (format, warning) = format(&scrape.content_type, scrape.body.text(), fallback, strict)?;
+            scrape.format = Some(format);
+            scrape.warning = warning;
+        }
+        Ok(scrape.format)
+    }
+
+    fn count_failure(&self, failure: &Failure) {
+        let metrics = &self.context.metrics;
+        match failure {
+            Failure::Fetch(FetchError::BodyLimit) => metrics.exceeded_body_size_limit.inc(),
+            Failure::Ingest(IngestError::Refused(Refusal::SampleLimit)) => {
+                metrics.exceeded_sample_limit.inc()
+            }
+            Failure::Ingest(
+                IngestError::Refused(Refusal::LabelLimit(_)) | IngestError::Families(FamilyError::Labels(_)),
+            ) => metrics.exceeded_label_limits.inc(),
+            Failure::Ingest(IngestError::Histogram(BadHistogram::TooManyBuckets)) => {
+                metrics.exceeded_bucket_limit.inc();
+            }
+            _ => {}
+        }
+    }
+
+    /// Appends the scrape, good or bad, with its reports, and publishes how it went.
+    fn report(&mut self, outcome: Result<(), String>) {
+        let duration = self.scrape.start.elapsed().as_secs_f64();
+        let stored = outcome.and_then(|()| {
+            let reports = self.reports(1.0, duration);
+            let stored = self.ingest.commit(self.scrape.t, &reports, &mut self.scrape.counts);
+            stored.map_err(|error| error.to_string())
+        });
+        if stored.is_err() {
+            let reports = self.reports(0.0, duration);
+            if let Err(error) = self.ingest.commit_failure(self.scrape.t, &reports) {
+                let target = &self.context.target.url;
+                tracing::warn!(%target, %error, "a failed scrape is not stored as a whole");
+            }
+        }
+        self.context.metrics.count(&self.scrape.counts);
+        self.warn_of_refused();
+        self.publish(duration, stored);
+        self.end();
+    }
+
+    /// Once a scrape, as Prometheus does.
+    fn warn_of_refused(&self) {
+        let warn = |num_dropped: usize, what: &str| {
+            if num_dropped > 0 {
+                tracing::warn!(target = %self.context.target.url, num_dropped, "Error on ingesting {what}");
+            }
+        };
+        let counts = &self.scrape.counts;
+        warn(counts.too_old, "out-of-order samples");
+        warn(counts.duplicates, "samples with different value but same timestamp");
+        warn(counts.out_of_bounds, "samples that are too old or are too far into the future");
+    }
+
+    fn reports(&self, up: f64, duration: f64) -> [f64; 8] {
+        let Scrape { counts, body, format, .. } = &self.scrape;
+        let sample_limit = self.context.job.config.keys.sample_limit.unwrap_or(0) as f64;
+        let timeout = self.context.target.timeout.seconds();
+        let body_size = if format.is_some() { body.decoded() as f64 } else { -1.0 };
+        let [scraped, kept, added] = [counts.scraped, counts.kept, counts.added].map(|n| n as f64);
+        [up, duration, scraped, kept, added, timeout, sample_limit, body_size]
+    }
+
+    fn publish(&mut self, duration: f64, result: Result<(), String>) {
+        let metadata = if result.is_ok() { self.ingest.metadata() } else { None };
+        let mut state = self.context.state.lock();
+        state.last_scrape = self.scrape.t;
+        state.last_duration = duration;
+        match result {
+            Ok(()) => {
+                state.health = Health::Up;
+                state.last_error = String::new();
+                state.warning = self.scrape.warning.take();
+                state.metadata = metadata.unwrap_or_else(|| state.metadata.clone());
+            }
+            Err(error) => {
+                tracing::debug!(target = %self.context.target.url, %error, "scrape failed");
+                state.health = Health::Down;
+                state.last_error = error;
+                state.warning = None;
+            }
+        }
+    }
+
+    /// The target is gone: its series end at `t`.
+    pub fn vanish(&mut self, t: TimeMs) -> Step {
+        if let Err(error) = self.ingest.commit_failure(t, &[]) {
+            let target = &self.context.target.url;
+            tracing::error!(%target, %error, "cannot mark the series of a vanished target stale");
+        }
+        Step::Done
+    }
+}
+
+fn rules(context: &Context) -> Rules<'_> {
+    let keys = &context.job.config.keys;
+    let admission = Admission {
+        target: &context.target.labels,
+        honor_labels: keys.honor_labels,
+        relabel: &context.job.metric_relabel,
+        limits: context.job.limits,
+    };
+    Rules {
+        admission,
+        honor_timestamps: keys.honor_timestamps,
+        track_timestamps: keys.track_timestamps_staleness,
+        native: context.native,
+    }
+}
