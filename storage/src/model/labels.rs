@@ -96,6 +96,11 @@ impl Labels {
         self.0.is_empty()
     }
 
+    /// Whether both are one in memory: a clone costs no bytes.
+    pub fn shares_memory(&self, other: &Labels) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Number of labels.
     pub fn len(&self) -> usize {
         self.raw().count()
@@ -141,6 +146,24 @@ impl Labels {
     /// Without the labels that say what the metric is: of a value computed from it.
     pub fn of_computed(&self) -> Labels {
         self.filter(|n| !describes_metric(n))
+    }
+
+    /// The same with these pairs set, which are sorted by name, each name once; an empty value removes its label. One walk
+    /// over both, however many there are.
+    pub fn with_sorted<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
+        let mut bytes = Vec::with_capacity(self.0.len() + 64);
+        let mut own = self.raw().peekable();
+        for (name, value) in pairs {
+            while let Some(pair) = own.next_if(|pair| pair.name < name.as_bytes()) {
+                bytes.extend_from_slice(pair.encoded);
+            }
+            own.next_if(|pair| pair.name == name.as_bytes());
+            if !value.is_empty() {
+                put_pair(&mut bytes, name.as_bytes(), value.as_bytes());
+            }
+        }
+        own.for_each(|pair| bytes.extend_from_slice(pair.encoded));
+        if bytes == *self.0 { self.clone() } else { Labels(Arc::from(bytes)) }
     }
 
     /// A builder that starts from this set.
@@ -391,6 +414,15 @@ mod tests {
             let kept = Labels::from_pairs(a.iter().filter(|(n, _)| n.starts_with('a')));
             proptest::prop_assert_eq!(left.filter(|n| n.starts_with('a')), kept);
             proptest::prop_assert_eq!(left.get("a"), a.get("a").map(String::as_str));
+            let mut builder = left.to_builder();
+            for (name, value) in &b {
+                builder.set(name.as_str(), value.as_str());
+            }
+            let set = left.with_sorted(b.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            proptest::prop_assert_eq!(&set, &builder.build());
+            let cleared = set.with_sorted(b.keys().map(|name| (name.as_str(), "")));
+            proptest::prop_assert_eq!(cleared, left.filter(|name| !b.contains_key(name)));
+            proptest::prop_assert!(left.with_sorted(left.iter()).shares_memory(&left));
             proptest::prop_assert_eq!(left.len(), a.len());
         }
     }

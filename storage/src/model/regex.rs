@@ -10,7 +10,7 @@ mod expand;
 mod shape;
 mod translate;
 
-pub use expand::expand;
+pub use expand::{Template, expand};
 pub use translate::translate;
 
 use shape::Shape;

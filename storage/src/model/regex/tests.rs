@@ -174,6 +174,9 @@ fn expands_as_in_go() {
     ];
     for (template, want) in table {
         assert_eq!(expand(template, &captures), want, "{template}");
+        let compiled = Template::new(template, &regex);
+        assert_eq!(compiled.fill(&captures, want.len()).as_deref(), Ok(want), "{template}");
+        assert!(want.is_empty() || compiled.fill(&captures, want.len() - 1).is_err(), "{template}");
     }
 }
 
