@@ -19,6 +19,19 @@ const SHORTEST_BLOCK_MS: i64 = 60_000;
 
 /// Shortest time between two looks at the configuration's files, ms.
 const SHORTEST_RELOAD_MS: i64 = 1_000;
+/// One query may hold this part of the machine's memory.
+const QUERY_PART: u64 = 8;
+/// All queries together may hold this part of it.
+const QUERIES_PART: u64 = 4;
+
+/// Bytes that queries may hold in memory.
+#[derive(Copy, Clone, Debug)]
+pub struct QueryMemory {
+    /// One of them.
+    pub one: usize,
+    /// All together.
+    pub together: usize,
+}
 
 /// The parsed command line.
 #[derive(Clone, Debug, Default)]
@@ -373,6 +386,19 @@ impl Flags {
     /// Samples a query may hold in memory.
     pub fn query_max_samples(&self) -> usize {
         self.number("query.max-samples")
+    }
+
+    /// Bytes that queries may hold in memory, on a machine that has so many.
+    pub fn query_memory(&self, machine: u64) -> QueryMemory {
+        let given = |flag: &str| {
+            let bytes = Bytes::parse(self.text(flag)).unwrap_or_default().0;
+            usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+        };
+        let share = |part: u64| usize::try_from(machine / part).unwrap_or(usize::MAX);
+        QueryMemory {
+            one: given("query.max-bytes").unwrap_or(share(QUERY_PART)),
+            together: given("query.max-total-bytes").unwrap_or(share(QUERIES_PART)),
+        }
     }
 
     /// How old a known alert may be to be taken up again, ms.

@@ -116,6 +116,8 @@ pub(super) const FLAGS: &[Flag] = &[
     works(QUERY, "query.timeout", Duration, "2m", "Longest query."),
     works(QUERY, "query.max-concurrency", Number, "20", "Queries at a time."),
     works(QUERY, "query.max-samples", Number, "50000000", "Samples one query may hold in memory."),
+    works(QUERY, "query.max-bytes", Size, "0B", "Bytes of values, labels and answer that one query may hold in memory, and of labels that one step of a rule or subscription may make; beyond it: an error. 0B is an eighth of the machine's memory, or of the container's."),
+    works(QUERY, "query.max-total-bytes", Size, "0B", "The same of all queries together, answers that are being sent included; and once more of all rules and subscriptions. 0B is a quarter of the memory."),
     works(RULES, "rules.alert.for-outage-tolerance", Duration, "1h", "How long the server may be down and still remember how long an alert's condition has held."),
     works(RULES, "rules.alert.for-grace-period", Duration, "10m", "Least time from a restart until a pending alert fires of which only the ALERTS_FOR_STATE series is known; only for alerts whose `for` is longer."),
     works(RULES, "rules.alert.resend-delay", Duration, "1m", "A firing alert is sent again after this time."),

@@ -21,6 +21,7 @@ mod housekeeping;
 mod import;
 mod language;
 mod log;
+mod machine;
 mod process;
 mod retention;
 mod server;

@@ -5,14 +5,15 @@ use crate::cluster::{self, Caller, Callers, Catalogs, Cluster, Lates, Pulse, Roo
 use crate::config::Config;
 use crate::data_lock::DataLock;
 use crate::descriptors::{Reserve, ReservedDisk};
-use crate::flags::Flags;
+use crate::flags::{Flags, QueryMemory};
 use crate::health::Health;
-use crate::{alerts, far, language, retention, sources, writes};
+use crate::{alerts, far, language, machine, retention, sources, writes};
 use connectors::objects::config::ObjectsConfig;
 use connectors::scrape::config::Job;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use connectors::wall_clock::SystemClock;
 use engine::live::{Live, LiveOptions};
+use engine::memory::{MemoryPool, ViewMemory};
 use engine::query::{Querier, QueryOptions};
 use frontends::asked::{AskedViews, History};
 use frontends::http::query::log::QueryLog;
@@ -114,12 +115,8 @@ impl Server {
         let Opened { store, replay, health } = open_store(&flags, config, dir.clone(), &clock, &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let language = language::options(|name| flags.feature(name));
-        let live_options = LiveOptions {
-            workers: flags.live_workers(cores),
-            lookback: flags.lookback(),
-            dialect: language.dialect(),
-            ..LiveOptions::default()
-        };
+        let query_memory = flags.query_memory(machine::memory());
+        let live_options = live_options(&flags, &language, cores, query_memory);
         let setup = cluster::Setup::of(&flags, live_options.workers)?;
         let (live, cluster) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
         let share =
@@ -128,7 +125,8 @@ impl Server {
             let Cluster { pulse, caller, door } = cluster;
             (Some(pulse), Some(caller), Some(door))
         });
-        let querier = |threads| querier(&store, threads, caller.as_ref());
+        let pool = MemoryPool::of_queries(query_memory.together);
+        let querier = |threads| querier(&store, threads, pool.clone(), caller.as_ref());
         // One thread: it is in no hurry, and queries have the other ones.
         let (querier, slow) = (querier(cores), querier(1));
         let scrape = Arc::new(ScrapeManager::new(
@@ -317,6 +315,7 @@ impl Server {
             max_concurrency: flags.query_concurrency(),
             query_timeout: Duration::from_millis(flags.query_timeout() as u64),
             max_samples: flags.query_max_samples(),
+            max_bytes: flags.query_memory(machine::memory()).one,
             lookback: flags.lookback(),
             dialect: language::options(|name| flags.feature(name)).dialect(),
             default_step,
@@ -448,6 +447,16 @@ fn open_memory(dir: &Path, metrics: &Metrics) -> Result<Kept, String> {
     Ok(Kept::new(map, found.existed.then_some(found.entries)))
 }
 
+fn live_options(flags: &Flags, language: &PromqlOptions, cores: usize, memory: QueryMemory) -> LiveOptions {
+    LiveOptions {
+        workers: flags.live_workers(cores),
+        lookback: flags.lookback(),
+        dialect: language.dialect(),
+        memory: ViewMemory { pool: MemoryPool::of_views(memory.together), limit: memory.one },
+        ..LiveOptions::default()
+    }
+}
+
 /// The live runtime; in a cluster when the other processes are there.
 fn start_live(
     store: &Arc<Store>,
@@ -467,8 +476,13 @@ fn start_live(
 }
 
 /// The query runtime over the series of all processes, with so many threads for those of this one.
-fn querier(store: &Arc<Store>, threads: usize, caller: Option<&Arc<Caller>>) -> Arc<Querier> {
-    let querier = Querier::new(store.clone(), threads);
+fn querier(
+    store: &Arc<Store>,
+    threads: usize,
+    memory: Arc<MemoryPool>,
+    caller: Option<&Arc<Caller>>,
+) -> Arc<Querier> {
+    let querier = Querier::new(store.clone(), threads).with_memory(memory);
     Arc::new(match caller {
         None => querier,
         Some(caller) => querier.with_others(Arc::new(Callers(caller.clone()))),
@@ -509,6 +523,7 @@ fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> Qu
         lookback: flags.lookback(),
         default_step: config.evaluation_interval(),
         max_samples: flags.query_max_samples(),
+        max_bytes: flags.query_memory(machine::memory()).one,
         timeout: Duration::from_millis(flags.query_timeout().max(0).unsigned_abs()),
         dialect: language.dialect(),
         ..QueryOptions::default()

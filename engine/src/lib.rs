@@ -11,6 +11,7 @@ pub mod functions;
 pub mod heap;
 pub mod limits;
 pub mod live;
+pub mod memory;
 pub mod operators;
 pub mod plan;
 pub mod query;

@@ -20,7 +20,7 @@ pub const LARGE_QUERY: usize = 1 << 20;
 /// Values below which a query is cut into as few pieces as there are threads: waking a thread costs as much.
 pub const SMALL_QUERY: usize = 1 << 16;
 /// Samples of subqueries that all expressions together keep which are asked again and again: 16 bytes each, and a row of
-/// some hundred bytes. What does not fit is asked for each time, as a query is.
+/// some hundred bytes; of labels 16 bytes are one. What does not fit is asked for each time, as a query is.
 pub const KEPT_SAMPLES: usize = 32_000_000;
 /// Batches that may wait for a worker between two ticks: beyond it the worker catches up from the store instead.
 pub const FEED_ITEMS: usize = 1 << 18;
@@ -68,3 +68,30 @@ pub const STOP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(20
 pub const REPEATED_ARGUMENTS: usize = 255;
 /// Samples looked at between two looks at a query's limits: some ms of work with the slowest functions.
 pub const CHECK_SAMPLES: usize = 1 << 16;
+/// A row that an operator works at counts as so many samples: there are 1,024 rows between two looks.
+pub const ROW_SAMPLES: usize = 64;
+/// Who waits for the threads of a query looks this often whether it is over.
+pub const WAIT_LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+/// Rows that plain loops look at between two looks at a query's limits.
+pub const CHECK_ROWS: usize = 1 << 10;
+/// Items that are sorted at once, some ms; more are sorted in runs of so many, which are merged.
+pub const SORT_RUN: usize = 1 << 14;
+/// Bytes that a row of an operator's answer counts beside its labels: its value, its places in lists and maps.
+pub const ROW_BYTES: usize = 96;
+/// Bytes that a label set counts beside its text: its header, and what the allocator rounds up.
+pub const LABELS_BYTES: usize = 32;
+/// Bytes that a series of an answer counts beside its labels and points.
+pub const SERIES_BYTES: usize = 96;
+/// Default for the bytes of values, labels and answer that one query may hold; the server's is an eighth of the machine's
+/// memory.
+pub const QUERY_BYTES: usize = 1 << 30;
+/// The same of all queries together, and of the labels that all views make; the server's is a quarter of the memory.
+pub const QUERIES_BYTES: usize = 2 << 30;
+/// Bytes that a value of a block of steps takes: in the block, and in the steps cut out of it.
+pub const BLOCK_VALUE_BYTES: usize = 16;
+/// A query's blocks of values are cut so that they take at most one so-manieth of what it may hold.
+pub const BLOCK_SHARE: usize = 4;
+/// Bytes of a label name that a query makes, as of one that is stored.
+pub const LABEL_NAME_BYTES: usize = 1 << 10;
+/// Bytes of a label value that a query makes, as of one that is stored.
+pub const LABEL_VALUE_BYTES: usize = 64 << 10;

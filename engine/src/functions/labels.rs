@@ -1,12 +1,11 @@
 //! Functions that change labels, and the labels of an absent vector: pure functions over [`Labels`].
 
 use super::{Function, Kernel, Relabel};
-use crate::limits::REPEATED_ARGUMENTS;
+use crate::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES, REPEATED_ARGUMENTS};
 use crate::plan::Type::{Text, Vector};
 use crate::plan::text;
-use regex::Regex;
 use storage::model::labels::METRIC_NAME;
-use storage::model::regex::{AnchoredRegex, expand};
+use storage::model::regex::{AnchoredRegex, Template};
 use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 /// The family's entries.
@@ -32,7 +31,7 @@ pub(super) static ENTRIES: &[Function] = &[
     .keeps_name(),
 ];
 
-/// Why labels cannot be changed so, in Prometheus' words.
+/// Why labels cannot be changed so, in Prometheus' words but for what it does not limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
     /// The pattern is not a regular expression.
@@ -54,6 +53,43 @@ pub enum LabelError {
         /// The name.
         name: String,
     },
+    /// The label to set has a longer name than a stored one may have.
+    #[error("the label name that {maker} sets has {bytes} bytes: the limit is {LABEL_NAME_BYTES}")]
+    LongName {
+        /// Who sets it.
+        maker: String,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The label would have a longer value than a stored one may have.
+    #[error(
+        "the label {} that {maker} sets would have {bytes} bytes or more: the limit is {LABEL_VALUE_BYTES}",
+        text::quote(.label)
+    )]
+    LongValue {
+        /// Who sets it.
+        maker: String,
+        /// The label.
+        label: String,
+        /// The length that it would have at least.
+        bytes: usize,
+    },
+}
+
+/// Refuses a label name that is longer than one that is stored; `maker` is who sets it.
+pub fn check_name(maker: &str, name: &str) -> Result<(), LabelError> {
+    match name.len() {
+        0..=LABEL_NAME_BYTES => Ok(()),
+        bytes => Err(LabelError::LongName { maker: maker.to_owned(), bytes }),
+    }
+}
+
+/// Refuses a label value that is longer than one that is stored.
+pub fn check_value(maker: &str, label: &str, bytes: usize) -> Result<(), LabelError> {
+    match bytes {
+        0..=LABEL_VALUE_BYTES => Ok(()),
+        bytes => Err(LabelError::LongValue { maker: maker.to_owned(), label: label.to_owned(), bytes }),
+    }
 }
 
 impl Relabel {
@@ -61,6 +97,11 @@ impl Relabel {
     pub fn name(self) -> &'static str {
         let is_self = |f: &&Function| matches!(f.kernel, Kernel::Relabel(kind) if kind == self);
         ENTRIES.iter().find(is_self).map_or("", |f| f.name)
+    }
+
+    /// The function as it is called, for errors.
+    fn maker(self) -> String {
+        format!("{}()", self.name())
     }
 }
 
@@ -70,19 +111,21 @@ pub fn pattern(text: &str) -> Result<AnchoredRegex, LabelError> {
 }
 
 /// A call with its texts checked and compiled; once per query, then once per series.
+#[derive(Debug)]
 pub enum Relabeling {
-    /// See [`replace`].
+    /// Sets a label to the filled template if the pattern matches the whole value of another one (missing: ""); changes
+    /// nothing otherwise. An empty result removes the label.
     Replace {
         /// The label to set.
         dst: String,
         /// What to set it to.
-        template: String,
+        template: Template,
         /// The label to read.
         src: String,
         /// Anchored.
         regex: AnchoredRegex,
     },
-    /// See [`join`].
+    /// Sets a label to the values of others (missing: ""), joined. An empty result removes it.
     Join {
         /// The label to set.
         dst: String,
@@ -97,30 +140,48 @@ impl Relabeling {
     /// The call of a function of this kind with these texts, in the order of its parameters.
     pub fn new(kind: Relabel, texts: &[String]) -> Result<Relabeling, LabelError> {
         let text = |i: usize| texts.get(i).cloned().unwrap_or_default();
-        match kind {
+        let relabeling = match kind {
             Relabel::Replace => {
                 let regex = pattern(&text(3))?;
                 destination(kind, &text(0))?;
-                Ok(Relabeling::Replace { dst: text(0), template: text(1), src: text(2), regex })
+                let template = Template::new(&text(1), &regex);
+                Relabeling::Replace { dst: text(0), template, src: text(2), regex }
             }
             Relabel::Join => {
                 let sources = texts.get(2..).unwrap_or_default().to_vec();
                 source(kind, &sources)?;
                 destination(kind, &text(0))?;
-                Ok(Relabeling::Join { dst: text(0), separator: text(1), sources })
+                Relabeling::Join { dst: text(0), separator: text(1), sources }
             }
-        }
+        };
+        check_name(&kind.maker(), &text(0))?;
+        Ok(relabeling)
     }
 
     /// The new labels of one series.
     pub fn apply(&self, labels: &Labels) -> Result<Labels, LabelError> {
+        let long = |kind: Relabel, label: &str, bytes: usize| LabelError::LongValue {
+            maker: kind.maker(),
+            label: label.to_owned(),
+            bytes,
+        };
         match self {
             Relabeling::Replace { dst, template, src, regex } => {
-                replace(labels, dst, template, src, regex.inner())
+                let Some(captures) = regex.inner().captures(labels.get(src).unwrap_or("")) else {
+                    return Ok(labels.clone());
+                };
+                let value = template.fill(&captures, LABEL_VALUE_BYTES);
+                let value = value.map_err(|bytes| long(Relabel::Replace, dst, bytes))?;
+                Ok(labels.with_sorted([(dst.as_str(), value.as_str())]))
             }
             Relabeling::Join { dst, separator, sources } => {
-                let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
-                join(labels, dst, separator, &sources)
+                let values: Vec<&str> = sources.iter().map(|name| labels.get(name).unwrap_or("")).collect();
+                let separators = separator.len() * values.len().saturating_sub(1);
+                let bytes = separators + values.iter().map(|value| value.len()).sum::<usize>();
+                if bytes > LABEL_VALUE_BYTES {
+                    return Err(long(Relabel::Join, dst, bytes));
+                }
+                Ok(labels.with_sorted([(dst.as_str(), values.join(separator).as_str())]))
             }
         }
     }
@@ -140,40 +201,6 @@ fn source(kind: Relabel, names: &[String]) -> Result<(), LabelError> {
         Some(name) => Err(LabelError::Source { function: kind.name(), name: text::lossy(name) }),
         None => Ok(()),
     }
-}
-
-/// `labels` with `dst` set to the filled `template` if `regex` matches the whole value of `src` (missing: "");
-/// unchanged otherwise. An empty result removes `dst`. `regex` must be anchored: see [`pattern`].
-pub fn replace(
-    labels: &Labels,
-    dst: &str,
-    template: &str,
-    src: &str,
-    regex: &Regex,
-) -> Result<Labels, LabelError> {
-    destination(Relabel::Replace, dst)?;
-    let Some(captures) = regex.captures(labels.get(src).unwrap_or("")) else {
-        return Ok(labels.clone());
-    };
-    Ok(with(labels, dst, expand(template, &captures)))
-}
-
-/// `labels` with `dst` set to the values of `sources` (missing: ""), joined. An empty result removes `dst`.
-pub fn join(labels: &Labels, dst: &str, separator: &str, sources: &[&str]) -> Result<Labels, LabelError> {
-    if let Some(name) = sources.iter().find(|name| name.is_empty()) {
-        return Err(LabelError::Source { function: Relabel::Join.name(), name: (*name).to_owned() });
-    }
-    destination(Relabel::Join, dst)?;
-    let values: Vec<&str> = sources.iter().map(|name| labels.get(name).unwrap_or("")).collect();
-    Ok(with(labels, dst, values.join(separator)))
-}
-
-fn with(labels: &Labels, name: &str, value: String) -> Labels {
-    let mut builder = LabelsBuilder::default();
-    for (n, v) in labels.iter() {
-        builder.set(n, v);
-    }
-    builder.set(name, value).build()
 }
 
 /// The labels of the one sample that stands for an empty vector: those which the selector pins.
@@ -199,9 +226,9 @@ mod tests {
     use super::*;
 
     fn replaced(labels: &[(&str, &str)], dst: &str, template: &str, src: &str, regex: &str) -> String {
-        let labels = Labels::from_pairs(labels.iter().copied());
-        let regex = pattern(regex).expect("a pattern");
-        replace(&labels, dst, template, src, regex.inner()).expect("valid names").to_string()
+        let texts = [dst, template, src, regex].map(str::to_owned);
+        let call = Relabeling::new(Relabel::Replace, &texts).expect("valid names");
+        call.apply(&Labels::from_pairs(labels.iter().copied())).expect("short values").to_string()
     }
 
     #[test]
@@ -233,7 +260,12 @@ mod tests {
     #[test]
     fn joining() {
         let labels = Labels::from_pairs([("a", "1"), ("c", "3")]);
-        let joined = |dst, sources: &[&str]| join(&labels, dst, "-", sources).map(|l| l.to_string());
+        let joined = |dst: &str, sources: &[&str]| {
+            let texts: Vec<String> =
+                [dst, "-"].iter().chain(sources).map(|text| (*text).to_owned()).collect();
+            let call = Relabeling::new(Relabel::Join, &texts)?;
+            Ok::<_, LabelError>(call.apply(&labels)?.to_string())
+        };
         assert_eq!(joined("d", &["a", "b", "c"]).as_deref(), Ok(r#"{a="1", c="3", d="1--3"}"#));
         assert_eq!(joined("a", &["b"]).as_deref(), Ok(r#"{c="3"}"#));
         assert_eq!(joined("a", &[]).as_deref(), Ok(r#"{c="3"}"#));
@@ -241,6 +273,30 @@ mod tests {
         assert_eq!(error, "invalid destination label name in label_join(): ");
         let error = joined("d", &["a", ""]).expect_err("no name").to_string();
         assert_eq!(error, "invalid source label name in label_join(): ");
+    }
+
+    #[test]
+    fn what_is_longer_than_a_stored_label_is_refused() {
+        let labels = Labels::from_pairs([("a", "x".repeat(LABEL_VALUE_BYTES / 2))]);
+        let call = |kind, texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            Relabeling::new(kind, &texts)?.apply(&labels)
+        };
+        let join = |sources: &[&str]| call(Relabel::Join, sources);
+        assert!(join(&["d", "", "a", "a"]).is_ok());
+        let refused = join(&["d", "-", "a", "a"]).expect_err("too long").to_string();
+        let want =
+            "the label \"d\" that label_join() sets would have 65537 bytes or more: the limit is 65536";
+        assert_eq!(refused, want);
+        // Neither the constant of a replacement nor what its groups are filled with.
+        let replace = |template: &str| call(Relabel::Replace, &["d", template, "a", "(.*)"]);
+        assert!(replace("$1$1").is_ok());
+        assert!(matches!(replace("$1$1-"), Err(LabelError::LongValue { bytes: 65_537, .. })));
+        assert!(matches!(replace(&"y".repeat(250_000)), Err(LabelError::LongValue { .. })));
+        // It stops at the limit: all of it would be 4 GB.
+        assert!(matches!(replace(&"$1".repeat(125_000)), Err(LabelError::LongValue { bytes: 98_304, .. })));
+        let name = "n".repeat(LABEL_NAME_BYTES + 1);
+        assert!(matches!(join(&[&name, "", "b"]), Err(LabelError::LongName { bytes: 1_025, .. })));
     }
 
     #[test]

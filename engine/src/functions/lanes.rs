@@ -44,6 +44,11 @@ impl<'a> Lanes<'a> {
         }
     }
 
+    /// Number of samples of both kinds.
+    pub fn len(&self) -> usize {
+        self.ts.len() + self.histograms.len()
+    }
+
     /// Whether there is no sample.
     pub fn is_empty(&self) -> bool {
         self.ts.is_empty() && self.histograms.is_empty()

@@ -17,8 +17,10 @@ use super::tap::Waiting;
 use super::views::{Gone, Slots, Views, Wanted};
 use super::{TapId, ViewId};
 use crate::limits::{DEAD_ROWS, LEARNT_ROWS, SWEEP_MS};
+use crate::memory::ViewMemory;
 use crate::operators::Twins;
 use crate::operators::bits::Bits;
+use crate::operators::pace::Pace;
 use crate::operators::stage::Stage;
 use crate::plan::Dialect;
 use crate::plan::physical::{Step, StepId, StepOp};
@@ -83,7 +85,7 @@ impl GatherHost {
         place: Place,
         store: Arc<Store>,
         waiting: Waiting,
-        dialect: Dialect,
+        (dialect, memory): (Dialect, ViewMemory),
         ledger: Arc<Ledger>,
         counters: [Arc<Counter>; 3],
     ) -> GatherHost {
@@ -92,7 +94,7 @@ impl GatherHost {
             place,
             store,
             views: Views::new(place, dialect),
-            stage: Stage::new(dialect),
+            stage: Stage::of_views(dialect, memory),
             ports: HashMap::new(),
             arrived: Vec::new(),
             touched: Vec::new(),
@@ -357,7 +359,8 @@ impl GatherHost {
             let out = self.stage.output(view.root);
             rows += 1 + out.labels.len();
             state.recorder.iter_mut().for_each(|recorder| recorder.learn(out, &self.store));
-            state.twins.iter_mut().for_each(|twins| twins.learn(out));
+            // Without limits nothing fails.
+            state.twins.iter_mut().for_each(|twins| drop(twins.learn(out, &mut Pace::free())));
             if view.slots == Slots::Always {
                 // Only what has slots is recorded.
                 self.answer(id, self.now, &mut Vec::new());

@@ -177,8 +177,7 @@ impl Live {
             None => timely::CommunicationConfig::Process(count).try_build()?,
         };
         let ends = receivers.into_iter().zip(outlets).collect();
-        let meaning = (options.lookback, options.dialect, options.spill);
-        let guards = start_workers(&inner, built, ends, store.clone(), meaning, metrics)?;
+        let guards = start_workers(&inner, built, ends, store.clone(), options, metrics)?;
         *inner.threads.lock() = guards.guards().iter().map(|g| g.thread().clone()).collect();
         *inner.guards.lock() = Some(guards);
         store.set_feed(Arc::new(inlet));

@@ -22,6 +22,7 @@ use crate::functions::panes::Panes;
 use crate::functions::rate::Standing;
 use crate::functions::trend::Trend;
 use crate::heap::Heap;
+use crate::operators::pace::Pace;
 use crate::operators::{Changed, EvalError, Output, Twins};
 use crate::plan::Dialect;
 use crate::plan::physical::{Leaf, Source};
@@ -323,8 +324,9 @@ impl LeafState {
     fn settle(&mut self, ring: &Ring, out: &mut Output, touched: Vec<u32>) {
         let before = out.error.take();
         if ring.has_doubles && !matches!(self.leaf, Leaf::Value | Leaf::Present(_) | Leaf::Info) {
-            self.twins.learn(out);
-            out.error = self.twins.check(out).err().map(|EvalError(e)| e);
+            let mut pace = Pace::free();
+            let alone = self.twins.learn(out, &mut pace).and_then(|()| self.twins.check(out, &mut pace));
+            out.error = alone.err().map(|EvalError(e)| e);
         }
         if self.asked {
             out.error.clone_from(&self.refused);

@@ -33,6 +33,7 @@ pub mod views;
 pub use handle::Live;
 
 use crate::limits::{SPILL_CHUNK_MS, SPILL_NEAR_MS};
+use crate::memory::ViewMemory;
 use crate::operators::side::Sample;
 use crate::plan::notes::Annotation;
 use crate::plan::{Dialect, Plan, Type};
@@ -61,6 +62,8 @@ pub struct LiveOptions {
     pub coalesce: i64,
     /// What long windows keep in memory.
     pub spill: Spill,
+    /// What views may hold of labels that they make.
+    pub memory: ViewMemory,
 }
 
 /// Samples between the ends of a long window are given away, as the store has them.
@@ -87,6 +90,7 @@ impl Default for LiveOptions {
             idle_tick: 1_000,
             coalesce: 20,
             spill: Spill::default(),
+            memory: ViewMemory::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `absent(v)` and `absent_over_time(v)`: one row with known labels while a count has no row.
 
+use super::pace::Pace;
 use super::{Changed, EvalError, Input, Operator, Output};
 use storage::model::value::ABSENT;
 use storage::model::{Labels, TimeMs};
@@ -17,10 +18,17 @@ impl Absent {
 }
 
 impl Operator for Absent {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         if out.labels.is_empty() {
             out.add_row(self.labels.clone());
         }
+        pace.samples(inputs[0].out.values.len())?;
         let value = if inputs[0].out.present().next().is_some() { ABSENT } else { 1.0 };
         let mut touched = Vec::new();
         out.set(0, value, &mut touched);

@@ -8,6 +8,7 @@
 use super::grouping::{Groups, group_key};
 use super::members::Dirty;
 use super::mixture::{Member, Mixture, Row};
+use super::pace::Pace;
 use super::remarks;
 use super::side::{Cell, Histograms, Sample, identical};
 use super::{Changed, EvalError, Input, Operator, Output};
@@ -17,7 +18,7 @@ use crate::plan::notes::{Note, Place};
 use crate::plan::{AggregateOp, Grouping};
 use std::sync::Arc;
 use storage::model::value::{ABSENT, is_absent, is_histogram};
-use storage::model::{NativeHistogram, TimeMs};
+use storage::model::{Labels, NativeHistogram, TimeMs};
 
 /// Number of lanes of a partial result.
 pub fn lanes(op: AggregateOp) -> usize {
@@ -48,10 +49,11 @@ impl Grouped {
         input: &Input,
         out: &mut Output,
         lanes: usize,
-        key: impl FnMut(&storage::model::Labels) -> storage::model::Labels,
-    ) -> Vec<u32> {
+        key: impl FnMut(&Labels) -> Labels,
+        pace: &mut Pace,
+    ) -> Result<Vec<u32>, EvalError> {
         out.extra.resize_with(lanes - 1, Vec::new);
-        if self.groups.learn_dirty(input, &mut self.dirty, key) {
+        if self.groups.learn_dirty(input, &mut self.dirty, key, pace)? {
             for group in out.labels.len()..self.groups.len() {
                 out.sorted = false;
                 out.add_row(self.groups.labels[group].clone());
@@ -61,7 +63,7 @@ impl Grouped {
         }
         let dirty = self.dirty.take();
         out.looked_at = dirty.iter().map(|group| self.groups.members(*group as usize).len()).sum();
-        dirty
+        Ok(dirty)
     }
 }
 
@@ -80,17 +82,25 @@ impl Partial {
 }
 
 impl Operator for Partial {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let grouping = &self.grouping;
-        let dirty = self.grouped.dirty_groups(&inputs[0], out, lanes(self.op), |l| group_key(grouping, l));
+        let key = |labels: &Labels| group_key(grouping, labels);
+        let dirty = self.grouped.dirty_groups(&inputs[0], out, lanes(self.op), key, pace)?;
         let input = inputs[0].out;
         let mut touched = Vec::new();
         for group in dirty {
             let members = self.grouped.groups.members(group as usize);
+            pace.rows(1 + members.len())?;
             let holds_histograms = !input.histograms.is_empty()
                 && members.iter().any(|row| is_histogram(input.values[*row as usize]));
             let (row, notes) = if holds_histograms {
-                partial_of_any(self.op, members, input)
+                partial_of_any(self.op, members, input, pace)?
             } else {
                 let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
                 (Row::of(partial(self.op, values)), Vec::new())
@@ -108,12 +118,18 @@ impl Operator for Partial {
 }
 
 /// The partial aggregate of a group with native histograms, and what there is to remark.
-fn partial_of_any(op: AggregateOp, members: &[u32], input: &Output) -> (Row, Vec<Note>) {
+fn partial_of_any(
+    op: AggregateOp,
+    members: &[u32],
+    input: &Output,
+    pace: &mut Pace,
+) -> Result<(Row, Vec<Note>), EvalError> {
     let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
-    match op {
+    Ok(match op {
         AggregateOp::Sum | AggregateOp::Avg => {
             let mut mixture = Mixture::new(op);
             for row in members {
+                pace.row()?;
                 match input.cell(*row as usize) {
                     Cell::Absent => {}
                     Cell::Float(_) => mixture.add(Member::Float, ""),
@@ -127,7 +143,7 @@ fn partial_of_any(op: AggregateOp, members: &[u32], input: &Output) -> (Row, Vec
             (row, vec![remarks::ignored_in_aggregation(Place::Operand(0), op.as_str())])
         }
         _ => (Row::of(partial(op, values)), Vec::new()),
-    }
+    })
 }
 
 /// Lanes of the partial aggregate of some values; lane 0 is ABSENT if there are none.
@@ -194,30 +210,44 @@ impl Merge {
     }
 
     /// The aggregate of a group with native histograms, and what there is to remark.
-    fn merge_any(&self, input: &Output, rows: impl Iterator<Item = usize>) -> (Sample, Vec<Note>) {
+    fn merge_any(
+        &self,
+        input: &Output,
+        rows: impl Iterator<Item = usize>,
+        pace: &mut Pace,
+    ) -> Result<(Sample, Vec<Note>), EvalError> {
         let mut mixture = Mixture::new(self.op);
         for row in rows {
+            pace.row()?;
             let lane = |i: usize| input.extra.get(i).map_or(ABSENT, |lane| lane[row]);
             let lanes = [input.values[row], lane(0), lane(1)];
             let member =
                 Member::of_row(self.op, lanes, input.histograms.get(row), input.compensations.get(row));
             mixture.add(member, &self.metric);
         }
-        mixture.into_sample()
+        Ok(mixture.into_sample())
     }
 }
 
 impl Operator for Merge {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
-        let dirty = self.grouped.dirty_groups(&inputs[0], out, 1, Clone::clone);
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
+        let dirty = self.grouped.dirty_groups(&inputs[0], out, 1, Clone::clone, pace)?;
         let mut touched = Vec::new();
         let input = inputs[0].out;
         for group in dirty {
-            let members = self.grouped.groups.members(group as usize).iter().map(|r| *r as usize);
+            let members = self.grouped.groups.members(group as usize);
+            pace.rows(1 + members.len())?;
+            let members = members.iter().map(|r| *r as usize);
             let mut members = members.filter(|r| !is_absent(input.values[*r]));
             let any = |r: usize| is_histogram(input.values[r]) || input.histograms.get(r).is_some();
             if members.clone().any(any) {
-                let (sample, notes) = self.merge_any(input, members);
+                let (sample, notes) = self.merge_any(input, members, pace)?;
                 out.notes.set_row(group as usize, notes);
                 out.put(group as usize, sample, &mut touched);
             } else {

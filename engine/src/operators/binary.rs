@@ -3,6 +3,7 @@
 //! Pairs of floats take the short way ([`apply`]); where a native histogram may be among them, [`apply_cells`] decides.
 
 use super::names::computed;
+use super::pace::Pace;
 use super::side::{Cell, Sample};
 use super::{EvalError, Input, Operator, Output, RowIter, Twins, map, remarks, scalar::scalar_of};
 use crate::heap::Heap;
@@ -173,9 +174,15 @@ pub(super) fn only_floats(op: BinaryOp, inputs: &[&Output]) -> bool {
 }
 
 impl Operator for VectorScalar {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let (keep, dialect) = (!drops_name(self.op, self.return_bool), self.dialect);
-        map::add_rows(&inputs[0], out, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
+        map::add_rows(&inputs[0], out, pace, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
         let (input, scalar) = (inputs[0].out, scalar_of(&inputs[1]));
         let rows = match inputs[1].delta {
             Some(_) => RowIter::All(0..out.values.len()),
@@ -183,11 +190,17 @@ impl Operator for VectorScalar {
         };
         let mut touched = Vec::new();
         if only_floats(self.op, &[input]) && out.notes.is_empty() {
-            rows.for_each(|r| out.set(r, self.apply(input.values[r], scalar), &mut touched));
+            for row in rows {
+                pace.row()?;
+                out.set(row, self.apply(input.values[row], scalar), &mut touched);
+            }
         } else {
-            rows.for_each(|r| self.apply_cell(r, input, scalar, out, &mut touched));
+            for row in rows {
+                pace.row()?;
+                self.apply_cell(row, input, scalar, out, &mut touched);
+            }
         }
-        map::finish(out, touched, &mut self.twins, keep || dialect.delayed_names)
+        map::finish(out, touched, &mut self.twins, keep || dialect.delayed_names, pace)
     }
 
     fn bytes(&self) -> usize {

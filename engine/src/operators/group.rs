@@ -2,10 +2,12 @@
 
 use super::grouping::{Groups, group_key};
 use super::members::{Answers, Dirty, Found};
+use super::pace::Pace;
 use super::remarks;
 use super::side::Cell;
-use super::{Changed, EvalError, Input, Operator, Output, scalar::scalar_of};
+use super::{Changed, EvalError, Input, Operator, Output, scalar::scalar_of, sort_paced};
 use crate::functions::aggregation::VariancePartial;
+use crate::functions::labels::{check_name, check_value};
 use crate::functions::quantile::quantile;
 use crate::heap::Heap;
 use crate::plan::notes::{Note, Place};
@@ -91,10 +93,17 @@ impl Group {
     }
 
     /// `topk`, `bottomk`, `limitk`, `limit_ratio`: some of the input rows.
-    fn pick(&mut self, group: usize, param: f64, input: &Output, out: &mut Output, answer: &mut Answer) {
+    fn pick(
+        &mut self,
+        group: usize,
+        param: f64,
+        input: &Output,
+        (out, answer): (&mut Output, &mut Answer),
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let k = param.max(0.0) as usize;
         if self.op != AggregateOp::LimitRatio && k == 0 {
-            return;
+            return Ok(());
         }
         let present = |r: &u32| !is_absent(input.values[*r as usize]);
         let mut rows: Vec<u32> = self.groups.members(group).iter().copied().filter(present).collect();
@@ -106,11 +115,13 @@ impl Group {
                 rows.retain(|r| !is_histogram(input.values[*r as usize]));
                 answer.ignored |= rows.len() < before;
                 let descending = self.op == AggregateOp::Topk;
-                rows.sort_by(|a, b| rank(input.values[*a as usize], input.values[*b as usize], descending));
+                let value = |row: &u32| input.values[*row as usize];
+                rows = sort_paced(rows, |a, b| rank(value(a), value(b), descending), pace)?;
                 rows.truncate(k);
             }
         }
         for row in rows {
+            pace.row()?;
             if self.of_input.len() <= row as usize {
                 self.of_input.resize(input.labels.len(), None);
             }
@@ -119,6 +130,7 @@ impl Group {
             });
             answer.found.add(*place, input, row as usize);
         }
+        Ok(())
     }
 
     /// Refuses a parameter, whether or not there is anything to aggregate.
@@ -131,7 +143,7 @@ impl Group {
                 label if label.is_empty() || !text::is_utf8(label) => {
                     refused(format!("invalid label name {}", text::quote(label)))
                 }
-                _ => Ok(()),
+                label => check_name("count_values()", label).map_err(|e| EvalError(e.to_string())),
             },
             _ => Ok(()),
         }
@@ -178,23 +190,38 @@ impl Group {
 
     /// `count_values`: one row per group and distinct value. The value takes the place of a label that is there
     /// already, so rows of several groups may be counted together. Only rows that changed are counted anew.
-    fn count_values(&mut self, input: &Input, known: usize, out: &mut Output) {
+    fn count_values(
+        &mut self,
+        input: &Input,
+        known: usize,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let label = self.text.clone().unwrap_or_default();
         self.counted.of_input.resize(input.out.labels.len(), None);
         let mut moved = Vec::new();
         for row in input.rows().chain(known..input.out.labels.len()) {
             out.looked_at += 1;
+            pace.row()?;
             let value = match input.out.cell(row) {
                 Cell::Absent => None,
                 Cell::Float(value) => Some(plain(value)),
                 Cell::Histogram(histogram) => Some(histogram.to_string()),
             };
-            let now = value.map(|value| {
-                let mut builder = self.groups.labels[self.groups.of_row[row] as usize].to_builder();
-                builder.set(label.as_str(), value);
-                let labels = group_key_of_count(&self.grouping, &label, builder.build());
-                self.row_of_labels(labels, false, out)
-            });
+            let now = match value {
+                None => None,
+                Some(value) => {
+                    check_value("count_values()", &label, value.len())
+                        .map_err(|e| EvalError(e.to_string()))?;
+                    let of = &self.groups.labels[self.groups.of_row[row] as usize];
+                    let labels = of.with_sorted([(label.as_str(), value.as_str())]);
+                    let labels = group_key_of_count(&self.grouping, &label, labels);
+                    if !self.by_labels.contains_key(&labels) {
+                        pace.labels(&labels)?;
+                    }
+                    Some(self.row_of_labels(labels, false, out))
+                }
+            };
             self.counted.counts.resize(out.labels.len(), 0);
             let before = std::mem::replace(&mut self.counted.of_input[row], now);
             before.iter().for_each(|row| self.counted.counts[*row as usize] -= 1);
@@ -207,24 +234,34 @@ impl Group {
             out.set(row as usize, if count == 0 { ABSENT } else { f64::from(count) }, &mut touched);
         }
         out.changed = Changed::Rows(touched);
+        Ok(())
     }
 
     /// Computes the dirty groups again.
-    fn groups(&mut self, param: f64, input: &Output, out: &mut Output) {
+    fn groups(
+        &mut self,
+        param: f64,
+        input: &Output,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let (mut answer, mut touched) = (Answer::default(), Vec::new());
         for group in self.dirty.take() {
             let at = group as usize;
-            out.looked_at += self.groups.members(at).len();
+            let members = self.groups.members(at).len();
+            pace.rows(1 + members)?;
+            out.looked_at += members;
             match self.op {
                 AggregateOp::Quantile | AggregateOp::Stddev | AggregateOp::Stdvar => {
                     self.reduce(at, param, input, out, &mut answer);
                 }
-                _ => self.pick(at, param, input, out, &mut answer),
+                _ => self.pick(at, param, input, (&mut *out, &mut answer), pace)?,
             }
             self.ignoring.set(at, std::mem::take(&mut answer.ignored));
             self.answers.replace(group, &mut answer.found, out, &mut touched);
         }
         out.changed = Changed::Rows(touched);
+        Ok(())
     }
 }
 
@@ -268,22 +305,29 @@ fn in_ratio(labels: &Labels, ratio: f64) -> bool {
 }
 
 impl Operator for Group {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let input = inputs[0].out;
         let param = inputs.get(1).map_or(f64::NAN, scalar_of);
         self.check(param)?;
         let mut notes = Vec::new();
         let param = if inputs.len() > 1 { self.warned(param, &mut notes) } else { param };
         let (grouping, known) = (&self.grouping, self.groups.of_row.len());
-        self.groups.learn_dirty(&inputs[0], &mut self.dirty, |labels| group_key(grouping, labels));
+        let key = |labels: &Labels| group_key(grouping, labels);
+        self.groups.learn_dirty(&inputs[0], &mut self.dirty, key, pace)?;
         if self.param.replace(param).is_none_or(|before| before.to_bits() != param.to_bits()) {
             self.dirty.mark_all(self.groups.len());
         }
         if self.op == AggregateOp::CountValues {
             self.dirty.take();
-            self.count_values(&inputs[0], known, out);
+            self.count_values(&inputs[0], known, out, pace)?;
         } else {
-            self.groups(param, input, out);
+            self.groups(param, input, out, pace)?;
         }
         if self.ignoring.count > 0 {
             // The vector is the last argument: stddev and stdvar have no other.

@@ -4,7 +4,8 @@
 //! worker counts and both runtimes agree on it, and it is Prometheus' order where one selector is summed.
 
 use super::members::{Dirty, all_changed};
-use super::{Input, Output};
+use super::pace::Pace;
+use super::{EvalError, Input, Output};
 use crate::heap::Heap;
 use crate::plan::{Grouping, Matching};
 use std::collections::HashMap;
@@ -36,24 +37,41 @@ impl Heap for Groups {
 impl Groups {
     /// Learns the rows that `input` got since the last call; `key` gives a row's group labels.
     /// Returns whether there were any.
-    pub fn learn(&mut self, input: &Output, mut key: impl FnMut(&Labels) -> Labels) -> bool {
-        let seen = self.of_row.len();
-        if seen == input.labels.len() {
-            return false;
+    pub fn learn(
+        &mut self,
+        input: &Output,
+        mut key: impl FnMut(&Labels) -> Labels,
+        pace: &mut Pace,
+    ) -> Result<bool, EvalError> {
+        // After an error there are rows that have no place among the members yet.
+        if self.of_row.len() == input.labels.len() && self.members.len() == self.of_row.len() {
+            return Ok(false);
         }
-        for row in seen..input.labels.len() {
+        for row in self.of_row.len()..input.labels.len() {
+            pace.row()?;
             let labels = key(&input.labels[row]);
-            let next = self.labels.len() as u32;
-            let group = *self.by_labels.entry(labels).or_insert_with_key(|labels| {
-                self.labels.push(labels.clone());
-                self.drops.push(false);
-                next
-            });
+            let known = self.by_labels.get(&labels).copied();
+            let group = match known {
+                Some(group) => group,
+                None => {
+                    pace.relabelled(&labels, &input.labels[row])?;
+                    self.add(labels)
+                }
+            };
             self.drops[group as usize] |= input.drops(row);
             self.of_row.push(group);
         }
-        self.sort_members(input);
-        true
+        self.sort_members(input, pace)?;
+        Ok(true)
+    }
+
+    /// A new group.
+    fn add(&mut self, labels: Labels) -> u32 {
+        let group = self.labels.len() as u32;
+        self.labels.push(labels.clone());
+        self.drops.push(false);
+        self.by_labels.insert(labels, group);
+        group
     }
 
     /// The same, and marks the groups to compute again: those of new rows, and of rows that changed.
@@ -62,15 +80,17 @@ impl Groups {
         input: &Input,
         dirty: &mut Dirty,
         key: impl FnMut(&Labels) -> Labels,
-    ) -> bool {
+        pace: &mut Pace,
+    ) -> Result<bool, EvalError> {
         let known = self.of_row.len();
-        let learnt = self.learn(input.out, key);
+        let learnt = self.learn(input.out, key, pace)?;
         self.of_row[known..].iter().for_each(|group| dirty.mark(*group));
-        match all_changed(input) {
-            true => dirty.mark_all(self.len()),
-            false => dirty.mark_changed(input, &self.of_row),
+        if all_changed(input) {
+            dirty.mark_all(self.len());
+        } else {
+            dirty.mark_changed(input, &self.of_row);
         }
-        learnt
+        Ok(learnt)
     }
 
     /// Rows of group `group`, in canonical order.
@@ -89,39 +109,88 @@ impl Groups {
     }
 
     /// Counting sort by group over the rows in canonical order.
-    fn sort_members(&mut self, input: &Output) {
+    fn sort_members(&mut self, input: &Output, pace: &mut Pace) -> Result<(), EvalError> {
         let mut starts = vec![0u32; self.labels.len() + 1];
         self.of_row.iter().for_each(|g| starts[*g as usize + 1] += 1);
         for g in 1..starts.len() {
             starts[g] += starts[g - 1];
         }
         let mut next = starts.clone();
+        let rows = input.rows_by_labels(pace)?;
         self.members = vec![0; self.of_row.len()];
-        for row in input.rows_by_labels() {
+        for row in rows {
             let place = &mut next[self.of_row[row as usize] as usize];
             self.members[*place as usize] = row;
             *place += 1;
         }
         self.starts = starts;
+        Ok(())
     }
 }
 
 /// The group labels of an aggregation. `by (__name__)` keeps the name, `without` always drops it.
 pub fn group_key(grouping: &Grouping, labels: &Labels) -> Labels {
+    let listed = |name: &str| is_listed(&grouping.labels, name);
     if grouping.without {
-        labels.filter(|n| n != METRIC_NAME && !grouping.labels.iter().any(|l| l == n))
+        labels.filter(|n| n != METRIC_NAME && !listed(n))
     } else if grouping.labels.is_empty() {
         Labels::default()
     } else {
-        labels.filter(|n| grouping.labels.iter().any(|l| l == n))
+        labels.filter(listed)
     }
 }
 
-/// The labels by which the sides of a binary operator find each other.
-pub fn match_key(matching: &Matching, labels: &Labels) -> Labels {
-    if matching.on {
-        labels.filter(|n| matching.labels.iter().any(|l| l == n))
-    } else {
-        labels.filter(|n| n != METRIC_NAME && !matching.labels.iter().any(|l| l == n))
+/// Whether a name is among `names`, which are sorted.
+fn is_listed(names: &[String], name: &str) -> bool {
+    names.binary_search_by(|listed| listed.as_str().cmp(name)).is_ok()
+}
+
+/// The labels that a binary operator names, in an order in which they are quickly found: there may be thousands.
+#[derive(Debug)]
+pub(super) struct MatchNames {
+    on: bool,
+    labels: Vec<String>,
+    include: Vec<String>,
+}
+
+impl Heap for MatchNames {
+    fn heap(&self) -> usize {
+        self.labels.heap() + self.include.heap()
+    }
+}
+
+impl MatchNames {
+    pub(super) fn of(matching: &Matching) -> MatchNames {
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        MatchNames { on: matching.on, labels: sorted(&matching.labels), include: sorted(&matching.include) }
+    }
+
+    /// Whether `on` or `ignoring` names a label.
+    pub(super) fn lists(&self, name: &str) -> bool {
+        is_listed(&self.labels, name)
+    }
+
+    /// The labels by which the sides of the operator find each other.
+    pub(super) fn key(&self, labels: &Labels) -> Labels {
+        if self.on {
+            labels.filter(|n| self.lists(n))
+        } else {
+            labels.filter(|n| n != METRIC_NAME && !self.lists(n))
+        }
+    }
+
+    /// `many` with the labels that it gets from the other side.
+    pub(super) fn with_included(&self, many: &Labels, one: &Labels) -> Labels {
+        let mut given = one.iter().peekable();
+        many.with_sorted(self.include.iter().map(|name| {
+            while given.next_if(|(other, _)| *other < name.as_str()).is_some() {}
+            let value = given.next_if(|(other, _)| other == name).map_or("", |(_, value)| value);
+            (name.as_str(), value)
+        }))
     }
 }

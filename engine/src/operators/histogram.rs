@@ -7,10 +7,12 @@
 
 use super::members::{Answers, Dirty, Found, Members, all_changed};
 use super::names::computed;
+use super::pace::Pace;
 use super::remarks;
 use super::side::Cell;
 use super::{Changed, EvalError, Input, Operator, Output, Twins, scalar::scalar_of};
 use crate::functions::histogram::{Bucket, bucket_fraction, bucket_quantile, parse_bound};
+use crate::functions::labels::check_name;
 use crate::functions::native::{NanObservations, fraction, quantile};
 use crate::heap::Heap;
 use crate::plan::Dialect;
@@ -83,23 +85,32 @@ impl Families {
     }
 
     /// Learns the rows that the input got since the last call; marks the families of new rows and of those that changed.
-    fn learn(&mut self, input: &Input) {
+    fn learn(&mut self, input: &Input, pace: &mut Pace) -> Result<(), EvalError> {
         let known = self.classic.len();
         for labels in &input.out.labels[known..] {
+            pace.row()?;
             let bound = labels.get("le");
+            let of = labels.filter(|n| n != "le");
+            let (families, classic) = (self.labels.len(), self.id(of));
+            if families < self.labels.len() {
+                pace.relabelled(&self.labels[classic as usize], labels)?;
+            }
+            // Without a bound it has no `le`: both families are one.
+            let native = if bound.is_some() { None } else { Some(classic) };
             self.bounds.push(bound.and_then(parse_bound));
-            let native = if bound.is_some() { None } else { Some(self.id(labels.clone())) };
-            let classic = native.unwrap_or_else(|| self.id(labels.filter(|n| n != "le")));
             self.members.add(classic, self.classic.len() as u32);
             // A histogram with a label `le` is its own family; it is seldom, so it is looked up once it is there.
             self.native.push(native.unwrap_or(NOT_NATIVE));
             self.classic.push(classic);
         }
-        (known..self.classic.len()).for_each(|row| self.mark(row, input.out));
-        input.rows().for_each(|row| self.mark(row, input.out));
+        for row in (known..self.classic.len()).chain(input.rows()) {
+            pace.row()?;
+            self.mark(row, input.out);
+        }
         if all_changed(input) {
             self.dirty.mark_all(self.labels.len());
         }
+        Ok(())
     }
 
     /// Marks the families that a row belongs to, or may have belonged to.
@@ -239,15 +250,20 @@ impl Histogram {
     }
 
     /// The output row of an answer, made when it is first given.
-    fn row(&mut self, family: u32, key: u64, out: &mut Output) -> u32 {
-        let labels = &self.families.labels[family as usize];
-        *self.rows.entry((family, key)).or_insert_with(|| {
-            let (mut labels, drops) = computed(self.dialect, labels, false, false);
-            if let Ask::Quantiles(label) = &self.ask {
-                labels = labels.to_builder().set(label.as_str(), quantile_text(f64::from_bits(key))).build();
-            }
-            out.add_named((labels, drops)) as u32
-        })
+    fn row(&mut self, family: u32, key: u64, out: &mut Output, pace: &mut Pace) -> Result<u32, EvalError> {
+        if let Some(row) = self.rows.get(&(family, key)) {
+            return Ok(*row);
+        }
+        let of = &self.families.labels[family as usize];
+        let (mut labels, drops) = computed(self.dialect, of, false, false);
+        if let Ask::Quantiles(label) = &self.ask {
+            let text = quantile_text(f64::from_bits(key));
+            labels = labels.with_sorted([(label.as_str(), text.as_str())]);
+        }
+        pace.relabelled(&labels, of)?;
+        let row = out.add_named((labels, drops)) as u32;
+        self.rows.insert((family, key), row);
+        Ok(row)
     }
 }
 
@@ -258,11 +274,20 @@ fn quantile_text(q: f64) -> String {
 }
 
 impl Operator for Histogram {
-    fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        t: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let Some((vector, params)) = inputs.split_last() else { return Ok(()) };
         let params: Vec<f64> = params.iter().map(scalar_of).collect();
         out.notes.replace(self.check(&params));
-        self.families.learn(vector);
+        if let Ask::Quantiles(label) = &self.ask {
+            check_name("histogram_quantiles()", label).map_err(|e| EvalError(e.to_string()))?;
+        }
+        self.families.learn(vector, pace)?;
         let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
         if params.len() != self.params.len() || !params.iter().zip(&self.params).all(same) {
             self.families.dirty.mark_all(self.families.labels.len());
@@ -270,26 +295,32 @@ impl Operator for Histogram {
         }
         let (mut of, mut found, mut touched) = (Family::default(), Found::default(), Vec::new());
         for family in self.families.dirty.take() {
-            out.looked_at += self.families.collect(family, vector.out, self.vector(), &mut of);
+            let members = self.families.collect(family, vector.out, self.vector(), &mut of);
+            pace.rows(1 + members)?;
+            out.looked_at += members;
             let mut answers = Vec::new();
             for row in &of.natives {
                 let Cell::Histogram(histogram) = vector.out.cell(*row) else { continue };
+                pace.rows(1 + params.len())?;
                 let (answer, notes) = self.ask_native(&params, family, histogram);
                 of.notes.extend(notes);
                 answers.extend(answer);
             }
             if !of.buckets.is_empty() {
+                // Each quantile walks over all buckets.
+                pace.samples(params.len() * of.buckets.len())?;
                 answers.extend(self.ask_classic(&params, family, t, &mut of));
             }
             for (key, value) in answers {
-                found.values.push((self.row(family, key, out), value));
+                found.values.push((self.row(family, key, out, pace)?, value));
             }
+            pace.bytes(of.notes.iter().map(|note| note.text.len()).sum())?;
             out.notes.set_row(family as usize, std::mem::take(&mut of.notes));
             self.answers.replace(family, &mut found, out, &mut touched);
         }
         out.changed = Changed::Rows(touched);
-        self.twins.learn(out);
-        self.twins.check(out)
+        self.twins.learn(out, pace)?;
+        self.twins.check(out, pace)
     }
 
     fn bytes(&self) -> usize {

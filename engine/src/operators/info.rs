@@ -5,6 +5,7 @@
 //! looked at when one of its members changed. Which labels come of a row and its info series is worked out once.
 
 use super::members::{Answers, Dirty, Found, Members, all_changed};
+use super::pace::Pace;
 use super::{Changed, EvalError, Input, Operator, Output, Twins};
 use crate::heap::Heap;
 use crate::plan::details::InfoLabels;
@@ -82,9 +83,10 @@ impl Info {
     }
 
     /// Learns the rows that the inputs got since the last call; marks the groups to look at.
-    fn learn(&mut self, base: &Input, info: &Input) {
+    fn learn(&mut self, base: &Input, info: &Input, pace: &mut Pace) -> Result<(), EvalError> {
         let known = self.own.len();
         for labels in &base.out.labels[known..] {
+            pace.row()?;
             let names = &self.wanted.names;
             let is_info = !names.is_empty() && names.iter().all(|m| m.matches(labels.name()));
             self.own.push(is_info);
@@ -96,6 +98,7 @@ impl Info {
         }
         for (side, input) in [(&mut self.base, base), (&mut self.info, info)] {
             for labels in &input.out.labels[side.keys.len()..] {
+                pace.row()?;
                 let next = self.keys.len() as u32;
                 let key = *self.keys.entry(labels.filter(|n| IDENTIFYING.contains(&n))).or_insert(next);
                 side.members.add(key, side.keys.len() as u32);
@@ -109,12 +112,14 @@ impl Info {
             self.looked_at.clear();
         }
         for labels in &info.out.labels[self.looked_at.len()..] {
+            pace.row()?;
             self.looked_at.push(self.looks_at(labels));
         }
         if grown || all_changed(base) || all_changed(info) {
             self.dirty.mark_all(self.keys.len());
         }
         self.suspect.iter().for_each(|group| self.dirty.mark(*group));
+        Ok(())
     }
 
     /// Whether an info series is looked at: some row of the vector has its value of each identifying label that any
@@ -140,7 +145,13 @@ impl Info {
 
     /// The newest info series of each metric of a group. Two of the same time, or a histogram, are refused where some row asks for
     /// them, and make the group suspect anyway.
-    fn newest<'a>(&mut self, group: u32, base: &Output, info: &'a Output) -> Result<Newest<'a>, Refusal> {
+    fn newest<'a>(
+        &mut self,
+        group: u32,
+        base: &Output,
+        info: &'a Output,
+        pace: &mut Pace,
+    ) -> Result<Newest<'a>, Refusal> {
         let mut newest = Newest::new();
         let mut suspicions = Vec::new();
         let rows = self.info.members.of(group);
@@ -163,11 +174,13 @@ impl Info {
         } else {
             self.suspect.insert(group);
         }
-        let asked_for = |row: usize| self.over_range || self.looks_at_now(&info.labels[row], base);
-        match suspicions.into_iter().find(|(row, _)| asked_for(*row)) {
-            Some(refusal) => Err(refusal),
-            None => Ok(newest),
+        for (row, error) in suspicions {
+            pace.rows(base.values.len()).map_err(|late| (row, late))?;
+            if self.over_range || self.looks_at_now(&info.labels[row], base) {
+                return Err((row, error));
+            }
         }
+        Ok(newest)
     }
 
     /// The labels of `base` with those of its info series; `None`: the row goes, for it lacks a label that is asked
@@ -190,11 +203,7 @@ impl Info {
                 }
             }
         }
-        let mut builder = base.to_builder();
-        for (name, value) in added {
-            builder.set(name, value);
-        }
-        Ok(Some(builder.build()))
+        Ok(Some(base.with_sorted(added)))
     }
 
     /// The output row of a row of the vector with these info series.
@@ -205,14 +214,15 @@ impl Info {
         base: &Output,
         info: &Output,
         out: &mut Output,
+        pace: &mut Pace,
     ) -> Result<Option<u32>, EvalError> {
         let key = (row, found);
         if let Some(known) = self.rows.get(&key) {
             return Ok(*known);
         }
-        let labels = &base.labels[row as usize];
-        let labels =
-            if self.own[row as usize] { Some(labels.clone()) } else { self.labels(labels, &key.1, info)? };
+        let of = &base.labels[row as usize];
+        let labels = if self.own[row as usize] { Some(of.clone()) } else { self.labels(of, &key.1, info)? };
+        labels.as_ref().map_or(Ok(()), |labels| pace.relabelled(labels, of))?;
         let made = labels.map(|labels| out.add_named((labels, base.drops(row as usize))) as u32);
         self.rows.insert(key, made);
         Ok(made)
@@ -224,13 +234,14 @@ impl Info {
         group: u32,
         newest: &Newest,
         (base, info): (&Output, &Output),
-        found: &mut Found,
-        out: &mut Output,
+        (found, out): (&mut Found, &mut Output),
+        pace: &mut Pace,
     ) -> Result<(), Refusal> {
         let rows: Vec<usize> = self.base.members.of(group).filter(|r| !is_absent(base.values[*r])).collect();
         for row in rows {
+            pace.row().map_err(|error| (row, error))?;
             let series = newest.values().map(|(row, _)| *row).filter(|_| !self.own[row]).collect();
-            let place = self.row(row as u32, series, base, info, out).map_err(|error| (row, error))?;
+            let place = self.row(row as u32, series, base, info, out, pace).map_err(|error| (row, error))?;
             place.iter().for_each(|place| found.add(*place, base, row));
         }
         Ok(())
@@ -253,9 +264,15 @@ fn duplicates(first: &Labels, second: &Labels, t: f64) -> EvalError {
 }
 
 impl Operator for Info {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let (base, info) = (inputs[0].out, inputs[1].out);
-        self.learn(&inputs[0], &inputs[1]);
+        self.learn(&inputs[0], &inputs[1], pace)?;
         // Where the vector has nothing, no info series is asked for.
         let empty = base.present().next().is_none();
         if std::mem::replace(&mut self.empty, empty) != empty {
@@ -264,8 +281,10 @@ impl Operator for Info {
         let (groups, mut refusal) = (self.dirty.take(), None);
         let mut newest = Vec::new();
         for group in groups {
-            out.looked_at += self.base.members.of(group).count() + self.info.members.of(group).count();
-            match if empty { Ok(Newest::new()) } else { self.newest(group, base, info) } {
+            let members = self.base.members.of(group).count() + self.info.members.of(group).count();
+            pace.rows(1 + members)?;
+            out.looked_at += members;
+            match if empty { Ok(Newest::new()) } else { self.newest(group, base, info, pace) } {
                 Ok(of_group) => newest.push((group, of_group)),
                 Err(other) => earliest(&mut refusal, other),
             }
@@ -275,7 +294,7 @@ impl Operator for Info {
         }
         let (mut found, mut touched) = (Found::default(), Vec::new());
         for (group, of_group) in newest {
-            match self.group(group, &of_group, (base, info), &mut found, out) {
+            match self.group(group, &of_group, (base, info), (&mut found, &mut *out), pace) {
                 Ok(()) => self.answers.replace(group, &mut found, out, &mut touched),
                 Err(other) => earliest(&mut refusal, other),
             }
@@ -284,8 +303,8 @@ impl Operator for Info {
             return Err(error);
         }
         out.changed = Changed::Rows(touched);
-        self.twins.learn(out);
-        self.twins.check(out)
+        self.twins.learn(out, pace)?;
+        self.twins.check(out, pace)
     }
 
     fn bytes(&self) -> usize {

@@ -1,6 +1,7 @@
 //! Maps: one output row per input row.
 
 use super::names::{Named, computed};
+use super::pace::Pace;
 use super::side::{Cell, Sample};
 use super::{Changed, EvalError, Input, Operator, Output, RowIter, Twins, scalar::scalar_of};
 use crate::functions::{self, Kernel, Special};
@@ -115,9 +116,15 @@ impl Map {
 }
 
 impl Operator for Map {
-    fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        t: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let (keep, dialect) = (self.keeps_name, self.dialect);
-        add_rows(&inputs[0], out, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
+        add_rows(&inputs[0], out, pace, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
         let params_changed = inputs[1..].iter().any(|p| p.delta.is_some());
         self.params.clear();
         self.params.extend(inputs[1..].iter().map(scalar_of));
@@ -126,14 +133,22 @@ impl Operator for Map {
         let all = params_changed || matches!(self.work, Work::Time) || inputs[0].delta.is_none();
         if !input.histograms.is_empty() {
             let rows = if all { RowIter::All(0..out.values.len()) } else { inputs[0].rows() };
-            rows.for_each(|row| self.row(row, input, t, out, &mut touched));
+            for row in rows {
+                pace.row()?;
+                self.row(row, input, t, out, &mut touched);
+            }
         } else if all {
-            (0..out.values.len())
-                .for_each(|row| out.set(row, self.float(input.values[row], t), &mut touched));
+            for row in 0..out.values.len() {
+                pace.row()?;
+                out.set(row, self.float(input.values[row], t), &mut touched);
+            }
         } else {
-            inputs[0].rows().for_each(|row| out.set(row, self.float(input.values[row], t), &mut touched));
+            for row in inputs[0].rows() {
+                pace.row()?;
+                out.set(row, self.float(input.values[row], t), &mut touched);
+            }
         }
-        finish(out, touched, &mut self.twins, keep || dialect.delayed_names)
+        finish(out, touched, &mut self.twins, keep || dialect.delayed_names, pace)
     }
 
     fn bytes(&self) -> usize {
@@ -145,13 +160,16 @@ impl Operator for Map {
 pub(super) fn add_rows(
     input: &Input,
     out: &mut Output,
+    pace: &mut Pace,
     mut relabel: impl FnMut(&Labels, bool) -> Result<Named, EvalError>,
 ) -> Result<(), EvalError> {
     if out.labels.is_empty() {
         out.sorted = input.out.sorted;
     }
     for row in out.labels.len()..input.out.labels.len() {
+        pace.row()?;
         let named = relabel(&input.out.labels[row], input.out.drops(row))?;
+        pace.relabelled(&named.0, &input.out.labels[row])?;
         out.add_named(named);
     }
     Ok(())
@@ -163,14 +181,15 @@ pub(super) fn finish(
     touched: Vec<u32>,
     twins: &mut Twins,
     keeps_labels: bool,
+    pace: &mut Pace,
 ) -> Result<(), EvalError> {
     out.changed = Changed::Rows(touched);
     // Rows in strict label order cannot have twins.
     if keeps_labels || out.sorted {
         return Ok(());
     }
-    twins.learn(out);
-    twins.check(out)
+    twins.learn(out, pace)?;
+    twins.check(out, pace)
 }
 
 /// `label_replace`, `label_join`.
@@ -188,7 +207,13 @@ impl Relabel {
 }
 
 impl Operator for Relabel {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let Kernel::Relabel(kind) = self.function.0.kernel else {
             return Err(EvalError("not a function of labels".to_owned()));
         };
@@ -197,17 +222,18 @@ impl Operator for Relabel {
             let relabel = functions::labels::Relabeling::new(kind, &self.texts).map_err(failed)?;
             // A name that is set is there to stay.
             let named = self.texts.first().is_some_and(|label| label == METRIC_NAME);
-            add_rows(&inputs[0], out, |labels, drops| {
+            add_rows(&inputs[0], out, pace, |labels, drops| {
                 Ok((relabel.apply(labels).map_err(failed)?, drops && !named))
             })?;
         }
         out.sorted = false;
         let mut touched = Vec::new();
         for row in inputs[0].rows() {
+            pace.row()?;
             let sample = inputs[0].out.cell(row).sample();
             out.put(row, sample.unwrap_or(Sample::Float(ABSENT)), &mut touched);
         }
-        finish(out, touched, &mut self.twins, false)
+        finish(out, touched, &mut self.twins, false, pace)
     }
 
     fn bytes(&self) -> usize {

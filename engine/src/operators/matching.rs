@@ -4,8 +4,9 @@
 //! that changed are looked at, each with its row of the "one" side and its rows of the "many" side, and all others stay. Which
 //! output row a pair makes is remembered; no label is touched in a tick.
 
-use super::grouping::match_key;
+use super::grouping::MatchNames;
 use super::members::{Answers, Dirty, Found, Members, all_changed};
+use super::pace::Pace;
 use super::side::{Cell, Sample};
 use super::{Changed, EvalError, Input, Operator, Output, Twins, binary};
 use crate::heap::Heap;
@@ -15,13 +16,13 @@ use crate::plan::{BinaryOp, Cardinality, Dialect, Matching, Number};
 use std::collections::HashMap;
 use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};
-use storage::model::{Labels, LabelsBuilder, TimeMs};
+use storage::model::{Labels, TimeMs};
 
 const NOBODY: u32 = u32::MAX;
 
 /// Dense numbers for match keys, and the rows of both sides by key.
-#[derive(Default)]
 pub(super) struct Sided {
+    names: MatchNames,
     ids: HashMap<Labels, u32>,
     /// The labels of each key.
     labels: Vec<Labels>,
@@ -37,14 +38,32 @@ pub(super) struct Sided {
 
 impl Heap for Sided {
     fn heap(&self) -> usize {
-        let keys = self.ids.heap() + self.labels.heap() + self.left_keys.heap() + self.right_keys.heap();
+        let keys = self.names.heap()
+            + self.ids.heap()
+            + self.labels.heap()
+            + self.left_keys.heap()
+            + self.right_keys.heap();
         keys + self.left.heap() + self.right.heap() + self.dirty.heap()
     }
 }
 
 impl Sided {
+    /// No rows yet.
+    pub(super) fn new(matching: &Matching) -> Sided {
+        Sided {
+            names: MatchNames::of(matching),
+            ids: HashMap::new(),
+            labels: Vec::new(),
+            left_keys: Vec::new(),
+            right_keys: Vec::new(),
+            left: Members::default(),
+            right: Members::default(),
+            dirty: Dirty::default(),
+        }
+    }
+
     /// Learns the rows that the inputs got since the last call; marks the keys of new rows and of those that changed.
-    pub(super) fn learn(&mut self, left: &Input, right: &Input, matching: &Matching) {
+    pub(super) fn learn(&mut self, left: &Input, right: &Input, pace: &mut Pace) -> Result<(), EvalError> {
         let (ids, labels) = (&mut self.ids, &mut self.labels);
         let sides = [
             (left.out, &mut self.left_keys, &mut self.left),
@@ -52,12 +71,16 @@ impl Sided {
         ];
         for (side, keys, members) in sides {
             for row in keys.len()..side.labels.len() {
+                pace.row()?;
                 let next = labels.len() as u32;
-                let key = match_key(matching, &side.labels[row]);
-                let key = *ids.entry(key).or_insert_with_key(|key| {
+                let key = self.names.key(&side.labels[row]);
+                let known = ids.get(&key).copied();
+                if known.is_none() {
+                    pace.relabelled(&key, &side.labels[row])?;
                     labels.push(key.clone());
-                    next
-                });
+                    ids.insert(key, next);
+                }
+                let key = known.unwrap_or(next);
                 keys.push(key);
                 members.add(key, row as u32);
                 self.dirty.mark(key);
@@ -68,6 +91,7 @@ impl Sided {
         }
         self.dirty.mark_changed(left, &self.left_keys);
         self.dirty.mark_changed(right, &self.right_keys);
+        Ok(())
     }
 
     /// How many rows have a key.
@@ -99,9 +123,9 @@ impl Match {
         Match {
             op,
             return_bool,
+            sided: Sided::new(&matching),
             matching,
             dialect,
-            sided: Sided::default(),
             pairs: HashMap::new(),
             latest: Vec::new(),
             twins: Twins::default(),
@@ -157,49 +181,94 @@ impl Match {
         key: usize,
         sides: Sides,
         out: &mut Output,
-    ) -> usize {
+        pace: &mut Pace,
+    ) -> Result<usize, EvalError> {
         if self.latest.len() < sides.many.labels.len() {
             self.latest.resize(sides.many.labels.len(), (NOBODY, NOBODY));
         }
         let latest = self.latest.get(many_row as usize);
         if let Some((_, row)) = latest.filter(|(one, row)| *one == one_row && *row != NOBODY) {
-            return *row as usize;
+            return Ok(*row as usize);
         }
         let by_many_alone = self.matching.include.is_empty() && many_row != NOBODY;
         let pair = (many_row, if by_many_alone { 0 } else { one_row });
-        let row = *self.pairs.entry(pair).or_insert_with(|| {
-            let labels_of = |side: &Output, row: u32| {
-                side.labels.get(row as usize).unwrap_or(&self.sided.labels[key]).clone()
-            };
-            let (many, one) = (labels_of(sides.many, many_row), labels_of(sides.one, one_row));
-            // Arithmetic between vectors loses names at once, whatever the dialect; comparisons with `bool` need not.
-            let delayed = self.dialect.delayed_names && self.return_bool;
-            let drop_name = binary::drops_name(self.op, self.return_bool) && !delayed;
-            let labels = result_labels(drop_name, &self.matching, &many, &one);
-            out.add_named((labels, delayed)) as u32
-        });
+        let known = self.pairs.get(&pair).copied();
+        let row = match known {
+            Some(row) => row,
+            None => {
+                let labels_of = |side: &Output, row: u32| {
+                    side.labels.get(row as usize).unwrap_or(&self.sided.labels[key]).clone()
+                };
+                let many = labels_of(sides.many, many_row);
+                let labels = self.result_labels(&many, &labels_of(sides.one, one_row));
+                pace.relabelled(&labels, &many)?;
+                let row = out.add_named((labels, self.drops_later())) as u32;
+                self.pairs.insert(pair, row);
+                row
+            }
+        };
         if let Some(latest) = self.latest.get_mut(many_row as usize) {
             *latest = (one_row, row);
         }
-        row as usize
+        Ok(row as usize)
+    }
+
+    /// Arithmetic between vectors loses names at once, whatever the dialect; comparisons with `bool` need not.
+    fn drops_later(&self) -> bool {
+        self.dialect.delayed_names && self.return_bool
+    }
+
+    /// The labels of what a pair gives.
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let drop_name = binary::drops_name(self.op, self.return_bool) && !self.drops_later();
+        let names = &self.sided.names;
+        if !self.one_to_one() {
+            let many = if drop_name { many.of_computed() } else { many.clone() };
+            return names.with_included(&many, one);
+        }
+        if self.matching.on {
+            many.filter(|n| names.lists(n))
+        } else {
+            many.filter(|n| {
+                let goes = names.lists(n) || drop_name && describes_metric(n);
+                !goes
+            })
+        }
     }
 
     /// Applies the operator to one pair; `NOBODY` on one side: `fill` stands in.
-    fn pair(&mut self, rows: (u32, u32), key: usize, sides: Sides, found: &mut Pairs, out: &mut Output) {
+    fn pair(
+        &mut self,
+        rows: (u32, u32),
+        key: usize,
+        sides: Sides,
+        (found, out): (&mut Pairs, &mut Output),
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
+        pace.row()?;
         let (many, one) = (sides.many_cell(rows.0), sides.one_cell(rows.1));
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
         let kept = if let Cell::Float(v) = l { v } else { ABSENT };
         match binary::apply_cells(self.op, self.return_bool, (l, r), kept, &mut found.notes) {
             Sample::Float(v) if is_absent(v) => {}
-            Sample::Float(v) => found.rows.values.push((self.row_of(rows, key, sides, out) as u32, v)),
+            Sample::Float(v) => {
+                found.rows.values.push((self.row_of(rows, key, sides, out, pace)? as u32, v));
+            }
             Sample::Histogram(h) => {
-                found.rows.histograms.push((self.row_of(rows, key, sides, out) as u32, h));
+                found.rows.histograms.push((self.row_of(rows, key, sides, out, pace)? as u32, h));
             }
         }
+        Ok(())
     }
 
     /// All pairs of one key; `false`: they cannot be told apart.
-    fn key(&mut self, key: u32, sides: Sides, found: &mut Pairs, out: &mut Output) -> bool {
+    fn key(
+        &mut self,
+        key: u32,
+        sides: Sides,
+        (found, out): (&mut Pairs, &mut Output),
+        pace: &mut Pace,
+    ) -> Result<bool, EvalError> {
         let partner = {
             let (many, one) = self.members();
             found.many.clear();
@@ -207,24 +276,24 @@ impl Match {
             let mut ones = present(one, key, sides.one);
             let partner = ones.next().unwrap_or(NOBODY);
             if ones.next().is_some() {
-                return false;
+                return Ok(false);
             }
             partner
         };
         let meets = partner != NOBODY || sides.fill_one.is_some();
         // Asked before a filter: whether a query is refused must not depend on the values.
         if meets && self.one_to_one() && found.many.len() > 1 {
-            return false;
+            return Ok(false);
         }
         if meets {
             for at in 0..found.many.len() {
-                self.pair((found.many[at], partner), key as usize, sides, found, out);
+                self.pair((found.many[at], partner), key as usize, sides, (found, out), pace)?;
             }
         }
         if found.many.is_empty() && partner != NOBODY && sides.fill_many.is_some() {
-            self.pair((NOBODY, partner), key as usize, sides, found, out);
+            self.pair((NOBODY, partner), key as usize, sides, (found, out), pace)?;
         }
-        true
+        Ok(true)
     }
 
     /// The operands by their part in the match.
@@ -287,9 +356,15 @@ struct Pairs {
 }
 
 impl Operator for Match {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let sides = self.sides(inputs);
-        self.sided.learn(&inputs[0], &inputs[1], &self.matching);
+        self.sided.learn(&inputs[0], &inputs[1], pace)?;
         let empty = sides.is_empty();
         // Where one side has nothing, the other is not asked for duplicates.
         if std::mem::replace(&mut self.empty, empty) != empty {
@@ -297,16 +372,20 @@ impl Operator for Match {
         }
         let (mut found, mut touched) = (Pairs::default(), Vec::new());
         for key in self.sided.dirty.take() {
-            out.looked_at += self.sided.members(key);
-            if !empty && !self.key(key, sides, &mut found, out) {
+            let members = self.sided.members(key);
+            pace.rows(1 + members)?;
+            out.looked_at += members;
+            if !empty && !self.key(key, sides, (&mut found, &mut *out), pace)? {
                 return Err(self.refusal(sides.one));
             }
             out.notes.set_row(key as usize, std::mem::take(&mut found.notes));
             self.answers.replace(key, &mut found.rows, out, &mut touched);
         }
         out.changed = Changed::Rows(touched);
-        self.twins.learn(out);
-        self.twins.check(out).map_err(|_| {
+        self.twins.learn(out, pace)?;
+        // That the time is over is not a reason of the rows'.
+        pace.rows(self.twins.pairs())?;
+        self.twins.check(out, &mut Pace::free()).map_err(|_| {
             EvalError("multiple matches for labels: grouping labels must ensure unique matches".to_owned())
         })
     }
@@ -315,23 +394,4 @@ impl Operator for Match {
         let rows = self.pairs.heap() + self.latest.heap() + self.answers.heap();
         self.sided.heap() + rows + self.twins.heap()
     }
-}
-
-fn result_labels(drop_name: bool, matching: &Matching, many: &Labels, one: &Labels) -> Labels {
-    if matching.cardinality == Cardinality::OneToOne {
-        return if matching.on {
-            many.filter(|n| matching.labels.iter().any(|l| l == n))
-        } else {
-            many.filter(|n| {
-                let goes = (drop_name && describes_metric(n)) || matching.labels.iter().any(|l| l == n);
-                !goes
-            })
-        };
-    }
-    let mut builder: LabelsBuilder =
-        if drop_name { many.of_computed().to_builder() } else { many.to_builder() };
-    for name in &matching.include {
-        builder.set(name.as_str(), one.get(name).unwrap_or(""));
-    }
-    builder.build()
 }

@@ -7,6 +7,8 @@
 //! rows changed; the query runtime evaluates step after step and calls every row changed. An operator may
 //! use the list of changed rows or ignore it; the answer must be the same (tests compare).
 //!
+//! An operator tells its [`pace`] of every row and of labels that it makes: so a query ends at its limits, wherever it is.
+//!
 //! [`stage`] runs a set of steps in order. [`build`] is the table from step to operator.
 
 pub mod absent;
@@ -23,10 +25,12 @@ mod members;
 mod mixture;
 pub mod names;
 pub mod notes;
+pub mod pace;
 pub mod remarks;
 pub mod scalar;
 pub mod sets;
 pub mod side;
+mod sorting;
 pub mod stage;
 #[cfg(test)]
 mod tests;
@@ -36,6 +40,7 @@ use crate::plan::Dialect;
 use crate::plan::physical::StepOp;
 use names::Named;
 use notes::Notes;
+use pace::Pace;
 use side::{Cell, Histograms, Sample, identical};
 use std::sync::Arc;
 use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram};
@@ -91,15 +96,23 @@ pub struct Input<'a> {
     pub delta: Option<&'a Changed>,
 }
 
-/// Why an evaluation has no answer; the text is Prometheus'.
+pub(crate) use sorting::sort_paced;
+
+/// Why an evaluation has no answer; the text is Prometheus'. Where a limit of the query was met, its guard knows which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvalError(pub String);
 
 /// A step at work.
 pub trait Operator: Send {
     /// Brings `out` up to the inputs at time `t` and records in `out.changed` what it touched
-    /// (an empty list: nothing).
-    fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError>;
+    /// (an empty list: nothing). After an error it is evaluated from scratch, with what it has learnt so far.
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        t: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError>;
 
     /// Bytes that it keeps beside `out`: those that keep something per row say how much.
     fn bytes(&self) -> usize {
@@ -188,18 +201,18 @@ impl Output {
         (0..self.values.len()).filter(|row| !is_absent(self.values[*row]))
     }
 
-    /// Whether some rows carry the same labels (they may never be present together).
-    pub fn rows_by_labels(&self) -> Vec<u32> {
-        let mut rows: Vec<u32> = (0..self.labels.len() as u32).collect();
-        if !self.sorted || !self.shards.is_empty() {
-            let shard = |r: u32| self.shards.get(r as usize).copied().unwrap_or(0);
-            rows.sort_by(|a, b| {
-                self.labels[*a as usize]
-                    .cmp(&self.labels[*b as usize])
-                    .then_with(|| shard(*a).cmp(&shard(*b)))
-            });
+    /// All rows in the order of their labels, of equal ones in that of their shards.
+    pub fn rows_by_labels(&self, pace: &mut Pace) -> Result<Vec<u32>, EvalError> {
+        let rows: Vec<u32> = (0..self.labels.len() as u32).collect();
+        if self.sorted && self.shards.is_empty() {
+            return Ok(rows);
         }
-        rows
+        let shard = |r: u32| self.shards.get(r as usize).copied().unwrap_or(0);
+        let order = |a: &u32, b: &u32| {
+            let by_labels = self.labels[*a as usize].cmp(&self.labels[*b as usize]);
+            by_labels.then_with(|| shard(*a).cmp(&shard(*b)))
+        };
+        sort_paced(rows, order, pace)
     }
 }
 
@@ -265,16 +278,23 @@ impl Heap for Twins {
 
 impl Twins {
     /// Learns the rows that `out` got since the last call.
-    pub fn learn(&mut self, out: &Output) {
+    pub fn learn(&mut self, out: &Output, pace: &mut Pace) -> Result<(), EvalError> {
         for row in self.seen..out.labels.len() {
+            pace.row()?;
             match self.first.entry(out.labels[row].clone()) {
                 std::collections::hash_map::Entry::Occupied(first) => {
                     self.pairs.push((*first.get(), row as u32))
                 }
                 std::collections::hash_map::Entry::Vacant(place) => drop(place.insert(row as u32)),
             }
+            self.seen = row + 1;
         }
-        self.seen = out.labels.len();
+        Ok(())
+    }
+
+    /// How many rows have the labels of one before them.
+    pub fn pairs(&self) -> usize {
+        self.pairs.len()
     }
 
     /// Whether no two rows have the same labels.
@@ -283,23 +303,24 @@ impl Twins {
     }
 
     /// Fails if two rows with the same labels are present now.
-    pub fn check(&self, out: &Output) -> Result<(), EvalError> {
-        self.alone(|row| is_present(out, row))
+    pub fn check(&self, out: &Output, pace: &mut Pace) -> Result<(), EvalError> {
+        self.alone(|row| is_present(out, row), pace)
     }
 
     /// Fails if two rows with the same labels are present, be it at different evaluations: so functions of windows
     /// refuse a range query, other than functions of single samples.
-    pub fn check_ever(&mut self, out: &Output) -> Result<(), EvalError> {
+    pub fn check_ever(&mut self, out: &Output, pace: &mut Pace) -> Result<(), EvalError> {
         let rows = self.pairs.iter().flat_map(|(first, twin)| [*first, *twin]);
         self.ever.extend(rows.filter(|row| is_present(out, *row)));
-        self.alone(|row| self.ever.contains(&row))
+        self.alone(|row| self.ever.contains(&row), pace)
     }
 
-    fn alone(&self, present: impl Fn(u32) -> bool) -> Result<(), EvalError> {
+    fn alone(&self, present: impl Fn(u32) -> bool, pace: &mut Pace) -> Result<(), EvalError> {
         // A pair names the first row of its labels: a third row is compared with the first, and the
         // second with the third only through it, so presence is counted per first row.
         let mut owner: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
         for (first, twin) in &self.pairs {
+            pace.row()?;
             let count = owner.entry(*first).or_insert_with(|| u32::from(present(*first)));
             *count += u32::from(present(*twin));
             if *count > 1 {
@@ -336,7 +357,7 @@ pub fn build(op: &StepOp, dialect: Dialect) -> Option<Box<dyn Operator>> {
         StepOp::Match(op, return_bool, matching) => {
             Box::new(matching::Match::new(*op, *return_bool, matching.clone(), dialect))
         }
-        StepOp::Set(op, matching) => Box::new(sets::Set::new(*op, matching.clone())),
+        StepOp::Set(op, matching) => Box::new(sets::Set::new(*op, matching)),
         StepOp::Partial(op, grouping) => Box::new(aggregate::Partial::new(*op, grouping.clone())),
         StepOp::Merge(op, metric) => Box::new(aggregate::Merge::new(*op, metric.shown(dialect))),
         StepOp::Group(op, grouping, text) => Box::new(group::Group::new(*op, grouping.clone(), text.clone())),

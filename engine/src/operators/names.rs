@@ -5,6 +5,7 @@
 //! series apart, and match and group by the name.
 
 use super::map::{add_rows, finish};
+use super::pace::Pace;
 use super::side::Sample;
 use super::{EvalError, Input, Operator, Output, Twins};
 use crate::heap::Heap;
@@ -31,16 +32,23 @@ pub struct DropNames {
 }
 
 impl Operator for DropNames {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
-        add_rows(&inputs[0], out, |labels, drops| {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
+        add_rows(&inputs[0], out, pace, |labels, drops| {
             Ok((if drops { labels.of_computed() } else { labels.clone() }, false))
         })?;
         let (mut touched, input) = (Vec::new(), inputs[0].out);
         for row in inputs[0].rows() {
+            pace.row()?;
             let sample = input.cell(row).sample();
             out.put(row, sample.unwrap_or(Sample::Float(ABSENT)), &mut touched);
         }
-        finish(out, touched, &mut self.twins, false)
+        finish(out, touched, &mut self.twins, false, pace)
     }
 
     fn bytes(&self) -> usize {

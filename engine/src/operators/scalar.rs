@@ -1,5 +1,6 @@
 //! Scalars: numbers, the clock, and the bridges between scalars and vectors. A scalar is one row without labels.
 
+use super::pace::Pace;
 use super::{Changed, EvalError, Input, Operator, Output, binary};
 use crate::functions::{Kernel, QueryTimes};
 use crate::plan::{BinaryOp, FunctionRef};
@@ -25,7 +26,7 @@ pub(crate) fn scalar_of(input: &Input) -> f64 {
 pub struct Number(pub f64);
 
 impl Operator for Number {
-    fn eval(&mut self, _: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(&mut self, _: &[Input], _: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
         set_scalar(out, self.0);
         Ok(())
     }
@@ -45,7 +46,7 @@ impl Clock {
 }
 
 impl Operator for Clock {
-    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
         let t = t - self.shift;
         let value = match self.kernel {
             Kernel::Clock(function) => function(t),
@@ -75,7 +76,7 @@ impl MapClock {
 }
 
 impl Operator for MapClock {
-    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
         set_scalar(out, (self.function)(((t - self.shift) / 1000) as f64));
         Ok(())
     }
@@ -85,7 +86,7 @@ impl Operator for MapClock {
 pub struct ScalarBinary(pub BinaryOp);
 
 impl Operator for ScalarBinary {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
         let (a, b) = (scalar_of(&inputs[0]), scalar_of(&inputs[1]));
         let value = if self.0.is_comparison() {
             f64::from(binary::compare(self.0, a, b))
@@ -111,7 +112,7 @@ impl Scalars {
 }
 
 impl Operator for Scalars {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
         let values: Vec<f64> = inputs.iter().map(scalar_of).collect();
         set_scalar(out, (self.0)(&values));
         Ok(())
@@ -122,7 +123,14 @@ impl Operator for Scalars {
 pub struct ToScalar;
 
 impl Operator for ToScalar {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
+        pace.samples(inputs[0].out.values.len())?;
         let mut present = inputs[0].out.values.iter().filter(|v| !is_absent(**v) && !is_histogram(**v));
         let value = match (present.next(), present.next()) {
             (Some(only), None) => *only,
@@ -137,7 +145,7 @@ impl Operator for ToScalar {
 pub struct ToVector;
 
 impl Operator for ToVector {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
         set_scalar(out, inputs[0].out.values.first().copied().unwrap_or(ABSENT));
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::matching::Sided;
 use super::members::{Answers, Found};
+use super::pace::Pace;
 use super::{Changed, EvalError, Input, Operator, Output, Twins};
 use crate::heap::Heap;
 use crate::plan::{BinaryOp, Matching};
@@ -11,7 +12,6 @@ use storage::model::value::is_absent;
 /// See the module.
 pub struct Set {
     op: BinaryOp,
-    matching: Matching,
     sided: Sided,
     /// Output row of each left and right row, made when first needed.
     left_rows: Vec<Option<u32>>,
@@ -22,11 +22,10 @@ pub struct Set {
 
 impl Set {
     /// See [`crate::plan::physical::StepOp::Set`].
-    pub fn new(op: BinaryOp, matching: Matching) -> Set {
+    pub fn new(op: BinaryOp, matching: &Matching) -> Set {
         Set {
             op,
-            matching,
-            sided: Sided::default(),
+            sided: Sided::new(matching),
             left_rows: Vec::new(),
             right_rows: Vec::new(),
             answers: Answers::default(),
@@ -63,18 +62,26 @@ impl Set {
 }
 
 impl Operator for Set {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        _: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let (left, right) = (inputs[0].out, inputs[1].out);
-        self.sided.learn(&inputs[0], &inputs[1], &self.matching);
+        self.sided.learn(&inputs[0], &inputs[1], pace)?;
         let (mut found, mut touched) = (Found::default(), Vec::new());
         for key in self.sided.dirty.take() {
-            out.looked_at += self.sided.members(key);
+            let members = self.sided.members(key);
+            pace.rows(1 + members)?;
+            out.looked_at += members;
             self.key(key, left, right, out, &mut found);
             self.answers.replace(key, &mut found, out, &mut touched);
         }
         out.changed = Changed::Rows(touched);
-        self.twins.learn(out);
-        self.twins.check(out)
+        self.twins.learn(out, pace)?;
+        self.twins.check(out, pace)
     }
 
     fn bytes(&self) -> usize {

@@ -4,8 +4,10 @@
 //! of its inputs has changed since it last looked, or when its value follows the clock; versions tell.
 
 use super::bits::Bits;
+use super::pace::Pace;
 use super::{Changed, EvalError, Input, Operator, Output, build};
 use crate::heap::Heap;
+use crate::memory::{MemoryReservation, ViewMemory};
 use crate::plan::Dialect;
 use crate::plan::notes::Annotations;
 use crate::plan::notes::Origin;
@@ -22,6 +24,8 @@ struct Node {
     evaluated: bool,
     /// Steps that read this one.
     readers: Vec<StepId>,
+    /// Labels that it has made, in the live runtime.
+    labels: Option<MemoryReservation>,
 }
 
 /// Steps at work. Indices are those of the steps; removed steps leave a hole.
@@ -34,12 +38,19 @@ pub struct Stage {
     dirty: Bits,
     /// Steps to look at whenever they are due: those that follow the clock.
     restless: Bits,
+    /// Where the labels count that steps of the live runtime make.
+    labels: Option<ViewMemory>,
 }
 
 impl Stage {
     /// An empty stage.
     pub fn new(dialect: Dialect) -> Stage {
         Stage { dialect, ..Stage::default() }
+    }
+
+    /// An empty stage of views, the labels of whose steps count in `memory`.
+    pub fn of_views(dialect: Dialect, memory: ViewMemory) -> Stage {
+        Stage { labels: Some(memory), ..Stage::new(dialect) }
     }
 
     /// A stage with these steps.
@@ -62,6 +73,7 @@ impl Stage {
             follows_clock: step.op.follows_clock(),
             evaluated: false,
             readers: Vec::new(),
+            labels: self.labels.as_ref().map(ViewMemory::reservation),
         });
         for input in &step.inputs {
             if let Some(node) = &mut self.nodes[*input] {
@@ -131,10 +143,19 @@ impl Stage {
     }
 
     /// Adds what all steps have to remark now.
-    pub fn annotate(&self, origins: &[Origin], into: &mut Annotations) {
+    pub fn annotate(
+        &self,
+        origins: &[Origin],
+        into: &mut Annotations,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         for (out, origin) in self.outputs.iter().zip(origins).filter(|(out, _)| !out.notes.is_empty()) {
-            out.notes.iter().for_each(|note| into.add(note, origin));
+            for note in out.notes.iter() {
+                pace.row()?;
+                into.add(note, origin);
+            }
         }
+        Ok(())
     }
 
     /// The rows of a leaf or port, for its runtime to fill.
@@ -165,9 +186,20 @@ impl Stage {
         readers.iter().for_each(|reader| self.dirty.insert(*reader));
     }
 
-    /// Evaluates step `id` at `t`; its inputs must have been evaluated at `t`. Leaves and ports: nothing to do.
+    /// Evaluates step `id` at `t` for views; its inputs must have been evaluated at `t`. Leaves and ports: nothing to do.
     /// Returns whether it was evaluated at all.
     pub fn eval(&mut self, id: StepId, t: TimeMs) -> bool {
+        let Some(node) = self.nodes[id].as_mut() else { return false };
+        let labels = node.labels.take();
+        let evaluated = self.eval_paced(id, t, &mut Pace::of_view(labels.as_ref()));
+        if let Some(node) = self.nodes[id].as_mut() {
+            node.labels = labels;
+        }
+        evaluated
+    }
+
+    /// The same for a query, which says what it has time for.
+    pub fn eval_paced(&mut self, id: StepId, t: TimeMs, pace: &mut Pace) -> bool {
         let Some(node) = self.nodes[id].as_mut() else { return false };
         let Some(operator) = node.operator.as_mut() else { return false };
         let (before, rest) = self.outputs.split_at_mut(id);
@@ -188,7 +220,12 @@ impl Stage {
         let failed = inputs.iter().find_map(|input| input.out.error.clone());
         out.looked_at = 0;
         let latest = std::mem::take(&mut out.changed);
-        let result = failed.map_or_else(|| operator.eval(&inputs, t, out), |error| Err(EvalError(error)));
+        let rows = out.labels.len();
+        let mut result =
+            failed.map_or_else(|| operator.eval(&inputs, t, out, pace), |error| Err(EvalError(error)));
+        if result.is_ok() {
+            result = pace.new_rows(out.labels.len() - rows).and_then(|()| pace.settle());
+        }
         for (seen, input) in node.seen.iter_mut().zip(&node.inputs) {
             *seen = before[*input].version;
         }

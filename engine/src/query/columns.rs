@@ -8,9 +8,10 @@
 use super::block::Block;
 use super::shard::{Lanes, PortBlock};
 use crate::functions::aggregation::{AvgPartial, SumPartial, max, min};
-use crate::operators::Output;
 use crate::operators::aggregate::lanes;
 use crate::operators::grouping::{Groups, group_key};
+use crate::operators::pace::Pace;
+use crate::operators::{EvalError, Output};
 use crate::plan::physical::{Physical, StepId, StepOp};
 use crate::plan::{AggregateOp, Grouping};
 use storage::model::Labels;
@@ -43,15 +44,22 @@ pub fn of_ports(physical: &Physical, ports: &[StepId]) -> Option<Vec<Aggregate>>
 
 impl Aggregate {
     /// The partial results of a block; `rows` has the labels of the leaf.
-    pub fn over(&mut self, rows: &Output, block: &Block, steps: usize) -> PortBlock {
+    pub fn over(
+        &mut self,
+        rows: &Output,
+        block: &Block,
+        steps: usize,
+        pace: &mut Pace,
+    ) -> Result<PortBlock, EvalError> {
         let grouping = &self.grouping;
-        self.groups.learn(rows, |labels| group_key(grouping, labels));
+        self.groups.learn(rows, |labels| group_key(grouping, labels), pace)?;
         let mut out = Columns::new(self.groups.len(), lanes(self.op), steps);
         for group in 0..self.groups.len() {
-            let members = self.groups.members(group).iter().map(|row| block.row(*row as usize));
-            self.group(group, members, &mut out);
+            let members = self.groups.members(group);
+            pace.samples(members.len().saturating_mul(steps))?;
+            self.group(group, members.iter().map(|row| block.row(*row as usize)), &mut out);
         }
-        out.into_port(&self.groups.labels)
+        Ok(out.into_port(&self.groups.labels))
     }
 
     fn group<'a>(&self, group: usize, members: impl Iterator<Item = &'a [f64]>, out: &mut Columns) {

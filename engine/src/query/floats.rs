@@ -2,6 +2,8 @@
 
 use super::guard::Seen;
 use crate::functions::{Moves, Window, WindowKernel};
+use crate::operators::EvalError;
+use crate::operators::pace::Pace;
 use storage::model::TimeMs;
 use storage::model::value::is_stale;
 
@@ -97,7 +99,8 @@ impl Floats<'_> {
         places: Places,
         work: &mut Work,
         out: &mut [f64],
-    ) -> Seen {
+        pace: &mut Pace,
+    ) -> Result<Seen, EvalError> {
         match kernel.slide {
             Some(slide) if places.ends.len() > 1 => {
                 work.steps.clear();
@@ -107,11 +110,12 @@ impl Floats<'_> {
                     work.spans.push((lo, hi));
                 });
                 work.slid.clear();
+                pace.samples(self.vs.len() + work.spans.len())?;
                 slide(self.vs, &work.spans, &mut work.slid);
                 work.steps.iter().zip(&work.slid).for_each(|(i, v)| out[*i] = *v);
-                seen
+                Ok(seen)
             }
-            _ => self.one_by_one(kernel, places, &mut work.resets, out),
+            _ => self.one_by_one(kernel, places, &mut work.resets, out, pace),
         }
     }
 
@@ -121,10 +125,18 @@ impl Floats<'_> {
         places: Places,
         resets: &mut Vec<u32>,
         out: &mut [f64],
-    ) -> Seen {
+        pace: &mut Pace,
+    ) -> Result<Seen, EvalError> {
         let Places { times, ends, range, params } = places;
         count_resets(kernel, self.vs, resets);
-        self.windows(ends, range, |i, lo, hi, _| {
+        let mut in_time = Ok(());
+        let seen = self.windows(ends, range, |i, lo, hi, _| {
+            if in_time.is_ok() {
+                in_time = pace.samples(hi - lo);
+            }
+            if in_time.is_err() {
+                return;
+            }
             let window = Window {
                 ts: &self.ts[lo..hi],
                 vs: &self.vs[lo..hi],
@@ -136,7 +148,8 @@ impl Floats<'_> {
                 ..Window::default()
             };
             out[i] = (kernel.eval)(&window);
-        })
+        });
+        in_time.map(|()| seen)
     }
 }
 

@@ -2,14 +2,19 @@
 //! labels joined.
 
 use super::given::Given;
-use super::guard::SampleCounts;
+use super::guard::Guard;
 use super::run::Grid;
 use super::{Answer, QueryError, Series, Value, VectorSample};
 use crate::functions::vectors::natural_order;
-use crate::operators::same_labelset;
+use crate::limits::CHECK_ROWS;
+use crate::operators::grouping::group_key;
+use crate::operators::pace::Pace;
+use crate::operators::{EvalError, same_labelset, sort_paced};
 use crate::plan::AggregateOp;
 use crate::plan::notes::Annotations;
 use crate::plan::physical::StepOp;
+use std::cmp::Ordering;
+use std::sync::Arc;
 use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, TimeMs};
 
@@ -18,8 +23,9 @@ pub struct Gathered {
     pub(super) rows: Vec<Series>,
     pub(super) order: Option<StepOp>,
     pub(super) scalar: bool,
-    pub(super) samples: SampleCounts,
     pub(super) notes: Annotations,
+    /// The limits of the query.
+    pub(super) guard: Arc<Guard>,
 }
 
 impl Gathered {
@@ -28,18 +34,18 @@ impl Gathered {
         if self.scalar {
             let first = self.rows.first().and_then(|row| row.points.first());
             let value = first.map_or(f64::NAN, |point| point.1);
-            return Ok(Answer::of(Value::Scalar(t, value), self.notes, self.samples));
+            return Ok(Answer::of(Value::Scalar(t, value), self.notes, &self.guard));
         }
-        let (samples, order, notes) = (self.samples.clone(), self.order.clone(), self.take_notes());
-        let mut rows: Vec<VectorSample> = self.merged()?.into_iter().map(|s| only(s, t)).collect();
-        present(&mut rows, order.as_ref());
-        Ok(Answer::of(Value::Vector(rows), notes, samples))
+        let (order, notes, guard) = (self.order.clone(), self.take_notes(), self.guard.clone());
+        let rows: Vec<VectorSample> = self.merged()?.into_iter().map(|s| only(s, t)).collect();
+        let rows = guard.paced(|pace| present(rows, order.as_ref(), pace))?;
+        Ok(Answer::of(Value::Vector(rows), notes, &guard))
     }
 
     /// As the answer of a range query.
     pub fn range(mut self) -> Result<Answer, QueryError> {
-        let (samples, notes) = (self.samples.clone(), self.take_notes());
-        Ok(Answer::of(Value::Matrix(self.merged()?), notes, samples))
+        let (notes, guard) = (self.take_notes(), self.guard.clone());
+        Ok(Answer::of(Value::Matrix(self.merged()?), notes, &guard))
     }
 
     /// As a scalar for each time of `grid`.
@@ -61,16 +67,19 @@ impl Gathered {
 
     /// Series in label order; rows with equal labels are one series if they never meet.
     pub fn merged(self) -> Result<Vec<Series>, QueryError> {
-        merged(self.rows)
+        merged(self.rows, &self.guard)
     }
 }
 
 /// See [`Gathered::merged`].
-pub(super) fn merged(mut rows: Vec<Series>) -> Result<Vec<Series>, QueryError> {
+pub(super) fn merged(mut rows: Vec<Series>, guard: &Guard) -> Result<Vec<Series>, QueryError> {
     rows.retain(|row| !row.points.is_empty() || !row.histograms.is_empty());
-    rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let rows = guard.paced(|pace| sort_paced(rows, |a, b| a.labels.cmp(&b.labels), pace))?;
     let mut series: Vec<Series> = Vec::with_capacity(rows.len());
-    for row in rows {
+    for (number, row) in rows.into_iter().enumerate() {
+        if number % CHECK_ROWS == 0 {
+            guard.check()?;
+        }
         match series.last_mut() {
             Some(last) if last.labels == row.labels => join(last, row)?,
             _ => series.push(row),
@@ -101,35 +110,44 @@ fn join(series: &mut Series, row: Series) -> Result<(), QueryError> {
     }
 }
 
-/// Puts an instant vector into the order that its outermost operator promises.
-fn present(rows: &mut [VectorSample], order: Option<&StepOp>) {
-    let by_value = |rows: &mut [VectorSample], descending: bool| {
-        rows.sort_by(|a, b| match (a.v.is_nan(), b.v.is_nan()) {
-            (false, false) if descending => b.v.total_cmp(&a.v),
-            (false, false) => a.v.total_cmp(&b.v),
-            (x, y) => x.cmp(&y),
-        });
-    };
+/// An instant vector in the order that its outermost operator promises.
+fn present(
+    rows: Vec<VectorSample>,
+    order: Option<&StepOp>,
+    pace: &mut Pace,
+) -> Result<Vec<VectorSample>, EvalError> {
     match order {
-        Some(StepOp::Sort(descending)) => by_value(rows, *descending),
+        Some(StepOp::Sort(descending)) => sort_paced(rows, by_value(*descending), pace),
         Some(StepOp::SortByLabel(names, descending)) => {
             let order = |a: &Labels, b: &Labels| {
-                let value = |labels: &Labels, name: &str| labels.get(name).unwrap_or("").to_owned();
-                let by_name = |name: &String| natural_order(&value(a, name), &value(b, name));
+                let by_name =
+                    |name: &String| natural_order(a.get(name).unwrap_or(""), b.get(name).unwrap_or(""));
                 names.iter().map(by_name).find(|o| o.is_ne()).unwrap_or_else(|| a.cmp(b))
             };
-            rows.sort_by(
-                |a, b| {
-                    if *descending { order(&b.labels, &a.labels) } else { order(&a.labels, &b.labels) }
-                },
-            );
+            let directed = |a: &VectorSample, b: &VectorSample| {
+                if *descending { order(&b.labels, &a.labels) } else { order(&a.labels, &b.labels) }
+            };
+            sort_paced(rows, directed, pace)
         }
         Some(StepOp::Group(op @ (AggregateOp::Topk | AggregateOp::Bottomk), grouping, _)) => {
-            by_value(rows, *op == AggregateOp::Topk);
-            if grouping.without || !grouping.labels.is_empty() {
-                rows.sort_by_cached_key(|row| crate::operators::grouping::group_key(grouping, &row.labels));
+            let rows = sort_paced(rows, by_value(*op == AggregateOp::Topk), pace)?;
+            if !grouping.without && grouping.labels.is_empty() {
+                return Ok(rows);
             }
+            pace.rows(rows.len())?;
+            let keyed = rows.into_iter().map(|row| (group_key(grouping, &row.labels), row)).collect();
+            let keyed: Vec<_> = sort_paced(keyed, |a: &(Labels, _), b| a.0.cmp(&b.0), pace)?;
+            Ok(keyed.into_iter().map(|(_, row)| row).collect())
         }
-        _ => {}
+        _ => Ok(rows),
+    }
+}
+
+/// The order of values; NaN comes last.
+fn by_value(descending: bool) -> impl Fn(&VectorSample, &VectorSample) -> Ordering {
+    move |a, b| match (a.v.is_nan(), b.v.is_nan()) {
+        (false, false) if descending => b.v.total_cmp(&a.v),
+        (false, false) => a.v.total_cmp(&b.v),
+        (x, y) => x.cmp(&y),
     }
 }

@@ -2,6 +2,7 @@
 //! are computed shard by shard, such a scalar needs all shards.
 
 use super::run::Grid;
+use crate::operators::pace::Pace;
 use crate::operators::scalar::set_scalar;
 use crate::operators::{EvalError, Input, Operator, Output};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ impl GivenScalar {
 }
 
 impl Operator for GivenScalar {
-    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
         let at = usize::try_from((t - self.grid.start) / self.grid.step).unwrap_or(usize::MAX);
         set_scalar(out, self.values.get(at).copied().unwrap_or(f64::NAN));
         Ok(())

@@ -2,16 +2,20 @@
 //!
 //! Samples are counted as Prometheus counts them: what the windows of all steps hold ([`SampleCounts::total`]), and what
 //! is in memory at one time, which the limit is about: every value that a selector has given so far, the window at
-//! work, and the answer in the making.
+//! work, and the answer in the making. Beside them bytes are counted ([`crate::memory`]): a sample has eight, labels may
+//! have any number.
 
 use super::{QueryError, QueryOptions};
+use crate::memory::{MemoryExhausted, MemoryPool, MemoryReservation};
+use crate::operators::EvalError;
+use crate::operators::pace::{Limits, Pace};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use storage::model::TimeMs;
+use storage::model::{NativeHistogram, TimeMs};
 
 /// What a query looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +70,14 @@ pub struct Counted {
     points: usize,
 }
 
+/// Bytes of a point in memory: its time and its value.
+pub(super) const POINT_BYTES: usize = size_of::<(TimeMs, f64)>();
+
+/// Bytes of a histogram in memory, about: it counts as so many samples because of its size.
+pub(super) fn histogram_bytes(histogram: &NativeHistogram) -> usize {
+    histogram.samples() * POINT_BYTES
+}
+
 /// Asked by every piece of work, often.
 #[derive(Debug)]
 pub struct Guard {
@@ -80,12 +92,24 @@ pub struct Guard {
     /// Samples in the rows of subqueries, of all of the query.
     kept: Arc<AtomicUsize>,
     steps: Option<Mutex<BTreeMap<TimeMs, (usize, usize)>>>,
+    /// What the query holds in memory, with all queries inside it.
+    memory: Arc<MemoryReservation>,
+    /// Why it stopped, once it did.
+    stopped: Arc<OnceLock<QueryError>>,
+    /// Looks that the time lasts for, whatever the clock says.
+    #[cfg(test)]
+    looks: Arc<AtomicUsize>,
 }
 
 impl Guard {
-    /// A guard that starts counting now.
-    #[allow(clippy::disallowed_methods, reason = "a timeout bounds work; no answer depends on this reading")]
+    /// A guard that starts counting now, of a query that shares its memory with no other.
     pub fn new(options: &QueryOptions) -> Guard {
+        Guard::within(options, &MemoryPool::of_queries(usize::MAX))
+    }
+
+    /// The same, of a query whose memory counts among that of others.
+    #[allow(clippy::disallowed_methods, reason = "a timeout bounds work; no answer depends on this reading")]
+    pub fn within(options: &QueryOptions, memory: &Arc<MemoryPool>) -> Guard {
         Guard {
             cancel: options.cancel.clone(),
             started: Instant::now(),
@@ -97,7 +121,25 @@ impl Guard {
             peak: AtomicUsize::new(0),
             kept: Arc::default(),
             steps: options.step_stats.then(Mutex::default),
+            memory: Arc::new(memory.reservation(options.max_bytes)),
+            stopped: Arc::default(),
+            #[cfg(test)]
+            looks: Arc::new(AtomicUsize::new(usize::MAX)),
         }
+    }
+
+    /// A guard whose time is over after so many looks at it.
+    #[cfg(test)]
+    pub fn lasting(looks: usize, options: &QueryOptions) -> Guard {
+        let guard = Guard::new(options);
+        guard.looks.store(looks, Relaxed);
+        guard
+    }
+
+    /// How many looks are left of those that [`Guard::lasting`] allows.
+    #[cfg(test)]
+    pub fn looks_left(&self) -> usize {
+        self.looks.load(Relaxed)
     }
 
     /// A guard of a query inside this one: the same limits, counts of its own. What subqueries keep is counted together.
@@ -114,6 +156,10 @@ impl Guard {
             peak: count(),
             kept: self.kept.clone(),
             steps: None,
+            memory: self.memory.clone(),
+            stopped: self.stopped.clone(),
+            #[cfg(test)]
+            looks: self.looks.clone(),
         }
     }
 
@@ -123,16 +169,64 @@ impl Guard {
         self.peak.fetch_max(inner.peak.load(Relaxed), Relaxed);
     }
 
-    /// Fails when the query must stop.
-    #[allow(clippy::disallowed_methods, reason = "as above")]
+    /// Fails when the query must stop, from then on.
     pub fn check(&self) -> Result<(), QueryError> {
-        if self.cancel.load(Relaxed) {
-            return Err(QueryError::Canceled("query was canceled in expression evaluation".to_owned()));
+        // Whoever waited for it until its time was over has gone away, too: the time is the reason then.
+        if self.is_late() {
+            return Err(self.stop(timed_out()));
         }
-        if self.started.elapsed() > self.timeout {
-            return Err(QueryError::Timeout("query timed out in expression evaluation".to_owned()));
+        if self.cancel.load(Relaxed) {
+            let text = "query was canceled in expression evaluation";
+            return Err(self.stop(QueryError::Canceled(text.to_owned())));
         }
         Ok(())
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "as above")]
+    fn is_late(&self) -> bool {
+        #[cfg(test)]
+        if self.looks.load(Relaxed) != usize::MAX
+            && self.looks.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err()
+        {
+            return true;
+        }
+        self.started.elapsed() > self.timeout
+    }
+
+    /// The reason why the query stopped: the first one.
+    fn stop(&self, error: QueryError) -> QueryError {
+        self.stopped.get_or_init(|| error).clone()
+    }
+
+    /// Why an evaluation has no answer, which was stopped by this guard or refused by itself.
+    pub(super) fn failure(&self, error: &str) -> QueryError {
+        self.stopped.get().cloned().unwrap_or_else(|| QueryError::Execution(error.to_owned()))
+    }
+
+    /// What an operator, or a loop as in one, comes to within the limits.
+    pub(super) fn paced<T>(
+        &self,
+        work: impl FnOnce(&mut Pace) -> Result<T, EvalError>,
+    ) -> Result<T, QueryError> {
+        let mut pace = Pace::of_query(self);
+        let done = work(&mut pace);
+        done.and_then(|done| pace.settle().map(|()| done)).map_err(|e| self.failure(&e.0))
+    }
+
+    /// Counts bytes that the query holds; fails beyond its limit, and beyond that of all queries.
+    pub fn grow(&self, bytes: usize) -> Result<(), QueryError> {
+        self.memory.grow(bytes).map_err(|e| self.stop(QueryError::Execution(e.to_string())))
+    }
+
+    /// Counts bytes that the query holds until what comes back is dropped.
+    pub(super) fn grow_for_now(&self, bytes: usize) -> Result<Temporary, QueryError> {
+        self.grow(bytes)?;
+        Ok(Temporary { memory: self.memory.clone(), bytes })
+    }
+
+    /// What the query holds, for who keeps some of it longer than the guard.
+    pub(super) fn memory(&self) -> &Arc<MemoryReservation> {
+        &self.memory
     }
 
     /// How long the query may take, and how much of that is left.
@@ -230,9 +324,44 @@ impl Guard {
     }
 }
 
+impl Limits for Guard {
+    fn check(&self) -> Result<(), EvalError> {
+        Guard::check(self).map_err(|e| EvalError(e.to_string()))
+    }
+
+    fn grow(&self, bytes: usize) -> Result<(), EvalError> {
+        Guard::grow(self, bytes).map_err(|e| EvalError(e.to_string()))
+    }
+}
+
+/// Memory that a query holds until this is dropped.
+pub(super) struct Temporary {
+    memory: Arc<MemoryReservation>,
+    bytes: usize,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        self.memory.shrink(self.bytes);
+    }
+}
+
+fn timed_out() -> QueryError {
+    QueryError::Timeout("query timed out in expression evaluation".to_owned())
+}
+
+const TOO_MANY: &str = "query processing would load too many samples into memory in query execution";
+
 pub(super) fn too_many() -> QueryError {
-    let text = "query processing would load too many samples into memory in query execution";
-    QueryError::Execution(text.to_owned())
+    QueryError::Execution(TOO_MANY.to_owned())
+}
+
+impl QueryError {
+    /// Whether the question is refused because it, or all that are at work, would hold too much in memory: a smaller one,
+    /// or the same later, may be answered.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, QueryError::Execution(text) if text == TOO_MANY || MemoryExhausted::says(text))
+    }
 }
 
 #[cfg(test)]
@@ -258,6 +387,20 @@ mod tests {
         assert_eq!(guard.keep(1), Err(too_many()), "but not for what stays in memory");
         guard.let_go(6);
         assert_eq!((guard.keep(4), guard.kept()), (Ok(()), 10));
+    }
+
+    #[test]
+    fn what_is_too_large_says_so() {
+        let options = QueryOptions { max_bytes: 10, ..QueryOptions::default() };
+        let guard = Guard::within(&options, &MemoryPool::of_queries(100));
+        assert_eq!(guard.grow(10), Ok(()));
+        let error = guard.grow(1).expect_err("eleven bytes");
+        assert!(error.is_too_large() && too_many().is_too_large(), "{error}");
+        assert_eq!(guard.failure("something else"), error, "the first reason stays");
+        let together = Guard::within(&QueryOptions::default(), &MemoryPool::of_queries(5)).grow(6);
+        assert!(together.expect_err("six bytes").is_too_large());
+        assert!(!QueryError::Execution("many-to-many".to_owned()).is_too_large());
+        assert!(guard.grow_for_now(0).is_ok());
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! question (`@ end()`); plans whose answer at a step hangs on the others ([`super::alone`]); what does not fit into the
 //! [`Budget`]. A subquery inside a subquery is asked for whole, at the steps of the outer one that are asked for.
 
-use super::guard::Guard;
+use super::guard::{Guard, POINT_BYTES};
 use super::known::Known;
 use super::rows::{Rows, rows_of};
 use super::run::Grid;
@@ -169,7 +169,7 @@ impl Kept {
     fn settle(&mut self, at: usize) {
         let (known, Budget(all)) = (&mut self.known[at], &*self.budget);
         all.fetch_sub(known.counted, Relaxed);
-        known.counted = known.samples();
+        known.counted = known.samples() + known.label_bytes() / POINT_BYTES;
         if all.fetch_add(known.counted, Relaxed) + known.counted > KEPT_SAMPLES {
             known.forget();
             all.fetch_sub(std::mem::take(&mut known.counted), Relaxed);

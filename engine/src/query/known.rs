@@ -72,6 +72,11 @@ impl Known {
         self.rows.iter().map(|row| row.samples()).sum()
     }
 
+    /// Bytes of the labels of its rows.
+    pub(super) fn label_bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.labels.encoded().len()).sum()
+    }
+
     /// Number of its samples at `t` and later.
     pub(super) fn samples_from(&self, t: TimeMs) -> usize {
         self.rows.iter().map(|row| row.samples_from(t)).sum()

@@ -12,9 +12,10 @@ use crate::functions::Kernel;
 use crate::functions::lanes::drop_stale;
 use crate::functions::window::Timed;
 use crate::operators::names::{Named, computed};
+use crate::operators::pace::Pace;
 use crate::operators::side::Histograms;
 use crate::operators::stage::Stage;
-use crate::operators::{Output, Twins};
+use crate::operators::{EvalError, Output, Twins};
 use crate::plan::Dialect;
 use crate::plan::notes::{Annotations, Origin, Place};
 use crate::plan::physical::{Leaf, Source, StepId};
@@ -38,6 +39,8 @@ pub(super) struct LeafRun {
     /// The metric that was last said to be no counter.
     pub(super) doubted: Option<String>,
     pub(super) twins: Twins,
+    /// What the histograms of the current block count.
+    pub(super) histogram_bytes: usize,
 }
 
 /// What a block of a leaf is filled with.
@@ -116,21 +119,32 @@ impl LeafRun {
             typed: options.dialect.type_and_unit_labels,
             doubted: None,
             twins: Twins::default(),
+            histogram_bytes: 0,
         })
     }
 
-    pub(super) fn add_rows(&self, dialect: Dialect, out: &mut Output) {
+    pub(super) fn add_rows(
+        &self,
+        dialect: Dialect,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
+        pace.new_rows(self.selection.labels.len())?;
         for labels in &self.selection.labels {
-            out.add_named(leaf_labels(&self.leaf, labels, dialect));
+            pace.row()?;
+            let named = leaf_labels(&self.leaf, labels, dialect);
+            pace.relabelled(&named.0, labels)?;
+            out.add_named(named);
         }
+        Ok(())
     }
 
     /// Whether its block is just floats, and no two rows have the same labels; `out` has these.
-    pub(super) fn is_simple(&mut self, out: &Output) -> bool {
+    pub(super) fn is_simple(&mut self, out: &Output, pace: &mut Pace) -> Result<bool, EvalError> {
         if !out.sorted {
-            self.twins.learn(out);
+            self.twins.learn(out, pace)?;
         }
-        self.twins.is_empty() && self.histograms.iter().all(Histograms::is_empty)
+        Ok(self.twins.is_empty() && self.histograms.iter().all(Histograms::is_empty))
     }
 
     /// Computes the value block of the leaf, and adds what there is to remark.
@@ -145,8 +159,10 @@ impl LeafRun {
         self.block.reset(rows, steps);
         self.histograms.clear();
         self.histograms.resize_with(steps, Histograms::default);
+        filling.guard.memory().shrink(std::mem::take(&mut self.histogram_bytes));
         let (from, to) = filling.span;
         let mut seen = Seen::default();
+        let mut pace = Pace::of_query(filling.guard);
         for row in 0..rows {
             // Long windows are much work for one series.
             if row % 64 == 0 || seen.samples > crate::limits::CHECK_SAMPLES {
@@ -159,9 +175,10 @@ impl LeafRun {
                 .read(row, from, to, &mut scratch.ts, &mut scratch.vs)
                 .map_err(|e| QueryError::Internal(e.to_string()))?;
             if self.is_mixed(row) {
-                seen.add(self.mixed(row, filling, scratch, (origin, notes))?);
+                seen.add(self.mixed(row, filling, scratch, (origin, notes), &mut pace)?);
             } else {
-                seen.add(self.series(row, filling, scratch));
+                let done = self.series(row, filling, scratch, &mut pace);
+                seen.add(done.map_err(|e| filling.guard.failure(&e.0))?);
                 if filling.guard.counts_steps() {
                     self.count_steps(filling, scratch);
                 }
@@ -201,28 +218,41 @@ impl LeafRun {
     }
 
     /// Scalar parameters per step.
-    pub(super) fn params(&self, times: &[TimeMs], stage: &mut Stage) -> Vec<Vec<f64>> {
+    pub(super) fn params(
+        &self,
+        times: &[TimeMs],
+        stage: &mut Stage,
+        pace: &mut Pace,
+    ) -> Result<Vec<Vec<f64>>, EvalError> {
         if self.params.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let mut at = |t: TimeMs| {
             // Parameters are pure scalars: evaluating every earlier step in order reaches them all.
-            (0..self.id).for_each(|id| {
-                stage.eval(id, t);
-            });
-            self.params.iter().map(|p| stage.output(*p).values.first().copied().unwrap_or(f64::NAN)).collect()
+            for id in 0..self.id {
+                pace.row()?;
+                stage.eval_paced(id, t, pace);
+            }
+            let value = |p: &StepId| stage.output(*p).values.first().copied().unwrap_or(f64::NAN);
+            Ok(self.params.iter().map(value).collect())
         };
         times.iter().map(|t| at(*t)).collect()
     }
 
     /// Computes series `row`, which is floats in plain windows.
-    fn series(&mut self, row: usize, filling: &Filling, scratch: &mut Scratch) -> Seen {
+    fn series(
+        &mut self,
+        row: usize,
+        filling: &Filling,
+        scratch: &mut Scratch,
+        pace: &mut Pace,
+    ) -> Result<Seen, EvalError> {
         let Filling { times, ends, params, lookback, .. } = *filling;
         if matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..)) {
             drop_stale(&mut scratch.ts, &mut scratch.vs);
         }
         let (floats, out) = (Floats { ts: &scratch.ts, vs: &scratch.vs }, self.block.row_mut(row));
-        match &self.leaf {
+        Ok(match &self.leaf {
             Leaf::Value => floats.latest(ends, lookback, |i, _, v| out[i] = v),
             Leaf::Timestamp(shorter) => {
                 floats.latest(ends, lookback - shorter, |i, t, _| out[i] = t as f64 / 1000.0)
@@ -231,10 +261,10 @@ impl LeafRun {
             Leaf::Info => floats.latest(ends, lookback, |i, t, _| out[i] = t as f64),
             Leaf::Present(range) => floats.windows(ends, *range, |i, _, _, _| out[i] = 1.0),
             Leaf::Window(function, range) => {
-                let Kernel::Window(kernel) = function.0.kernel else { return Seen::default() };
+                let Kernel::Window(kernel) = function.0.kernel else { return Ok(Seen::default()) };
                 let places = Places { times, ends, range: *range, params };
-                floats.evaluate(kernel, places, &mut scratch.work, out)
+                floats.evaluate(kernel, places, &mut scratch.work, out, pace)?
             }
-        }
+        })
     }
 }

@@ -47,6 +47,7 @@ impl Asked {
             let samples = series.points.len() + histograms;
             guard.look(Seen { samples, fresh: samples, points: samples, largest: 0 })?;
             guard.look_at(self.t, samples, samples);
+            guard.grow(series.bytes())?;
             all.push(series);
         }
         Ok(all)

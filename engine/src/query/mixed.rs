@@ -2,11 +2,13 @@
 //! reach beyond their edges, functions that refuse parameters. [`super::leaf`] keeps the quick way for the rest.
 
 use super::QueryError;
-use super::guard::Seen;
+use super::guard::{Seen, histogram_bytes};
 use super::leaf::{Filling, LeafRun, Scratch, place_of_notes};
 use crate::functions::lanes::{Lanes, drop_stale, tell_resets};
 use crate::functions::notice::{Noticed, counter_doubt};
 use crate::functions::{Kernel, Window};
+use crate::limits::ROW_SAMPLES;
+use crate::operators::pace::Pace;
 use crate::operators::side::Sample;
 use crate::plan::Extension;
 use crate::plan::notes::{Annotations, Origin, Place};
@@ -71,6 +73,7 @@ impl LeafRun {
         filling: &Filling,
         scratch: &mut Scratch,
         notes: (&Origin, &mut Annotations),
+        pace: &mut Pace,
     ) -> Result<Seen, QueryError> {
         let (from, to) = filling.span;
         let internal = |e: storage::store::StoreError| QueryError::Internal(e.to_string());
@@ -98,8 +101,15 @@ impl LeafRun {
         };
         let (mut noticed, mut counter) = (Noticed::default(), Counter::of(&lanes));
         for i in 0..filling.ends.len() {
+            let before = counter.seen.samples;
             let sample = self.sample(&lanes, filling, i, &mut noticed)?;
             self.count(&mut counter, filling, i, &sample);
+            pace.samples(ROW_SAMPLES + counter.seen.samples - before)
+                .map_err(|e| filling.guard.failure(&e.0))?;
+            if let Sample::Histogram(h) = &sample {
+                filling.guard.grow(histogram_bytes(h))?;
+                self.histogram_bytes += histogram_bytes(h);
+            }
             self.put(i, row, sample);
         }
         let (origin, annotations) = notes;

@@ -24,6 +24,8 @@ pub mod run;
 pub mod shard;
 mod sight;
 mod subquery;
+#[cfg(test)]
+mod tests;
 mod times;
 
 pub use kept::{Budget, Kept, KeptReport};
@@ -31,7 +33,8 @@ pub use sight::{Sight, sights};
 pub use times::asks_own_times;
 
 use crate::functions::QueryTimes;
-use crate::limits::SUBQUERY_STEPS;
+use crate::limits::{QUERIES_BYTES, QUERY_BYTES, SERIES_BYTES, SUBQUERY_STEPS};
+use crate::memory::{MemoryPool, MemoryReservation};
 use crate::plan::notes::{Annotation, Annotations};
 use crate::plan::physical::{Physical, Subquery};
 use crate::plan::{Dialect, Op, Plan, Selector, Type};
@@ -57,6 +60,8 @@ pub struct QueryOptions {
     pub default_step: i64,
     /// Samples it may hold in memory.
     pub max_samples: usize,
+    /// Bytes of values, labels and answer that it may hold in memory.
+    pub max_bytes: usize,
     /// Time it may take.
     pub timeout: Duration,
     /// Variants of the language's meaning.
@@ -74,6 +79,7 @@ impl Default for QueryOptions {
             lookback: 300_000,
             default_step: 60_000,
             max_samples: crate::limits::QUERY_SAMPLES,
+            max_bytes: QUERY_BYTES,
             timeout: Duration::from_secs(120),
             dialect: Dialect::default(),
             step_stats: false,
@@ -107,6 +113,26 @@ pub struct Answer {
     pub notes: Vec<Annotation>,
     /// What it looked at.
     pub samples: SampleCounts,
+    /// What it takes of the memory for queries.
+    pub memory: AnswerMemory,
+}
+
+/// The memory that an answer takes: it counts until the answer is dropped, or whoever else has this.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerMemory(Option<Arc<MemoryReservation>>);
+
+impl AnswerMemory {
+    /// Bytes that count, about.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |memory| memory.size())
+    }
+}
+
+/// An answer is what it says, whatever it takes.
+impl PartialEq for AnswerMemory {
+    fn eq(&self, _: &AnswerMemory) -> bool {
+        true
+    }
 }
 
 /// One sample of a vector.
@@ -149,12 +175,21 @@ pub struct Querier {
     pools: Pools,
     /// The other processes of the cluster.
     others: Option<Arc<dyn Others>>,
+    /// Of all queries together.
+    memory: Arc<MemoryPool>,
 }
 
 impl Querier {
     /// A querier over `store` with `threads` worker threads.
     pub fn new(store: Arc<Store>, threads: usize) -> Querier {
-        Querier { store, pools: Pools::new(threads), others: None }
+        let memory = MemoryPool::of_queries(QUERIES_BYTES);
+        Querier { store, pools: Pools::new(threads), others: None, memory }
+    }
+
+    /// The same, whose queries together may hold what is in this pool.
+    #[must_use]
+    pub fn with_memory(self, memory: Arc<MemoryPool>) -> Querier {
+        Querier { memory, ..self }
     }
 
     /// The same, over the series of other processes, too.
@@ -179,17 +214,21 @@ impl Querier {
         let plan = &times::fold(plan, QueryTimes::instant(t));
         match &plan.op {
             Op::Text(text) => {
-                Ok(Answer::of(Value::Text(t, text.clone()), Annotations::default(), SampleCounts::default()))
+                let guard = Guard::within(options, &self.memory);
+                guard.check()?;
+                Ok(Answer::of(Value::Text(t, text.clone()), Annotations::default(), &guard))
             }
-            Op::Range { selector, range } => self.samples_of(selector, *range, t, options),
+            Op::Range { selector, range } => {
+                self.samples_of(selector, *range, t, options, &Guard::within(options, &self.memory))
+            }
             Op::Subquery { input, range, step, offset, at } => {
                 let asked =
                     Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
-                let guard = Arc::new(Guard::new(options));
+                let guard = Arc::new(Guard::within(options, &self.memory));
                 let mut notes = Annotations::default();
                 let grid = Grid { start: t, end: t, step: 1 };
                 let rows = self.subquery(&asked, grid, options, &guard, &mut notes)?;
-                Ok(Answer::of(Value::Matrix(rows), notes, guard.samples()))
+                Ok(Answer::of(Value::Matrix(rows), notes, &guard))
             }
             _ => self.run(plan, Grid { start: t, end: t, step: 1 }, options, kept)?.instant(t),
         }
@@ -224,7 +263,7 @@ impl Querier {
         options: &QueryOptions,
         kept: Option<&mut Kept>,
     ) -> Result<gathered::Gathered, QueryError> {
-        self.guarded(plan, false, grid, options, &Arc::new(Guard::new(options)), kept)
+        self.guarded(plan, false, grid, options, &Arc::new(Guard::within(options, &self.memory)), kept)
     }
 
     /// The samples themselves that a selector has in the `range` ms up to `t`.
@@ -234,18 +273,20 @@ impl Querier {
         range: i64,
         t: TimeMs,
         options: &QueryOptions,
+        guard: &Guard,
     ) -> Result<Answer, QueryError> {
-        let guard = Guard::new(options);
+        guard.check()?;
         let what = || What::Samples { selector: selector.clone(), range, t };
-        let mut asking = self.ask(what, options, &guard)?;
+        let mut asking = self.ask(what, options, guard)?;
         let asked = matrix::Asked::new(selector, range, t, options);
         let mut rows = Vec::new();
         for shard in 0..SHARDS {
-            rows.extend(asked.of_shard(&self.store, shard, &guard)?);
+            guard.check()?;
+            rows.extend(asked.of_shard(&self.store, shard, guard)?);
         }
-        rows.extend(asking.series(&guard)?);
-        let notes = asking.end(&guard)?;
-        Ok(Answer::of(Value::Matrix(gathered::merged(rows)?), notes, guard.samples()))
+        rows.extend(asking.series(guard)?);
+        let notes = asking.end(guard)?;
+        Ok(Answer::of(Value::Matrix(gathered::merged(rows, guard)?), notes, guard))
     }
 
     /// Asks the other processes.
@@ -284,10 +325,12 @@ impl Querier {
         let mut rows = Vec::new();
         for asked in &physical.subqueries {
             let inner = Arc::new(guard.inner());
-            let before = guard.kept();
+            let (before, held) = (guard.kept(), guard.memory().size());
             let found = self.rows(asked, grid, options, &inner, (&mut notes, kept.as_deref_mut()))?;
             // The rows of subqueries in it are gone.
             guard.let_go(before);
+            guard.memory().shrink_to(held);
+            guard.grow(found.iter().map(|row| row.bytes() + row.labels.encoded().len()).sum())?;
             guard.keep(found.iter().map(|row| row.ts.len() + row.histograms.len()).sum())?;
             guard.adopt(&inner);
             rows.push(found);
@@ -295,9 +338,12 @@ impl Querier {
         }
         let mut given = Vec::new();
         for plan in &physical.given {
+            let held = guard.memory().size();
             let mut inner = self.guarded(plan, inner, grid, options, guard, kept.as_deref_mut())?;
             notes.extend(inner.take_notes());
             given.push(inner.scalars(grid));
+            guard.memory().shrink_to(held);
+            guard.grow(grid.len() * size_of::<f64>())?;
         }
         let what = || What::Steps { plan: plan.clone(), inner, grid, given: given.clone() };
         let run = run::Run::new(self.store.clone(), physical, grid, options, (rows, given.clone()));
@@ -307,7 +353,34 @@ impl Querier {
 }
 
 impl Answer {
-    fn of(value: Value, notes: Annotations, samples: SampleCounts) -> Answer {
-        Answer { value, notes: notes.into_list(), samples }
+    /// The answer of a query that is done: it holds no more than what it answers.
+    fn of(value: Value, notes: Annotations, guard: &Guard) -> Answer {
+        guard.memory().shrink_to(value.bytes());
+        let memory = AnswerMemory(Some(guard.memory().clone()));
+        Answer { value, notes: notes.into_list(), samples: guard.samples(), memory }
+    }
+}
+
+impl Series {
+    /// Bytes of memory, about.
+    fn bytes(&self) -> usize {
+        let histograms = self.histograms.iter().map(|(_, h)| guard::histogram_bytes(h)).sum::<usize>();
+        SERIES_BYTES + self.labels.encoded().len() + self.points.len() * guard::POINT_BYTES + histograms
+    }
+}
+
+impl Value {
+    /// Bytes of memory, about.
+    fn bytes(&self) -> usize {
+        let sample = |sample: &VectorSample| {
+            let histogram = sample.h.as_deref().map_or(0, guard::histogram_bytes);
+            SERIES_BYTES + sample.labels.encoded().len() + histogram
+        };
+        match self {
+            Value::Scalar(..) => 0,
+            Value::Text(_, text) => text.len(),
+            Value::Vector(samples) => samples.iter().map(sample).sum(),
+            Value::Matrix(series) => series.iter().map(Series::bytes).sum(),
+        }
     }
 }

@@ -6,11 +6,15 @@
 //! where others want all cores. So large queries have idle threads of their own ([`Pools`]), which besides keeps them
 //! from standing in the way of small ones.
 
-use crate::limits::LARGE_QUERY;
+use super::QueryError;
+use super::guard::Guard;
+use crate::limits::{LARGE_QUERY, WAIT_LOOK};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SendError, channel};
+use std::time::Duration;
 
 /// What a thread is to do.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -30,6 +34,12 @@ enum Yields {
 }
 
 /// The threads of a querier.
+///
+/// A query that is over, because its time is or its client has gone, must not wait for a thread that gets no core: who
+/// waits for jobs looks at the query's limits meanwhile, and leaves them behind ([`Pool::run`]). A job ends at its next
+/// look at the limits, a millisecond of work away, and hands what it holds to a niced thread, which frees it. The other
+/// way, to raise the thread's priority when time is over, needs a privilege: the kernel lets nobody else leave the idle
+/// class whose nice value is lowered.
 pub struct Pools {
     usual: Pool,
     large: Pool,
@@ -38,10 +48,10 @@ pub struct Pools {
 impl Pools {
     /// `threads` threads (at least one) for queries, and as many for large ones.
     pub fn new(threads: usize) -> Pools {
-        Pools {
-            usual: Pool::named("query", threads),
-            large: Pool::start("large-query", threads, Yields::Idle),
-        }
+        let usual = Pool::named("query", threads);
+        let mut large = Pool::start("large-query", threads, Yields::Idle);
+        large.frees = usual.queue.clone();
+        Pools { usual, large }
     }
 
     /// For queries that are not large, and for finding out how large one is.
@@ -58,6 +68,8 @@ impl Pools {
 /// A fixed set of niced threads. Dropping it ends them after the jobs at hand.
 pub struct Pool {
     queue: Arc<Queue>,
+    /// Whose threads free what nobody waits for any more.
+    frees: Arc<Queue>,
     threads: usize,
 }
 
@@ -78,7 +90,7 @@ impl Pool {
                 tracing::error!(%error, name, "cannot start a thread");
             }
         }
-        Pool { queue, threads }
+        Pool { frees: queue.clone(), queue, threads }
     }
 
     /// Number of threads.
@@ -88,23 +100,42 @@ impl Pool {
 
     /// Has one of the threads run `job` when it comes to it. The caller sees to it that not too many wait.
     pub fn submit(&self, job: Job) {
-        self.queue.jobs.lock().0.push_back(job);
-        self.queue.ready.notify_one();
+        self.queue.submit(job);
     }
 
-    /// Runs `jobs` and returns their results in order. The calling thread only waits. The number of jobs
-    /// waiting is bounded by the callers: each waits for its own.
-    pub fn run<T: Send + 'static>(&self, jobs: Vec<Box<dyn FnOnce() -> T + Send>>) -> Vec<Option<T>> {
-        let (send, receive) = std::sync::mpsc::channel();
-        let count = jobs.len();
+    /// Runs `jobs` and returns their results in order; `None`: the job panicked. The calling thread only waits, and no
+    /// longer than `guard` lets it. The number of jobs waiting is bounded by the callers: each waits for its own.
+    pub fn run<T: Send + 'static>(
+        &self,
+        jobs: Vec<Box<dyn FnOnce() -> T + Send>>,
+        guard: &Guard,
+    ) -> Result<Vec<Option<T>>, QueryError> {
+        let (send, receive) = channel();
+        let mut results: Vec<Option<T>> = jobs.iter().map(|_| None).collect();
         for (i, job) in jobs.into_iter().enumerate() {
-            let send = send.clone();
-            self.submit(Box::new(move || drop(send.send((i, job())))));
+            let (send, frees) = (send.clone(), self.frees.clone());
+            self.submit(Box::new(move || {
+                if let Err(SendError(unwanted)) = send.send((i, job())) {
+                    frees.submit(Box::new(move || drop(unwanted)));
+                }
+            }));
         }
         drop(send);
-        let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
-        receive.iter().for_each(|(i, result)| results[i] = Some(result));
-        results
+        loop {
+            let (_, left) = guard.patience();
+            match receive.recv_timeout(left.clamp(Duration::from_millis(1), WAIT_LOOK)) {
+                Ok((i, result)) => results[i] = Some(result),
+                Err(RecvTimeoutError::Timeout) => guard.check()?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(results),
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn submit(&self, job: Job) {
+        self.jobs.lock().0.push_back(job);
+        self.ready.notify_one();
     }
 }
 
@@ -166,12 +197,48 @@ fn idle() {
 
 #[cfg(test)]
 mod tests {
+    use super::super::QueryOptions;
     use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::mpsc::Sender;
 
     #[test]
     fn a_panic_costs_its_own_answer_only() {
         let pool = Pool::named("query", 1);
         let jobs = |n: usize| (0..n).map(|i| Box::new(move || assert!(i > 0, "on purpose")) as _).collect();
-        assert_eq!(pool.run::<()>(jobs(3)), [None, Some(()), Some(())]);
+        let guard = Guard::new(&QueryOptions::default());
+        assert_eq!(pool.run::<()>(jobs(3), &guard), Ok(vec![None, Some(()), Some(())]));
+    }
+
+    /// As on a machine whose cores all belong to others: the thread does not come to the job's end.
+    #[test]
+    fn nobody_waits_for_a_thread_beyond_the_time_or_the_client() {
+        struct Freed(Sender<bool>);
+        impl Drop for Freed {
+            fn drop(&mut self) {
+                let name = std::thread::current().name().map(str::to_owned);
+                let _ = self.0.send(name.is_some_and(|name| name.starts_with("query")));
+            }
+        }
+        for cancelled in [false, true] {
+            let options = QueryOptions { timeout: Duration::from_millis(50), ..QueryOptions::default() };
+            let options = if cancelled { QueryOptions::default() } else { options };
+            options.cancel.store(cancelled, Relaxed);
+            let pools = Pools::new(1);
+            let ((go_on, held), (freed, told)) = (channel::<()>(), channel());
+            let job = move || {
+                let _ = held.recv();
+                Freed(freed)
+            };
+            let large = pools.large(LARGE_QUERY).expect("large enough");
+            let waited = large.run::<Freed>(vec![Box::new(job)], &Guard::new(&options)).map(|_| ());
+            match waited {
+                Err(QueryError::Canceled(_)) => assert!(cancelled),
+                Err(QueryError::Timeout(_)) => assert!(!cancelled),
+                other => panic!("{other:?}"),
+            }
+            drop(go_on);
+            assert_eq!(told.recv(), Ok(true), "what the job held is freed by a thread that gets a core");
+        }
     }
 }

@@ -2,18 +2,22 @@
 
 use super::gathered::Gathered;
 use super::given::Given;
-use super::guard::Guard;
+use super::guard::{Guard, POINT_BYTES, histogram_bytes};
 use super::others::asking::Asking;
 use super::pool::{Pool, Pools};
 use super::rows::Rows;
 use super::shard::{Lanes, PortBlock, ShardRun, ports_of};
 use super::subquery::SlidingWindow;
 use super::{QueryError, QueryOptions, Series};
-use crate::limits::{BLOCK_STEPS, BLOCK_VALUES, LONG_BLOCK_STEPS, SMALL_QUERY};
-use crate::operators::Changed;
+use crate::limits::{
+    BLOCK_SHARE, BLOCK_STEPS, BLOCK_VALUE_BYTES, BLOCK_VALUES, LONG_BLOCK_STEPS, ROW_SAMPLES, SERIES_BYTES,
+    SMALL_QUERY,
+};
 use crate::operators::info::Info;
+use crate::operators::pace::Pace;
 use crate::operators::side::Cell;
 use crate::operators::stage::Stage;
+use crate::operators::{Changed, EvalError};
 use crate::plan::Dialect;
 use crate::plan::notes::{Annotations, Origin};
 use crate::plan::physical::{Physical, StepId, StepOp};
@@ -89,20 +93,22 @@ impl Run {
         mut asking: Asking,
         mut notes: Annotations,
     ) -> Result<Gathered, QueryError> {
+        guard.check()?;
         let mut shards = self.select(pools.usual(), guard)?;
         let mut gather = Gather::new(&self.physical, self.options.dialect);
-        self.add_subqueries(&mut gather.stage);
+        self.add_subqueries(&mut gather.stage, guard)?;
         let steps = self.grid.len();
         if steps > 1 {
             gather.see_all_steps(&self.physical);
         }
         let rows = rows_of(&shards) + asking.rows(guard)?;
         let large = pools.large(rows * steps);
-        let size = (BLOCK_VALUES / rows.max(1)).clamp(BLOCK_STEPS, LONG_BLOCK_STEPS);
+        let size = block_steps(rows, guard.memory().limit());
         asking.begin(size, guard)?;
         for from in (0..steps).step_by(size) {
             guard.check()?;
             let to = (from + size).min(steps);
+            let _block = guard.grow_for_now(rows * (to - from) * BLOCK_VALUE_BYTES)?;
             let own = evaluate(&mut shards, large.unwrap_or(pools.usual()), (from, to), guard)?;
             let blocks = asking.block(own, to - from, guard)?;
             let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
@@ -118,20 +124,21 @@ impl Run {
         shards.into_iter().for_each(|(_, run)| notes.extend(run.into_notes()));
         notes.extend(asking.end(guard)?);
         notes.extend(gather.notes);
-        let (scalar, samples) = (self.physical.scalar, guard.samples());
-        Ok(Gathered { rows: gather.rows, order, scalar, samples, notes })
+        Ok(Gathered { rows: gather.rows, order, scalar: self.physical.scalar, notes, guard: guard.clone() })
     }
 
     /// Gives the steps that slide over subqueries their rows.
-    fn add_subqueries(&self, stage: &mut Stage) {
+    fn add_subqueries(&self, stage: &mut Stage, guard: &Guard) -> Result<(), QueryError> {
         for (id, step) in self.physical.gather.iter().enumerate() {
             if let StepOp::Subquery(number, windowed) = step.op {
                 let (asked, rows) =
                     (self.physical.subqueries[number].clone(), self.subqueries[number].clone());
-                let window = SlidingWindow::new((asked, windowed), self.grid, rows, self.options.dialect);
+                let window =
+                    SlidingWindow::new((asked, windowed), self.grid, rows, self.options.dialect, guard)?;
                 stage.set_operator(id, Box::new(window));
             }
         }
+        Ok(())
     }
 
     /// The shards that take part, with their series selected.
@@ -148,7 +155,8 @@ impl Run {
                 let mut runs = Vec::new();
                 for shard in shards {
                     guard.check()?;
-                    let run = ShardRun::new(&store, shard, &physical, &given, grid, &options)?;
+                    let asked = (&given[..], grid, &options);
+                    let run = ShardRun::new(&store, shard, &physical, asked, &guard)?;
                     runs.extend(run.map(|run| (shard, run)));
                 }
                 Ok(runs)
@@ -156,7 +164,7 @@ impl Run {
             Box::new(job) as Box<dyn FnOnce() -> Result<Piece, QueryError> + Send>
         });
         let mut selected = Vec::new();
-        for part in pool.run::<Result<Piece, QueryError>>(jobs.collect()) {
+        for part in pool.run::<Result<Piece, QueryError>>(jobs.collect(), guard)? {
             selected.extend(part.unwrap_or_else(lost)?);
         }
         Ok(selected)
@@ -175,6 +183,13 @@ pub(super) type ShardBlocks = Vec<(u16, Vec<PortBlock>)>;
 /// Number of series that were selected.
 pub(super) fn rows_of(shards: &Piece) -> usize {
     shards.iter().map(|(_, run)| run.rows()).sum()
+}
+
+/// Steps in a block of a query over so many series, that may hold `limit` bytes.
+fn block_steps(rows: usize, limit: usize) -> usize {
+    let rows = rows.max(1);
+    let fit = limit / BLOCK_SHARE / BLOCK_VALUE_BYTES / rows;
+    (BLOCK_VALUES / rows).clamp(BLOCK_STEPS, LONG_BLOCK_STEPS).min(fit).max(1)
 }
 
 /// Evaluates one block of steps on all shards, in parallel.
@@ -200,7 +215,7 @@ pub(super) fn evaluate(
         Box::new(job) as Box<dyn FnOnce() -> (Piece, Result<ShardBlocks, QueryError>) + Send>
     });
     let mut result = Vec::new();
-    for part in pool.run(jobs.collect()) {
+    for part in pool.run(jobs.collect(), guard)? {
         let Some((piece, blocks)) = part else { return lost() };
         result.extend(blocks?);
         shards.extend(piece);
@@ -253,9 +268,9 @@ impl Gather {
         pool: &Pool,
         guard: &Arc<Guard>,
     ) -> Result<Gather, QueryError> {
-        let guard = guard.clone();
-        let job = move || self.block(blocks, &times, &guard);
-        pool.run::<Result<Gather, QueryError>>(vec![Box::new(job)]).remove(0).unwrap_or_else(lost)
+        let limits = guard.clone();
+        let job = move || self.block(blocks, &times, &limits);
+        pool.run::<Result<Gather, QueryError>>(vec![Box::new(job)], guard)?.remove(0).unwrap_or_else(lost)
     }
 
     /// With the answers of the shards at `times`.
@@ -267,26 +282,38 @@ impl Gather {
     ) -> Result<Gather, QueryError> {
         if !blocks.is_empty() && blocks.iter().all(|(_, ports)| ports.iter().all(|port| port.rows.is_some()))
         {
-            self.rows_at_once(blocks, times);
+            guard.paced(|pace| self.rows_at_once(blocks, times, pace))?;
             return Ok(self);
         }
-        blocks.iter_mut().flat_map(|(_, ports)| ports).for_each(|port| port.cut_steps(times.len()));
+        for port in blocks.iter_mut().flat_map(|(_, ports)| ports) {
+            guard.paced(|pace| port.cut_steps(times.len(), pace))?;
+        }
         for (i, t) in times.iter().copied().enumerate() {
             guard.check()?;
-            for (number, port) in self.ports.clone().into_iter().enumerate() {
-                self.feed(port, blocks.iter().map(|(shard, blocks)| (*shard, &blocks[number])), i);
-            }
-            for id in 0..self.stage.len() {
-                self.stage.eval(id, t);
-            }
-            self.stage.annotate(&self.origins, &mut self.notes);
-            self.collect(t)?;
+            guard.paced(|pace| self.step(&blocks, i, t, pace))?;
         }
         Ok(self)
     }
 
+    /// One step of a block.
+    fn step(&mut self, blocks: &ShardBlocks, i: usize, t: TimeMs, pace: &mut Pace) -> Result<(), EvalError> {
+        for (number, port) in self.ports.clone().into_iter().enumerate() {
+            self.feed(port, blocks.iter().map(|(shard, blocks)| (*shard, &blocks[number])), i, pace)?;
+        }
+        for id in 0..self.stage.len() {
+            self.stage.eval_paced(id, t, pace);
+        }
+        self.stage.annotate(&self.origins, &mut self.notes, pace)?;
+        self.collect(t, pace)
+    }
+
     /// Keeps the values of leaves that are the answer.
-    fn rows_at_once(&mut self, blocks: ShardBlocks, times: &[TimeMs]) {
+    fn rows_at_once(
+        &mut self,
+        blocks: ShardBlocks,
+        times: &[TimeMs],
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let mut base = 0;
         for port in blocks.into_iter().flat_map(|(_, ports)| ports) {
             let Some(block) = port.rows else { continue };
@@ -294,26 +321,37 @@ impl Gather {
                 if self.rows.len() == base + at {
                     let labels = labels.clone();
                     self.rows.push(Series { labels, points: Vec::new(), histograms: Vec::new() });
+                    pace.bytes(SERIES_BYTES)?;
                 }
+                pace.samples(ROW_SAMPLES + times.len())?;
                 let values = block.row(at).iter().filter(|v| !is_absent(**v)).count();
                 let points = &mut self.rows[base + at].points;
                 points.reserve_exact(values);
                 let there = times.iter().zip(block.row(at)).filter(|(_, v)| !is_absent(**v));
                 points.extend(there.map(|(t, v)| (*t, *v)));
                 self.held += values;
+                pace.bytes(values * POINT_BYTES)?;
             }
             base += port.labels.len();
         }
+        Ok(())
     }
 
     /// Fills a port with step `i` of its blocks, shard after shard.
-    fn feed<'a>(&mut self, port: StepId, blocks: impl Iterator<Item = (u16, &'a PortBlock)>, i: usize) {
+    fn feed<'a>(
+        &mut self,
+        port: StepId,
+        blocks: impl Iterator<Item = (u16, &'a PortBlock)>,
+        i: usize,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let out = self.stage.output_mut(port);
         let mut base = 0;
         for (shard, block) in blocks {
             let Lanes { floats: lanes, histograms, compensations } = &block.steps[i];
             if out.labels.len() < base + block.labels.len() {
                 out.extra.resize_with(lanes.len() - 1, Vec::new);
+                pace.new_rows(base + block.labels.len() - out.labels.len())?;
                 for row in out.labels.len() - base..block.labels.len() {
                     let drops = block.drops.get(row).copied().unwrap_or(false);
                     out.add_named((block.labels[row].clone(), drops));
@@ -321,6 +359,7 @@ impl Gather {
                 }
             }
             let rows = lanes[0].len();
+            pace.samples(rows * lanes.len())?;
             out.values[base..base + rows].copy_from_slice(&lanes[0]);
             for (to, from) in out.extra.iter_mut().zip(&lanes[1..]) {
                 to[base..base + rows].copy_from_slice(from);
@@ -334,23 +373,32 @@ impl Gather {
         }
         out.version += 1;
         out.changed = Changed::All;
+        Ok(())
     }
 
     /// Keeps the root's values of one step.
-    fn collect(&mut self, t: TimeMs) -> Result<(), QueryError> {
+    fn collect(&mut self, t: TimeMs, pace: &mut Pace) -> Result<(), EvalError> {
         let out = self.stage.output(self.root);
         if let Some(error) = &out.error {
-            return Err(QueryError::Execution(error.clone()));
+            return Err(EvalError(error.clone()));
         }
+        pace.bytes((out.labels.len() - self.rows.len()) * SERIES_BYTES)?;
         for row in self.rows.len()..out.labels.len() {
             let labels = out.labels[row].clone();
             self.rows.push(Series { labels, points: Vec::new(), histograms: Vec::new() });
         }
         for (i, (value, row)) in out.values.iter().zip(&mut self.rows).enumerate() {
+            pace.row()?;
             match out.histograms.cell(i, *value) {
                 Cell::Absent => continue,
-                Cell::Float(v) => row.points.push((t, v)),
-                Cell::Histogram(h) => row.histograms.push((t, h.clone())),
+                Cell::Float(v) => {
+                    row.points.push((t, v));
+                    pace.bytes(POINT_BYTES)?;
+                }
+                Cell::Histogram(h) => {
+                    row.histograms.push((t, h.clone()));
+                    pace.bytes(histogram_bytes(h))?;
+                }
             }
             self.held += 1;
         }

@@ -10,9 +10,10 @@ use super::guard::Guard;
 use super::leaf::{Filling, LeafRun, Scratch};
 use super::run::Grid;
 use super::{QueryError, QueryOptions};
+use crate::operators::pace::Pace;
 use crate::operators::side::Histograms;
 use crate::operators::stage::Stage;
-use crate::operators::{Changed, Output};
+use crate::operators::{Changed, EvalError, Output};
 use crate::plan::Dialect;
 use crate::plan::notes::{Annotations, Origin};
 use crate::plan::physical::{Physical, StepId, StepOp};
@@ -74,9 +75,8 @@ impl ShardRun {
         store: &Store,
         shard: u16,
         physical: &Physical,
-        given: &[Given],
-        grid: Grid,
-        options: &QueryOptions,
+        (given, grid, options): (&[Given], Grid, &QueryOptions),
+        guard: &Guard,
     ) -> Result<Option<ShardRun>, QueryError> {
         let mut leaves = Vec::new();
         for (id, step) in physical.local.iter().enumerate() {
@@ -103,7 +103,7 @@ impl ShardRun {
             }
         }
         for leaf in &leaves {
-            leaf.add_rows(options.dialect, stage.output_mut(leaf.id));
+            guard.paced(|pace| leaf.add_rows(options.dialect, stage.output_mut(leaf.id), pace))?;
         }
         let order = (0..physical.local.len()).collect();
         let ports = ports_of(physical);
@@ -130,72 +130,78 @@ impl ShardRun {
     pub fn block(&mut self, from: usize, to: usize, guard: &Guard) -> Result<Vec<PortBlock>, QueryError> {
         let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
         for leaf in &mut self.leaves {
-            let (params, ends) = (leaf.params(&times, &mut self.stage), leaf.ends(&times, self.grid));
+            let params = guard.paced(|pace| leaf.params(&times, &mut self.stage, pace))?;
+            let ends = leaf.ends(&times, self.grid);
             let span = leaf.span(&ends, self.lookback);
             let (times, params, ends) = (&times[..], &params[..], &ends[..]);
             let filling = Filling { times, ends, params, span, lookback: self.lookback, guard };
             let origin = self.origins.get(leaf.id).cloned().unwrap_or_default();
             leaf.fill(&filling, &mut self.scratch, (&origin, &mut self.notes))?;
         }
-        if let Some(blocks) = self.at_once(times.len()) {
+        if let Some(blocks) = guard.paced(|pace| self.at_once(times.len(), pace))? {
             return Ok(blocks);
         }
         let mut blocks: Vec<PortBlock> = self.ports.iter().map(|_| PortBlock::default()).collect();
         for (i, t) in times.iter().enumerate() {
             guard.check()?;
-            self.step(i, *t)?;
-            for (block, port) in blocks.iter_mut().zip(&self.ports) {
-                block.push(self.stage.output(*port))?;
-            }
+            guard.paced(|pace| {
+                self.step(i, *t, pace)?;
+                let mut outputs = blocks.iter_mut().zip(&self.ports);
+                outputs.try_for_each(|(block, port)| block.push(self.stage.output(*port), pace))
+            })?;
         }
         Ok(blocks)
     }
 
     /// The blocks of the ports, if they can be had without going through the steps.
-    fn at_once(&mut self, steps: usize) -> Option<Vec<PortBlock>> {
+    fn at_once(&mut self, steps: usize, pace: &mut Pace) -> Result<Option<Vec<PortBlock>>, EvalError> {
         if matches!(self.at_once, AtOnce::No) {
-            return None;
+            return Ok(None);
         }
         let stage = &self.stage;
-        if !self.leaves.iter_mut().all(|leaf| leaf.is_simple(stage.output(leaf.id))) {
-            return None;
+        for leaf in &mut self.leaves {
+            if !leaf.is_simple(stage.output(leaf.id), pace)? {
+                return Ok(None);
+            }
         }
         let leaf = |leaves: &[LeafRun], id: StepId| leaves.iter().position(|leaf| leaf.id == id);
         match &mut self.at_once {
-            AtOnce::No => None,
+            AtOnce::No => Ok(None),
             AtOnce::Aggregates(all) => {
-                let over = |aggregate: &mut Aggregate| {
-                    let block = &self.leaves[leaf(&self.leaves, aggregate.leaf)?].block;
-                    Some(aggregate.over(stage.output(aggregate.leaf), block, steps))
-                };
-                all.iter_mut().map(over).collect()
+                let mut blocks = Vec::new();
+                for aggregate in all {
+                    let Some(at) = leaf(&self.leaves, aggregate.leaf) else { return Ok(None) };
+                    let rows = stage.output(aggregate.leaf);
+                    blocks.push(aggregate.over(rows, &self.leaves[at].block, steps, pace)?);
+                }
+                Ok(Some(blocks))
             }
             AtOnce::Rows(id) => {
-                let at = leaf(&self.leaves, *id)?;
+                let Some(at) = leaf(&self.leaves, *id) else { return Ok(None) };
                 let rows = Some(std::mem::take(&mut self.leaves[at].block));
                 let labels = stage.output(*id).labels.clone();
-                Some(vec![PortBlock { labels, rows, ..PortBlock::default() }])
+                Ok(Some(vec![PortBlock { labels, rows, ..PortBlock::default() }]))
             }
         }
     }
 
-    fn step(&mut self, i: usize, t: TimeMs) -> Result<(), QueryError> {
+    fn step(&mut self, i: usize, t: TimeMs, pace: &mut Pace) -> Result<(), EvalError> {
         for leaf in &mut self.leaves {
             let out = self.stage.output_mut(leaf.id);
+            pace.samples(out.labels.len())?;
             leaf.block.step(i, &mut out.values);
             std::mem::swap(&mut out.histograms, &mut leaf.histograms[i]);
             out.version += 1;
             out.changed = Changed::All;
             if !out.sorted {
-                leaf.twins.learn(out);
-                leaf.twins.check_ever(out).map_err(|e| QueryError::Execution(e.0))?;
+                leaf.twins.learn(out, pace)?;
+                leaf.twins.check_ever(out, pace)?;
             }
         }
         for id in &self.order {
-            self.stage.eval(*id, t);
+            self.stage.eval_paced(*id, t, pace);
         }
-        self.stage.annotate(&self.origins, &mut self.notes);
-        Ok(())
+        self.stage.annotate(&self.origins, &mut self.notes, pace)
     }
 
     /// What the steps had to remark.
@@ -229,20 +235,22 @@ fn at_once(physical: &Physical, dialect: Dialect) -> AtOnce {
 
 impl PortBlock {
     /// Cuts values that came row by row into steps.
-    pub fn cut_steps(&mut self, steps: usize) {
-        let Some(block) = self.rows.take() else { return };
-        let step = |i| {
+    pub fn cut_steps(&mut self, steps: usize, pace: &mut Pace) -> Result<(), EvalError> {
+        let Some(block) = self.rows.take() else { return Ok(()) };
+        for i in 0..steps {
+            pace.samples(self.labels.len())?;
             let mut values = Vec::new();
             block.step(i, &mut values);
-            Lanes { floats: vec![values], ..Lanes::default() }
-        };
-        self.steps = (0..steps).map(step).collect();
+            self.steps.push(Lanes { floats: vec![values], ..Lanes::default() });
+        }
+        Ok(())
     }
 
-    fn push(&mut self, out: &Output) -> Result<(), QueryError> {
+    fn push(&mut self, out: &Output, pace: &mut Pace) -> Result<(), EvalError> {
         if let Some(error) = &out.error {
-            return Err(QueryError::Execution(error.clone()));
+            return Err(EvalError(error.clone()));
         }
+        pace.samples(out.values.len() * (1 + out.extra.len()))?;
         if self.labels.len() < out.labels.len() {
             self.labels = out.labels.clone();
         }

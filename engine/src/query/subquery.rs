@@ -12,8 +12,9 @@ use super::rows::{Row, Rows};
 use super::run::Grid;
 use crate::functions::notice::{Noticed, counter_doubt};
 use crate::functions::{Kernel, Window};
-use crate::limits::SLID_VALUES;
+use crate::limits::{ROW_SAMPLES, SLID_VALUES};
 use crate::operators::names::computed;
+use crate::operators::pace::Pace;
 use crate::operators::scalar::scalar_of;
 use crate::operators::side::Sample;
 use crate::operators::{Changed, EvalError, Input, Operator, Output, Twins};
@@ -116,30 +117,39 @@ pub(super) struct SlidingWindow {
 
 /// The values of the rows that are just floats over all of `outer`; `None` if parameters have a say in them, or if there
 /// would be too many to hold: then they are computed step by step.
-fn slide(subquery: &Subquery, windowed: Windowed, outer: Grid, rows: &[Row]) -> Option<Block> {
+fn slide(
+    subquery: &Subquery,
+    windowed: Windowed,
+    outer: Grid,
+    rows: &[Row],
+    pace: &mut Pace,
+) -> Result<Option<Block>, EvalError> {
     let kernel = match windowed {
         Windowed::Present => None,
         Windowed::Call(function) => match function.0.kernel {
             Kernel::Window(kernel) if function.0.args.len() == 1 => Some(kernel),
-            _ => return None,
+            _ => return Ok(None),
         },
     };
-    if rows.len().saturating_mul(outer.len()) > SLID_VALUES {
-        return None;
+    let values = rows.len().saturating_mul(outer.len());
+    if values > SLID_VALUES {
+        return Ok(None);
     }
+    pace.bytes(values * size_of::<f64>())?;
     let times: Vec<TimeMs> = (0..outer.len()).map(|i| outer.time(i)).collect();
     let ends = subquery.ends(outer);
     let places = Places { times: &times, ends: &ends, range: subquery.range, params: &[] };
     let (mut block, mut work) = (Block::default(), Work::default());
     block.reset(rows.len(), times.len());
     for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.histograms.is_empty()) {
+        pace.rows(1 + outer.len() / ROW_SAMPLES)?;
         let (floats, out) = (Floats { ts: &row.ts, vs: &row.vs }, block.row_mut(number));
         let _counted = match kernel {
-            Some(kernel) => floats.evaluate(kernel, places, &mut work, out),
+            Some(kernel) => floats.evaluate(kernel, places, &mut work, out, pace)?,
             None => floats.windows(&ends, subquery.range, |i, _, _, _| out[i] = 1.0),
         };
     }
-    Some(block)
+    Ok(Some(block))
 }
 
 fn is_float(sample: &Sample) -> bool {
@@ -173,19 +183,27 @@ impl SlidingWindow {
         outer: Grid,
         rows: Rows,
         dialect: Dialect,
-    ) -> SlidingWindow {
-        let values = slide(&subquery, windowed, outer, &rows);
+        guard: &Guard,
+    ) -> Result<SlidingWindow, QueryError> {
+        let values = guard.paced(|pace| slide(&subquery, windowed, outer, &rows, pace))?;
         let doubt = |row: &Row| counter_doubt(&row.labels, dialect.type_and_unit_labels, Place::Operand(0));
         let doubts = if wants_counter(windowed) { rows.iter().map(doubt).collect() } else { Vec::new() };
         let twins = may_be_twins(windowed, &rows).then(Twins::default);
-        SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, twins }
+        Ok(SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, twins })
     }
 
     /// The value of a row, and what there is to remark.
-    fn value(&self, row: &Row, t: TimeMs, args: &[f64]) -> Result<(Sample, Vec<Note>), EvalError> {
+    fn value(
+        &self,
+        row: &Row,
+        t: TimeMs,
+        args: &[f64],
+        pace: &mut Pace,
+    ) -> Result<(Sample, Vec<Note>), EvalError> {
         let end = self.subquery.end(t, self.outer.start, self.outer.end);
         let start = end - self.subquery.range;
         let lanes = row.lanes().within(start, end);
+        pace.samples(lanes.len())?;
         let function = match self.windowed {
             _ if lanes.is_empty() => return Ok((Sample::Float(ABSENT), Vec::new())),
             Windowed::Present => return Ok((Sample::Float(1.0), Vec::new())),
@@ -210,21 +228,31 @@ impl SlidingWindow {
 }
 
 impl Operator for SlidingWindow {
-    fn eval(&mut self, inputs: &[Input], t: TimeMs, out: &mut Output) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[Input],
+        t: TimeMs,
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<(), EvalError> {
         let keeps = keeps_name(self.windowed);
         for row in &self.rows[out.labels.len()..] {
-            out.add_named(computed(self.dialect, &row.labels, false, keeps));
+            pace.row()?;
+            let named = computed(self.dialect, &row.labels, false, keeps);
+            pace.relabelled(&named.0, &row.labels)?;
+            out.add_named(named);
         }
         let args: Vec<f64> = inputs.iter().map(scalar_of).collect();
         let mut touched = Vec::new();
         let step = ((t - self.outer.start) / self.outer.step) as usize;
         for number in 0..self.rows.len() {
+            pace.row()?;
             let row = &self.rows[number];
             let (sample, notes) = match &self.values {
                 Some(values) if row.histograms.is_empty() => {
                     (Sample::Float(values.row(number)[step]), Vec::new())
                 }
-                _ => self.value(row, t, &args)?,
+                _ => self.value(row, t, &args, pace)?,
             };
             if let Some(doubt) = self.doubts.get_mut(number).filter(|_| is_float(&sample)) {
                 // Once said, it stays said.
@@ -235,7 +263,7 @@ impl Operator for SlidingWindow {
         }
         out.changed = Changed::Rows(touched);
         let Some(twins) = &mut self.twins else { return Ok(()) };
-        twins.learn(out);
-        twins.check_ever(out)
+        twins.learn(out, pace)?;
+        twins.check_ever(out, pace)
     }
 }

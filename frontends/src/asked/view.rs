@@ -11,7 +11,7 @@ use engine::live::tap::Taps;
 use engine::live::{Row, Sink, TapId, ViewId, ViewKind, ViewSpec};
 use engine::operators::side::Sample;
 use engine::plan::notes::Annotation;
-use engine::query::{Kept, KeptReport, QueryError, Value, VectorSample};
+use engine::query::{AnswerMemory, Kept, KeptReport, QueryError, Value, VectorSample};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +37,8 @@ struct State {
     past: Past,
     /// What the latest answer is to be read with.
     notes: Vec<Annotation>,
+    /// What it takes of the memory for queries.
+    memory: AnswerMemory,
     spent: Option<Spent>,
     kept: KeptReport,
     /// A tap came: it wants its snapshot now.
@@ -198,9 +200,10 @@ impl Asked {
             }
             state.taps.restart();
         }
-        let mut outcome = answered.map(|(rows, remarks)| {
-            state.rows.replace(rows);
-            notes = remarks;
+        let mut outcome = answered.map(|answer| {
+            state.rows.replace(answer.rows);
+            state.memory = answer.memory;
+            notes = answer.notes;
         });
         if let (Ok(()), Some(recorder)) = (&outcome, &mut state.recorder) {
             // The feed hears of it.
@@ -222,7 +225,7 @@ impl Asked {
         state.taps.tell(t, state.rows.output(), notes, outcome.as_ref().err());
     }
 
-    fn answer(&self, t: TimeMs, kept: &mut Kept) -> Result<(Vec<Row>, Vec<Annotation>), String> {
+    fn answer(&self, t: TimeMs, kept: &mut Kept) -> Result<Latest, String> {
         let history = &self.history;
         let answer = history.answers.instant_keeping(&self.spec.plan, t, &history.options, kept);
         let answer = answer.map_err(|e: QueryError| e.to_string())?;
@@ -231,8 +234,15 @@ impl Asked {
             Value::Scalar(_, v) => vec![(Labels::default(), v.into())],
             Value::Text(..) | Value::Matrix(_) => return Err("must be Scalar or instant Vector".to_owned()),
         };
-        Ok((rows, answer.notes))
+        Ok(Latest { rows, notes: answer.notes, memory: answer.memory })
     }
+}
+
+/// An answer as the view goes on with it.
+struct Latest {
+    rows: Vec<Row>,
+    notes: Vec<Annotation>,
+    memory: AnswerMemory,
 }
 
 fn row(sample: VectorSample) -> Row {

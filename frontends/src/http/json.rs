@@ -225,6 +225,11 @@ impl Iterator for Chunks {
 }
 
 impl Chunks {
+    /// Whether there is no piece any more.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
     fn head(&mut self, out: &mut String) {
         let kind = match &self.answer.value {
             Value::Scalar(..) => "scalar",
@@ -318,6 +323,7 @@ fn series_part(out: &mut String, series: &Series, item: usize, at: usize) -> Sta
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::query::AnswerMemory;
     use engine::query::guard::SampleCounts;
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -329,7 +335,8 @@ mod tests {
     }
 
     fn whole(value: Value) -> String {
-        let answer = Answer { value, notes: vec![], samples: SampleCounts::default() };
+        let (samples, memory) = (SampleCounts::default(), AnswerMemory::default());
+        let answer = Answer { value, notes: vec![], samples, memory };
         chunks(answer, Remarks::default(), String::new())
             .map(|c| String::from_utf8(c.to_vec()).unwrap())
             .collect()
@@ -461,6 +468,7 @@ mod tests {
             value: Value::Matrix(vec![series(long, &(6_000..12_000).collect::<Vec<_>>())]),
             notes: vec![],
             samples: SampleCounts::default(),
+            memory: AnswerMemory::default(),
         };
         let pieces: Vec<Bytes> = chunks(answer, Remarks::default(), String::new()).collect();
         let json: serde_json::Value = serde_json::from_slice(&pieces.concat()).unwrap();
@@ -480,6 +488,7 @@ mod tests {
             value: Value::Matrix(vec![series("a"), series("b")]),
             notes: vec![],
             samples: SampleCounts::default(),
+            memory: AnswerMemory::default(),
         };
         let remarks = Remarks { warnings: vec!["w".into()], infos: vec![] };
         let pieces: Vec<Bytes> = chunks(make(), remarks, "{}".into()).collect();

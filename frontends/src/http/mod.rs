@@ -81,6 +81,8 @@ pub struct Settings {
     pub query_timeout: Duration,
     /// `--query.max-samples`.
     pub max_samples: usize,
+    /// `--query.max-bytes`.
+    pub max_bytes: usize,
     /// `--query.lookback-delta`, ms.
     pub lookback: i64,
     /// Variants of the language's meaning, of `--enable-feature`.
@@ -109,6 +111,7 @@ impl Default for Settings {
             max_concurrency: 20,
             query_timeout: Duration::from_secs(120),
             max_samples: engine::limits::QUERY_SAMPLES,
+            max_bytes: engine::limits::QUERY_BYTES,
             lookback: 300_000,
             dialect: Dialect::default(),
             default_step: 60_000,

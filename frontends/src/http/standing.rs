@@ -15,7 +15,7 @@ use engine::live::describe::{Content, ViewReport};
 use engine::live::{ViewId, ViewKind};
 use engine::operators::side::Sample;
 use engine::plan::Type;
-use engine::query::{Answer, QueryOptions, SampleCounts, Value, VectorSample};
+use engine::query::{Answer, AnswerMemory, QueryOptions, SampleCounts, Value, VectorSample};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use storage::model::{Labels, TimeMs, value};
@@ -135,7 +135,8 @@ pub async fn result(call: Call) -> Reply {
         // Nobody keeps it: a recorded answer of which the rows went on since, or what is asked while somebody listens.
         (t, _) => from_history(&state, report, t.filter(|_| !asked_continuously)).await?,
     };
-    Ok(query::written(answer, &text, None, String::new(), None))
+    let deadline = tokio::time::Instant::now() + state.settings.query_timeout;
+    Ok(query::written(answer, &text, None, (String::new(), None), deadline))
 }
 
 /// The answer that stands.
@@ -150,7 +151,8 @@ fn shown(report: &ViewReport, t: TimeMs, content: Content) -> Answer {
         Type::Scalar => Value::Scalar(t, rows.first().map_or(f64::NAN, |row| row.v)),
         _ => Value::Vector(rows),
     };
-    Answer { value, notes: content.notes, samples: SampleCounts::default() }
+    let (samples, memory) = (SampleCounts::default(), AnswerMemory::default());
+    Answer { value, notes: content.notes, samples, memory }
 }
 
 async fn from_history(state: &AppState, report: ViewReport, t: Option<TimeMs>) -> Result<Answer, ApiError> {
@@ -158,12 +160,14 @@ async fn from_history(state: &AppState, report: ViewReport, t: Option<TimeMs>) -
     let options = QueryOptions {
         lookback: settings.lookback,
         max_samples: settings.max_samples,
+        max_bytes: settings.max_bytes,
         timeout: settings.query_timeout,
         dialect: settings.dialect,
         default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.default_step),
         ..QueryOptions::default()
     };
     let (answers, t) = (state.sources.answers.clone(), t.unwrap_or(state.sources.clock.now()));
+    let _cancel = query::CancelOnDrop(options.cancel.clone());
     let shift = if let ViewKind::Recorded { query_offset, .. } = report.spec.kind { query_offset } else { 0 };
     Ok(off_runtime(move || answers.instant(&report.spec.plan, t - shift, &options)).await??)
 }

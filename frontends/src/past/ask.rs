@@ -26,9 +26,6 @@ pub(super) struct Computed {
     pub unknown: BTreeSet<TimeMs>,
 }
 
-/// What the query runtime says of questions that are too large.
-const TOO_MANY: &str = "too many samples";
-
 /// Who asks for one rule.
 pub(super) struct Asker<'a> {
     pub parts: &'a Parts,
@@ -88,7 +85,7 @@ impl Asker<'_> {
             match self.ask(slot) {
                 Ok(answer) => all.add(self.recording.samples(answer, slot, &mut present)),
                 Err(error) => match fault(error)? {
-                    QueryError::Execution(why) if !why.contains(TOO_MANY) => drop(all.failed.insert(t)),
+                    error @ QueryError::Execution(_) if !error.is_too_large() => drop(all.failed.insert(t)),
                     _ => drop(all.unknown.insert(t)),
                 },
             }

@@ -23,6 +23,15 @@ pub fn render_all(query: &str, notes: &[Annotation]) -> (Vec<String>, Vec<String
     (of(Level::Warning), of(Level::Info))
 }
 
+/// The same, of each level no more than `most`: there may be one for each series.
+pub fn render_most(query: &str, notes: &[Annotation], most: usize) -> (Vec<String>, Vec<String>) {
+    let of = |level: Level| {
+        let notes = notes.iter().filter(|note| note.level == level);
+        notes.take(most).map(|note| render(query, note)).collect()
+    };
+    (of(Level::Warning), of(Level::Info))
+}
+
 fn extent(extent: Extent) -> String {
     match extent {
         Extent::Untold | Extent::Times(1) => String::new(),

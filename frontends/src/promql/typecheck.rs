@@ -8,6 +8,7 @@ use super::errors::Fault;
 use super::lexer::is_space;
 use super::quoting::quote;
 use engine::plan::{AggregateOp, Cardinality, Span, Type};
+use std::collections::HashSet;
 use storage::model::labels::METRIC_NAME;
 
 /// What a function takes and gives.
@@ -121,7 +122,7 @@ impl Checker<'_> {
             return at_operator("comparisons between scalars must use BOOL modifier".to_owned());
         }
         if modifiers.on
-            && let Some(label) = modifiers.labels.iter().find(|label| modifiers.include.contains(label))
+            && let Some(label) = first_of_both(&modifiers.labels, &modifiers.include)
         {
             return at_operator(format!(
                 "label {} must not occur in ON and GROUP clause at once",
@@ -170,6 +171,12 @@ impl Checker<'_> {
         }
         Span { start, end }
     }
+}
+
+/// The first of `labels` that is one of `others`, too. Both may have thousands.
+fn first_of_both<'a>(labels: &'a [String], others: &[String]) -> Option<&'a String> {
+    let others: HashSet<&String> = others.iter().collect();
+    labels.iter().find(|label| others.contains(label))
 }
 
 fn check_count(signature: &Signature, name: &str, given: usize, span: Span) -> Result<(), Fault> {

@@ -8,6 +8,7 @@ use super::super::tap::Taps;
 use super::super::views::View;
 use super::port::Port;
 use crate::heap::Heap;
+use crate::operators::pace::Pace;
 use crate::operators::stage::Stage;
 use crate::operators::{EvalError, Output, Twins};
 use crate::plan::notes::{Annotation, Annotations};
@@ -65,8 +66,9 @@ impl State {
     ) -> Result<(), String> {
         let mut result = out.error.clone().map_or(Ok(()), Err);
         if let (Ok(()), Some(twins)) = (&result, self.twins.as_mut()) {
-            twins.learn(out);
-            result = twins.check(out).map_err(|EvalError(error)| error);
+            let mut pace = Pace::free();
+            let alone = twins.learn(out, &mut pace).and_then(|()| twins.check(out, &mut pace));
+            result = alone.map_err(|EvalError(error)| error);
         }
         if let (Ok(()), Some(recorder)) = (&result, self.recorder.as_mut()) {
             result = recorder.record(t, out, store, recorded);

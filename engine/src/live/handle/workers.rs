@@ -6,10 +6,9 @@ use super::super::inlet::Outlet;
 use super::super::local::{Library, LocalHost};
 use super::super::peers::Built;
 use super::super::place::Place;
-use super::super::{Spill, time};
+use super::super::{LiveOptions, time};
 use super::{Inner, ToWorker};
 use crate::limits::PAST_THREADS;
-use crate::plan::Dialect;
 use parking_lot::Mutex;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,9 +29,10 @@ pub(super) fn start_workers(
     (builders, others): Built,
     ends: Vec<Ends>,
     store: Arc<Store>,
-    (lookback, dialect, spill): (i64, Dialect, Spill),
+    options: &LiveOptions,
     metrics: &Metrics,
 ) -> Result<WorkerGuards<()>, String> {
+    let LiveOptions { lookback, dialect, spill, memory, .. } = options.clone();
     let threads = ends.len();
     let ends: Mutex<Vec<Option<Ends>>> = Mutex::new(ends.into_iter().map(Some).collect());
     let count = |name, help| metrics.counter(name, help, &[]);
@@ -65,8 +65,9 @@ pub(super) fn start_workers(
         let local =
             LocalHost::new(place, past, (lookback, dialect), inner.ledger.clone(), local_counters.clone());
         let waiting = inner.waiting.clone();
+        let meaning = (dialect, memory.clone());
         let gather =
-            GatherHost::new(place, store.clone(), waiting, dialect, inner.ledger.clone(), counters.clone());
+            GatherHost::new(place, store.clone(), waiting, meaning, inner.ledger.clone(), counters.clone());
         let reports = reports(&inner, place.thread);
         let control = dataflow::build(worker, threads, (local, outlet), gather, reports);
         work(worker, control, &receiver);

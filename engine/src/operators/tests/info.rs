@@ -119,7 +119,7 @@ fn touched_are_the_rows_of_one_target() {
         let delta = Changed::Rows(touched);
         let inputs = [Input { out: &base, delta: None }, Input { out: &info, delta: Some(&delta) }];
         out.looked_at = 0;
-        let refused = operator.eval(&inputs, 0, &mut out).is_err();
+        let refused = operator.eval(&inputs, 0, &mut out, &mut Pace::free()).is_err();
         assert_eq!(out.looked_at, 2);
         let mut scratch = Output::default();
         let mut fresh = Info::new(wanted(&["target_info"], &[]));

@@ -3,8 +3,10 @@
 mod aggregates;
 mod histograms;
 mod info;
+mod limits;
 mod maps;
 
+use super::pace::Pace;
 use super::side::Sample;
 use super::{Changed, Input, Operator, Output};
 use crate::plan::notes::Note;
@@ -96,7 +98,7 @@ pub fn eval_into(
     out: &mut Output,
 ) -> Result<(), String> {
     let inputs: Vec<Input> = inputs.iter().map(|out| Input { out, delta: Some(changed) }).collect();
-    operator.eval(&inputs, 1_000, out).map_err(|e| e.0)
+    operator.eval(&inputs, 1_000, out, &mut Pace::free()).map_err(|e| e.0)
 }
 
 /// The answer by labels, as text.

@@ -2,7 +2,7 @@
 //! own, for a process that gathers.
 
 use super::{Done, Line, Part, Question, Reply, What, hear, say};
-use crate::limits::SETTLE;
+use crate::limits::{BLOCK_VALUE_BYTES, SETTLE};
 use crate::plan::Selector;
 use crate::plan::physical::{Physical, StepOp};
 use crate::query::given::Given;
@@ -27,7 +27,7 @@ impl Querier {
         let guard = Guard::new(&QueryOptions { cancel: cancel.clone(), ..QueryOptions::default() });
         let Question { what, options } = hear(line, &guard)?;
         let options = QueryOptions { cancel, ..options };
-        let guard = Arc::new(Guard::new(&options));
+        let guard = Arc::new(Guard::within(&options, &self.memory));
         let answered = match what {
             What::Steps { plan, inner, grid, given } => Physical::of_history(&plan, inner, options.dialect)
                 .map_err(|e| QueryError::Execution(e.0))
@@ -65,6 +65,7 @@ impl Querier {
             let (mut said, mut labels) = (Counted::default(), Sent::default());
             for from in (0..grid.len()).step_by(size.max(1)) {
                 let to = (from + size).min(grid.len());
+                let _block = guard.grow_for_now(rows * (to - from) * BLOCK_VALUE_BYTES)?;
                 let blocks = evaluate(&mut shards, pool, (from, to), guard)?;
                 for (shard, mut ports) in blocks {
                     labels.cut(shard, &mut ports);

@@ -1,6 +1,7 @@
 //! Who asks: a question to each of the other processes, and what they answer as blocks of further shards.
 
 use super::{Done, Line, Others, Part, Question, Reply, What, hear, say};
+use crate::limits::LABELS_BYTES;
 use crate::plan::notes::Annotations;
 use crate::query::guard::Guard;
 use crate::query::run::ShardBlocks;
@@ -86,6 +87,7 @@ impl Asking {
             for _ in 0..SHARDS {
                 let Reply::Series(series, counted) = talk.hear(guard)? else { return Err(talk.surprise()) };
                 guard.look_elsewhere(counted)?;
+                guard.grow(series.iter().map(Series::bytes).sum())?;
                 all.extend(series);
             }
         }
@@ -138,6 +140,8 @@ impl Talk {
                         if port.rows.is_none() && port.steps.len() != steps {
                             return Err(self.surprise());
                         }
+                        let bytes = |labels: &Labels| LABELS_BYTES + labels.encoded().len();
+                        guard.grow(port.labels.iter().map(bytes).sum())?;
                         self.complete(shard, number, port);
                     }
                     into.push((wide(self.process, shard), ports));

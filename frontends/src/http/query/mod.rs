@@ -1,10 +1,12 @@
 //! `/api/v1/query` and `query_range`.
 //!
 //! A query waits for one of `--query.max-concurrency` turns ([`active`]), runs off the async runtime, and is told to
-//! stop when its client goes away: then hyper drops the handler's future, and [`CancelOnDrop`] with it. What it cost
-//! is in [`stats`], and in [`log`] if that is on. Without evaluating anything answer [`expressions`].
+//! stop when its client goes away: then hyper drops the handler's future, and [`CancelOnDrop`] with it. The same happens
+//! at its deadline: the client is told then, not when the query has noticed. Its answer is sent in pieces ([`body`]).
+//! What it cost is in [`stats`], and in [`log`] if that is on. Without evaluating anything answer [`expressions`].
 
 pub mod active;
+mod body;
 pub mod expressions;
 pub mod log;
 mod reach;
@@ -18,20 +20,20 @@ use super::serve::Peer;
 use super::telemetry::Counted;
 use super::{AppState, json, limits};
 use crate::promql::QueryRange;
-use crate::promql::annotations::render_all;
-use axum::body::Body;
+use crate::promql::annotations::render;
 use axum::extract::ConnectInfo;
 use axum::http::StatusCode;
 use axum::response::Response;
+use engine::plan::notes::{Annotation, Level};
 use engine::plan::{Plan, Type};
 use engine::query::{Answer, QueryError, QueryOptions, Value};
 use log::Logged;
 use reach::newest_seen;
 use stats::{Stats, Stopwatch};
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The warning that goes with a cut list.
 pub const TRUNCATED: &str = "results truncated due to limit";
@@ -140,6 +142,7 @@ fn options(state: &AppState, form: &Form) -> Result<QueryOptions, ApiError> {
         lookback: if lookback > 0 { lookback } else { settings.lookback },
         default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.default_step),
         max_samples: settings.max_samples,
+        max_bytes: settings.max_bytes,
         dialect: settings.dialect,
         step_stats: settings.step_stats && form.get("stats") == "all",
         timeout: given.unwrap_or(settings.query_timeout).min(settings.query_timeout),
@@ -153,54 +156,66 @@ where
     F: FnOnce(&AppState, &QueryOptions) -> Result<Answer, QueryError> + Send + 'static,
 {
     let wants_stats = !call.form.get("stats").is_empty();
-    let (answer, stats) = run(call.state.clone(), asked, ask).await?;
+    let Answered { answer, stats, deadline } = run(call.state.clone(), asked, ask).await?;
     let partial = call.state.partial();
     let stats = if wants_stats { stats.to_json() } else { String::new() };
-    Ok(written(answer, call.form.get("query"), limit, stats, partial))
+    Ok(written(answer, call.form.get("query"), limit, (stats, partial), deadline))
 }
 
-/// The response with the answer to `query`, with `limit` series at most. `partial`: why it is not whole.
+/// The response with the answer to `query`, with `limit` series at most, which is sent until `deadline`. `partial`: why it is
+/// not whole.
 pub fn written(
     mut answer: Answer,
     query: &str,
     limit: Option<usize>,
-    stats: String,
-    partial: Option<String>,
+    (stats, partial): (String, Option<String>),
+    deadline: Instant,
 ) -> Response {
     let cut = limit.is_some_and(|limit| cut(&mut answer.value, limit));
     let remarks = remarks(query, &answer, cut, partial);
-    let mut chunks = json::chunks(answer, remarks, stats).peekable();
-    let first = chunks.next().unwrap_or_default();
-    let body = match chunks.peek() {
-        None => Body::from(first),
-        Some(_) => {
-            let pieces = std::iter::once(first).chain(chunks).map(Ok::<_, Infallible>);
-            Body::from_stream(futures::stream::iter(pieces))
-        }
-    };
-    json_response(StatusCode::OK, body)
+    json_response(StatusCode::OK, body::body(json::chunks(answer, remarks, stats), deadline))
 }
 
 /// The annotations of an answer to `query`, as many of each level as a reader can take in. `partial`: why it is not
 /// whole.
 fn remarks(query: &str, answer: &Answer, cut: bool, partial: Option<String>) -> Remarks {
-    let (mut warnings, mut infos) = render_all(query, &answer.notes);
-    warnings.splice(..0, partial);
-    if cut {
-        warnings.push(TRUNCATED.to_owned());
+    let truncated = cut.then(|| TRUNCATED.to_owned());
+    Remarks {
+        warnings: lines(query, &answer.notes, Level::Warning, (partial, truncated)),
+        infos: lines(query, &answer.notes, Level::Info, (None, None)),
     }
-    for (lines, level) in [(&mut warnings, "warning"), (&mut infos, "info")] {
-        let more = lines.len().saturating_sub(limits::ANNOTATIONS);
-        if more > 0 {
-            lines.truncate(limits::ANNOTATIONS);
-            lines.push(format!("{more} more {level} annotations omitted"));
-        }
+}
+
+/// The lines of one level, with one before them and one behind. There may be a note for each series: what is not shown is
+/// not written.
+fn lines(
+    query: &str,
+    notes: &[Annotation],
+    level: Level,
+    (first, last): (Option<String>, Option<String>),
+) -> Vec<String> {
+    let of_level = || notes.iter().filter(|note| note.level == level);
+    let all = of_level().count() + first.iter().count() + last.iter().count();
+    let rendered = of_level().map(|note| render(query, note));
+    let lines = first.into_iter().chain(rendered).chain(last);
+    let mut lines: Vec<String> = lines.take(limits::ANNOTATIONS).collect();
+    if all > lines.len() {
+        let name = if level == Level::Warning { "warning" } else { "info" };
+        lines.push(format!("{} more {name} annotations omitted", all - lines.len()));
     }
-    Remarks { warnings, infos }
+    lines
+}
+
+/// What became of a query.
+struct Answered {
+    answer: Answer,
+    stats: Stats,
+    /// When its time is over.
+    deadline: Instant,
 }
 
 /// Runs `ask` off the async runtime, when it is its turn.
-async fn run<F>(state: AppState, asked: Asked, ask: F) -> Result<(Answer, Stats), ApiError>
+async fn run<F>(state: AppState, asked: Asked, ask: F) -> Result<Answered, ApiError>
 where
     F: FnOnce(&AppState, &QueryOptions) -> Result<Answer, QueryError> + Send + 'static,
 {
@@ -220,6 +235,7 @@ where
         return Err(late.into());
     };
     options.timeout = options.timeout.saturating_sub(stats.queued).max(Duration::from_millis(1));
+    let deadline = Instant::now() + options.timeout;
     let _guard = CancelOnDrop(options.cancel.clone());
     let asking = state.clone();
     let work = move || {
@@ -236,11 +252,13 @@ where
             stats.count(answer, &logged, options.step_stats);
         }
         finish(&state, &logged, &stats, answered.as_ref());
-        answered.map(|answer| (answer, stats))
+        answered.map(|answer| Answered { answer, stats, deadline })
     };
-    match asking.aside.run(work).await {
-        Ok(answered) => Ok(answered?),
-        Err(e) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
+    match tokio::time::timeout_at(deadline, asking.aside.run(work)).await {
+        Ok(Ok(answered)) => Ok(answered?),
+        Ok(Err(e)) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
+        // It is told to stop, and does so at its next look at its limits.
+        Err(_) => Err(QueryError::Timeout("query timed out in expression evaluation".to_owned()).into()),
     }
 }
 
@@ -255,7 +273,7 @@ fn finish(state: &AppState, logged: &Logged, stats: &Stats, answered: Result<&An
 }
 
 /// Tells the query to stop when the handler ends, early or not.
-struct CancelOnDrop(Arc<AtomicBool>);
+pub struct CancelOnDrop(pub Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

@@ -9,7 +9,7 @@ use super::protocol::{self, Encoder, Message};
 use super::request::{Backpressure, Request};
 use super::too_many;
 use super::views::Lease;
-use crate::promql::annotations::render_all;
+use crate::promql::annotations::render_most;
 use crate::views::Views;
 use engine::live::{TapId, ViewId, ViewKind, ViewSpec, check};
 use engine::plan::{Op, Plan};
@@ -134,7 +134,7 @@ impl Subscription {
                 self.ready.push_back(self.encoder.delta(since, t, &upsert, &remove));
             }
             Taken::Notes(t, notes) => {
-                let (warnings, infos) = render_all(&self.query, &notes);
+                let (warnings, infos) = render_most(&self.query, &notes, limits::ANNOTATIONS);
                 self.ready.push_back(protocol::notes(&self.id, t, &warnings, &infos));
             }
             Taken::Progress(t) => self.ready.push_back(protocol::progress(&self.id, t)),

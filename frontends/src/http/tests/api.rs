@@ -269,6 +269,22 @@ async fn a_query_waits_for_its_turn_no_longer_than_its_timeout() {
     assert!(queued.as_f64().unwrap() > 0.03, "{queued}");
 }
 
+/// A query that does not come to look at its limits, as on a machine whose cores belong to others.
+#[tokio::test]
+async fn the_client_is_told_at_the_deadline_and_the_turn_stays_taken() {
+    let settings = Settings { max_concurrency: 1, ..Settings::default() };
+    let (state, fakes) = server(settings);
+    let late = request(&state, "GET", "/api/v1/query?query=stuck&timeout=30ms", &[], "").await;
+    let error = (late.status.as_u16(), late.json()["error"].clone());
+    assert_eq!(error, (503, "query timed out in expression evaluation".into()));
+    assert_eq!(state.telemetry.queries.get(), 1.0, "it is at work all the same");
+    let next = request(&state, "GET", "/api/v1/query?query=1&timeout=30ms", &[], "").await;
+    assert_eq!(next.json()["error"], "query timed out in query queue");
+    fakes.go_on.store(true, SeqCst);
+    let next = request(&state, "GET", "/api/v1/query?query=1", &[], "").await;
+    assert_eq!((next.status.as_u16(), fakes.cancelled.load(SeqCst)), (200, true), "it was told to stop");
+}
+
 #[tokio::test]
 async fn large_ranges_stream_and_compress() {
     let path = "/api/v1/query_range?query=up&start=0&end=10999&step=1";

@@ -12,7 +12,7 @@ use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
 use engine::plan::notes::{Annotation, Extent, Level};
 use engine::plan::{Node, Number, Op, Plan, Selector, Span};
 use engine::query::guard::SampleCounts;
-use engine::query::{Answer, QueryError, QueryOptions, Series, Value, VectorSample};
+use engine::query::{Answer, AnswerMemory, QueryError, QueryOptions, Series, Value, VectorSample};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +31,8 @@ pub struct Fakes {
     pub ill: AtomicBool,
     pub quit: AtomicBool,
     pub cancelled: AtomicBool,
+    /// The query `stuck` ends.
+    pub go_on: AtomicBool,
     /// The log stands still.
     pub stands_still: AtomicBool,
     pub views: FakeViews,
@@ -95,7 +97,8 @@ impl Oracle {
             span: Span::default(),
         };
         let steps = vec![(1_000, 4, 3)];
-        Ok(Answer { value, notes: vec![note], samples: SampleCounts { total: 7, read: 5, peak: 3, steps } })
+        let samples = SampleCounts { total: 7, read: 5, peak: 3, steps };
+        Ok(Answer { value, notes: vec![note], samples, memory: AnswerMemory::default() })
     }
 }
 
@@ -120,6 +123,14 @@ impl Answers for Oracle {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Err(QueryError::Timeout("query timed out in expression evaluation".into()))
+            }
+            // As on a machine whose cores belong to others: it does not come to look at its limits.
+            Op::Instant(selector) if selector.matchers[0].value == "stuck" => {
+                while !self.0.go_on.load(SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                self.0.cancelled.store(options.cancel.load(SeqCst), SeqCst);
+                Self::answer(Value::Scalar(t, 0.0))
             }
             Op::Instant(selector) if selector.matchers[0].value == "hungry" => {
                 Err(QueryError::Execution("query processing would load too many samples".into()))
