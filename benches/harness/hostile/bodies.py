@@ -111,10 +111,16 @@ def now_ms():
     return int(time.time() * 1000)
 
 
-def fuel_write(name, count, groups):
-    """`count` ordinary series of now, `g` in `groups` equal parts."""
+def fuel_labels(i):
+    """Labels as a container's series have them; `g` in ten equal parts."""
+    return {"g": str(i % 10), "i": f"{i:05d}", "namespace": f"team-{i % 37}", "container": "server",
+            "pod": f"checkout-7d9c5b{i % 1009:04x}-{i:05x}", "zone": f"eu-central-1{'abc'[i % 3]}"}
+
+
+def fuel_write(count):
+    """`count` ordinary series of now for queries to multiply."""
     t = now_ms()
-    return snappy(b"".join(field(1, labels(name, i=f"{i:05d}", g=str(i % groups)) + sample(i, t)) for i in range(count)))
+    return snappy(b"".join(field(1, labels("fuel", **fuel_labels(i)) + sample(i, t)) for i in range(count)))
 
 
 def repeated(prefix, pair, rounds=EMPTY_BYTES // 64):

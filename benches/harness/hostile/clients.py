@@ -19,22 +19,24 @@ from urllib.parse import quote
 from . import bodies, wire
 
 ACTORS = {}
-# Subscribed to and asked for by those that do not read: it is large, and moves every second.
+# Subscribed to by those that do not read: it is large, and moves every second.
 LARGE = '{job=~"job.+"}'
 
 
 class Actor:
     """A bad client: what it does, and how often."""
 
-    def __init__(self, name, item, period, what, once, addresses):
+    def __init__(self, name, item, period, what, once, addresses, moving):
         self.name, self.item, self.period, self.what = name, item, period, what
         self.once, self.addresses = once, addresses
+        # It needs the good targets to be scraped.
+        self.moving = moving
 
 
-def actor(item, period, what, addresses=1, name=None):
+def actor(item, period, what, addresses=1, name=None, moving=False):
     def register(once):
         called = name or once.__name__.replace("_", "-")
-        ACTORS[called] = Actor(called, item, period, what, once, addresses)
+        ACTORS[called] = Actor(called, item, period, what, once, addresses, moving)
         return once
     return register
 
@@ -78,8 +80,8 @@ asker_of("constant", 3, "label_replace with a constant of 250 kB over 10,000 ser
 asker_of("constant-some", 3, "the same over 100 series", f'label_replace(fuel{{i=~"000.."}},"a","{"c" * 250_000}","","")')
 
 REPLACES = "fuel"
-for _ in range(50):
-    REPLACES = f'label_replace({REPLACES},"a","$1","i","(.*)")'
+for n in range(50):
+    REPLACES = f'label_replace({REPLACES},"a{n}","$1","i","(.*)")'
 TWENTY_THOUSAND = ",".join(f"l{i}" for i in range(20_000))
 asker_of("group-left", 1, "group_left with 20,000 labels",
          f"fuel * on(g) group_left({TWENTY_THOUSAND}) sum by (g) (fuel)", timeout="2s")
@@ -95,7 +97,7 @@ asker_of("unions", 4, "a union of 390 vectors of 10,000, timeout=2s", " or ".joi
 
 @actor(4, 20, "ask what takes long, and leave after 0.3 s")
 async def leavers(client):
-    for query in (REPLACES, "+".join(["fuel"] * 390), "sum(max_over_time((fuel + fuel)[1d:1s]))", LARGE + "[5m]"):
+    for query in (REPLACES, "+".join(["fuel"] * 390), "sum(max_over_time((fuel + fuel)[1d:1s]))", "fuel[5m]"):
         path = f"/api/v1/query?query={quote(query)}"
         with contextlib.suppress(OSError):
             s = await client.half_open(wire.head_of("GET", path))
@@ -112,6 +114,9 @@ async def hold(client, count, request, seconds, keep_sending=None, pause=0.005):
             held.append(await client.half_open(request))
         except OSError as error:
             outcomes.append(str(error))
+            if outcomes.count("silence") == 3:
+                # Nobody accepts any more; each further one would wait for ten seconds.
+                break
         await asyncio.sleep(pause)
     began = time.monotonic()
     while held and time.monotonic() - began < seconds:
@@ -199,8 +204,8 @@ async def do_not_read(client, count, path, headers, seconds=40):
             outcomes.append(str(error))
         await asyncio.sleep(0.02)
     await asyncio.sleep(seconds)
-    for s in held:
-        begin, over = await wire.rest_of(s)
+    rests = await asyncio.gather(*(wire.rest_of(s) for s in held))
+    for s, (begin, over) in zip(held, rests):
         status = wire.status_in(begin) or ("closed" if over else "silence")
         outcomes.append(f"{status}, ended" if over else f"{status}, still open")
         wire.abort(s)
@@ -212,12 +217,12 @@ def subscription(backpressure, form):
         "&buffer=10000" if backpressure != "conflate" else "")
 
 
-@actor(7, 20, "100 subscribers with backpressure=buffer that read nothing")
+@actor(7, 20, "100 subscribers with backpressure=buffer that read nothing", moving=True)
 async def stalled_buffers(client):
     return await do_not_read(client, 100, subscription("buffer", "ndjson"), {})
 
 
-@actor(7, 20, "20 readers of server-sent events that read nothing")
+@actor(7, 20, "20 readers of server-sent events that read nothing", moving=True)
 async def stalled_events(client):
     return await do_not_read(client, 20, subscription("conflate", "sse"), {"Accept": "text/event-stream"})
 
@@ -226,14 +231,15 @@ WEBSOCKET = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Ver
              "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 
 
-@actor(7, 20, "20 websockets that read nothing")
+@actor(7, 20, "20 websockets that read nothing", moving=True)
 async def stalled_websockets(client):
     return await do_not_read(client, 20, subscription("buffer", "ndjson") + "&id=a", WEBSOCKET)
 
 
-@actor(7, 20, "30 readers of large answers that read nothing")
+@actor(7, 20, "30 readers of answers of 80 MB that read nothing")
 async def stalled_readers(client):
-    return await do_not_read(client, 30, f"/api/v1/query?query={quote(LARGE + '[5m]')}", {})
+    start = int(time.time())
+    return await do_not_read(client, 30, f"/api/v1/query_range?query=fuel&start={start}&end={start + 250}&step=1", {})
 
 
 @actor(7, 30, "ten readers of all series by federation that read nothing")

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.request
 
-from .. import remote_write
+from .. import remote_write, servers
 from . import bodies, clients, rulefiles, server, targets, wire
 
 HEADINGS = ("input", "item", "sent", "outcome", "s", "CPU s", "peak +MiB", "/-/healthy", "exit s")
@@ -57,35 +57,42 @@ def run(options):
     chosen = [n for n in names() if not options.only or any(o in (n[0], n[0].split()[1]) for o in options.only)]
     log = os.path.join(tempfile.gettempdir(), f"hostile-targets-{os.getpid()}.log")
     helper, port = server.target_server("bad", log)
+    good, good_port = server.target_server("good", log)
+    moving = servers.scrape_jobs(targets.good_members(), good_port)
     try:
         print("| " + " | ".join(HEADINGS) + " |\n|---|--:|--:|---|--:|--:|--:|--:|--:|", flush=True)
         for name, item, _ in chosen:
             try:
-                row = run_one(name, port, options)
+                row = run_one(name, port, moving, options)
             except (OSError, RuntimeError, LookupError) as error:
                 row = ["–", f"harness: {error}".replace("\n", " ")[:200], "–", "–", "–", "–", "–"]
             print("| " + " | ".join([name, str(item), *row]) + " |", flush=True)
     finally:
         helper.end()
+        good.end()
         os.unlink(log)
 
 
-def run_one(name, targets_port, options):
+def run_one(name, targets_port, moving, options):
     """The columns after the name and the item."""
     directory = tempfile.mkdtemp(prefix="hostile-")
     try:
         subject = server.Server(options.perennial, directory, options.memory)
         try:
-            return measure(subject, name, targets_port)
+            return measure(subject, name, targets_port, moving)
         finally:
             subject.kill()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def measure(subject, name, targets_port):
+def measure(subject, name, targets_port, moving):
     kind, short = name.split()
-    fuel = bodies.fuel_write("fuel", targets.FUEL_SERIES, 10)
+    if kind == "client" and clients.ACTORS[short].moving:
+        subject.configure(moving)
+        subject.reload()
+        time.sleep(3)
+    fuel = bodies.fuel_write(targets.FUEL_SERIES)
     remote_write.Sender(subject.port).send(fuel)
     time.sleep(1)
     subject.forget_peak()

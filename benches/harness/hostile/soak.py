@@ -95,6 +95,7 @@ class Soak:
     def hostile(self):
         """Everything bad begins; a line each minute; ends early when the process does."""
         self.hostile_from = time.time()
+        asked = self.good_requests()
         if self.bad_targets:
             self.subject.configure(self.jobs + targets.jobs_of_bad(self.bad_targets, self.bad_port))
         for name in self.bad_rules:
@@ -109,7 +110,12 @@ class Soak:
                 self.tell(told, told + 60)
                 told += 60
         self.hostile_to = time.time()
+        self.asked = self.good_requests() - asked
         self.died = self.subject.end_of_life()
+
+    def good_requests(self):
+        """Requests that the good targets have had."""
+        return sum(n for path, n in watch.requests_of(self.good_port).items() if path.startswith("/t/"))
 
     def tell(self, start, end):
         """One line about a minute, to standard error."""
@@ -170,7 +176,8 @@ def figures(soak):
     lost = soak.recorded["lost"] + soak.recorded["zero"] if soak.recorded else math.nan
     slots = soak.slots["lost"] if soak.slots else math.nan
     rows = [(name, before[name], beside[name]) for name in before]
-    rows += [("good scrapes that the server recorded", None, soak.recorded and soak.recorded["there"]),
+    rows += [("requests that the good targets had", None, soak.asked),
+             ("good scrapes that the server recorded", None, soak.recorded and soak.recorded["there"]),
              ("good scrapes lost (no sample, or up 0)", None, lost),
              ("rule slots lost (of 8 recording rules)", None, slots),
              ("RSS (MiB): median of the phase", idle / MIB, watch.median(at(0, 1)) / MIB),

@@ -215,7 +215,8 @@ class Server:
 
 @bodies.made_once
 def fuel_lines():
-    return "".join(f'fuel{{i="{i:05d}",g="{i % 10}"}} %d\n' for i in range(FUEL_SERIES))
+    pairs = (",".join(f'{k}="{v}"' for k, v in bodies.fuel_labels(i).items()) for i in range(FUEL_SERIES))
+    return "".join(f"fuel{{{p}}} %d\n" for p in pairs)
 
 
 def fuel(second):

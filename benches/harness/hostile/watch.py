@@ -66,9 +66,9 @@ class Answers:
 
 
 def gaps(subject, query, start, end, step):
-    """Samples of each series of `query` that are missing between its first and last in a range, and how many are there.
+    """How many samples of the series of `query` there are in a range, and how many are missing.
 
-    A window at a time, so that no answer is large. A series that ends early misses what comes after.
+    A window at a time, so that no answer is large. A series that begins late or ends early misses the rest.
     """
     times = collections.defaultdict(list)
     window = 300
@@ -79,10 +79,10 @@ def gaps(subject, query, start, end, step):
             times[key] += [(float(t), v) for t, v in row["values"]]
     lost, bad, there = 0, 0, 0
     for samples in times.values():
-        samples.sort()
-        moments = [start, *(t for t, _ in samples), end]
-        # The edges may cut one step; between two samples each further step is a lost one.
-        lost += sum(max(0, round((after - before) / step) - 1) for before, after in zip(moments, moments[1:]))
+        first, last = min(samples)[0], max(samples)[0]
+        # One that comes late is not lost: what counts is how many there are. The edges may cut one step.
+        lost += max(0, round((last - first) / step) + 1 - len(samples))
+        lost += max(0, round((first - start) / step) - 1) + max(0, round((end - last) / step) - 1)
         bad += sum(1 for _, v in samples if v == "0")
         there += len(samples)
     return {"series": len(times), "lost": lost, "zero": bad, "there": there}
