@@ -6,6 +6,7 @@ not those before it have come back: a server that stops is seen by all of them.
 """
 
 import asyncio
+import contextlib
 import sys
 import time
 from urllib.parse import quote
@@ -36,8 +37,14 @@ class Light:
         self.out.write(f"{due:.3f} {(time.time() - due) * 1000:.2f} {status} {kind}\n")
 
     async def exchange(self, path, keep):
-        pair = self.free.pop() if keep and self.free else None
-        reader, writer = pair or await asyncio.open_connection("127.0.0.1", self.port)
+        """The status. A connection that the server has closed while it was idle is replaced, as HTTP clients do."""
+        while keep and self.free:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                return await self.over(self.free.pop(), path, keep)
+        return await self.over(await asyncio.open_connection("127.0.0.1", self.port), path, keep)
+
+    async def over(self, pair, path, keep):
+        reader, writer = pair
         done = False
         try:
             end = "" if keep else "Connection: close\r\n"
@@ -51,7 +58,7 @@ class Light:
             return head.split(" ")[1]
         finally:
             if done and keep and "connection: close" not in head:
-                self.free.append((reader, writer))
+                self.free.append(pair)
             else:
                 writer.close()
 
