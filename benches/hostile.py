@@ -28,6 +28,7 @@ def arguments():
     p.add_argument("--rules", type=int, default=500, help="soak: good ones (%(default)s)")
     p.add_argument("--exit-seconds", type=float, default=2, metavar="SECONDS",
                    help="soak: the longest time from SIGTERM to the end (%(default)s)")
+    p.add_argument("--lost", type=float, default=0, metavar="SHARE", help="soak: good scrapes that may be lost (%(default)s)")
     p.add_argument("--only", type=words, default=[], metavar="NAMES", help="these actors or inputs, separated by commas")
     p.add_argument("--also", type=words, default=[], metavar="NAMES", help="soak: these too, which are off by themselves")
     p.add_argument("--without", type=words, default=[], metavar="NAMES", help="soak: all but these")

@@ -187,8 +187,9 @@ def figures(soak):
              ("cores used by the server", *(cpu(*p) for p in phases)), ("exit after SIGTERM (s)", None, soak.exit_seconds)]
     p99 = beside["light p99 (ms)"] / before["light p99 (ms)"]
     rows.append(("light p99 hostile ÷ idle", None, p99))
-    series = soak.recorded["series"] if soak.recorded else 0
-    criteria = {"the process lives": soak.died is None, "no good scrape is lost": lost == 0 and series == soak.options.targets,
+    series, there = (soak.recorded["series"], soak.recorded["there"]) if soak.recorded else (0, 0)
+    scraped = series == soak.options.targets and lost <= soak.options.lost * there
+    criteria = {"the process lives": soak.died is None, f"good scrapes lost: at most {soak.options.lost:.0%}": scraped,
                 "RSS is flat": late <= early * 1.1 + FLAT_BYTES, f"exit within {soak.options.exit_seconds:g} s": soak.exit_seconds <= soak.options.exit_seconds}
     timing = {"light p99 at most three times the idle one": p99 <= 3}
     return rows, criteria, timing, loud.failed
