@@ -23,6 +23,7 @@ mod compliance;
 mod durability;
 mod founding;
 mod full_disk;
+mod hostile;
 mod import;
 mod ingest;
 mod isolation;
