@@ -3,7 +3,7 @@
 //! Nothing is appended unless the whole body was good: values wait in the columns, new series wait unresolved
 //! ([`super::waiting`]). A failed scrape appends stale markers for all series, and `up` = 0.
 
-use super::waiting::Waiting;
+use super::waiting::{Of, Waiting};
 use crate::histogram::{BadHistogram, HistogramLimits};
 use crate::limits;
 use crate::scrape::admit::{Admission, Refusal};
@@ -420,12 +420,25 @@ impl Reading<'_, '_> {
 
     #[inline]
     fn put(&mut self, id: Id, sample: &Sample<'_>) {
-        let ingest = &mut *self.ingest;
-        let place = ingest.series.place(id);
-        if place == Place::Dropped {
-            return;
+        match self.ingest.series.place(id) {
+            // Nearly all samples of nearly all targets.
+            Place::Series { part, column, .. } if sample.t.is_none() && column != NO_COLUMN => {
+                self.counts.kept += 1;
+                let free = self.ingest.batches.put(Column { part, column }, sample.value);
+                self.counts.duplicates += usize::from(!free);
+            }
+            Place::Dropped => {}
+            place => {
+                self.counts.kept += 1;
+                self.put_elsewhere(id, place, sample);
+            }
         }
-        self.counts.kept += 1;
+    }
+
+    /// A sample of a new series, or with a timestamp, or the first one without.
+    #[inline(never)]
+    fn put_elsewhere(&mut self, id: Id, place: Place, sample: &Sample<'_>) {
+        let ingest = &mut *self.ingest;
         match (sample.t.filter(|_| self.rules.honor_timestamps), place) {
             (None, Place::Series { part, column, .. }) if column != NO_COLUMN => {
                 let free = ingest.batches.put(Column { part, column }, sample.value);
@@ -441,9 +454,7 @@ impl Reading<'_, '_> {
                 let shard = ingest.batches.shard(part);
                 ingest.rows.push(Row { series: SeriesRef { shard, slot }, t, v: sample.value });
             }
-            (Some(t), _) => {
-                ingest.waiting.rows.push(super::waiting::Of { id, t: Some(t), what: sample.value })
-            }
+            (Some(t), _) => ingest.waiting.rows.push(Of { id, t: Some(t), what: sample.value }),
         }
     }
 
