@@ -209,7 +209,7 @@ fn times_out_of_bounds_are_refused_by_name_and_keep_nothing_out() {
     let seconds = series(&[("__name__", "d")], &[(NOW / 1000 - NOW, 1.0)]);
     let refusal = writer.apply(&packed(vec![seconds]), Proto::V1, NOW).unwrap().refusal().unwrap();
     let dates = "timestamp 1700000000 (1970-01-20T16:13:20.000Z) is out of bounds, the oldest that is taken is \
-                 1699996400000 (2023-11-14T21:13:20.000Z)";
+                 1699996400011 (2023-11-14T21:13:20.011Z)";
     assert!(refusal.contains(dates), "{refusal}");
 }
 
