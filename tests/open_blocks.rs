@@ -39,10 +39,10 @@ fn write(dir: &std::path::Path) -> BTreeSet<String> {
         Options { dir: dir.into(), wal_sync_interval_ms: 5, block_range_ms: RANGE_MS, out_of_order_ms: 0 };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
     let mut expected = BTreeSet::new();
+    let mut rows = Vec::new();
     for (labels, samples) in series() {
         let series = store.resolve(&labels);
-        let rows: Vec<Row> = samples.iter().map(|&(t, v)| Row { series, t, v }).collect();
-        store.append_rows(&rows).expect("appended");
+        rows.extend(samples.iter().map(|&(t, v)| Row { series, t, v }));
         let pairs: Vec<String> =
             labels.iter().filter(|(k, _)| *k != "__name__").map(|(k, v)| format!("{k}={v}")).collect();
         for (t, v) in samples.iter().filter(|(t, _)| *t < 5 * RANGE_MS) {
@@ -51,6 +51,8 @@ fn write(dir: &std::path::Path) -> BTreeSet<String> {
             expected.insert(format!("opened{{{}}} {t} {bits}", pairs.join(",")));
         }
     }
+    // All at once: behind it the head has bounds.
+    assert_eq!(store.append_rows(&rows).expect("appended").stored, rows.len());
     assert!(store.maintain(6 * RANGE_MS).expect("blocks") >= 5);
     store.close().expect("closed");
     expected

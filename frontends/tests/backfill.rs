@@ -280,12 +280,13 @@ fn what_is_stored_stays() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::open(dir.path(), INSTALLED, None);
     let arrivals: Vec<Arrival> = (0..2_000).map(|i| (3, START + i * 2 * MINUTE, 30.0)).collect();
-    house.append(&arrivals, i64::MIN, INSTALLED + 1);
     let kept =
         Labels::from_pairs([("__name__", "r:limited"), ("instance", "1"), ("job", "a"), ("team", "x")]);
     let series = house.store.resolve(&kept);
     let odd = START + 10 * INTERVAL;
-    house.store.append_rows(&[Row { series, t: odd, v: 7.0 }]).unwrap();
+    house.append(&arrivals, i64::MIN, odd);
+    assert_eq!(house.store.append_rows(&[Row { series, t: odd, v: 7.0 }]).unwrap().stored, 1);
+    house.append(&arrivals, odd, INSTALLED + 1);
     let ids = house.install(INSTALLED - START);
     house.wait(&ids, BackfillState::Waiting);
     let recorded = &house.recorded()[&kept];
