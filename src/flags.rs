@@ -7,6 +7,7 @@
 #[path = "flags_table.rs"]
 mod table;
 
+use crate::machine;
 use clap::{Arg, ArgAction, Command};
 use connectors::units::Bytes;
 use std::collections::BTreeMap;
@@ -32,6 +33,9 @@ pub struct QueryMemory {
     /// All together.
     pub together: usize,
 }
+
+/// What waits for live subscribers may take this part of the machine's memory.
+const SUBSCRIPTIONS_PART: u64 = 32;
 
 /// The parsed command line.
 #[derive(Clone, Debug, Default)]
@@ -293,6 +297,23 @@ impl Flags {
     pub fn max_body_memory(&self) -> usize {
         let size = Bytes::parse(self.text("web.max-body-memory")).unwrap_or_default();
         usize::try_from(size.0).unwrap_or(usize::MAX)
+    }
+
+    /// Most connections of one address; 0: a share of all.
+    pub fn max_connections_per_address(&self) -> usize {
+        self.number("web.max-connections-per-address")
+    }
+
+    /// Longest time for the body of a request, and between two requests, ms.
+    pub fn read_timeout(&self) -> i64 {
+        self.millis("web.read-timeout")
+    }
+
+    /// Bytes that may wait for all live subscribers together.
+    pub fn subscription_buffers(&self) -> usize {
+        let given = Bytes::parse(self.text("web.max-subscription-buffers")).unwrap_or_default().0;
+        let bytes = if given > 0 { given } else { machine::memory() / SUBSCRIPTIONS_PART };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// Most results of a search; 0: any number.

@@ -31,13 +31,14 @@ mod writes;
 
 use admin::Control;
 use flags::{Exit, Flags};
-use frontends::http::{Door, serve};
+use frontends::http::{Door, ServeOptions, Timeouts, serve};
 use server::{Loaded, Server};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -143,14 +144,18 @@ fn run(
 ) -> Result<(), String> {
     let addresses = flags.listen_addresses();
     let default = flags.config_file().is_none();
-    let (prefix, max_connections) = (flags.route_prefix(), flags.max_connections());
+    let prefix = flags.route_prefix();
+    let options = serve_options(&flags);
+    let metrics = Metrics::default();
     let _guard = runtime.enter();
     let listeners = runtime.block_on(listen(&addresses))?;
     let (stop, stopped) = oneshot::channel::<()>();
     let door = Door::new(&prefix);
-    let serving = serve(listeners, door.clone(), async move { drop(stopped.await) }, max_connections);
-    let serving = runtime.spawn(serving);
-    let server = Arc::new(Server::open(flags, &loaded.config)?);
+    let (served_door, served_metrics) = (door.clone(), metrics.clone());
+    let serving = runtime.spawn(async move {
+        serve(listeners, served_door, async { drop(stopped.await) }, options, &served_metrics).await;
+    });
+    let server = Arc::new(Server::open(flags, &loaded.config, metrics)?);
     let control = Arc::new(Control::new(server.clone(), &loaded));
     let step = loaded.config.evaluation_interval();
     let startup = startup::begin(&server, &control, loaded, runtime.handle())?;
@@ -170,8 +175,7 @@ fn run(
     // Nobody waits any more if serving has ended by itself.
     let _ = stop.send(());
     server.store.stop_replay();
-    let served =
-        runtime.block_on(serving).map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string()));
+    let served = runtime.block_on(serving).map_err(|e| e.to_string());
     housekeeping.abort();
     health.abort();
     watch.inspect(tokio::task::JoinHandle::abort);
@@ -179,6 +183,16 @@ fn run(
     let closed = server.close();
     tracing::info!("stopped");
     started.and(served).and(closed)
+}
+
+/// What the flags say about connections.
+fn serve_options(flags: &Flags) -> ServeOptions {
+    let read = Duration::from_millis(flags.read_timeout().max(1).unsigned_abs());
+    ServeOptions {
+        max_connections: flags.max_connections(),
+        max_by_address: flags.max_connections_per_address(),
+        timeouts: Timeouts { read, ..Timeouts::default() },
+    }
 }
 
 async fn listen(addresses: &[String]) -> Result<Vec<TcpListener>, String> {

@@ -107,8 +107,7 @@ pub struct Loaded {
 impl Server {
     /// Opens all rooms. Nothing is scraped before [`Server::take_in`], and nothing stands before
     /// [`Server::restore`] and [`Server::stand`]: those wait for [`Server::replayed`].
-    pub fn open(flags: Flags, config: &Config) -> Result<Server, String> {
-        let metrics = Metrics::default();
+    pub fn open(flags: Flags, config: &Config, metrics: Metrics) -> Result<Server, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let dir = flags.data_path(config.storage.path.as_ref());
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
@@ -302,14 +301,19 @@ impl Server {
     fn settings(&self, default_step: i64) -> Result<Settings, String> {
         let flags = &self.flags;
         let external = flags.external_url(&crate::host_name());
-        let path = external.split_once("://").map_or("", |(_, rest)| rest);
-        let path = path.split_once('/').map_or(String::new(), |(_, path)| format!("/{path}"));
-        let cors = http::cors_origin(flags.cors_origin()).map_err(|e| format!("--web.cors.origin: {e}"))?;
+        let after_scheme = external.split_once("://").map_or("", |(_, rest)| rest);
+        let (authority, path) = after_scheme.split_once('/').unwrap_or((after_scheme, ""));
+        let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+        let origins = flags.cors_origin();
+        let cors = http::cors_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
+        let acting = http::acting_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
         Ok(Settings {
             route_prefix: flags.route_prefix(),
             external_path: path,
+            external_authority: authority.to_owned(),
             page_title: flags.page_title().to_owned(),
             cors_origin: cors,
+            acting_origin: flags.given("web.cors.origin").then_some(acting),
             lifecycle: flags.enable_lifecycle(),
             admin: flags.enable_admin_api(),
             max_concurrency: flags.query_concurrency(),
@@ -321,6 +325,7 @@ impl Server {
             default_step,
             search: flags.feature("search-api").then(|| flags.search_max_limit()),
             step_stats: flags.feature("promql-per-step-stats"),
+            subscription_buffers: flags.subscription_buffers(),
             data_directory: Some(self.data.clone()),
             body_memory: flags.max_body_memory(),
         })

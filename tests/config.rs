@@ -5,6 +5,8 @@
 mod config;
 #[path = "../src/flags.rs"]
 mod flags;
+#[path = "../src/machine.rs"]
+mod machine;
 #[path = "../src/retention.rs"]
 mod retention;
 

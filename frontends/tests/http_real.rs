@@ -7,7 +7,7 @@ use frontends::http::language::Promql;
 use frontends::http::model::*;
 use frontends::http::query::log::QueryLog;
 use frontends::http::sources::*;
-use frontends::http::{AppState, Settings, router};
+use frontends::http::{AppState, ServeOptions, Settings, Timeouts, router};
 use frontends::standing::StandingQueries;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -291,8 +291,11 @@ async fn a_query_stops_when_its_client_goes_away() {
     let address = listener.local_addr().unwrap();
     let door = frontends::http::Door::new("/");
     door.open(router(state.clone()), state.clone());
-    let server = frontends::http::serve(vec![listener], door, std::future::pending::<()>(), 8);
-    let server = tokio::spawn(server);
+    let metrics = state.sources.metrics.clone();
+    let server = tokio::spawn(async move {
+        let options = ServeOptions { max_connections: 8, max_by_address: 8, timeouts: Timeouts::default() };
+        frontends::http::serve(vec![listener], door, std::future::pending::<()>(), options, &metrics).await;
+    });
     // A busy machine may be late once, but not always.
     let mut took = Duration::MAX;
     for _ in 0..3 {

@@ -2,7 +2,7 @@
 
 use crate::support::exporter::Exporter;
 use crate::support::server::Server;
-use crate::support::{http, wall_clock};
+use crate::support::{eventually, http, wall_clock};
 use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 
@@ -48,6 +48,11 @@ fn subscribers_that_never_read_disturb_nobody() {
                 assert!(reader.read_line(&mut line).expect("a line") > 0, "the subscription has ended");
             }
         }
+        eventually("the stalled readers are closed", 60, || {
+            let metrics = server.get("/metrics").text();
+            let closed = "perennial_http_connections_closed_total{reason=\"stalled\"} 4";
+            if metrics.contains(closed) { Ok(()) } else { Err("not all of them".to_owned()) }
+        });
         drop(stalled);
     });
 }

@@ -3,7 +3,7 @@
 //!
 //! `.ci/install` installs what is needed; a missing program fails its test with the package's name. To check the
 //! tests themselves: `PERENNIAL_UNDER_TEST=/usr/bin/prometheus cargo test --test peers`, where only those may
-//! fail that ask for more than Debian's Prometheus has: subscriptions, the list of views, columns in configuration errors, Kubernetes,
+//! fail that ask for more than Debian's Prometheus has: subscriptions, the list of views, columns in configuration errors, Kubernetes, limits of clients,
 //! auto-reload by a flag, the refusal of passwords that we do not have.
 
 #[path = "../support/mod.rs"]
@@ -18,6 +18,7 @@ mod bad_input;
 mod bad_targets;
 mod bodies;
 mod bounds;
+mod clients;
 mod cluster;
 mod compliance;
 mod durability;

@@ -4,7 +4,7 @@ use super::bodies::{self, BodyShare};
 use super::endpoints::{Endpoint, Since, Takes};
 use super::params::Form;
 use super::reply::{text, text_error};
-use super::{AppState, limits};
+use super::{AppState, limits, security};
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -50,6 +50,11 @@ async fn answer(state: &AppState, endpoint: &'static Endpoint, request: Request)
     }
     if !endpoint.methods.contains(request.method()) {
         return method_not_allowed(endpoint, api);
+    }
+    if (endpoint.streams || endpoint.changes(request.method()))
+        && let Some(why) = security::foreign(&state.settings, request.headers(), request.uri())
+    {
+        return text_error(StatusCode::FORBIDDEN, &why);
     }
     if !state.answers(endpoint.since) {
         return unavailable(state);

@@ -50,18 +50,18 @@ impl Door {
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
-    /// What listeners serve.
-    pub(super) fn router(self: &Arc<Door>) -> Router {
-        let door = self.clone();
-        Router::new().fallback(move |request| door.clone().answer(request))
+    /// A path without `--web.route-prefix`.
+    pub(super) fn local_path<'a>(&self, path: &'a str) -> &'a str {
+        path.strip_prefix(&self.prefix).unwrap_or(path)
     }
 
-    async fn answer(self: Arc<Door>, request: Request) -> Response {
+    /// The answer to a request.
+    pub(super) async fn answer(&self, request: Request) -> Response {
         if let Some((router, _)) = self.behind.get() {
             return router.clone().oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
         }
         let looks = matches!(*request.method(), Method::GET | Method::HEAD);
-        if looks && request.uri().path().strip_prefix(&self.prefix) == Some("/-/healthy") {
+        if looks && self.local_path(request.uri().path()) == "/-/healthy" {
             return text(StatusCode::OK, HEALTHY);
         }
         not_ready("opening the data directory", *self.stopping.borrow()).into_response()

@@ -21,10 +21,20 @@ pub struct Endpoint {
     pub takes: Takes,
     /// From when on it answers.
     pub since: Since,
+    /// Whether its answer goes on and on: only pages of this server's own origin may begin it.
+    pub streams: bool,
     /// What answers.
     pub handler: fn(Call) -> BoxFuture<'static, Response>,
     /// One line for people.
     pub doc: &'static str,
+}
+
+impl Endpoint {
+    /// Whether a request of this method changes something. Beside GET, POST is a GET whose values are too long for a URL.
+    pub fn changes(&self, method: &Method) -> bool {
+        let reads = *method == Method::POST && self.methods.contains(&Method::GET);
+        !method.is_safe() && !reads
+    }
 }
 
 /// Where a server is that starts.
@@ -62,7 +72,7 @@ const fn endpoint(
     handler: Handler,
     doc: &'static str,
 ) -> Endpoint {
-    Endpoint { path, methods, takes: Takes::Form, since: Since::Ready, handler, doc }
+    Endpoint { path, methods, takes: Takes::Form, since: Since::Ready, streams: false, handler, doc }
 }
 
 /// As [`endpoint`], but it answers while the server still starts.
@@ -128,12 +138,15 @@ pub static ENDPOINTS: &[Endpoint] = &[
         "Functions, their signatures and what they answer, for editors",
     ),
     open("/api/v1/parse_query", GET_POST, call!(expressions::parse), "The expression's syntax tree"),
-    endpoint(
-        "/api/v1/subscribe",
-        GET,
-        call!(subscribe::subscribe),
-        "Live answers: websocket, server-sent events or NDJSON",
-    ),
+    Endpoint {
+        streams: true,
+        ..endpoint(
+            "/api/v1/subscribe",
+            GET,
+            call!(subscribe::subscribe),
+            "Live answers: websocket, server-sent events or NDJSON",
+        )
+    },
     endpoint("/api/v1/views", GET, call!(views::views), "What stands: plans, rows, shared work, failures"),
     Endpoint {
         takes: Takes::Body(limits::STANDING_BODY_BYTES),

@@ -41,8 +41,39 @@ pub const SEARCH_WINDOW_MS: i64 = 3_600_000;
 pub const TSDB_STATUS_LIMIT: usize = 10_000;
 /// What `Retry-After` says while the server starts, seconds: a log of millions of samples is replayed in some.
 pub const RETRY_AFTER_SECONDS: u64 = 2;
-/// Time given to open requests when the server stops; after it they are cut.
-pub const DRAIN: Duration = Duration::from_secs(10);
+/// Time given to open requests when the server stops; after it they are cut, so that the process ends within two seconds
+/// whatever clients do.
+pub const DRAIN: Duration = Duration::from_secs(1);
+/// Time from the first byte of a request's headers to the last, and from a connection to its first request: a client that
+/// has something to ask sends it at once.
+pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the body of a request, and between two requests (Prometheus' `--web.read-timeout`).
+pub const READ_TIMEOUT: Duration = Duration::from_secs(300);
+/// Headers of a request.
+pub const HEADERS: usize = 100;
+/// Request line and headers, bytes: a long query in the URL and the cookies of a proxy.
+pub const HEADER_BYTES: usize = 256 << 10;
+/// The same over HTTP/2.
+pub const HTTP2_HEADER_BYTES: u32 = 256 << 10;
+/// Requests at one time over one HTTP/2 connection.
+pub const HTTP2_STREAMS: u32 = 100;
+/// Connections beyond `--web.max-connections` that are served [`RESERVE_PATHS`] and 503: enough for all that look after this
+/// server to ask at the same time.
+pub const RESERVE_CONNECTIONS: usize = 64;
+/// What is answered although all connections are in use: whether the server lives must not depend on its clients.
+pub const RESERVE_PATHS: [&str; 3] = ["/-/healthy", "/-/ready", "/metrics"];
+/// The longest life of a connection of the reserve.
+pub const RESERVE_LIFETIME: Duration = Duration::from_secs(10);
+/// How long a connection must have waited for its client to give its slot to a new one.
+pub const DISPLACE_AFTER: Duration = Duration::from_secs(1);
+/// The same in the reserve, where a client is expected to ask at once.
+pub const DISPLACE_RESERVE_AFTER: Duration = Duration::from_millis(200);
+/// Pause after a connection could not be accepted, as when the process has too many open files; it doubles.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
+/// The longest such pause.
+pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A client of any transport that takes no byte of what it is sent for this long is closed: what waits for it is memory.
+pub const WRITE_STALL: Duration = Duration::from_secs(10);
 
 /// How long an answer waits for the log to have what it shows. A write takes less than a millisecond, a sync tens of
 /// them; a disk that needs longer than this stands still.
@@ -69,9 +100,15 @@ pub const BUFFER_EVENTS: usize = 256;
 pub const BUFFER_EVENTS_MAX: usize = 10_000;
 /// Rows that wait in one subscription's queue: beyond it the client counts as lagging, whatever its policy.
 pub const BUFFER_ROWS: usize = 1_000_000;
+/// Bytes that wait for all subscribers together, where the flags do not say else.
+pub const SUBSCRIPTION_BUFFER_BYTES: usize = 256 << 20;
+/// Part of these that may be in use when a new subscription begins, percent: its first message needs some.
+pub const SUBSCRIBE_UP_TO_PERCENT: i64 = 90;
+/// A subscription that is ended to free its buffers is told so, unless its socket has taken nothing for this long.
+pub const BUDGET_BLOCKED_AFTER: Duration = Duration::from_secs(1);
 /// Ticks that `backpressure: conflate` merges into one message before a fresh snapshot is the better answer.
 pub const CONFLATE_TICKS: usize = 64;
 /// Time between heartbeats: below the idle timeouts of common proxies (60 s).
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
-/// A socket that takes no byte for this long is closed.
-pub const WRITE_STALL: Duration = Duration::from_secs(60);
+/// A websocket that answers no ping for this long is closed.
+pub const PONG_TIMEOUT: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@
 mod admin;
 mod aside;
 pub mod bodies;
+mod connection;
 pub mod dispatch;
 mod door;
 pub mod endpoints;
@@ -20,11 +21,14 @@ pub mod model;
 mod names;
 mod page;
 pub mod params;
+mod progress;
 pub mod query;
 pub mod reply;
 mod rules;
 pub mod search;
+mod security;
 pub mod serve;
+mod slots;
 pub mod sources;
 mod standing;
 mod status;
@@ -38,7 +42,7 @@ mod write;
 mod tests;
 
 pub use door::Door;
-pub use serve::serve;
+pub use serve::{ServeOptions, Timeouts, serve};
 pub use sources::Sources;
 
 use aside::Aside;
@@ -54,6 +58,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::model::TimeMs;
+use subscribe::budget::Budget;
 use subscribe::views::SharedViews;
 use telemetry::Telemetry;
 use tokio::sync::watch;
@@ -67,10 +72,14 @@ pub struct Settings {
     pub route_prefix: String,
     /// Path of `--web.external-url`, as browsers see it, without a final slash: "" or such as `/prometheus`.
     pub external_path: String,
+    /// Host and port of `--web.external-url`, as browsers name them in `Origin`.
+    pub external_authority: String,
     /// `--web.page-title`.
     pub page_title: String,
     /// `--web.cors.origin`: which origins may read; `None` is the default `.*`.
     pub cors_origin: Option<regex::Regex>,
+    /// `--web.cors.origin` if it is given: which origins may change something and subscribe, besides this server's own.
+    pub acting_origin: Option<regex::Regex>,
     /// `--web.enable-lifecycle`.
     pub lifecycle: bool,
     /// `--web.enable-admin-api`.
@@ -93,6 +102,8 @@ pub struct Settings {
     pub step_stats: bool,
     /// `--enable-feature=search-api`, and the most results of a search (`--web.search.max-limit`, 0: any number).
     pub search: Option<usize>,
+    /// `--web.max-subscription-buffers`: bytes that wait for all subscribers together.
+    pub subscription_buffers: usize,
     /// Where the queries at work are written down; `None`: nowhere.
     pub data_directory: Option<PathBuf>,
     /// `--web.max-body-memory`: bytes of the bodies of all requests at work.
@@ -104,8 +115,10 @@ impl Default for Settings {
         Settings {
             route_prefix: "/".into(),
             external_path: String::new(),
+            external_authority: String::new(),
             page_title: "Perennial".into(),
             cors_origin: None,
+            acting_origin: None,
             lifecycle: false,
             admin: false,
             max_concurrency: 20,
@@ -117,6 +130,7 @@ impl Default for Settings {
             default_step: 60_000,
             step_stats: false,
             search: None,
+            subscription_buffers: limits::SUBSCRIPTION_BUFFER_BYTES,
             data_directory: None,
             body_memory: limits::BODY_MEMORY_BYTES,
         }
@@ -125,7 +139,12 @@ impl Default for Settings {
 
 /// Compiles `--web.cors.origin`; `.*` means any origin.
 pub fn cors_origin(pattern: &str) -> Result<Option<regex::Regex>, regex::Error> {
-    if pattern == ".*" { Ok(None) } else { regex::Regex::new(&format!("^(?:{pattern})$")).map(Some) }
+    if pattern == ".*" { Ok(None) } else { acting_origin(pattern).map(Some) }
+}
+
+/// Compiles `--web.cors.origin` as it was given.
+pub fn acting_origin(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    regex::Regex::new(&format!("^(?:{pattern})$"))
 }
 
 /// The state behind all handlers. Cheap to clone.
@@ -151,6 +170,8 @@ pub struct Inner {
     aside: Aside,
     bodies: Arc<BodyMemory>,
     views: Arc<SharedViews>,
+    /// What waits for subscribers.
+    buffers: Arc<Budget>,
     /// The turn to ask what stands: whoever waits for it holds no thread.
     describing: Arc<tokio::sync::Mutex<()>>,
     stopping: watch::Sender<bool>,
@@ -177,6 +198,7 @@ impl AppState {
             aside: Aside::new(),
             bodies: BodyMemory::new(settings.body_memory),
             views: SharedViews::new(sources.views.clone()),
+            buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
             describing: Arc::default(),
             stopping: watch::Sender::new(false),
             settings,

@@ -1,122 +1,188 @@
-//! Serving: listeners with a bound on connections, and an orderly end.
+//! Serving: listeners, limits for clients that are slow or many, and an orderly end.
 
-use super::{Door, limits};
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use super::progress::Progress;
+use super::slots::{Grant, Slots};
+use super::{Door, connection, limits};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Duration;
+use storage::metrics::{Counter, Metrics};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-/// Serves what is behind `door` on all `listeners`, with at most `max_connections` connections, until `shutdown` resolves. Then
-/// it takes no new connections, ends subscriptions, and gives open requests [`limits::DRAIN`].
-pub async fn serve(
-    listeners: Vec<TcpListener>,
-    door: Arc<Door>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-    max_connections: usize,
-) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let mut servers = tokio::task::JoinSet::new();
-    for listener in listeners {
-        let listener = Bounded { listener, slots: slots.clone() };
-        let stopped = door.clone();
-        let service = door.router().into_make_service_with_connect_info::<Peer>();
-        let server =
-            axum::serve(listener, service).with_graceful_shutdown(async move { stopped.stopped().await });
-        servers.spawn(async move { server.await });
-    }
-    let failed = tokio::select! {
-        () = shutdown => None,
-        Some(ended) = servers.join_next() => Some(ended),
-    };
-    door.stop();
-    let drain = async { while servers.join_next().await.is_some() {} };
-    if tokio::time::timeout(limits::DRAIN, drain).await.is_err() {
-        tracing::warn!("requests were still open {} s after stopping and are cut", limits::DRAIN.as_secs());
-    }
-    match failed {
-        Some(Ok(result)) => result,
-        Some(Err(e)) => Err(io::Error::other(e)),
-        None => Ok(()),
-    }
+/// How long clients are waited for.
+#[derive(Copy, Clone, Debug)]
+pub struct Timeouts {
+    /// For the headers of a request, from their first byte; and for the first request of a connection.
+    pub headers: Duration,
+    /// `--web.read-timeout`: for the body of a request, and between two requests.
+    pub read: Duration,
+    /// For a client to take a byte of its answer.
+    pub stall: Duration,
+    /// For open requests when the server stops.
+    pub drain: Duration,
 }
 
-/// A listener that accepts only while there is a free slot.
-struct Bounded {
-    listener: TcpListener,
-    slots: Arc<Semaphore>,
-}
-
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed; if it were, connections would simply not be counted.
-        let slot = self.slots.clone().acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        // Deltas are small and must not wait for each other.
-        if let Err(e) = stream.set_nodelay(true) {
-            tracing::debug!("cannot set TCP_NODELAY for {address}: {e}");
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            headers: limits::HEADERS_TIMEOUT,
+            read: limits::READ_TIMEOUT,
+            stall: limits::WRITE_STALL,
+            drain: limits::DRAIN,
         }
-        (Connection { stream, _slot: slot }, address)
     }
+}
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
+/// What the flags say about connections.
+#[derive(Copy, Clone, Debug)]
+pub struct ServeOptions {
+    /// `--web.max-connections`.
+    pub max_connections: usize,
+    /// `--web.max-connections-per-address`; 0: three quarters of all.
+    pub max_by_address: usize,
+    /// How long clients are waited for.
+    pub timeouts: Timeouts,
 }
 
 /// The address of a request's client.
 #[derive(Copy, Clone, Debug)]
 pub struct Peer(pub SocketAddr);
 
-impl Connected<IncomingStream<'_, Bounded>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Peer {
-        Peer(*stream.remote_addr())
+/// What all connections share.
+pub struct Http {
+    pub(super) door: Arc<Door>,
+    pub(super) slots: Arc<Slots>,
+    pub(super) timeouts: Timeouts,
+    max_by_address: usize,
+    max_connections: usize,
+    refused: Arc<Counter>,
+    accept_errors: Arc<Counter>,
+}
+
+impl Http {
+    fn new(door: Arc<Door>, options: ServeOptions, metrics: &Metrics) -> Http {
+        let max_connections = options.max_connections.max(1);
+        let max_by_address = match options.max_by_address {
+            0 => max_connections - max_connections / 4,
+            given => given,
+        };
+        Http {
+            door,
+            slots: Slots::new(max_connections, max_by_address, metrics),
+            timeouts: options.timeouts,
+            max_by_address,
+            max_connections,
+            refused: metrics.counter(
+                "perennial_http_connections_refused_total",
+                "HTTP requests that were answered with 503 because too many connections were open.",
+                &[],
+            ),
+            accept_errors: metrics.counter(
+                "perennial_http_accept_errors_total",
+                "Connections that could not be accepted, as when the process has too many open files.",
+                &[],
+            ),
+        }
+    }
+
+    /// Why a request for `path` is not answered on a connection with this slot.
+    pub(super) fn refusal(&self, grant: Grant, path: &str) -> Option<String> {
+        if grant == Grant::All || limits::RESERVE_PATHS.contains(&self.door.local_path(path)) {
+            return None;
+        }
+        self.refused.inc();
+        Some(if grant == Grant::HealthWhenFull {
+            format!(
+                "all {} connections are in use (--web.max-connections); try again later\n",
+                self.max_connections
+            )
+        } else {
+            format!(
+                "your address has {} connections in use, the most for one address (--web.max-connections-per-address); \
+                 close some, or try again later\n",
+                self.max_by_address
+            )
+        })
     }
 }
 
-/// A connection that gives its slot back when it closes.
-struct Connection {
-    stream: TcpStream,
-    _slot: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+/// Serves what is behind `door` on all `listeners` until `shutdown` resolves. Then it takes no new connections, ends
+/// subscriptions, closes the connections that wait for a request, and gives open requests [`Timeouts::drain`].
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    door: Arc<Door>,
+    shutdown: impl Future<Output = ()> + Send,
+    options: ServeOptions,
+    metrics: &Metrics,
+) {
+    let http = Arc::new(Http::new(door.clone(), options, metrics));
+    let mut accepting: JoinSet<()> =
+        listeners.into_iter().map(|listener| accept(http.clone(), listener)).collect();
+    shutdown.await;
+    door.stop();
+    while let Some(ended) = accepting.join_next().await {
+        if let Err(e) = ended {
+            tracing::error!("a listener has failed: {e}");
+        }
     }
 }
 
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+/// Accepts connections and serves each in a task of its own, until the server stops and they have ended.
+async fn accept(http: Arc<Http>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    let mut next_connection = Box::pin(next(&http, &listener));
+    loop {
+        tokio::select! {
+            () = http.door.stopped() => break,
+            Some(_) = connections.join_next() => {}
+            serving = &mut next_connection => {
+                connections.spawn(serving);
+                next_connection = Box::pin(next(&http, &listener));
+            }
+        }
     }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    drop(next_connection);
+    drop(listener);
+    let drain = async { while connections.join_next().await.is_some() {} };
+    if timeout(http.timeouts.drain, drain).await.is_err() {
+        let left = connections.len();
+        let seconds = http.timeouts.drain.as_secs_f64();
+        tracing::warn!(connections = left, "requests were still open {seconds} s after stopping and are cut");
     }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    connections.shutdown().await;
+}
+
+/// The next connection, ready to be served. While none can be accepted it tries again more and more seldom.
+async fn next(http: &Arc<Http>, listener: &TcpListener) -> impl Future<Output = ()> + Send + 'static + use<> {
+    let mut pause = limits::ACCEPT_PAUSE;
+    let (stream, address) = loop {
+        let e = match listener.accept().await {
+            Ok(accepted) => break accepted,
+            Err(e) if is_of_one_connection(&e) => continue,
+            Err(e) => e,
+        };
+        http.accept_errors.inc();
+        if pause == limits::ACCEPT_PAUSE {
+            tracing::error!("cannot accept connections: {e}; raise the limit of open files (ulimit -n)");
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(limits::ACCEPT_PAUSE_MAX);
+    };
+    // Deltas are small and must not wait for each other.
+    if let Err(e) = stream.set_nodelay(true) {
+        tracing::debug!("cannot set TCP_NODELAY for {address}: {e}");
     }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
+    let progress = Progress::new(http.timeouts);
+    let slot = http.slots.admit(address.ip(), &progress).await;
+    connection::serve(http.clone(), stream, address, slot, progress)
+}
+
+/// Whether only the connection failed that was to be accepted.
+fn is_of_one_connection(e: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(e.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
 }

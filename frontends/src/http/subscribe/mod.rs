@@ -4,6 +4,7 @@
 //! which does what the client's back-pressure policy says; [`protocol`] writes the messages, and [`websocket`] or
 //! [`stream`] carries them.
 
+pub mod budget;
 pub mod outbox;
 pub mod protocol;
 pub mod request;
@@ -13,12 +14,15 @@ pub mod views;
 mod websocket;
 
 use super::dispatch::Call;
-use super::reply::{ApiError, ErrorType, Reply, text_error};
+use super::limits;
+use super::progress::Progress;
+use super::reply::{ApiError, ErrorType, Reply};
 use axum::extract::FromRequestParts;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use request::Request;
+use std::sync::Arc;
 
 /// Media type of newline-delimited JSON.
 pub const NDJSON: &str = "application/x-ndjson";
@@ -30,23 +34,24 @@ pub async fn subscribe(mut call: Call) -> Reply {
     if !call.header(header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return stream::subscribe(call).await;
     }
-    if !may_connect(&call) {
-        return Ok(text_error(StatusCode::FORBIDDEN, "this origin may not subscribe (--web.cors.origin)"));
-    }
     let asks = ["query", "view"].iter().any(|field| !call.form.get(field).is_empty());
     let first = asks.then(|| Request::from_form(&call.form)).transpose()?;
+    if let Err(e) = subscription::admit(&call.state) {
+        return Ok(full(e));
+    }
+    let connection = call.parts.extensions.get::<Arc<Progress>>().cloned();
     match WebSocketUpgrade::from_request_parts(&mut call.parts, &()).await {
-        Ok(upgrade) => Ok(websocket::accept(call.state, upgrade, first)),
+        Ok(upgrade) => Ok(websocket::accept(call.state, upgrade, first, connection)),
         Err(refusal) => Ok(refusal.into_response()),
     }
 }
 
-/// Browsers let any page open a websocket: the origin check is ours.
-fn may_connect(call: &Call) -> bool {
-    let (origin, host) = (call.header(header::ORIGIN), call.header(header::HOST));
-    let Some(pattern) = &call.state.settings.cors_origin else { return true };
-    let same = origin.split_once("://").is_some_and(|(_, authority)| authority == host);
-    origin.is_empty() || same || pattern.is_match(origin)
+/// The answer of a server that is full: unlike other errors it goes by itself.
+fn full(error: ApiError) -> Response {
+    let mut response = error.into_response();
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::RETRY_AFTER, limits::RETRY_AFTER_SECONDS.into());
+    response
 }
 
 /// The error of a full server.

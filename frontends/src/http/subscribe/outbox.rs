@@ -4,6 +4,7 @@
 //! queue as a whole: the tap is dropped at once, so a stalled client costs nothing, and is made anew when it reads again.
 
 use super::super::limits::{BUFFER_EVENTS, BUFFER_ROWS, CONFLATE_TICKS};
+use super::budget::Account;
 use super::request::Backpressure;
 use crate::past::{CorrectedRows, Listener};
 use engine::live::{Row, Sink, TapEvent};
@@ -73,6 +74,17 @@ impl Item {
         }
     }
 
+    /// About what it takes. Labels and histograms of rows that stand are the view's.
+    fn bytes(&self) -> usize {
+        let removed = |labels: &[Labels]| labels.iter().map(|labels| labels.encoded().len()).sum::<usize>();
+        let labels = match self {
+            Item::Event(TapEvent::Delta { remove, .. }) => removed(remove),
+            Item::Corrected(rows) => removed(&rows.remove),
+            Item::Event(_) | Item::Merged(_) => 0,
+        };
+        ITEM_BYTES + self.rows() * size_of::<Row>() + labels
+    }
+
     fn first_tick(&self) -> TimeMs {
         match self {
             Item::Event(event) => tick(event),
@@ -81,6 +93,9 @@ impl Item {
         }
     }
 }
+
+/// What an item takes besides its rows, bytes.
+const ITEM_BYTES: usize = 64;
 
 fn rows(event: &TapEvent) -> usize {
     match event {
@@ -102,6 +117,8 @@ fn tick(event: &TapEvent) -> TimeMs {
 
 struct Queue {
     items: VecDeque<Item>,
+    /// What all items take.
+    bytes: usize,
     lagging: Option<(TimeMs, TimeMs)>,
     /// The tap is gone.
     over: bool,
@@ -113,13 +130,32 @@ pub struct Outbox {
     capacity: usize,
     queue: Mutex<Queue>,
     bell: Arc<Notify>,
+    account: Arc<Account>,
 }
 
 impl Outbox {
-    /// An empty queue that rings `bell` when there is something to take.
-    pub fn new(policy: Backpressure, buffer: Option<usize>, bell: Arc<Notify>) -> Arc<Outbox> {
-        let queue = Mutex::new(Queue { items: VecDeque::new(), lagging: None, over: false });
-        Arc::new(Outbox { policy, capacity: buffer.unwrap_or(BUFFER_EVENTS), queue, bell })
+    /// An empty queue that rings `bell` when there is something to take; what waits in it is on `account`.
+    pub fn new(
+        policy: Backpressure,
+        buffer: Option<usize>,
+        bell: Arc<Notify>,
+        account: &Arc<Account>,
+    ) -> Arc<Outbox> {
+        let queue = Mutex::new(Queue { items: VecDeque::new(), bytes: 0, lagging: None, over: false });
+        let capacity = buffer.unwrap_or(BUFFER_EVENTS);
+        let outbox = Arc::new(Outbox { policy, capacity, queue, bell, account: account.clone() });
+        account.queue_is(&outbox);
+        outbox
+    }
+
+    /// Drops all that waits: the subscription is ended.
+    pub fn give_up(&self) {
+        let mut queue = self.queue.lock();
+        let from = queue.items.front().map_or(0, Item::first_tick);
+        let freed = queue.clear();
+        queue.lagging.get_or_insert((from, from));
+        drop(queue);
+        self.account.count(-freed);
     }
 
     /// The end that a tap gets.
@@ -130,7 +166,13 @@ impl Outbox {
     /// The next thing to send.
     pub fn take(&self) -> Option<Taken> {
         let mut queue = self.queue.lock();
-        match queue.items.pop_front() {
+        let first = queue.items.pop_front();
+        if let Some(first) = &first {
+            let bytes = first.bytes();
+            queue.bytes -= bytes;
+            self.account.count(-(bytes as i64));
+        }
+        match first {
             Some(Item::Event(event)) => Some(taken(event)),
             Some(Item::Corrected(rows)) => Some(Taken::Corrected(rows)),
             Some(Item::Merged(merged)) => Some(taken_merged(merged)),
@@ -158,13 +200,18 @@ impl Outbox {
         if queue.lagging.is_some() {
             return false;
         }
+        let before = queue.bytes as i64;
         let fits = push(&mut queue);
         if !fits {
             let from = queue.items.front().map_or(t, Item::first_tick);
-            queue.items.clear();
+            queue.clear();
             queue.lagging = Some((from, t));
         }
+        let more = queue.bytes as i64 - before;
+        // Counted before anybody can take it.
+        self.account.count(more);
         drop(queue);
+        self.account.enforce();
         self.bell.notify_one();
         fits
     }
@@ -174,12 +221,15 @@ impl Queue {
     fn push(&mut self, event: TapEvent, policy: Backpressure, capacity: usize) -> bool {
         if let TapEvent::Progress { .. } = event {
             // A later "complete as of" says all that the earlier one said.
-            self.items.pop_back_if(|last| matches!(last, Item::Event(TapEvent::Progress { .. })));
-            self.items.push_back(Item::Event(event));
+            if matches!(self.items.back(), Some(Item::Event(TapEvent::Progress { .. }))) {
+                self.pop_back();
+            }
+            self.push_back(Item::Event(event));
             return true;
         }
         if policy == Backpressure::Conflate && matches!(event, TapEvent::Delta { .. }) {
             self.items.retain(|item| !matches!(item, Item::Event(TapEvent::Progress { .. })));
+            self.bytes = self.items.iter().map(Item::bytes).sum();
             if matches!(self.items.back(), Some(Item::Merged(_) | Item::Event(TapEvent::Delta { .. }))) {
                 return self.merge(event) && self.fits(0);
             }
@@ -195,8 +245,25 @@ impl Queue {
         if full || !self.fits(item.rows()) {
             return false;
         }
-        self.items.push_back(item);
+        self.push_back(item);
         true
+    }
+
+    fn push_back(&mut self, item: Item) {
+        self.bytes += item.bytes();
+        self.items.push_back(item);
+    }
+
+    fn pop_back(&mut self) -> Option<Item> {
+        let item = self.items.pop_back()?;
+        self.bytes -= item.bytes();
+        Some(item)
+    }
+
+    /// Drops all items: how many bytes they took.
+    fn clear(&mut self) -> i64 {
+        self.items.clear();
+        std::mem::take(&mut self.bytes) as i64
     }
 
     /// Whether `more` rows may wait too; one item always may.
@@ -207,7 +274,7 @@ impl Queue {
 
     /// Merges a delta into the last item, which is one too; `false` if that has taken in enough.
     fn merge(&mut self, event: TapEvent) -> bool {
-        let mut merged = match self.items.pop_back() {
+        let mut merged = match self.pop_back() {
             Some(Item::Merged(merged)) => merged,
             Some(Item::Event(first)) => {
                 let t = tick(&first);
@@ -219,7 +286,7 @@ impl Queue {
         };
         merged.add(event);
         let fits = merged.ticks <= CONFLATE_TICKS;
-        self.items.push_back(Item::Merged(merged));
+        self.push_back(Item::Merged(merged));
         fits
     }
 }
@@ -282,6 +349,13 @@ impl Listener for Ear {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let freed = self.queue.get_mut().clear();
+        self.account.count(-freed);
+    }
+}
+
 impl Drop for Inlet {
     fn drop(&mut self) {
         if let Some(outbox) = self.0.upgrade() {
@@ -293,7 +367,9 @@ impl Drop for Inlet {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Budget;
     use super::*;
+    use storage::metrics::Metrics;
 
     fn job(name: &str) -> Labels {
         Labels::from_pairs([("job", name)])
@@ -309,9 +385,67 @@ mod tests {
     }
 
     fn outbox(policy: Backpressure, buffer: Option<usize>) -> (Arc<Outbox>, Box<dyn Sink>) {
-        let outbox = Outbox::new(policy, buffer, Arc::new(Notify::new()));
+        outbox_of(&Budget::new(1 << 20, &Metrics::default()), policy, buffer)
+    }
+
+    fn outbox_of(
+        budget: &Arc<Budget>,
+        policy: Backpressure,
+        buffer: Option<usize>,
+    ) -> (Arc<Outbox>, Box<dyn Sink>) {
+        let account = budget.open(Arc::default(), None);
+        let outbox = Outbox::new(policy, buffer, Arc::new(Notify::new()), &account);
         let sink = outbox.sink();
         (outbox, sink)
+    }
+
+    #[test]
+    fn queues_together_stay_within_the_budget() {
+        let metrics = Metrics::default();
+        let budget = Budget::new(100_000, &metrics);
+        let used = metrics.gauge("perennial_subscription_buffer_bytes", "", &[]);
+        let queues: Vec<_> = (0..10).map(|_| outbox_of(&budget, Backpressure::Buffer, Some(1_000))).collect();
+        let rows: Vec<Row> = (0..100).map(|i| (job(&i.to_string()), 1.0.into())).collect();
+        let mut queues = queues;
+        for t in 1..100 {
+            for (i, (_, sink)) in queues.iter_mut().enumerate() {
+                // The first one is ahead of the others.
+                for _ in 0..=usize::from(i == 0) {
+                    sink.push(TapEvent::Delta { t, upsert: rows.clone(), remove: vec![job("gone")] });
+                }
+                assert!(used.get() <= 100_000.0, "{}", used.get());
+            }
+            if t == 3 {
+                let ended: Vec<bool> = queues.iter().map(|(outbox, _)| outbox.account.has_ended()).collect();
+                assert_eq!(
+                    (ended[0], ended.iter().filter(|ended| **ended).count()),
+                    (true, 1),
+                    "{}",
+                    used.get()
+                );
+            }
+        }
+        assert!(matches!(queues[0].0.take(), Some(Taken::Lagging { .. })));
+        drop(queues);
+        assert_eq!(used.get(), 0.0);
+    }
+
+    #[test]
+    fn what_is_taken_and_merged_is_no_longer_counted() {
+        for policy in [Backpressure::Conflate, Backpressure::Buffer] {
+            let (outbox, mut sink) = outbox(policy, Some(50));
+            for t in 1..40 {
+                sink.push(delta(t, &[("a", t as f64), ("b", 1.0)], &["c"]));
+                sink.push(TapEvent::Progress { t });
+                if t % 7 == 0 {
+                    outbox.take();
+                }
+                let queue = outbox.queue.lock();
+                assert_eq!(queue.bytes, queue.items.iter().map(Item::bytes).sum::<usize>());
+            }
+            (0..100).for_each(|_| drop(outbox.take()));
+            assert_eq!(outbox.queue.lock().bytes, 0);
+        }
     }
 
     #[test]

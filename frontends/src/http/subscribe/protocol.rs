@@ -87,9 +87,37 @@ fn output_labels(plan: &Plan) -> Option<Vec<String>> {
     }
 }
 
-/// The subscription has ended.
-pub fn unsubscribed(id: &str) -> Message {
-    Message::open("unsubscribed", id).close()
+/// Why a subscription has ended that its client did not end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// `backpressure: close`, and the client was too slow.
+    Slow,
+    /// The bytes for all subscriptions are used up, and this one held most of them.
+    BuffersFull,
+    /// Its view was removed or replaced.
+    ViewRemoved,
+    /// The server could not go on with it.
+    Failed,
+}
+
+impl Ended {
+    fn as_str(self) -> &'static str {
+        match self {
+            Ended::Slow => "slow",
+            Ended::BuffersFull => "buffers_full",
+            Ended::ViewRemoved => "view_removed",
+            Ended::Failed => "failed",
+        }
+    }
+}
+
+/// The subscription has ended; without a reason because its client asked.
+pub fn unsubscribed(id: &str, why: Option<Ended>) -> Message {
+    let message = Message::open("unsubscribed", id);
+    match why {
+        Some(why) => message.text("reason", why.as_str()).close(),
+        None => message.close(),
+    }
 }
 
 /// The answer is complete as of `t`.
@@ -171,6 +199,12 @@ impl Encoder {
     /// An encoder for the subscription `id`.
     pub fn new(id: &str, envelope: Envelope) -> Encoder {
         Encoder { id: id.to_owned(), rows: (envelope == Envelope::Diff).then(HashMap::new) }
+    }
+
+    /// About what the rows take that the client has.
+    pub fn remembered_bytes(&self) -> usize {
+        let rows = self.rows.as_ref().map_or(0, HashMap::len);
+        rows * 2 * size_of::<Row>()
     }
 
     /// The whole answer.

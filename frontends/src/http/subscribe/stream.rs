@@ -1,11 +1,11 @@
 //! One subscription over plain GET: server-sent events, or newline-delimited JSON with `format=ndjson`.
 
 use super::super::dispatch::Call;
-use super::super::reply::{ApiError, Reply};
+use super::super::reply::{ApiError, ErrorType, Reply};
 use super::super::{AppState, limits};
-use super::protocol::Message;
-use super::subscription::Subscription;
-use super::{EVENTS, NDJSON};
+use super::budget::Charge;
+use super::subscription::{Outgoing, Subscription};
+use super::{EVENTS, NDJSON, full};
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -35,7 +35,11 @@ pub async fn subscribe(call: Call) -> Reply {
             ));
         }
     };
-    let subscription = Subscription::of_call(&call).await?;
+    let subscription = match Subscription::of_call(&call).await {
+        Ok(subscription) => subscription,
+        Err(e) if e.kind == ErrorType::Unavailable => return Ok(full(e)),
+        Err(e) => return Err(e),
+    };
     let headers = [
         (header::CONTENT_TYPE, if format == Format::Events { EVENTS } else { NDJSON }),
         (header::CACHE_CONTROL, "no-cache"),
@@ -65,8 +69,8 @@ async fn next(
 ) -> Option<Bytes> {
     let bell = subscription.bell();
     loop {
-        if let Some(message) = subscription.next().await {
-            return Some(frame(&message, format));
+        if let Some(outgoing) = subscription.next().await {
+            return Some(frame(outgoing, format));
         }
         if subscription.has_ended() {
             return None;
@@ -84,9 +88,23 @@ fn heartbeat(format: Format) -> Duration {
     if format == Format::Events { limits::HEARTBEAT } else { Duration::MAX }
 }
 
-fn frame(message: &Message, format: Format) -> Bytes {
-    Bytes::from(match format {
+/// A piece of the body, which is on the subscription's account until it is written.
+struct Piece {
+    text: String,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+fn frame(outgoing: Outgoing, format: Format) -> Bytes {
+    let Outgoing { message, charge } = outgoing;
+    let text = match format {
         Format::Events => format!("event: {}\ndata: {}\n\n", message.event, message.json),
         Format::Lines => format!("{}\n", message.json),
-    })
+    };
+    Bytes::from_owner(Piece { text, _charge: charge })
 }

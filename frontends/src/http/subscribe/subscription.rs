@@ -1,11 +1,13 @@
 //! One open subscription: its view, its tap, its outbox, and the messages that come out of them.
 
 use super::super::dispatch::Call;
+use super::super::progress::Progress;
 use super::super::reply::{ApiError, ErrorType};
 use super::super::telemetry::Counted;
 use super::super::{AppState, limits, query, standing, views};
+use super::budget::{Account, Charge};
 use super::outbox::{Outbox, Taken};
-use super::protocol::{self, Encoder, Message};
+use super::protocol::{self, Encoder, Ended, Message};
 use super::request::{Backpressure, Request};
 use super::too_many;
 use super::views::Lease;
@@ -33,31 +35,43 @@ pub struct Subscription {
     tap: TapId,
     outbox: Arc<Outbox>,
     encoder: Encoder,
+    account: Arc<Account>,
+    /// The rows that the encoder remembers.
+    remembered: Charge,
     /// Messages that are ready to be sent.
-    ready: VecDeque<Message>,
+    ready: VecDeque<Outgoing>,
     /// The first tick that a lagging client did not see; told when the fresh snapshot comes.
     lost_since: Option<TimeMs>,
     ended: bool,
     _counted: Counted,
 }
 
+/// A message, and its bytes on the subscription's account until it is sent.
+pub struct Outgoing {
+    /// The message.
+    pub message: Message,
+    /// Its bytes.
+    pub charge: Charge,
+}
+
 impl Subscription {
-    /// Opens what `request` asks for; `bell` rings when there is something to send. The first message is ready.
+    /// Opens what `request` asks for; `bell` rings when there is something to send by `connection`. The first message is ready.
     pub async fn open(
         state: &AppState,
         request: Request,
         bell: Arc<Notify>,
+        connection: Option<Arc<Progress>>,
     ) -> Result<Subscription, ApiError> {
-        if state.telemetry.subscriptions.get() >= limits::SUBSCRIPTIONS as f64 {
-            return Err(too_many("subscriptions", limits::SUBSCRIPTIONS));
-        }
+        admit(state)?;
+        let account = state.buffers.open(bell.clone(), connection);
         let counted = Counted::new(&state.telemetry.subscriptions);
         let Question { text, plan, view } = question(state, &request).await?;
         let explained = state.sources.language.explain(&plan);
         let kind = ViewKind::NOW;
         let standing = check(&ViewSpec { name: String::new(), plan: plan.clone(), kind }).is_ok();
         let first = protocol::subscribed(&request.id, &text, &plan, &explained, standing);
-        let outbox = Outbox::new(request.backpressure, request.buffer, bell.clone());
+        let charge = account.charge(first.json.len());
+        let outbox = Outbox::new(request.backpressure, request.buffer, bell.clone(), &account);
         let series = series_of(&plan);
         if let Some(matchers) = &series {
             state.sources.views.listen(matchers.clone(), outbox.listener());
@@ -88,7 +102,9 @@ impl Subscription {
             lease: Arc::new(lease),
             tap,
             outbox,
-            ready: VecDeque::from([first]),
+            remembered: account.charge(0),
+            account,
+            ready: VecDeque::from([Outgoing { message: first, charge }]),
             lost_since: None,
             ended: false,
             _counted: counted,
@@ -97,7 +113,8 @@ impl Subscription {
 
     /// Opens the subscription of a plain GET.
     pub async fn of_call(call: &Call) -> Result<Subscription, ApiError> {
-        Subscription::open(&call.state, Request::from_form(&call.form)?, Arc::default()).await
+        let connection = call.parts.extensions.get::<Arc<Progress>>().cloned();
+        Subscription::open(&call.state, Request::from_form(&call.form)?, Arc::default(), connection).await
     }
 
     /// Rings when there may be something to send.
@@ -111,7 +128,12 @@ impl Subscription {
     }
 
     /// The next message, if there is one now.
-    pub async fn next(&mut self) -> Option<Message> {
+    pub async fn next(&mut self) -> Option<Outgoing> {
+        if self.account.has_ended() && !self.ended {
+            self.ready.clear();
+            let why = "the buffers of all subscriptions are full, and this one held most of them: read faster, or subscribe to less";
+            self.end(&ApiError::new(ErrorType::Unavailable, why), None, Ended::BuffersFull);
+        }
         if self.ready.is_empty() && !self.ended {
             match self.outbox.take() {
                 Some(Taken::Lagging { from, to }) => self.lagging(from, to).await,
@@ -122,32 +144,48 @@ impl Subscription {
         self.ready.pop_front()
     }
 
+    fn push(&mut self, message: Message) {
+        let charge = self.account.charge(message.json.len());
+        self.ready.push_back(Outgoing { message, charge });
+    }
+
+    /// Says why, and that it is over.
+    fn end(&mut self, error: &ApiError, t: Option<TimeMs>, why: Ended) {
+        self.push(protocol::error(Some(&self.id), error, t));
+        self.push(protocol::unsubscribed(&self.id, Some(why)));
+        self.ended = true;
+    }
+
     fn prepare(&mut self, taken: Taken) {
         match taken {
             Taken::Snapshot(t, rows) => {
                 if let Some(from) = self.lost_since.take() {
-                    self.ready.push_back(protocol::lost(&self.id, from, t));
+                    self.push(protocol::lost(&self.id, from, t));
                 }
-                self.ready.push_back(self.encoder.snapshot(t, &rows));
+                let message = self.encoder.snapshot(t, &rows);
+                self.remembered.set(self.encoder.remembered_bytes());
+                self.push(message);
             }
             Taken::Delta { since, t, upsert, remove } => {
-                self.ready.push_back(self.encoder.delta(since, t, &upsert, &remove));
+                let message = self.encoder.delta(since, t, &upsert, &remove);
+                self.remembered.set(self.encoder.remembered_bytes());
+                self.push(message);
             }
             Taken::Notes(t, notes) => {
                 let (warnings, infos) = render_most(&self.query, &notes, limits::ANNOTATIONS);
-                self.ready.push_back(protocol::notes(&self.id, t, &warnings, &infos));
+                self.push(protocol::notes(&self.id, t, &warnings, &infos));
             }
-            Taken::Progress(t) => self.ready.push_back(protocol::progress(&self.id, t)),
+            Taken::Progress(t) => self.push(protocol::progress(&self.id, t)),
             Taken::Failed(t, text) => {
                 let error = ApiError::new(ErrorType::Execution, text);
-                self.ready.push_back(protocol::error(Some(&self.id), &error, Some(t)));
+                self.push(protocol::error(Some(&self.id), &error, Some(t)));
             }
             Taken::Corrected(rows) => {
                 let message = protocol::correction(&self.id, rows.t, &rows.upsert, &rows.remove);
-                self.ready.push_back(message);
+                self.push(message);
             }
             Taken::Over => {
-                self.ready.push_back(protocol::unsubscribed(&self.id));
+                self.push(protocol::unsubscribed(&self.id, Some(Ended::ViewRemoved)));
                 self.ended = true;
             }
             Taken::Lagging { .. } => {}
@@ -158,14 +196,10 @@ impl Subscription {
     async fn lagging(&mut self, from: TimeMs, to: TimeMs) {
         if self.policy == Backpressure::Close {
             let text = format!("the client is too slow: events since {} are lost", from as f64 / 1000.0);
-            let error = ApiError::new(ErrorType::Canceled, text);
-            self.ready.push_back(protocol::error(Some(&self.id), &error, Some(to)));
-            self.ready.push_back(protocol::unsubscribed(&self.id));
-            self.ended = true;
-            return;
+            return self.end(&ApiError::new(ErrorType::Canceled, text), Some(to), Ended::Slow);
         }
         self.lost_since.get_or_insert(from);
-        self.outbox = Outbox::new(self.policy, self.buffer, self.bell.clone());
+        self.outbox = Outbox::new(self.policy, self.buffer, self.bell.clone(), &self.account);
         if let Some(matchers) = &self.series {
             self.views.listen(matchers.clone(), self.outbox.listener());
         }
@@ -177,13 +211,25 @@ impl Subscription {
         match again.await {
             Ok(tap) => self.tap = tap,
             Err(e) => {
-                let error = ApiError::new(ErrorType::Internal, e.to_string());
-                self.ready.push_back(protocol::error(Some(&self.id), &error, None));
-                self.ready.push_back(protocol::unsubscribed(&self.id));
-                self.ended = true;
+                self.end(&ApiError::new(ErrorType::Internal, e.to_string()), None, Ended::Failed);
             }
         }
     }
+}
+
+/// Whether there may be one more subscription.
+pub fn admit(state: &AppState) -> Result<(), ApiError> {
+    let error = if state.telemetry.subscriptions.get() >= limits::SUBSCRIPTIONS as f64 {
+        too_many("subscriptions", limits::SUBSCRIPTIONS)
+    } else if !state.buffers.takes_more() {
+        let why =
+            "the buffers of all subscriptions are full (--web.max-subscription-buffers); try again later";
+        ApiError::new(ErrorType::Unavailable, why)
+    } else {
+        return Ok(());
+    };
+    state.buffers.count_refusal();
+    Err(error)
 }
 
 /// The matchers of a plan that shows series as they are, now.

@@ -3,11 +3,12 @@
 //! One task per socket reads requests and sends messages, a message of each subscription in turn. While a send waits
 //! for the client, events gather in the outboxes, and their policies decide.
 
+use super::super::progress::Progress;
 use super::super::reply::ApiError;
 use super::super::{AppState, limits};
 use super::protocol::{self, Message};
 use super::request::{ClientMessage, Request};
-use super::subscription::Subscription;
+use super::subscription::{Outgoing, Subscription};
 use super::too_many;
 use axum::extract::ws::{self, CloseFrame, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
@@ -21,9 +22,14 @@ use tokio::time::{Instant, interval_at, timeout};
 const BURST: usize = 256;
 
 /// Completes the handshake and serves the socket.
-pub fn accept(state: AppState, upgrade: WebSocketUpgrade, first: Option<Request>) -> Response {
+pub fn accept(
+    state: AppState,
+    upgrade: WebSocketUpgrade,
+    first: Option<Request>,
+    connection: Option<Arc<Progress>>,
+) -> Response {
     upgrade.max_message_size(limits::CLIENT_MESSAGE_BYTES).on_upgrade(move |socket| async move {
-        let mut session = Session { state, socket, bell: Arc::default(), open: BTreeMap::new() };
+        let mut session = Session { state, connection, socket, bell: Arc::default(), open: BTreeMap::new() };
         if let Err(end) = session.run(first).await {
             session.goodbye(end).await;
         }
@@ -40,6 +46,7 @@ enum End {
 
 struct Session {
     state: AppState,
+    connection: Option<Arc<Progress>>,
     socket: WebSocket,
     bell: Arc<Notify>,
     open: BTreeMap<String, Subscription>,
@@ -67,7 +74,7 @@ impl Session {
                 }
                 () = bell.notified() => self.drain().await?,
                 _ = beat.tick() => {
-                    if heard.elapsed() > limits::WRITE_STALL {
+                    if heard.elapsed() > limits::PONG_TIMEOUT {
                         return Err(End::Gone);
                     }
                     self.write(ws::Message::Ping(bytes::Bytes::new())).await?;
@@ -112,12 +119,12 @@ impl Session {
         if self.open.len() >= limits::SUBSCRIPTIONS_PER_SOCKET {
             return Err(too_many("subscriptions on this socket", limits::SUBSCRIPTIONS_PER_SOCKET));
         }
-        Subscription::open(&self.state, request, self.bell.clone()).await
+        Subscription::open(&self.state, request, self.bell.clone(), self.connection.clone()).await
     }
 
     async fn unsubscribe(&mut self, id: &str) -> Result<(), End> {
         match self.open.remove(id) {
-            Some(_) => self.send(protocol::unsubscribed(id)).await,
+            Some(_) => self.send(protocol::unsubscribed(id, None)).await,
             None => {
                 let error = ApiError::parameter("unsubscribe", format!("there is no subscription {id:?}"));
                 self.refuse(Some(id), &error).await
@@ -138,8 +145,9 @@ impl Session {
                 return Ok(());
             }
             sent += round.len();
-            for message in round {
+            for Outgoing { message, charge } in round {
                 self.send(message).await?;
+                drop(charge);
             }
             if sent >= BURST {
                 self.bell.notify_one();
@@ -157,10 +165,8 @@ impl Session {
     }
 
     async fn write(&mut self, message: ws::Message) -> Result<(), End> {
-        match timeout(limits::WRITE_STALL, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Gone),
-        }
+        // A client that takes nothing makes the socket fail.
+        self.socket.send(message).await.map_err(|_| End::Gone)
     }
 
     async fn goodbye(&mut self, end: End) {

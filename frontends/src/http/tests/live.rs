@@ -1,7 +1,7 @@
 //! Subscriptions, cancellation and shutdown over real sockets.
 
 use super::super::limits::CONFLATE_TICKS;
-use super::super::{AppState, Door, Settings, router, serve};
+use super::super::{AppState, Door, ServeOptions, Settings, Timeouts, router, serve};
 use super::fakes::{Fakes, job, server};
 use engine::live::TapEvent;
 use futures::{SinkExt, StreamExt};
@@ -17,28 +17,40 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-struct Running {
-    address: SocketAddr,
-    state: AppState,
-    fakes: Arc<Fakes>,
-    stop: Option<oneshot::Sender<()>>,
-    server: JoinHandle<std::io::Result<()>>,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) state: AppState,
+    pub(super) fakes: Arc<Fakes>,
+    pub(super) stop: Option<oneshot::Sender<()>>,
+    pub(super) server: JoinHandle<()>,
+}
+
+/// Limits of a server for so many clients that are all in good order.
+pub(super) fn options(max_connections: usize) -> ServeOptions {
+    ServeOptions { max_connections, max_by_address: usize::MAX, timeouts: Timeouts::default() }
 }
 
 async fn start(max_connections: usize) -> Running {
-    let (state, fakes) = server(Settings::default());
+    start_with(options(max_connections), Settings::default()).await
+}
+
+pub(super) async fn start_with(options: ServeOptions, settings: Settings) -> Running {
+    let prefix = settings.route_prefix.clone();
+    let (state, fakes) = server(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let shutdown = async { drop(stopped.await) };
-    let door = Door::new("/");
+    let door = Door::new(&prefix);
     door.open(router(state.clone()), state.clone());
-    let server = tokio::spawn(serve(vec![listener], door, shutdown, max_connections));
+    let metrics = state.sources.metrics.clone();
+    let server = tokio::spawn(async move {
+        serve(vec![listener], door, async { drop(stopped.await) }, options, &metrics).await;
+    });
     Running { address, state, fakes, stop: Some(stop), server }
 }
 
 /// Waits until `done`; panics after five seconds.
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..500 {
         if done() {
             return;
@@ -48,7 +60,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
     panic!("never happened: {what}");
 }
 
-async fn request(running: &Running, path: &str) -> BufReader<TcpStream> {
+pub(super) async fn request(running: &Running, path: &str) -> BufReader<TcpStream> {
     let mut socket = TcpStream::connect(running.address).await.unwrap();
     let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n");
     socket.write_all(text.as_bytes()).await.unwrap();
@@ -68,7 +80,7 @@ async fn line(reader: &mut BufReader<TcpStream>) -> String {
     }
 }
 
-async fn headers(reader: &mut BufReader<TcpStream>) -> String {
+pub(super) async fn headers(reader: &mut BufReader<TcpStream>) -> String {
     let mut all = String::new();
     while !all.ends_with("\r\n\r\n") {
         assert!(reader.read_line(&mut all).await.unwrap() > 0);
@@ -134,18 +146,18 @@ async fn ndjson_with_differences() {
     assert_eq!(shown, [("1", -1), ("5", 1)]);
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn connect(running: &Running) -> Socket {
+pub(super) async fn connect(running: &Running) -> Socket {
     connect_async(format!("ws://{}/api/v1/subscribe", running.address)).await.unwrap().0
 }
 
-async fn say(socket: &mut Socket, message: Value) {
+pub(super) async fn say(socket: &mut Socket, message: Value) {
     socket.send(Message::Text(message.to_string().into())).await.unwrap();
 }
 
 /// The next text message.
-async fn hear(socket: &mut Socket) -> Value {
+pub(super) async fn hear(socket: &mut Socket) -> Value {
     loop {
         let message = tokio::time::timeout(Duration::from_secs(5), socket.next()).await;
         match message.expect("no message within five seconds") {
@@ -227,7 +239,7 @@ async fn the_policy_close_closes() {
     while running.fakes.views.push(&delta(2_000, 1.0)) == 1 {}
     let error = hear(&mut socket).await;
     assert_eq!(error["error"]["errorType"], "canceled");
-    assert_eq!(hear(&mut socket).await, json!({"unsubscribed": {"id": "a"}}));
+    assert_eq!(hear(&mut socket).await, json!({"unsubscribed": {"id": "a", "reason": "slow"}}));
     until("it is no longer counted", || running.state.telemetry.subscriptions.get() == 0.0).await;
 }
 
@@ -253,19 +265,6 @@ async fn stopping_ends_streams_and_listeners() {
     assert!(String::from_utf8_lossy(&rest).ends_with("0\r\n\r\n"), "the stream ends in order");
     assert!(matches!(socket.next().await, Some(Ok(Message::Close(Some(_))))));
     drop((reader, socket));
-    tokio::time::timeout(Duration::from_secs(5), running.server).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), running.server).await.unwrap().unwrap();
     assert!(TcpStream::connect(running.address).await.is_err());
-}
-
-#[tokio::test]
-async fn connections_are_bounded() {
-    let running = start(1).await;
-    let mut first = request(&running, "/-/healthy").await;
-    assert!(headers(&mut first).await.starts_with("HTTP/1.1 200"));
-    let mut second = request(&running, "/-/healthy").await;
-    let mut byte = [0];
-    let early = tokio::time::timeout(Duration::from_millis(200), second.read(&mut byte)).await;
-    assert!(early.is_err(), "the only slot is taken");
-    drop(first);
-    assert!(headers(&mut second).await.starts_with("HTTP/1.1 200"));
 }

@@ -1,7 +1,9 @@
-//! Tests of the API through its router, with fakes behind the traits: [`api`] by single requests, [`live`] over sockets, [`views`] the
+//! Tests of the API through its router, with fakes behind the traits: [`api`] by single requests, [`live`] over sockets,
+//! [`connections`] with clients that are slow, silent or many, [`views`] the
 //! pages of what stands.
 
 mod api;
+mod connections;
 mod fakes;
 mod live;
 mod search;

@@ -1,0 +1,321 @@
+//! One HTTP connection: its socket, its requests, and its end when its client is overdue.
+
+use super::limits;
+use super::progress::{Closed, Exchange, Progress};
+use super::reply::{text, text_error};
+use super::serve::{Http, Peer};
+use super::slots::{Grant, Slot};
+use axum::body::{Body, HttpBody};
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+/// Serves the requests of one connection until it ends, is overdue, gives its slot away, or the server stops.
+pub async fn serve(
+    http: Arc<Http>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: Slot,
+    progress: Arc<Progress>,
+) {
+    let grant = slot.grant();
+    let builder = builder(grant);
+    let service = service_fn(|request: Request<Incoming>| {
+        let exchange = Exchange::begin(&progress);
+        let http = http.clone();
+        async move { Ok::<_, Infallible>(answer(&http, request, exchange, peer, grant).await) }
+    });
+    let socket =
+        Socket { stream, progress: progress.clone(), http: http.clone(), blocked: None, _slot: slot };
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
+    let mut overdue = pin!(overdue(progress.clone()));
+    let mut stopped = pin!(http.door.stopped());
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                // The client's mistakes are told to the client.
+                if let Err(e) = ended {
+                    tracing::debug!("connection from {peer}: {e}");
+                }
+                return;
+            }
+            why = &mut overdue => {
+                http.slots.count(why);
+                return tracing::debug!("connection from {peer} is closed: {}", why.as_str());
+            }
+            () = progress.displaced() => {
+                http.slots.count(Closed::Displaced);
+                return tracing::debug!("connection from {peer} is closed: another one needs its slot");
+            }
+            () = &mut stopped, if !stopping => {
+                stopping = true;
+                if !progress.is_busy() {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(grant: Grant) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        // Headers have their time from `Progress`, which knows an idle connection from one that sends them.
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .keep_alive(grant == Grant::All)
+        .max_headers(limits::HEADERS)
+        .max_buf_size(limits::HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(limits::HTTP2_HEADER_BYTES)
+        .max_concurrent_streams(limits::HTTP2_STREAMS);
+    builder
+}
+
+/// Resolves when the client is overdue. What it is asked about changes while the connection's task works, and a task looks at
+/// all of its futures whenever one of them has something to do.
+async fn overdue(progress: Arc<Progress>) -> Closed {
+    let mut timer = pin!(sleep(Duration::ZERO));
+    std::future::poll_fn(|cx| {
+        loop {
+            let Some((at, why)) = progress.overdue() else { return Poll::Pending };
+            if at <= Instant::now() {
+                return Poll::Ready(why);
+            }
+            // A timer that fires too early only has this looked at again.
+            if timer.is_elapsed() || timer.deadline() > at {
+                timer.as_mut().reset(at);
+            }
+            ready!(timer.as_mut().poll(cx));
+        }
+    })
+    .await
+}
+
+async fn answer(
+    http: &Http,
+    request: Request<Incoming>,
+    exchange: Exchange,
+    peer: SocketAddr,
+    grant: Grant,
+) -> Response<AnswerBody> {
+    let mut response = match http.refusal(grant, request.uri().path()) {
+        Some(why) => refused(why),
+        None => ask(http, request, &exchange, peer).await,
+    };
+    super::security::add_headers(&mut response);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        exchange.connection().upgraded();
+    }
+    response.map(|body| AnswerBody { body, exchange })
+}
+
+async fn ask(http: &Http, request: Request<Incoming>, exchange: &Exchange, peer: SocketAddr) -> Response {
+    let late = Arc::new(AtomicBool::new(false));
+    let version = request.version();
+    let progress = exchange.connection();
+    let until = Instant::now() + progress.body_timeout();
+    let mut request = request.map(|body| {
+        if body.is_end_stream() {
+            return Body::empty();
+        }
+        Body::new(RequestBody {
+            body,
+            progress: progress.clone(),
+            timer: Box::pin(sleep_until(until)),
+            late: late.clone(),
+        })
+    });
+    request.extensions_mut().insert(ConnectInfo(Peer(peer)));
+    request.extensions_mut().insert(progress.clone());
+    let response = http.door.answer(request).await;
+    if !late.load(Relaxed) {
+        return response;
+    }
+    let seconds = progress.body_timeout().as_secs_f64();
+    let why = format!("the body of the request did not arrive within {seconds} s (--web.read-timeout)");
+    let mut response = text_error(StatusCode::REQUEST_TIMEOUT, &why);
+    if version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The answer to what a reserve slot is not for.
+fn refused(why: String) -> Response {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
+    response.headers_mut().insert(header::RETRY_AFTER, limits::RETRY_AFTER_SECONDS.into());
+    response
+}
+
+/// The body of a request, which must be there in time.
+struct RequestBody {
+    body: Incoming,
+    progress: Arc<Progress>,
+    timer: Pin<Box<Sleep>>,
+    late: Arc<AtomicBool>,
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let next = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.body_pending(next.is_pending());
+        if let Poll::Ready(next) = next {
+            return Poll::Ready(next.map(|frame| frame.map_err(axum::Error::new)));
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        self.late.store(true, Relaxed);
+        let late = io::Error::new(io::ErrorKind::TimedOut, "the body did not arrive in time");
+        Poll::Ready(Some(Err(axum::Error::new(late))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.progress.body_pending(false);
+    }
+}
+
+/// The body of an answer; with it the request is over.
+struct AnswerBody {
+    body: Body,
+    exchange: Exchange,
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.exchange.gave(false);
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.exchange.gave(frame.is_some());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that fails when its client takes no byte for [`super::serve::Timeouts::stall`]. It holds the connection's slot, a
+/// websocket's too.
+struct Socket {
+    stream: TcpStream,
+    progress: Arc<Progress>,
+    http: Arc<Http>,
+    /// Resolves when the client has taken nothing for too long, or its slot is needed.
+    blocked: Option<BoxFuture<'static, Closed>>,
+    _slot: Slot,
+}
+
+impl Socket {
+    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            if self.blocked.take().is_some() {
+                self.progress.wrote();
+            }
+            return result;
+        }
+        let stall = self.http.timeouts.stall;
+        let blocked = self.blocked.get_or_insert_with(|| {
+            self.progress.blocked();
+            let progress = self.progress.clone();
+            Box::pin(async move {
+                tokio::select! {
+                    () = sleep(stall) => Closed::Stalled,
+                    () = progress.displaced() => Closed::Displaced,
+                }
+            })
+        });
+        let why = ready!(blocked.as_mut().poll(cx));
+        self.http.slots.count(why);
+        // Without it the kernel would keep what nobody reads for minutes.
+        let _ = self.stream.set_zero_linger();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no byte of its answer")))
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let received = &buf.filled()[before..];
+        if !received.is_empty() {
+            self.progress.received(received);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, written)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(cx, written)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

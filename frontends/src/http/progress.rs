@@ -1,0 +1,319 @@
+//! What is known of an open connection: whom it waits for, and since when.
+//!
+//! The task that serves the connection closes it when its client is overdue; [`super::slots`] closes the one that waits
+//! longest when another client needs its slot.
+
+use super::limits::RESERVE_LIFETIME;
+use super::serve::Timeouts;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Why the server closes a connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// No complete headers in time.
+    Headers,
+    /// No request for too long.
+    Idle,
+    /// The client took no byte of its answer for too long.
+    Stalled,
+    /// Its slot was needed.
+    Displaced,
+    /// A reserve slot is lent for a short time only.
+    Lifetime,
+}
+
+impl Closed {
+    /// All of them.
+    pub const ALL: [Closed; 5] =
+        [Closed::Headers, Closed::Idle, Closed::Stalled, Closed::Displaced, Closed::Lifetime];
+
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Closed::Headers => "headers",
+            Closed::Idle => "idle",
+            Closed::Stalled => "stalled",
+            Closed::Displaced => "displaced",
+            Closed::Lifetime => "lifetime",
+        }
+    }
+}
+
+/// See the module.
+pub struct Progress {
+    timeouts: Timeouts,
+    state: Mutex<State>,
+    displaced: Notify,
+}
+
+struct State {
+    opened: Instant,
+    /// When the last request was answered; at first, when the connection was opened.
+    waiting_since: Instant,
+    /// When the first byte of the headers came that are not complete yet.
+    headers_since: Option<Instant>,
+    /// Since when bytes of a request's body are waited for.
+    body_since: Option<Instant>,
+    /// Since when the socket takes no byte.
+    write_since: Option<Instant>,
+    /// Requests so far.
+    requests: u64,
+    /// Those that are being answered, and when a piece of the answer was given out that is not taken yet.
+    answering: BTreeMap<u64, Option<Instant>>,
+    http2: bool,
+    /// It is a websocket now.
+    upgraded: bool,
+    /// It has a reserve slot.
+    lent: bool,
+}
+
+impl Progress {
+    /// A connection that has just been opened.
+    pub fn new(timeouts: Timeouts) -> Arc<Progress> {
+        let opened = Instant::now();
+        let state = State {
+            opened,
+            waiting_since: opened,
+            headers_since: None,
+            body_since: None,
+            write_since: None,
+            requests: 0,
+            answering: BTreeMap::new(),
+            http2: false,
+            upgraded: false,
+            lent: false,
+        };
+        Arc::new(Progress { timeouts, state: Mutex::new(state), displaced: Notify::new() })
+    }
+
+    /// It has a reserve slot.
+    pub fn lend(&self) {
+        self.state.lock().lent = true;
+    }
+
+    /// These bytes came.
+    pub fn received(&self, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        if state.answering.is_empty() && state.headers_since.is_none() {
+            // The first word of HTTP/2 that any client sends, and no method of HTTP/1.
+            state.http2 |= state.requests == 0 && bytes.starts_with(b"PRI");
+            state.headers_since = Some(Instant::now());
+        }
+    }
+
+    /// The socket takes no byte.
+    pub fn blocked(&self) {
+        self.state.lock().write_since.get_or_insert_with(Instant::now);
+    }
+
+    /// The socket took bytes.
+    pub fn wrote(&self) {
+        self.state.lock().write_since = None;
+    }
+
+    /// Whether bytes of a request's body are waited for.
+    pub fn body_pending(&self, pending: bool) {
+        let mut state = self.state.lock();
+        if pending {
+            state.body_since.get_or_insert_with(Instant::now);
+        } else {
+            state.body_since = None;
+        }
+    }
+
+    /// From now on it is a websocket.
+    pub fn upgraded(&self) {
+        self.state.lock().upgraded = true;
+    }
+
+    /// Whether a request is being answered, or it is a websocket.
+    pub fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        state.upgraded || !state.answering.is_empty()
+    }
+
+    /// Since when nothing happens because of the client.
+    pub fn waits_since(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        if let Some(blocked) = state.write_since {
+            return Some(blocked);
+        }
+        if state.upgraded {
+            return None;
+        }
+        if state.answering.is_empty() { Some(state.waiting_since) } else { state.body_since }
+    }
+
+    /// When the client is overdue if nothing happens, and why.
+    pub fn overdue(&self) -> Option<(Instant, Closed)> {
+        let state = self.state.lock();
+        let lifetime = state.lent.then(|| (state.opened + RESERVE_LIFETIME, Closed::Lifetime));
+        let silent = (state.answering.is_empty() && !state.upgraded && state.write_since.is_none())
+            .then(|| self.silent(&state));
+        // The socket of HTTP/2 takes bytes although the answer of one request is not read: that has a window of its own.
+        let unread = state.answering.values().flatten().min().filter(|_| state.http2);
+        let unread = unread.map(|since| (*since + self.timeouts.stall, Closed::Stalled));
+        [lifetime, silent, unread].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// When a client is overdue that owes a request.
+    fn silent(&self, state: &State) -> (Instant, Closed) {
+        let idle = (state.waiting_since + self.timeouts.read, Closed::Idle);
+        let headers_since = match state.headers_since {
+            // Its frames need not be headers.
+            Some(_) if state.http2 && state.requests > 0 => return idle,
+            Some(since) if !state.http2 => since,
+            _ if state.requests == 0 => state.opened,
+            _ => return idle,
+        };
+        (headers_since + self.timeouts.headers, Closed::Headers)
+    }
+
+    /// Since when the socket takes no byte.
+    pub fn blocked_since(&self) -> Option<Instant> {
+        self.state.lock().write_since
+    }
+
+    /// Asks the connection's task to close it.
+    pub fn displace(&self) {
+        self.displaced.notify_one();
+    }
+
+    /// Resolves when somebody else needs the slot.
+    pub async fn displaced(&self) {
+        self.displaced.notified().await;
+    }
+
+    /// Everything that has happened happened this much earlier.
+    #[cfg(test)]
+    pub fn age(&self, by: Duration) {
+        let mut state = self.state.lock();
+        let State { opened, waiting_since, headers_since, body_since, write_since, answering, .. } =
+            &mut *state;
+        let maybe = [headers_since, body_since, write_since].into_iter().chain(answering.values_mut());
+        let instants = maybe.filter_map(Option::as_mut).chain([opened, waiting_since]);
+        instants.for_each(|instant| *instant -= by);
+    }
+
+    /// How long a body may take.
+    pub fn body_timeout(&self) -> Duration {
+        self.timeouts.read
+    }
+}
+
+/// A request that is being answered, until its answer is written or given up.
+pub struct Exchange {
+    progress: Arc<Progress>,
+    number: u64,
+}
+
+impl Exchange {
+    /// Its headers have come.
+    pub fn begin(progress: &Arc<Progress>) -> Exchange {
+        let mut state = progress.state.lock();
+        state.headers_since = None;
+        state.requests += 1;
+        let number = state.requests;
+        state.answering.insert(number, None);
+        drop(state);
+        Exchange { progress: progress.clone(), number }
+    }
+
+    /// The connection that it came by.
+    pub fn connection(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// A piece of the answer is given out (`true`), or the last one is taken.
+    pub fn gave(&self, given: bool) {
+        let since = given.then(Instant::now);
+        self.progress.state.lock().answering.insert(self.number, since);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let mut state = self.progress.state.lock();
+        state.answering.remove(&self.number);
+        if state.answering.is_empty() {
+            state.waiting_since = Instant::now();
+            state.body_since = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        headers: Duration::from_secs(10),
+        read: Duration::from_secs(300),
+        stall: Duration::from_secs(20),
+        drain: Duration::from_secs(1),
+    };
+
+    /// Seconds from the opening on, and why.
+    fn due(progress: &Progress) -> Option<(u64, Closed)> {
+        let opened = progress.state.lock().opened;
+        progress.overdue().map(|(at, why)| (at.duration_since(opened).as_secs(), why))
+    }
+
+    fn after(progress: &Progress, seconds: u64) {
+        progress.age(Duration::from_secs(seconds));
+    }
+
+    #[test]
+    fn headers_have_less_time_than_idle_connections() {
+        let progress = Progress::new(TIMEOUTS);
+        assert_eq!(due(&progress), Some((10, Closed::Headers)), "a silent connection");
+        after(&progress, 8);
+        progress.received(b"GET /");
+        after(&progress, 3);
+        progress.received(b" HTTP/1.1\r\n");
+        assert_eq!(due(&progress), Some((18, Closed::Headers)), "dripped bytes give no time");
+        let exchange = Exchange::begin(&progress);
+        assert_eq!((due(&progress), progress.waits_since()), (None, None), "the server's turn");
+        progress.body_pending(true);
+        assert!(progress.waits_since().is_some(), "the client's turn");
+        progress.body_pending(false);
+        drop(exchange);
+        assert_eq!(due(&progress), Some((311, Closed::Idle)), "between two requests");
+        after(&progress, 1);
+        progress.received(b"G");
+        assert_eq!(due(&progress), Some((22, Closed::Headers)));
+    }
+
+    #[test]
+    fn an_unread_answer_of_http2_is_overdue() {
+        let progress = Progress::new(TIMEOUTS);
+        progress.received(b"PRI * HTTP/2.0\r\n");
+        after(&progress, 1);
+        assert_eq!(due(&progress), Some((10, Closed::Headers)));
+        let exchanges = [Exchange::begin(&progress), Exchange::begin(&progress)];
+        exchanges[1].gave(true);
+        progress.received(b"a ping");
+        assert_eq!(due(&progress), Some((21, Closed::Stalled)));
+        exchanges[1].gave(false);
+        assert_eq!(due(&progress), None);
+        drop(exchanges);
+        progress.received(b"a ping");
+        assert_eq!(due(&progress), Some((301, Closed::Idle)));
+    }
+
+    #[test]
+    fn websockets_are_bounded_by_their_own_heartbeat_and_lent_slots_by_time() {
+        let progress = Progress::new(TIMEOUTS);
+        let exchange = Exchange::begin(&progress);
+        progress.upgraded();
+        drop(exchange);
+        assert_eq!((due(&progress), progress.waits_since()), (None, None));
+        progress.lend();
+        assert_eq!(due(&progress), Some((RESERVE_LIFETIME.as_secs(), Closed::Lifetime)));
+    }
+}

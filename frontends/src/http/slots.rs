@@ -1,0 +1,281 @@
+//! Who may connect: slots for all clients, a share of them for one address, and a reserve that still answers health checks and
+//! scrapes of the server itself when all are taken.
+//!
+//! A connection that only waits for its client gives its slot to a new one: whoever opens connections and is silent
+//! keeps nobody out.
+
+use super::limits::{DISPLACE_AFTER, DISPLACE_RESERVE_AFTER, RESERVE_CONNECTIONS};
+use super::progress::{Closed, Progress};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::metrics::{Counter, Gauge, Metrics};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+/// What a connection may ask for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Everything.
+    All,
+    /// Health and metrics: all slots are taken.
+    HealthWhenFull,
+    /// Health and metrics: its address has all that one address may have.
+    HealthOfAddress,
+}
+
+/// See the module.
+pub struct Slots {
+    most: usize,
+    most_by_address: usize,
+    open: Mutex<Open>,
+    freed: Notify,
+    metrics: SlotMetrics,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    connections: HashMap<u64, Entry>,
+    ordinary: usize,
+    reserve: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+struct Entry {
+    address: IpAddr,
+    grant: Grant,
+    progress: Arc<Progress>,
+}
+
+struct SlotMetrics {
+    ordinary: Arc<Gauge>,
+    reserve: Arc<Gauge>,
+    closed: [Arc<Counter>; Closed::ALL.len()],
+}
+
+impl SlotMetrics {
+    fn new(metrics: &Metrics) -> SlotMetrics {
+        let open = |slots| {
+            metrics.gauge("perennial_http_connections", "Open HTTP connections.", &[("slots", slots)])
+        };
+        let closed = |why: Closed| {
+            metrics.counter(
+                "perennial_http_connections_closed_total",
+                "HTTP connections that the server closed because of their clients.",
+                &[("reason", why.as_str())],
+            )
+        };
+        SlotMetrics { ordinary: open("ordinary"), reserve: open("reserve"), closed: Closed::ALL.map(closed) }
+    }
+}
+
+impl Slots {
+    /// So many slots for all clients, and so many of them for one address.
+    pub fn new(most: usize, most_by_address: usize, metrics: &Metrics) -> Arc<Slots> {
+        Arc::new(Slots {
+            most: most.max(1),
+            most_by_address: most_by_address.max(1),
+            open: Mutex::default(),
+            freed: Notify::new(),
+            metrics: SlotMetrics::new(metrics),
+        })
+    }
+
+    /// A slot for a connection from `client`; waits while even the reserve is in use.
+    pub async fn admit(self: &Arc<Slots>, client: IpAddr, progress: &Arc<Progress>) -> Slot {
+        let address = client_address(client);
+        loop {
+            let freed = self.freed.notified();
+            if let Some(slot) = self.try_admit(address, progress) {
+                return slot;
+            }
+            // Somebody may have been silent for long enough by then.
+            let _ = timeout(DISPLACE_RESERVE_AFTER, freed).await;
+        }
+    }
+
+    fn try_admit(self: &Arc<Slots>, address: IpAddr, progress: &Arc<Progress>) -> Option<Slot> {
+        let mut open = self.open.lock();
+        let mut grant = self.grant(&open, address);
+        let displaced = match grant {
+            Grant::All => None,
+            Grant::HealthWhenFull => open.waits_longest(DISPLACE_AFTER, |e| e.grant == Grant::All),
+            Grant::HealthOfAddress => {
+                open.waits_longest(DISPLACE_AFTER, |e| e.grant == Grant::All && e.address == address)
+            }
+        };
+        if let Some(id) = displaced {
+            open.displace(id);
+            grant = self.grant(&open, address);
+        }
+        if grant != Grant::All && open.reserve >= RESERVE_CONNECTIONS {
+            let id = open.waits_longest(DISPLACE_RESERVE_AFTER, |e| e.grant != Grant::All)?;
+            open.displace(id);
+        }
+        let id = open.insert(Entry { address, grant, progress: progress.clone() });
+        self.show(&open);
+        drop(open);
+        if grant != Grant::All {
+            progress.lend();
+        }
+        Some(Slot { slots: self.clone(), id, grant })
+    }
+
+    fn grant(&self, open: &Open, address: IpAddr) -> Grant {
+        if open.by_address.get(&address).is_some_and(|n| *n >= self.most_by_address) {
+            return Grant::HealthOfAddress;
+        }
+        if open.ordinary >= self.most { Grant::HealthWhenFull } else { Grant::All }
+    }
+
+    fn show(&self, open: &Open) {
+        self.metrics.ordinary.set(open.ordinary as f64);
+        self.metrics.reserve.set(open.reserve as f64);
+    }
+
+    /// Counts a connection that the server closed.
+    pub fn count(&self, why: Closed) {
+        self.metrics.closed[why as usize].inc();
+    }
+}
+
+impl Open {
+    fn insert(&mut self, entry: Entry) -> u64 {
+        if entry.grant == Grant::All {
+            self.ordinary += 1;
+            *self.by_address.entry(entry.address).or_default() += 1;
+        } else {
+            self.reserve += 1;
+        }
+        self.next += 1;
+        self.connections.insert(self.next, entry);
+        self.next
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.connections.remove(&id)?;
+        if entry.grant != Grant::All {
+            self.reserve -= 1;
+            return Some(entry);
+        }
+        self.ordinary -= 1;
+        if let Some(n) = self.by_address.get_mut(&entry.address) {
+            *n -= 1;
+            if *n == 0 {
+                self.by_address.remove(&entry.address);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Of those that `which` picks, the one that has waited longest for its client, and at least `age`.
+    fn waits_longest(&self, age: Duration, which: impl Fn(&Entry) -> bool) -> Option<u64> {
+        let now = Instant::now();
+        let picked = self.connections.iter().filter(|(_, entry)| which(entry));
+        let waiting = picked.filter_map(|(id, entry)| Some((entry.progress.waits_since()?, *id)));
+        let (since, id) = waiting.min()?;
+        (now.duration_since(since) >= age).then_some(id)
+    }
+
+    /// Closes a connection, whose slot counts as free from now on.
+    fn displace(&mut self, id: u64) {
+        if let Some(entry) = self.remove(id) {
+            entry.progress.displace();
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 the network that one customer has.
+fn client_address(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
+/// A connection's slot, which is free again when it goes.
+pub struct Slot {
+    slots: Arc<Slots>,
+    id: u64,
+    grant: Grant,
+}
+
+impl Slot {
+    /// What the connection may ask for.
+    pub fn grant(&self) -> Grant {
+        self.grant
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.slots.open.lock();
+        open.remove(self.id);
+        self.slots.show(&open);
+        drop(open);
+        self.slots.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::progress::Exchange;
+    use super::super::serve::Timeouts;
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn admitted(slots: &Arc<Slots>, client: u8) -> Option<(Slot, Arc<Progress>)> {
+        let progress = Progress::new(Timeouts::default());
+        slots.try_admit(address(client), &progress).map(|slot| (slot, progress))
+    }
+
+    #[tokio::test]
+    async fn silent_connections_give_way_and_busy_ones_do_not() {
+        let slots = Slots::new(3, 2, &Metrics::default());
+        let first: Vec<_> = (0..2).map(|_| admitted(&slots, 1).unwrap()).collect();
+        let busy = Exchange::begin(&first[1].1);
+        assert_eq!(admitted(&slots, 1).unwrap().0.grant(), Grant::HealthOfAddress, "too young to give way");
+        first[0].1.age(DISPLACE_AFTER);
+        let (third, _) = admitted(&slots, 1).unwrap();
+        assert_eq!(third.grant(), Grant::All, "the silent one gave way");
+        first[0].1.displaced().await;
+        let (other, _) = admitted(&slots, 2).unwrap();
+        assert_eq!(other.grant(), Grant::All);
+        assert_eq!(admitted(&slots, 3).unwrap().0.grant(), Grant::HealthWhenFull);
+        drop((other, busy));
+        assert_eq!(admitted(&slots, 3).unwrap().0.grant(), Grant::All);
+        drop((first, third));
+        let open = slots.open.lock();
+        assert_eq!((open.ordinary, open.by_address.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_reserve_is_bounded_and_moves_on() {
+        let slots = Slots::new(1, 1, &Metrics::default());
+        let (slot, progress) = admitted(&slots, 1).unwrap();
+        let busy = Exchange::begin(&progress);
+        let reserve: Vec<_> = (0..RESERVE_CONNECTIONS).map(|_| admitted(&slots, 2).unwrap()).collect();
+        assert!(reserve.iter().all(|(slot, _)| slot.grant() == Grant::HealthWhenFull));
+        assert!(admitted(&slots, 3).is_none());
+        reserve[5].1.age(DISPLACE_RESERVE_AFTER);
+        assert!(admitted(&slots, 3).is_some(), "a silent one gave way");
+        drop((slot, busy));
+    }
+
+    #[test]
+    fn one_customer_is_one_address() {
+        let of = |text: &str| client_address(text.parse().unwrap());
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::1"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+    }
+}

@@ -1,0 +1,251 @@
+//! The bytes that wait for subscribers: a budget for all subscriptions together, and an account for each.
+//!
+//! Whoever exceeds the budget ends the subscription that holds most of it, which is the slowest: those whose clients read hold
+//! next to nothing.
+
+use super::super::limits::{BUDGET_BLOCKED_AFTER, SUBSCRIBE_UP_TO_PERCENT};
+use super::super::progress::Progress;
+use super::outbox::Outbox;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
+use storage::metrics::{Counter, Gauge, Metrics};
+use tokio::sync::Notify;
+
+/// See the module.
+pub struct Budget {
+    limit: i64,
+    used: AtomicI64,
+    /// Bytes of subscriptions that have been ended and are not gone yet.
+    leaving: AtomicI64,
+    next: AtomicU64,
+    accounts: Mutex<HashMap<u64, Weak<Account>>>,
+    used_metric: Arc<Gauge>,
+    ended: Arc<Counter>,
+    refused: Arc<Counter>,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(limit: usize, metrics: &Metrics) -> Arc<Budget> {
+        let gauge = |name, help| metrics.gauge(name, help, &[]);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX).max(1);
+        gauge(
+            "perennial_subscription_buffer_limit_bytes",
+            "The most bytes that may wait for all subscribers together.",
+        )
+        .set(limit as f64);
+        Arc::new(Budget {
+            limit,
+            used: AtomicI64::new(0),
+            leaving: AtomicI64::new(0),
+            next: AtomicU64::new(0),
+            accounts: Mutex::default(),
+            used_metric: gauge(
+                "perennial_subscription_buffer_bytes",
+                "Bytes that wait for all subscribers together.",
+            ),
+            ended: metrics.counter(
+                "perennial_subscriptions_ended_total",
+                "Live subscriptions that the server ended to free their buffers.",
+                &[("reason", "buffers_full")],
+            ),
+            refused: metrics.counter(
+                "perennial_subscriptions_refused_total",
+                "Live subscriptions that were refused because the buffers or the server were full.",
+                &[],
+            ),
+        })
+    }
+
+    /// Whether there are bytes for one more subscription.
+    pub fn takes_more(&self) -> bool {
+        self.used.load(SeqCst) < self.limit / 100 * SUBSCRIBE_UP_TO_PERCENT
+    }
+
+    /// Counts a subscription that was refused.
+    pub fn count_refusal(&self) {
+        self.refused.inc();
+    }
+
+    /// The account of a new subscription. `bell` rings when it is ended; `connection` is what its messages are sent by.
+    pub fn open(self: &Arc<Budget>, bell: Arc<Notify>, connection: Option<Arc<Progress>>) -> Arc<Account> {
+        let number = self.next.fetch_add(1, SeqCst);
+        let account = Arc::new(Account {
+            budget: self.clone(),
+            number,
+            held: Mutex::default(),
+            outbox: Mutex::default(),
+            bell,
+            connection,
+        });
+        self.accounts.lock().insert(number, Arc::downgrade(&account));
+        account
+    }
+
+    /// Ends the largest subscriptions until what the others hold is within the budget.
+    fn shed(&self) {
+        while self.used.load(SeqCst) - self.leaving.load(SeqCst) > self.limit {
+            let accounts: Vec<Arc<Account>> =
+                self.accounts.lock().values().filter_map(Weak::upgrade).collect();
+            let staying = accounts.iter().filter(|account| !account.has_ended());
+            let Some(largest) = staying.max_by_key(|account| account.held.lock().bytes) else { return };
+            largest.end();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Held {
+    bytes: i64,
+    ended: bool,
+}
+
+/// What one subscription holds.
+pub struct Account {
+    budget: Arc<Budget>,
+    number: u64,
+    held: Mutex<Held>,
+    /// What is dropped when the subscription is ended.
+    outbox: Mutex<Weak<Outbox>>,
+    bell: Arc<Notify>,
+    connection: Option<Arc<Progress>>,
+}
+
+impl Account {
+    /// From now on its queue is `outbox`.
+    pub fn queue_is(&self, outbox: &Arc<Outbox>) {
+        *self.outbox.lock() = Arc::downgrade(outbox);
+    }
+
+    /// Holds more bytes, or fewer. No queue may be locked: somebody's may be dropped.
+    pub fn add(&self, bytes: i64) {
+        self.count(bytes);
+        self.enforce();
+    }
+
+    /// Ends the largest subscriptions if the budget is exceeded.
+    pub fn enforce(&self) {
+        self.budget.shed();
+    }
+
+    /// As [`Account::add`], where a queue may be locked: [`Account::enforce`] follows if there are more bytes.
+    pub fn count(&self, bytes: i64) {
+        let mut held = self.held.lock();
+        held.bytes += bytes;
+        if held.ended {
+            self.budget.leaving.fetch_add(bytes, SeqCst);
+        }
+        let used = self.budget.used.fetch_add(bytes, SeqCst) + bytes;
+        self.budget.used_metric.set(used.max(0) as f64);
+    }
+
+    /// Whether the subscription was ended to free what it holds.
+    pub fn has_ended(&self) -> bool {
+        self.held.lock().ended
+    }
+
+    /// Holds these bytes until the charge goes.
+    pub fn charge(self: &Arc<Account>, bytes: usize) -> Charge {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.add(bytes);
+        Charge { account: self.clone(), bytes }
+    }
+
+    fn end(&self) {
+        let mut held = self.held.lock();
+        if held.ended {
+            return;
+        }
+        held.ended = true;
+        self.budget.leaving.fetch_add(held.bytes, SeqCst);
+        drop(held);
+        self.budget.ended.inc();
+        let outbox = self.outbox.lock().upgrade();
+        if let Some(outbox) = outbox {
+            outbox.give_up();
+        }
+        // A client that reads is told why. One that does not is closed: it holds what was sent last.
+        let blocked = |connection: &&Arc<Progress>| {
+            connection.blocked_since().is_some_and(|since| since.elapsed() >= BUDGET_BLOCKED_AFTER)
+        };
+        if let Some(connection) = self.connection.as_ref().filter(blocked) {
+            connection.displace();
+        }
+        self.bell.notify_one();
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.budget.accounts.lock().remove(&self.number);
+        let left = self.held.get_mut().bytes;
+        self.count(-left);
+    }
+}
+
+/// Bytes that are held while it lives.
+pub struct Charge {
+    account: Arc<Account>,
+    bytes: i64,
+}
+
+impl Charge {
+    /// Holds so many bytes from now on.
+    pub fn set(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.account.add(bytes - self.bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.count(-self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(budget: &Arc<Budget>) -> Arc<Account> {
+        budget.open(Arc::default(), None)
+    }
+
+    #[test]
+    fn the_largest_is_ended_and_no_other() {
+        let budget = Budget::new(1_000, &Metrics::default());
+        let [small, large, other] = [account(&budget), account(&budget), account(&budget)];
+        let held = [small.charge(200), large.charge(600)];
+        assert!(budget.takes_more() && !large.has_ended());
+        let more = other.charge(300);
+        assert_eq!([&small, &large, &other].map(|a| a.has_ended()), [false, true, false]);
+        let again = other.charge(400);
+        assert_eq!(
+            [&small, &other].map(|a| a.has_ended()),
+            [false, false],
+            "what leaves is not counted twice"
+        );
+        assert!(!budget.takes_more(), "it is still there");
+        drop(held);
+        assert_eq!(budget.used.load(SeqCst), 700);
+        drop((more, again, small, large, other));
+        assert_eq!([&budget.used, &budget.leaving].map(|n| n.load(SeqCst)), [0, 0]);
+        assert!(budget.accounts.lock().is_empty() && budget.takes_more());
+    }
+
+    #[test]
+    fn a_charge_changes_and_a_single_subscription_is_bounded_too() {
+        let budget = Budget::new(1_000, &Metrics::default());
+        let only = account(&budget);
+        let mut charge = only.charge(500);
+        charge.set(100);
+        assert_eq!((budget.used.load(SeqCst), only.has_ended()), (100, false));
+        charge.set(1_001);
+        assert!(only.has_ended());
+        drop((charge, only));
+        assert_eq!([&budget.used, &budget.leaving].map(|n| n.load(SeqCst)), [0, 0]);
+    }
+}

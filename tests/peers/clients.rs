@@ -1,0 +1,153 @@
+//! Clients that are silent, slow, half through or many, and pages of other sites: nobody else notices, and the server ends
+//! when it is told to.
+
+use crate::support::http;
+use crate::support::server::Server;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// More than `--web.max-connections`.
+const SLOW: usize = 1_000;
+
+/// What slow clients have sent.
+const BEGINNINGS: [&str; 5] = [
+    "",
+    "GET /api/v1/query?query=1 HT",
+    "GET /api/v1/query?query=1 HTTP/1.1\r\nHost: x\r\n",
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n",
+    "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc",
+];
+
+/// Lets this process open that many sockets.
+fn many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).expect("a limit");
+}
+
+fn connect(server: &Server, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+    // One that is closed already is tested below.
+    let _ = stream.write_all(text.as_bytes());
+    stream
+}
+
+/// Asks light queries, one after the other: the time of the slowest but one of a hundred.
+fn light_queries(server: &Server) -> Duration {
+    let mut took: Vec<Duration> = (0..100)
+        .map(|_| {
+            let began = Instant::now();
+            let answer = server.get("/api/v1/query?query=1");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            began.elapsed()
+        })
+        .collect();
+    took.sort();
+    took[98]
+}
+
+#[test]
+fn a_thousand_slow_clients_keep_nobody_out() {
+    many_files();
+    let server = Server::start_with("", &[], &["--web.read-timeout=8s"]);
+    let before = light_queries(&server);
+    let mut slow: Vec<TcpStream> =
+        (0..SLOW).map(|i| connect(&server, BEGINNINGS[i % BEGINNINGS.len()])).collect();
+    for path in ["/-/healthy", "/-/ready", "/metrics"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    // Drip by drip, while others ask.
+    let mut drips = slow.iter().filter_map(|stream| stream.try_clone().ok()).collect::<Vec<_>>();
+    let dripping = std::thread::spawn(move || {
+        for _ in 0..5 {
+            for stream in &mut drips {
+                let _ = stream.write_all(b"a");
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    });
+    let beside = light_queries(&server);
+    eprintln!(
+        "the slowest of a hundred light queries: {before:?} alone, {beside:?} beside {SLOW} slow clients"
+    );
+    dripping.join().expect("a thread");
+    assert!(beside < 20 * before + Duration::from_secs(1), "{before:?}, then {beside:?}");
+    for stream in &mut slow {
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer);
+        let open = ended.is_err_and(|e| matches!(e.kind(), std::io::ErrorKind::WouldBlock));
+        assert!(!open, "a slow client is still there");
+    }
+    let metrics = server.get("/metrics").text();
+    let counted = |reason: &str| {
+        let line = format!("perennial_http_connections_closed_total{{reason=\"{reason}\"}} ");
+        metrics.lines().find_map(|l| l.strip_prefix(&line)?.parse::<f64>().ok()).expect("a metric")
+    };
+    assert!(counted("headers") > 100.0 && counted("displaced") > 100.0, "{metrics}");
+}
+
+#[test]
+fn sigterm_waits_for_no_client() {
+    let mut server = Server::start_with("global: {scrape_interval: 1s}", &[], &[]);
+    let mut clients: Vec<TcpStream> = BEGINNINGS.iter().map(|text| connect(&server, text)).collect();
+    let stream = "GET /api/v1/subscribe?query=vector(1) HTTP/1.1\r\nHost: x\r\n\r\n";
+    let slow_query = format!(
+        "GET /api/v1/query_range?query={}&start=0&end=10000&step=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        http::encode("sum_over_time(vector(1)[1d:1s])")
+    );
+    for text in [stream, &slow_query, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        clients.push(connect(&server, text));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    server.signal("TERM");
+    let (code, output) = server.wait_end();
+    let took = began.elapsed();
+    eprintln!("from SIGTERM to the end: {took:?}");
+    assert_eq!(code, Some(0), "{output}");
+    // Two seconds on a machine that has nothing else to do.
+    assert!(took < Duration::from_secs(6), "{took:?}: {output}");
+    drop(clients);
+}
+
+#[test]
+fn a_write_is_acknowledged_or_not_there_when_the_server_stops() {
+    let mut server = Server::start("", &[]);
+    let mut half =
+        connect(&server, "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc");
+    std::thread::sleep(Duration::from_millis(200));
+    server.signal("TERM");
+    let (code, output) = server.wait_end();
+    assert_eq!(code, Some(0), "{output}");
+    let mut answer = Vec::new();
+    let _ = half.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+}
+
+#[test]
+fn pages_of_other_sites_stop_nothing_and_write_nothing() {
+    let foreign = [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")];
+    let server = Server::start_with("", &[], &["--web.enable-admin-api"]);
+    for path in ["/-/quit", "/-/reload", "/api/v1/write", "/api/v1/admin/tsdb/delete_series?match[]=up"] {
+        for from in foreign {
+            let answer = http::send(server.port, "POST", path, &[from], b"").expect("an answer");
+            assert_eq!(answer.status, 403, "{path} {from:?}: {}", answer.text());
+            assert!(answer.text().contains("--web.cors.origin"), "{}", answer.text());
+        }
+    }
+    let own = format!("http://127.0.0.1:{}", server.port);
+    let answer = http::send(server.port, "POST", "/-/reload", &[("Origin", &own)], b"").expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let named = Server::start_with("", &[], &["--web.cors.origin=https://(console|evil)\\.example"]);
+    let answer = http::send(named.port, "POST", "/-/reload", &foreign, b"").expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let flags = ["--web.external-url=https://metrics.example/p/", "--web.route-prefix=/"];
+    let behind_a_proxy = Server::start_with("", &[], &flags);
+    let own = [("Origin", "https://metrics.example")];
+    let answer = http::send(behind_a_proxy.port, "POST", "/-/reload", &own, b"").expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
