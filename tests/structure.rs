@@ -11,11 +11,21 @@ const FUNCTION_LINES_MAX: usize = 100;
 
 /// For each crate: the crates of ours that it may know.
 const MAY_KNOW: &[(&str, &[&str])] = &[
-    ("perennial-storage", &[]),
-    ("perennial-engine", &["perennial-storage"]),
-    ("perennial-frontends", &["perennial-engine", "perennial-storage"]),
-    ("perennial-connectors", &["perennial-storage"]),
-    ("perennial", &["perennial-storage", "perennial-engine", "perennial-frontends", "perennial-connectors"]),
+    ("perennial-testing", &[]),
+    ("perennial-storage", &["perennial-testing"]),
+    ("perennial-engine", &["perennial-storage", "perennial-testing"]),
+    ("perennial-frontends", &["perennial-engine", "perennial-storage", "perennial-testing"]),
+    ("perennial-connectors", &["perennial-storage", "perennial-testing"]),
+    (
+        "perennial",
+        &[
+            "perennial-storage",
+            "perennial-engine",
+            "perennial-frontends",
+            "perennial-connectors",
+            "perennial-testing",
+        ],
+    ),
 ];
 
 /// For each crate: foreign crates that would bring in what it must not know.

@@ -200,3 +200,36 @@ fn cut(labels: &Labels, samples: &[Sample], from: TimeMs, to: TimeMs) -> BlockSe
     let (ts, vs) = samples[start..end].iter().map(|s| (s.0, s.1)).unzip();
     BlockSeries { labels: labels.clone(), ts, vs, ..BlockSeries::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testing::assert_proportional;
+
+    /// Series and samples of a text.
+    fn read(text: &String) -> Result<(usize, u64), String> {
+        let taken = BTreeSet::new();
+        let waiting = Waiting::default();
+        let file = Path::new("text");
+        let mut reader = Reader { file, taken: &taken, lines: 0, kind: Kind::Unknown, ended: false, waiting };
+        reader.take(text.as_bytes()).map_err(|e| e.to_string())?;
+        Ok((reader.waiting.series.len(), reader.waiting.total))
+    }
+
+    #[test]
+    fn twice_the_lines_cost_twice_as_much() {
+        type Line = fn(usize) -> String;
+        let lines: [(&str, Line); 5] = [
+            ("series", |i| format!("m{{l=\"{i}\"}} 1 1\n")),
+            ("samples", |i| format!("m 1 {i}\n")),
+            ("families", |i| format!("# TYPE m{i} counter\n# HELP m{i} text\nm{i}_total 1 1\n")),
+            ("names of one series", |i| format!("m{{{}l=\"v\"}} 1 1\n", " ".repeat(i % 50))),
+            ("comments", |_| "# UNIT m_seconds seconds\n".to_owned()),
+        ];
+        for (what, line) in lines {
+            let text = |n: usize| (0..n).map(line).collect::<String>() + "# EOF\n";
+            read(&text(3)).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_proportional(what, 2_000, text, read);
+        }
+    }
+}

@@ -4,6 +4,7 @@ use super::{Function, Kernel, Relabel};
 use crate::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES, REPEATED_ARGUMENTS};
 use crate::plan::Type::{Text, Vector};
 use crate::plan::text;
+use std::collections::HashSet;
 use storage::model::labels::METRIC_NAME;
 use storage::model::regex::{AnchoredRegex, Template};
 use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher};
@@ -209,14 +210,10 @@ fn source(kind: Relabel, names: &[String]) -> Result<(), LabelError> {
 /// removes it again.
 pub fn absent_labels(matchers: &[Matcher]) -> Labels {
     let mut builder = LabelsBuilder::default();
-    let mut pinned: Vec<&str> = Vec::new();
+    let mut pinned: HashSet<&str> = HashSet::new();
     for matcher in matchers.iter().filter(|m| m.name != METRIC_NAME) {
-        if matcher.op == MatchOp::Equal && !pinned.contains(&matcher.name.as_str()) {
-            builder.set(&matcher.name, &matcher.value);
-            pinned.push(&matcher.name);
-        } else {
-            builder.remove(&matcher.name);
-        }
+        let first = matcher.op == MatchOp::Equal && pinned.insert(&matcher.name);
+        builder.set(&matcher.name, if first { &matcher.value } else { "" });
     }
     builder.build()
 }

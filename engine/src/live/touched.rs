@@ -4,7 +4,7 @@ use super::{Live, LiveOptions, Sink, TapEvent, ViewKind, ViewSpec};
 use crate::functions::lookup;
 use crate::plan::{
     Aggregate, AggregateOp, Binary, BinaryOp, FunctionRef, Grouping, Matching, Node, Number, Op, Plan,
-    Selector, Span,
+    Selector, Span, Type,
 };
 use std::sync::Arc;
 use storage::disk::OsDisk;
@@ -162,7 +162,7 @@ fn by_series(op: AggregateOp, param: Option<f64>, input: Plan) -> Plan {
 
 fn binary(op: BinaryOp, lhs: Plan, rhs: Plan) -> Plan {
     let matching = Matching::default();
-    plan(Op::Binary(Box::new(Binary { op, return_bool: false, matching, lhs, rhs })))
+    plan(Op::Binary(Box::new(Binary { op, return_bool: false, matching, lhs, rhs, kind: Type::Vector })))
 }
 
 /// A quantile of classic histograms: the series themselves are made buckets, each of a histogram of its own.

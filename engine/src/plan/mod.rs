@@ -192,6 +192,8 @@ pub struct Binary {
     pub lhs: Plan,
     /// Right operand.
     pub rhs: Plan,
+    /// Type of the answer: a scalar if both operands are. Kept, as it is asked at each operator of a chain.
+    pub kind: Type,
 }
 
 /// An enum of words: its variants, the list of all of them, and how each is written.
@@ -397,10 +399,7 @@ impl Node {
             Op::Range { .. } | Op::Subquery { .. } => Type::Matrix,
             Op::Call { function, .. } => function.0.returns,
             Op::Negate(input) => input.kind(),
-            Op::Binary(b) => match (b.lhs.kind(), b.rhs.kind()) {
-                (Type::Scalar, Type::Scalar) => Type::Scalar,
-                _ => Type::Vector,
-            },
+            Op::Binary(b) => b.kind,
         }
     }
 

@@ -189,3 +189,33 @@ impl Annotations {
         self.0.into_iter().map(annotation).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two expressions remark the same, and shards tell of them in any order.
+    #[test]
+    fn the_place_of_a_remark_does_not_depend_on_who_comes_first() {
+        let origin = |start: u32, end: u32| Origin { whole: Span { start, end }, operands: Vec::new() };
+        let note = Note {
+            level: Level::Info,
+            text: Arc::from("metric might not be a counter"),
+            place: Place::Whole,
+            extent: Extent::Times(1),
+        };
+        let remarks = |origin: &Origin| {
+            let mut remarks = Annotations::default();
+            remarks.add(&note, origin);
+            remarks
+        };
+        let first = origin(0, 7);
+        let last = origin(10, 17);
+        for order in [[&first, &last], [&last, &first]] {
+            let mut all = Annotations::default();
+            order.iter().for_each(|origin| all.extend(remarks(origin)));
+            let list = all.into_list();
+            assert_eq!((list.len(), list[0].span, list[0].extent), (1, last.whole, Extent::Times(2)));
+        }
+    }
+}

@@ -74,7 +74,14 @@ fn functions() -> Vec<(String, Plan)> {
 fn binary(op: BinaryOp, with: Plan) -> Plan {
     let cardinality = if op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne };
     let matching = Matching { cardinality, ..Matching::default() };
-    plan(Op::Binary(Box::new(Binary { op, return_bool: false, matching, lhs: vector(), rhs: with })))
+    plan(Op::Binary(Box::new(Binary {
+        op,
+        return_bool: false,
+        matching,
+        lhs: vector(),
+        rhs: with,
+        kind: Type::Vector,
+    })))
 }
 
 fn operators() -> Vec<(String, Plan)> {

@@ -117,6 +117,37 @@ fn pairs(out: &mut String, separator: char, labels: &Labels, external: &Labels, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use testing::assert_proportional;
+
+    #[test]
+    fn twice_the_samples_or_labels_cost_twice_as_much() {
+        type Samples = Vec<(Labels, TimeMs, f64)>;
+        let none = Labels::default();
+        let external = Labels::from_pairs([("dc", "x")]);
+        for accept in ["text/plain", "text/plain;version=1.0.0;escaping=allow-utf-8"] {
+            let names = Names::accepted(accept);
+            let page = |samples: &Samples| render(samples.clone(), &external, names).len();
+            let sample = |name: String| (Labels::from_pairs([("__name__", name)]), 1, 2.0);
+            let many = |n: usize| (0..n).map(|i| sample(format!("m.{}", i * 7919 % n))).collect::<Samples>();
+            assert_proportional(&format!("samples as {accept}"), 3_000, many, page);
+            let wide = |n: usize| {
+                let labels = (0..n).map(|i| (format!("l.{i}"), "a\"b".to_owned()));
+                vec![(Labels::from_pairs(labels.chain([("__name__".to_owned(), "m".to_owned())])), 1, 2.0)]
+            };
+            assert_proportional(&format!("labels as {accept}"), 3_000, wide, page);
+            let long = |n: usize| vec![sample("m.".repeat(n))];
+            assert_proportional(&format!("a name as {accept}"), 20_000, long, page);
+            // Labels that the server adds to all of its samples.
+            let added = |n: usize| Labels::from_pairs((0..n).map(|i| (format!("e{i}"), "v")));
+            assert_proportional(&format!("external labels as {accept}"), 3_000, added, |added| {
+                render(
+                    vec![(added.clone(), 1, 2.0), (none.clone(), 1, 2.0), sample("m".to_owned())],
+                    added,
+                    names,
+                )
+            });
+        }
+    }
 
     #[test]
     fn text_with_external_labels() {

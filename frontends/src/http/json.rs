@@ -327,6 +327,35 @@ mod tests {
     use engine::query::guard::SampleCounts;
     use proptest::prelude::*;
     use std::sync::Arc;
+    use testing::assert_proportional;
+
+    #[test]
+    fn answers_of_twice_the_size_cost_twice_as_much() {
+        let labels = |n: usize| Labels::from_pairs((0..n).map(|i| (format!("l{i}"), format!("v{i}"))));
+        let sample = |labels: Labels| VectorSample { labels, t: 1_500, v: 0.1, h: None };
+        let points = |n: usize| (0..n as i64).map(|t| (t, t as f64 / 3.0)).collect::<Vec<(TimeMs, f64)>>();
+        let write = |value: &Value| whole(value.clone()).len();
+        let wide = |n: usize| Value::Vector(vec![sample(labels(n))]);
+        assert_proportional("labels", 5_000, wide, write);
+        let many = |n: usize| Value::Vector((0..n).map(|_| sample(labels(3))).collect());
+        assert_proportional("samples", 5_000, many, write);
+        let series = |points| Series { labels: labels(3), points, histograms: Vec::new() };
+        assert_proportional("points", 20_000, |n| Value::Matrix(vec![series(points(n))]), write);
+        let matrix = |n: usize| Value::Matrix((0..n).map(|_| series(points(2))).collect());
+        assert_proportional("series", 5_000, matrix, write);
+        let histogram = Arc::new(NativeHistogram { count: 2.0, sum: 3.5, ..NativeHistogram::default() });
+        let histograms = |n: usize| {
+            let of_times = (0..n as i64).map(|t| (t, histogram.clone())).collect();
+            Value::Matrix(vec![Series { labels: labels(3), points: Vec::new(), histograms: of_times }])
+        };
+        assert_proportional("histograms", 5_000, histograms, write);
+        for text in ["a", "\"", "\n", "\u{1}", "é", "\u{efff}"] {
+            let long = |n: usize| Value::Text(0, text.repeat(n));
+            assert_proportional(&format!("a text of {text:?}"), 20_000, long, write);
+        }
+        let bytes = |n: usize| Value::Text(0, engine::plan::text::from_bytes(&vec![0xff; n]));
+        assert_proportional("bytes that are no text", 20_000, bytes, write);
+    }
 
     fn shown(v: f64) -> String {
         let mut out = String::new();

@@ -35,6 +35,9 @@ pub const ACTIVE_QUERY_SLOTS: usize = 10_000;
 pub const CHUNK_BYTES: usize = 64 << 10;
 /// Terms of one search (Prometheus: 32): each is compared with every name.
 pub const SEARCH_TERMS: usize = 32;
+/// Letters of a name and of a term that a search compares one by one: what it takes grows with their product. Names that
+/// people give are shorter; whether a longer one begins with a term, or has it in it, is found all the same.
+pub const SEARCH_LETTERS: usize = 256;
 /// How far back a search looks that names no start, ms (Prometheus: an hour).
 pub const SEARCH_WINDOW_MS: i64 = 3_600_000;
 /// Entries of a `/api/v1/status/tsdb` list, at most.
@@ -94,6 +97,8 @@ pub const VIEW_LINGER: Duration = Duration::from_secs(30);
 pub const SUBSCRIPTION_ID_BYTES: usize = 256;
 /// One message of a websocket client, bytes.
 pub const CLIENT_MESSAGE_BYTES: usize = 1 << 20;
+/// Messages sent to a websocket before it is read again.
+pub const SOCKET_BURST: usize = 256;
 /// Events that `backpressure: buffer` (and `close`) queues if the client names no number.
 pub const BUFFER_EVENTS: usize = 256;
 /// The most it may name.

@@ -169,6 +169,32 @@ fn unescape(escaped: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use testing::assert_proportional;
+
+    #[test]
+    fn twice_the_parameters_cost_twice_as_much() {
+        let pairs = |n: usize| (0..n).map(|i| format!("match%5B%5D=m{i}&")).collect::<String>();
+        let form = |text: &String| Form::parse(Some(text.as_bytes()), Some(text));
+        assert_proportional("pairs", 2_000, pairs, |text| {
+            form(text).map_or(0, |form| form.all("match[]").count())
+        });
+        assert_proportional("escapes", 50_000, |n| format!("query={}", "%20".repeat(n)), form);
+        assert_proportional("broken escapes", 50_000, |n| format!("query={}", "%2".repeat(n)), form);
+        assert_proportional("separators", 2_000, |n| "&".repeat(n), form);
+        assert_proportional("names without value", 1_000, |n| "a&=".repeat(n), form);
+        assert_proportional("times", 50_000, |n| format!("1.{}", "5".repeat(n)), |text| parse_time(text));
+        assert_proportional("no times", 100_000, |n| "2026-".repeat(n / 5), |text| parse_time(text));
+        assert_proportional("steps", 50_000, |n| "1h".repeat(n), |text| parse_step(text));
+        assert_proportional("digits of steps", 100_000, |n| "0".repeat(n) + "1h", |text| parse_step(text));
+        let name = |n: usize| format!("U__{}", "_2e_a".repeat(n / 5));
+        assert_proportional("escaped names", 100_000, name, |text| unescape_name(text));
+        assert_proportional(
+            "names that end in an escape",
+            50_000,
+            |n| format!("U__{}_2", "__".repeat(n)),
+            |text| unescape_name(text),
+        );
+    }
 
     #[test]
     fn times_as_prometheus_reads_them() {

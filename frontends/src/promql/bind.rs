@@ -153,6 +153,7 @@ fn grouped(aggregate: &Aggregate, input: Plan, param: Option<Plan>) -> Op {
 fn joined(binary: &Binary, lhs: Plan, rhs: Plan) -> Op {
     let Binary { op, modifiers, .. } = binary;
     let vectors = lhs.kind() == plan::Type::Vector && rhs.kind() == plan::Type::Vector;
+    let scalars = lhs.kind() == plan::Type::Scalar && rhs.kind() == plan::Type::Scalar;
     let matching = Matching {
         on: modifiers.on,
         labels: modifiers.labels.clone(),
@@ -167,5 +168,6 @@ fn joined(binary: &Binary, lhs: Plan, rhs: Plan) -> Op {
         matching: if vectors { matching } else { Matching::default() },
         lhs,
         rhs,
+        kind: if scalars { plan::Type::Scalar } else { plan::Type::Vector },
     }))
 }

@@ -82,14 +82,18 @@ pub(super) struct Fault {
 pub(super) fn read(text: &str) -> Vec<Command> {
     let lines: Vec<&str> = text.lines().map(|l| l.trim()).collect();
     let (mut commands, mut at) = (Vec::new(), 0);
+    // Behind the lines that belong together; looked for once, though they may be many commands.
+    let mut end = 0;
     let silent = |line: &str| line.is_empty() || line.starts_with('#');
     while at < lines.len() {
         if silent(lines[at]) {
             at += 1;
             continue;
         }
-        let length = lines[at + 1..].iter().take_while(|line| !silent(line)).count();
-        let mut body = &lines[at + 1..at + 1 + length];
+        if end <= at {
+            end = at + lines[at..].iter().take_while(|line| !silent(line)).count();
+        }
+        let mut body = &lines[at + 1..end];
         let kind = command(lines[at], &mut body, at + 1).map(|kind| (at + 1, kind));
         let (line, kind) = kind.unwrap_or_else(|Fault { line, text }| {
             (line, Kind::Bad(lines.get(line - 1).unwrap_or(&"").to_string(), text))
@@ -193,4 +197,38 @@ impl<'a> Words<'a> {
 fn duration(text: &str) -> Result<i64, String> {
     let (sign, positive) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     parse_duration(positive).map(|ms| sign * ms).map_err(|e| format!("{text:?}: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testing::assert_proportional;
+
+    #[test]
+    fn twice_the_lines_cost_twice_as_much() {
+        for (what, n, line) in [
+            ("clears", 10_000, "clear\n"),
+            ("comments", 20_000, "# nothing\n"),
+            ("empty lines", 50_000, "\n"),
+            ("unknown commands", 10_000, "what is this\n\n"),
+            ("loads", 1_000, "load 1m\n  m{a=\"b\"} 1x5 _ 0\n\n"),
+            ("answers", 1_000, "eval instant at 1m sum(m)\n  {} 1\n\n"),
+            ("numbers", 1_000, "eval instant at 1m 1\n1\n"),
+            ("failures", 1_000, "eval instant at 1m sum(m)\n  expect fail\n  expect fail\n\n"),
+        ] {
+            assert_proportional(what, n, |n| line.repeat(n), |text| read(text).len());
+        }
+        let body =
+            |head: &'static str, line: &'static str| move |n: usize| format!("{head}\n{}", line.repeat(n));
+        assert_proportional("a load", 1_000, body("load 1m", "  m{a=\"b\"} 1x5\n"), |text| read(text).len());
+        let buckets = |n: usize| {
+            let bucket = |i: usize| format!("  m_bucket{{le=\"{i}\"}} {i}x5\n");
+            format!("load_with_nhcb 1m\n{}", (1..=n).map(bucket).collect::<String>())
+        };
+        assert_proportional("buckets", 500, buckets, |text| read(text).len());
+        let answer = body("eval instant at 1m m", "  m{a=\"b\"} 1\n");
+        assert_proportional("an answer", 1_000, answer, |text| read(text).len());
+        let remarks = body("eval instant at 1m m", "  expect warn msg: this\n");
+        assert_proportional("remarks", 1_000, remarks, |text| read(text).len());
+    }
 }

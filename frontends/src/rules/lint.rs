@@ -110,8 +110,14 @@ mod tests {
     fn arithmetic_with_numbers_keeps_the_answer() {
         let rhs = node(Op::Number(Number(80.0)));
         let matching = Matching::default();
-        let binary =
-            Binary { op: BinaryOp::Gt, return_bool: false, matching, lhs: aggregate(&[], false), rhs };
+        let binary = Binary {
+            op: BinaryOp::Gt,
+            return_bool: false,
+            matching,
+            lhs: aggregate(&[], false),
+            rhs,
+            kind: engine::plan::Type::Vector,
+        };
         let text = "{{ $labels.instance }}";
         assert_eq!(labels_that_cannot_be(&node(Op::Binary(Box::new(binary))), text), ["instance"]);
     }

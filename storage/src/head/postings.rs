@@ -264,6 +264,7 @@ impl Postings {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use testing::assert_proportional;
 
     fn matcher() -> impl Strategy<Value = Matcher> {
         let value = prop_oneof![
@@ -289,6 +290,87 @@ mod tests {
         ];
         (prop_oneof![Just("a"), Just("b"), Just("c"), Just("zz")], op, value)
             .prop_map(|(name, op, value)| Matcher::new(name, op, value).unwrap())
+    }
+
+    /// `n` series, each with two labels that all have and one of its own.
+    fn postings_of(n: usize) -> (Vec<Labels>, Postings) {
+        let labels = |i: usize| {
+            let own = format!("v{i}");
+            let few = (i % 7).to_string();
+            Labels::from_pairs([("__name__", "m"), ("few", few.as_str()), ("own", own.as_str())])
+        };
+        let all: Vec<Labels> = (0..n).map(labels).collect();
+        let mut postings = Postings::default();
+        all.iter().enumerate().for_each(|(i, labels)| postings.add(i as u32, labels));
+        (all, postings)
+    }
+
+    #[test]
+    fn twice_the_series_cost_twice_as_much() {
+        assert_proportional("adding series", 2_000, |n| n, |n| postings_of(*n).0.len());
+        let m = |name: &str, op, value: &str| Matcher::new(name, op, value).unwrap();
+        let sets = [
+            vec![m("few", MatchOp::Equal, "3"), m("own", MatchOp::Regex, "v.*7")],
+            vec![m("own", MatchOp::Regex, ".*7"), m("few", MatchOp::NotRegex, "1|2")],
+            vec![m("own", MatchOp::NotEqual, ""), m("few", MatchOp::NotEqual, "3")],
+            vec![m("own", MatchOp::NotRegex, "v1.*"), m("none", MatchOp::Equal, "")],
+        ];
+        for set in sets {
+            let select = |(all, postings): &(Vec<Labels>, Postings)| {
+                postings.select(&set, |slot| &all[slot as usize]).len()
+            };
+            assert_proportional(&format!("{set:?}"), 2_000, postings_of, select);
+        }
+        assert_proportional("names and values", 2_000, postings_of, |(_, postings)| {
+            let mut found = BTreeSet::new();
+            postings.label_names(None, &mut found);
+            postings.label_values("own", Some(postings.all()), &mut found);
+            found.len()
+        });
+        assert_proportional(
+            "removing series",
+            2_000,
+            |n| n,
+            |n| {
+                let (all, mut postings) = postings_of(*n);
+                all.iter().enumerate().for_each(|(i, labels)| postings.remove(i as u32, labels));
+                postings.all().len()
+            },
+        );
+    }
+
+    #[test]
+    fn twice_the_matchers_cost_twice_as_much() {
+        let (all, postings) = postings_of(1_000);
+        let select = |set: &Vec<Matcher>| postings.select(set, |slot| &all[slot as usize]).len();
+        let one = |op, value: fn(usize) -> String| {
+            move |n: usize| (0..n).map(|i| Matcher::new("own", op, value(i)).unwrap()).collect::<Vec<_>>()
+        };
+        assert_proportional("!=", 500, one(MatchOp::NotEqual, |i| format!("v{i}x")), select);
+        assert_proportional("!~", 200, one(MatchOp::NotRegex, |i| format!("v{i}x.*")), select);
+        assert_proportional("=~", 200, one(MatchOp::Regex, |i| format!("v.*|{i}")), select);
+        let alternation = |n: usize| {
+            let texts: Vec<String> = (0..n).map(|i| format!("v{i}")).collect();
+            vec![Matcher::new("own", MatchOp::Regex, texts.join("|")).unwrap()]
+        };
+        assert_proportional("an alternation that is looked up", 100, alternation, select);
+        assert_proportional("an alternation that is tried", 2_000, alternation, select);
+    }
+
+    #[test]
+    fn a_series_of_twice_the_labels_costs_twice_as_much() {
+        let labels = |n: usize| Labels::from_pairs((0..n).map(|i| (format!("l{i}"), "v")));
+        let add = |labels: &Labels| {
+            let mut postings = Postings::default();
+            (0..10).for_each(|slot| postings.add(slot, labels));
+            postings
+        };
+        assert_proportional("adding", 2_000, labels, add);
+        assert_proportional("removing", 2_000, labels, |labels| {
+            let mut postings = add(labels);
+            (0..10).for_each(|slot| postings.remove(slot, labels));
+            postings.all().len()
+        });
     }
 
     proptest! {

@@ -43,7 +43,8 @@ pub fn decode(bytes: &[u8]) -> Found {
     }
     let damage = |at: usize| Some(format!("the frame at byte {at} is damaged and was skipped"));
     let mut at = HEADER.len();
-    while let Some((start, end, changes)) = next_frame(bytes, at) {
+    let mut checksums = None;
+    while let Some((start, end, changes)) = next_frame(bytes, at, &mut checksums) {
         if start > at {
             found.damage = damage(at);
         }
@@ -59,13 +60,46 @@ pub fn decode(bytes: &[u8]) -> Found {
 
 /// The first good frame from `at` on: where it begins and ends, and its changes. A frame's length may be what is damaged:
 /// it does not tell where the next one begins.
-fn next_frame(bytes: &[u8], at: usize) -> Option<(usize, usize, Vec<Change>)> {
-    (at..bytes.len()).find_map(|start| {
+fn next_frame(
+    bytes: &[u8],
+    at: usize,
+    checksums: &mut Option<Checksums>,
+) -> Option<(usize, usize, Vec<Change>)> {
+    let frame = |start: usize| {
         let (payload, checksum) = payload(bytes, start)?;
-        // Decoded first: where no frame begins this ends after some bytes, and a checksum would read megabytes.
-        let changes = codec::decode(payload).ok()?;
-        (crc32c::crc32c(payload) == checksum).then_some((start, start + PREFIX + payload.len(), changes))
-    })
+        let good = crc32c::crc32c(payload) == checksum;
+        let changes = codec::decode(payload).ok().filter(|_| good)?;
+        Some((start, start + PREFIX + payload.len(), changes))
+    };
+    if let Some(here) = frame(at) {
+        return Some(here);
+    }
+    let checksums = checksums.get_or_insert_with(|| Checksums::of(bytes));
+    let fits = |start: &usize| {
+        payload(bytes, *start).is_some_and(|(payload, checksum)| {
+            let begin = start + PREFIX;
+            checksums.between(begin, begin + payload.len()) == checksum
+        })
+    };
+    (at + 1..bytes.len()).filter(fits).find_map(frame)
+}
+
+/// Checksums of all beginnings of a file, out of which that of any part follows: where a frame may begin at every byte, and be
+/// of any length, none is read for each of them.
+struct Checksums(Vec<u32>);
+
+impl Checksums {
+    fn of(bytes: &[u8]) -> Checksums {
+        let next = |before: &mut u32, byte: &u8| {
+            *before = crc32c::crc32c_append(*before, std::slice::from_ref(byte));
+            Some(*before)
+        };
+        Checksums(std::iter::once(0).chain(bytes.iter().scan(0, next)).collect())
+    }
+
+    fn between(&self, begin: usize, end: usize) -> u32 {
+        self.0[end] ^ crc32c::crc32c_combine(self.0[begin], 0, end - begin)
+    }
 }
 
 /// The payload of the frame at `at` and its checksum, if the file is as long as the frame says.

@@ -5,6 +5,7 @@ use crate::disk::{DiskFile, OsDisk};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use testing::assert_proportional;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -80,6 +81,25 @@ fn a_flipped_bit_is_told_and_costs_one_frame() {
     bytes[0] ^= 1;
     let found = file::decode(&bytes);
     assert!(!found.existed && found.damage.is_some(), "another file is not ours");
+}
+
+#[test]
+fn twice_the_frames_cost_twice_as_much_to_read() {
+    let frames = |n: usize| {
+        let mut bytes = file::HEADER.to_vec();
+        (0..n).for_each(|i| file::encode(vec![set(&format!("key {i}"), "some value")], &mut bytes).unwrap());
+        bytes
+    };
+    assert_proportional("good ones", 2_000, frames, |bytes| file::decode(bytes));
+    for every in [10, 701] {
+        let damaged = |n: usize| {
+            let mut bytes = frames(n);
+            bytes[file::HEADER.len()..].iter_mut().step_by(every).for_each(|byte| *byte ^= 1);
+            bytes
+        };
+        let what = format!("of {every} bytes one is damaged");
+        assert_proportional(&what, 1_000, damaged, |bytes| file::decode(bytes));
+    }
 }
 
 #[test]

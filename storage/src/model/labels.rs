@@ -393,6 +393,7 @@ fn take<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use testing::assert_proportional;
 
     #[test]
     fn sorts_drops_empty_and_round_trips() {
@@ -438,6 +439,33 @@ mod tests {
         let of = |text: &str| Labels::from_pairs([("a", text)]).sampling_hash();
         assert_eq!(of(&less), hash(&[b"\x01a\xfe", less.as_bytes()].concat()));
         assert_eq!(of(&more), hash(&[b"\x01a\xff\x23\x01\x00", more.as_bytes()].concat()));
+    }
+
+    #[test]
+    fn twice_the_labels_cost_twice_as_much() {
+        let pairs = |n: usize| (0..n).map(|i| (format!("label_{i}"), format!("v{i}"))).collect::<Vec<_>>();
+        let labels = |n: usize| Labels::from_pairs(pairs(n));
+        assert_proportional("from_pairs", 5_000, pairs, |pairs| Labels::from_pairs(pairs.iter().cloned()));
+        assert_proportional("set, get and has", 5_000, pairs, |pairs| {
+            let mut builder = LabelsBuilder::default();
+            for (name, value) in pairs {
+                builder.set(name.as_str(), value.as_str());
+            }
+            pairs.iter().filter(|(name, value)| builder.has(name) && builder.get(name) == value).count()
+        });
+        assert_proportional("a builder of labels", 5_000, labels, |labels| {
+            let mut builder = labels.to_builder();
+            for i in 0..labels.len() / 2 {
+                builder.set(format!("label_{i}"), "").remove(&format!("label_{}", 2 * i));
+            }
+            builder.retain(|name| name.ends_with('7'));
+            builder.build()
+        });
+        assert_proportional("reading", 5_000, labels, |labels| {
+            let copied = Labels::from_encoded(labels.encoded()).map(|copy| copy.filter(|n| n.ends_with('7')));
+            let looked_for = labels.get("none").is_some();
+            (labels.to_string(), labels.iter().count(), labels.sampling_hash(), looked_for, copied)
+        });
     }
 
     #[test]

@@ -183,6 +183,7 @@ pub fn resync(bytes: &[u8], at: usize, lsn: u64) -> Option<usize> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use testing::assert_proportional;
 
     #[test]
     fn records_are_found_again_behind_damage() {
@@ -198,6 +199,43 @@ mod tests {
         assert!(read(&bytes, 30).unwrap_err().contains("no record begins here"));
         assert_eq!(resync(&bytes, 30, 7), Some(60));
         assert_eq!(resync(&bytes, 30, 9), None, "only newer records count");
+    }
+
+    /// `n` records, and what `damage` makes of them.
+    fn records(n: usize, damage: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+        let mut batch = Batch::default();
+        for i in 0..n {
+            batch.add(Kind::Samples, |out| out.extend_from_slice(&[i as u8; 50]));
+        }
+        batch.seal(1);
+        let mut bytes = batch.bytes().to_vec();
+        damage(&mut bytes);
+        bytes
+    }
+
+    /// How many good records there are.
+    fn good(bytes: &[u8]) -> usize {
+        let mut at = 0;
+        let mut lsn = 0;
+        let mut good = 0;
+        while at < bytes.len() {
+            match read(bytes, at) {
+                Ok(found) => (at, lsn, good) = (found.end, found.lsn, good + 1),
+                Err(_) => at = resync(bytes, at, lsn).unwrap_or(bytes.len()),
+            }
+        }
+        good
+    }
+
+    #[test]
+    fn twice_the_records_cost_twice_as_much() {
+        let each =
+            |every: usize| move |bytes: &mut Vec<u8>| bytes.iter_mut().step_by(every).for_each(|b| *b ^= 1);
+        assert_proportional("sealing", 2_000, |n| n, |n| records(*n, |_| ()));
+        assert_proportional("good ones", 2_000, |n| records(n, |_| ()), |bytes| good(bytes));
+        assert_proportional("some good ones", 2_000, |n| records(n, each(701)), |bytes| good(bytes));
+        assert_proportional("no good one", 2_000, |n| records(n, each(50)), |bytes| good(bytes));
+        assert_proportional("zeros", 100_000, |n| vec![0; n], |bytes| good(bytes));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Operators by hand: rows in, rows and remarks out. Behaviour over whole queries is in `tests/promql/`.
 
 mod aggregates;
+mod doubling;
 mod histograms;
 mod info;
 mod limits;

@@ -3,6 +3,7 @@
 //! *Subsequence*: the letters in their order, anywhere; runs of them are worth their length squared, gaps cost. *Jaro-Winkler*:
 //! the term stands in the name, or, above a threshold, nearly the same letters at nearly the same places.
 
+use super::super::limits::SEARCH_LETTERS;
 use std::sync::Arc;
 
 /// Which way.
@@ -84,7 +85,8 @@ impl Filter {
     }
 }
 
-/// Compares bytes where letters are bytes, else characters.
+/// Compares bytes where letters are bytes, else characters; the first [`SEARCH_LETTERS`] of both, as the work grows with
+/// their product.
 fn on_letters(
     term: &Term,
     name: &str,
@@ -92,9 +94,13 @@ fn on_letters(
     chars: impl Fn(&[char], &[char]) -> f64,
 ) -> f64 {
     match (term.text.is_ascii(), name.is_ascii()) {
-        (true, true) => bytes(term.text.as_bytes(), name.as_bytes()),
-        _ => chars(&term.chars, &name.chars().collect::<Vec<char>>()),
+        (true, true) => bytes(beginning(term.text.as_bytes()), beginning(name.as_bytes())),
+        _ => chars(beginning(&term.chars), &name.chars().take(SEARCH_LETTERS).collect::<Vec<char>>()),
     }
+}
+
+fn beginning<T>(letters: &[T]) -> &[T] {
+    &letters[..letters.len().min(SEARCH_LETTERS)]
 }
 
 /// The best score over all beginnings; from each one the letters are taken at the first place where they stand.
@@ -153,6 +159,34 @@ fn jaro_winkler<T: PartialEq>(a: &[T], b: &[T]) -> f64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use testing::assert_proportional;
+
+    #[test]
+    fn twice_the_letters_cost_twice_as_much() {
+        // Each letter of the name is a beginning of the term, which ends nowhere.
+        let names = |n: usize| ("a".repeat(n) + "b", format!("{}cb", "a".repeat(n / 2)));
+        let others = |n: usize| ("é".repeat(n) + "b", format!("{}cb", "é".repeat(n / 2)));
+        for algorithm in [Algorithm::Subsequence, Algorithm::JaroWinkler] {
+            for case_sensitive in [true, false] {
+                let what = format!("{algorithm:?}, {case_sensitive}");
+                let score = |(name, term): &(String, String)| {
+                    let filter = Filter::new(&[term, "ab"], algorithm, 0.5, case_sensitive);
+                    (filter.score(name), filter.in_text(name))
+                };
+                assert_proportional(&what, 20_000, names, score);
+                assert_proportional(&format!("{what}, of two bytes"), 20_000, others, score);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_behind_the_first_letters_counts_in_whole_parts_only() {
+        let long = "x".repeat(SEARCH_LETTERS) + "_seconds";
+        let score = |term: &str, algorithm| Filter::new(&[term], algorithm, 0.5, true).score(&long);
+        assert_eq!(score("seconds", Algorithm::JaroWinkler), Some(0.9));
+        assert_eq!(score(&long, Algorithm::Subsequence), Some(1.0));
+        assert_eq!(score("scnds", Algorithm::Subsequence), None);
+    }
 
     fn of_chars(term: &str, name: &str, score: fn(&[char], &[char]) -> f64) -> f64 {
         score(&term.chars().collect::<Vec<_>>(), &name.chars().collect::<Vec<_>>())

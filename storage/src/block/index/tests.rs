@@ -12,6 +12,7 @@ use crate::model::{Labels, MatchOp, Matcher, SHARDS, shard_of};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
+use testing::assert_proportional;
 
 fn block_of(dir: &Path, series: &[Labels]) -> BlockMeta {
     let one = |labels: &Labels| {
@@ -149,6 +150,44 @@ fn many_terms_are_found_too() {
         vec![m("few", MatchOp::NotEqual, "3"), m("own", MatchOp::NotEqual, "v00017")],
     ];
     assert_says(&asked, &series, &sets);
+}
+
+/// A block of series, opened.
+struct Opened {
+    series: Series,
+    _dir: tempfile::TempDir,
+}
+
+fn opened(count: usize) -> Opened {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = block_of(dir.path(), &many(count));
+    let directory = Directory::new(&meta.dir, OpenFiles::default());
+    let series = Series::open(&directory, &meta, &PageCache::default()).unwrap();
+    Opened { series, _dir: dir }
+}
+
+#[test]
+fn twice_the_series_cost_twice_as_much() {
+    assert_proportional("writing an index", 2_000, many, |series| write(series).unwrap());
+    let m = |name: &str, op, value: &str| Matcher::new(name, op, value).unwrap();
+    let sets = [
+        vec![m("own", MatchOp::Regex, ".*17")],
+        vec![m("own", MatchOp::NotRegex, ".*7")],
+        vec![m("seq", MatchOp::NotEqual, ""), m("few", MatchOp::NotRegex, "[0-5]")],
+    ];
+    for set in sets {
+        let select = |block: &Opened| block.series.select(&set).unwrap().iter().count();
+        assert_proportional(&format!("{set:?}"), 2_000, opened, select);
+        let labels = |block: &Opened| {
+            let mut found = 0;
+            let ids = block.series.select(&set).unwrap();
+            block.series.labels(&*ids, |_, labels| found += labels.len()).unwrap();
+            found
+        };
+        assert_proportional(&format!("labels of {set:?}"), 2_000, opened, labels);
+        let values = |block: &Opened| texts(|each| block.series.each_value("own", &set, each));
+        assert_proportional(&format!("values of {set:?}"), 2_000, opened, values);
+    }
 }
 
 #[test]
