@@ -2,15 +2,12 @@
 
 use crate::config::Config;
 use crate::flags::Flags;
+use crate::limits::ALERT_DRAIN;
 use connectors::alertmanager::{Alert, Limits, Notifier, Outgoing};
 use frontends::http::sources::Alertmanagers;
 use frontends::rules::ports::{Notify, OutgoingAlert};
 use std::sync::Arc;
-use std::time::Duration;
 use storage::metrics::Metrics;
-
-/// Longest wait for queued alerts when the server stops.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct Alerts {
@@ -38,7 +35,7 @@ impl Alerts {
 
     /// Gives queued alerts a moment to leave.
     pub fn close(&self) {
-        if self.drain && !self.runtime.block_on(self.notifier.drain(DRAIN)) {
+        if self.drain && !self.runtime.block_on(self.notifier.drain(ALERT_DRAIN)) {
             tracing::warn!("alerts were still queued at the end and were not sent");
         }
     }

@@ -1,12 +1,12 @@
 //! The object store for old blocks, as the configuration names it (`docs/objects.md`).
 
+use crate::limits::{FAR_AGAIN, FAR_FIRST_ANSWER};
 use connectors::objects::ObjectPlace;
 use connectors::objects::config::ObjectsConfig;
 use std::io::Read;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 use storage::store::{FarOptions, Store, StoreError};
 
 /// The place that `config` names, for the data directory `data`. Nothing is asked of it yet.
@@ -29,11 +29,6 @@ fn mark(data: &Path) -> Result<String, String> {
     Ok(format!("{}:{} {:016x}", crate::host_name(), data.display(), u64::from_le_bytes(random)))
 }
 
-/// How long a start waits for the object store's first answer: long enough to refuse what belongs to somebody else.
-const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// Time between attempts to reach an object store that never answered.
-const AGAIN: Duration = Duration::from_secs(2);
-
 /// Has the object store asked what is in it, until it answers. One that is known to belong to somebody else is an error;
 /// for another answer nobody waits.
 pub fn reach(store: &Arc<Store>) -> Result<(), String> {
@@ -41,7 +36,7 @@ pub fn reach(store: &Arc<Store>) -> Result<(), String> {
     let asked = Arc::downgrade(store);
     let thread = std::thread::Builder::new().name("objects-reach".to_owned());
     thread.spawn(move || ask(&asked, &tell)).map_err(|e| format!("cannot start threads: {e}"))?;
-    match hear.recv_timeout(FIRST_ANSWER) {
+    match hear.recv_timeout(FAR_FIRST_ANSWER) {
         Ok(Err(error @ StoreError::Taken { .. })) => Err(format!("storage.objects: {error}")),
         _ => Ok(()),
     }
@@ -66,6 +61,6 @@ fn ask(store: &Weak<Store>, tell: &SyncSender<Result<(), StoreError>>) {
         if !again {
             return;
         }
-        std::thread::sleep(AGAIN);
+        std::thread::sleep(FAR_AGAIN);
     }
 }

@@ -20,6 +20,7 @@ mod health;
 mod housekeeping;
 mod import;
 mod language;
+mod limits;
 mod log;
 mod machine;
 mod process;

@@ -7,6 +7,7 @@ use crate::data_lock::DataLock;
 use crate::descriptors::{Reserve, ReservedDisk};
 use crate::flags::{Flags, QueryMemory};
 use crate::health::Health;
+use crate::limits::EXEMPLARS;
 use crate::{alerts, far, language, machine, retention, sources, writes};
 use connectors::objects::config::ObjectsConfig;
 use connectors::scrape::config::Job;
@@ -40,9 +41,6 @@ use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
 use storage::store::{Options as StoreOptions, Replay, Store, StoreError};
-
-/// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
-const EXEMPLARS: i64 = 100_000;
 
 /// The rooms at work.
 pub struct Server {

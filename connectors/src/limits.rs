@@ -54,6 +54,10 @@ pub const IMPORT_PIECE_BYTES: usize = 4 << 20;
 pub const IMPORT_SAMPLES: usize = 16_000_000;
 /// Length of the blocks of an import, ms: a range that compaction knows, long enough that a year makes 500 of them.
 pub const IMPORT_RANGE_MS: i64 = 9 * 7_200_000;
+/// A chunk of Prometheus' of more bytes is damage: it cuts them at 120 samples or about a thousand bytes.
+pub const IMPORT_CHUNK_BYTES: usize = 64 << 20;
+/// Buckets in one layout of such a chunk: none is so large that it could hold more.
+pub const IMPORT_BUCKETS: usize = 1 << 20;
 /// Label names of an export to Parquet: each is a column, and a writer keeps a page of each.
 pub const EXPORT_COLUMNS: usize = 1_000;
 /// Rows of an exported Parquet file that are written together.

@@ -5,6 +5,7 @@ use super::hello::{Hello, Purpose};
 use super::places::{Place, Places};
 use super::wire::{Wire, late};
 use super::{PATIENCE_LOOK, Setup};
+use crate::limits::CALL_CONNECT;
 use engine::limits::QUESTIONS;
 use engine::query::QueryError;
 use engine::query::guard::Guard;
@@ -13,11 +14,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
 use storage::codec;
-
-/// How long a connection may take that nobody refuses.
-const CONNECT: Duration = Duration::from_secs(2);
 
 /// What is said first to whoever asks.
 #[derive(Serialize, Deserialize)]
@@ -100,7 +97,7 @@ impl Caller {
     fn dial(&self, process: usize, purpose: Purpose) -> Result<Wire, String> {
         let found = self.setup.addresses[process].to_socket_addrs().map_err(|e| e.to_string())?;
         let address = found.into_iter().next().ok_or("the name has no address")?;
-        let mut stream = TcpStream::connect_timeout(&address, CONNECT).map_err(|e| e.to_string())?;
+        let mut stream = TcpStream::connect_timeout(&address, CALL_CONNECT).map_err(|e| e.to_string())?;
         // That it is one of those who have joined is enough: they have agreed on all else.
         let hello = Hello {
             process: self.setup.process,

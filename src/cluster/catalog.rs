@@ -2,6 +2,7 @@
 
 use super::caller::{Call, Caller};
 use super::hello::Purpose;
+use crate::limits::LISTED_ENTRIES;
 use engine::limits::{MESSAGE_BYTES, SETTLE};
 use engine::query::guard::Guard;
 use engine::query::others::Line;
@@ -19,9 +20,6 @@ use std::time::Duration;
 use storage::codec;
 use storage::model::{Labels, Matcher, TimeMs};
 use storage::store::{HeadStats, Store, StoreError};
-
-/// Entries of a list in one message: some MB of labels.
-const PIECE: usize = 10_000;
 
 /// What is asked about the series that satisfy any of the matcher sets in a stretch of time.
 #[derive(Serialize, Deserialize)]
@@ -222,7 +220,7 @@ fn tell<T: Serialize>(
     };
     match found {
         Ok(found) => {
-            found.chunks(PIECE).try_for_each(|piece| say(Ok(piece)))?;
+            found.chunks(LISTED_ENTRIES).try_for_each(|piece| say(Ok(piece)))?;
             store.settle(SETTLE);
             say(Ok(&[]))
         }

@@ -8,6 +8,7 @@ use super::late;
 use super::places::Places;
 use super::wire::Wire;
 use super::{PATIENCE_LOOK, Setup, spawn};
+use crate::limits::{CALLER_MESSAGES, HELLO_TIME};
 use engine::limits::{MESSAGE_BYTES, QUESTIONS};
 use engine::query::guard::Guard;
 use engine::query::others::Line;
@@ -23,12 +24,8 @@ use std::time::Duration;
 use storage::codec;
 use storage::store::Store;
 
-/// How long the first words of a connection may take.
-const WORDS: Duration = Duration::from_secs(2);
 /// Pause after a connection could not be taken: mostly too many files are open.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Messages of an asker that wait to be read. He says two or three.
-const WAITING: usize = 2;
 
 /// What answers come from.
 pub struct Rooms {
@@ -92,7 +89,7 @@ impl Host {
 
     /// Fails if whoever knocks does not belong to the cluster.
     fn serve(&self, mut stream: TcpStream) -> Result<(), String> {
-        stream.set_read_timeout(Some(WORDS)).map_err(|e| e.to_string())?;
+        stream.set_read_timeout(Some(HELLO_TIME)).map_err(|e| e.to_string())?;
         let hello = Hello::receive(&mut stream)?;
         if self.incarnations.get(hello.process) != Some(&hello.incarnation) {
             return Err(format!("process {} has not joined this cluster", hello.process));
@@ -101,7 +98,7 @@ impl Host {
         let ears = wire.stream().try_clone().map_err(|e| e.to_string())?;
         // The other thread reads: it has nothing else to do than to wait.
         ears.set_read_timeout(None).map_err(|e| e.to_string())?;
-        let (tell, told) = sync_channel(WAITING);
+        let (tell, told) = sync_channel(CALLER_MESSAGES);
         let cancel = Arc::new(AtomicBool::new(false));
         let gone = cancel.clone();
         spawn("cluster:hear".to_owned(), move || listen(ears, &tell, &gone))?;
@@ -122,7 +119,7 @@ impl Host {
     }
 
     fn welcome(&self, wire: &mut Wire) -> Result<(), QueryError> {
-        let guard = Guard::new(&QueryOptions { timeout: WORDS, ..QueryOptions::default() });
+        let guard = Guard::new(&QueryOptions { timeout: HELLO_TIME, ..QueryOptions::default() });
         let incarnation = self.incarnations[self.setup.process];
         let welcome = Welcome { incarnation, left_out: (self.rooms.left_out)() };
         let welcome = codec::encode(&welcome).map_err(|e| QueryError::Internal(e.to_string()))?;

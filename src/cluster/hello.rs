@@ -1,6 +1,7 @@
 //! The first words on a connection between two processes of a cluster: who speaks, what the connection is for, and what
 //! both must agree on.
 
+use crate::limits::HELLO_BYTES;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,8 +9,6 @@ use storage::codec;
 
 /// What every connection begins with; the digit is the version of what follows.
 const MAGIC: [u8; 8] = *b"pcluster";
-/// Longest hello, bytes: some addresses and numbers.
-const LONGEST: usize = 1 << 16;
 
 /// What a connection is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +58,7 @@ impl Hello {
         }
         read(&mut length)?;
         let length = u32::from_le_bytes(length) as usize;
-        if length > LONGEST {
+        if length > HELLO_BYTES {
             return Err(format!("its first words are too long ({length} bytes)"));
         }
         let mut body = vec![0; length];

@@ -3,6 +3,7 @@
 
 use super::Setup;
 use super::hello::{Hello, Purpose};
+use crate::limits::HELLO_TIME;
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::io::{Read, Write};
@@ -13,8 +14,6 @@ use std::time::{Duration, Instant};
 const AGAIN: Duration = Duration::from_millis(100);
 /// Time between two lines in the log that say for whom we wait.
 const SAY: Duration = Duration::from_secs(5);
-/// How long the first words of a connection may take.
-const WORDS: Duration = Duration::from_secs(2);
 /// Said by each process to each other one when it has all its connections.
 const READY: u8 = b'R';
 
@@ -90,7 +89,7 @@ pub fn join(setup: &Setup) -> Result<Joined, String> {
         std::thread::sleep(AGAIN);
     }
     let joined = party.into_joined(listener);
-    agree(setup, &joined, setup.patience.saturating_sub(started.elapsed()).max(WORDS))?;
+    agree(setup, &joined, setup.patience.saturating_sub(started.elapsed()).max(HELLO_TIME))?;
     tracing::info!(process = setup.process, processes = setup.addresses.len(), "the cluster is complete");
     Ok(joined)
 }
@@ -185,7 +184,7 @@ impl Party<'_> {
     fn call(&self, process: usize, purpose: Purpose) -> Result<(Hello, TcpStream), String> {
         let found = self.setup.addresses[process].to_socket_addrs().map_err(|e| e.to_string())?;
         let address = found.into_iter().next().ok_or("the name has no address")?;
-        let mut stream = TcpStream::connect_timeout(&address, WORDS).map_err(|e| e.to_string())?;
+        let mut stream = TcpStream::connect_timeout(&address, HELLO_TIME).map_err(|e| e.to_string())?;
         prepare(&stream)?;
         self.hello(purpose).send(&mut stream)?;
         let hello = Hello::receive(&mut stream)?;
@@ -233,8 +232,8 @@ fn prepare(stream: &TcpStream) -> Result<(), String> {
     let prepared = stream
         .set_nonblocking(false)
         .and_then(|()| stream.set_nodelay(true))
-        .and_then(|()| stream.set_read_timeout(Some(WORDS)))
-        .and_then(|()| stream.set_write_timeout(Some(WORDS)));
+        .and_then(|()| stream.set_read_timeout(Some(HELLO_TIME)))
+        .and_then(|()| stream.set_write_timeout(Some(HELLO_TIME)));
     prepared.map_err(|e| e.to_string())
 }
 

@@ -5,6 +5,7 @@
 
 use super::caller::{Call, Caller};
 use super::hello::Purpose;
+use crate::limits::LATE_PATIENCE;
 use engine::limits::MESSAGE_BYTES;
 use engine::query::guard::Guard;
 use engine::query::others::Line;
@@ -14,11 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 use storage::codec;
-
-/// How long such a question may take. It is asked again if it fails.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The way to ask the others.
 pub struct Lates(pub Arc<Caller>);
@@ -29,7 +26,7 @@ impl Elsewhere for Lates {
     }
 
     fn ask(&self, process: usize, watched: &Watched) -> Result<Report, String> {
-        let guard = Guard::new(&QueryOptions { timeout: PATIENCE, ..QueryOptions::default() });
+        let guard = Guard::new(&QueryOptions { timeout: LATE_PATIENCE, ..QueryOptions::default() });
         let call = self.0.call(process, Purpose::Late, &guard);
         call.and_then(|call| ask(call, watched, &guard)).map_err(|e| e.to_string())
     }
@@ -49,7 +46,7 @@ fn ask(mut line: Call, watched: &Watched, guard: &Guard) -> Result<Report, Query
 
 /// Answers the question that comes first on `line`.
 pub fn answer(lookout: &Lookout, line: &mut dyn Line, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
-    let guard = Guard::new(&QueryOptions { timeout: PATIENCE, cancel, ..QueryOptions::default() });
+    let guard = Guard::new(&QueryOptions { timeout: LATE_PATIENCE, cancel, ..QueryOptions::default() });
     let number = hear(line, &guard)?;
     lookout.answer(number, &mut Asked { line, guard: &guard, knows: true })
 }

@@ -5,6 +5,7 @@
 //! order. All of them are started again and fill their views from their stores.
 
 use super::{Setup, name, spawn};
+use crate::limits::{SIGN_OF_LIFE, SILENCE};
 use engine::live::peers::{Others, Word};
 use parking_lot::{Condvar, Mutex};
 use std::io::{Read, Write};
@@ -15,10 +16,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Time between two signs of life.
-const BEAT: Duration = Duration::from_secs(1);
-/// A process that is silent for so long is lost.
-const SILENCE: Duration = Duration::from_secs(10);
 /// A connection may end a moment before its process' goodbye is read.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -152,7 +149,7 @@ impl Pulse {
 
     fn speak(&self, process: usize, mut stream: TcpStream, words: &Receiver<u8>) {
         loop {
-            let word = match words.recv_timeout(BEAT) {
+            let word = match words.recv_timeout(SIGN_OF_LIFE) {
                 Ok(word) => word,
                 Err(RecvTimeoutError::Timeout) => ALIVE,
                 Err(RecvTimeoutError::Disconnected) => return,

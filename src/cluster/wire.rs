@@ -2,6 +2,7 @@
 //! it is still worth it.
 
 use super::PATIENCE_LOOK;
+use crate::limits::{READ_BYTES, SEND_BYTES};
 use engine::limits::MESSAGE_BYTES;
 use engine::query::QueryError;
 use engine::query::guard::Guard;
@@ -10,11 +11,6 @@ use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 use storage::model::time::format_duration;
-
-/// What is said but not sent yet goes out beyond this, bytes.
-const SEND_BYTES: usize = 256 << 10;
-/// What is read at once, bytes.
-const READ_BYTES: usize = 64 << 10;
 
 /// See the module. Its reads and writes give up after a moment, and are tried again.
 pub struct Wire {

@@ -1,5 +1,6 @@
 //! Reads the configuration and the files it names, and checks everything before anything is used.
 
+use super::limits::MATCHED_FILES;
 use super::storage_block::RawStorage;
 use super::{Config, ConfigError, Warning, print};
 use connectors::alertmanager::AlertingConfig;
@@ -11,9 +12,6 @@ use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use storage::model::Labels;
-
-/// Most files that one pattern may match: a pattern over the whole disk is a mistake.
-const MATCHED_FILES: usize = 10_000;
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -3,6 +3,7 @@
 //! [`load`] reads the file and everything it names; [`print`] writes it back for `/api/v1/status/config`, in
 //! one normal form and without secrets. Faults are [`frontends::rules::yaml::Fault`]s.
 
+mod limits;
 mod load;
 mod print;
 mod storage_block;

@@ -4,6 +4,7 @@ use super::super::{ImportError, damaged, io_error};
 use super::bytes::{Cursor, sealed};
 use super::{histogram, xor};
 use crate::histogram::RawHistogram;
+use crate::limits::IMPORT_CHUNK_BYTES;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,6 @@ use storage::store::Histograms;
 const MAGIC: u32 = 0x85BD_40DD;
 /// Magic, version, padding.
 const HEADER: usize = 8;
-/// A chunk of more bytes is damage: Prometheus cuts them at 120 samples or about a thousand bytes.
-const MOST_BYTES: usize = 64 << 20;
 
 /// Samples being collected, in the order of chunks.
 #[derive(Debug, Default)]
@@ -94,7 +93,8 @@ impl Chunks {
         let mut head = [0; 5];
         let read = file.read_at(&mut head, offset).map_err(io_error(path))?;
         let mut cursor = Cursor::new(&head[..read]);
-        let len = cursor.size().filter(|n| *n <= MOST_BYTES).ok_or_else(|| bad("no length of a chunk"))?;
+        let len =
+            cursor.size().filter(|n| *n <= IMPORT_CHUNK_BYTES).ok_or_else(|| bad("no length of a chunk"))?;
         let from = offset + (read - cursor.left()) as u64;
         // Encoding, data, checksum.
         let mut body = vec![0; 1 + len + 4];

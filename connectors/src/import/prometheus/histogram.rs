@@ -6,11 +6,9 @@
 use super::bits::{Bits, Xored};
 use super::chunks::Samples;
 use crate::histogram::{RawBuckets, RawHistogram};
+use crate::limits::IMPORT_BUCKETS;
 use storage::model::histogram::{BucketSpan, CUSTOM_BUCKETS, ResetHint};
 use storage::model::value::is_stale;
-
-/// Most buckets in one layout: no chunk is so large that it could hold more.
-const MOST_BUCKETS: usize = 1 << 20;
 
 /// The first two bits of a chunk of gauges.
 const GAUGE: u8 = 0b11;
@@ -90,7 +88,7 @@ fn spans(bits: &mut Bits<'_>) -> Option<Vec<BucketSpan>> {
     for _ in 0..count {
         let length = u32::try_from(bits.varbit_unsigned()?).ok()?;
         let offset = i32::try_from(bits.varbit()?).ok()?;
-        buckets = buckets.checked_add(length as usize).filter(|n| *n <= MOST_BUCKETS)?;
+        buckets = buckets.checked_add(length as usize).filter(|n| *n <= IMPORT_BUCKETS)?;
         spans.push(BucketSpan { offset, length });
     }
     Some(spans)

@@ -18,9 +18,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval_at, timeout};
 
-/// Messages sent before the socket is read again.
-const BURST: usize = 256;
-
 /// Completes the handshake and serves the socket.
 pub fn accept(
     state: AppState,
@@ -149,7 +146,7 @@ impl Session {
                 self.send(message).await?;
                 drop(charge);
             }
-            if sent >= BURST {
+            if sent >= limits::SOCKET_BURST {
                 self.bell.notify_one();
                 return Ok(());
             }
