@@ -3,6 +3,7 @@
 //! Every connection, target and file of the log takes one. When they run out, a server that waits for one of its own to be
 //! closed cannot take a connection to say so, nor begin a segment of its log: the reserve is for that.
 
+use crate::limits::RESERVED_DESCRIPTORS;
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
@@ -11,21 +12,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::disk::{Disk, DiskFile, OsDisk};
 
-/// Descriptors that are kept back.
-const RESERVE: usize = 16;
-
 /// Raises the limit of this process to what its administrator allows, and says so.
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
     let (before, most) = (shown(limit.current), shown(limit.maximum));
     if limit.current == limit.maximum {
-        tracing::info!(limit = before, reserve = RESERVE, "file descriptors");
+        tracing::info!(limit = before, reserve = RESERVED_DESCRIPTORS, "file descriptors");
         return;
     }
     match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         Ok(()) => {
-            tracing::info!(limit = most, before, reserve = RESERVE, "file descriptors: the limit is raised");
+            tracing::info!(
+                limit = most,
+                before,
+                reserve = RESERVED_DESCRIPTORS,
+                "file descriptors: the limit is raised"
+            );
         }
         Err(error) => tracing::warn!(limit = before, %error, "file descriptors: the limit stays"),
     }
@@ -64,16 +67,16 @@ impl Reserve {
     pub fn refill(&self) {
         let mut kept = self.state.lock();
         // One more than is kept: there is something left beside it.
-        while kept.files.len() <= RESERVE {
+        while kept.files.len() <= RESERVED_DESCRIPTORS {
             match File::open("/dev/null") {
                 Ok(file) => kept.files.push(file),
                 Err(_) => {
-                    kept.files.truncate(RESERVE / 2);
+                    kept.files.truncate(RESERVED_DESCRIPTORS / 2);
                     return kept.tell();
                 }
             }
         }
-        kept.files.truncate(RESERVE);
+        kept.files.truncate(RESERVED_DESCRIPTORS);
         if kept.told {
             kept.told = false;
             tracing::info!("there are file descriptors again");
@@ -162,7 +165,7 @@ mod tests {
     #[test]
     fn the_reserve_is_given_once_and_taken_back() {
         let reserve = Reserve::new();
-        for _ in 0..RESERVE {
+        for _ in 0..RESERVED_DESCRIPTORS {
             assert!(reserve.give());
         }
         assert!(!reserve.give(), "there is no more than that");
@@ -179,7 +182,7 @@ mod tests {
             if calls.get() < 3 { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
         });
         assert!(opened.is_ok());
-        assert_eq!(disk.0.state.lock().files.len(), RESERVE - 2);
+        assert_eq!(disk.0.state.lock().files.len(), RESERVED_DESCRIPTORS - 2);
         let never = disk.with_reserve(|_| Err::<(), _>(io::Error::from_raw_os_error(24)));
         assert!(are_out(&never.unwrap_err()), "and then it fails");
     }

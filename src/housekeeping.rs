@@ -3,6 +3,7 @@
 //! What fails is tried again, after pauses that become longer: it may cost much, and mostly fails again. The log says so
 //! once, with what to do, and once when it works again.
 
+use crate::limits::HOUSEKEEPING_PAUSE_MINUTES;
 use engine::query::pool::Pool;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -10,9 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use storage::clock::Clock;
 use storage::store::{Store, StoreError};
-
-/// The longest pause of a task that fails again and again, minutes.
-const MOST_MINUTES: u32 = 16;
 
 /// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, others are
 /// merged, and old ones move to the object store.
@@ -98,8 +96,9 @@ impl Task {
 
     fn failed(&mut self, error: &StoreError) {
         self.failures += 1;
-        let pause =
-            1_u32.checked_shl(self.failures - 1).map_or(MOST_MINUTES, |minutes| minutes.min(MOST_MINUTES));
+        let pause = 1_u32
+            .checked_shl(self.failures - 1)
+            .map_or(HOUSEKEEPING_PAUSE_MINUTES, |minutes| minutes.min(HOUSEKEEPING_PAUSE_MINUTES));
         self.wait = pause - 1;
         let (what, reason) = (self.what, error.to_string());
         if reason == self.reason {
@@ -154,7 +153,7 @@ mod tests {
         }
         assert_eq!(tried, [0, 1, 3, 7, 15, 31, 47, 63, 79]);
         let mut tried = 0;
-        for _ in 0..MOST_MINUTES + 9 {
+        for _ in 0..HOUSEKEEPING_PAUSE_MINUTES + 9 {
             task.run(|| {
                 tried += 1;
                 Ok(0)

@@ -10,6 +10,14 @@ pub const ALERT_DRAIN: Duration = Duration::from_secs(5);
 pub const FAR_FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// Time between attempts to reach an object store that never answered.
 pub const FAR_AGAIN: Duration = Duration::from_secs(2);
+/// Longest pause of a task of housekeeping that fails again and again, minutes.
+pub const HOUSEKEEPING_PAUSE_MINUTES: u32 = 16;
+/// Remote writes that are decoded at a time, for each core: some wait for the disk.
+pub const WRITES_PER_CORE: usize = 2;
+/// How long a remote write waits for its turn: senders give up after 30 s.
+pub const WRITE_WAIT: Duration = Duration::from_secs(10);
+/// File descriptors that are kept back for the log and for accepting connections.
+pub const RESERVED_DESCRIPTORS: usize = 16;
 /// Longest hello of a process of a cluster, bytes: some addresses and numbers.
 pub const HELLO_BYTES: usize = 1 << 16;
 /// How long the first words of a connection between processes may take.

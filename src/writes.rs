@@ -1,5 +1,6 @@
 //! The remote write receiver: a request's samples into the store, the answer when the log has them.
 
+use crate::limits::{WRITE_WAIT, WRITES_PER_CORE};
 use bytes::Bytes;
 use connectors::remote::write::{check_headers, decoded_bytes};
 use connectors::remote::{Proto, RemoteError, RemoteWriter, RemoteWritten};
@@ -8,15 +9,9 @@ use frontends::http::limits::BUSY_RETRY_SECONDS;
 use frontends::http::sources::{RemoteWrite, WriteCall, WriteReply};
 use futures::future::BoxFuture;
 use std::sync::Arc;
-use std::time::Duration;
 use storage::clock::Clock;
 use storage::store::Store;
 use tokio::sync::{Semaphore, oneshot};
-
-/// Requests that are decoded at a time, for each core: some wait for the disk.
-const TURNS_PER_CORE: usize = 2;
-/// How long a request waits for its turn: senders give up after 30 s.
-const TURN_WAIT: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct Writes {
@@ -67,7 +62,7 @@ impl Writes {
             writer: Arc::new(RemoteWriter::new(store.clone())),
             store,
             clock,
-            turns: Arc::new(Semaphore::new(TURNS_PER_CORE * cores)),
+            turns: Arc::new(Semaphore::new(WRITES_PER_CORE * cores)),
         }
     }
 }
@@ -124,9 +119,9 @@ async fn take(request: Request, proto: Proto, store: &Store) -> Result<RemoteWri
 async fn apply(request: Request, proto: Proto) -> Result<RemoteWritten, Refusal> {
     let Request { writer, turns, clock, body, mut share } = request;
     let decoded = decoded_bytes(&body)?;
-    let turn = tokio::time::timeout(TURN_WAIT, turns.acquire_owned()).await;
+    let turn = tokio::time::timeout(WRITE_WAIT, turns.acquire_owned()).await;
     let turn = turn.map_err(|_| Refusal::busy("other requests wait to be stored: try again"))?;
-    share.grow_within(decoded, TURN_WAIT).await?;
+    share.grow_within(decoded, WRITE_WAIT).await?;
     let work = move || {
         let written = writer.apply(&body, proto, clock.now());
         // Held to the end of the work, also when nobody waits for it any more.
