@@ -1,0 +1,83 @@
+//! `docs/limits.md` has every limit: each constant of each `limits.rs` is in a row, and each row says how it is changed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const COLUMNS: [&str; 5] = ["limit", "default", "flag or key", "beyond it", "constant"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files called `limits.rs` below `directory`.
+fn limits(directory: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && !path.ends_with("target") && !path.is_symlink() {
+            limits(&path, into);
+        } else if path.ends_with("limits.rs") && path != root().join(file!()) {
+            into.push(path);
+        }
+    }
+}
+
+/// How often there is a constant of each name.
+fn constants() -> BTreeMap<String, usize> {
+    let mut files = Vec::new();
+    limits(root(), &mut files);
+    assert!(files.len() > 5, "this test looks in the wrong place");
+    let mut found = BTreeMap::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("UTF-8");
+        let names = text.lines().filter_map(|line| line.strip_prefix("pub const ")?.split_once(':'));
+        for (name, _) in names {
+            *found.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    found
+}
+
+/// The cells of each row of the tables.
+fn rows() -> Vec<Vec<String>> {
+    let page = std::fs::read_to_string(root().join("docs/limits.md")).expect("the page");
+    let cells = |line: &str| {
+        let inside = line.trim().trim_start_matches('|').trim_end_matches('|');
+        inside.replace("\\|", "/").split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<String>>()
+    };
+    let tables = page.lines().filter(|line| line.starts_with('|')).map(cells);
+    let rows: Vec<Vec<String>> =
+        tables.filter(|row| *row != COLUMNS && !row.iter().all(|cell| cell.starts_with("--"))).collect();
+    assert!(rows.len() > 50, "this test reads the page wrongly");
+    rows
+}
+
+/// Constants that a cell names in backticks, with or without their module; what else is said there is not in capitals.
+fn named(cell: &str) -> impl Iterator<Item = &str> {
+    let names = cell.split('`').skip(1).step_by(2).map(|name| name.rsplit("::").next().unwrap_or(name));
+    names.filter(|name| name.chars().all(|c| c == '_' || c.is_ascii_uppercase() || c.is_ascii_digit()))
+}
+
+#[test]
+fn every_limit_is_in_the_table() {
+    let mut said: BTreeMap<String, usize> = BTreeMap::new();
+    for row in rows() {
+        named(row.last().expect("a cell")).for_each(|name| *said.entry(name.to_owned()).or_default() += 1);
+    }
+    let known = constants();
+    let missing: Vec<&String> =
+        known.iter().filter(|(name, times)| said.get(*name) < Some(*times)).map(|(name, _)| name).collect();
+    assert!(missing.is_empty(), "docs/limits.md does not say, once for each limits.rs: {missing:#?}");
+    let unknown: Vec<&String> = said.keys().filter(|name| !known.contains_key(*name)).collect();
+    assert!(unknown.is_empty(), "docs/limits.md has what no limits.rs has: {unknown:#?}");
+}
+
+#[test]
+fn every_row_is_whole() {
+    for row in rows() {
+        assert_eq!(row.len(), COLUMNS.len(), "cells of {row:?}");
+        let empty = row.iter().position(String::is_empty).map(|at| COLUMNS[at]);
+        assert_eq!(empty, None, "what is empty in {row:?}");
+        assert!(row[2].contains('`') || row[2].starts_with("none"), "a flag, a key or none: {row:?}");
+        assert!(named(&row[4]).next().is_some() || row[4] == "none", "a constant or none: {row:?}");
+    }
+}
