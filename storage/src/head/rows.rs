@@ -4,7 +4,7 @@
 //! newest go to a small sorted buffer. Readers merge ([`crate::store`]'s selection).
 
 use super::column;
-use crate::limits::{CHUNK_GROWTH, CHUNK_SAMPLES, LATE_SAMPLES};
+use crate::limits::{CHUNK_GROWTH, CHUNK_SAMPLES, LATE_CHUNKS, LATE_SAMPLES};
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
 use crate::room::exact;
@@ -21,6 +21,12 @@ pub struct RowChunk {
 }
 
 impl RowChunk {
+    /// Compresses ascending, non-empty samples.
+    fn of(samples: &[(TimeMs, f64)]) -> RowChunk {
+        let (ts, vs): (Vec<_>, Vec<_>) = samples.iter().copied().unzip();
+        RowChunk::seal(&ts, &vs)
+    }
+
     /// Compresses parallel, ascending, non-empty `ts` and `vs`.
     pub fn seal(ts: &[TimeMs], vs: &[f64]) -> RowChunk {
         let mut bytes = Vec::with_capacity(ts.len() * 4);
@@ -63,6 +69,31 @@ impl RowChunk {
                 vs.push(f64::from_bits(bits));
             }
         });
+    }
+
+    /// The value at exactly `t`. Times are read up to it only, and values only if it is there.
+    fn at(&self, t: TimeMs) -> Option<f64> {
+        if !self.overlaps(t, t) {
+            return None;
+        }
+        let mut there = self.min;
+        let mut delta = 0i64;
+        let mut at = 0;
+        let mut index = 0;
+        while there < t {
+            delta = delta.wrapping_add(unzigzag(take_varint(&self.bytes, &mut at)));
+            there = there.wrapping_add(delta);
+            index += 1;
+        }
+        let mut value = None;
+        if there == t {
+            column::decode(&self.bytes[self.values_at as usize..], self.count as usize, |i, bits| {
+                if i == index {
+                    value = Some(f64::from_bits(bits));
+                }
+            });
+        }
+        value
     }
 }
 
@@ -195,9 +226,35 @@ impl Rows {
     fn seal_late(&mut self, range: i64) {
         let late = std::mem::take(&mut self.late);
         for part in late.chunk_by(|a, b| a.0.div_euclid(range) == b.0.div_euclid(range)) {
-            let (ts, vs): (Vec<_>, Vec<_>) = part.iter().copied().unzip();
-            self.chunks.push(Arc::new(RowChunk::seal(&ts, &vs)));
+            self.seal_part(part);
         }
+    }
+
+    /// Seals late samples of one range. A sample that comes late is looked for in all chunks that may have its time, so these
+    /// are made one after the other again when they are many: samples in random order would cost the square of their number.
+    fn seal_part(&mut self, part: &[(TimeMs, f64)]) {
+        let first = part[0].0;
+        let last = part[part.len() - 1].0;
+        if self.chunks.iter().filter(|chunk| chunk.overlaps(first, last)).count() < LATE_CHUNKS {
+            self.chunks.push(Arc::new(RowChunk::of(part)));
+            return;
+        }
+        let old = std::mem::take(&mut self.chunks);
+        let (over, apart): (Vec<_>, Vec<_>) = old.into_iter().partition(|chunk| chunk.overlaps(first, last));
+        self.chunks = apart;
+        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        over.iter().for_each(|chunk| chunk.read(TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs));
+        let mut all: Vec<(TimeMs, f64)> = ts.into_iter().zip(vs).chain(part.iter().copied()).collect();
+        // Of two at one time the later one counts, as for readers.
+        all.sort_by_key(|(t, _)| *t);
+        all.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                kept.1 = later.1;
+            }
+            same
+        });
+        self.chunks.extend(all.chunks(LATE_SAMPLES).map(|samples| Arc::new(RowChunk::of(samples))));
     }
 
     /// The value at exactly `t`; *absent* for a hole.
@@ -208,9 +265,7 @@ impl Rows {
         if let Ok(i) = self.late.binary_search_by_key(&t, |l| l.0) {
             return Some(self.late[i].1);
         }
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
-        self.chunks.iter().for_each(|chunk| chunk.read(t, t, &mut ts, &mut vs));
-        vs.last().copied()
+        self.chunks.iter().rev().find_map(|chunk| chunk.at(t))
     }
 
     /// All of them.
@@ -347,6 +402,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    /// A body of 25 MB may hold a million samples of one series in any order.
+    #[test]
+    fn samples_in_random_order_are_looked_for_in_few_chunks() {
+        let n = 40_000i64;
+        let mut rows = Rows::default();
+        // Each time once: 7,919 has no divisor in common with their number.
+        for i in 0..n {
+            let t = i * 7_919 % n;
+            assert_eq!(rows.at(t), None);
+            rows.add(t, t as f64, 30_000);
+        }
+        for t in [0, 1, 29_999, 30_000, n - 1] {
+            assert_eq!(rows.at(t), Some(t as f64));
+            let over = rows.chunks.iter().filter(|chunk| chunk.overlaps(t, t)).count();
+            assert!(over <= LATE_CHUNKS + 1, "{over} chunks of {} at {t}", rows.chunks.len());
+        }
+        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        rows.slices().read(0, n, &mut ts, &mut vs, |_| ());
+        let read: BTreeMap<i64, f64> = ts.into_iter().zip(vs).collect();
+        assert_eq!(read, (0..n).map(|t| (t, t as f64)).collect());
+    }
 
     proptest! {
         #[test]
