@@ -62,12 +62,6 @@ pub const IMPORT_BUCKETS: usize = 1 << 20;
 pub const EXPORT_COLUMNS: usize = 1_000;
 /// Rows of an exported Parquet file that are written together.
 pub const EXPORT_GROUP_ROWS: usize = 1 << 18;
-/// Labels of one series of remote write.
-pub const LABELS_PER_SERIES: usize = 256;
-/// Bytes of a label name of remote write.
-pub const LABEL_NAME_BYTES: usize = 1 << 10;
-/// Bytes of a label value of remote write.
-pub const LABEL_VALUE_BYTES: usize = 64 << 10;
 /// How far ahead of our clock an exposed timestamp may be, ms (Prometheus: 10 minutes).
 pub const FUTURE_MS: i64 = storage::limits::FUTURE_MS;
 /// Difference between the schedule and the clock that a scrape's timestamp hides, ms (Prometheus: 2 ms).
@@ -119,7 +113,7 @@ pub const REMOTE_WRITE_BYTES: usize = 32 << 20;
 /// Samples, histograms and exemplars of one request: what fits into [`REMOTE_WRITE_BYTES`] if each says something. Empty
 /// ones are two bytes.
 pub const REMOTE_WRITE_ITEMS: usize = 2_000_000;
-/// Symbols of one request of 2.0: 16 bytes each.
+/// Symbols of one request of 2.0: 8 bytes each.
 pub const REMOTE_WRITE_SYMBOLS: usize = 1_000_000;
 /// Labels of all series of one request of 2.0 as they are written out, bytes: a number of two bytes stands for a text of any
 /// length.

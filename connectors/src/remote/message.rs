@@ -305,8 +305,8 @@ fn hint(n: u64) -> ResetHint {
 /// Whether `labels` may get a label `name` of this value.
 pub fn is_acceptable(name: &str, value: &str, labels: &LabelsBuilder) -> bool {
     !name.is_empty()
-        && name.len() <= limits::LABEL_NAME_BYTES
-        && value.len() <= limits::LABEL_VALUE_BYTES
-        && labels.pairs().len() < limits::LABELS_PER_SERIES
-        && labels.pairs().iter().all(|(n, _)| n != name)
+        && name.len() <= limits::SERIES_NAME_BYTES
+        && value.len() <= limits::SERIES_VALUE_BYTES
+        && labels.pairs().len() < limits::SERIES_LABELS
+        && !labels.has(name)
 }

@@ -2,6 +2,7 @@
 
 use super::message::{Batch, is_acceptable};
 use super::write::RemoteError;
+use crate::limits;
 use crate::protobuf::{Fields, ProtobufError, Value};
 use storage::model::labels::{METRIC_NAME, put_pair};
 use storage::model::{LabelsBuilder, SeriesRef};
@@ -96,11 +97,15 @@ fn read_exemplar(series: Option<SeriesRef>, message: &[u8], into: &mut Batch<'_>
 fn read_labels(message: &[u8]) -> Result<Option<LabelsBuilder>, ProtobufError> {
     let mut labels = LabelsBuilder::default();
     let mut valid = true;
-    each_label(message, |name, value| match (std::str::from_utf8(name), std::str::from_utf8(value)) {
-        (Ok(name), Ok(value)) if is_acceptable(name, value, &labels) => {
-            labels.set(name, value);
+    let mut bytes = 0;
+    each_label(message, |name, value| {
+        bytes += name.len() + value.len();
+        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) if bytes <= limits::SERIES_BYTES && is_acceptable(name, value, &labels) => {
+                labels.set(name, value);
+            }
+            _ => valid = false,
         }
-        _ => valid = false,
     })?;
     Ok(valid.then_some(labels))
 }

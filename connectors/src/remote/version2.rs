@@ -8,10 +8,18 @@ use storage::model::labels::{METRIC_NAME, put_pair};
 use storage::model::{LabelsBuilder, SeriesRef};
 use storage::store::Store;
 
+/// Where in its message a text stands. A slice would take twice the memory, and a message is shorter than 4 GiB.
+#[derive(Copy, Clone)]
+struct Symbol {
+    start: u32,
+    length: u32,
+}
+
 /// Reads one request.
 pub struct Reader<'a> {
     store: &'a Store,
-    symbols: Vec<&'a [u8]>,
+    message: &'a [u8],
+    symbols: Vec<Symbol>,
     /// Memory for numbers, and for labels as the store encodes them.
     refs: Vec<u32>,
     encoded: Vec<u8>,
@@ -20,22 +28,24 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader that resolves series in `store`.
     pub fn new(store: &'a Store) -> Reader<'a> {
-        Reader { store, symbols: Vec::new(), refs: Vec::new(), encoded: Vec::new() }
+        Reader { store, message: &[], symbols: Vec::new(), refs: Vec::new(), encoded: Vec::new() }
     }
 
     /// Puts what `message` holds into a batch: symbols (4), time series (5).
     pub fn read(&mut self, message: &'a [u8], into: &mut Batch<'_>) -> Result<(), RemoteError> {
+        self.message = message;
         let mut request = Fields::of(message);
         while let Some(field) = request.next_field()? {
             if let (4, Value::Bytes(symbol)) = field {
-                // Two bytes of a message can be a symbol, and sixteen here.
+                // Two bytes of a message can be a symbol, and eight here.
                 if self.symbols.len() == limits::REMOTE_WRITE_SYMBOLS {
                     return Err(too_many_symbols());
                 }
-                self.symbols.push(symbol);
+                let start = (request.position() - symbol.len()) as u32;
+                self.symbols.push(Symbol { start, length: symbol.len() as u32 });
             }
         }
-        if self.symbols.first().is_some_and(|first| !first.is_empty()) {
+        if self.symbols.first().is_some_and(|first| first.length > 0) {
             return Err(RemoteError::BadRequest("symbols must start with an empty string".into()));
         }
         let mut request = Fields::of(message);
@@ -85,11 +95,14 @@ impl<'a> Reader<'a> {
         if refs.len() > MOST_REFS || into.only_checks() {
             return Ok(None);
         }
+        // Looked at before they are written out: a number of two bytes stands for a text of any length.
+        if self.written_out(refs) > limits::SERIES_BYTES {
+            return Ok(None);
+        }
         self.encoded.clear();
-        let symbol = |n: u32| self.symbols.get(n as usize).copied().unwrap_or_default();
         for pair in refs.chunks_exact(2) {
-            let name = symbol(pair[0]);
-            let value = symbol(pair[1]);
+            let name = self.symbol(pair[0]).unwrap_or_default();
+            let value = self.symbol(pair[1]).unwrap_or_default();
             into.count_labels(name.len() + value.len())?;
             put_pair(&mut self.encoded, name, value);
         }
@@ -101,11 +114,22 @@ impl<'a> Reader<'a> {
         }))
     }
 
+    /// The text of a number; `None` if there is none.
+    fn symbol(&self, n: u32) -> Option<&'a [u8]> {
+        let Symbol { start, length } = *self.symbols.get(n as usize)?;
+        self.message.get(start as usize..)?.get(..length as usize)
+    }
+
+    /// How long the texts of these numbers are together.
+    fn written_out(&self, refs: &[u32]) -> usize {
+        refs.iter().filter_map(|n| self.symbols.get(*n as usize)).map(|symbol| symbol.length as usize).sum()
+    }
+
     /// The labels that these numbers mean, names and values in turn.
     fn labels(&self, refs: &[u32]) -> Option<LabelsBuilder> {
-        let text = |n: u32| std::str::from_utf8(self.symbols.get(n as usize)?).ok();
+        let text = |n: u32| std::str::from_utf8(self.symbol(n)?).ok();
         let mut labels = LabelsBuilder::default();
-        if refs.len() > MOST_REFS {
+        if refs.len() > MOST_REFS || self.written_out(refs) > limits::SERIES_BYTES {
             return None;
         }
         for pair in refs.chunks(2) {
@@ -146,7 +170,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Numbers of the labels of one series, or of one exemplar.
-const MOST_REFS: usize = 2 * limits::LABELS_PER_SERIES;
+const MOST_REFS: usize = 2 * limits::SERIES_LABELS;
 
 /// Adds the numbers of a field, up to one too many.
 fn push_refs(value: Value<'_>, refs: &mut Vec<u32>) -> Result<(), ProtobufError> {
