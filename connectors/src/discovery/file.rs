@@ -275,6 +275,27 @@ mod tests {
     }
 
     #[test]
+    fn twice_the_targets_cost_twice_as_much() {
+        let json = |n: usize| {
+            let one = |i| serde_json::json!({"targets": [format!("a:{i}")], "labels": {"x": "y"}});
+            serde_json::to_string(&(0..n).map(one).collect::<Vec<_>>()).unwrap()
+        };
+        let yaml = |n: usize| {
+            (0..n).map(|i| format!("- targets: ['a:{i}']\n  labels: {{x: y}}\n")).collect::<String>()
+        };
+        let one_group = |n: usize| format!("- targets: [{}]\n", "'a:1', ".repeat(n));
+        let read_json = |text: &String| serde_json::from_str::<Vec<TargetGroup>>(text).unwrap();
+        let read_yaml = |text: &String| read_yaml(text).unwrap();
+        testing::assert_proportional("groups in JSON", 1_000, json, read_json);
+        testing::assert_proportional("groups in YAML", 1_000, yaml, read_yaml);
+        testing::assert_proportional("targets of a group", 1_000, one_group, read_yaml);
+        let group = |n: usize| TargetGroup { targets: vec!["a:1".to_owned(); n], labels: BTreeMap::new() };
+        testing::assert_proportional("targets with labels", 1_000, group, |group| {
+            expand(group, &[("f", "x")])
+        });
+    }
+
+    #[test]
     fn aliases_are_bounded() {
         let mut bomb = "- &a0 {targets: [x, x, x, x, x, x, x, x, x, x]}\n".to_owned();
         bomb.push_str(&"- *a0\n".repeat(300_000));
