@@ -22,7 +22,7 @@ fn every_fault_still_fits() {
     let git = |arguments: &[&str]| Command::new("git").arg("-C").arg(root()).args(arguments).output();
     let inside = git(&["rev-parse", "--is-inside-work-tree"]);
     if !inside.is_ok_and(|out| out.status.success()) {
-        eprintln!("skipped: there is no git, or this is not a checkout of it");
+        testing::skipped("whether faults still fit: there is no git, or this is not a checkout of it");
         return;
     }
     let mut misfits = Vec::new();

@@ -29,12 +29,7 @@ fn ours() -> PathBuf {
 /// Files of others, if they are here.
 fn others() -> Option<PathBuf> {
     let named = std::env::var_os("PERENNIAL_PROMQLTEST_DIR").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/promqltest");
-    let found = named.or_else(|| beside.is_dir().then_some(beside));
-    if found.is_none() {
-        eprintln!("skipped: no files of others are here; PERENNIAL_PROMQLTEST_DIR can name them");
-    }
-    found
+    named.or_else(|| testing::beside("promqltest"))
 }
 
 const HISTORY: RunOptions =

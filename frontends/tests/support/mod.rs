@@ -1,5 +1,5 @@
 //! What the PromQL tests share: the signatures of all functions of Prometheus 3.14 (so that parsing is tested
-//! whatever the engine's table holds today), and the road to the upstream corpora.
+//! whatever the engine's table holds today).
 
 use engine::plan::Type::{self, Matrix, Scalar, Text, Vector};
 use frontends::promql::{Options, Signature};
@@ -107,17 +107,4 @@ pub fn signature(name: &str) -> Option<Signature> {
 /// Everything allowed, with the signatures above.
 pub fn options() -> Options {
     Options { functions: signature, ..Options::all() }
-}
-
-/// A corpus of upstream test data, if this machine has it.
-#[allow(dead_code, reason = "not every test file reads a corpus")]
-pub fn corpus(path: &str) -> Option<String> {
-    let full = std::path::Path::new("/work/shared").join(path);
-    match std::fs::read_to_string(&full) {
-        Ok(text) => Some(text),
-        Err(_) => {
-            eprintln!("skipped: {} is not here", full.display());
-            None
-        }
-    }
 }
