@@ -1,6 +1,6 @@
 //! `docs/limits.md` has every limit: each constant of each `limits.rs` is in a row, and each row says how it is changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const COLUMNS: [&str; 5] = ["limit", "default", "flag or key", "beyond it", "constant"];
@@ -37,17 +37,31 @@ fn constants() -> BTreeMap<String, usize> {
     found
 }
 
-/// The cells of each row of the tables.
-fn rows() -> Vec<Vec<String>> {
+/// A row of a table of the page.
+struct Row {
+    /// Which table.
+    table: usize,
+    cells: Vec<String>,
+}
+
+fn cells(line: &str) -> Vec<String> {
+    let inside = line.trim().trim_start_matches('|').trim_end_matches('|');
+    inside.replace("\\|", "/").split('|').map(|cell| cell.trim().to_owned()).collect()
+}
+
+/// All rows but the heads of the tables.
+fn rows() -> Vec<Row> {
     let page = std::fs::read_to_string(root().join("docs/limits.md")).expect("the page");
-    let cells = |line: &str| {
-        let inside = line.trim().trim_start_matches('|').trim_end_matches('|');
-        inside.replace("\\|", "/").split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<String>>()
-    };
-    let tables = page.lines().filter(|line| line.starts_with('|')).map(cells);
-    let rows: Vec<Vec<String>> =
-        tables.filter(|row| *row != COLUMNS && !row.iter().all(|cell| cell.starts_with("--"))).collect();
-    assert!(rows.len() > 50, "this test reads the page wrongly");
+    let (mut table, mut rows) = (0, Vec::new());
+    for line in page.lines().filter(|line| line.starts_with('|')) {
+        let cells = cells(line);
+        if cells == COLUMNS {
+            table += 1;
+        } else if !cells.iter().all(|cell| cell.starts_with("--")) {
+            rows.push(Row { table, cells });
+        }
+    }
+    assert!(table > 5 && rows.len() > 50, "this test reads the page wrongly");
     rows
 }
 
@@ -61,7 +75,8 @@ fn named(cell: &str) -> impl Iterator<Item = &str> {
 fn every_limit_is_in_the_table() {
     let mut said: BTreeMap<String, usize> = BTreeMap::new();
     for row in rows() {
-        named(row.last().expect("a cell")).for_each(|name| *said.entry(name.to_owned()).or_default() += 1);
+        named(row.cells.last().expect("a cell"))
+            .for_each(|name| *said.entry(name.to_owned()).or_default() += 1);
     }
     let known = constants();
     let missing: Vec<&String> =
@@ -71,9 +86,28 @@ fn every_limit_is_in_the_table() {
     assert!(unknown.is_empty(), "docs/limits.md has what no limits.rs has: {unknown:#?}");
 }
 
+/// A limit that stands in two tables is told apart sooner or later.
+#[test]
+fn every_limit_is_in_one_table() {
+    let known = constants();
+    let mut tables: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for row in rows() {
+        named(row.cells.last().expect("a cell")).for_each(|name| {
+            tables.entry(name.to_owned()).or_default().insert(row.table);
+        });
+    }
+    let twice: Vec<&String> =
+        tables.iter().filter(|(name, of)| of.len() > known[*name]).map(|(name, _)| name).collect();
+    assert!(twice.is_empty(), "docs/limits.md has these in several tables: {twice:#?}");
+    let mut limits = BTreeSet::new();
+    for row in rows() {
+        assert!(limits.insert((row.table, row.cells[0].clone())), "there are two rows of {:?}", row.cells[0]);
+    }
+}
+
 #[test]
 fn every_row_is_whole() {
-    for row in rows() {
+    for Row { cells: row, .. } in rows() {
         assert_eq!(row.len(), COLUMNS.len(), "cells of {row:?}");
         let empty = row.iter().position(String::is_empty).map(|at| COLUMNS[at]);
         assert_eq!(empty, None, "what is empty in {row:?}");

@@ -3,14 +3,9 @@
 /// Labels of one scraped series: as it is exposed, and after the rules where `label_limit` says no less. Real ones have some
 /// dozens; kube-state-metrics reaches a few hundred.
 pub const SERIES_LABELS: usize = 4_096;
-/// Bytes of a label name of a scraped series, as above (`label_name_length_limit`).
-pub const SERIES_NAME_BYTES: usize = 64 << 10;
-/// Bytes of a label value of a scraped series, as above (`label_value_length_limit`): a record of the log and a page of a block
-/// hold the labels of some series.
-pub const SERIES_VALUE_BYTES: usize = 1 << 20;
-/// Bytes of all labels of a series together, after each rule, too; and about those of a line of an exposition, or of one metric
-/// of a protobuf one.
-pub const SERIES_BYTES: usize = 2 << 20;
+/// Bytes of all labels of a scraped or written series together, after each relabelling rule, too; and about those of a line of an
+/// exposition, or of one metric of a protobuf one.
+pub const SERIES_BYTES: usize = storage::limits::LABEL_SET_BYTES;
 /// Labels that rules may make of those of one series, target or alert: a rule that copies all of them doubles their number.
 pub const RELABEL_LABELS: usize = 4 * SERIES_LABELS;
 /// Decoded body of one scrape, bytes, where `body_size_limit` says nothing. A body is read piece by piece, so this does not

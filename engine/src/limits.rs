@@ -91,7 +91,3 @@ pub const QUERIES_BYTES: usize = 2 << 30;
 pub const BLOCK_VALUE_BYTES: usize = 16;
 /// A query's blocks of values are cut so that they take at most one so-manieth of what it may hold.
 pub const BLOCK_SHARE: usize = 4;
-/// Bytes of a label name that a query makes, as of one that is stored.
-pub const LABEL_NAME_BYTES: usize = 1 << 10;
-/// Bytes of a label value that a query makes, as of one that is stored.
-pub const LABEL_VALUE_BYTES: usize = 64 << 10;

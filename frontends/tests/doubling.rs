@@ -164,6 +164,9 @@ const BAD: &[(&str, usize, Text)] = &[
     ("a bad number", 100_000, |n| format!("1{}e", "_1".repeat(n / 2))),
     ("a bad escape", 50_000, |n| format!("up{{l=\"{}\\q\"}}", "\\n".repeat(n))),
     ("a label twice", 4_000, |n| format!("a * on ({}) group_left (x0,label_{}) b", labels(n), n - 1)),
+    ("a chain that is too long", 40_000, |n| list(n, "+", |_| "a".to_owned())),
+    ("powers that are too many", 40_000, |n| list(n, "^", |_| "2".to_owned())),
+    ("parentheses that are too deep", 60_000, |n| nested(n, "(", "a", ")")),
     ("words", 20_000, |n| "fill ".repeat(n)),
     ("words far apart", 100_000, |n| format!("fill{}fill", " ".repeat(n))),
 ];

@@ -17,6 +17,13 @@ pub const FAR_AHEAD_PIECES: usize = 32;
 pub const FAR_OPEN_SERIES: u64 = 5_000_000;
 /// Largest `meta.json` of a far block, bytes.
 pub const FAR_META_BYTES: u64 = 16 << 20;
+/// Bytes of a label name of a series, whether it is scraped (`label_name_length_limit` may say less), written or made by a query.
+pub const LABEL_NAME_BYTES: usize = 64 << 10;
+/// Bytes of a label value, likewise (`label_value_length_limit`): a record of the log and a page of a block hold the labels of
+/// some series.
+pub const LABEL_VALUE_BYTES: usize = 1 << 20;
+/// Bytes of all labels of a series together, likewise: a record of the log holds them.
+pub const LABEL_SET_BYTES: usize = 2 << 20;
 /// Compiled size of one regex, bytes: stops `a{1000}{1000}`.
 pub const REGEX_BYTES: usize = 10 << 20;
 /// Largest WAL record, bytes: a length field beyond it is damage, not data.

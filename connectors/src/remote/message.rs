@@ -11,6 +11,7 @@ use crate::limits;
 use crate::protobuf::{Fields, ProtobufError, Value, zigzag};
 use std::sync::Arc;
 use storage::exemplars::{Exemplar, ExemplarRow};
+use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 use storage::model::histogram::{Buckets, ResetHint};
 use storage::model::value::{STALE, sanitize};
 use storage::model::{Labels, LabelsBuilder, NativeHistogram, SeriesRef, TimeMs};
@@ -305,8 +306,8 @@ fn hint(n: u64) -> ResetHint {
 /// Whether `labels` may get a label `name` of this value.
 pub fn is_acceptable(name: &str, value: &str, labels: &LabelsBuilder) -> bool {
     !name.is_empty()
-        && name.len() <= limits::SERIES_NAME_BYTES
-        && value.len() <= limits::SERIES_VALUE_BYTES
+        && name.len() <= LABEL_NAME_BYTES
+        && value.len() <= LABEL_VALUE_BYTES
         && labels.pairs().len() < limits::SERIES_LABELS
         && !labels.has(name)
 }

@@ -13,6 +13,7 @@ use crate::section::{deserialize_sections, section};
 use crate::units::{Bytes, Millis};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 
 section! {
     /// The keys of `global`. Those that are not about scraping are read here too, for the caller.
@@ -382,8 +383,8 @@ fn scrape_limits(keys: &ScrapeKeys, global: &GlobalKeys) -> ScrapeLimits {
         body: bound(body, limits::SCRAPE_BODY_BYTES),
         samples: bound(keys.sample_limit.unwrap_or(global.sample_limit), usize::MAX),
         labels: bound(keys.label_limit.unwrap_or(global.label_limit), limits::SERIES_LABELS),
-        name_bytes: bound(name_bytes, limits::SERIES_NAME_BYTES),
-        value_bytes: bound(value_bytes, limits::SERIES_VALUE_BYTES),
+        name_bytes: bound(name_bytes, LABEL_NAME_BYTES),
+        value_bytes: bound(value_bytes, LABEL_VALUE_BYTES),
     }
 }
 

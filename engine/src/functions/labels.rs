@@ -1,10 +1,11 @@
 //! Functions that change labels, and the labels of an absent vector: pure functions over [`Labels`].
 
 use super::{Function, Kernel, Relabel};
-use crate::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES, REPEATED_ARGUMENTS};
+use crate::limits::REPEATED_ARGUMENTS;
 use crate::plan::Type::{Text, Vector};
 use crate::plan::text;
 use std::collections::HashSet;
+use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 use storage::model::labels::METRIC_NAME;
 use storage::model::regex::{AnchoredRegex, Template};
 use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher};
@@ -283,17 +284,20 @@ mod tests {
         assert!(join(&["d", "", "a", "a"]).is_ok());
         let refused = join(&["d", "-", "a", "a"]).expect_err("too long").to_string();
         let want =
-            "the label \"d\" that label_join() sets would have 65537 bytes or more: the limit is 65536";
+            "the label \"d\" that label_join() sets would have 1048577 bytes or more: the limit is 1048576";
         assert_eq!(refused, want);
         // Neither the constant of a replacement nor what its groups are filled with.
         let replace = |template: &str| call(Relabel::Replace, &["d", template, "a", "(.*)"]);
         assert!(replace("$1$1").is_ok());
-        assert!(matches!(replace("$1$1-"), Err(LabelError::LongValue { bytes: 65_537, .. })));
-        assert!(matches!(replace(&"y".repeat(250_000)), Err(LabelError::LongValue { .. })));
-        // It stops at the limit: all of it would be 4 GB.
-        assert!(matches!(replace(&"$1".repeat(125_000)), Err(LabelError::LongValue { bytes: 98_304, .. })));
+        assert!(matches!(replace("$1$1-"), Err(LabelError::LongValue { bytes: 1_048_577, .. })));
+        assert!(matches!(replace(&"y".repeat(LABEL_VALUE_BYTES + 1)), Err(LabelError::LongValue { .. })));
+        // It stops at the limit: all of it would be 64 GB.
+        let some = 3 * LABEL_VALUE_BYTES / 2;
+        assert!(
+            matches!(replace(&"$1".repeat(125_000)), Err(LabelError::LongValue { bytes, .. }) if bytes == some)
+        );
         let name = "n".repeat(LABEL_NAME_BYTES + 1);
-        assert!(matches!(join(&[&name, "", "b"]), Err(LabelError::LongName { bytes: 1_025, .. })));
+        assert!(matches!(join(&[&name, "", "b"]), Err(LabelError::LongName { bytes: 65_537, .. })));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::EvalError;
 use crate::limits::{CHECK_SAMPLES, LABELS_BYTES, ROW_BYTES, ROW_SAMPLES};
 use crate::memory::MemoryReservation;
+use storage::limits::LABEL_SET_BYTES;
 use storage::model::Labels;
 
 /// Whom an operator works for.
@@ -90,9 +91,14 @@ impl<'a> Pace<'a> {
         if made.shares_memory(of) { Ok(()) } else { self.labels(made) }
     }
 
-    /// New labels were made.
+    /// New labels were made. All of a series are as long as those of a stored one at most: a rule records them.
     pub fn labels(&mut self, made: &Labels) -> Result<(), EvalError> {
-        self.bytes(made.encoded().len() + LABELS_BYTES)
+        let bytes = made.encoded().len();
+        if bytes > LABEL_SET_BYTES {
+            let text = format!("a series would have {bytes} bytes of labels: the limit is {LABEL_SET_BYTES}");
+            return Err(EvalError(text));
+        }
+        self.bytes(bytes + LABELS_BYTES)
     }
 
     /// An operator's answer has so many rows more.

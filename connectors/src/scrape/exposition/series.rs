@@ -3,7 +3,8 @@
 //! Runs once per series of a target; afterwards the bytes themselves are the key.
 
 use super::{Format, Kind, number, quote};
-use crate::limits::{SERIES_LABELS, SERIES_NAME_BYTES, SERIES_VALUE_BYTES};
+use crate::limits::SERIES_LABELS;
+use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 use storage::model::LabelsBuilder;
 use storage::model::labels::METRIC_NAME;
 
@@ -87,18 +88,18 @@ fn element<'a>(bytes: &'a [u8], kind: Kind, labels: &mut LabelsBuilder) -> Resul
         if !metric.is_empty() {
             return Err(format!("metric name is given twice: {}", quote(name.as_bytes())).into());
         }
-        if name.len() > SERIES_VALUE_BYTES {
-            return Err(too_long_value(&name, METRIC_NAME, &name, SERIES_VALUE_BYTES));
+        if name.len() > LABEL_VALUE_BYTES {
+            return Err(too_long_value(&name, METRIC_NAME, &name, LABEL_VALUE_BYTES));
         }
         labels.set(METRIC_NAME, name);
         return Ok(rest);
     };
-    if name.len() > SERIES_NAME_BYTES {
-        return Err(too_long_name(metric, &name, SERIES_NAME_BYTES));
+    if name.len() > LABEL_NAME_BYTES {
+        return Err(too_long_name(metric, &name, LABEL_NAME_BYTES));
     }
     let (value, rest) = string(skip_blanks(rest))?;
-    if value.len() > SERIES_VALUE_BYTES {
-        return Err(too_long_value(metric, &name, &value, SERIES_VALUE_BYTES));
+    if value.len() > LABEL_VALUE_BYTES {
+        return Err(too_long_value(metric, &name, &value, LABEL_VALUE_BYTES));
     }
     let is_bound = matches!((kind, name.as_str()), (Kind::Histogram, "le") | (Kind::Summary, "quantile"));
     let value = if is_bound { bound(value) } else { value };
