@@ -315,3 +315,64 @@ fn wrong_flags_say_what_to_do() {
     }
     assert!(flags::parse(["--version"]).unwrap_err().text.contains(env!("CARGO_PKG_VERSION")));
 }
+
+/// A configuration of a size.
+type Text = fn(usize) -> String;
+
+fn list(n: usize, item: impl Fn(usize) -> String) -> String {
+    (0..n).map(item).collect()
+}
+
+/// With one job, which has these keys.
+fn job(keys: &str) -> String {
+    format!("scrape_configs:\n- job_name: j\n{keys}")
+}
+
+#[test]
+fn twice_the_configuration_costs_at_most_a_little_more_than_twice() {
+    let texts: [(&str, usize, Text); 10] = [
+        ("jobs", 200, |n| {
+            let one = |i: usize| format!("- job_name: j{i}\n  static_configs: [{{targets: ['a:{i}']}}]\n");
+            format!("scrape_configs:\n{}", list(n, one))
+        }),
+        ("targets", 2_000, |n| {
+            let target = |i: usize| format!("    - 10.0.0.{}:{i}\n", i % 256);
+            job(&format!("  static_configs:\n  - targets:\n{}", list(n, target)))
+        }),
+        ("groups of targets", 500, |n| {
+            let group = |i: usize| format!("  - targets: ['a:{i}']\n    labels: {{l: v{i}}}\n");
+            job(&format!("  static_configs:\n{}", list(n, group)))
+        }),
+        ("labels of a group", 1_000, |n| {
+            let label = |i: usize| format!("      l{i}: v\n");
+            job(&format!("  static_configs:\n  - targets: ['a:1']\n    labels:\n{}", list(n, label)))
+        }),
+        ("relabelling rules", 200, |n| {
+            let rule =
+                |i: usize| format!("  - {{source_labels: [a{i}], regex: '(.*)x', target_label: b{i}}}\n");
+            job(&format!("  relabel_configs:\n{}", list(n, rule)))
+        }),
+        ("parameters", 500, |n| job(&format!("  params:\n{}", list(n, |i| format!("    p{i}: [a, b]\n"))))),
+        ("external labels", 1_000, |n| {
+            format!("global:\n  external_labels:\n{}", list(n, |i| format!("    l{i}: '${{REGION}}'\n")))
+        }),
+        ("variables of a label", 2_000, |n| {
+            format!("global:\n  external_labels:\n    l: '{}'\n", "${REGION} $$ ".repeat(n))
+        }),
+        ("rule files", 200, |n| {
+            format!("rule_files:\n{}", list(n, |i| format!("- /nothing/of/the/kind/{i}.yml\n")))
+        }),
+        ("Alertmanagers", 200, |n| {
+            let one = |i: usize| format!("  - static_configs: [{{targets: ['a:{i}']}}]\n");
+            format!("alerting:\n  alertmanagers:\n{}", list(n, one))
+        }),
+    ];
+    for (what, n, text) in texts {
+        testing::assert_proportional(what, n, text, |text| load(text).unwrap().0.text.len());
+    }
+    let twice = |n: usize| {
+        let one = |i: usize| format!("- job_name: j{i}\n");
+        format!("scrape_configs:\n{}- job_name: j0\n", list(n, one))
+    };
+    testing::assert_proportional("a job that comes twice", 200, twice, |text| load(text).unwrap_err());
+}

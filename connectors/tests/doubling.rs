@@ -1,7 +1,5 @@
 //! Twice the input costs about twice as much: parsers, label builders and relabelling against the number of their lines,
 //! labels, metrics and buckets.
-//!
-//! Measured is the processor time of the thread, the least of several runs, so a busy machine does not matter.
 
 mod bench;
 
@@ -16,43 +14,7 @@ use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::{Labels, LabelsBuilder};
 use storage::store::{Options, Store};
-
-/// What twice the input may cost at most.
-const MOST: f64 = 2.6;
-const RUNS: usize = 5;
-
-/// Time on a processor that this thread has had, ns.
-fn thread_time() -> u64 {
-    // The kernel brings the number up to date when the thread gives way.
-    std::thread::yield_now();
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse().unwrap()
-}
-
-/// The least that `run` costs, ns, of several runs, each with an input of its own.
-fn cost<T>(prepare: &mut dyn FnMut() -> T, run: &mut dyn FnMut(T)) -> f64 {
-    let once = |_| {
-        let input = prepare();
-        let before = thread_time();
-        run(input);
-        thread_time() - before
-    };
-    (0..RUNS).map(once).min().unwrap() as f64
-}
-
-/// Compares `n` with twice as many; once more if it was too much, as the first may have been cheap by chance.
-fn doubles<T>(what: &str, n: usize, mut prepare: impl FnMut(usize) -> T, mut run: impl FnMut(T)) {
-    let mut ratio = f64::INFINITY;
-    for _ in 0..3 {
-        let single = cost(&mut || prepare(n), &mut run);
-        let double = cost(&mut || prepare(2 * n), &mut run);
-        ratio = ratio.min(double / single);
-        if ratio <= MOST {
-            return;
-        }
-    }
-    panic!("{what}: twice the input costs {ratio:.2} times as much");
-}
+use testing::{assert_proportional, assert_proportional_anew};
 
 fn labels(n: usize) -> Vec<String> {
     (0..n).map(|i| format!("label_{}", i * 7919 % n)).collect()
@@ -65,10 +27,21 @@ fn line(n: usize) -> String {
 
 #[test]
 fn labels_of_a_series() {
-    doubles("exposed labels", 1_500, line, |line| {
+    assert_proportional_anew("exposed labels", 1_500, line, |line| {
         series::parse(line.as_bytes(), Kind::Unknown).unwrap();
     });
-    doubles("setting", 10_000, labels, |names| {
+    let quoted = |n: usize| {
+        let pairs: Vec<String> = labels(n).iter().map(|name| format!("\"{name}.é\"=\"v\"")).collect();
+        format!("{{\"m.x\",{}}}", pairs.join(","))
+    };
+    assert_proportional_anew("quoted labels", 1_500, quoted, |line| {
+        series::parse(line.as_bytes(), Kind::Unknown).unwrap();
+    });
+    let escaped = |n: usize| format!("m{{a=\"{}\"}}", "\\n\\\"\\\\x".repeat(n));
+    assert_proportional_anew("escapes", 50_000, escaped, |line| {
+        series::parse(line.as_bytes(), Kind::Unknown).unwrap();
+    });
+    assert_proportional_anew("setting", 10_000, labels, |names| {
         let mut builder = LabelsBuilder::default();
         for name in &names {
             builder.set(name, "v");
@@ -81,16 +54,26 @@ fn labels_of_a_series() {
     });
 }
 
+fn configs(rules: &str) -> Vec<RelabelConfig> {
+    serde_saphyr::from_str(&format!("[{rules}]")).unwrap()
+}
+
 #[test]
 fn rules() {
+    let all = labels(4_000).join(", ");
     let rules = [
-        "{action: labeldrop, regex: 'label_.*'}",
-        "{action: labelkeep, regex: 'other'}",
-        "{action: labelmap, regex: 'label_(.*)', replacement: 'x_$1'}",
+        "{action: labeldrop, regex: 'label_.*'}".to_owned(),
+        "{action: labelkeep, regex: 'other'}".to_owned(),
+        "{action: labelmap, regex: 'label_(.*)', replacement: 'x_$1'}".to_owned(),
+        format!("{{source_labels: [{all}], regex: '(v?;?)*', target_label: x, replacement: '$0-$0'}}"),
+        format!("{{action: keep, source_labels: [{all}], regex: '[v;]*'}}"),
+        format!("{{action: drop, source_labels: [{all}], regex: 'x'}}"),
+        format!("{{action: hashmod, source_labels: [{all}], modulus: 7, target_label: x}}"),
+        format!("{{action: uppercase, source_labels: [{all}], target_label: x}}"),
+        "{action: keepequal, source_labels: [label_0], target_label: label_1}".to_owned(),
     ];
-    for rule in rules {
-        let configs: Vec<RelabelConfig> = serde_saphyr::from_str(&format!("[{rule}]")).unwrap();
-        let relabeler = Relabeler::new(&configs).unwrap();
+    for rule in &rules {
+        let relabeler = Relabeler::new(&configs(rule)).unwrap();
         let made = |n: usize| {
             let mut builder = LabelsBuilder::default();
             for name in labels(n) {
@@ -98,8 +81,31 @@ fn rules() {
             }
             builder
         };
-        doubles(rule, 2_000, made, |mut builder| assert!(relabeler.apply(&mut builder)));
+        assert_proportional_anew(rule, 2_000, made, |mut builder| assert!(relabeler.apply(&mut builder)));
     }
+}
+
+#[test]
+fn reading_rules() {
+    let many =
+        |rule: fn(usize) -> String| move |n: usize| (0..n).map(rule).collect::<Vec<String>>().join(", ");
+    let replaces = many(|i| {
+        format!("{{source_labels: [a{i}], regex: '(.*)-{i}', target_label: b{i}, replacement: '$1'}}")
+    });
+    let drops = many(|i| format!("{{action: drop, source_labels: [a{i}, b], regex: 'x|y{i}'}}"));
+    let read = |rules: &String| Relabeler::new(&configs(rules)).unwrap();
+    assert_proportional("rules that replace", 200, replaces, read);
+    assert_proportional("rules that drop", 200, drops, read);
+    let names = |n: usize| format!("{{source_labels: [{}], target_label: b}}", labels(n).join(", "));
+    assert_proportional("labels of a rule", 2_000, names, read);
+    let long = |n: usize| format!("{{regex: '{}', target_label: b}}", "(a|b)".repeat(n));
+    assert_proportional("a long pattern", 1_000, long, read);
+    let filled = |n: usize| format!("{{target_label: b, replacement: '{}'}}", "x${1}".repeat(n));
+    assert_proportional("a long replacement", 5_000, filled, |rules| {
+        let mut builder = LabelsBuilder::default();
+        builder.set("a", "v");
+        read(rules).apply(&mut builder)
+    });
 }
 
 /// A way into a store of its own.
@@ -159,7 +165,7 @@ fn bodies_of_text() {
     let open_metrics = BodyFormat::Text(Format::OpenMetrics);
     let n = 2_000;
     let new = |n: usize| (Target::new(NativeRules::default()), lines(n, ""));
-    doubles("new series", n, new, |(mut target, body)| {
+    assert_proportional_anew("new series", n, new, |(mut target, body)| {
         target.scrape(body.as_bytes(), text, 1_000);
     });
     let known = |n: usize| {
@@ -167,11 +173,11 @@ fn bodies_of_text() {
         target.scrape(body.as_bytes(), text, 1_000);
         (target, body)
     };
-    doubles("known series", 4 * n, known, |(mut target, body)| {
+    assert_proportional_anew("known series", 4 * n, known, |(mut target, body)| {
         target.scrape(body.as_bytes(), text, 2_000);
     });
     let open = |n: usize| (Target::new(NativeRules::default()), lines(n, " # {id=\"x\"} 1") + "# EOF\n");
-    doubles("OpenMetrics", n, open, |(mut target, body)| {
+    assert_proportional_anew("OpenMetrics", n, open, |(mut target, body)| {
         target.scrape(body.as_bytes(), open_metrics, 1_000);
     });
     let timed = |n: usize| {
@@ -179,11 +185,30 @@ fn bodies_of_text() {
         target.scrape(lines(n, " 500").as_bytes(), text, 1_000);
         (target, lines(n, ""))
     };
-    doubles("series that have timestamps no more", n, timed, |(mut target, body)| {
+    assert_proportional_anew("series that have timestamps no more", n, timed, |(mut target, body)| {
         target.scrape(body.as_bytes(), text, 2_000);
     });
+    let told = |n: usize| {
+        let about = |i: usize| format!("# HELP m{i} {}\n# TYPE m{i} gauge\n# a comment\n", "h\\n".repeat(20));
+        (Target::new(NativeRules::default()), (0..n).map(about).collect::<String>())
+    };
+    assert_proportional_anew("metadata", 2_000, told, |(mut target, body)| {
+        target.scrape(body.as_bytes(), text, 1_000);
+    });
+    let long = |n: usize| (Target::new(NativeRules::default()), format!("# HELP m {}\nm 1\n", "h".repeat(n)));
+    assert_proportional_anew("a long help", 500_000, long, |(mut target, body)| {
+        target.scrape(body.as_bytes(), text, 1_000);
+    });
+    let summaries = |n: usize| {
+        let line = |i: usize| format!("s{{quantile=\"{}\"}} 1\n", i as f64 / n as f64);
+        let lines: String = (0..n).map(line).collect();
+        (Target::new(NativeRules::default()), format!("# TYPE s summary\n{lines}s_sum 1\ns_count 1\n# EOF\n"))
+    };
+    assert_proportional_anew("quantiles", n, summaries, |(mut target, body)| {
+        target.scrape(body.as_bytes(), open_metrics, 1_000);
+    });
     let again = |n: usize| (Target::new(NativeRules::default()), "a{b=\"c\"} 1\n".repeat(n));
-    doubles("equal lines", 20 * n, again, |(mut target, body)| {
+    assert_proportional_anew("equal lines", 20 * n, again, |(mut target, body)| {
         let counts = target.scrape(body.as_bytes(), text, 1_000);
         assert_eq!(counts.duplicates, counts.scraped - 1);
     });
@@ -199,7 +224,7 @@ fn classic_histograms_that_become_native_ones() {
         }
         (Target::new(convert), body)
     };
-    doubles("buckets from the highest on", 2_000, falling, |(mut target, body)| {
+    assert_proportional_anew("buckets from the highest on", 2_000, falling, |(mut target, body)| {
         target.scrape(body.as_bytes(), BodyFormat::Text(Format::Text), 1_000);
     });
 }
@@ -211,7 +236,7 @@ fn bodies_of_protobuf() {
         let metrics: Vec<Vec<u8>> = (0..n).map(gauge).collect();
         (Target::new(NativeRules::default()), body(&[family("g", 1, &metrics)]))
     };
-    doubles("metrics of a family", 2_000, gauges, |(mut target, body)| {
+    assert_proportional_anew("metrics of a family", 2_000, gauges, |(mut target, body)| {
         target.scrape(&body, BodyFormat::Protobuf, 1_000);
     });
     let wide = |n: usize| {
@@ -219,7 +244,7 @@ fn bodies_of_protobuf() {
         let gauge = [pairs, submessage(2, &double(1, 1.0))].concat();
         (Target::new(NativeRules::default()), body(&[family("g", 1, &[gauge])]))
     };
-    doubles("labels of a metric", 1_500, wide, |(mut target, body)| {
+    assert_proportional_anew("labels of a metric", 1_500, wide, |(mut target, body)| {
         target.scrape(&body, BodyFormat::Protobuf, 1_000);
     });
     let native = NativeRules { scrape: true, ..NativeRules::default() };
@@ -229,7 +254,31 @@ fn bodies_of_protobuf() {
         let histogram = submessage(7, &[number(1, n as u64), span, deltas].concat());
         (Target::new(native), body(&[family("h", 4, &[histogram])]))
     };
-    doubles("buckets of a histogram", 4_000, buckets, |(mut target, body)| {
+    assert_proportional_anew("buckets of a histogram", 4_000, buckets, |(mut target, body)| {
+        target.scrape(&body, BodyFormat::Protobuf, 1_000);
+    });
+    let classic = |n: usize| {
+        let bucket = |i: usize| submessage(3, &[number(1, i as u64), double(2, i as f64)].concat());
+        let histogram = submessage(7, &(0..n).flat_map(bucket).collect::<Vec<u8>>());
+        (Target::new(NativeRules::default()), body(&[family("h", 4, &[histogram])]))
+    };
+    assert_proportional_anew("classic buckets", 2_000, classic, |(mut target, body)| {
+        target.scrape(&body, BodyFormat::Protobuf, 1_000);
+    });
+    let summary = |n: usize| {
+        let quantile = |i: usize| submessage(3, &[double(1, i as f64 / n as f64), double(2, 1.0)].concat());
+        let summary = submessage(4, &(0..n).flat_map(quantile).collect::<Vec<u8>>());
+        (Target::new(NativeRules::default()), body(&[family("s", 2, &[summary])]))
+    };
+    assert_proportional_anew("quantiles of a summary", 2_000, summary, |(mut target, body)| {
+        target.scrape(&body, BodyFormat::Protobuf, 1_000);
+    });
+    let families = |n: usize| {
+        let families: Vec<Vec<u8>> =
+            (0..n).map(|i| family(&format!("g{i}"), 1, &[submessage(2, &double(1, 1.0))])).collect();
+        (Target::new(NativeRules::default()), body(&families))
+    };
+    assert_proportional_anew("families", 2_000, families, |(mut target, body)| {
         target.scrape(&body, BodyFormat::Protobuf, 1_000);
     });
 }

@@ -91,6 +91,16 @@ fn reading_rule_files() {
     assert_proportional("a fault in the last rule", 100, wrong, refuse);
 }
 
+/// What generators write: the limit is the file's size alone.
+#[test]
+fn a_file_may_have_a_hundred_thousand_rules() {
+    let rules = list(100_000, |i| format!("  - record: m{i}\n    expr: up\n"));
+    let defaults = Defaults { interval: 60_000, query_offset: 0 };
+    let text = format!("groups:\n- name: g\n  rules:\n{rules}");
+    let loaded = parse_rules("f.yml", &text, defaults, &promql_compiler(Default::default())).unwrap();
+    assert_eq!(loaded.groups[0].rules.len(), 100_000);
+}
+
 struct Nothing;
 impl QueryFn for Nothing {
     fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {

@@ -80,4 +80,18 @@ mod tests {
             r#"[{"labels":{"alertname":"HighCPU","severity":"page"},"annotations":{"summary":"it \"burns\""},"startsAt":"2026-11-21T08:30:45.007Z","endsAt":"1970-01-01T00:00:00.000Z","generatorURL":"http://p/graph?g0.expr=up"}]"#
         );
     }
+
+    #[test]
+    fn twice_the_alerts_cost_at_most_a_little_more_than_twice() {
+        let alert = |labels: usize| Alert {
+            labels: Labels::from_pairs((0..labels).map(|i| (format!("l{i}"), "a \"text\"\n"))),
+            annotations: (0..labels).map(|i| (format!("a{i}"), "<é>".to_owned())).collect(),
+            starts_at: 1_795_249_845_007,
+            ends_at: 0,
+            generator_url: "http://p/graph?g0.expr=up".to_owned(),
+        };
+        let write = |alerts: &Vec<Alert>| serde_json::to_string(alerts).unwrap();
+        testing::assert_proportional("alerts", 500, |n| vec![alert(5); n], write);
+        testing::assert_proportional("labels", 2_000, |n| vec![alert(n)], write);
+    }
 }

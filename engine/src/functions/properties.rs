@@ -7,6 +7,7 @@ use super::testing::{Owned, mixed_windows, same, window, window_call, window_eva
 use super::{Kernel, Moves, Upkeep, Window, WindowKernel, table};
 use crate::operators::side::Sample;
 use proptest::prelude::*;
+use testing::assert_proportional;
 
 /// What rounding of `sampled + left + right` may do to an extrapolated value: see `extrapolated_valid_until`.
 const EXTRAPOLATION_TOLERANCE: f64 = 1e-14;
@@ -348,4 +349,21 @@ fn smoothing_factors_are_checked() {
     assert_eq!(error, "invalid smoothing factor. Expected: 0 < sf < 1, got: 1.000000");
     let error = check(&[0.5, f64::NEG_INFINITY]).expect_err("outside");
     assert_eq!(error, "invalid trend factor. Expected: 0 < tf < 1, got: -Inf");
+}
+
+/// Twice the samples of a window, in an order that none likes.
+#[test]
+fn twice_the_samples_cost_every_kernel_at_most_a_little_more_than_twice() {
+    for (name, kernel) in kernels() {
+        let samples = |n: usize| {
+            let times = (1..=n as i64).map(|i| i * 1_000).collect::<Vec<i64>>();
+            let values = (0..n).map(|i| (i * 7_919 % n) as f64).collect::<Vec<f64>>();
+            (times, values)
+        };
+        assert_proportional(name, 4_000, samples, |(ts, vs)| {
+            let end = ts.last().copied().unwrap_or_default();
+            let w = Window { ts, vs, start: 0, end, t: end, args: &[0.5, 0.5], ..Window::default() };
+            (kernel.eval)(&w)
+        });
+    }
 }

@@ -177,4 +177,17 @@ mod tests {
         assert!(file.read().unwrap_err().contains("version \"2\" is not known"));
         assert!(file.path.exists());
     }
+
+    #[test]
+    fn twice_the_queries_cost_at_most_a_little_more_than_twice() {
+        let written = |n: usize| {
+            let definition = |i: usize| definitions().swap_remove(i % 2).1;
+            let entry =
+                |i: usize| Entry { name: Cow::Owned(format!("q{i}")), definition: Cow::Owned(definition(i)) };
+            encode(&(0..n).map(entry).collect::<Vec<_>>()).unwrap().into_bytes()
+        };
+        testing::assert_proportional("queries", STANDING_QUERIES / 2, written, |file| {
+            decode(file).unwrap().len()
+        });
+    }
 }

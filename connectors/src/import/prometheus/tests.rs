@@ -7,6 +7,7 @@ use super::{histogram, xor};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use storage::model::value::STALE;
+use testing::assert_proportional;
 
 /// `body` behind its magic, with a checksum that fits.
 fn sealed(magic: &[u8], body: &[u8]) -> Vec<u8> {
@@ -94,4 +95,83 @@ fn histograms_end_without_buckets() {
         assert_eq!((times, values), (vec![7, 10], vec![STALE.to_bits(); 2]), "float: {float}");
         assert_eq!(samples.histograms.iter().map(|(t, h)| (*t, h.sum)).collect::<Vec<_>>(), [(4, 1.0)]);
     }
+}
+
+/// `n` as a number of seven bits a byte.
+fn varint(mut n: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+    out
+}
+
+/// The index of a block with so many series of so many labels, each with one chunk.
+fn index(series: usize, labels: usize) -> Vec<u8> {
+    let checked = |body: &[u8]| [body, &crc32c::crc32c(body).to_be_bytes()].concat();
+    let texts: Vec<String> = (0..series.max(labels)).map(|i| format!("text{i:06}")).collect();
+    let mut symbols = (texts.len() as u32).to_be_bytes().to_vec();
+    texts.iter().for_each(|text| symbols.extend([varint(text.len() as u64), text.clone().into()].concat()));
+    let mut file = vec![0xBA, 0xAA, 0xD7, 0, 2];
+    file.extend([&(symbols.len() as u32).to_be_bytes()[..], &checked(&symbols)].concat());
+    let begin = file.len().next_multiple_of(16);
+    for i in 0..series {
+        let mut entry = varint(labels as u64);
+        (0..labels).for_each(|l| entry.extend([varint(l as u64), varint(i as u64)].concat()));
+        // One chunk: its first time, its span, its reference.
+        entry.extend([1, 0, 0, 8]);
+        file.resize(file.len().next_multiple_of(16), 0);
+        file.extend([varint(entry.len() as u64), checked(&entry)].concat());
+    }
+    let end = file.len() as u64;
+    let table = [5, begin as u64, end, end, end, end].map(u64::to_be_bytes).concat();
+    [file, checked(&table)].concat()
+}
+
+#[test]
+fn twice_the_block_costs_at_most_a_little_more_than_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |what: &str, n: usize, content: Vec<u8>| {
+        let path = dir.path().join(format!("{what} {n}"));
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let read = |path: &std::path::PathBuf| {
+        let index = Index::open(path).unwrap();
+        let found: Vec<_> = index.series().unwrap().map(Result::unwrap).collect();
+        found.len()
+    };
+    assert_eq!(read(&file("some", 3, index(3, 2))), 3);
+    assert_proportional("series", 2_000, |n| file("series", n, index(n, 3)), read);
+    assert_proportional("labels", 2_000, |n| file("labels", n, index(1, n)), read);
+    // All at the time and with the value of the first.
+    let floats = |n: usize| {
+        let bits = format!("00000000 {:064b} 00000001 0 {}", 1f64.to_bits(), "00".repeat(n - 2));
+        let mut bytes = chunk(n as u16, &bits);
+        // Without the byte of a histogram's header.
+        bytes.remove(2);
+        bytes
+    };
+    assert_proportional("floats", 20_000, floats, |bytes| {
+        let mut samples = Samples::default();
+        xor::read(bytes, &mut samples).expect("whole");
+        samples.finish(|_| true);
+    });
+    // Of one series, one after the other.
+    let deleted = |n: usize| {
+        let stretches: Vec<u8> =
+            (0..n as u64).flat_map(|i| [varint(3), varint(8 * i), varint(8 * i + 2)].concat()).collect();
+        file("deleted", n, sealed(&[0x01, 0x30, 0xBA, 0x30, 1], &stretches))
+    };
+    assert_proportional("deletions", 1_000, deleted, |path| {
+        let deleted = Tombstones::open(path).unwrap();
+        (0..20_000).filter(|t| deleted.covers(3, *t)).count()
+    });
+    let looked_at = |n: usize| {
+        let deleted = Tombstones::open(&deleted(n)).unwrap();
+        (0..4 * n as i64).filter(|t| deleted.covers(3, *t)).count()
+    };
+    assert_proportional("samples and deletions", 1_000, |n| n, |n| looked_at(*n));
 }

@@ -10,7 +10,7 @@ const MAGIC: u32 = 0x0130_BA30;
 /// Magic and version.
 const HEADER: usize = 5;
 
-/// Deleted stretches, ends included, by the series' reference in the index.
+/// Deleted stretches, ends included, by the series' reference in the index; in order, and none reaches into another.
 #[derive(Debug, Default)]
 pub struct Tombstones(HashMap<u64, Vec<(TimeMs, TimeMs)>>);
 
@@ -37,11 +37,26 @@ impl Tombstones {
             let series = cursor.uvarint()?;
             found.entry(series).or_default().push((cursor.varint()?, cursor.varint()?));
         }
+        found.values_mut().for_each(join);
         Some(Tombstones(found))
     }
 
     /// Whether the sample at `t` of a series was deleted.
     pub fn covers(&self, series: u64, t: TimeMs) -> bool {
-        self.0.get(&series).is_some_and(|deleted| deleted.iter().any(|(from, to)| (*from..=*to).contains(&t)))
+        let Some(deleted) = self.0.get(&series) else { return false };
+        let begun = deleted.partition_point(|(from, _)| *from <= t);
+        deleted[..begun].last().is_some_and(|(_, to)| t <= *to)
     }
+}
+
+/// Puts stretches in order, and those together that overlap.
+fn join(stretches: &mut Vec<(TimeMs, TimeMs)>) {
+    stretches.sort_unstable();
+    stretches.dedup_by(|next, before| {
+        let overlaps = next.0 <= before.1;
+        if overlaps {
+            before.1 = before.1.max(next.1);
+        }
+        overlaps
+    });
 }

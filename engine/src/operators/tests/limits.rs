@@ -11,6 +11,7 @@ use crate::plan::{AggregateOp, BinaryOp, Cardinality, Dialect, FunctionRef, Grou
 use crate::query::QueryOptions;
 use crate::query::guard::Guard;
 use std::rc::Rc;
+use testing::assert_proportional;
 
 /// Rows between two looks at the limits.
 const STRIDE: usize = CHECK_SAMPLES / ROW_SAMPLES;
@@ -222,6 +223,14 @@ fn the_looks_grow_with_the_rows_and_no_faster() {
         }
         let ratio = two_looks / one_looks;
         assert!((1.5..2.6).contains(&ratio), "{}: {one_looks} looks, then {two_looks}", one.name);
+    }
+}
+
+#[test]
+fn twice_the_rows_cost_every_operator_at_most_a_little_more_than_twice() {
+    for (one, two) in all(ROWS).iter().zip(&all(2 * ROWS)) {
+        let case = |rows: usize| if rows == ROWS { one } else { two };
+        assert_proportional(&one.name, ROWS, case, |case| evaluate(case, 1 << 40).1);
     }
 }
 

@@ -156,4 +156,25 @@ mod tests {
         assert!(error("query=up&lang=sql").contains("unknown variant `sql`, expected `promql`"));
         assert_eq!(error("query=up&buffer=0"), "invalid parameter \"buffer\": must be 1 to 10000");
     }
+
+    #[test]
+    fn twice_the_message_costs_at_most_a_little_more_than_twice() {
+        let read = |text: &String| serde_json::from_str::<ClientMessage>(text).is_ok();
+        type Text = fn(usize) -> String;
+        let texts: [(&str, usize, Text); 4] = [
+            ("a query", 50_000, |n| {
+                format!(r#"{{"subscribe": {{"id": "a", "query": "{}"}}}}"#, "x".repeat(n))
+            }),
+            ("escapes", 20_000, |n| {
+                format!(r#"{{"subscribe": {{"id": "a", "query": "{}"}}}}"#, "\\n\\u00e9".repeat(n))
+            }),
+            ("unknown keys", 5_000, |n| {
+                format!(r#"{{"subscribe": {{"id": "a"{}}}}}"#, r#", "x": 1"#.repeat(n))
+            }),
+            ("brackets", 50_000, |n| format!(r#"{{"subscribe": {}"#, "[".repeat(n))),
+        ];
+        for (what, n, text) in texts {
+            testing::assert_proportional(what, n, text, read);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use testing::assert_proportional;
 
 #[test]
 fn matches_as_in_go() {
@@ -199,5 +200,57 @@ proptest! {
         if let Err(e) = AnchoredRegex::new(&pattern) {
             prop_assert!(!e.0.contains("regex parse error"), "{} {}", pattern, e);
         }
+    }
+}
+
+/// A text of a size.
+type Text = fn(usize) -> String;
+
+fn list(n: usize, between: &str, item: impl Fn(usize) -> String) -> String {
+    (0..n).map(item).collect::<Vec<String>>().join(between)
+}
+
+#[test]
+fn twice_the_pattern_or_the_text_costs_at_most_a_little_more_than_twice() {
+    let patterns: [(&str, usize, Text); 8] = [
+        ("a literal", 5_000, |n| "x".repeat(n)),
+        ("literals", 100, |n| list(n, "|", |i| format!("value{i}"))),
+        ("many literals", 2_000, |n| list(n, "|", |i| format!("value{i}"))),
+        ("beginnings", 500, |n| list(n, "|", |i| format!("value{i}.*"))),
+        ("anything between", 500, |n| list(n, ".*", |i| format!("value{i}"))),
+        ("groups", 500, |n| "(a|b)".repeat(n)),
+        ("classes", 500, |n| "[a-z0-9_é]".repeat(n)),
+        ("escapes", 500, |n| r"\d\w\s\.".repeat(n)),
+    ];
+    for (what, n, pattern) in patterns {
+        assert_proportional(what, n, pattern, |pattern| AnchoredRegex::new(pattern).expect("a pattern"));
+    }
+    let matching = [".*a.*b.*c", "(a|b|c)*d", "x.*|.*y.*", "(.*)-(.*)", "(a*)*b", "(a?){50}a{50}.*z"];
+    for pattern in matching {
+        let regex = AnchoredRegex::new(pattern).expect("a pattern");
+        let text = |n: usize| "abca-".repeat(n / 5);
+        assert_proportional(&format!("{pattern} of a text"), 20_000, text, |text| regex.is_match(text));
+        let letters = |n: usize| "a".repeat(n);
+        assert_proportional(&format!("{pattern} of a letter"), 20_000, letters, |text| regex.is_match(text));
+    }
+}
+
+#[test]
+fn twice_the_template_costs_at_most_a_little_more_than_twice() {
+    let regex = AnchoredRegex::new("(?P<name>.*)-(.*)").expect("a pattern");
+    let captures = regex.inner().captures("left-right").expect("a match");
+    let templates: [(&str, usize, Text); 6] = [
+        ("text", 50_000, |n| "x".repeat(n)),
+        ("numbers", 10_000, |n| "$1-".repeat(n)),
+        ("names", 10_000, |n| "${name}".repeat(n)),
+        ("different names", 5_000, |n| list(n, "", |i| format!("${{name{i}}}"))),
+        ("dollars", 50_000, |n| "$".repeat(n)),
+        ("open references", 20_000, |n| "${".repeat(n)),
+    ];
+    for (what, n, template) in templates {
+        assert_proportional(what, n, template, |template| expand(template, &captures));
+        assert_proportional(&format!("{what} that are filled again"), n, template, |template| {
+            Template::new(template, &regex).fill(&captures, usize::MAX)
+        });
     }
 }

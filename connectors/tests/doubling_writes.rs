@@ -1,0 +1,132 @@
+//! Twice a remote write costs at most a little more than twice as much, whatever it has more of.
+
+mod bench;
+
+use bench::protobuf::{double, label, number, signed, submessage, varint};
+use connectors::remote::{Proto, RemoteWriter, RemoteWritten};
+use std::sync::Arc;
+use storage::metrics::Metrics;
+use storage::store::{Options, Store};
+use testing::assert_proportional_anew;
+
+const NOW: u64 = 1_700_000_000_000;
+
+/// A receiver with a store of its own, and a request.
+struct Sent {
+    writer: RemoteWriter,
+    body: Vec<u8>,
+    _dir: tempfile::TempDir,
+}
+
+impl Sent {
+    fn new(message: &[u8]) -> Sent {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            dir: dir.path().into(),
+            wal_sync_interval_ms: 100,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 1_800_000,
+        };
+        let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default()).unwrap();
+        store.set_max_exemplars(100_000);
+        let body = snap::raw::Encoder::new().compress_vec(message).unwrap();
+        Sent { writer: RemoteWriter::new(store), body, _dir: dir }
+    }
+
+    fn take(&self, proto: Proto) -> RemoteWritten {
+        let written = self.writer.apply(&self.body, proto, NOW as i64).unwrap();
+        assert_eq!(written.refusal(), None);
+        written
+    }
+}
+
+/// A request of a size, in protobuf.
+type Message = fn(usize) -> Vec<u8>;
+
+fn many(n: usize, item: impl Fn(usize) -> Vec<u8>) -> Vec<u8> {
+    (0..n).flat_map(item).collect()
+}
+
+/// A sample of either version.
+fn sample(i: u64) -> Vec<u8> {
+    submessage(2, &[double(1, i as f64), number(2, NOW - i)].concat())
+}
+
+/// A request of 1.0 with one series, which has these fields beside its name.
+fn one(fields: &[u8]) -> Vec<u8> {
+    submessage(1, &[label("__name__", "m"), fields.to_vec()].concat())
+}
+
+/// The histogram of a request, of either version: so many buckets in one span, of custom bounds or not.
+fn histogram(buckets: usize, custom: bool) -> Vec<u8> {
+    let span = submessage(11, &[signed(1, 0), number(2, buckets as u64)].concat());
+    let deltas = many(buckets, |i| signed(12, i64::from(i == 0)));
+    let bounds = if custom { many(buckets, |i| double(16, i as f64)) } else { Vec::new() };
+    let schema = signed(4, if custom { -53 } else { 0 });
+    let rest = [number(1, buckets as u64), schema, number(15, NOW)].concat();
+    [rest, span, deltas, bounds].concat()
+}
+
+#[test]
+fn requests_of_version_1() {
+    let cases: [(&str, usize, Message); 8] = [
+        ("series", 1_000, |n| {
+            many(n, |i| {
+                submessage(1, &[label("__name__", "m"), label("n", &i.to_string()), sample(0)].concat())
+            })
+        }),
+        ("labels", 2_000, |n| one(&[many(n, |i| label(&format!("l{i}"), "v")), sample(0)].concat())),
+        ("samples", 5_000, |n| one(&many(n, |i| sample((n - i) as u64)))),
+        ("samples from the newest on", 5_000, |n| one(&many(n, |i| sample(i as u64)))),
+        ("samples in any order", 5_000, |n| one(&many(n, |i| sample((i * 7_919 % n) as u64)))),
+        ("exemplars", 2_000, |n| {
+            let exemplar = |i: usize| {
+                submessage(3, &[label("id", &i.to_string()), number(3, NOW - (n - i) as u64)].concat())
+            };
+            one(&[sample(0), many(n, exemplar)].concat())
+        }),
+        ("buckets", 5_000, |n| one(&submessage(4, &histogram(n, false)))),
+        ("bounds", 5_000, |n| one(&submessage(4, &histogram(n, true)))),
+    ];
+    for (what, n, message) in cases {
+        assert_proportional_anew(what, n, |n| Sent::new(&message(n)), |sent| sent.take(Proto::V1));
+    }
+}
+
+/// A request of 2.0: its symbols, the empty one first, and its series.
+fn request(symbols: impl Iterator<Item = String>, series: Vec<u8>) -> Vec<u8> {
+    let first = ["", "__name__", "m"].map(str::to_owned).into_iter();
+    let symbols = first.chain(symbols).flat_map(|symbol| submessage(4, symbol.as_bytes()));
+    symbols.chain(series).collect()
+}
+
+fn refs(numbers: impl Iterator<Item = usize>) -> Vec<u8> {
+    submessage(1, &numbers.flat_map(|n| varint(n as u64)).collect::<Vec<u8>>())
+}
+
+#[test]
+fn requests_of_version_2() {
+    let cases: [(&str, usize, Message); 4] = [
+        ("series", 1_000, |n| {
+            let one = |i: usize| submessage(5, &[refs([1, 3 + i].into_iter()), sample(0)].concat());
+            request((0..n).map(|i| format!("m{i}")), many(n, one))
+        }),
+        ("labels", 1_500, |n| {
+            let numbers = [1, 2].into_iter().chain((0..n).flat_map(|i| [3 + i, 2]));
+            let series = submessage(5, &[refs(numbers), sample(0)].concat());
+            request((0..n).map(|i| format!("l{i}")), series)
+        }),
+        ("symbols", 20_000, |n| {
+            let series = submessage(5, &[refs([1, 2].into_iter()), sample(0)].concat());
+            request((0..n).map(|i| format!("s{i}")), series)
+        }),
+        ("buckets", 5_000, |n| {
+            let series =
+                submessage(5, &[refs([1, 2].into_iter()), submessage(3, &histogram(n, false))].concat());
+            request(std::iter::empty(), series)
+        }),
+    ];
+    for (what, n, message) in cases {
+        assert_proportional_anew(what, n, |n| Sent::new(&message(n)), |sent| sent.take(Proto::V2));
+    }
+}

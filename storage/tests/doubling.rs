@@ -1,0 +1,114 @@
+//! Twice the log costs a start, and twice the samples cost a reader, at most 2.6 times as much CPU. One test, alone in its
+//! program: a store has threads of its own, so that the process is measured.
+
+use std::path::Path;
+use std::sync::Arc;
+use storage::disk::OsDisk;
+use storage::metrics::Metrics;
+use storage::model::{Labels, Matcher, SHARDS, TimeMs, shard_of};
+use storage::store::{Columns, Layout, Options, Row, Store, Tell};
+use testing::assert_proportional_in_process;
+
+const START: TimeMs = 1_700_000_000_000;
+
+fn open(dir: &Path) -> Arc<Store> {
+    let options = Options {
+        dir: dir.into(),
+        wal_sync_interval_ms: 5,
+        block_range_ms: 7_200_000,
+        out_of_order_ms: 1_800_000,
+    };
+    let (store, replay) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+    assert_eq!(replay.damage, Vec::<String>::new());
+    store
+}
+
+fn labels(i: usize) -> Labels {
+    Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
+}
+
+/// A sample of one series each.
+fn series(store: &Store, n: usize) {
+    let row = |i| Row { series: store.resolve(&labels(i)), t: START, v: i as f64 };
+    store.append_rows(&(0..n).map(row).collect::<Vec<Row>>()).unwrap();
+}
+
+/// Samples of one series, at these times after the start.
+fn samples(store: &Store, times: impl Iterator<Item = usize>) {
+    let series = store.resolve(&labels(0));
+    let rows: Vec<Row> = times.map(|t| Row { series, t: START + t as i64, v: t as f64 / 7.0 }).collect();
+    rows.chunks(100).for_each(|rows| drop(store.append_rows(rows).unwrap()));
+}
+
+/// So many series of one target, scraped some times.
+fn columns(store: &Store, n: usize) {
+    let shard = shard_of(&labels(0));
+    let slots: Vec<u32> = (0..)
+        .map(labels)
+        .filter(|labels| shard_of(labels) == shard)
+        .take(n)
+        .map(|labels| store.resolve(&labels).slot)
+        .collect();
+    let (group, layout) = (store.open_group("target", shard), Arc::new(Layout { slots }));
+    for t in 0..20 {
+        let values = (0..n).map(|i| (i * t) as f64).collect::<Vec<f64>>();
+        let batch =
+            Columns { group, layout: layout.clone(), t: START + t as i64 * 1_000, values: values.into() };
+        store.append_columns(&batch, Tell::Nobody).unwrap();
+    }
+}
+
+/// Deletions, each of one sample of many.
+fn deletions(store: &Store, n: usize) {
+    samples(store, 0..n);
+    for t in 0..n / 4 {
+        let t = START + 4 * t as i64;
+        store.delete(&[Matcher::equal("__name__", "m")], t, t).unwrap();
+    }
+}
+
+/// How many samples can be read.
+fn count(store: &Store) -> usize {
+    let all = [Matcher::equal("__name__", "m")];
+    let in_shard = |shard| {
+        let selection = store.select(shard, &all, START, i64::MAX).unwrap();
+        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        (0..selection.labels.len())
+            .for_each(|i| selection.read(i, START, i64::MAX, &mut ts, &mut vs).unwrap());
+        ts.len()
+    };
+    (0..SHARDS).map(in_shard).sum()
+}
+
+/// What fills a store with so much.
+type Fill = fn(&Store, usize);
+
+#[test]
+fn twice_as_much_to_read_again() {
+    let cases: [(&str, usize, Fill); 6] = [
+        ("series", 4_000, series),
+        ("samples", 20_000, |store, n| samples(store, 0..n)),
+        ("samples from the newest on", 5_000, |store, n| samples(store, (0..n).rev())),
+        ("samples in any order", 5_000, |store, n| samples(store, (0..n).map(|i| i * 7_919 % n))),
+        ("columns", 4_000, columns),
+        ("deletions", 800, deletions),
+    ];
+    for (what, n, fill) in cases {
+        let filled = |n: usize| {
+            let dir = tempfile::tempdir().unwrap();
+            let store = open(dir.path());
+            fill(&store, n);
+            store.close().unwrap();
+            dir
+        };
+        assert!(count(&open(filled(100).path())) > 0, "{what}: nothing is there");
+        assert_proportional_in_process(&format!("a start with {what}"), n, filled, |dir| {
+            open(dir.path()).close().unwrap();
+        });
+        let opened = |n: usize| {
+            let dir = filled(n);
+            (open(dir.path()), dir)
+        };
+        assert_proportional_in_process(&format!("reading {what}"), n, opened, |(store, _)| count(store));
+    }
+}
