@@ -3,6 +3,7 @@
 
 use crate::support::http::{self, Answer};
 use crate::support::server::Server;
+use frontends::http::endpoints::{ENDPOINTS, Takes};
 use std::time::{Duration, Instant};
 
 /// The most memory beside what is stored, MiB.
@@ -11,6 +12,7 @@ const BESIDE: f64 = 64.0;
 const LARGE: usize = 8 << 20;
 
 /// A body and what becomes of it.
+#[derive(Clone)]
 struct Case {
     name: &'static str,
     path: &'static str,
@@ -212,6 +214,50 @@ fn empty_bodies_cost_little_memory() {
         check(&server, idle, case);
     }
     assert_eq!(server.get("/-/healthy").status, 200);
+}
+
+/// Forms that every endpoint refuses that takes one, and bodies that every other refuses, out of the server's own table: none
+/// is left out above, and a new one is in here.
+#[test]
+fn every_endpoint_that_reads_a_body_bounds_it() {
+    let server = Server::start_with("", &[], &["--web.enable-admin-api", "--enable-feature=search-api"]);
+    server.query("up");
+    let idle = server.memory().now;
+    let own: Vec<Case> = writes().into_iter().chain(forms()).collect();
+    let values = b"match[]=a&".repeat((10 << 20) / 10);
+    let large = vec![b'a'; (10 << 20) + 1];
+    let mut checked = 0;
+    for endpoint in ENDPOINTS {
+        let posts =
+            endpoint.methods.iter().map(|method| method.as_str()).find(|m| ["POST", "PUT"].contains(m));
+        let Some(method) = posts else { continue };
+        checked += 1;
+        match endpoint.takes {
+            Takes::Form => {
+                let many =
+                    form("values", "", values.clone(), "number of URL query parameters exceeded limit");
+                let too_large = form("too large", "", large.clone(), "http: request body too large");
+                for case in [many, too_large] {
+                    let path = endpoint.path;
+                    check(&server, idle, &Case { name: path, path, method, ..case });
+                }
+            }
+            Takes::Body(limit) => {
+                let path = endpoint.path.replace("{id}", "x");
+                let there = own.iter().find(|case| case.path == path && case.method == method);
+                let there = there.unwrap_or_else(|| panic!("no bodies for {path} above"));
+                let large = Case {
+                    name: "too large",
+                    body: vec![b' '; limit + 1],
+                    status: 413,
+                    says: "",
+                    ..there.clone()
+                };
+                check(&server, idle, &large);
+            }
+        }
+    }
+    assert!(checked > 15, "{checked} endpoints: this test looks in the wrong place");
 }
 
 /// Many at once, 168 MiB if all were decoded together: what does not fit is told when to come again, and the others are

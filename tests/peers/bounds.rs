@@ -1,9 +1,10 @@
 //! What one request, and what an old data directory, can make of files; and that health tells the truth about the directory.
 
+use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::exporter::Exporter;
 use crate::support::remote_write::{Series, write};
-use crate::support::server::Server;
-use crate::support::{eventually, now_ms};
+use crate::support::server::{Server, binary_under_test};
+use crate::support::{eventually, http, now_ms};
 use std::path::Path;
 use std::time::Instant;
 use storage::block::{BlockSeries, Origin, taken, write_block_of};
@@ -44,6 +45,27 @@ fn sum(server: &Server, name: &str, days: i64) -> f64 {
 fn count_files(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     entries.map(|entry| if entry.path().is_dir() { count_files(&entry.path()) } else { 1 }).sum()
+}
+
+/// Distributions give a process 1,024 and let it have more.
+#[test]
+fn the_soft_limit_of_open_files_is_raised() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (port, config) = (free_port(), dir.path().join("server.yml"));
+    std::fs::write(&config, "global: {}\n").expect("written");
+    let arguments = [
+        "--nofile=200:".to_owned(),
+        binary_under_test().display().to_string(),
+        format!("--config.file={}", config.display()),
+        format!("--storage.tsdb.path={}", dir.path().join("data").display()),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+    ];
+    let mut server = Daemon::start(&program("prlimit", "util-linux"), &arguments, dir.path());
+    server.wait_ready(port, "/-/ready");
+    let metrics = http::get(port, "/metrics").expect("an answer").text();
+    let limit = metrics.lines().find_map(|line| line.strip_prefix("process_max_fds "));
+    let limit: f64 = limit.expect("the metric").parse().expect("a number");
+    assert!(limit > 200.0, "{limit} files");
 }
 
 #[test]
