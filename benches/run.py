@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 
-from harness import experiments, isolation, live, query_cpu, report, servers
+from harness import experiments, isolation, live, process, query_cpu, report, servers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -35,6 +35,7 @@ def arguments():
     p.add_argument("experiment", choices=[*EXPERIMENTS, "all"])
     p.add_argument("--servers", default="perennial,prometheus,victoria", help="comma-separated, in column order")
     p.add_argument("--perennial", default=find_perennial(), metavar="PATH", help="the binary under test")
+    process.peer_arguments(p, "prometheus", "victoria-metrics", "vmalert")
     p.add_argument("--series", type=int, default=20000, help="scraped series, a multiple of 500 (%(default)s)")
     p.add_argument("--seconds", type=float, help="length of the measured stretch (30; with --long 600)")
     p.add_argument("--long", action="store_true", help="ten minutes per server, so that windows are full")
@@ -85,8 +86,10 @@ def main():
     names = list(EXPERIMENTS) if options.experiment == "all" else [options.experiment]
     labels = {k.name: k.label for k in kinds}
     failed = False
-    everything = {"machine": report.machine(), "series": options.series, "rules": options.rules}
-    print(f"{everything['machine']}; {options.series} series, {options.seconds:g} s measured.\n", flush=True)
+    versions = {program: said for kind in kinds for program, said in kind.versions(options).items()}
+    everything = {"machine": report.machine(), "versions": versions, "series": options.series, "rules": options.rules}
+    print(f"{everything['machine']}; {options.series} series, {options.seconds:g} s measured.", flush=True)
+    print("".join(f"- {program}: {said}\n" for program, said in versions.items()), flush=True)
     for name in names:
         fit = [k for k in kinds if name not in live.PERENNIAL_ONLY or k is servers.Perennial]
         results = {k.name: run_one(name, k, options) for k in fit}

@@ -5,12 +5,11 @@ Prometheus: `promtool tsdb create-blocks-from openmetrics`. VictoriaMetrics: imp
 example `block_cost` (build it first: `cargo build --release -p perennial-storage --examples`).
 """
 
+import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import time
-import types
 import urllib.request
 
 from harness import captures, process, servers
@@ -38,20 +37,22 @@ def disk_bytes(directory):
     return sum(os.path.getsize(os.path.join(at, f)) for at, _, files in os.walk(directory) for f in files)
 
 
-def prometheus(directory, scratch):
+def prometheus(directory, scratch, options):
     text, count = lines(directory, True)
     path, out = os.path.join(scratch, "all.om"), os.path.join(scratch, "prometheus")
     with open(path, "w") as f:
         # By time, so that no block is begun twice.
         f.write("\n".join(sorted(text, key=lambda line: float(line.rpartition(" ")[2]))) + "\n# EOF\n")
-    subprocess.run([process.find_program("promtool", "prometheus"), "tsdb", "create-blocks-from", "openmetrics", path, out],
-                   check=True, stdout=subprocess.DEVNULL)
+    program = options.promtool or process.find_program("promtool", "prometheus")
+    print(f"- promtool: {process.version(program)}")
+    subprocess.run([program, "tsdb", "create-blocks-from", "openmetrics", path, out], check=True,
+                   stdout=subprocess.DEVNULL)
     return disk_bytes(out) / count
 
 
-def victoria(directory, scratch):
+def victoria(directory, scratch, options):
     text, count = lines(directory, False)
-    options = types.SimpleNamespace(perennial=None)
+    print(f"- victoria-metrics: {servers.Victoria.versions(options)['victoria-metrics']}")
     with servers.Victoria(os.path.join(scratch, "victoria"), options) as server:
         server.start("scrape_configs:\n")
         for at in range(0, len(text), 50000):
@@ -64,7 +65,7 @@ def victoria(directory, scratch):
         return sum(disk_bytes(os.path.join(server.path("data"), part)) for part in ("data", "indexdb")) / count
 
 
-def perennial(directory, scratch):
+def perennial(directory, scratch, _):
     target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
     program = os.path.join(target, "release", "examples", "block_cost")
     said = subprocess.run([program, "sizes", directory, os.path.join(scratch, "perennial")], check=True,
@@ -73,9 +74,13 @@ def perennial(directory, scratch):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("captures", metavar="DIRECTORY")
+    process.peer_arguments(parser, "promtool", "victoria-metrics", "vmalert")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-sizes-") as scratch:
         for store in (perennial, prometheus, victoria):
-            print(f"{store.__name__}: {store(sys.argv[1], scratch):.3f} bytes per sample", flush=True)
+            print(f"{store.__name__}: {store(options.captures, scratch, options):.3f} bytes per sample", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,26 @@ def free_port():
 
 
 def find_program(name, package):
-    """The path of a Debian program, or an error that names its package."""
+    """The path of an installed program, or an error that names Debian's package and the option."""
     path = shutil.which(name)
     if path is None:
-        raise SystemExit(f"{name} is not installed; install it with: apt-get install {package}")
+        raise SystemExit(f"{name} is not installed; pass --{name} PATH, or install it with: apt-get install {package}")
     return path
+
+
+def peer_arguments(parser, *programs):
+    """Options for the paths of these programs: the newest ones are not Debian's."""
+    for program in programs:
+        parser.add_argument(f"--{program}", metavar="PATH", help=f"this {program} instead of the installed one")
+
+
+def version(path):
+    """The first line that a program says of its version."""
+    done = subprocess.run([path, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode != 0 or not lines:
+        raise SystemExit(f"{path} --version says nothing of use: {done.stdout[:200]!r}")
+    return lines[0]
 
 
 class Process:

@@ -32,6 +32,16 @@ class Server:
 
     name = label = ""
 
+    @classmethod
+    def programs(cls, options):
+        """The paths of its programs, by what their options are called; an error for one that is not there."""
+        raise NotImplementedError
+
+    @classmethod
+    def versions(cls, options):
+        """What each of its programs says that it is."""
+        return {name: process.version(path) for name, path in cls.programs(options).items()}
+
     def __init__(self, directory, options):
         self.directory, self.options = directory, options
         os.makedirs(directory, exist_ok=True)
@@ -81,12 +91,16 @@ class Server:
 
 
 class Prometheus(Server):
-    """Debian's prometheus 2.42."""
+    """The prometheus of `--prometheus`, or the installed one."""
 
     name, label = "prometheus", "Prometheus"
 
+    @classmethod
+    def programs(cls, options):
+        return {"prometheus": options.prometheus or process.find_program("prometheus", "prometheus")}
+
     def program(self):
-        return process.find_program("prometheus", "prometheus")
+        return self.programs(self.options)[self.name]
 
     def config(self, jobs):
         lines = [f"global: {{scrape_interval: {self.interval}s, scrape_timeout: {self.interval}s, "
@@ -125,21 +139,28 @@ class Perennial(Prometheus):
 
     name, label = "perennial", "Perennial"
 
-    def program(self):
-        if self.options.perennial is None:
+    @classmethod
+    def programs(cls, options):
+        if options.perennial is None:
             raise SystemExit("no perennial binary: build it with `cargo build --release` or pass --perennial PATH")
-        return self.options.perennial
+        return {"perennial": options.perennial}
 
 
 class Victoria(Server):
-    """Debian's victoria-metrics (single node, scraping by itself) with vmalert for the rules."""
+    """A single node of VictoriaMetrics that scrapes by itself, with vmalert for the rules: of `--victoria-metrics` and
+    `--vmalert`, or the installed ones."""
 
     name, label = "victoria", "VictoriaMetrics"
+
+    @classmethod
+    def programs(cls, options):
+        names = {"victoria-metrics": options.victoria_metrics, "vmalert": options.vmalert}
+        return {name: path or process.find_program(name, "victoria-metrics") for name, path in names.items()}
 
     def start(self, jobs):
         config = self.write("scrape.yml", f"global: {{scrape_interval: {self.interval}s, "
                             f"scrape_timeout: {self.interval}s}}\n" + jobs)
-        self.spawn([process.find_program("victoria-metrics", "victoria-metrics"), f"-promscrape.config={config}",
+        self.spawn([self.programs(self.options)["victoria-metrics"], f"-promscrape.config={config}",
                     f"-storageDataPath={self.path('data')}", f"-httpListenAddr=127.0.0.1:{self.port}",
                     "-retentionPeriod=1", "-search.latencyOffset=0s", "-loggerLevel=WARN",
                     "-search.maxUniqueTimeseries=10000000", "-search.maxPointsPerTimeseries=100000",
@@ -152,7 +173,7 @@ class Victoria(Server):
         self.rules = rules
         path, base = self.write("rules.yml", rules), f"http://127.0.0.1:{self.port}"
         self.alert_port = process.free_port()
-        command = [process.find_program("vmalert", "victoria-metrics"), f"-rule={path}", f"-datasource.url={base}",
+        command = [self.programs(self.options)["vmalert"], f"-rule={path}", f"-datasource.url={base}",
                    f"-remoteWrite.url={base}", f"-remoteRead.url={base}", "-loggerLevel=WARN",
                    f"-evaluationInterval={self.interval}s", f"-httpListenAddr=127.0.0.1:{self.alert_port}",
                    f"-notifier.url=http://127.0.0.1:{self.alertmanager_port}"]
