@@ -2,12 +2,13 @@
 //!
 //! Every worker keeps this table, from the same control stream, and so they agree without talking. A view's
 //! *level* is the round of the tick it is evaluated in: one more than that of the recorded views it reads.
-//! Views that read each other in a cycle are cut where the cycle closes: there they see the last tick.
+//! A cycle of views that read each other is cut in the order of their ids (see [`levels_of`]).
 //!
 //! A view is *coming* until its past has been read: it is worked on at every tick and answers nobody. What is
 //! installed together is a *cohort* and begins together. A view that stands and is to have other steps (another question, or
 //! state built anew) has them coming beside those that it stands on.
 
+mod components;
 mod level;
 mod schedule;
 
@@ -25,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::{Matcher, TimeMs};
 
-pub use level::{levels_of, readers};
+pub use level::{Reads, levels_of, reads_of};
 pub use schedule::Batch;
 
 /// When views are evaluated.

@@ -10,6 +10,7 @@ mod leaves;
 mod lowering;
 pub mod notes;
 pub mod physical;
+pub mod row_labels;
 pub mod text;
 
 use crate::functions::Function;

@@ -7,7 +7,7 @@ use super::ready::reaches;
 use super::selectors::Selectors;
 use super::slots::Recording;
 use engine::live::ViewId;
-use engine::live::views::{levels_of, readers};
+use engine::live::views::{levels_of, reads_of};
 use engine::plan::Plan;
 use engine::query::{QueryOptions, Sight, sights};
 use std::collections::{BTreeMap, HashMap};
@@ -61,8 +61,8 @@ impl Dirty {
         if late.is_empty() {
             return;
         }
-        let reads = readers(specs());
-        let levels = levels_of(all.iter().map(|rule| rule.view), &reads);
+        let reads = reads_of(specs());
+        let levels = levels_of(&reads);
         let recordings: Vec<(ViewId, Recording)> =
             all.iter().filter_map(|rule| Some((rule.view, Recording::of(&rule.spec.kind)?))).collect();
         for rule in late {

@@ -5,7 +5,7 @@ use super::progress::{Entry, Progress};
 use super::slots::{Recording, Slots};
 use super::{BackfillReport, BackfillState, PastRule};
 use engine::live::ViewId;
-use engine::live::views::{levels_of, readers};
+use engine::live::views::{Reads, levels_of, reads_of};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
@@ -178,10 +178,10 @@ impl Rules {
     /// Works out which rule reads which.
     fn arrange(&mut self) {
         let specs = || self.kept.iter().map(|(id, kept)| (*id, &kept.rule.spec));
-        let reads = readers(specs());
-        let levels = levels_of(self.kept.keys().copied(), &reads);
+        let reads = reads_of(specs());
+        let levels = levels_of(&reads);
         for (id, kept) in &mut self.kept {
-            kept.reads = reads.get(id).cloned().unwrap_or_default();
+            kept.reads = reads.get(id).map(|reads| reads.all().collect()).unwrap_or_default();
             kept.level = levels.get(id).copied().unwrap_or(0);
             if std::mem::replace(&mut kept.cyclic, reaches(*id, &reads)) {
                 kept.error.clear();
@@ -393,15 +393,15 @@ fn same_key(kept: &mut BTreeMap<ViewId, Kept>, key: &str) -> Option<Kept> {
 }
 
 /// Whether a rule can be reached from itself.
-pub(super) fn reaches(id: ViewId, reads: &HashMap<ViewId, Vec<ViewId>>) -> bool {
+pub(super) fn reaches(id: ViewId, reads: &BTreeMap<ViewId, Reads>) -> bool {
     let (mut seen, mut walk) = (BTreeSet::new(), vec![id]);
     while let Some(at) = walk.pop() {
-        for next in reads.get(&at).into_iter().flatten() {
-            if *next == id {
+        for next in reads.get(&at).into_iter().flat_map(Reads::all) {
+            if next == id {
                 return true;
             }
-            if seen.insert(*next) {
-                walk.push(*next);
+            if seen.insert(next) {
+                walk.push(next);
             }
         }
     }

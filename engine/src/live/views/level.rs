@@ -1,90 +1,143 @@
 //! Levels: in which round of a tick a view is evaluated, from the recorded views that it reads.
+//!
+//! Every host works them out for itself. They follow from the views and the order of their ids alone, so that all
+//! hosts, and all starts, come to the same.
 
 use super::View;
+use super::components::components;
 use crate::live::{ViewId, ViewKind, ViewSpec};
-use std::collections::{BTreeMap, HashMap};
+use crate::plan::row_labels::{RowLabels, for_each_selector, pinned_name};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::Matcher;
 use storage::model::labels::METRIC_NAME;
 
-/// The level of each view: longest chain of recorded views below it.
+/// The recorded views that one view reads. Both lists are sorted and say each view once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Views whose series a selector names, or whose rows it certainly matches.
+    pub certain: Vec<ViewId>,
+    /// Views whose rows a selector without a metric name may match: their labels are not known before they are there.
+    pub possible: Vec<ViewId>,
+}
+
+impl Reads {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = ViewId> + '_ {
+        self.certain.iter().chain(&self.possible).copied()
+    }
+}
+
+/// The level of each view.
 pub(super) fn levels(views: &BTreeMap<ViewId, View>) -> HashMap<ViewId, u64> {
     let specs = || views.iter().map(|(id, view)| (*id, &*view.spec));
-    levels_of(views.keys().copied(), &readers(specs()))
+    levels_of(&reads_of(specs()))
 }
 
-/// As [`Views`] does: the level of each of `ids`, where `reads` says which views each one reads.
-pub fn levels_of(
-    ids: impl Iterator<Item = ViewId>,
-    reads: &HashMap<ViewId, Vec<ViewId>>,
-) -> HashMap<ViewId, u64> {
-    let mut levels = HashMap::new();
-    ids.for_each(|id| level(id, reads, &mut levels));
-    levels
+/// As [`Views`](super::Views) does: the level of each view, the length of the longest chain of recorded views below it.
+///
+/// Views that read each other in a cycle cannot all see each other in one tick. First, views of a cycle do not see what
+/// they only may read there. What cycles are left are cut as Prometheus does it in a group: a view sees in its tick
+/// those that were installed before it, and the others as of the tick before.
+pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
+    let all: BTreeMap<ViewId, Vec<ViewId>> =
+        reads.iter().map(|(id, reads)| (*id, reads.all().collect())).collect();
+    let component = components(&all);
+    let together = |a: ViewId, b: ViewId| a == b || component[&a] == component[&b];
+    let certain = reads.iter().map(|(id, reads)| {
+        let possible = reads.possible.iter().filter(|other| !together(*id, **other));
+        (*id, reads.certain.iter().chain(possible).copied().collect())
+    });
+    let mut edges: BTreeMap<ViewId, Vec<ViewId>> = certain.collect();
+    let component = components(&edges);
+    for (id, below) in &mut edges {
+        below.retain(|other| component[id] != component[other] || other < id);
+    }
+    longest_chains(&edges)
 }
 
-/// The recorded views among `specs` that each of them may read.
-pub fn readers<'a>(
+/// The recorded views among `specs` that each of them reads.
+pub fn reads_of<'a>(
     specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone,
-) -> HashMap<ViewId, Vec<ViewId>> {
-    let mut by_record: HashMap<&str, Vec<ViewId>> = HashMap::new();
-    for (id, spec) in specs.clone() {
-        if let ViewKind::Recorded { record, .. } = &spec.kind {
-            by_record.entry(record.as_str()).or_default().push(id);
-        }
-    }
-    match by_record.is_empty() {
-        true => HashMap::new(),
-        false => specs.map(|(id, spec)| (id, reads(spec, &by_record))).collect(),
-    }
+) -> BTreeMap<ViewId, Reads> {
+    let recorded = Recorded::of(specs.clone());
+    specs.map(|(id, spec)| (id, recorded.read_by(spec))).collect()
 }
 
-/// The recorded views whose series a view may read: its metric name matchers accept their name.
-fn reads(spec: &ViewSpec, by_record: &HashMap<&str, Vec<ViewId>>) -> Vec<ViewId> {
-    let mut found = Vec::new();
-    let mut walk = vec![&spec.plan];
-    while let Some(plan) = walk.pop() {
-        walk.extend(plan.inputs());
-        let selector = match &plan.op {
-            crate::plan::Op::Instant(selector) | crate::plan::Op::Range { selector, .. } => selector,
-            _ => continue,
-        };
-        let names: Vec<&Matcher> = selector.matchers.iter().filter(|m| m.name == METRIC_NAME).collect();
-        let pinned = names.iter().find(|m| m.op == storage::model::MatchOp::Equal);
-        match pinned {
-            Some(m) => found.extend(by_record.get(m.value.as_str()).into_iter().flatten()),
-            None => found.extend(
-                by_record
-                    .iter()
-                    .filter(|(name, _)| names.iter().all(|m| m.matches(name)))
-                    .flat_map(|(_, ids)| ids),
-            ),
-        }
-    }
-    found
+/// The recorded views, and what their rows look like.
+struct Recorded<'a> {
+    by_name: HashMap<&'a str, Vec<ViewId>>,
+    /// In the order of their ids.
+    rows: Vec<(ViewId, RowLabels)>,
 }
 
-/// Depth-first, without recursion: a chain of rules may be long. A view met again on its own path is a cycle,
-/// and is read there as of the last tick.
-fn level(id: ViewId, reads: &HashMap<ViewId, Vec<ViewId>>, levels: &mut HashMap<ViewId, u64>) {
-    let mut path: Vec<(ViewId, usize, u64)> = vec![(id, 0, 0)];
-    let nothing = Vec::new();
-    while let Some((current, next, own)) = path.pop() {
-        if next == 0 && levels.contains_key(&current) {
-            continue;
-        }
-        let below = reads.get(&current).unwrap_or(&nothing);
-        let Some(reads_id) = below.get(next) else {
-            levels.insert(current, own.min(crate::limits::TICK_ROUNDS - 1));
-            continue;
-        };
-        let cyclic = *reads_id == current || path.iter().any(|(on_path, ..)| on_path == reads_id);
-        match levels.get(reads_id) {
-            _ if cyclic => path.push((current, next + 1, own)),
-            Some(level) => path.push((current, next + 1, own.max(level + 1))),
-            None => {
-                path.push((current, next, own));
-                path.push((*reads_id, 0, 0));
+impl<'a> Recorded<'a> {
+    fn of(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> Recorded<'a> {
+        let mut by_name: HashMap<&str, Vec<ViewId>> = HashMap::new();
+        let mut unnamed = false;
+        for (id, spec) in specs.clone() {
+            if let ViewKind::Recorded { record, .. } = &spec.kind {
+                by_name.entry(record.as_str()).or_default().push(id);
             }
+            for_each_selector(&spec.plan, &mut |matchers| unnamed |= pinned_name(matchers).is_none());
+        }
+        // Only selectors without a name ask for rows: most sets of rules have none.
+        let rows = specs.filter(|_| unnamed).filter_map(|(id, spec)| Some((id, recorded_rows(spec)?)));
+        Recorded { by_name, rows: rows.collect() }
+    }
+
+    fn read_by(&self, spec: &ViewSpec) -> Reads {
+        let mut certain = Vec::new();
+        let mut possible = Vec::new();
+        for_each_selector(&spec.plan, &mut |matchers: &[Matcher]| match pinned_name(matchers) {
+            Some(name) => certain.extend(self.by_name.get(name).into_iter().flatten()),
+            None => {
+                for (id, rows) in self.rows.iter().filter(|(_, rows)| rows.may_match(matchers)) {
+                    let list = if rows.must_match(matchers) { &mut certain } else { &mut possible };
+                    list.push(*id);
+                }
+            }
+        });
+        certain.sort_unstable();
+        certain.dedup();
+        let known: HashSet<ViewId> = certain.iter().copied().collect();
+        possible.retain(|id| !known.contains(id));
+        possible.sort_unstable();
+        possible.dedup();
+        Reads { certain, possible }
+    }
+}
+
+/// The labels of what a view records; `None`: it records nothing.
+fn recorded_rows(spec: &ViewSpec) -> Option<RowLabels> {
+    let ViewKind::Recorded { record, labels, .. } = &spec.kind else { return None };
+    let mut rows = RowLabels::of(&spec.plan);
+    labels.iter().for_each(|(name, value)| rows.set(name, value));
+    rows.set(METRIC_NAME, record);
+    Some(rows)
+}
+
+/// For each view the length of the longest chain below it, bounded by the rounds of a tick. Without recursion, as a
+/// chain of rules may be long.
+fn longest_chains(edges: &BTreeMap<ViewId, Vec<ViewId>>) -> HashMap<ViewId, u64> {
+    let most = crate::limits::TICK_ROUNDS - 1;
+    let mut levels: HashMap<ViewId, u64> = HashMap::new();
+    for start in edges.keys() {
+        // Each view on the path, and how many of those below it have their levels.
+        let mut path = vec![(*start, 0)];
+        while let Some((id, known)) = path.last_mut() {
+            let id = *id;
+            let below = edges.get(&id).map_or(&[] as &[ViewId], Vec::as_slice);
+            if let Some(other) = below.get(*known).filter(|_| !levels.contains_key(&id)) {
+                *known += 1;
+                if !levels.contains_key(other) {
+                    path.push((*other, 0));
+                }
+                continue;
+            }
+            let level = below.iter().map(|other| levels[other] + 1).max().unwrap_or(0);
+            levels.insert(id, level.min(most));
+            path.pop();
         }
     }
+    levels
 }

@@ -7,11 +7,10 @@ use super::level::levels;
 use super::{Slots, View};
 use crate::live::{ViewId, ViewKind, ViewSpec};
 use crate::operators::bits::Bits;
-use crate::plan::Op;
+use crate::plan::row_labels::{for_each_selector, pinned_name};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use storage::model::labels::METRIC_NAME;
-use storage::model::{MatchOp, TimeMs};
+use storage::model::TimeMs;
 
 /// Views that are evaluated together, and what they need.
 #[derive(Default)]
@@ -174,7 +173,7 @@ impl Schedule {
         self.fresh.clear();
         self.relevel = false;
         for (id, view) in all.iter_mut() {
-            view.level = levels[id];
+            view.level = levels.get(id).copied().unwrap_or(0);
             if view.cohort.is_none() {
                 self.enter(*id, view);
             }
@@ -221,13 +220,10 @@ impl Batch {
 
 /// The metric names that a view selects; `None`: one of its selectors does not say.
 pub(super) fn names(spec: &ViewSpec) -> Option<Vec<Arc<str>>> {
-    let (mut found, mut walk) = (Vec::new(), vec![&spec.plan]);
-    while let Some(plan) = walk.pop() {
-        walk.extend(plan.inputs());
-        if let Op::Instant(selector) | Op::Range { selector, .. } = &plan.op {
-            let pins = |m: &&storage::model::Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
-            found.push(selector.matchers.iter().find(pins)?.value.as_str().into());
-        }
-    }
-    Some(found)
+    let mut names = Some(Vec::new());
+    for_each_selector(&spec.plan, &mut |matchers| match (pinned_name(matchers), &mut names) {
+        (Some(name), Some(names)) => names.push(name.into()),
+        _ => names = None,
+    });
+    names
 }

@@ -1,0 +1,218 @@
+//! What a plan tells of the labels of its rows before anything is evaluated, and the selectors that it reads.
+
+use super::details::InfoLabels;
+use super::{Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, FunctionRef, Node, Op, Plan, Type};
+use crate::functions::{Kernel, Relabel, Special};
+use std::collections::BTreeMap;
+use storage::model::labels::METRIC_NAME;
+use storage::model::{Labels, MatchOp, Matcher};
+
+/// The label of classic histograms' buckets: a bound.
+const BUCKET_LABEL: &str = "le";
+
+/// The labels that all rows of a plan have, as far as its text tells. An absent label has the value "".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowLabels {
+    /// By name: the value of all rows; `None`: any.
+    labels: BTreeMap<String, Option<String>>,
+    /// Labels that are not listed are absent; otherwise they may have any value.
+    only_listed: bool,
+}
+
+impl RowLabels {
+    /// Those of the rows of `plan`.
+    pub fn of(plan: &Node) -> RowLabels {
+        match &plan.op {
+            Op::Number(_) | Op::Text(_) => RowLabels::none(),
+            Op::Instant(selector) | Op::Range { selector, .. } => RowLabels::selected(&selector.matchers),
+            Op::Subquery { input, .. } | Op::Negate(input) => RowLabels::of(input),
+            Op::Call { function, args } => RowLabels::of_call(*function, args),
+            Op::Binary(binary) => RowLabels::of_binary(binary),
+            Op::Aggregate(aggregate) => RowLabels::of_aggregate(aggregate),
+        }
+    }
+
+    /// Gives `name` a value in all rows; "" removes it.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.labels.insert(name.to_owned(), Some(value.to_owned()));
+    }
+
+    /// Whether rows that fulfil all of `matchers` are possible.
+    pub fn may_match(&self, matchers: &[Matcher]) -> bool {
+        matchers.iter().all(|m| self.value(&m.name).is_none_or(|value| m.matches(value)))
+    }
+
+    /// Whether all rows fulfil all of `matchers`.
+    pub fn must_match(&self, matchers: &[Matcher]) -> bool {
+        matchers.iter().all(|m| self.value(&m.name).is_some_and(|value| m.matches(value)))
+    }
+
+    fn none() -> RowLabels {
+        RowLabels { only_listed: true, ..RowLabels::default() }
+    }
+
+    fn listed(labels: &Labels) -> RowLabels {
+        let mut rows = RowLabels::none();
+        labels.iter().for_each(|(name, value)| rows.set(name, value));
+        rows
+    }
+
+    fn selected(matchers: &[Matcher]) -> RowLabels {
+        let mut rows = RowLabels::default();
+        let equal = matchers.iter().filter(|m| m.op == MatchOp::Equal);
+        equal.for_each(|m| rows.set(&m.name, &m.value));
+        rows
+    }
+
+    /// The value of a label in all rows, if the plan tells.
+    fn value(&self, name: &str) -> Option<&str> {
+        match self.labels.get(name) {
+            Some(value) => value.as_deref(),
+            None => self.only_listed.then_some(""),
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.labels.insert(name.to_owned(), None);
+    }
+
+    fn copy(&mut self, name: &str, from: &RowLabels) {
+        self.labels.insert(name.to_owned(), from.value(name).map(str::to_owned));
+    }
+
+    /// Only these labels, the others are removed.
+    fn keep(&self, names: &[String]) -> RowLabels {
+        let mut rows = RowLabels::none();
+        names.iter().for_each(|name| rows.copy(name, self));
+        rows
+    }
+
+    fn without(mut self, names: &[String]) -> RowLabels {
+        names.iter().for_each(|name| self.set(name, ""));
+        self
+    }
+
+    /// What rows of both have in common.
+    fn or(&self, other: &RowLabels) -> RowLabels {
+        let only_listed = self.only_listed && other.only_listed;
+        let mut rows = RowLabels { only_listed, ..RowLabels::default() };
+        for name in self.labels.keys().chain(other.labels.keys()) {
+            let value = self.value(name).filter(|value| other.value(name) == Some(value));
+            rows.labels.insert(name.clone(), value.map(str::to_owned));
+        }
+        rows
+    }
+
+    fn of_call(function: FunctionRef, args: &[Plan]) -> RowLabels {
+        let vector = args.iter().find(|arg| matches!(arg.kind(), Type::Vector | Type::Matrix));
+        let mut rows = vector.map_or_else(RowLabels::none, |arg| RowLabels::of(arg));
+        match function.0.kernel {
+            Kernel::Relabel(Relabel::Replace | Relabel::Join) => rows.forget_named_by(args.get(1)),
+            Kernel::Special(Special::Absent | Special::AbsentOverTime) => {
+                return vector.map_or_else(RowLabels::none, |arg| RowLabels::of_absent(arg));
+            }
+            Kernel::Special(Special::HistogramQuantile | Special::HistogramFraction) => {
+                rows.forget(BUCKET_LABEL);
+            }
+            Kernel::Special(Special::HistogramQuantiles) => {
+                rows.forget(BUCKET_LABEL);
+                rows.forget_named_by(args.get(1));
+            }
+            Kernel::Special(Special::Info) => rows.add_unknown(),
+            _ => {}
+        }
+        rows
+    }
+
+    fn of_absent(arg: &Node) -> RowLabels {
+        match &arg.op {
+            Op::Instant(selector) | Op::Range { selector, .. } => {
+                RowLabels::listed(&crate::functions::labels::absent_labels(&selector.matchers))
+            }
+            _ => RowLabels::none(),
+        }
+    }
+
+    fn forget_named_by(&mut self, arg: Option<&Plan>) {
+        if let Some(Op::Text(name)) = arg.map(|arg| &arg.op) {
+            self.forget(name);
+        }
+    }
+
+    /// Labels may have been added; those that rows had are as before.
+    fn add_unknown(&mut self) {
+        self.labels.retain(|_, value| value.as_deref().is_some_and(|value| !value.is_empty()));
+        self.only_listed = false;
+    }
+
+    fn of_binary(binary: &Binary) -> RowLabels {
+        match (binary.lhs.kind(), binary.rhs.kind()) {
+            (Type::Vector, Type::Vector) => RowLabels::of_matching(binary),
+            (Type::Vector, _) => RowLabels::of(&binary.lhs),
+            (_, Type::Vector) => RowLabels::of(&binary.rhs),
+            _ => RowLabels::none(),
+        }
+    }
+
+    fn of_matching(binary: &Binary) -> RowLabels {
+        let (lhs, rhs) = (RowLabels::of(&binary.lhs), RowLabels::of(&binary.rhs));
+        let matching = &binary.matching;
+        if binary.op == BinaryOp::Or {
+            return lhs.or(&rhs);
+        }
+        if binary.op.is_set() {
+            return lhs;
+        }
+        let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
+        let (many, one) = match matching.cardinality {
+            Cardinality::OneToMany => (&rhs, &lhs),
+            _ => (&lhs, &rhs),
+        };
+        let mut rows = if fills { many.or(one) } else { many.clone() };
+        match matching.cardinality {
+            Cardinality::OneToMany | Cardinality::ManyToOne => {
+                matching.include.iter().for_each(|name| rows.copy(name, one));
+                rows
+            }
+            _ if matching.on => rows.keep(&matching.labels),
+            _ => rows.without(&matching.labels),
+        }
+    }
+
+    fn of_aggregate(aggregate: &Aggregate) -> RowLabels {
+        use AggregateOp::{Bottomk, CountValues, LimitRatio, Limitk, Topk};
+        let input = RowLabels::of(&aggregate.input);
+        if matches!(aggregate.op, Topk | Bottomk | Limitk | LimitRatio) {
+            return input;
+        }
+        let grouping = &aggregate.grouping;
+        let mut rows =
+            if grouping.without { input.without(&grouping.labels) } else { input.keep(&grouping.labels) };
+        if aggregate.op == CountValues {
+            rows.forget_named_by(aggregate.param.as_ref());
+        }
+        rows
+    }
+}
+
+/// Calls `each` with the matchers of all selectors of `plan`; of the info metrics where `info` asks for them.
+pub fn for_each_selector(plan: &Node, each: &mut dyn FnMut(&[Matcher])) {
+    match &plan.op {
+        Op::Instant(selector) | Op::Range { selector, .. } => each(&selector.matchers),
+        Op::Call { function, args } if matches!(function.0.kernel, Kernel::Special(Special::Info)) => {
+            args.first().into_iter().for_each(|arg| for_each_selector(arg, each));
+            let asked = match args.get(1).map(|arg| &arg.op) {
+                Some(Op::Instant(selector)) => Some(selector.matchers.as_slice()),
+                _ => None,
+            };
+            each(&InfoLabels::of(asked).1);
+        }
+        _ => plan.inputs().into_iter().for_each(|input| for_each_selector(input, each)),
+    }
+}
+
+/// The name that `matchers` ask for, if they name one.
+pub fn pinned_name(matchers: &[Matcher]) -> Option<&str> {
+    let pins = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal && !m.value.is_empty();
+    matchers.iter().find(pins).map(|m| m.value.as_str())
+}
