@@ -113,7 +113,12 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let language = language::options(|name| flags.feature(name));
         let query_memory = flags.query_memory(machine::memory());
-        let live_options = live_options(&flags, &language, cores, query_memory);
+        let pool = MemoryPool::of_queries(query_memory.together);
+        let live_options = LiveOptions {
+            queries: query_options(&flags, config, &language),
+            query_memory: pool.clone(),
+            ..live_options(&flags, &language, cores, query_memory)
+        };
         let setup = cluster::Setup::of(&flags, live_options.workers)?;
         let (live, cluster) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
         let share =
@@ -122,7 +127,6 @@ impl Server {
             let Cluster { pulse, caller, door } = cluster;
             (Some(pulse), Some(caller), Some(door))
         });
-        let pool = MemoryPool::of_queries(query_memory.together);
         let querier = |threads| querier(&store, threads, pool.clone(), caller.as_ref());
         // One thread: it is in no hurry, and queries have the other ones.
         let (querier, slow) = (querier(cores), querier(1));
@@ -154,7 +158,10 @@ impl Server {
         if let Some(door) = door {
             door.open(rooms(&querier, &store, &past))?;
         }
-        let views = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
+        let mut views = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
+        if cluster.is_some() {
+            views = views.in_cluster();
+        }
         let views: Arc<dyn Views> = Arc::new(views);
         let compiled = Box::new(move |text: &str| http::language::Promql(language).compile(text, None));
         let file = StateFile::new(Arc::new(OsDisk), &dir);

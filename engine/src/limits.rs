@@ -22,6 +22,12 @@ pub const SMALL_QUERY: usize = 1 << 16;
 /// Samples of subqueries that all expressions together keep which are asked again and again: 16 bytes each, and a row of
 /// some hundred bytes; of labels 16 bytes are one. What does not fit is asked for each time, as a query is.
 pub const KEPT_SAMPLES: usize = 32_000_000;
+/// Time that a query may take which a step of a view asks the store in a tick: the tick waits for it.
+pub const STORE_QUERY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+/// A step whose query took longer is not asked again for so long, ms, so that ticks lose a small part of their time at most.
+pub const STORE_QUERY_REST_MS: i64 = 60_000;
+/// Time that reading the past of such a step may take beside the ticks.
+pub const STORE_READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
 /// Batches that may wait for a worker between two ticks: beyond it the worker catches up from the store instead.
 pub const FEED_ITEMS: usize = 1 << 18;
 /// Samples of long windows that are younger stay in memory, ms: late ones come among them, by default up to 30 minutes.

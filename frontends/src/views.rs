@@ -6,8 +6,20 @@ use crate::limits::DESCRIBE_PATIENCE;
 use crate::past::{BackfillReport, Listener, PastRule};
 use engine::live::describe::{DescribeError, Description, ViewReport};
 use engine::live::meter::Spent;
-use engine::live::{Live, Sink, TapId, ViewId, ViewSpec, check};
+use engine::live::{Live, Sink, TapId, ViewId, ViewKind, ViewSpec, check};
+use engine::plan::Dialect;
+use engine::plan::physical::StoreQueries;
 use storage::model::Matcher;
+
+/// Whether a view can stand; the error says why not. `queries`: whether what is recorded may ask the store in its tick.
+/// What is answered at every tick may not: that would cost a query each time.
+pub fn may_stand(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), String> {
+    let queries = match view.kind {
+        ViewKind::Recorded { .. } => queries,
+        ViewKind::Continuous { .. } => StoreQueries::Refused,
+    };
+    check(view, dialect, queries)
+}
 
 /// Who keeps plans standing.
 pub trait Views: Send + Sync {
@@ -73,7 +85,7 @@ impl Views for Live {
         Live::install(self, view)
     }
     fn may_change(&self, _: ViewId, to: &ViewSpec) -> bool {
-        check(to).is_ok()
+        Live::check(self, to).is_ok()
     }
     fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
         Live::change(self, view, to)

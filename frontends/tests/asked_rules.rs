@@ -1,4 +1,4 @@
-//! Rules that cannot stand are asked from history at their slots, and recorded like those that stand.
+//! Rules over subqueries are recorded at their slots: where they stand, and in a cluster, where they are asked from history.
 
 use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::query::{Querier, QueryOptions};
@@ -35,7 +35,16 @@ impl Sink for Progressed {
 }
 
 #[test]
-fn a_rule_over_a_subquery_is_recorded() {
+fn a_rule_over_a_subquery_stands_and_is_recorded() {
+    is_recorded(|views| views, true);
+}
+
+#[test]
+fn in_a_cluster_it_is_asked_and_recorded() {
+    is_recorded(AskedViews::in_cluster, false);
+}
+
+fn is_recorded(placed: impl Fn(AskedViews) -> AskedViews, stands: bool) {
     let dir = tempfile::tempdir().expect("a directory");
     let metrics = Metrics::default();
     let options = StoreOptions {
@@ -53,7 +62,7 @@ fn a_rule_over_a_subquery_is_recorded() {
     let live = Live::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).expect("live");
     let answers = Arc::new(Querier::new(store.clone(), 1));
     let history = History { answers, store: store.clone(), clock, options: QueryOptions::default() };
-    let views = AskedViews::new(Arc::new(live), history, &metrics);
+    let views = placed(AskedViews::new(Arc::new(live), history, &metrics));
     let plan = compile("max_over_time(sum(up)[10s:1s])", &Options::default()).expect("a plan");
     let kind = ViewKind::Recorded {
         record: "most".to_owned(),
@@ -74,7 +83,11 @@ fn a_rule_over_a_subquery_is_recorded() {
     let page = views.describe(ViewId(0), 10).expect("described");
     let [shown] = &page.views[..] else { panic!("{page:?}") };
     assert_eq!((shown.id, shown.answer.taps, shown.answer.rows, page.total), (view, 1, 1, 1));
-    assert!(shown.work.is_none() && shown.answer.changed.is_some_and(|t| t % 500 == 0), "{shown:?}");
+    assert_eq!(shown.work.is_some(), stands);
+    assert!(
+        shown.kept.is_some_and(|kept| kept.steps > 0) && shown.answer.changed.is_some_and(|t| t % 500 == 0),
+        "{shown:?}"
+    );
     views.remove(view);
     assert_eq!(views.describe(ViewId(0), 10).expect("described").total, 0);
     let most = [Matcher::equal("__name__", "most")];

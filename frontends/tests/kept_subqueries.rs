@@ -352,7 +352,9 @@ fn the_cost_follows_the_change() {
     assert_eq!(ask(now + 3_600_000), 120, "after a gap, all");
     assert_eq!(ask(now), 120, "going back, all");
     assert!(world.store.maintain(now).expect("maintained") > 0);
-    assert_eq!(ask(now), 120, "blocks came");
+    assert_eq!(ask(now), 0, "a flush changes no sample");
+    world.store.delete(&[Matcher::equal("series", "s1")], base, base + 60_000).expect("deleted");
+    assert_eq!(ask(now), 120, "something was deleted from blocks: all");
     let report = kept.report();
     assert_eq!((report.steps, report.rows), (120, 3));
     assert!(report.bytes >= 3 * 120 * 16 && report.bytes < 3 * 120 * 32, "{report:?}");

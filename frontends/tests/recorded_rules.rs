@@ -234,6 +234,43 @@ fn rules_are_recorded_as_they_are_at_their_time() {
     });
 }
 
+/// Subqueries, fixed times, the future and parameters that are series are recorded in their tick, and what reads them is, too.
+#[test]
+fn what_asks_the_store_is_recorded_in_its_tick() {
+    let fixed = format!("sum(rate(c_total[5s] @ {}))", START / 1_000);
+    let rules = [
+        ("reads_peak", "sum(peak) + on () sum(fixed or vector(0))"),
+        ("peak", "max_over_time(sum by (job) (rate(c_total[5s]))[6s:1s])"),
+        ("peak_of_recorded", "max_over_time(raw[5s:1s]) - on () group_left () sum(reads_peak)"),
+        ("raw", "sum by (job) (c_total)"),
+        ("fixed", fixed.as_str()),
+        ("future", "sum(c_total offset -2s)"),
+        ("by_series", "quantile_over_time(scalar(sum(c_total)) / 100, c_total[4s])"),
+        ("nested", "sum_over_time(max_over_time(raw[3s:1s])[4s:2s] offset 1s)"),
+        ("gone", "absent_over_time(nobody[5s:1s])"),
+    ];
+    for workers in [1, 2, 4] {
+        let bench = Bench::new(workers);
+        for (name, expr) in rules {
+            bench.record(name, expr, 1_000, 0);
+        }
+        for tick in 1..12 {
+            let t = START + tick * 1_000;
+            bench.sample("h", t - 10, (tick * tick) as f64);
+            bench.sample("i", t - 5, tick as f64 * 2.0);
+            bench.live.tick(t);
+            for (name, expr) in rules {
+                let fresh: Vec<f64> = bench.ask(expr, t).into_values().collect();
+                let recorded: Vec<f64> = bench.ask(name, t).into_values().collect();
+                assert_eq!(recorded, fresh, "{name} at {tick} with {workers} workers");
+            }
+        }
+        assert_eq!(bench.ask("reads_peak", START + 11_000).len(), 1);
+        assert_eq!(bench.ask("nested", START + 11_000).len(), 1);
+        bench.live.stop();
+    }
+}
+
 /// Runs `test` at twenty starts with each number of workers: levels once followed the seeds of hash maps.
 fn at_twenty_starts(test: impl Fn(&Bench)) {
     for workers in [1, 2, 4] {

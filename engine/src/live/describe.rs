@@ -49,7 +49,7 @@ pub struct ViewReport {
     pub answer: AnswerReport,
     /// What it is made of in the live runtime; `None`: it does not stand there.
     pub work: Option<Work>,
-    /// What it keeps of its subqueries, if it is asked and keeps any.
+    /// What it keeps of its subqueries, if it keeps any.
     pub kept: Option<KeptReport>,
 }
 

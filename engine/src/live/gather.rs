@@ -13,6 +13,7 @@ use super::message::{Cohort, PortDelta, Verdict};
 use super::meter::{Ledger, Meter};
 use super::place::Place;
 use super::record::Recorder;
+use super::store_query::{StoreAsker, StoreStep};
 use super::tap::Waiting;
 use super::views::{Gone, Slots, Views, Wanted};
 use super::{TapId, ViewId};
@@ -41,6 +42,9 @@ pub struct GatherHost {
     stage: Stage,
     /// By local step.
     ports: HashMap<StepId, Port>,
+    asker: Arc<StoreAsker>,
+    /// Steps that ask the store.
+    store_steps: HashMap<StepId, Arc<StoreStep>>,
     /// What came since the last round.
     arrived: Vec<PortDelta>,
     /// Ports that something came for since the last round.
@@ -83,7 +87,7 @@ impl GatherHost {
     /// The host of the worker at `place`. The counters: evaluations, those that failed, rows that they looked at.
     pub fn new(
         place: Place,
-        store: Arc<Store>,
+        (store, asker): (Arc<Store>, Arc<StoreAsker>),
         waiting: Waiting,
         (dialect, memory): (Dialect, ViewMemory),
         ledger: Arc<Ledger>,
@@ -96,6 +100,8 @@ impl GatherHost {
             views: Views::new(place, dialect),
             stage: Stage::of_views(dialect, memory),
             ports: HashMap::new(),
+            asker,
+            store_steps: HashMap::new(),
             arrived: Vec::new(),
             touched: Vec::new(),
             states: BTreeMap::new(),
@@ -123,8 +129,16 @@ impl GatherHost {
         for step in added.gather {
             let Some(step_ref) = self.views.gather.step(step) else { continue };
             self.stage.put(step, step_ref);
-            if let StepOp::Port(local) = step_ref.op {
-                self.ports.insert(local, Port::new(step, self.place.wide_shards()));
+            match &step_ref.op {
+                StepOp::Port(local) => {
+                    self.ports.insert(*local, Port::new(step, self.place.wide_shards()));
+                }
+                StepOp::StoreQuery(query) => {
+                    let asks = self.asker.step(query.clone(), cohort, self.now);
+                    self.stage.set_operator(step, asks.operator());
+                    self.store_steps.insert(step, asks);
+                }
+                _ => {}
             }
         }
         added.gone.into_iter().for_each(|gone| self.forget(gone));
@@ -188,6 +202,7 @@ impl GatherHost {
     fn forget(&mut self, gone: Gone) {
         for (id, step) in gone.gather {
             self.stage.remove(id);
+            self.store_steps.remove(&id);
             if let StepOp::Port(local) = step.op {
                 self.ports.remove(&local);
             }

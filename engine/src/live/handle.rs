@@ -17,11 +17,13 @@ use super::message::{Control, Verdict};
 use super::meter::{Ledger, Spent};
 use super::peers::{Peers, Word};
 use super::queue::Queue;
+use super::store_query::StoreReads;
 use super::tap::Waiting;
 use super::views::Wanted;
 use super::{LiveOptions, Sink, TapId, ViewId, ViewSpec};
 use crate::limits::STOP_PATIENCE;
 use crate::plan::Dialect;
+use crate::plan::physical::StoreQueries;
 use far::Far;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -81,6 +83,7 @@ struct Inner {
     lookback: i64,
     /// How far back any view so far has looked, ms.
     reach: AtomicI64,
+    store_reads: Arc<StoreReads>,
 }
 
 impl Live {
@@ -107,6 +110,7 @@ impl Live {
     }
 
     fn drive(self, clock: Arc<dyn Clock>, options: LiveOptions, metrics: &Metrics) -> Result<Live, String> {
+        self.0.store_reads.go_beside_ticks();
         let handle = driver::spawn(self.clone(), self.0.alarm.clone(), clock, options, metrics)?;
         *self.0.driver.lock() = Some(handle);
         Ok(self)
@@ -169,6 +173,7 @@ impl Live {
             dialect: options.dialect,
             lookback: options.lookback,
             reach: AtomicI64::new(0),
+            store_reads: Arc::default(),
             ledger: Arc::default(),
             ticks: metrics.counter("perennial_ticks_total", "Ticks of the live runtime.", &[]),
         });
@@ -199,10 +204,20 @@ impl Live {
         Ok(id)
     }
 
+    /// In a cluster a step would have to ask the other processes, in the middle of their ticks.
+    fn queries(&self) -> StoreQueries {
+        if self.0.process.1 == 1 { StoreQueries::Allowed } else { StoreQueries::Refused }
+    }
+
+    /// Whether a view can stand here; the error says why not.
+    pub fn check(&self, view: &ViewSpec) -> Result<(), String> {
+        super::check(view, self.0.dialect, self.queries())
+    }
+
     /// Cuts the plan of a view into steps, once for all workers of this process.
     fn wanted(&self, view: ViewSpec) -> Result<Wanted, String> {
         super::check_kind(&view)?;
-        let wanted = Wanted::new(view, self.0.dialect).map_err(|e| e.0)?;
+        let wanted = Wanted::new(view, self.0.dialect, self.queries()).map_err(|e| e.0)?;
         self.0.reach.fetch_max(wanted.reach(self.0.lookback), Relaxed);
         Ok(wanted)
     }

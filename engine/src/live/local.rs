@@ -19,6 +19,7 @@ use super::leaf::LeafState;
 use super::message::{Cohort, PortDelta, Verdict};
 use super::meter::{Ledger, Meter};
 use super::place::Place;
+use super::store_query::StoreReads;
 use super::views::{Gone, View, Views, Wanted};
 use crate::limits::{OPENED_ROWS, SWEEP_MS};
 use crate::operators::bits::Bits;
@@ -58,6 +59,7 @@ pub struct LocalHost {
     opening: usize,
     /// Makes the next tick come soon.
     wake: Arc<dyn Fn() + Send + Sync>,
+    store_reads: Arc<StoreReads>,
     /// Rings have been dropped in this tick.
     dropped: bool,
     /// When dead rows were last counted.
@@ -90,6 +92,7 @@ impl LocalHost {
             rows_touched,
             without_past,
             wake: library.wake.clone(),
+            store_reads: library.store_reads.clone(),
             reader: Reader::new(library),
             spiller,
             failed: BTreeSet::new(),
@@ -252,7 +255,7 @@ impl LocalHost {
     fn ready(&self) -> Vec<Cohort> {
         let busy: Vec<&Shard> = self.shards.iter().filter(|shard| !shard.is_at_rest()).collect();
         let waits = |view: &View| busy.iter().any(|shard| shard.keeps_waiting(&view.local));
-        let coming = self.views.coming();
+        let coming = self.views.coming().filter(|(cohort, _)| !self.store_reads.is_pending(*cohort));
         let ready =
             coming.filter_map(|(cohort, mut views)| (busy.is_empty() || !views.any(waits)).then_some(cohort));
         ready.collect()

@@ -24,6 +24,7 @@ pub mod record;
 pub mod ring;
 mod said;
 pub mod side;
+mod store_query;
 pub mod tap;
 pub mod time;
 #[cfg(test)]
@@ -32,11 +33,15 @@ pub mod views;
 
 pub use handle::Live;
 
+use crate::limits::QUERIES_BYTES;
 use crate::limits::{SPILL_CHUNK_MS, SPILL_NEAR_MS};
-use crate::memory::ViewMemory;
+use crate::memory::{MemoryPool, ViewMemory};
 use crate::operators::side::Sample;
 use crate::plan::notes::Annotation;
+use crate::plan::physical::StoreQueries;
 use crate::plan::{Dialect, Plan, Type};
+use crate::query::QueryOptions;
+use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// Identity of a standing plan.
@@ -64,6 +69,10 @@ pub struct LiveOptions {
     pub spill: Spill,
     /// What views may hold of labels that they make.
     pub memory: ViewMemory,
+    /// Limits and settings of the queries that steps of views ask the store; lookback and dialect are those of here.
+    pub queries: QueryOptions,
+    /// What these queries together may hold.
+    pub query_memory: Arc<MemoryPool>,
 }
 
 /// Samples between the ends of a long window are given away, as the store has them.
@@ -91,6 +100,8 @@ impl Default for LiveOptions {
             coalesce: 20,
             spill: Spill::default(),
             memory: ViewMemory::default(),
+            queries: QueryOptions::default(),
+            query_memory: MemoryPool::of_queries(QUERIES_BYTES),
         }
     }
 }
@@ -107,9 +118,9 @@ pub struct ViewSpec {
 }
 
 /// Whether a view can stand; the error says why not. [`Live::install`] refuses the same.
-pub fn check(view: &ViewSpec) -> Result<(), String> {
+pub fn check(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), String> {
     check_kind(view)?;
-    views::physical_of(view, Dialect::default()).map(drop).map_err(|e| e.0)
+    views::physical_of(view, dialect, queries).map(drop).map_err(|e| e.0)
 }
 
 fn check_kind(view: &ViewSpec) -> Result<(), String> {

@@ -19,7 +19,7 @@ use super::{ViewId, ViewKind, ViewSpec};
 use crate::operators::bits::Bits;
 use crate::plan::Dialect;
 use crate::plan::notes::Origin;
-use crate::plan::physical::{LowerError, Physical, Step, StepId, StepOp};
+use crate::plan::physical::{LowerError, Physical, Step, StepId, StepOp, StoreQueries};
 use schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -82,21 +82,21 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(spec: &ViewSpec, dialect: Dialect) -> Result<Arc<Cut>, LowerError> {
-        Ok(Arc::new(Cut { steps: physical_of(spec, dialect)?, names: schedule::names(spec) }))
+    fn of(spec: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<Arc<Cut>, LowerError> {
+        Ok(Arc::new(Cut { steps: physical_of(spec, dialect, queries)?, names: schedule::names(spec) }))
     }
 }
 
 impl Wanted {
     /// Fails if it cannot stand.
-    pub fn new(spec: ViewSpec, dialect: Dialect) -> Result<Wanted, LowerError> {
-        let cut = Cut::of(&spec, dialect)?;
+    pub fn new(spec: ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<Wanted, LowerError> {
+        let cut = Cut::of(&spec, dialect, queries)?;
         Ok(Wanted { spec: Arc::new(spec), cut: Some(cut) })
     }
 
-    /// Its steps; cut here where it has come from another process.
+    /// Its steps; cut here where it has come from another process. In a cluster no step asks the store.
     fn cut(&self, dialect: Dialect) -> Result<Arc<Cut>, LowerError> {
-        self.cut.clone().map_or_else(|| Cut::of(&self.spec, dialect), Ok)
+        self.cut.clone().map_or_else(|| Cut::of(&self.spec, dialect, StoreQueries::Refused), Ok)
     }
 
     /// How far before its evaluation it looks, ms; instant selectors look back `lookback`.
@@ -402,12 +402,12 @@ impl Views {
 }
 
 /// The plan of a view in steps. A query offset is a shift into the past.
-pub fn physical_of(spec: &ViewSpec, dialect: Dialect) -> Result<Physical, LowerError> {
+pub fn physical_of(spec: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<Physical, LowerError> {
     let shift = match spec.kind {
         ViewKind::Continuous { query_offset } => query_offset,
         ViewKind::Recorded { query_offset, .. } => query_offset,
     };
-    let physical = Physical::of(&spec.plan, shift, dialect)?;
+    let physical = Physical::of(&spec.plan, shift, dialect, queries)?;
     for step in &physical.local {
         if let StepOp::Leaf(source, _) = &step.op {
             if matches!(source.at, Some(crate::plan::At::Time(_))) {

@@ -19,6 +19,7 @@ pub mod group;
 pub mod grouping;
 pub mod histogram;
 pub mod info;
+pub mod labelled_rows;
 pub mod map;
 pub mod matching;
 mod members;
@@ -338,7 +339,11 @@ fn is_present(out: &Output, row: u32) -> bool {
 /// The operator of a step. Leaves, ports, subqueries and given scalars have none: their runtime fills them in.
 pub fn build(op: &StepOp, dialect: Dialect) -> Option<Box<dyn Operator>> {
     Some(match op {
-        StepOp::Leaf(..) | StepOp::Port(_) | StepOp::Subquery(..) | StepOp::Given(_) => return None,
+        StepOp::Leaf(..)
+        | StepOp::Port(_)
+        | StepOp::Subquery(..)
+        | StepOp::Given(_)
+        | StepOp::StoreQuery(_) => return None,
         StepOp::Number(n) => Box::new(scalar::Number(n.0)),
         StepOp::Clock(function, shift) => Box::new(scalar::Clock::new(*function, *shift)),
         StepOp::MapClock(function, shift) => Box::new(scalar::MapClock::new(*function, *shift)),

@@ -1,11 +1,12 @@
 //! Lowering: how a plan is cut into its two stages, node by node. Calls of functions: [`calls`].
 
 mod calls;
+mod store;
 
 use super::details::MetricName;
 use super::leaves::{Leaf, Source};
 use super::notes::Origin;
-use super::physical::{LowerError, Physical, Step, StepId, StepOp};
+use super::physical::{LowerError, Physical, Step, StepId, StepOp, StoreQueries, StoreQuery};
 use super::{Aggregate, AggregateOp, Binary, Dialect, Node, Op, Plan, Selector, Type};
 use crate::functions::{Kernel, Special};
 use std::collections::HashMap;
@@ -18,11 +19,22 @@ enum Place {
     Gather(StepId),
 }
 
-/// Cuts `plan`, `shift` ms in the past. `history`: it may have subqueries; whether it is itself one.
+/// What a plan is cut for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be kept standing.
+    View(StoreQueries),
+    /// A query over history. `inner`: it is itself a subquery.
+    Query { inner: bool },
+    /// A query over history for a part of a view's plan.
+    Part,
+}
+
+/// Cuts `plan`, `shift` ms in the past.
 pub(super) fn cut(
     plan: &Plan,
     shift: i64,
-    history: Option<bool>,
+    purpose: Purpose,
     dialect: Dialect,
 ) -> Result<Physical, LowerError> {
     let mut lowering = Lowering {
@@ -31,14 +43,15 @@ pub(super) fn cut(
         gather: HashMap::new(),
         origins: Vec::new(),
         shift,
-        history: history.is_some(),
+        purpose,
+        delayed_names: dialect.delayed_names,
         skims: false,
-        looks: history == Some(true),
+        looks: purpose == Purpose::Query { inner: true },
     };
     let root = lowering.lower(plan, 0)?;
     let mut root = lowering.gathered(root);
     let scalar = plan.kind() == Type::Scalar;
-    if dialect.delayed_names && !scalar {
+    if dialect.delayed_names && !scalar && purpose != Purpose::Part {
         root = lowering.gather_step(Step { op: StepOp::DropNames, inputs: vec![root] });
     }
     lowering.physical.root = root;
@@ -53,8 +66,8 @@ struct Lowering {
     /// Of the nodes that are being lowered, innermost last.
     origins: Vec<Origin>,
     shift: i64,
-    /// Subqueries are allowed.
-    history: bool,
+    purpose: Purpose,
+    delayed_names: bool,
     /// Some function above wants count and sum of histograms only.
     skims: bool,
     /// Something above wants to see their buckets.
@@ -136,7 +149,10 @@ impl Lowering {
         self.origins.push(Origin::of(node));
         let above = (self.skims, self.looks);
         self.enter(node);
-        let place = self.lower_op(node, depth);
+        let place = match self.store_query(node) {
+            Some(query) => Ok(self.gather(StepOp::StoreQuery(query), Vec::new())),
+            None => self.lower_op(node, depth),
+        };
         (self.skims, self.looks) = above;
         self.origins.pop();
         place

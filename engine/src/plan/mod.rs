@@ -23,7 +23,7 @@ use storage::model::{Matcher, TimeMs};
 pub type Plan = Arc<Node>;
 
 /// Byte range of the query text that a node came from.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Span {
     /// First byte.
     pub start: u32,

@@ -30,6 +30,8 @@ pub enum Place {
     Whole,
     /// Its operand of that number, in the order of [`Node::inputs`].
     Operand(u8),
+    /// A part of it.
+    Part(Span),
 }
 
 /// What an operator has to remark.
@@ -115,6 +117,7 @@ impl Origin {
     pub fn span(&self, place: Place) -> Span {
         match place {
             Place::Whole => self.whole,
+            Place::Part(span) => span,
             Place::Operand(i) => self.operands.get(usize::from(i)).copied().unwrap_or(self.whole),
         }
     }

@@ -7,7 +7,7 @@
 //! are one step (hash-consing); [`crate::operators`] says how each is computed.
 
 use super::details::{Ask, InfoLabels, MetricName};
-use super::lowering;
+use super::lowering::{self, Purpose};
 use super::notes::Origin;
 use super::{AggregateOp, At, BinaryOp, Dialect, FunctionRef, Grouping, Matching, Number, Plan};
 use crate::functions::Kernel;
@@ -90,6 +90,29 @@ pub enum StepOp {
     Port(StepId),
     /// Gather stage of a query over history only: a window over the rows of this subquery; inputs: parameters.
     Subquery(usize, Windowed),
+    /// Gather stage of views only: the answer of a query over the store.
+    StoreQuery(StoreQuery),
+}
+
+/// A part of a view's plan that the rings of leaves cannot answer: subqueries, times that do not move with the evaluation,
+/// the future, parameters of windows that depend on series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoreQuery {
+    /// The plan; its answer is a vector.
+    pub plan: Plan,
+    /// It is asked for so many ms before the evaluation time.
+    pub shift: i64,
+    /// With delayed names: its rows lose their names in the end.
+    pub drops_names: bool,
+}
+
+/// Whether the steps of a view may be queries over the store.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum StoreQueries {
+    /// They may.
+    Allowed,
+    /// A plan that needs them cannot stand.
+    Refused,
 }
 
 /// What becomes of the rows of a subquery.
@@ -142,14 +165,25 @@ pub struct Physical {
 pub struct LowerError(pub String);
 
 impl Physical {
-    /// Cuts `plan`. Everything is asked `shift` ms in the past (a rule's query offset).
-    pub fn of(plan: &Plan, shift: i64, dialect: Dialect) -> Result<Physical, LowerError> {
-        lowering::cut(plan, shift, None, dialect)
+    /// Cuts the plan of a view. Everything is asked `shift` ms in the past (a rule's query offset).
+    pub fn of(
+        plan: &Plan,
+        shift: i64,
+        dialect: Dialect,
+        queries: StoreQueries,
+    ) -> Result<Physical, LowerError> {
+        lowering::cut(plan, shift, Purpose::View(queries), dialect)
     }
 
     /// Cuts `plan` for a query over history, which may have subqueries. `inner`: it is itself one.
     pub fn of_history(plan: &Plan, inner: bool, dialect: Dialect) -> Result<Physical, LowerError> {
-        lowering::cut(plan, 0, Some(inner), dialect)
+        lowering::cut(plan, 0, Purpose::Query { inner }, dialect)
+    }
+
+    /// Cuts `plan`, a part of a view's plan, for a query over history: with delayed names its rows still have the names that
+    /// they are to lose.
+    pub fn of_part(plan: &Plan, dialect: Dialect) -> Result<Physical, LowerError> {
+        lowering::cut(plan, 0, Purpose::Part, dialect)
     }
 
     /// The step that decides the order of presentation.
@@ -164,6 +198,7 @@ impl StepOp {
     pub fn follows_clock(&self) -> bool {
         match self {
             StepOp::Clock(..) | StepOp::MapClock(..) | StepOp::Subquery(..) | StepOp::Given(_) => true,
+            StepOp::StoreQuery(_) => true,
             StepOp::Map(function) => matches!(function.0.kernel, Kernel::Special(_)),
             _ => false,
         }

@@ -59,6 +59,17 @@ pub struct KeptReport {
     pub reused: u64,
 }
 
+impl KeptReport {
+    /// Counts another one with this.
+    pub fn add(&mut self, other: KeptReport) {
+        self.steps += other.steps;
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+        self.asked += other.asked;
+        self.reused += other.reused;
+    }
+}
+
 impl Querier {
     /// As [`Querier::instant`], with what is kept of an expression: of earlier questions of it, and for later ones.
     pub fn instant_keeping(
@@ -146,6 +157,11 @@ impl Kept {
             asked: *asked,
             reused: *reused,
         }
+    }
+
+    /// Steps that were asked for so far, and those that were not, because their answers were there.
+    pub(crate) fn report_steps(&self) -> (u64, u64) {
+        (self.asked, self.reused)
     }
 
     /// The subquery that a question comes to now; `None`: it is not kept.

@@ -68,6 +68,8 @@ pub struct QueryOptions {
     pub dialect: Dialect,
     /// Whether samples are counted step by step too.
     pub step_stats: bool,
+    /// It is a part of a view's plan: with delayed names the answer's rows still have the names that they are to lose.
+    pub is_part: bool,
     /// Set by the client's going away: the query stops soon after.
     #[serde(skip)]
     pub cancel: Arc<AtomicBool>,
@@ -83,6 +85,7 @@ impl Default for QueryOptions {
             timeout: Duration::from_secs(120),
             dialect: Dialect::default(),
             step_stats: false,
+            is_part: false,
             cancel: Arc::default(),
         }
     }
@@ -184,6 +187,11 @@ impl Querier {
     pub fn new(store: Arc<Store>, threads: usize) -> Querier {
         let memory = MemoryPool::of_queries(QUERIES_BYTES);
         Querier { store, pools: Pools::new(threads), others: None, memory }
+    }
+
+    /// One whose callers do the work themselves, on their own threads.
+    pub fn of_the_caller(store: Arc<Store>, memory: Arc<MemoryPool>) -> Querier {
+        Querier { store, pools: Pools::of_the_caller(), others: None, memory }
     }
 
     /// The same, whose queries together may hold what is in this pool.
@@ -311,8 +319,11 @@ impl Querier {
         guard: &Arc<Guard>,
         mut kept: Option<&mut Kept>,
     ) -> Result<gathered::Gathered, QueryError> {
-        let physical =
-            Physical::of_history(plan, inner, options.dialect).map_err(|e| QueryError::Execution(e.0))?;
+        let physical = match options.is_part && !inner {
+            true => Physical::of_part(plan, options.dialect),
+            false => Physical::of_history(plan, inner, options.dialect),
+        };
+        let physical = physical.map_err(|e| QueryError::Execution(e.0))?;
         let mut notes = Annotations::default();
         if grid.start != grid.end {
             times::warn_of_sorting(&physical, &mut notes);

@@ -42,7 +42,8 @@ enum Yields {
 /// class whose nice value is lowered.
 pub struct Pools {
     usual: Pool,
-    large: Pool,
+    /// `None`: large queries are like the others.
+    large: Option<Pool>,
 }
 
 impl Pools {
@@ -51,7 +52,12 @@ impl Pools {
         let usual = Pool::named("query", threads);
         let mut large = Pool::start("large-query", threads, Yields::Idle);
         large.frees = usual.queue.clone();
-        Pools { usual, large }
+        Pools { usual, large: Some(large) }
+    }
+
+    /// No threads: whoever asks does the work.
+    pub fn of_the_caller() -> Pools {
+        Pools { usual: Pool::of_the_caller(), large: None }
     }
 
     /// For queries that are not large, and for finding out how large one is.
@@ -61,7 +67,7 @@ impl Pools {
 
     /// For a query of so many values, if that is large.
     pub fn large(&self, values: usize) -> Option<&Pool> {
-        (values >= LARGE_QUERY).then_some(&self.large)
+        self.large.as_ref().filter(|_| values >= LARGE_QUERY)
     }
 }
 
@@ -93,9 +99,15 @@ impl Pool {
         Pool { frees: queue.clone(), queue, threads }
     }
 
-    /// Number of threads.
+    /// No threads: who hands in jobs does them.
+    fn of_the_caller() -> Pool {
+        let queue = Arc::new(Queue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
+        Pool { frees: queue.clone(), queue, threads: 0 }
+    }
+
+    /// Number of threads that work at once.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.threads.max(1)
     }
 
     /// Has one of the threads run `job` when it comes to it. The caller sees to it that not too many wait.
@@ -110,6 +122,10 @@ impl Pool {
         jobs: Vec<Box<dyn FnOnce() -> T + Send>>,
         guard: &Guard,
     ) -> Result<Vec<Option<T>>, QueryError> {
+        if self.threads == 0 {
+            let result = |job| guard.check().map(|()| caught(job));
+            return jobs.into_iter().map(result).collect();
+        }
         let (send, receive) = channel();
         let mut results: Vec<Option<T>> = jobs.iter().map(|_| None).collect();
         for (i, job) in jobs.into_iter().enumerate() {

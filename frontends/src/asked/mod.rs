@@ -1,5 +1,6 @@
-//! Views that cannot stand: subqueries, a fixed `@` time, negative offsets; and what is recorded of the states of alerts
-//! ([`states`]).
+//! Views that cannot stand: alerts and subscriptions with subqueries, fixed `@` times, negative offsets, or parameters of
+//! windows that are series; in a cluster, recording rules with these, too; and what is recorded of the states of alerts
+//! ([`states`]). Other recording rules with these stand: their steps ask the store ([`engine::live`]).
 //!
 //! Such an expression is asked from history, as Prometheus asks every rule: at the slots of its group if it is recorded,
 //! otherwise once a second while somebody listens. Of its subqueries only what is new, or may have changed, is asked for
@@ -15,11 +16,12 @@ mod view;
 use crate::http::sources::Answers;
 use crate::limits::ASKED_VIEWS;
 use crate::past::{BackfillReport, Listener, Past, PastRule};
-use crate::views::Views;
+use crate::views::{Views, may_stand};
 use engine::live::describe::{DescribeError, Description, ViewReport};
 use engine::live::meter::Spent;
-use engine::live::{Sink, TapId, ViewId, ViewSpec, check};
+use engine::live::{Sink, TapId, ViewId, ViewSpec};
 use engine::plan::Type;
+use engine::plan::physical::StoreQueries;
 use engine::query::QueryOptions;
 use keeping::Keeping;
 use parking_lot::Mutex;
@@ -58,6 +60,8 @@ pub struct AskedViews {
     history: Arc<History>,
     keeping: Keeping,
     past: Option<Arc<Past>>,
+    /// Whether what is recorded may ask the store in its tick.
+    recorded_queries: StoreQueries,
     next: AtomicU64,
     views: Mutex<HashMap<ViewId, Arc<Asked>>>,
     taps: Mutex<HashMap<TapId, Arc<Asked>>>,
@@ -83,6 +87,7 @@ impl AskedViews {
             history: Arc::new(history),
             keeping: Keeping::new(metrics),
             past: None,
+            recorded_queries: StoreQueries::Allowed,
             next: AtomicU64::new(FIRST),
             views: Mutex::default(),
             taps: Mutex::default(),
@@ -95,9 +100,17 @@ impl AskedViews {
         self
     }
 
+    /// The same in a cluster, where steps of views ask no store: it is not the only one.
+    #[must_use]
+    pub fn in_cluster(mut self) -> AskedViews {
+        self.recorded_queries = StoreQueries::Refused;
+        self
+    }
+
     /// Whether it goes to the live runtime.
-    fn stands(view: &ViewSpec) -> bool {
-        check(view).is_ok() && !states::recorded_of(view)
+    fn stands(&self, view: &ViewSpec) -> bool {
+        let dialect = self.history.options.dialect;
+        may_stand(view, dialect, self.recorded_queries).is_ok() && !states::recorded_of(view)
     }
 
     fn ask(&self, spec: ViewSpec) -> Result<ViewId, String> {
@@ -116,14 +129,14 @@ impl AskedViews {
 
 impl Views for AskedViews {
     fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        if Self::stands(&view) { self.live.install(view) } else { self.ask(view) }
+        if self.stands(&view) { self.live.install(view) } else { self.ask(view) }
     }
 
     /// A view that stands cannot become one that is asked, nor the other way round.
     fn may_change(&self, view: ViewId, to: &ViewSpec) -> bool {
         match self.views.lock().contains_key(&view) {
-            true => !Self::stands(to),
-            false => Self::stands(to) && self.live.may_change(view, to),
+            true => !self.stands(to),
+            false => self.stands(to) && self.live.may_change(view, to),
         }
     }
 

@@ -1,36 +1,26 @@
 //! The latest answer of an asked view in rows with fixed numbers, as taps and recorders want it.
 
 use engine::limits::DEAD_ROWS;
+use engine::operators::labelled_rows::LabelledRows;
 use engine::operators::side::Sample;
 use engine::operators::{Changed, Output};
-use std::collections::HashMap;
 use storage::model::Labels;
-use storage::model::value::ABSENT;
 
 /// Rows by labels.
 #[derive(Default)]
 pub struct Rows {
     out: Output,
-    by_labels: HashMap<Labels, usize>,
+    rows: LabelledRows,
 }
 
 impl Rows {
     /// Makes `answer` the only rows with a value.
     pub fn replace(&mut self, answer: Vec<(Labels, Sample)>) {
-        let mut touched = Vec::new();
-        let mut kept = vec![false; self.out.values.len()];
-        for (labels, sample) in answer {
-            let out = &mut self.out;
-            let row = *self.by_labels.entry(labels).or_insert_with_key(|labels| out.add_row(labels.clone()));
-            kept.resize(out.values.len(), false);
-            kept[row] = true;
-            out.put(row, sample, &mut touched);
-        }
-        for row in (0..kept.len()).filter(|row| !kept[*row]) {
-            self.out.set(row, ABSENT, &mut touched);
-        }
-        if !touched.is_empty() {
-            self.out.changed = Changed::Rows(touched);
+        let latest = self.out.changed.clone();
+        self.rows.replace(&mut self.out, answer);
+        if self.out.changed == Changed::Rows(Vec::new()) {
+            self.out.changed = latest;
+        } else {
             self.out.version += 1;
         }
     }

@@ -1,7 +1,8 @@
 //! Mode `live`: every query stands as a view while the samples arrive, and its answer is read at its times.
 //!
 //! One pass over time serves all queries that see the same samples: at each time at which something arrives or
-//! somebody asks, what has arrived is appended, the runtime ticks, and the taps' state is noted for whoever asks.
+//! somebody asks, what has arrived is appended, the runtime ticks, and the taps' state is noted for whoever asks. Queries
+//! that look at later samples than those of their time have a pass of their own, in which all samples are there before.
 
 use super::answer::{Answer, Cell, Cells, Value};
 use super::runner::RunOptions;
@@ -15,7 +16,7 @@ use engine::functions::{Kernel, Special};
 use engine::live::{Live, LiveOptions, Row, Sink, TapEvent, ViewKind, ViewSpec};
 use engine::operators::side::Sample;
 use engine::plan::notes::{Annotation, Level};
-use engine::plan::{Extension, Node, Op, Plan, Type};
+use engine::plan::{At, Extension, Node, Op, Plan, Type};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,6 +36,32 @@ pub(super) fn answers(
     evals: &[&Eval],
     options: &RunOptions,
 ) -> Result<Vec<Standing>, String> {
+    let language = options.language();
+    let ahead: Vec<bool> = evals.iter().map(|eval| looks_ahead(eval, &language)).collect();
+    let of = |ahead_or_not: bool| -> Vec<&Eval> {
+        let chosen = evals.iter().zip(&ahead).filter(|(_, ahead)| **ahead == ahead_or_not);
+        chosen.map(|(eval, _)| *eval).collect()
+    };
+    let mut usual = pass(samples, &of(false), options, Arrivals::AtTheirTimes)?.into_iter();
+    let mut later = pass(samples, &of(true), options, Arrivals::Before)?.into_iter();
+    let in_order = ahead.iter().filter_map(|ahead| if *ahead { later.next() } else { usual.next() });
+    Ok(in_order.collect())
+}
+
+/// When samples arrive.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Arrivals {
+    AtTheirTimes,
+    /// All of them before anything is asked.
+    Before,
+}
+
+fn pass(
+    samples: &Samples,
+    evals: &[&Eval],
+    options: &RunOptions,
+    arrivals: Arrivals,
+) -> Result<Vec<Standing>, String> {
     let mut stage = Stage::new(samples, evals, options)?;
     let mut times: BTreeSet<TimeMs> =
         stage.views.iter().flat_map(|view| view.times.iter().copied()).collect();
@@ -46,7 +73,7 @@ pub(super) fn answers(
         if restart == Some(t) {
             stage.restart(samples)?;
         }
-        let until = samples.until(t);
+        let until = samples.until(if arrivals == Arrivals::Before { TimeMs::MAX } else { t });
         stage.scratch.append(samples, arrived..until)?;
         arrived = until;
         stage.live.tick(t);
@@ -152,10 +179,6 @@ impl View {
             let why = "sorting in a range query, which is warned of: a view has no order";
             return Err(Standing::Refused(why.to_owned()));
         }
-        if smooths(&plan) {
-            let why = "smoothed: a query is answered with samples that come after the time it is asked for";
-            return Err(Standing::Refused(why.to_owned()));
-        }
         let shown = Arc::default();
         Ok(View { query, expr: eval.expr.clone(), plan, times, range, shown, noted: Vec::new() })
     }
@@ -219,12 +242,28 @@ fn sorts(node: &Node) -> bool {
     here || node.inputs().into_iter().any(|input| sorts(input))
 }
 
-fn smooths(node: &Node) -> bool {
+/// Whether a query looks at samples that are later than its time.
+fn looks_ahead(eval: &Eval, language: &Options) -> bool {
+    let first = match eval.when {
+        When::At(t) => t,
+        When::Range(grid) => grid.start,
+    };
+    compile(&eval.expr, language).is_ok_and(|plan| may_look_behind(&plan, first))
+}
+
+/// Whether a part of the plan may look at samples behind `first`, the first time it is asked for.
+fn may_look_behind(node: &Node, first: TimeMs) -> bool {
+    let later = |at: Option<At>, offset: i64| {
+        offset < 0 || matches!(at, Some(At::Time(t)) if t.saturating_sub(offset) > first)
+    };
     let here = match &node.op {
-        Op::Instant(selector) | Op::Range { selector, .. } => selector.extension == Some(Extension::Smoothed),
+        Op::Instant(selector) | Op::Range { selector, .. } => {
+            selector.extension == Some(Extension::Smoothed) || later(selector.at, selector.offset)
+        }
+        Op::Subquery { at, offset, .. } => later(*at, *offset),
         _ => false,
     };
-    here || node.inputs().into_iter().any(|input| smooths(input))
+    here || node.inputs().into_iter().any(|input| may_look_behind(input, first))
 }
 
 /// What the tap of one view has been told.

@@ -8,7 +8,9 @@ use super::limits::LATENESS_MS;
 use super::lint;
 use super::template;
 use super::yaml::{self, Fault};
-use engine::plan::{Plan, Type};
+use crate::views::may_stand;
+use engine::plan::physical::StoreQueries;
+use engine::plan::{Dialect, Plan, Type};
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 use std::collections::{BTreeMap, HashSet};
@@ -254,10 +256,10 @@ impl Reader<'_> {
         for rule in raw.rules.unwrap_or_default() {
             let place = rule.value.expr.as_ref().map_or(rule.referenced, |expr| expr.referenced);
             let rule = self.rule(&raw.labels, backfill, rule)?;
-            if let Err(why) = engine::live::check(&view_of(&group, &rule)) {
-                let what = format!(
-                    "the expression cannot stand ({why}): it is asked from history at every interval"
-                );
+            let (dialect, queries) = (Dialect::default(), StoreQueries::Allowed);
+            if let Err(why) = may_stand(&view_of(&group, &rule), dialect, queries) {
+                let what =
+                    format!("the expression cannot stand ({why}): it is asked from history every second");
                 self.warnings.push(self.fault(
                     place,
                     what,

@@ -7,6 +7,7 @@
 use crate::random::Random;
 use engine::functions::{Function, Tolerance, table};
 use engine::live::{ViewKind, ViewSpec, check};
+use engine::plan::physical::StoreQueries;
 use engine::plan::{AggregateOp, BinaryOp, Plan, Type};
 use frontends::promql::{Options, compile};
 
@@ -119,7 +120,7 @@ pub fn draw(random: &mut Random, entry: Entry, options: &Options) -> Drawn {
 fn standing(text: String, options: &Options) -> Option<Drawn> {
     let plan = compile(&text, options).ok()?;
     let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::NOW };
-    check(&spec).ok()?;
+    check(&spec, options.dialect(), StoreQueries::Allowed).ok()?;
     Some(Drawn { text, plan, inexact: None })
 }
 

@@ -76,17 +76,17 @@ impl Listed {
     }
 }
 
-/// The blocks of a set, and how often they were others: changed together, under one lock.
+/// The blocks of a set.
 struct List {
     /// Sorted by time range, then by directory; one of each name.
     blocks: Arc<Vec<Listed>>,
+    /// See [`Blocks::version`].
     version: u64,
 }
 
 impl List {
     fn become_these(&mut self, blocks: Vec<Listed>) {
         self.blocks = Arc::new(blocks);
-        self.version += 1;
     }
 }
 
@@ -148,7 +148,16 @@ impl Blocks {
     pub fn add_found(&self, mut found: Vec<FarBlock>) {
         let here: BTreeSet<String> = self.metas().iter().map(|meta| meta.name().to_string()).collect();
         found.retain(|block| !here.contains(&block.meta().name().to_string()));
+        let new = !found.is_empty();
         found.into_iter().for_each(|block| self.put(Listed::Far(block)));
+        if new {
+            self.note_other_samples();
+        }
+    }
+
+    /// The samples of the set have become others: see [`Blocks::version`].
+    pub fn note_other_samples(&self) {
+        self.blocks.write().version += 1;
     }
 
     /// Removes what an interrupted writer left in `blocks_dir`. Not while one writes.
@@ -195,6 +204,7 @@ impl Blocks {
             }
         }
         list.become_these(new);
+        list.version += 1;
         damage
     }
 
@@ -214,7 +224,8 @@ impl Blocks {
         self.blocks.read().blocks.clone()
     }
 
-    /// A number that is another one whenever the blocks are others, or what is deleted of them.
+    /// A number that is another one whenever the samples are others: by an import, by a deletion, by blocks that were found
+    /// in an object store. Flushes, merges and moves change no sample, and retention is not counted.
     pub fn version(&self) -> u64 {
         self.blocks.read().version
     }

@@ -390,6 +390,10 @@ impl History for BlockHistory {
         self.blocks.version()
     }
 
+    fn note_other_samples(&self) {
+        self.blocks.note_other_samples();
+    }
+
     fn select(
         &self,
         shard: u16,

@@ -1,8 +1,8 @@
 //! What changed since somebody looked: for who keeps answers, and wants to ask anew only what may be another one now.
 //!
 //! Whatever comes into a shard, or goes, is noted under the shard's lock, before it can be seen ([`super::arrivals`]). Of
-//! the blocks is known that the list changed: by a flush, a merge, retention, a deletion, an import, the object store.
-//! Some of that changes no answer. It happens every two hours, so it is not worth telling apart.
+//! the blocks is known that they hold other samples: by a deletion, an import, what was found in the object store. Flushes
+//! and merges, every two hours, change no answer. Retention is not counted: what an answer saw before it stays.
 
 use super::batch::FeedData;
 use super::{Shard, Store};

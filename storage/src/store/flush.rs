@@ -98,8 +98,13 @@ pub trait History: Send + Sync {
         None
     }
 
-    /// A number that is another one whenever [`History::select`] may answer differently than before.
+    /// A number that is another one whenever the samples of history and head together may be others by what happened to the
+    /// parts: see [`History::note_other_samples`]. What [`History::write`] takes over from the head, and what retention
+    /// removes, is not counted.
     fn version(&self) -> u64;
+
+    /// What was just written was not in the head before.
+    fn note_other_samples(&self) {}
 
     /// The matching series of a shard with samples in `from..=to`, sorted by labels; equal labels in time order.
     fn select(

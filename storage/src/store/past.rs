@@ -29,6 +29,7 @@ impl Store {
         {
             let _one_at_a_time = self.flush_lock.lock();
             history.write(from, to, &mut series.iter().map(|one| Ok(one.clone())))?;
+            history.note_other_samples();
             self.metrics.blocks_written.inc();
         }
         for one in series {

@@ -5,6 +5,7 @@ use super::super::describe::{Amount, AnswerReport, Content, GatherPart, Question
 use super::super::views::{Slots, View};
 use super::{GatherHost, State, annotations};
 use crate::plan::physical::StepOp;
+use crate::query::KeptReport;
 use storage::model::TimeMs;
 
 impl GatherHost {
@@ -19,7 +20,8 @@ impl GatherHost {
                 self.answer_of(view, state, t, question.rows),
                 Some(self.work_of(view, state)),
             );
-            Some(ViewReport { id: *id, spec, answer, work, kept: None })
+            let kept = self.kept_of(view);
+            Some(ViewReport { id: *id, spec, answer, work, kept })
         });
         GatherPart { t, total: self.views.all.len(), views: views.collect() }
     }
@@ -34,6 +36,15 @@ impl GatherHost {
         let content = || Content { rows: out.rows(), notes: annotations(view, &self.stage, &self.ports) };
         let wanted = rows && state.past.is_of(out.version);
         AnswerReport { content: wanted.then(content), ..answer }
+    }
+
+    /// What its steps keep that ask the store.
+    fn kept_of(&self, view: &View) -> Option<KeptReport> {
+        let mut all = KeptReport::default();
+        for (step, _) in self.views.gather.distinct(&view.gather) {
+            all.add(self.store_steps.get(&step).map(|step| step.report()).unwrap_or_default());
+        }
+        (all.steps > 0).then_some(all)
     }
 
     fn work_of(&self, view: &View, state: &State) -> Work {

@@ -6,9 +6,11 @@ use super::super::inlet::Outlet;
 use super::super::local::{Library, LocalHost};
 use super::super::peers::Built;
 use super::super::place::Place;
+use super::super::store_query::{StoreAsker, StoreAsking};
 use super::super::{LiveOptions, time};
 use super::{Inner, ToWorker};
 use crate::limits::PAST_THREADS;
+use crate::query::QueryOptions;
 use parking_lot::Mutex;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,7 +57,17 @@ pub(super) fn start_workers(
         "Parts of long windows that a tick read from the store, because nobody had foreseen that they were wanted.",
     );
     let ready = Arc::new(move || bell.ready());
-    let library = Library::new(store.clone(), PAST_THREADS, ready, (spill, unforeseen));
+    let reads = inner.store_reads.clone();
+    let library =
+        Library::new(store.clone(), PAST_THREADS, ready.clone(), reads.clone(), (spill, unforeseen));
+    let asking = StoreAsking {
+        options: QueryOptions { lookback, dialect, ..options.queries.clone() },
+        memory: options.query_memory.clone(),
+        reads,
+        pool: library.pool(),
+        wake: ready,
+    };
+    let asker = StoreAsker::new(store.clone(), asking, metrics);
     timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
         let _fail_stop = FailStop;
         let (process, processes) = inner.process;
@@ -66,8 +78,14 @@ pub(super) fn start_workers(
             LocalHost::new(place, past, (lookback, dialect), inner.ledger.clone(), local_counters.clone());
         let waiting = inner.waiting.clone();
         let meaning = (dialect, memory.clone());
-        let gather =
-            GatherHost::new(place, store.clone(), waiting, meaning, inner.ledger.clone(), counters.clone());
+        let gather = GatherHost::new(
+            place,
+            (store.clone(), asker.clone()),
+            waiting,
+            meaning,
+            inner.ledger.clone(),
+            counters.clone(),
+        );
         let reports = reports(&inner, place.thread);
         let control = dataflow::build(worker, threads, (local, outlet), gather, reports);
         work(worker, control, &receiver);

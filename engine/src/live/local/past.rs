@@ -7,6 +7,7 @@ use crate::limits::{FEED_ITEMS, PAST_LOG_MS, PLACED_ROWS};
 use crate::live::Spill;
 use crate::live::ring::Ring;
 use crate::live::ring::chunk::Source;
+use crate::live::store_query::StoreReads;
 use crate::query::pool::{Pool, caught};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -26,6 +27,7 @@ pub struct Library {
     asked: Arc<AtomicUsize>,
     read: Arc<AtomicUsize>,
     pub(super) spill: Spill,
+    pub(super) store_reads: Arc<StoreReads>,
     unforeseen: Arc<Counter>,
 }
 
@@ -35,10 +37,17 @@ impl Library {
         store: Arc<Store>,
         threads: usize,
         wake: Arc<dyn Fn() + Send + Sync>,
+        store_reads: Arc<StoreReads>,
         (spill, unforeseen): (Spill, Arc<Counter>),
     ) -> Library {
         let pool = Arc::new(Pool::named("past", threads));
-        Library { store, pool, wake, asked: Arc::default(), read: Arc::default(), spill, unforeseen }
+        let (asked, read) = (Arc::default(), Arc::default());
+        Library { store, pool, wake, asked, read, spill, store_reads, unforeseen }
+    }
+
+    /// Its threads.
+    pub fn pool(&self) -> Arc<Pool> {
+        self.pool.clone()
     }
 
     /// Where a ring of a shard reads from, again.

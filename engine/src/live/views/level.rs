@@ -56,9 +56,7 @@ pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
 }
 
 /// The recorded views among `specs` that each of them reads.
-pub fn reads_of<'a>(
-    specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone,
-) -> BTreeMap<ViewId, Reads> {
+pub fn reads_of<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> BTreeMap<ViewId, Reads> {
     let recorded = Recorded::of(specs.clone());
     specs.map(|(id, spec)| (id, recorded.read_by(spec))).collect()
 }

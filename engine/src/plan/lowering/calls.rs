@@ -78,7 +78,7 @@ impl Lowering {
         arg: &Plan,
         depth: usize,
     ) -> Result<StepId, LowerError> {
-        if has_vectors(arg) && self.history {
+        if has_vectors(arg) && self.is_query() {
             let given = &mut self.physical.given;
             let number = given.iter().position(|plan| plan == arg).unwrap_or(given.len());
             if number == given.len() {
@@ -200,7 +200,7 @@ impl Lowering {
         let Op::Subquery { input, range, step, offset, at } = &arg.op else {
             return unsupported("a window function needs a range vector");
         };
-        if !self.history {
+        if !self.is_query() {
             return unsupported("subqueries are not live");
         }
         let wanted = Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };

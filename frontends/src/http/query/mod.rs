@@ -145,6 +145,7 @@ fn options(state: &AppState, form: &Form) -> Result<QueryOptions, ApiError> {
         max_bytes: settings.max_bytes,
         dialect: settings.dialect,
         step_stats: settings.step_stats && form.get("stats") == "all",
+        is_part: false,
         timeout: given.unwrap_or(settings.query_timeout).min(settings.query_timeout),
         cancel: Arc::default(),
     })

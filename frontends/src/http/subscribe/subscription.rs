@@ -14,7 +14,8 @@ use super::views::Lease;
 use crate::promql::annotations::render_most;
 use crate::views::Views;
 use engine::live::{TapId, ViewId, ViewKind, ViewSpec, check};
-use engine::plan::{Op, Plan};
+use engine::plan::physical::StoreQueries;
+use engine::plan::{Dialect, Op, Plan};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use storage::model::{Matcher, TimeMs};
@@ -68,7 +69,12 @@ impl Subscription {
         let Question { text, plan, view } = question(state, &request).await?;
         let explained = state.sources.language.explain(&plan);
         let kind = ViewKind::NOW;
-        let standing = check(&ViewSpec { name: String::new(), plan: plan.clone(), kind }).is_ok();
+        let standing = check(
+            &ViewSpec { name: String::new(), plan: plan.clone(), kind },
+            Dialect::default(),
+            StoreQueries::Refused,
+        )
+        .is_ok();
         let first = protocol::subscribed(&request.id, &text, &plan, &explained, standing);
         let charge = account.charge(first.json.len());
         let outbox = Outbox::new(request.backpressure, request.buffer, bell.clone(), &account);

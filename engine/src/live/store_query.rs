@@ -1,0 +1,253 @@
+//! Steps of views that ask the store: subqueries, fixed times, the future, parameters of windows that depend on series
+//! ([`crate::plan::physical::StoreQuery`] says which).
+//!
+//! Such a step asks in the round of its view, on the thread of the view's owner: behind all recorded samples that the view
+//! reads, and before those that read the view. The answers of a subquery's steps stay ([`Kept`]), so that a slot asks for
+//! those that are new, and for those that late samples have changed. What a new view needs of the past is read beside the
+//! ticks, before the view begins ([`StoreReads`]).
+//!
+//! A query in a tick takes [`STORE_QUERY_TIMEOUT`] at most. After one that took longer the step rests: its views fail for
+//! [`STORE_QUERY_REST_MS`], while what it keeps is read beside the ticks.
+
+use super::message::Cohort;
+use crate::limits::{STORE_QUERY_REST_MS, STORE_QUERY_TIMEOUT, STORE_READ_TIMEOUT};
+use crate::memory::MemoryPool;
+use crate::operators::labelled_rows::LabelledRows;
+use crate::operators::pace::Pace;
+use crate::operators::side::Sample;
+use crate::operators::{EvalError, Input, Operator, Output};
+use crate::plan::notes::{Annotation, Note, Place};
+use crate::plan::physical::StoreQuery;
+use crate::query::pool::Pool;
+use crate::query::{
+    Answer, AnswerMemory, Budget, Kept, KeptReport, Querier, QueryError, QueryOptions, Value, VectorSample,
+};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+use storage::metrics::{Counter, Metrics};
+use storage::model::{Labels, TimeMs};
+use storage::store::Store;
+
+/// Which cohorts wait for what their steps read of the past.
+#[derive(Default)]
+pub struct StoreReads {
+    /// Ticks come by themselves; otherwise steps read in the tick that asks them.
+    beside_ticks: AtomicBool,
+    /// How many steps are still read, by cohort.
+    pending: Mutex<BTreeMap<Cohort, usize>>,
+}
+
+impl StoreReads {
+    /// From now on the past is read beside the ticks.
+    pub fn go_beside_ticks(&self) {
+        self.beside_ticks.store(true, SeqCst);
+    }
+
+    /// Whether a cohort waits.
+    pub fn is_pending(&self, cohort: Cohort) -> bool {
+        self.pending.lock().contains_key(&cohort)
+    }
+
+    fn begin(&self, cohort: Cohort) {
+        *self.pending.lock().entry(cohort).or_default() += 1;
+    }
+
+    fn end(&self, cohort: Cohort) {
+        let mut pending = self.pending.lock();
+        if let Some(steps) = pending.get_mut(&cohort) {
+            *steps -= 1;
+            if *steps == 0 {
+                pending.remove(&cohort);
+            }
+        }
+    }
+}
+
+/// What the steps of one process ask.
+pub struct StoreAsker {
+    querier: Querier,
+    options: QueryOptions,
+    budget: Arc<Budget>,
+    reads: Arc<StoreReads>,
+    /// Reads beside the ticks.
+    pool: Arc<Pool>,
+    /// Called when something has been read.
+    wake: Arc<dyn Fn() + Send + Sync>,
+    asked: Arc<Counter>,
+    reused: Arc<Counter>,
+}
+
+/// Settings of the queries, and what they share.
+pub struct StoreAsking {
+    /// Limits and settings of each.
+    pub options: QueryOptions,
+    /// What they together may hold.
+    pub memory: Arc<MemoryPool>,
+    /// See [`StoreReads`].
+    pub reads: Arc<StoreReads>,
+    /// Reads beside the ticks.
+    pub pool: Arc<Pool>,
+    /// Called when something has been read.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl StoreAsker {
+    /// Over `store`.
+    pub fn new(store: Arc<Store>, asking: StoreAsking, metrics: &Metrics) -> Arc<StoreAsker> {
+        let StoreAsking { options, memory, reads, pool, wake } = asking;
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        Arc::new(StoreAsker {
+            querier: Querier::of_the_caller(store, memory),
+            options,
+            budget: Arc::default(),
+            reads,
+            pool,
+            wake,
+            asked: counter(
+                "perennial_view_subquery_steps_asked_total",
+                "Steps of subqueries of views that were asked from the store.",
+            ),
+            reused: counter(
+                "perennial_view_subquery_steps_kept_total",
+                "Steps of such subqueries whose answers were kept from the evaluation before.",
+            ),
+        })
+    }
+
+    /// A step that is new in the views of `cohort`, as of `now`: reads what it needs of the past.
+    pub fn step(self: &Arc<Self>, query: StoreQuery, cohort: Cohort, now: TimeMs) -> Arc<StoreStep> {
+        let kept = Mutex::new(Kept::new(self.budget.clone()));
+        let step = Arc::new(StoreStep { query, asker: self.clone(), kept, reading: AtomicBool::new(false) });
+        if self.reads.beside_ticks.load(SeqCst) && now > TimeMs::MIN {
+            self.reads.begin(cohort);
+            step.read_beside(now, Some(cohort));
+        }
+        step
+    }
+}
+
+/// A query over the store that views ask again and again.
+pub struct StoreStep {
+    query: StoreQuery,
+    asker: Arc<StoreAsker>,
+    kept: Mutex<Kept>,
+    /// Its past is being read.
+    reading: AtomicBool,
+}
+
+impl StoreStep {
+    /// What it keeps.
+    pub fn report(&self) -> KeptReport {
+        self.kept.try_lock().map(|kept| kept.report()).unwrap_or_default()
+    }
+
+    /// The operator that asks it.
+    pub fn operator(self: &Arc<Self>) -> Box<dyn Operator> {
+        let (rows, memory) = (LabelledRows::default(), AnswerMemory::default());
+        Box::new(StoreOperator { step: self.clone(), rows, memory, rests_until: TimeMs::MIN })
+    }
+
+    /// Has what it keeps read for an evaluation at `t`, on another thread.
+    fn read_beside(self: &Arc<Self>, t: TimeMs, cohort: Option<Cohort>) {
+        if self.reading.swap(true, SeqCst) {
+            return;
+        }
+        let (step, over) = (Arc::downgrade(self), ReadOver { asker: self.asker.clone(), cohort });
+        self.asker.pool.submit(Box::new(move || {
+            let over = over;
+            // Its views may be gone by now.
+            if let Some(step) = step.upgrade() {
+                if let Err(error) = step.ask(t, STORE_READ_TIMEOUT, &mut step.kept.lock()) {
+                    tracing::debug!(%error, "the past of a view's query could not be read");
+                }
+                step.reading.store(false, SeqCst);
+            }
+            drop(over);
+        }));
+    }
+
+    fn ask(&self, t: TimeMs, timeout: Duration, kept: &mut Kept) -> Result<Answer, QueryError> {
+        let asker = &self.asker;
+        let timeout = timeout.min(asker.options.timeout);
+        let options = QueryOptions { timeout, is_part: true, ..asker.options.clone() };
+        let before = kept.report_steps();
+        let answer = asker.querier.instant_keeping(&self.query.plan, t - self.query.shift, &options, kept);
+        let now = kept.report_steps();
+        asker.asked.add(now.0 - before.0);
+        asker.reused.add(now.1 - before.1);
+        answer
+    }
+}
+
+/// Says that a read is over, however it ends.
+struct ReadOver {
+    asker: Arc<StoreAsker>,
+    cohort: Option<Cohort>,
+}
+
+impl Drop for ReadOver {
+    fn drop(&mut self) {
+        self.cohort.into_iter().for_each(|cohort| self.asker.reads.end(cohort));
+        (self.asker.wake)();
+    }
+}
+
+/// The step at work.
+struct StoreOperator {
+    step: Arc<StoreStep>,
+    rows: LabelledRows,
+    /// What the latest answer takes of the memory for queries.
+    memory: AnswerMemory,
+    /// It is not asked before this evaluation time.
+    rests_until: TimeMs,
+}
+
+impl Operator for StoreOperator {
+    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
+        let rests = t < self.rests_until && self.rests_until - t <= STORE_QUERY_REST_MS;
+        if rests || self.step.reading.load(SeqCst) {
+            return Err(EvalError(format!(
+                "the query took longer than {} s: what it needs of the past is being read",
+                STORE_QUERY_TIMEOUT.as_secs()
+            )));
+        }
+        let answer = self.step.ask(t, STORE_QUERY_TIMEOUT, &mut self.step.kept.lock());
+        let answer = answer.map_err(|error| {
+            if matches!(error, QueryError::Timeout(_)) {
+                self.rests_until = t + STORE_QUERY_REST_MS;
+                self.step.read_beside(t, None);
+            }
+            EvalError(error.to_string())
+        })?;
+        let rows = match answer.value {
+            Value::Vector(rows) => rows.into_iter().map(row_of).collect(),
+            Value::Scalar(_, v) => vec![(Labels::default(), v.into())],
+            Value::Text(..) | Value::Matrix(_) => return Err(EvalError("expected a vector".to_owned())),
+        };
+        self.memory = answer.memory;
+        let known = out.labels.len();
+        self.rows.replace(out, rows);
+        if self.step.query.drops_names && self.step.asker.options.dialect.delayed_names {
+            (known..out.labels.len()).for_each(|row| out.lose_name(row));
+        }
+        out.notes.replace(answer.notes.into_iter().map(note_of).collect());
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.rows.bytes() + self.step.report().bytes
+    }
+}
+
+fn row_of(sample: VectorSample) -> (Labels, Sample) {
+    (sample.labels, sample.h.map_or(Sample::Float(sample.v), Sample::Histogram))
+}
+
+fn note_of(annotation: Annotation) -> Note {
+    let Annotation { level, text, extent, span } = annotation;
+    Note { level, text, extent, place: Place::Part(span) }
+}

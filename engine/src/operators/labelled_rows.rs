@@ -1,0 +1,36 @@
+//! An output whose rows come as a whole answer each time, found again by their labels.
+
+use super::side::Sample;
+use super::{Changed, Output};
+use std::collections::HashMap;
+use storage::model::Labels;
+use storage::model::value::ABSENT;
+
+/// The number of each row of one [`Output`]. Rows keep their numbers; those that are not in an answer have no value.
+#[derive(Default)]
+pub struct LabelledRows {
+    numbers: HashMap<Labels, usize>,
+}
+
+impl LabelledRows {
+    /// Makes `answer` the only rows of `out` with a value, and sets `out.changed` to the rows that this changes.
+    pub fn replace(&mut self, out: &mut Output, answer: Vec<(Labels, Sample)>) {
+        let mut touched = Vec::new();
+        let mut present = vec![false; out.values.len()];
+        for (labels, sample) in answer {
+            let row = *self.numbers.entry(labels).or_insert_with_key(|labels| out.add_row(labels.clone()));
+            present.resize(out.values.len(), false);
+            present[row] = true;
+            out.put(row, sample, &mut touched);
+        }
+        for row in (0..present.len()).filter(|row| !present[*row]) {
+            out.set(row, ABSENT, &mut touched);
+        }
+        out.changed = Changed::Rows(touched);
+    }
+
+    /// Bytes that it keeps beside the output; the labels are the output's.
+    pub fn bytes(&self) -> usize {
+        self.numbers.capacity() * size_of::<(Labels, usize)>()
+    }
+}

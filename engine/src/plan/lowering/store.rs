@@ -1,0 +1,71 @@
+//! Which expressions of a view are asked from the store, because the rings of its leaves cannot answer them.
+
+use super::{Lowering, Purpose, StoreQueries, StoreQuery};
+use crate::functions::{Kernel, Special};
+use crate::plan::leaves::has_vectors;
+use crate::plan::{At, FunctionRef, Node, Op, Plan, Selector};
+use std::sync::Arc;
+
+impl Lowering {
+    /// Whether it is a query over history.
+    pub(super) fn is_query(&self) -> bool {
+        matches!(self.purpose, Purpose::Query { .. } | Purpose::Part)
+    }
+
+    /// The query over the store that answers `node`, if that is how it is answered.
+    pub(super) fn store_query(&self, node: &Node) -> Option<StoreQuery> {
+        let allowed = self.purpose == Purpose::View(StoreQueries::Allowed);
+        if !allowed || !asks_store(node, self.shift) || self.delayed_names && is_info(node) {
+            return None;
+        }
+        Some(StoreQuery {
+            plan: Arc::new(node.clone()),
+            shift: self.shift,
+            drops_names: matches!(&node.op, Op::Call { function, .. } if !function.0.keeps_name),
+        })
+    }
+}
+
+/// With delayed names only some of its rows may lose their names: no other answer of the store is like that.
+fn is_info(node: &Node) -> bool {
+    matches!(&node.op, Op::Call { function, .. } if matches!(function.0.kernel, Kernel::Special(Special::Info)))
+}
+
+/// Whether `node` itself, evaluated `shift` ms in the past, is asked from the store; its operands may be, too.
+fn asks_store(node: &Node, shift: i64) -> bool {
+    match &node.op {
+        Op::Instant(selector) => leaves_rings(selector, shift),
+        Op::Call { function, args } => call_asks_store(*function, args, shift),
+        _ => false,
+    }
+}
+
+fn call_asks_store(function: FunctionRef, args: &[Plan], shift: i64) -> bool {
+    match function.0.kernel {
+        Kernel::Window(_) => args.iter().any(|arg| match &arg.op {
+            Op::Range { selector, .. } => leaves_rings(selector, shift),
+            Op::Subquery { .. } => true,
+            _ => has_vectors(arg),
+        }),
+        // These look at the samples of their selector, not at its values.
+        Kernel::Special(Special::AbsentOverTime | Special::Timestamp | Special::StartTimestamp) => {
+            args.iter().any(|arg| match &arg.op {
+                Op::Instant(selector) | Op::Range { selector, .. } => leaves_rings(selector, shift),
+                Op::Subquery { .. } => true,
+                _ => false,
+            })
+        }
+        // The info series are looked at where the samples of the vector are.
+        Kernel::Special(Special::Info) => args.first().is_some_and(|arg| holds_such(arg, shift)),
+        _ => false,
+    }
+}
+
+/// Whether a selector looks at a time that does not move with the evaluation, or at the future.
+fn leaves_rings(selector: &Selector, shift: i64) -> bool {
+    matches!(selector.at, Some(At::Time(_))) || selector.offset + shift < 0
+}
+
+fn holds_such(plan: &Node, shift: i64) -> bool {
+    asks_store(plan, shift) || plan.inputs().into_iter().any(|input| holds_such(input, shift))
+}
