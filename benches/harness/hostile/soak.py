@@ -79,7 +79,7 @@ class Soak:
         self.jobs = good_jobs(self.options.targets, self.good_port)
         self.subject.configure(self.jobs)
         self.subject.reload()
-        deadline = time.time() + 60
+        deadline = time.time() + 180
         while len(self.subject.rows("bench:sum_by_rate:0")) == 0 or len(self.subject.rows("fuel")) == 0:
             if time.time() > deadline:
                 raise RuntimeError("the good load has no results: " + self.subject.process.tail())
