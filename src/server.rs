@@ -114,11 +114,8 @@ impl Server {
         let language = language::options(|name| flags.feature(name));
         let query_memory = flags.query_memory(machine::memory());
         let pool = MemoryPool::of_queries(query_memory.together);
-        let live_options = LiveOptions {
-            queries: query_options(&flags, config, &language),
-            query_memory: pool.clone(),
-            ..live_options(&flags, &language, cores, query_memory)
-        };
+        let queries = query_options(&flags, config, &language);
+        let live_options = live_options(&flags, cores, (queries.clone(), pool.clone()), query_memory);
         let setup = cluster::Setup::of(&flags, live_options.workers)?;
         let (live, cluster) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
         let share =
@@ -142,13 +139,13 @@ impl Server {
             answers: querier.clone(),
             store: store.clone(),
             clock: clock.clone(),
-            options: query_options(&flags, config, &language),
+            options: queries.clone(),
         };
         let past = past::Parts {
             answers: slow,
             store: store.clone(),
             clock: clock.clone(),
-            options: query_options(&flags, config, &language),
+            options: queries,
             disk: Arc::new(OsDisk),
             metrics: metrics.clone(),
             corrects: corrects(cluster.as_ref(), caller.as_ref()),
@@ -457,11 +454,20 @@ fn open_memory(dir: &Path, metrics: &Metrics) -> Result<Kept, String> {
     Ok(Kept::new(map, found.existed.then_some(found.entries)))
 }
 
-fn live_options(flags: &Flags, language: &PromqlOptions, cores: usize, memory: QueryMemory) -> LiveOptions {
+/// `queries`: those that steps of views ask, and what all queries together may hold.
+fn live_options(
+    flags: &Flags,
+    cores: usize,
+    queries: (QueryOptions, Arc<MemoryPool>),
+    memory: QueryMemory,
+) -> LiveOptions {
+    let (queries, query_memory) = queries;
     LiveOptions {
         workers: flags.live_workers(cores),
-        lookback: flags.lookback(),
-        dialect: language.dialect(),
+        lookback: queries.lookback,
+        dialect: queries.dialect,
+        queries,
+        query_memory,
         memory: ViewMemory { pool: MemoryPool::of_views(memory.together), limit: memory.one },
         ..LiveOptions::default()
     }
