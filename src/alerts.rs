@@ -7,6 +7,7 @@ use connectors::alertmanager::{Alert, Limits, Notifier, Outgoing};
 use frontends::http::sources::Alertmanagers;
 use frontends::rules::ports::{Notify, OutgoingAlert};
 use std::sync::Arc;
+use std::time::Instant;
 use storage::metrics::Metrics;
 
 /// See the module.
@@ -33,9 +34,10 @@ impl Alerts {
         self.notifier.apply(&config.alerting, &external)
     }
 
-    /// Gives queued alerts a moment to leave.
-    pub fn close(&self) {
-        if self.drain && !self.runtime.block_on(self.notifier.drain(ALERT_DRAIN)) {
+    /// Gives queued alerts a moment to leave. `stopping` since then, they have left meanwhile.
+    pub fn close(&self, stopping: Instant) {
+        let rest = ALERT_DRAIN.saturating_sub(stopping.elapsed());
+        if self.drain && !self.runtime.block_on(self.notifier.drain(rest)) {
             tracing::warn!("alerts were still queued at the end and were not sent");
         }
     }

@@ -38,7 +38,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use storage::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -172,6 +172,7 @@ fn run(
         runtime.spawn(auto_reload::watch(control.clone(), path, known, every))
     });
     runtime.block_on(wait_for_end(control));
+    let stopping = Instant::now();
     tracing::info!("stopping");
     // Nobody waits any more if serving has ended by itself.
     let _ = stop.send(());
@@ -181,7 +182,7 @@ fn run(
     health.abort();
     watch.inspect(tokio::task::JoinHandle::abort);
     let started = startup.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let closed = server.close();
+    let closed = server.close(stopping);
     tracing::info!("stopped");
     started.and(served).and(closed)
 }

@@ -7,7 +7,7 @@ use crate::data_lock::DataLock;
 use crate::descriptors::{Reserve, ReservedDisk};
 use crate::flags::{Flags, QueryMemory};
 use crate::health::Health;
-use crate::limits::EXEMPLARS;
+use crate::limits::{EXEMPLARS, ROOMS_CLOSE};
 use crate::{alerts, far, language, machine, retention, sources, writes};
 use connectors::objects::config::ObjectsConfig;
 use connectors::scrape::config::Job;
@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use storage::clock::Clock;
 use storage::disk::OsDisk;
 use storage::keep::Keep;
@@ -66,6 +66,8 @@ pub struct Server {
     pub standing: Arc<StandingQueries>,
     /// Ad-hoc plans.
     pub querier: Arc<Querier>,
+    /// What its answers may hold in memory, and lists of series with them.
+    answers: Arc<MemoryPool>,
     /// Scraping.
     pub scrape: Arc<ScrapeManager>,
     /// Rules and alerts.
@@ -190,6 +192,7 @@ impl Server {
             views,
             standing,
             querier,
+            answers: pool,
             scrape,
             rules,
             past,
@@ -287,17 +290,35 @@ impl Server {
     }
 
     /// Closes all rooms: what brings samples in first, the store last. No replay is under way any more.
-    pub fn close(&self) -> Result<(), String> {
+    ///
+    /// Rules that are being loaded cannot be interrupted, and a hundred thousand of them take a while. The store does not wait
+    /// for them: to it their end is that of a process that is killed, which loses nothing that was acknowledged.
+    pub fn close(self: &Arc<Self>, stopping: Instant) -> Result<(), String> {
+        // The processes of a cluster end together, and have a patience of their own.
+        let patience = self.cluster.is_none().then(|| ROOMS_CLOSE.saturating_sub(stopping.elapsed()));
+        let (server, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        let close = move || {
+            let _guard = runtime.enter();
+            server.close_rooms(stopping);
+        };
+        let closing = std::thread::Builder::new().name("close".to_owned()).spawn(close);
+        let closing = closing.map_err(|e| format!("cannot start threads: {e}"))?;
+        if !ends_within(closing, patience) {
+            tracing::warn!("rules or views were still at work at the end, and were left");
+        }
+        self.store.close().map_err(|e| e.to_string())?;
+        self.cluster.as_ref().and_then(|cluster| cluster.ended_by()).map_or(Ok(()), Err)
+    }
+
+    fn close_rooms(&self, stopping: Instant) {
         self.scrape.shutdown();
         self.rules.stop();
         self.past.stop();
-        self.alerts.close();
+        self.alerts.close(stopping);
         self.memory.close();
         self.live.end_ticks();
         self.cluster.iter().for_each(|cluster| cluster.leave());
         self.live.stop();
-        self.store.close().map_err(|e| e.to_string())?;
-        self.cluster.as_ref().and_then(|cluster| cluster.ended_by()).map_or(Ok(()), Err)
     }
 
     fn settings(&self, default_step: i64) -> Result<Settings, String> {
@@ -347,6 +368,7 @@ impl Server {
         Sources {
             language: Arc::new(http::language::Promql(self.language)),
             answers: self.querier.clone(),
+            memory: self.answers.clone(),
             catalog: self.catalog(),
             tsdb: self.store.clone(),
             views: self.views.clone(),
@@ -489,6 +511,19 @@ fn start_live(
     let ear = live.clone();
     cluster.pulse.listen_with(Box::new(move |word| ear.hear(word)));
     Ok((live, Some(cluster)))
+}
+
+/// Whether a thread ends in time; `None`: it has all the time it wants. Its panic goes on here.
+fn ends_within(thread: JoinHandle<()>, patience: Option<Duration>) -> bool {
+    let deadline = patience.map(|patience| Instant::now() + patience);
+    while !thread.is_finished() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    if thread.is_finished() {
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        return true;
+    }
+    false
 }
 
 /// The query runtime over the series of all processes, with so many threads for those of this one.

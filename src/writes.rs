@@ -1,9 +1,10 @@
 //! The remote write receiver: a request's samples into the store, the answer when the log has them.
 
-use crate::limits::{WRITE_WAIT, WRITES_PER_CORE};
+use crate::limits::{WRITE_LARGE_BYTES, WRITE_LARGE_NICENESS, WRITE_WAIT, WRITES_PER_CORE};
 use bytes::Bytes;
 use connectors::remote::write::{check_headers, decoded_bytes};
 use connectors::remote::{Proto, RemoteError, RemoteWriter, RemoteWritten};
+use connectors::threads::Niced;
 use frontends::http::bodies::{BodyError, BodyShare};
 use frontends::http::limits::BUSY_RETRY_SECONDS;
 use frontends::http::sources::{RemoteWrite, WriteCall, WriteReply};
@@ -19,6 +20,8 @@ pub struct Writes {
     clock: Arc<dyn Clock>,
     writer: Arc<RemoteWriter>,
     turns: Arc<Semaphore>,
+    /// For large requests.
+    large: Arc<Niced>,
 }
 
 /// Why a request was not taken.
@@ -63,6 +66,7 @@ impl Writes {
             store,
             clock,
             turns: Arc::new(Semaphore::new(WRITES_PER_CORE * cores)),
+            large: Arc::new(Niced::new("write", WRITE_LARGE_NICENESS)),
         }
     }
 }
@@ -73,6 +77,7 @@ impl RemoteWrite for Writes {
         let request = Request {
             writer: self.writer.clone(),
             turns: self.turns.clone(),
+            large: self.large.clone(),
             clock: self.clock.clone(),
             body: call.body,
             share: call.share,
@@ -102,6 +107,7 @@ impl RemoteWrite for Writes {
 struct Request {
     writer: Arc<RemoteWriter>,
     turns: Arc<Semaphore>,
+    large: Arc<Niced>,
     clock: Arc<dyn Clock>,
     body: Bytes,
     share: BodyShare,
@@ -117,7 +123,7 @@ async fn take(request: Request, proto: Proto, store: &Store) -> Result<RemoteWri
 
 /// Appends a request, off the async threads: it may wait for the disk. When it is done its memory is free.
 async fn apply(request: Request, proto: Proto) -> Result<RemoteWritten, Refusal> {
-    let Request { writer, turns, clock, body, mut share } = request;
+    let Request { writer, turns, large, clock, body, mut share } = request;
     let decoded = decoded_bytes(&body)?;
     let turn = tokio::time::timeout(WRITE_WAIT, turns.acquire_owned()).await;
     let turn = turn.map_err(|_| Refusal::busy("other requests wait to be stored: try again"))?;
@@ -128,8 +134,9 @@ async fn apply(request: Request, proto: Proto) -> Result<RemoteWritten, Refusal>
         drop((body, share, turn));
         Ok(written?)
     };
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|e| Err(Refusal { status: 500, text: e.to_string(), retry_after: None }))
+    let is_large = decoded > WRITE_LARGE_BYTES;
+    let done = if is_large { large.run(work) } else { tokio::task::spawn_blocking(work) };
+    done.await.unwrap_or_else(|e| Err(Refusal { status: 500, text: e.to_string(), retry_after: None }))
 }
 
 /// Resolves when everything up to `lsn` would survive the process.

@@ -18,5 +18,6 @@ pub mod remote;
 pub mod scrape;
 pub mod secret;
 mod section;
+pub mod threads;
 pub mod units;
 pub mod wall_clock;

@@ -32,6 +32,10 @@ pub const SCRAPE_EXEMPLAR_BYTES: usize = 16 << 20;
 pub const HISTOGRAM_EXEMPLARS: usize = 1_024;
 /// How long a scrape works on a thread before another one has its turn, ms: the delay that a bad target is to others.
 pub const SCRAPE_TURN_MS: u64 = 20;
+/// Turns that a scrape has on threads of the usual priority; it has the others on niced ones. A body of a megabyte has four.
+pub const SCRAPE_FIRST_TURNS: usize = 4;
+/// What is added to the nice value of the process for those: half of what queries have, as a scrape has its time only once.
+pub const SCRAPE_LATE_NICENESS: i32 = 5;
 /// Lines of a scrape between two looks at the clock: some ten microseconds.
 pub const SCRAPE_LOOK_LINES: u32 = 256;
 /// Columns of one batch of a target: its first record in a segment of the log has 13 bytes of each, of 16 MiB. Targets with

@@ -17,6 +17,11 @@ pub const SUBQUERY_STEPS: usize = 1 << 22;
 pub const SLID_VALUES: usize = 1 << 24;
 /// Values (series times steps) from which on a query is large: it runs on threads that only take cores nobody wants.
 pub const LARGE_QUERY: usize = 1 << 20;
+/// Operators over gathered rows from which on they count, and what values times operators make such a query large, too: half
+/// a second of work in one piece. Queries of people and rules have fewer operators.
+pub const LARGE_PLAN: usize = 16;
+/// See [`LARGE_PLAN`].
+pub const LARGE_PLAN_VALUES: usize = 1 << 18;
 /// Values below which a query is cut into as few pieces as there are threads: waking a thread costs as much.
 pub const SMALL_QUERY: usize = 1 << 16;
 /// Samples of subqueries that all expressions together keep which are asked again and again: 16 bytes each, and a row of

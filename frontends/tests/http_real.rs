@@ -127,6 +127,7 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, Live) {
     let sources = Sources {
         language: Arc::new(Promql::default()),
         answers: Arc::new(Querier::new(store.clone(), 2)),
+        memory: engine::memory::MemoryPool::of_queries(engine::limits::QUERIES_BYTES),
         catalog: store.clone(),
         tsdb: store.clone(),
         standing: Arc::new(StandingQueries::unwritten(Arc::new(live.clone()), promql())),

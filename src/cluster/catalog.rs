@@ -4,12 +4,13 @@ use super::caller::{Call, Caller};
 use super::hello::Purpose;
 use crate::limits::LISTED_ENTRIES;
 use engine::limits::{MESSAGE_BYTES, SETTLE};
+use engine::memory::{MemoryPool, MemoryReservation};
 use engine::query::guard::Guard;
 use engine::query::others::Line;
 use engine::query::{QueryError, QueryOptions};
 use frontends::http::model::{Exemplar, SeriesExemplars};
 use frontends::http::reply::ApiError;
-use frontends::http::sources::Catalog;
+use frontends::http::sources::{Catalog, count_labels};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -61,8 +62,19 @@ impl Catalogs {
     fn all<T: DeserializeOwned>(
         &self,
         what: What,
+        asked: (&[Vec<Matcher>], TimeMs, TimeMs),
+        own: impl FnOnce() -> Result<Vec<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.all_counted(what, asked, own, |_| Ok(()))
+    }
+
+    /// The same; `count` counts what comes of the others.
+    fn all_counted<T: DeserializeOwned>(
+        &self,
+        what: What,
         (sets, from, to): (&[Vec<Matcher>], TimeMs, TimeMs),
         own: impl FnOnce() -> Result<Vec<T>, StoreError>,
+        count: impl Fn(&[T]) -> Result<(), StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let guard = Guard::new(&QueryOptions { timeout: self.timeout, ..QueryOptions::default() });
         let refused = |e: QueryError| StoreError::Refused(e.to_string());
@@ -75,24 +87,25 @@ impl Catalogs {
         }
         let mut all = own()?;
         for (_, call) in &mut calls {
-            hear(call, &mut all, &guard).map_err(refused)?;
+            loop {
+                let piece = hear(call, &guard).map_err(refused)?;
+                if piece.is_empty() {
+                    break;
+                }
+                count(&piece)?;
+                all.extend(piece);
+            }
         }
         Ok(all)
     }
 }
 
-/// Adds what one process answers.
-fn hear<T: DeserializeOwned>(call: &mut Call, all: &mut Vec<T>, guard: &Guard) -> Result<(), QueryError> {
-    loop {
-        let piece = call.hear(guard)?;
-        let wrong = |why: String| QueryError::Internal(format!("{}: {why}", call.name()));
-        let piece: Piece<T> =
-            codec::decode_within(MESSAGE_BYTES, &piece).map_err(|e| wrong(e.to_string()))?;
-        match piece.map_err(wrong)? {
-            piece if piece.is_empty() => return Ok(()),
-            piece => all.extend(piece),
-        }
-    }
+/// The next piece of what one process answers.
+fn hear<T: DeserializeOwned>(call: &mut Call, guard: &Guard) -> Result<Vec<T>, QueryError> {
+    let piece = call.hear(guard)?;
+    let wrong = |why: String| QueryError::Internal(format!("{}: {why}", call.name()));
+    let piece: Piece<T> = codec::decode_within(MESSAGE_BYTES, &piece).map_err(|e| wrong(e.to_string()))?;
+    piece.map_err(wrong)
 }
 
 fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
@@ -102,9 +115,16 @@ fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
 }
 
 impl Catalog for Catalogs {
-    fn series(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Labels>, StoreError> {
-        let own = || Catalog::series(&*self.store, sets, from, to);
-        self.all(What::Series, (sets, from, to), own).map(sorted)
+    fn series(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Labels>, StoreError> {
+        let own = || Catalog::series(&*self.store, sets, from, to, memory);
+        let others = |piece: &[Labels]| piece.iter().try_for_each(|labels| count_labels(memory, labels));
+        self.all_counted(What::Series, (sets, from, to), own, others).map(sorted)
     }
 
     fn label_names(
@@ -128,9 +148,17 @@ impl Catalog for Catalogs {
         self.all(What::LabelValues(name.to_owned()), (sets, from, to), own).map(sorted)
     }
 
-    fn newest(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Newest>, StoreError> {
-        let own = || Catalog::newest(&*self.store, sets, from, to);
-        let mut all = self.all(What::Newest, (sets, from, to), own)?;
+    fn newest(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Newest>, StoreError> {
+        let own = || Catalog::newest(&*self.store, sets, from, to, memory);
+        let others =
+            |piece: &[Newest]| piece.iter().try_for_each(|(labels, ..)| count_labels(memory, labels));
+        let mut all = self.all_counted(What::Newest, (sets, from, to), own, others)?;
         // A series that two processes have is shown as it is newest.
         all.sort_by(|a, b| (&a.0, b.1).cmp(&(&b.0, a.1)));
         all.dedup_by(|a, b| a.0 == b.0);
@@ -195,13 +223,15 @@ pub fn answer(store: &Store, line: &mut dyn Line, cancel: Arc<AtomicBool>) -> Re
     let question: Question =
         codec::decode(&question).map_err(|e| QueryError::Internal(format!("{}: {e}", line.name())))?;
     let Question { what, sets, from, to } = question;
+    // Whoever asks counts what it is told.
+    let uncounted = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
     match what {
-        What::Series => tell(store, line, Catalog::series(store, &sets, from, to), &guard)?,
+        What::Series => tell(store, line, Catalog::series(store, &sets, from, to, &uncounted), &guard)?,
         What::LabelNames => tell(store, line, Catalog::label_names(store, &sets, from, to), &guard)?,
         What::LabelValues(name) => {
             tell(store, line, Catalog::label_values(store, &name, &sets, from, to), &guard)?;
         }
-        What::Newest => tell(store, line, Catalog::newest(store, &sets, from, to), &guard)?,
+        What::Newest => tell(store, line, Catalog::newest(store, &sets, from, to, &uncounted), &guard)?,
         What::Exemplars => tell(store, line, exemplars(store, &sets, from, to), &guard)?,
     }
     line.flush(&guard)

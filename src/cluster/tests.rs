@@ -6,6 +6,7 @@ use super::*;
 use crate::flags;
 use connectors::wall_clock::SystemClock;
 use engine::limits::{MESSAGE_BYTES, PLAN_DEPTH, QUESTIONS};
+use engine::memory::MemoryPool;
 use engine::query::guard::Guard;
 use engine::query::others::Line;
 use engine::query::{Answer, Querier, QueryError, QueryOptions, Value};
@@ -209,7 +210,8 @@ fn whoever_is_asked_answers_for_all() {
         assert_eq!(rows(ask(querier, &QueryOptions::default())), 2);
         let (store, caller) = (store.clone(), caller.clone());
         let all = Catalogs { store, caller, timeout: Duration::from_secs(10) };
-        assert_eq!(all.series(&[], 0, 2_000).unwrap().len(), 0, "of no matcher sets");
+        let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+        assert_eq!(all.series(&[], 0, 2_000, &memory).unwrap().len(), 0, "of no matcher sets");
         assert_eq!(all.label_values("process", &[], 0, 2_000).unwrap(), ["0", "1"]);
         assert_eq!(all.label_names(&[], 0, 2_000).unwrap(), ["__name__", "process"]);
     }

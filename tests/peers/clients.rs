@@ -2,6 +2,7 @@
 //! when it is told to.
 
 use crate::support::http;
+use crate::support::receiver::{Mood, Receiver};
 use crate::support::server::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{Read, Write};
@@ -111,6 +112,51 @@ fn sigterm_waits_for_no_client() {
     // Two seconds on a machine that has nothing else to do.
     assert!(took < Duration::from_secs(6), "{took:?}: {output}");
     drop(clients);
+}
+
+#[test]
+fn sigterm_waits_for_no_alertmanager() {
+    let receiver = Receiver::start();
+    receiver.set(Mood::Hangs);
+    let config = format!(
+        "global: {{evaluation_interval: 1s}}\nrule_files: [rules.yml]\n\
+         alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{}']}}]}}]}}\n",
+        receiver.port
+    );
+    let rules = "groups: [{name: a, rules: [{alert: Always, expr: vector(1)}]}]\n";
+    let mut server = Server::start(&config, &[("rules.yml", rules)]);
+    server.wait_rows("ALERTS{alertstate=\"firing\"}", 1);
+    std::thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    server.signal("TERM");
+    let (code, output) = server.wait_end();
+    let took = began.elapsed();
+    eprintln!("from SIGTERM to the end: {took:?}");
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("alerts were still queued at the end"), "{output}");
+    // Two seconds on a machine that has nothing else to do.
+    assert!(took < Duration::from_secs(5), "{took:?}: {output}");
+}
+
+#[test]
+fn sigterm_waits_for_no_rules_that_are_being_loaded() {
+    let mut server = Server::start("rule_files: [rules.yml]\n", &[("rules.yml", "groups: []\n")]);
+    let rule = |i: usize| format!("  - {{record: 'r:{i}', expr: 'sum by (job) (rate(m{i}[5m])) > {i}'}}\n");
+    let rules: String = (0..20_000).map(rule).collect();
+    std::fs::write(server.file("rules.yml"), format!("groups:\n- name: many\n  rules:\n{rules}"))
+        .expect("a file");
+    server.signal("HUP");
+    std::thread::sleep(Duration::from_millis(1_500));
+    let began = Instant::now();
+    server.signal("TERM");
+    let (code, output) = server.wait_end();
+    let took = began.elapsed();
+    eprintln!("from SIGTERM to the end: {took:?}: {output}");
+    assert_eq!(code, Some(0), "{output}");
+    // Two seconds on a machine that has nothing else to do.
+    assert!(took < Duration::from_secs(6), "{took:?}: {output}");
+    server.run();
+    assert_eq!(server.get("/-/healthy").status, 200);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::scrape::metadata::Metadata;
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::pool::{JobAndClient, Pool, PoolView};
 use crate::scrape::target::{Health, TargetKey};
+use crate::threads::Niced;
 use crate::units::Millis;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -75,8 +76,12 @@ pub struct Shared {
     pub metrics: Arc<ScrapeMetrics>,
     /// … and the registry they are in.
     pub registry: Metrics,
-    /// Threads that work at scrapes.
-    pub threads: Arc<Semaphore>,
+    /// Turns on threads that work at scrapes …
+    pub turns: Arc<Semaphore>,
+    /// … and those of scrapes that have had several, on threads of their own.
+    pub late_turns: Arc<Semaphore>,
+    /// Those threads.
+    pub late: Niced,
     /// Memory that scrapes may take while they are read, in KiB.
     pub memory: Arc<Semaphore>,
 }
@@ -165,7 +170,9 @@ impl Manager {
             options,
             metrics: counters,
             registry: metrics.clone(),
-            threads: Arc::new(Semaphore::new(cores)),
+            turns: Arc::new(Semaphore::new(cores)),
+            late_turns: Arc::new(Semaphore::new(cores)),
+            late: Niced::new("scrape", limits::SCRAPE_LATE_NICENESS),
             memory: Arc::new(Semaphore::new(memory)),
         };
         Manager { shared: Arc::new(shared), pools: Mutex::default() }

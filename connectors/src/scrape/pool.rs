@@ -211,6 +211,7 @@ impl Pool {
             key,
             work: Some(Box::new(Work::new(context.clone(), ingest))),
             running: None,
+            turns: 0,
             offset: target.offset(options.seed),
             context: context.clone(),
         };

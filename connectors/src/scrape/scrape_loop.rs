@@ -61,6 +61,8 @@ pub struct ScrapeLoop {
     pub work: Option<Box<Work>>,
     /// The thread that it is on.
     pub running: Option<JoinHandle<Box<Work>>>,
+    /// How often the scrape under way was on a thread.
+    pub turns: usize,
     /// Offset of the schedule, ms.
     pub offset: i64,
 }
@@ -112,15 +114,21 @@ impl ScrapeLoop {
         Some(work.ingest)
     }
 
-    /// Has a thread do something; what is to be done next.
+    /// Has a thread do something; what is to be done next. Once a scrape has had its first turns, others come before it.
     async fn on_thread(&mut self, run: impl FnOnce(&mut Work) -> Step + Send + 'static) -> Step {
-        let thread = self.shared.threads.clone().acquire_owned().await;
+        let shared = self.shared.clone();
+        let is_late = self.turns >= limits::SCRAPE_FIRST_TURNS;
+        self.turns += 1;
+        let turns = if is_late { &shared.late_turns } else { &shared.turns };
+        let turn = turns.clone().acquire_owned().await;
         let mut work = self.work.take().unwrap_or_else(|| self.new_work());
-        let running = self.running.insert(tokio::task::spawn_blocking(move || {
+        let run = move || {
             work.step = run(&mut work);
-            drop(thread);
+            drop(turn);
             work
-        }));
+        };
+        let running = if is_late { shared.late.run(run) } else { tokio::task::spawn_blocking(run) };
+        let running = self.running.insert(running);
         let ran = running.await;
         self.running = None;
         match ran {
@@ -156,6 +164,7 @@ impl ScrapeLoop {
         let t = if (now - tick).abs() <= tolerance { tick } else { now };
         let mut work = self.work.take().unwrap_or_else(|| self.new_work());
         let deadline = work.begin(t);
+        self.turns = 0;
         self.work = Some(work);
         let fetched = match self.refused.load_full() {
             Some(reason) => Err(FetchError::Failed(reason.to_string())),

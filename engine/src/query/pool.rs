@@ -8,7 +8,7 @@
 
 use super::QueryError;
 use super::guard::Guard;
-use crate::limits::{LARGE_QUERY, WAIT_LOOK};
+use crate::limits::{LARGE_PLAN, LARGE_PLAN_VALUES, LARGE_QUERY, WAIT_LOOK};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -65,9 +65,10 @@ impl Pools {
         &self.usual
     }
 
-    /// For a query of so many values, if that is large.
-    pub fn large(&self, values: usize) -> Option<&Pool> {
-        self.large.as_ref().filter(|_| values >= LARGE_QUERY)
+    /// For a query of so many values, and of so many operators that they go through when they are gathered, if that is large.
+    pub fn large(&self, values: usize, operators: usize) -> Option<&Pool> {
+        let of_plan = operators >= LARGE_PLAN && values.saturating_mul(operators) >= LARGE_PLAN_VALUES;
+        self.large.as_ref().filter(|_| values >= LARGE_QUERY || of_plan)
     }
 }
 
@@ -190,13 +191,17 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Lowers the priority of the calling thread. A refusal only costs fairness.
-#[allow(unsafe_code, reason = "setpriority has no safe wrapper; it takes plain integers")]
+/// Lowers the priority of the calling thread below that of the process. A refusal only costs fairness.
+#[allow(
+    unsafe_code,
+    reason = "getpriority and setpriority have no safe wrappers here; they take plain integers"
+)]
 pub fn nice() {
     const NICENESS: i32 = 10;
-    // SAFETY: no pointers are passed; 0 names the calling thread on Linux.
+    // SAFETY: no pointers are passed; on Linux the number of the process names its first thread, 0 the calling one.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
+        let of_process = libc::getpriority(libc::PRIO_PROCESS, libc::getpid().cast_unsigned());
+        libc::setpriority(libc::PRIO_PROCESS, 0, of_process + NICENESS);
     }
 }
 
@@ -226,6 +231,20 @@ mod tests {
         assert_eq!(pool.run::<()>(jobs(3), &guard), Ok(vec![None, Some(()), Some(())]));
     }
 
+    #[test]
+    fn many_operators_over_some_values_are_large() {
+        let pools = Pools::new(1);
+        for (values, operators, is_large) in [
+            (LARGE_QUERY, 1, true),
+            (LARGE_QUERY - 1, LARGE_PLAN - 1, false),
+            (10_000, 50, true),
+            (1_000, 50, false),
+            (usize::MAX / 2, usize::MAX, true),
+        ] {
+            assert_eq!(pools.large(values, operators).is_some(), is_large, "{values} × {operators}");
+        }
+    }
+
     /// As on a machine whose cores all belong to others: the thread does not come to the job's end.
     #[test]
     fn nobody_waits_for_a_thread_beyond_the_time_or_the_client() {
@@ -246,7 +265,7 @@ mod tests {
                 let _ = held.recv();
                 Freed(freed)
             };
-            let large = pools.large(LARGE_QUERY).expect("large enough");
+            let large = pools.large(LARGE_QUERY, 1).expect("large enough");
             let waited = large.run::<Freed>(vec![Box::new(job)], &Guard::new(&options)).map(|_| ());
             match waited {
                 Err(QueryError::Canceled(_)) => assert!(cancelled),

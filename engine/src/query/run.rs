@@ -102,7 +102,7 @@ impl Run {
             gather.see_all_steps(&self.physical);
         }
         let rows = rows_of(&shards) + asking.rows(guard)?;
-        let large = pools.large(rows * steps);
+        let large = pools.large(rows * steps, self.physical.gather.len());
         let size = block_steps(rows, guard.memory().limit());
         asking.begin(size, guard)?;
         for from in (0..steps).step_by(size) {

@@ -1,12 +1,16 @@
 //! `/federate`: the newest sample of each matching series in the text format, for other servers to scrape.
 
 use super::dispatch::Call;
-use super::json;
-use super::names::{blocking, matcher_sets};
+use super::json::Found;
+use super::limits::CHUNK_BYTES;
+use super::names::{Listed, listed, matcher_sets};
 use super::reply::text_error;
 use super::status::TEXT_FORMAT;
+use super::{AppState, json, sending};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use engine::memory::{MemoryExhausted, MemoryReservation};
 use std::borrow::Cow;
 use std::fmt::Write;
 use storage::model::labels::METRIC_NAME;
@@ -22,12 +26,16 @@ pub async fn federate(call: Call) -> Response {
     let now = state.sources.clock.now();
     let from = now.saturating_sub(state.settings.lookback);
     let names = Names::accepted(call.header(header::ACCEPT));
-    let ask = move |state: &super::AppState| state.sources.catalog.newest(&sets, from, now);
-    match blocking(state.clone(), ask).await {
-        Ok(samples) => {
-            let text = render(samples, &state.sources.admin.external_labels(), names);
-            ([(header::CONTENT_TYPE, names.format())], text).into_response()
+    let ask = move |state: &AppState, memory: &MemoryReservation| {
+        let samples = state.sources.catalog.newest(&sets, from, now, memory)?;
+        Ok(ordered(samples, names))
+    };
+    match listed(&state, ask).await {
+        Ok(Listed { found, deadline }) => {
+            let page = Page::new(found, state.sources.admin.external_labels(), names);
+            ([(header::CONTENT_TYPE, names.format())], sending::body(page, deadline)).into_response()
         }
+        Err(e) if MemoryExhausted::says(&e.message) => text_error(e.kind.status(), &e.message),
         Err(e) => text_error(StatusCode::INTERNAL_SERVER_ERROR, &e.message),
     }
 }
@@ -73,32 +81,58 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
+/// The newest sample of a series.
+type Newest = (Labels, TimeMs, f64);
+
 /// Samples by metric name; series without a name have no place in the format.
-fn render(mut samples: Vec<(Labels, TimeMs, f64)>, external: &Labels, names: Names) -> String {
+fn ordered(mut samples: Vec<Newest>, names: Names) -> Vec<Newest> {
     samples.retain(|(labels, ..)| !labels.name().is_empty());
     samples.sort_by(|(a, ..), (b, ..)| names.write(a.name(), true).cmp(&names.write(b.name(), true)));
-    let (mut out, mut family) = (String::new(), Cow::Borrowed(""));
-    for (labels, t, v) in &samples {
-        let name = names.write(labels.name(), true);
-        if name != family {
-            let _ = writeln!(out, "# TYPE {name} untyped");
-            family = name;
-        }
-        match family.starts_with('"') {
-            true => {
-                let _ = write!(out, "{{{family}");
-                pairs(&mut out, ',', labels, external, names);
-            }
-            false => {
-                out.push_str(&family);
-                pairs(&mut out, '{', labels, external, names);
-            }
-        }
-        out.push(' ');
-        json::value(&mut out, *v);
-        let _ = writeln!(out, " {t}");
+    samples
+}
+
+/// Samples that are ordered, in pieces of about [`CHUNK_BYTES`].
+struct Page {
+    found: Found<Newest>,
+    next: usize,
+    /// The name of the sample before, as it is written.
+    family: String,
+    external: Labels,
+    names: Names,
+}
+
+impl Page {
+    fn new(found: Found<Newest>, external: Labels, names: Names) -> Page {
+        Page { found, next: 0, family: String::new(), external, names }
     }
-    out
+}
+
+impl Iterator for Page {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut out = String::new();
+        while out.len() < CHUNK_BYTES {
+            let Some((labels, t, v)) = self.found.list.get(self.next) else { break };
+            let name = self.names.write(labels.name(), true);
+            if name != self.family {
+                let _ = writeln!(out, "# TYPE {name} untyped");
+                self.family = name.into_owned();
+            }
+            if self.family.starts_with('"') {
+                let _ = write!(out, "{{{}", self.family);
+                pairs(&mut out, ',', labels, &self.external, self.names);
+            } else {
+                out.push_str(&self.family);
+                pairs(&mut out, '{', labels, &self.external, self.names);
+            }
+            out.push(' ');
+            json::value(&mut out, *v);
+            let _ = writeln!(out, " {t}");
+            self.next += 1;
+        }
+        (!out.is_empty()).then(|| Bytes::from(out))
+    }
 }
 
 /// The series' labels behind `separator`, then external ones it has not; `instance=""` keeps the scraper from adding its own.
@@ -117,7 +151,15 @@ fn pairs(out: &mut String, separator: char, labels: &Labels, external: &Labels, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::memory::MemoryPool;
     use testing::assert_proportional;
+
+    fn render(samples: Vec<Newest>, external: &Labels, names: Names) -> String {
+        let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+        let found = Found { list: ordered(samples, names), memory };
+        let pieces = Page::new(found, external.clone(), names).flat_map(|piece| piece.to_vec());
+        String::from_utf8(pieces.collect()).unwrap()
+    }
 
     #[test]
     fn twice_the_samples_or_labels_cost_twice_as_much() {

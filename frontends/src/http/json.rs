@@ -6,6 +6,7 @@
 pub use super::histogram::write as histogram;
 use super::limits::CHUNK_BYTES;
 use bytes::Bytes;
+use engine::memory::MemoryReservation;
 use engine::plan::text::{each, is_utf8};
 use engine::query::{Answer, Series, Value, VectorSample};
 use std::fmt::Write;
@@ -225,11 +226,6 @@ impl Iterator for Chunks {
 }
 
 impl Chunks {
-    /// Whether there is no piece any more.
-    pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
-    }
-
     fn head(&mut self, out: &mut String) {
         let kind = match &self.answer.value {
             Value::Scalar(..) => "scalar",
@@ -285,6 +281,60 @@ impl Chunks {
     }
 }
 
+/// A list as the pieces of an envelope, each of about [`CHUNK_BYTES`].
+pub struct List<T> {
+    found: Found<T>,
+    write: fn(&mut String, &T),
+    warnings: Vec<String>,
+    state: State,
+}
+
+/// What a question found, with its place in the memory of all answers.
+pub struct Found<T> {
+    /// The list.
+    pub list: Vec<T>,
+    /// What it takes: given back when the list goes.
+    pub memory: MemoryReservation,
+}
+
+impl<T> List<T> {
+    /// The envelope of `found`, whose items `write` appends.
+    pub fn new(found: Found<T>, write: fn(&mut String, &T), warnings: Vec<String>) -> List<T> {
+        List { found, write, warnings, state: State::Head }
+    }
+}
+
+impl<T> Iterator for List<T> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut out = String::new();
+        while out.len() < CHUNK_BYTES {
+            match self.state {
+                State::Done => break,
+                State::Head => {
+                    out.push_str(r#"{"status":"success","data":["#);
+                    self.state = State::Items(0, 0);
+                }
+                State::Items(item, _) => match self.found.list.get(item) {
+                    Some(one) => {
+                        out.push_str(if item > 0 { "," } else { "" });
+                        (self.write)(&mut out, one);
+                        self.state = State::Items(item + 1, 0);
+                    }
+                    None => {
+                        out.push(']');
+                        string_list(&mut out, "warnings", &self.warnings);
+                        out.push('}');
+                        self.state = State::Done;
+                    }
+                },
+            }
+        }
+        (!out.is_empty()).then(|| Bytes::from(out))
+    }
+}
+
 /// Writes what a series holds, its histograms after its float points, from number `at` on until the chunk is full; what
 /// comes next.
 fn series_part(out: &mut String, series: &Series, item: usize, at: usize) -> State {
@@ -323,6 +373,7 @@ fn series_part(out: &mut String, series: &Series, item: usize, at: usize) -> Sta
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::memory::MemoryPool;
     use engine::query::AnswerMemory;
     use engine::query::guard::SampleCounts;
     use proptest::prelude::*;
@@ -470,6 +521,27 @@ mod tests {
             whole(Value::Matrix(vec![])),
             r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#
         );
+    }
+
+    #[test]
+    fn lists_come_in_pieces_and_count_until_they_are_sent() {
+        let pool = MemoryPool::of_queries(usize::MAX);
+        let names: Vec<String> = (0..50_000).map(|i| format!("name_{i}")).collect();
+        let list = |list: Vec<String>| {
+            let memory = pool.reservation(usize::MAX);
+            memory.grow(list.len()).unwrap();
+            List::new(Found { list, memory }, |out, name| string(out, name), vec!["cut".to_owned()])
+        };
+        let mut sent = list(names.clone());
+        let pieces: Vec<Bytes> = sent.by_ref().collect();
+        assert!(pieces.len() > 3 && pieces.iter().all(|p| p.len() < CHUNK_BYTES + 1_000));
+        let json: serde_json::Value = serde_json::from_slice(&pieces.concat()).unwrap();
+        assert_eq!(json, serde_json::json!({"status": "success", "data": names, "warnings": ["cut"]}));
+        assert_eq!(pool.reserved(), names.len());
+        drop(sent);
+        assert_eq!(pool.reserved(), 0);
+        let none: Vec<Bytes> = list(vec![]).collect();
+        assert_eq!(none, [r#"{"status":"success","data":[],"warnings":["cut"]}"#]);
     }
 
     #[test]

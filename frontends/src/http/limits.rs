@@ -27,6 +27,8 @@ pub const STANDING_BODY_BYTES: usize = 512 << 10;
 pub const RANGE_POINTS: i64 = 11_000;
 /// Warnings of one answer, and infos of one answer; of more only their number is said, as in Prometheus.
 pub const ANNOTATIONS: usize = 10;
+/// The share of the turns of queries that one address leaves to others: one in so many.
+pub const QUERIES_OF_OTHERS: usize = 4;
 /// Bytes of the file of active queries for each of them: what Prometheus gives a query; a longer text is cut.
 pub const ACTIVE_QUERY_BYTES: usize = 1_000;
 /// Queries that are written into that file at one time; more of them work unwritten.

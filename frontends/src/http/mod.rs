@@ -27,6 +27,7 @@ pub mod reply;
 mod rules;
 pub mod search;
 mod security;
+mod sending;
 pub mod serve;
 mod slots;
 pub mod sources;

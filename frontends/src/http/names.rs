@@ -1,17 +1,19 @@
 //! `/api/v1/series`, `labels` and `label/{name}/values`: which series there are.
 
-use super::AppState;
 use super::dispatch::Call;
+use super::json::{Found, List};
 use super::limits::{SELECTOR_BYTES, SELECTOR_REGEXES};
-use super::model::label_map;
 use super::params::{Form, MAX_TIME, MIN_TIME, unescape_name};
 use super::query::TRUNCATED;
-use super::reply::{ApiError, ErrorType, Reply, success_with};
-use serde::Serialize;
-
-use storage::model::{Labels, MatchOp, Matcher, TimeMs};
+use super::reply::{ApiError, ErrorType, Reply, json_response};
+use super::{AppState, json, sending};
+use axum::http::StatusCode;
+use axum::response::Response;
+use engine::memory::MemoryReservation;
+use storage::model::{MatchOp, Matcher, TimeMs};
 use storage::store::StoreError;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// `/api/v1/series`
 pub async fn series(call: Call) -> Reply {
@@ -23,10 +25,11 @@ pub async fn series(call: Call) -> Reply {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
     state.readable(to, state.settings.query_timeout).await?;
-    let ask = move |state: &AppState| state.sources.catalog.series(&sets, from, to);
-    let found = blocking(state.clone(), ask).await?;
-    let found = found.into_iter().map(Set).collect();
-    cut_list(found, limit, state.partial())
+    let ask = move |state: &AppState, memory: &MemoryReservation| {
+        state.sources.catalog.series(&sets, from, to, memory)
+    };
+    let listed = listed(&state, ask).await?;
+    Ok(written(&state, listed, limit, json::labels))
 }
 
 /// `/api/v1/labels`
@@ -36,9 +39,11 @@ pub async fn label_names(call: Call) -> Reply {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
     state.readable(to, state.settings.query_timeout).await?;
-    let ask = move |state: &AppState| state.sources.catalog.label_names(&sets, from, to);
-    let found = blocking(state.clone(), ask).await?;
-    cut_list(found, limit, state.partial())
+    let ask = move |state: &AppState, memory: &MemoryReservation| {
+        counted(state.sources.catalog.label_names(&sets, from, to)?, memory)
+    };
+    let listed = listed(&state, ask).await?;
+    Ok(written(&state, listed, limit, |out, name| json::string(out, name)))
 }
 
 /// `/api/v1/label/{name}/values`
@@ -49,14 +54,12 @@ pub async fn label_values(call: Call) -> Reply {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
     state.readable(to, state.settings.query_timeout).await?;
-    let ask = move |state: &AppState| state.sources.catalog.label_values(&name, &sets, from, to);
-    let found = blocking(state.clone(), ask).await?;
-    cut_list(found, limit, state.partial())
+    let ask = move |state: &AppState, memory: &MemoryReservation| {
+        counted(state.sources.catalog.label_values(&name, &sets, from, to)?, memory)
+    };
+    let listed = listed(&state, ask).await?;
+    Ok(written(&state, listed, limit, |out, value| json::string(out, value)))
 }
-
-/// A label set that serialises as an object.
-#[derive(Serialize)]
-struct Set(#[serde(serialize_with = "label_map")] Labels);
 
 /// The label name of `…/label/{name}/values`, unescaped.
 fn name_in_path(path: &str) -> Result<String, ApiError> {
@@ -120,15 +123,50 @@ pub async fn ended<T>(call: JoinHandle<Result<T, StoreError>>) -> Result<T, ApiE
     Ok(call.await.map_err(internal)??)
 }
 
-fn cut_list<T: Serialize>(mut list: Vec<T>, limit: Option<usize>, partial: Option<String>) -> Reply {
-    let mut warnings = Vec::from_iter(partial);
+/// What a question about series came to, with the memory that it takes and when it has to be sent.
+pub struct Listed<T> {
+    /// What was found.
+    pub found: Found<T>,
+    /// When it has to be sent.
+    pub deadline: Instant,
+}
+
+/// Asks the store for a list that counts among the answers of queries, as long as it is there, and takes no more time.
+pub async fn listed<T: Send + 'static>(
+    state: &AppState,
+    ask: impl FnOnce(&AppState, &MemoryReservation) -> Result<Vec<T>, StoreError> + Send + 'static,
+) -> Result<Listed<T>, ApiError> {
+    let deadline = Instant::now() + state.settings.query_timeout;
+    let memory = state.sources.memory.reservation(state.settings.max_bytes);
+    let work = move |state: &AppState| Ok(Found { list: ask(state, &memory)?, memory });
+    let asked = tokio::time::timeout_at(deadline, blocking(state.clone(), work)).await;
+    let late = |_| ApiError::new(ErrorType::Timeout, "the request timed out: ask for fewer series");
+    Ok(Listed { found: asked.map_err(late)??, deadline })
+}
+
+/// A list of texts, counted.
+fn counted(list: Vec<String>, memory: &MemoryReservation) -> Result<Vec<String>, StoreError> {
+    let bytes = list.iter().map(|text| text.len() + size_of::<String>()).sum();
+    memory.grow(bytes).map_err(|e| StoreError::Refused(e.to_string()))?;
+    Ok(list)
+}
+
+/// The response with `limit` of what was listed at most, in pieces.
+fn written<T: Send + 'static>(
+    state: &AppState,
+    listed: Listed<T>,
+    limit: Option<usize>,
+    write: fn(&mut String, &T),
+) -> Response {
+    let Listed { mut found, deadline } = listed;
+    let mut warnings = Vec::from_iter(state.partial());
     if let Some(limit) = limit
-        && list.len() > limit
+        && found.list.len() > limit
     {
-        list.truncate(limit);
+        found.list.truncate(limit);
         warnings.push(TRUNCATED.to_owned());
     }
-    success_with(&list, &warnings)
+    json_response(StatusCode::OK, sending::body(List::new(found, write, warnings), deadline))
 }
 
 #[cfg(test)]

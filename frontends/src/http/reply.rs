@@ -126,7 +126,8 @@ pub fn json_response(status: StatusCode, body: Body) -> Response {
 
 /// Success with `data`, which must serialise (numbers, strings, structs of them).
 pub fn success<T: serde::Serialize>(data: &T) -> Reply {
-    success_with(data, &[])
+    let data = serde_json::to_string(data).map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    Ok(json_response(StatusCode::OK, Body::from(format!(r#"{{"status":"success","data":{data}}}"#))))
 }
 
 /// Success with another code than 200.
@@ -134,15 +135,6 @@ pub fn success_as<T: serde::Serialize>(status: StatusCode, data: &T) -> Reply {
     let mut response = success(data)?;
     *response.status_mut() = status;
     Ok(response)
-}
-
-/// Success with `data` and warnings.
-pub fn success_with<T: serde::Serialize>(data: &T, warnings: &[String]) -> Reply {
-    let data = serde_json::to_string(data).map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
-    let mut out = format!(r#"{{"status":"success","data":{data}"#);
-    json::string_list(&mut out, "warnings", warnings);
-    out.push('}');
-    Ok(json_response(StatusCode::OK, Body::from(out)))
 }
 
 /// A plain text as Go's `http.Error` sends it.

@@ -189,7 +189,7 @@ impl Open {
 }
 
 /// What counts as one address: of IPv6 the network that one customer has.
-fn client_address(address: IpAddr) -> IpAddr {
+pub(super) fn client_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

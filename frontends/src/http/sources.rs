@@ -13,6 +13,8 @@ use crate::promql::QueryRange;
 use crate::standing::StandingQueries;
 use crate::views::Views;
 use bytes::Bytes;
+use engine::limits::LABELS_BYTES;
+use engine::memory::{MemoryPool, MemoryReservation};
 use engine::plan::Plan;
 use engine::query::{Answer, Kept, Querier, QueryError, QueryOptions};
 use futures::future::BoxFuture;
@@ -33,6 +35,8 @@ pub struct Sources {
     pub language: Arc<dyn Language>,
     /// The query runtime.
     pub answers: Arc<dyn Answers>,
+    /// What all answers together may hold in memory.
+    pub memory: Arc<MemoryPool>,
     /// The store's names and values.
     pub catalog: Arc<dyn Catalog>,
     /// The store, to be changed.
@@ -135,8 +139,14 @@ impl Answers for Querier {
 
 /// Which series, names and values there are in a stretch of time.
 pub trait Catalog: Send + Sync {
-    /// Label sets of the series that satisfy any of the matcher sets: sorted, each once.
-    fn series(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Labels>, StoreError>;
+    /// Label sets of the series that satisfy any of the matcher sets: sorted, each once. They count in `memory`.
+    fn series(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Labels>, StoreError>;
     /// Sorted label names.
     fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs)
     -> Result<Vec<String>, StoreError>;
@@ -148,12 +158,14 @@ pub trait Catalog: Send + Sync {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError>;
-    /// The newest sample of each series, unless it has ended or is a native histogram: sorted by labels, each once.
+    /// The newest sample of each series, unless it has ended or is a native histogram: sorted by labels, each once. They
+    /// count in `memory`.
     fn newest(
         &self,
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
+        memory: &MemoryReservation,
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError>;
     /// The exemplars of the series that satisfy any of the matcher sets, by series.
     fn exemplars(
@@ -178,16 +190,29 @@ pub trait Catalog: Send + Sync {
     }
 }
 
+/// Counts a series of a list.
+pub fn count_labels(memory: &MemoryReservation, labels: &Labels) -> Result<(), StoreError> {
+    let counted = memory.grow(labels.encoded().len() + LABELS_BYTES);
+    counted.map_err(|e| StoreError::Refused(e.to_string()))
+}
+
 impl Catalog for Store {
     fn left_out(&self) -> Option<String> {
         Store::left_out(self)
     }
-    fn series(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Result<Vec<Labels>, StoreError> {
+    fn series(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Labels>, StoreError> {
         let mut found = Vec::new();
         for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
             let selection = self.select(shard, set, from, to)?;
             for (i, labels) in selection.labels.iter().enumerate() {
                 if selection.may_have_samples(i, from, to)? {
+                    count_labels(memory, labels)?;
                     found.push(labels.clone());
                 }
             }
@@ -221,12 +246,15 @@ impl Catalog for Store {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
+        memory: &MemoryReservation,
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
         let mut found = BTreeMap::new();
         for set in sets {
             // The text format has no native histograms.
             let float = |v: f64| value::is_sample(v) && !value::is_histogram(v);
-            let newest = Store::newest(self, set, from, to)?.into_iter();
+            let newest = Store::newest(self, set, from, to)?;
+            newest.iter().try_for_each(|(labels, ..)| count_labels(memory, labels))?;
+            let newest = newest.into_iter();
             found.extend(newest.filter(|(.., v)| float(*v)).map(|(labels, t, v)| (labels, (t, v))));
         }
         Ok(found.into_iter().map(|(labels, (t, v))| (labels, t, v)).collect())

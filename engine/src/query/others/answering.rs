@@ -60,7 +60,7 @@ impl Querier {
         say(line, &Reply::Selected(rows), guard)?;
         line.flush(guard)?;
         if rows > 0 {
-            let pool = self.pools.large(rows * grid.len()).unwrap_or(self.pools.usual());
+            let pool = self.pools.large(rows * grid.len(), 1).unwrap_or(self.pools.usual());
             let size: usize = hear(line, guard)?;
             let (mut said, mut labels) = (Counted::default(), Sent::default());
             for from in (0..grid.len()).step_by(size.max(1)) {

@@ -1,13 +1,19 @@
 //! The queries at work: at most `--query.max-concurrency` of them, each with its text in a file that outlives a crash.
 //!
+//! One address may have three quarters of the turns: large queries run on threads that wait for others, and would keep light
+//! ones of other clients waiting for as long.
+//!
 //! The file is Prometheus' `queries.active`: `[`, then a slot of [`SLOT`] bytes for each query, its JSON padded with
 //! zeros up to a comma. What a server finds in it when it starts did not finish in its last run. The bytes are
 //! written, not synced: a killed process leaves them in the system's cache, and that is what they are for.
 
-use super::super::limits::{ACTIVE_QUERY_BYTES as SLOT, ACTIVE_QUERY_SLOTS as SLOTS};
+use super::super::limits::{ACTIVE_QUERY_BYTES as SLOT, ACTIVE_QUERY_SLOTS as SLOTS, QUERIES_OF_OTHERS};
+use super::super::slots::client_address;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,8 +25,36 @@ const FILE: &str = "queries.active";
 /// The turns of queries, and what is written about them.
 pub struct ActiveQueries {
     turns: Arc<Semaphore>,
+    /// Turns of one address.
+    of_one: usize,
+    by_address: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
     slots: Mutex<Vec<usize>>,
     file: Option<File>,
+}
+
+/// A query may work as long as it has this.
+pub struct Turn {
+    _turn: OwnedSemaphorePermit,
+    _of_address: Option<TurnOfAddress>,
+}
+
+/// One of the turns of an address, or the wait for it.
+struct TurnOfAddress {
+    active: Arc<ActiveQueries>,
+    address: IpAddr,
+    turns: Arc<Semaphore>,
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for TurnOfAddress {
+    fn drop(&mut self) {
+        self.turn = None;
+        let mut by_address = self.active.by_address.lock();
+        // The map's and this one: nobody else of this address works or waits.
+        if Arc::strong_count(&self.turns) == 2 {
+            by_address.remove(&self.address);
+        }
+    }
 }
 
 impl ActiveQueries {
@@ -28,7 +62,13 @@ impl ActiveQueries {
     pub fn unwritten(concurrency: usize) -> ActiveQueries {
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let slots = (0..concurrency.min(SLOTS)).rev().collect();
-        ActiveQueries { turns: Arc::new(Semaphore::new(concurrency)), slots: Mutex::new(slots), file: None }
+        ActiveQueries {
+            turns: Arc::new(Semaphore::new(concurrency)),
+            of_one: concurrency - concurrency / QUERIES_OF_OTHERS,
+            by_address: Mutex::default(),
+            slots: Mutex::new(slots),
+            file: None,
+        }
     }
 
     /// As [`ActiveQueries::unwritten`], with the file in `directory`. What an earlier run left in it goes into the
@@ -48,9 +88,20 @@ impl ActiveQueries {
         active
     }
 
-    /// Waits for a turn. The semaphore is never closed.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.turns.clone().acquire_owned().await.ok()
+    /// Waits for a turn of a query of `client`. The semaphores are never closed.
+    pub async fn turn(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Turn> {
+        let mut of_address = client.map(|client| self.of_address(client_address(client)));
+        if let Some(of) = &mut of_address {
+            of.turn = Some(of.turns.clone().acquire_owned().await.ok()?);
+        }
+        let turn = self.turns.clone().acquire_owned().await.ok()?;
+        Some(Turn { _turn: turn, _of_address: of_address })
+    }
+
+    fn of_address(self: &Arc<Self>, address: IpAddr) -> TurnOfAddress {
+        let mut by_address = self.by_address.lock();
+        let turns = by_address.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.of_one)));
+        TurnOfAddress { active: self.clone(), address, turns: turns.clone(), turn: None }
     }
 
     /// Writes down that `query` works from now (s since the epoch) on, until the guard goes.
@@ -121,6 +172,10 @@ impl Drop for Written {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    /// Long enough for a turn that is free.
+    const SOON: Duration = Duration::from_millis(50);
 
     #[test]
     fn what_did_not_finish_is_found_again() {
@@ -148,6 +203,30 @@ mod tests {
             let back: serde_json::Value = serde_json::from_str(&json).unwrap();
             assert!(text.starts_with(back["query"].as_str().unwrap()));
         }
+    }
+
+    #[tokio::test]
+    async fn one_address_leaves_turns_to_others() {
+        let active = Arc::new(ActiveQueries::unwritten(4));
+        let soon = |client: [u8; 4]| {
+            let active = active.clone();
+            async move { tokio::time::timeout(SOON, active.turn(Some(client.into()))).await.ok().flatten() }
+        };
+        let (one, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(soon(one).await.expect("a turn"));
+        }
+        assert!(soon(one).await.is_none(), "a fourth of one address");
+        let of_other = soon(other).await.expect("the turn that is left");
+        assert!(soon(other).await.is_none(), "all are at work");
+        held.pop();
+        assert!(soon(other).await.is_some());
+        drop((held, of_other));
+        assert!(active.by_address.lock().is_empty(), "nothing is kept of addresses that ask nothing");
+        // Where there are few turns one client may have all of them.
+        let active = Arc::new(ActiveQueries::unwritten(2));
+        let _turns = (active.turn(Some(one.into())).await.unwrap(), active.turn(None).await.unwrap());
     }
 
     #[test]

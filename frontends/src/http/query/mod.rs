@@ -2,11 +2,10 @@
 //!
 //! A query waits for one of `--query.max-concurrency` turns ([`active`]), runs off the async runtime, and is told to
 //! stop when its client goes away: then hyper drops the handler's future, and [`CancelOnDrop`] with it. The same happens
-//! at its deadline: the client is told then, not when the query has noticed. Its answer is sent in pieces ([`body`]).
+//! at its deadline: the client is told then, not when the query has noticed. Its answer is sent in pieces ([`sending`]).
 //! What it cost is in [`stats`], and in [`log`] if that is on. Without evaluating anything answer [`expressions`].
 
 pub mod active;
-mod body;
 pub mod expressions;
 pub mod log;
 mod reach;
@@ -18,7 +17,7 @@ use super::params::Form;
 use super::reply::{ApiError, ErrorType, Reply, json_response};
 use super::serve::Peer;
 use super::telemetry::Counted;
-use super::{AppState, json, limits};
+use super::{AppState, json, limits, sending};
 use crate::promql::QueryRange;
 use crate::promql::annotations::render;
 use axum::extract::ConnectInfo;
@@ -30,6 +29,7 @@ use engine::query::{Answer, QueryError, QueryOptions, Value};
 use log::Logged;
 use reach::newest_seen;
 use stats::{Stats, Stopwatch};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -104,6 +104,7 @@ struct Asked {
     plan: Plan,
     options: QueryOptions,
     stats: Stats,
+    client: Option<IpAddr>,
     logged: Logged,
 }
 
@@ -116,16 +117,17 @@ impl Asked {
         let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
         let stats = Stats { prepared: clock.read(), ..Stats::default() };
         let peer = call.parts.extensions.get::<ConnectInfo<Peer>>();
+        let client = peer.map(|peer| peer.0.0.ip());
         let logged = Logged {
             query: text.to_owned(),
             start: range.start,
             end: range.end,
             step: range.step,
-            client: peer.map(|peer| peer.0.0.ip().to_string()).unwrap_or_default(),
+            client: client.map(|client| client.to_string()).unwrap_or_default(),
             method: call.parts.method.to_string(),
             path: call.parts.uri.path().to_owned(),
         };
-        Ok(Asked { plan, options, stats, logged })
+        Ok(Asked { plan, options, stats, client, logged })
     }
 }
 
@@ -174,7 +176,7 @@ pub fn written(
 ) -> Response {
     let cut = limit.is_some_and(|limit| cut(&mut answer.value, limit));
     let remarks = remarks(query, &answer, cut, partial);
-    json_response(StatusCode::OK, body::body(json::chunks(answer, remarks, stats), deadline))
+    json_response(StatusCode::OK, sending::body(json::chunks(answer, remarks, stats), deadline))
 }
 
 /// The annotations of an answer to `query`, as many of each level as a reader can take in. `partial`: why it is not
@@ -220,14 +222,14 @@ async fn run<F>(state: AppState, asked: Asked, ask: F) -> Result<Answered, ApiEr
 where
     F: FnOnce(&AppState, &QueryOptions) -> Result<Answer, QueryError> + Send + 'static,
 {
-    let Asked { plan, mut options, mut stats, logged } = asked;
+    let Asked { plan, mut options, mut stats, client, logged } = asked;
     let clock = Stopwatch::start();
     // Before its turn: those that wait keep nobody from asking for what can be read.
     state.readable(newest_seen(&plan, logged.end, &options), options.timeout).await?;
     let counted = Counted::new(&state.telemetry.queries);
     let turn = match options.timeout.is_zero() {
         true => None,
-        false => tokio::time::timeout(options.timeout, state.active.turn()).await.ok().flatten(),
+        false => tokio::time::timeout(options.timeout, state.active.turn(client)).await.ok().flatten(),
     };
     stats.queued = clock.read();
     let Some(turn) = turn else {

@@ -297,6 +297,28 @@ async fn large_ranges_stream_and_compress() {
 }
 
 #[tokio::test]
+async fn lists_of_series_count_among_answers() {
+    let (state, _) = server(Settings { max_bytes: 10, ..Settings::default() });
+    let lists =
+        ["/api/v1/series?match[]=up", "/api/v1/labels", "/api/v1/label/job/values", "/federate?match[]=up"];
+    for path in lists {
+        let got = request(&state, "GET", path, &[], "").await;
+        assert_eq!(got.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {}", got.text);
+        assert!(
+            got.text.contains("more than 10 B") && got.text.contains("--query.max-bytes"),
+            "{}",
+            got.text
+        );
+    }
+    assert_eq!(state.sources.memory.reserved(), 0, "what was refused is given back");
+    let (state, _) = server(Settings::default());
+    for path in lists {
+        assert_eq!(request(&state, "GET", path, &[], "").await.status, StatusCode::OK, "{path}");
+    }
+    assert_eq!(state.sources.memory.reserved(), 0, "what was sent is given back");
+}
+
+#[tokio::test]
 async fn names_and_series() {
     assert_eq!(
         get("/api/v1/series?match[]=up&match[]=nix").await.text,

@@ -9,6 +9,7 @@ use crate::standing::StandingQueries;
 use crate::views::Views;
 use engine::live::describe::{DescribeError, Description, ViewReport};
 use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
+use engine::memory::{MemoryPool, MemoryReservation};
 use engine::plan::notes::{Annotation, Extent, Level};
 use engine::plan::{Node, Number, Op, Plan, Selector, Span};
 use engine::query::guard::SampleCounts;
@@ -163,10 +164,18 @@ impl Answers for Oracle {
 struct Shelf(Arc<Fakes>);
 
 impl Catalog for Shelf {
-    fn series(&self, sets: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<Labels>, StoreError> {
+    fn series(
+        &self,
+        sets: &[Vec<Matcher>],
+        _: TimeMs,
+        _: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Labels>, StoreError> {
         let all = [job("a"), job("b")];
         let matching = |labels: &&Labels| sets.iter().any(|set| set.iter().all(|m| m.matches_labels(labels)));
-        Ok(all.iter().filter(matching).cloned().collect())
+        let found: Vec<Labels> = all.iter().filter(matching).cloned().collect();
+        found.iter().try_for_each(|labels| count_labels(memory, labels))?;
+        Ok(found)
     }
     fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, StoreError> {
         Ok(vec!["__name__".into(), "job".into()])
@@ -185,8 +194,9 @@ impl Catalog for Shelf {
         sets: &[Vec<Matcher>],
         _: TimeMs,
         to: TimeMs,
+        memory: &MemoryReservation,
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
-        Ok(self.series(sets, 0, to)?.into_iter().map(|labels| (labels, to, 1.0)).collect())
+        Ok(self.series(sets, 0, to, memory)?.into_iter().map(|labels| (labels, to, 1.0)).collect())
     }
     fn exemplars(
         &self,
@@ -195,7 +205,8 @@ impl Catalog for Shelf {
         to: TimeMs,
     ) -> Result<Vec<SeriesExemplars>, StoreError> {
         let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "x")]), value: 1e-7, t: 1_500 };
-        let series = self.series(sets, from, to)?.into_iter();
+        let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+        let series = self.series(sets, from, to, &memory)?.into_iter();
         Ok(series.map(|l| SeriesExemplars { series_labels: l, exemplars: vec![exemplar.clone()] }).collect())
     }
     fn stats(&self, limit: usize) -> HeadStats {
@@ -424,6 +435,7 @@ pub fn server(settings: Settings) -> (AppState, Arc<Fakes>) {
     let sources = Sources {
         language: Arc::new(Words),
         answers: Arc::new(Oracle(fakes.clone())),
+        memory: MemoryPool::of_queries(engine::limits::QUERIES_BYTES),
         catalog: Arc::new(Shelf(fakes.clone())),
         standing: Arc::new(StandingQueries::unwritten(
             views.clone(),
