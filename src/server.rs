@@ -157,11 +157,8 @@ impl Server {
         if let Some(door) = door {
             door.open(rooms(&querier, &store, &past))?;
         }
-        let mut views = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
-        if cluster.is_some() {
-            views = views.in_cluster();
-        }
-        let views: Arc<dyn Views> = Arc::new(views);
+        let views = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
+        let views: Arc<dyn Views> = Arc::new(if cluster.is_some() { views.in_cluster() } else { views });
         let compiled = Box::new(move |text: &str| http::language::Promql(language).compile(text, None));
         let file = StateFile::new(Arc::new(OsDisk), &dir);
         let standing = Arc::new(StandingQueries::of_file(views.clone(), compiled, file));
