@@ -257,7 +257,9 @@ where
         finish(&state, &logged, &stats, answered.as_ref());
         answered.map(|answer| Answered { answer, stats, deadline })
     };
-    match tokio::time::timeout_at(deadline, asking.aside.run(work)).await {
+    // A query that ends at its deadline says itself why, such as for which process it waited.
+    let patience = deadline + std::time::Duration::from_millis(200);
+    match tokio::time::timeout_at(patience, asking.aside.run(work)).await {
         Ok(Ok(answered)) => Ok(answered?),
         Ok(Err(e)) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
         // It is told to stop, and does so at its next look at its limits.
