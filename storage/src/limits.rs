@@ -100,9 +100,6 @@ pub const STRETCH_WAITING: usize = 3;
 /// Late samples of one series that are kept sorted before they are sealed into a chunk: an insertion moves
 /// at most this many.
 pub const LATE_SAMPLES: usize = 480;
-/// Chunks of one series that may have samples of the same time: beyond, they are made one after the other again. Each is looked
-/// into for each late sample, about 0.4 µs.
-pub const LATE_CHUNKS: usize = 16;
 /// Items per chunk of a sparse lane (histograms, start timestamps): what is copied when a reader holds the open one, and
 /// what is unpacked to read one item of an older one.
 pub const LANE_CHUNK: usize = 60;

@@ -4,7 +4,7 @@
 //! newest go to a small sorted buffer. Readers merge ([`crate::store`]'s selection).
 
 use super::column;
-use crate::limits::{CHUNK_GROWTH, CHUNK_SAMPLES, LATE_CHUNKS, LATE_SAMPLES};
+use crate::limits::{CHUNK_GROWTH, CHUNK_SAMPLES, LATE_SAMPLES};
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
 use crate::room::exact;
@@ -95,6 +95,23 @@ impl RowChunk {
         }
         value
     }
+}
+
+/// The samples of chunks that follow each other in time, with later ones. Of two at one time the later one counts, as for
+/// readers.
+fn merged(chunks: &[Arc<RowChunk>], later: &[(TimeMs, f64)]) -> Vec<(TimeMs, f64)> {
+    let (mut ts, mut vs) = (Vec::new(), Vec::new());
+    chunks.iter().for_each(|chunk| chunk.read(TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs));
+    let mut all: Vec<(TimeMs, f64)> = Vec::with_capacity(ts.len() + later.len());
+    let mut rest = later.iter().copied().peekable();
+    for (t, v) in ts.into_iter().zip(vs) {
+        while let Some(sample) = rest.next_if(|sample| sample.0 < t) {
+            all.push(sample);
+        }
+        all.push(rest.next_if(|sample| sample.0 == t).unwrap_or((t, v)));
+    }
+    all.extend(rest);
+    all
 }
 
 pub(crate) fn zigzag(v: i64) -> u64 {
@@ -230,31 +247,41 @@ impl Rows {
         }
     }
 
-    /// Seals late samples of one range. A sample that comes late is looked for in all chunks that may have its time, so these
-    /// are made one after the other again when they are many: samples in random order would cost the square of their number.
+    /// Seals late samples of one range. A sample that comes late is looked for in all chunks that may have its time, so those
+    /// that overlap are merged: a run of chunks that is less than twice as long as what is new becomes one with it. So their
+    /// number, and how often a sample is written again, grow with the logarithm of the samples in random order.
     fn seal_part(&mut self, part: &[(TimeMs, f64)]) {
         let first = part[0].0;
         let last = part[part.len() - 1].0;
-        if self.chunks.iter().filter(|chunk| chunk.overlaps(first, last)).count() < LATE_CHUNKS {
-            self.chunks.push(Arc::new(RowChunk::of(part)));
-            return;
-        }
-        let old = std::mem::take(&mut self.chunks);
-        let (over, apart): (Vec<_>, Vec<_>) = old.into_iter().partition(|chunk| chunk.overlaps(first, last));
-        self.chunks = apart;
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
-        over.iter().for_each(|chunk| chunk.read(TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs));
-        let mut all: Vec<(TimeMs, f64)> = ts.into_iter().zip(vs).chain(part.iter().copied()).collect();
-        // Of two at one time the later one counts, as for readers.
-        all.sort_by_key(|(t, _)| *t);
-        all.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                kept.1 = later.1;
+        let mut samples = part.to_vec();
+        loop {
+            let run = self.newest_run(first, last);
+            let length: usize = run.iter().map(|number| self.chunks[*number].count as usize).sum();
+            if run.is_empty() || length >= 2 * samples.len() {
+                break;
             }
-            same
-        });
-        self.chunks.extend(all.chunks(LATE_SAMPLES).map(|samples| Arc::new(RowChunk::of(samples))));
+            // The numbers fall, so those that are left stay what they are; the times rise again.
+            let mut chunks: Vec<Arc<RowChunk>> =
+                run.into_iter().map(|number| self.chunks.remove(number)).collect();
+            chunks.reverse();
+            samples = merged(&chunks, &samples);
+        }
+        self.chunks.extend(samples.chunks(LATE_SAMPLES).map(|samples| Arc::new(RowChunk::of(samples))));
+    }
+
+    /// Numbers of the newest chunks that have samples of `first..=last` and follow each other in time, the last one first.
+    fn newest_run(&self, first: TimeMs, last: TimeMs) -> Vec<usize> {
+        let mut run: Vec<usize> = Vec::new();
+        for (number, chunk) in self.chunks.iter().enumerate().rev() {
+            if !chunk.overlaps(first, last) {
+                continue;
+            }
+            if run.last().is_some_and(|later| self.chunks[*later].min <= chunk.max) {
+                break;
+            }
+            run.push(number);
+        }
+        run
     }
 
     /// The value at exactly `t`; *absent* for a hole.
@@ -417,7 +444,8 @@ mod tests {
         for t in [0, 1, 29_999, 30_000, n - 1] {
             assert_eq!(rows.at(t), Some(t as f64));
             let over = rows.chunks.iter().filter(|chunk| chunk.overlaps(t, t)).count();
-            assert!(over <= LATE_CHUNKS + 1, "{over} chunks of {} at {t}", rows.chunks.len());
+            // As many as runs of 480, 960, 1,920, … samples, and one.
+            assert!(over <= 8, "{over} chunks of {} at {t}", rows.chunks.len());
         }
         let (mut ts, mut vs) = (Vec::new(), Vec::new());
         rows.slices().read(0, n, &mut ts, &mut vs, |_| ());
