@@ -815,13 +815,13 @@ fn what_comes_at_a_deleted_time_while_that_becomes_a_block_is_not_said_to_be_sto
     let hooks = Arc::new(Meanwhile::default());
     let options = storage::store::Options { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
     let store = Store::open(options, Arc::new(Hooked(hooks.clone())), &Metrics::default()).unwrap().0;
-    for t in (0..6).map(|half| half * RANGE / 2) {
-        store.append_rows(&rows(&store, t)).unwrap();
-    }
     // It has no other sample: that one is not too old by itself.
     let series = store.resolve(&Labels::from_pairs([("__name__", "ended")]));
     let row = Row { series, t: 7, v: 1.0 };
-    store.append_rows(&[row]).unwrap();
+    assert_eq!(store.append_rows(&[row]).unwrap().stored, 1);
+    for t in (0..6).map(|half| half * RANGE / 2) {
+        store.append_rows(&rows(&store, t)).unwrap();
+    }
     store.delete(&[storage::model::Matcher::equal("__name__", "ended")], 0, 10).unwrap();
     let before = contents(&store);
     hooks.store.set(Arc::downgrade(&store)).unwrap();

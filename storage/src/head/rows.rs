@@ -286,6 +286,10 @@ impl Rows {
 
     /// The value at exactly `t`; *absent* for a hole.
     pub fn at(&self, t: TimeMs) -> Option<f64> {
+        // Most samples come in order: no chunk is looked at for them.
+        if self.newest.is_none_or(|newest| newest < t) {
+            return None;
+        }
         if let Ok(i) = self.ts.binary_search(&t) {
             return Some(self.vs[i]);
         }
