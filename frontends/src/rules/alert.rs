@@ -1,6 +1,6 @@
 //! An alert: its state, its times, and when it is due to be sent. What moves it is in [`super::states`].
 
-use super::limits::{RESEND_FLOOR_MS, RESOLVED_RETENTION_MS};
+use super::limits::RESOLVED_RETENTION_MS;
 use super::texts::Texts;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
@@ -20,6 +20,19 @@ pub struct Timing {
     pub limit: usize,
     /// Time is continuous; `false`: things happen only when the condition is looked at, as in Prometheus.
     pub continuous: bool,
+}
+
+impl Timing {
+    /// The first slot of the group at or after `t`.
+    pub(super) fn slot_from(&self, t: TimeMs) -> TimeMs {
+        let interval = self.interval.max(1);
+        t + (-t).rem_euclid(interval)
+    }
+
+    /// When something happens that falls due at `t`.
+    pub(super) fn happens_at(&self, t: TimeMs) -> TimeMs {
+        if self.continuous { t } else { self.slot_from(t) }
+    }
 }
 
 /// The states of an alert.
@@ -129,18 +142,15 @@ impl Alert {
         }
     }
 
-    /// When it must be sent; what has never been sent, or has ended since, at once.
+    /// When it must be sent; what has never been sent, or has ended since, at once. Again as in Prometheus: in the first
+    /// slot after which more than the delay has passed, so that all alerts of a group go together.
     pub(super) fn sends_at(&self, timing: &Timing) -> Option<TimeMs> {
         let over = self.resolved_at.is_some();
         if self.awaited || !(self.state == State::Firing || over) {
             return None;
         }
-        let again = match timing.continuous {
-            true => timing.resend_delay.max(RESEND_FLOOR_MS),
-            // As in Prometheus: in the first slot after which more than the delay has passed.
-            false => timing.resend_delay + 1,
-        };
-        Some(self.last_sent_at.map_or(TimeMs::MIN, |sent| sent + again))
+        let again = |sent: TimeMs| timing.slot_from(sent + timing.resend_delay + 1);
+        Some(self.last_sent_at.map_or(TimeMs::MIN, again))
     }
 }
 

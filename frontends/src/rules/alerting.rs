@@ -8,7 +8,7 @@ use super::ports::StateStore;
 use super::record::Writer;
 use super::slots::Slots;
 use super::snapshot::{AlertSnapshot, AlertingSnapshot};
-use super::states::Alerts;
+use super::states::{Alerts, series_of};
 use super::template::{Expander, Template};
 use super::texts::{Annotations, Blank};
 use engine::live::TapEvent;
@@ -204,12 +204,42 @@ impl Alerting {
             .map_err(|e| format!("writing ALERTS failed: {e}"))
     }
 
+    /// Writes what `ALERTS` shows otherwise since the last call. With `evaluation: interval` that waits for the next slot, as
+    /// in Prometheus.
+    fn write_changes(&mut self, name: &str, store: &dyn StateStore, t: TimeMs) -> Result<(), String> {
+        if self.in_slots() {
+            return Ok(());
+        }
+        let (mut series, mut samples) = (Vec::new(), Vec::new());
+        for labels in self.alerts.take_changed() {
+            let shown = self.alerts.samples_of(name, &labels);
+            // While nobody knows what holds, something ends at most.
+            if !self.alerts.stands() || shown.is_empty() {
+                series.extend(series_of(name, &labels));
+                samples.extend(shown);
+            }
+        }
+        if series.is_empty() {
+            return Ok(());
+        }
+        self.writer
+            .write_changes(store, t - self.query_offset, &series, &samples)
+            .map_err(|e| format!("writing ALERTS failed: {e}"))
+    }
+
     fn rows_changed(&mut self, name: &str, tools: &Tools, event: TapEvent) -> Result<(), String> {
         match (event, &mut self.mirror) {
             (TapEvent::Snapshot { t, rows }, Some(mirror)) => {
                 *mirror = numbers(rows).collect();
+                let came: Vec<(Labels, f64)> = mirror.iter().map(|(row, v)| (row.clone(), *v)).collect();
                 self.heard = true;
                 self.alerts.go_on(t);
+                if self.awaiting.is_some() {
+                    for (row, value) in came {
+                        let alert = self.alert_labels(name, tools, &row, value, t);
+                        self.alerts.row_has_come(Row { row, alert, value });
+                    }
+                }
             }
             (TapEvent::Snapshot { t, rows }, None) => {
                 self.replace(name, tools, t, numbers(rows).collect())?;
@@ -253,6 +283,8 @@ impl Alerting {
                     self.send_slot = Some(slot);
                     if self.heard {
                         self.answered(slot);
+                        // Of what has ended long ago the time to fire on may be over.
+                        self.alerts.advance(slot);
                     }
                 }
                 None => self.alerts.advance(slot),
@@ -264,7 +296,7 @@ impl Alerting {
         if self.mirror.is_none() {
             self.alerts.advance(t);
         }
-        outcome
+        outcome.and(self.write_changes(name, tools.store, t))
     }
 
     /// When alerts whose rows have not come are over, of which an answer has said nothing.
@@ -292,12 +324,10 @@ impl Alerting {
         let complete = matches!(event, TapEvent::Progress { .. });
         // Whatever else fails, rows are told only once.
         let passed = self.pass(name, tools, t - 1);
-        self.rows_changed(name, tools, event)?;
-        passed?;
-        if complete {
-            return self.pass(name, tools, t);
-        }
-        self.write_changes(name, tools, t)
+        let taken = self.rows_changed(name, tools, event);
+        let written =
+            if complete { self.pass(name, tools, t) } else { self.write_changes(name, tools.store, t) };
+        taken.and(passed).and(written)
     }
 
     /// Evaluating the condition at `t` failed.
@@ -306,11 +336,6 @@ impl Alerting {
             tracing::warn!(rule = name, error, "an alert's timers");
         }
         self.alerts.stand_still();
-    }
-
-    /// Writes at once what has changed, so that a restart finds it.
-    pub fn write_changes(&mut self, name: &str, tools: &Tools, t: TimeMs) -> Result<(), String> {
-        if self.alerts.take_changed() { self.write(name, tools.store, t) } else { Ok(()) }
     }
 
     pub fn snapshot(

@@ -39,8 +39,6 @@ pub const TIMER_SLACK_MS: i64 = 100;
 pub const MAX_SLEEP_MS: i64 = 1_000;
 /// How long a resolved alert is kept and sent again, ms (Prometheus: 15 minutes).
 pub const RESOLVED_RETENTION_MS: i64 = 15 * 60_000;
-/// Least time after which an alert is sent again, ms: a resend delay of 0 must not make a storm.
-pub const RESEND_FLOOR_MS: i64 = 1_000;
 /// Least time from a restart until alerts whose rows have not come are over, ms: targets must have been scraped again.
 pub const RESTART_PATIENCE_MS: i64 = 30_000;
 /// Longest wait for the disk before an alert is told that has not been kept yet, ms: an alert about a disk that stands

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
-use storage::store::{Appended, Columns, GroupId, Store, StoreError};
+use storage::store::{Appended, Columns, GroupId, Row, Store, StoreError};
 
 /// Where the samples of alerts are written and read back: implemented by the store.
 pub trait StateStore: Send + Sync {
@@ -13,6 +13,8 @@ pub trait StateStore: Send + Sync {
     fn resolve(&self, labels: &Labels) -> SeriesRef;
     /// Appends one batch. Never waits.
     fn append(&self, batch: &Columns) -> Result<Appended, StoreError>;
+    /// Appends single samples. Never waits.
+    fn append_rows(&self, rows: &[Row]) -> Result<Appended, StoreError>;
     /// The newest sample of each matching series in `from..=to`, stale markers included.
     fn newest(
         &self,
@@ -31,6 +33,9 @@ impl StateStore for Store {
     }
     fn append(&self, batch: &Columns) -> Result<Appended, StoreError> {
         self.append_at_once(batch)
+    }
+    fn append_rows(&self, rows: &[Row]) -> Result<Appended, StoreError> {
+        self.append_rows_at_once(rows)
     }
     fn newest(
         &self,

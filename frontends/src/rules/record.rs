@@ -1,12 +1,13 @@
-//! Writes the `ALERTS` and `ALERTS_FOR_STATE` samples of one rule: one column group per shard, stale markers
-//! where a series ends, the same layout as long as the set of series stays the same.
+//! Writes the `ALERTS` and `ALERTS_FOR_STATE` samples of one rule, with stale markers where a series ends: in the slots of
+//! its group all of them, in one column group per shard with the same layout as long as the set of series stays the same;
+//! between slots those of the alerts that have changed, one by one.
 
 use super::ports::StateStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::value::STALE;
 use storage::model::{Labels, SeriesRef, TimeMs};
-use storage::store::{Columns, GroupId, Layout, StoreError};
+use storage::store::{Columns, GroupId, Layout, Row, StoreError};
 
 /// The writer of one alerting rule.
 #[derive(Debug)]
@@ -63,6 +64,32 @@ impl Writer {
         }
         self.known.retain(|labels, _| values.get(labels).is_some_and(|v| v.to_bits() != STALE.to_bits()));
         Ok(lsn)
+    }
+
+    /// Writes what a few alerts show at `t`, which may be between slots. `series`: all that may show them; those that the
+    /// last call knew and that have no sample now end. All other series stay as they are.
+    pub fn write_changes(
+        &mut self,
+        store: &dyn StateStore,
+        t: TimeMs,
+        series: &[Labels],
+        samples: &[(Labels, f64)],
+    ) -> Result<(), StoreError> {
+        let t = t.max(self.last.saturating_add(1));
+        let row = |series: SeriesRef, v: f64| Row { series, t, v };
+        let mut rows = Vec::new();
+        for ended in series.iter().filter(|labels| samples.iter().all(|(sample, _)| sample != *labels)) {
+            rows.extend(self.known.remove(ended).map(|series| row(series, STALE)));
+        }
+        for (labels, value) in samples {
+            let series = *self.known.entry(labels.clone()).or_insert_with(|| store.resolve(labels));
+            rows.push(row(series, *value));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.last = t;
+        store.append_rows(&rows).map(drop)
     }
 
     fn batch(&mut self, store: &dyn StateStore, shard: u16, t: TimeMs, columns: &[(u32, f64)]) -> Columns {

@@ -118,8 +118,7 @@ impl Running {
     pub fn on_time(&mut self, tools: &Tools, now: TimeMs) -> Tally {
         let mut tally = Tally::default();
         let Some(alerting) = &mut self.alerting else { return tally };
-        let outcome = alerting.pass(&self.rule.name, tools, now - TIMER_SLACK_MS);
-        if let Err(error) = outcome.and_then(|()| alerting.write_changes(&self.rule.name, tools, now)) {
+        if let Err(error) = alerting.pass(&self.rule.name, tools, now - TIMER_SLACK_MS) {
             tally.failures += 1;
             self.note(Err(error), true);
         }

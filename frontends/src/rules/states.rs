@@ -37,8 +37,8 @@ pub struct Alerts {
     restored: HashMap<Labels, Alert>,
     timers: BTreeSet<(TimeMs, Labels)>,
     sends: BTreeSet<(TimeMs, Labels)>,
-    /// States, starts or ends changed since [`Alerts::take_changed`].
-    changed: bool,
+    /// Alerts whose state or start changed since [`Alerts::take_changed`].
+    changed: BTreeSet<Labels>,
     /// Alerts that are not as they were at [`Alerts::take_news`].
     news: BTreeSet<Labels>,
     /// Alerts as they fired that had ended before they could be sent.
@@ -63,7 +63,7 @@ impl Alerts {
             restored: HashMap::new(),
             timers: BTreeSet::new(),
             sends: BTreeSet::new(),
-            changed: false,
+            changed: BTreeSet::new(),
             news: BTreeSet::new(),
             brief: Vec::new(),
         }
@@ -89,8 +89,8 @@ impl Alerts {
         self.rows.keys()
     }
 
-    /// Whether something that `ALERTS` shows has changed since the last call.
-    pub fn take_changed(&mut self) -> bool {
+    /// The alerts of which `ALERTS` shows something else than at the last call.
+    pub fn take_changed(&mut self) -> BTreeSet<Labels> {
         std::mem::take(&mut self.changed)
     }
 
@@ -132,6 +132,15 @@ impl Alerts {
         }
     }
 
+    /// A row has come that an alert waited for, before a slot looks at it.
+    pub fn row_has_come(&mut self, row: Row) {
+        let Some(alert) = self.active.get_mut(&row.alert).filter(|alert| alert.awaited) else { return };
+        alert.awaited = false;
+        self.schedule(&row.alert);
+        self.holders.entry(row.alert.clone()).or_default().push(row.row.clone());
+        self.rows.insert(row.row, (row.alert, row.value));
+    }
+
     /// Keeps what was told of an alert.
     pub fn keep_texts(&mut self, labels: &Labels, texts: Arc<Texts>) {
         if let Some(alert) = self.active.get_mut(labels) {
@@ -154,14 +163,14 @@ impl Alerts {
         if let Some(old) = self.active.insert(labels.clone(), alert) {
             self.unschedule(&labels, &old);
         }
-        self.changed = true;
+        self.changed.insert(labels.clone());
         self.schedule(&labels);
     }
 
     fn remove(&mut self, labels: &Labels) {
         if let Some(old) = self.active.remove(labels) {
             self.unschedule(labels, &old);
-            self.changed = true;
+            self.changed.insert(labels.clone());
             self.news.insert(labels.clone());
         }
     }
@@ -334,9 +343,9 @@ impl Alerts {
                     self.brief.push((labels.clone(), alert.clone()));
                 }
                 alert.resolve(t);
+                self.changed.insert(labels.clone());
             }
         }
-        self.changed = true;
         self.schedule(labels);
     }
 
@@ -353,7 +362,7 @@ impl Alerts {
             let timing = self.timing;
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.due = None;
-            let at = if timing.continuous { due.max(self.moves_from) } else { t };
+            let at = timing.happens_at(due).max(self.moves_from).min(t);
             match alert.state {
                 State::Pending => alert.fire(at),
                 State::Firing
@@ -371,7 +380,7 @@ impl Alerts {
                 }
                 _ => continue,
             }
-            self.changed = true;
+            self.changed.insert(labels.clone());
             self.schedule(&labels);
         }
     }
@@ -422,15 +431,20 @@ impl Alerts {
 
     /// The `ALERTS` and `ALERTS_FOR_STATE` samples that hold now.
     pub fn samples(&self, alertname: &str) -> Vec<(Labels, f64)> {
-        let mut out = Vec::new();
-        for (labels, alert) in self.active.iter().filter(|(_, a)| a.state != State::Inactive) {
-            let mut series = labels.to_builder();
-            series.set("alertname", alertname).set("__name__", ALERTS_FOR_STATE);
-            out.push((series.build(), alert.active_at as f64 / 1000.0));
-            series.set("__name__", ALERTS).set("alertstate", alert.state.as_str());
-            out.push((series.build(), 1.0));
-        }
-        out
+        self.active.keys().flat_map(|labels| self.samples_of(alertname, labels)).collect()
+    }
+
+    /// Those of one alert.
+    pub fn samples_of(&self, alertname: &str, labels: &Labels) -> Vec<(Labels, f64)> {
+        let Some(alert) = self.active.get(labels).filter(|a| a.state != State::Inactive) else {
+            return Vec::new();
+        };
+        // In whole seconds, as Prometheus writes it.
+        let since = alert.active_at.div_euclid(1000) as f64;
+        vec![
+            (for_state_series(alertname, labels), since),
+            (state_series(alertname, labels, alert.state), 1.0),
+        ]
     }
 
     /// The error of too many alerts, if there are.
@@ -447,13 +461,35 @@ impl Alerts {
 
     /// Forgets every alert (Prometheus does so when the limit is exceeded); the rows stay known.
     pub fn clear(&mut self) {
-        self.news.extend(std::mem::take(&mut self.active).into_keys());
+        let active = std::mem::take(&mut self.active);
+        self.changed.extend(active.keys().cloned());
+        self.news.extend(active.into_keys());
         self.timers.clear();
         self.sends.clear();
         self.brief.clear();
         self.failed = true;
-        self.changed = true;
     }
+}
+
+/// All series that may show an alert.
+pub(super) fn series_of(alertname: &str, labels: &Labels) -> [Labels; 3] {
+    [
+        for_state_series(alertname, labels),
+        state_series(alertname, labels, State::Pending),
+        state_series(alertname, labels, State::Firing),
+    ]
+}
+
+fn for_state_series(alertname: &str, labels: &Labels) -> Labels {
+    let mut series = labels.to_builder();
+    series.set("alertname", alertname).set("__name__", ALERTS_FOR_STATE);
+    series.build()
+}
+
+fn state_series(alertname: &str, labels: &Labels, state: State) -> Labels {
+    let mut series = labels.to_builder();
+    series.set("alertname", alertname).set("__name__", ALERTS).set("alertstate", state.as_str());
+    series.build()
 }
 
 fn reset(timers: &mut BTreeSet<(TimeMs, Labels)>, labels: &Labels, old: Option<TimeMs>, new: Option<TimeMs>) {

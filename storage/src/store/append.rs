@@ -144,10 +144,20 @@ impl Store {
     /// Appends single samples, in any order and of any shard.
     pub fn append_rows(&self, rows: &[Row]) -> Result<Appended, StoreError> {
         self.log.admit()?;
+        self.append_rows_admitted(rows, self.oldest_taken(rows.first().map(|row| row.t)))
+    }
+
+    /// As [`Store::append_rows`], without ever waiting: for alerts, which no disk may delay.
+    pub fn append_rows_at_once(&self, rows: &[Row]) -> Result<Appended, StoreError> {
+        self.log.admit_at_once()?;
+        self.append_rows_admitted(rows, TimeMs::MIN)
+    }
+
+    fn append_rows_admitted(&self, rows: &[Row], oldest: TimeMs) -> Result<Appended, StoreError> {
         let (counts, appended) = self.append_each(
             rows,
             |row| row.series,
-            self.oldest_taken(rows.first().map(|row| row.t)),
+            oldest,
             |shard, at, rows, counts| {
                 let rows = rows.into_iter().map(|row| (row.series.slot, row.t, row.v));
                 let (lsn, data) = self.append_samples(shard, at, rows, counts);

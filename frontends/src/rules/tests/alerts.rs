@@ -106,17 +106,19 @@ fn firing_alerts_are_sent_again_and_resolved_ones_for_15_minutes() {
     holds(&mut alerts, 0);
     let first = alerts.take_due(0);
     assert_eq!(first[0].ends_at, 4 * MINUTE, "four times the larger of interval and resend delay");
-    assert!(alerts.take_due(MINUTE - 1).is_empty());
-    assert_eq!(alerts.next_send(), Some(MINUTE));
-    assert_eq!(alerts.take_due(MINUTE).len(), 1);
-    ends(&mut alerts, MINUTE + 5);
-    let resolved = alerts.take_due(MINUTE + 5);
-    assert_eq!((resolved[0].ends_at, resolved[0].alert.state), (MINUTE + 5, State::Inactive));
-    assert!(alerts.take_due(MINUTE + 6).is_empty());
-    assert_eq!(alerts.take_due(2 * MINUTE + 5).len(), 1, "sent again while it is kept");
-    alerts.advance(16 * MINUTE + 5);
+    let again = MINUTE + 15_000;
+    assert_eq!(alerts.next_send(), Some(again), "the first slot after which more than the delay has passed");
+    assert!(alerts.take_due(again - 1).is_empty());
+    assert_eq!(alerts.take_due(again).len(), 1);
+    ends(&mut alerts, again + 5);
+    let resolved = alerts.take_due(again + 5);
+    assert_eq!((resolved[0].ends_at, resolved[0].alert.state), (again + 5, State::Inactive));
+    assert!(alerts.take_due(again + 6).is_empty());
+    assert_eq!(alerts.next_send(), Some(again + MINUTE + 15_000));
+    assert_eq!(alerts.take_due(again + MINUTE + 15_000).len(), 1, "sent again while it is kept");
+    alerts.advance(again + 15 * MINUTE + 5);
     assert_eq!(alerts.iter().count(), 1);
-    alerts.advance(16 * MINUTE + 6);
+    alerts.advance(again + 15 * MINUTE + 6);
     assert_eq!(alerts.iter().count(), 0);
 }
 
@@ -183,7 +185,7 @@ fn another_for_leaves_firing_alone() {
     alerts.take_due(0);
     alerts.retime(timing(5 * MINUTE, 0), MINUTE);
     assert_eq!((alerts.state(), alerts.next_wake()), (State::Firing, None));
-    assert_eq!(alerts.take_due(MINUTE).len(), 1, "told again by its delay");
+    assert_eq!(alerts.take_due(MINUTE + 15_000).len(), 1, "told again by its delay");
     ends(&mut alerts, 2 * MINUTE);
     assert_eq!(alerts.take_due(2 * MINUTE)[0].ends_at, 2 * MINUTE);
 }
@@ -249,7 +251,7 @@ fn samples_show_state_and_start() {
     assert_eq!(
         samples,
         [
-            r#"ALERTS_FOR_STATE{alertname="A", i="a"} 1.5"#,
+            r#"ALERTS_FOR_STATE{alertname="A", i="a"} 1"#,
             r#"ALERTS{alertname="A", alertstate="pending", i="a"} 1"#,
         ]
     );
@@ -267,7 +269,7 @@ fn a_restart_keeps_what_was_firing() {
     holds(&mut alerts, 3 * MINUTE + 1);
     let alert = only(&alerts);
     assert_eq!((alert.state, alert.active_at, alert.fired_at), (State::Firing, 0, Some(MINUTE)));
-    assert_eq!(alerts.take_due(3 * MINUTE + 1).len(), 1);
+    assert_eq!(alerts.take_due(3 * MINUTE + 15_000).len(), 1);
     alerts.settle(4 * MINUTE);
     assert_eq!(alerts.state(), State::Firing);
 }

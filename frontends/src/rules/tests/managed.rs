@@ -98,6 +98,17 @@ impl StateStore for FakeStore {
         }
         Ok(Appended::default())
     }
+    fn append_rows(&self, rows: &[storage::store::Row]) -> Result<Appended, StoreError> {
+        if self.full.load(SeqCst) {
+            return Err(StoreError::Refused("the disk is full".to_owned()));
+        }
+        let slots = self.slots.lock();
+        for row in rows {
+            let labels = slots[&(row.series.shard, row.series.slot)].clone();
+            self.samples.lock().push((labels, row.t, row.v));
+        }
+        Ok(Appended::default())
+    }
     fn newest(
         &self,
         matchers: &[Matcher],
@@ -270,7 +281,7 @@ fn an_alert_is_sent_at_the_step_in_which_its_row_arrives() {
     assert_eq!(
         house.store.take(),
         [
-            r#"1500 ALERTS_FOR_STATE{alertname="Down", instance="a:1", severity="page"} 1.5"#,
+            r#"1500 ALERTS_FOR_STATE{alertname="Down", instance="a:1", severity="page"} 1"#,
             r#"1500 ALERTS{alertname="Down", alertstate="firing", instance="a:1", severity="page"} 1"#,
         ]
     );
@@ -396,6 +407,82 @@ fn alerts_are_written_in_the_slots_of_their_group() {
     assert!(slots.len() >= 4 && slots.windows(2).all(|w| w[1] - w[0] == MINUTE), "{times:?}");
 }
 
+/// Others that are active are left alone: a condition of thousands of rows moves with every scrape.
+#[test]
+fn only_the_alert_that_changes_is_written_between_slots() {
+    let house = House::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    core.step(500);
+    assert_eq!(house.store.take().len(), 4);
+    house.views.push("Down", delta(1_000, &[("a:1", 2.0), ("c:1", 0.0)], &[]));
+    core.step(1_000);
+    let written = house.store.take();
+    assert!(written.len() == 2 && written.iter().all(|line| line.contains("c:1")), "{written:?}");
+    house.views.push("Down", delta(1_500, &[], &["b:1"]));
+    core.step(1_500);
+    let written = house.store.take();
+    let ends = |line: &String| line.contains("b:1") && line.ends_with("stale");
+    assert!(written.len() == 2 && written.iter().all(ends), "{written:?}");
+    core.step(MINUTE + 100);
+    let written = house.store.take();
+    let goes_on = |line: &String| line.starts_with("60000 ") && line.ends_with(" 1") || line.ends_with(" 0");
+    assert!(written.len() == 4 && written.iter().all(goes_on), "{written:?}");
+}
+
+/// The state that the API shows is the one in the series, whatever woke the rule.
+#[test]
+fn series_follow_for_and_keep_firing_for_at_once() {
+    let house = House::default();
+    let mut core = house.core();
+    let mut rule = alert("Down", "up", 10 * SECOND);
+    rule.alert.as_mut().unwrap().keep_firing_for = 5 * SECOND;
+    core.apply(vec![group(vec![rule])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
+    core.step(1_000);
+    house.store.take();
+    // The evaluation's progress comes before the timer's own turn.
+    house.views.push("Down", TapEvent::Progress { t: 11_050 });
+    core.step(11_050);
+    let written = house.store.take();
+    assert!(written.iter().any(|l| l.contains("\"firing\"") && l.ends_with(" 1")), "{written:?}");
+    house.views.push("Down", delta(12_000, &[], &["a:1"]));
+    core.step(12_000);
+    assert_eq!(house.store.take(), [""; 0]);
+    house.views.push("Down", TapEvent::Progress { t: 17_050 });
+    core.step(17_050);
+    let written = house.store.take();
+    assert!(written.len() == 2 && written.iter().all(|l| l.ends_with("stale")), "{written:?}");
+}
+
+/// As in Prometheus, where a group's alerts are sent when it is evaluated.
+#[test]
+fn alerts_of_a_group_are_sent_again_together() {
+    let house = House::default();
+    let mut core = house.core();
+    let two = group(vec![alert("Down", "up", 0), alert("Away", "away", 0)]);
+    let five = Group { interval: 5 * SECOND, ..two };
+    core.apply(vec![five], &Labels::default(), 0).unwrap();
+    let mut times: BTreeMap<TimeMs, usize> = BTreeMap::new();
+    let mut now = 500;
+    while now < 3 * MINUTE {
+        for (at, rule, instance) in [(1_200, "Down", "a:1"), (2_300, "Down", "b:1"), (3_400, "Away", "a:1")] {
+            if now == at {
+                house.views.push(rule, delta(at, &[(instance, 0.0)], &[]));
+            }
+        }
+        core.step(now);
+        let sent = house.take_sent().len();
+        if sent > 0 {
+            times.insert(now, sent);
+        }
+        now += 100;
+    }
+    let expected = [(1_200, 1), (2_300, 1), (3_400, 1), (65_000, 3), (130_000, 3)];
+    assert_eq!(times.into_iter().collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn a_reload_is_all_or_nothing_and_keeps_state() {
     let house = House::default();
@@ -443,9 +530,9 @@ fn a_restart_finds_its_alerts_again() {
     core.step(start + 20);
     let sent = second.take_sent();
     assert_eq!(sent.len(), 1, "it fires on without waiting again");
-    assert_eq!(sent[0].starts_at, 1_234 + 5 * MINUTE);
+    assert_eq!(sent[0].starts_at, 1_000 + 5 * MINUTE, "its series tell the start in whole seconds");
     let snapshot = core.snapshot(start + 20);
-    assert_eq!(snapshot[0].rules[0].alerting.as_ref().unwrap().alerts[0].active_at, 1_234);
+    assert_eq!(snapshot[0].rules[0].alerting.as_ref().unwrap().alerts[0].active_at, 1_000);
 }
 
 #[test]
