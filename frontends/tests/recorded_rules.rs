@@ -409,3 +409,95 @@ fn a_view_of_some_time_ago_is_what_it_was() {
     }
     bench.live.stop();
 }
+
+/// How the evaluations of a view went: each error, and each time that all was well again.
+#[derive(Clone, Default)]
+struct Outcomes(Arc<Mutex<Vec<Result<(), String>>>>);
+
+impl Sink for Outcomes {
+    fn push(&mut self, event: TapEvent) -> bool {
+        match event {
+            TapEvent::Failed { error, .. } => self.0.lock().push(Err(error)),
+            TapEvent::Progress { .. } => self.0.lock().push(Ok(())),
+            _ => {}
+        }
+        true
+    }
+}
+
+/// As in Prometheus: the rule that comes first has the series, whichever worker evaluates it.
+#[test]
+fn of_two_rules_that_record_one_series_the_first_stays() {
+    at_twenty_starts(|bench| {
+        bench.record("dup", "sum by (instance) (c_total)", 1_000, 0);
+        let second =
+            bench.record("dup", "sum by (instance) (c_total{instance=\"h\"}) * 2 or c_total * 0", 1_000, 0);
+        let third = bench.record("dup", "sum by (instance) (c_total{instance=\"i\"})", 1_000, 0);
+        let other = bench.record("dup", "max(c_total)", 1_000, 0);
+        let views = [second, third, other];
+        let outcomes = views.map(|view| {
+            let outcomes = Outcomes::default();
+            bench.live.tap(view, Box::new(outcomes.clone()));
+            outcomes
+        });
+        for tick in 1..4 {
+            let t = START + tick * 1_000;
+            bench.sample("h", t - 10, tick as f64);
+            bench.sample("i", t - 10, tick as f64 + 10.0);
+            bench.live.tick(t);
+            let recorded = bench.ask("sum by (instance) (dup{instance!=\"\",job=\"\"})", t);
+            assert_eq!(recorded.into_values().collect::<Vec<_>>(), [tick as f64, tick as f64 + 10.0]);
+            assert_eq!(only(&bench.ask("sum(dup{instance=\"\"})", t)), tick as f64 + 10.0);
+        }
+        bench.live.tick(START + 3_500);
+        let [second, third, other] = outcomes.map(|outcomes| outcomes.0.lock().clone());
+        let first_error = second.iter().find_map(|outcome| outcome.clone().err());
+        let expected = format!(
+            "duplicate sample for timestamp {}; overrides not allowed: existing 1, new value 2",
+            START + 1_000
+        );
+        assert_eq!(first_error, Some(expected));
+        assert!(
+            third.iter().chain(&other).all(Result::is_ok),
+            "the same value is no other: {third:?} {other:?}"
+        );
+    });
+}
+
+/// A rule whose row is gone does not end the series of another one.
+#[test]
+fn a_duplicate_that_is_gone_ends_nothing() {
+    let bench = Bench::new(2);
+    bench.record("dup", "sum(c_total)", 1_000, 0);
+    bench.record("dup", "sum(c_total > 1) * 2", 1_000, 0);
+    for (tick, v) in [(1, 1.0), (2, 5.0), (3, 6.0), (4, 1.0), (5, 1.0)] {
+        let t = START + tick * 1_000;
+        bench.sample("h", t - 10, v);
+        bench.live.tick(t);
+        assert_eq!(only(&bench.ask("dup", t)), v, "at {tick}");
+    }
+}
+
+/// A difference of histograms is no histogram that may be stored: the other rows of its rule are.
+#[test]
+fn histograms_with_negative_counts_are_not_recorded() {
+    let bench = Bench::new(2);
+    let negated = bench.record("negated", "-h or c_total", 1_000, 0);
+    bench.record("plain", "h * 2", 1_000, 0);
+    let outcomes = Outcomes::default();
+    bench.live.tap(negated, Box::new(outcomes.clone()));
+    let series = bench.store.resolve(&Labels::from_pairs([("__name__", "h"), ("job", "j")]));
+    for tick in 1..4 {
+        let t = START + tick * 1_000;
+        let h =
+            Arc::new(NativeHistogram { count: 3.0, zero_count: 3.0, sum: 1.0, ..NativeHistogram::default() });
+        bench.store.append_histograms(&[HistogramRow { series, t: t - 10, h }]).unwrap();
+        bench.sample("h", t - 10, 7.0);
+        bench.live.tick(t);
+        assert_eq!(bench.ask("negated", t).into_values().collect::<Vec<_>>(), [7.0]);
+        assert_eq!(only(&bench.ask("histogram_count(plain)", t)), 6.0);
+    }
+    let error =
+        "zero bucket has observation count of -3: histogram has a bucket whose observation count is negative";
+    assert!(outcomes.0.lock().contains(&Err(error.to_owned())), "{:?}", outcomes.0.lock());
+}

@@ -37,8 +37,8 @@ pub use crate::block::FarOptions;
 pub use crate::head::Refusal;
 pub use append::is_storable;
 pub use batch::{
-    Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Refused, Row, StartRow, Tell,
-    Watch,
+    Appended, Columns, Duplicate, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Recorded, Refused,
+    Row, StartRow, Tell, Watch,
 };
 pub use blocks::damaged_blocks;
 pub use changes::{Changed, Mark};

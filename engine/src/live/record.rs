@@ -9,9 +9,10 @@ use crate::operators::Output;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
-use storage::model::value::{ABSENT, STALE, is_absent, is_histogram};
+use storage::model::number::general;
+use storage::model::value::{ABSENT, STALE, is_absent, is_histogram, is_stale};
 use storage::model::{Labels, NativeHistogram, SeriesRef, TimeMs, shard_of};
-use storage::store::{Columns, FeedItem, GroupId, HistogramRow, Layout, Store, StoreError, Tell};
+use storage::store::{Columns, Duplicate, FeedItem, GroupId, HistogramRow, Layout, Refusal, Store, Tell};
 
 /// See the module.
 pub struct Recorder {
@@ -37,6 +38,25 @@ struct Part {
     layout: Arc<Layout>,
     /// Which columns had a value at the last slot.
     present: Vec<bool>,
+}
+
+impl Part {
+    /// At `t` some series have samples of others, which stay: the first rule that records a series has it, and it is not
+    /// for this one to end it. An error, unless only ends were refused.
+    fn leave_to_others(&mut self, t: TimeMs, duplicates: &[Duplicate]) -> Result<(), String> {
+        let mut outcome = Ok(());
+        for Duplicate { column, existing, value } in duplicates {
+            self.present[*column] = false;
+            if !is_stale(*value) {
+                let existing = existing.map_or("is a histogram".to_owned(), general);
+                outcome = outcome.and(Err(format!(
+                    "duplicate sample for timestamp {t}; overrides not allowed: existing {existing}, new value {}",
+                    general(*value)
+                )));
+            }
+        }
+        outcome
+    }
 }
 
 impl Recorder {
@@ -73,7 +93,8 @@ impl Recorder {
         self.samples
     }
 
-    /// Stores the rows of `out` as of slot `t`. `items` gets what the rings must hear of, on an error, too.
+    /// Stores the rows of `out` as of slot `t`. `items` gets what the rings must hear of, on an error, too. As in
+    /// Prometheus, rows that cannot be stored are left out, and the error is that of the first.
     pub fn record(
         &mut self,
         t: TimeMs,
@@ -100,26 +121,35 @@ impl Recorder {
             *value = out.values[row];
         }
         let t = t - self.query_offset;
-        let histograms = self.histograms(t, out);
-        let stored = self.store(t, values, store, items);
-        if !histograms.is_empty() {
-            self.store_histograms(&histograms, store, items).map_err(|e| e.to_string())?;
+        let mut outcome = Ok(());
+        let mut histograms = Vec::new();
+        for (row, h) in out.histograms.iter().filter(|(row, _)| is_histogram(out.values[*row])) {
+            let (shard, column) = self.places[row];
+            match h.validate() {
+                Ok(()) => histograms.extend(self.histogram_row((shard, column), t, h)),
+                Err(error) => {
+                    let value = values.get_mut(&shard).and_then(|values| values.get_mut(column));
+                    value.into_iter().for_each(|value| *value = ABSENT);
+                    outcome = outcome.and(Err(error.to_string()));
+                }
+            }
         }
-        stored.map_err(|e| e.to_string())
+        outcome = outcome.and(self.store(t, values, store, items));
+        if !histograms.is_empty() {
+            outcome = outcome.and(self.store_histograms(&histograms, store, items));
+        }
+        outcome
     }
 
-    /// The rows that are histograms, as samples of their series at `t`.
-    fn histograms(&self, t: TimeMs, out: &Output) -> Vec<HistogramRow> {
-        let row = |(row, h): (usize, &Arc<NativeHistogram>)| {
-            let (shard, column) = self.places[row];
-            let slot = self.parts.get(&shard)?.layout.slots[column];
-            is_histogram(out.values[row]).then(|| HistogramRow {
-                series: SeriesRef { shard, slot },
-                t,
-                h: h.clone(),
-            })
-        };
-        out.histograms.iter().filter_map(row).collect()
+    /// A histogram as a sample at `t` of the series in a shard's column.
+    fn histogram_row(
+        &self,
+        (shard, column): (u16, usize),
+        t: TimeMs,
+        h: &Arc<NativeHistogram>,
+    ) -> Option<HistogramRow> {
+        let slot = self.parts.get(&shard)?.layout.slots[column];
+        Some(HistogramRow { series: SeriesRef { shard, slot }, t, h: h.clone() })
     }
 
     /// Another question is asked, or its rows have new numbers: the series keep their columns, if they have the same name
@@ -168,7 +198,7 @@ impl Recorder {
         values: BTreeMap<u16, Vec<f64>>,
         store: &Store,
         items: &mut Vec<FeedItem>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), String> {
         let mut outcome = Ok(());
         for (shard, mut values) in values {
             let Some(part) = self.parts.get_mut(&shard) else { continue };
@@ -187,8 +217,13 @@ impl Recorder {
             }
             let batch = Columns { group: part.group, layout: part.layout.clone(), t, values: values.into() };
             let stored = match self.tell {
-                Tell::Nobody => store.record_columns(&batch).map(|item| items.push(item)),
-                Tell::Feed => store.append_at_once(&batch).map(drop),
+                Tell::Nobody => {
+                    store.record_columns(&batch).map_err(|e| e.to_string()).and_then(|recorded| {
+                        items.push(recorded.item);
+                        part.leave_to_others(t, &recorded.duplicates)
+                    })
+                }
+                Tell::Feed => store.append_at_once(&batch).map(drop).map_err(|e| e.to_string()),
             };
             outcome = outcome.and(stored);
         }
@@ -200,11 +235,14 @@ impl Recorder {
         rows: &[HistogramRow],
         store: &Store,
         items: &mut Vec<FeedItem>,
-    ) -> Result<(), StoreError> {
-        match self.tell {
+    ) -> Result<(), String> {
+        let stored = match self.tell {
             Tell::Nobody => store.record_histograms(rows, items),
-            Tell::Feed => store.append_histograms(rows).map(drop),
-        }
+            Tell::Feed => store.append_histograms(rows),
+        };
+        let appended = stored.map_err(|e| e.to_string())?;
+        let duplicate = appended.refused.iter().find(|refused| refused.why == Refusal::Duplicate);
+        duplicate.map_or(Ok(()), |refused| Err(refused.why.to_string()))
     }
 
     /// Finds a place for each new row.

@@ -47,6 +47,15 @@ impl RowLabels {
         matchers.iter().all(|m| self.value(&m.name).is_some_and(|value| m.matches(value)))
     }
 
+    /// Whether a row of one may have the labels of a row of the other.
+    pub fn may_equal(&self, other: &RowLabels) -> bool {
+        let mut names = self.labels.keys().chain(other.labels.keys());
+        names.all(|name| match (self.value(name), other.value(name)) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        })
+    }
+
     fn none() -> RowLabels {
         RowLabels { only_listed: true, ..RowLabels::default() }
     }

@@ -6,7 +6,9 @@
 //! What writers bring must be within the bounds of the head ([`Store::oldest_taken`]), as in Prometheus, so that one request
 //! cannot spread blocks over years. What the server itself records is bound by its series alone.
 
-use super::batch::{Appended, Columns, FeedData, FeedItem, HistogramRow, Refused, Row, StartRow, Tell};
+use super::batch::{
+    Appended, Columns, Duplicate, FeedData, FeedItem, HistogramRow, Recorded, Refused, Row, StartRow, Tell,
+};
 use super::deletes::Again;
 use super::options::StoreError;
 use super::{Shard, Store};
@@ -23,7 +25,7 @@ impl Store {
     /// Appends one batch. Waits a while if the disk does not keep up.
     pub fn append_columns(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
         self.log.admit()?;
-        self.append_admitted(batch, self.oldest_taken(Some(batch.t)), |item| match tell {
+        self.append_admitted(batch, self.oldest_taken(Some(batch.t)), |item, _| match tell {
             Tell::Feed => self.tell(item),
             Tell::Nobody => {}
         })
@@ -32,16 +34,19 @@ impl Store {
     /// As [`Store::append_columns`], without ever waiting: for alerts, which no disk may delay.
     pub fn append_at_once(&self, batch: &Columns) -> Result<Appended, StoreError> {
         self.log.admit_at_once()?;
-        self.append_admitted(batch, TimeMs::MIN, |item| self.tell(item))
+        self.append_admitted(batch, TimeMs::MIN, |item, _| self.tell(item))
     }
 
     /// As [`Store::append_at_once`], without telling the feed: for the live runtime, which hands on itself what it gets
     /// back. That is what was stored, which may be less than the batch.
-    pub fn record_columns(&self, batch: &Columns) -> Result<FeedItem, StoreError> {
+    pub fn record_columns(&self, batch: &Columns) -> Result<Recorded, StoreError> {
         self.log.admit_at_once()?;
-        let mut item = None;
-        self.append_admitted(batch, TimeMs::MIN, |stored| item = Some(stored))?;
-        item.ok_or_else(|| StoreError::Refused("nothing was appended".to_owned()))
+        let mut recorded = None;
+        self.append_admitted(batch, TimeMs::MIN, |item, head| {
+            let duplicates = head.map_or_else(Vec::new, |head| duplicates(batch, head));
+            recorded = Some(Recorded { item, duplicates });
+        })?;
+        recorded.ok_or_else(|| StoreError::Refused("nothing was appended".to_owned()))
     }
 
     /// Oldest time that writers may bring: as far behind the newest sample of the store as half a range or the out-of-order
@@ -62,11 +67,12 @@ impl Store {
         }
     }
 
+    /// `tell` gets what was stored, and the head if some samples were refused as duplicates.
     fn append_admitted(
         &self,
         batch: &Columns,
         oldest: TimeMs,
-        tell: impl FnOnce(FeedItem),
+        tell: impl FnOnce(FeedItem, Option<&Head>),
     ) -> Result<Appended, StoreError> {
         let (shard_at, _) = group_of(batch.group.0);
         let mut counts = Counts::default();
@@ -77,7 +83,7 @@ impl Store {
         self.note_newest(&shard.head);
         let seq = shard.count(&data);
         shard.young.iter_mut().for_each(|young| young.keep(&data));
-        tell(FeedItem { shard: shard_at, seq, data });
+        tell(FeedItem { shard: shard_at, seq, data }, (counts.duplicate > 0).then_some(&shard.head));
         drop(shard);
         self.metrics.count(&counts);
         let refused = refused_of(shard_at, &mut counts, oldest);
@@ -183,9 +189,9 @@ impl Store {
         &self,
         rows: &[HistogramRow],
         items: &mut Vec<FeedItem>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Appended, StoreError> {
         self.log.admit_at_once()?;
-        self.take_histograms(rows, TimeMs::MIN, |item| items.push(item)).map(drop)
+        self.take_histograms(rows, TimeMs::MIN, |item| items.push(item))
     }
 
     fn take_histograms(
@@ -413,6 +419,21 @@ fn appended(counts: &Counts, lsn: u64, seq: u64, refused: Vec<Refused>) -> Appen
 }
 
 /// Takes the samples out of `counts` that a shard has refused.
+/// The samples of a batch at whose time the head has another value.
+fn duplicates(batch: &Columns, head: &Head) -> Vec<Duplicate> {
+    let samples = batch.layout.slots.iter().zip(&*batch.values).enumerate();
+    let samples = samples.filter(|(_, (_, value))| !is_absent(**value));
+    let duplicate = |(column, (slot, value)): (usize, (&u32, &f64))| {
+        let existing = head.at(*slot, batch.t);
+        let is_other = match existing {
+            Some(existing) => existing.to_bits() != sanitize(*value).to_bits(),
+            None => head.histogram_at(*slot, batch.t).is_some(),
+        };
+        is_other.then_some(Duplicate { column, existing, value: *value })
+    };
+    samples.filter_map(duplicate).collect()
+}
+
 fn refused_of(shard: u16, counts: &mut Counts, oldest: TimeMs) -> Vec<Refused> {
     let of_shard = |sample: RefusedSample| {
         let series = SeriesRef { shard, slot: sample.slot };

@@ -96,6 +96,26 @@ pub struct Refused {
     pub oldest: TimeMs,
 }
 
+/// What became of a batch that the live runtime recorded.
+#[derive(Debug)]
+pub struct Recorded {
+    /// What was stored.
+    pub item: FeedItem,
+    /// What was refused because there is another value at its time.
+    pub duplicates: Vec<Duplicate>,
+}
+
+/// A sample that was refused because its series has another value at its time.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Duplicate {
+    /// Its column in the batch.
+    pub column: usize,
+    /// The value that stays; `None`: a histogram.
+    pub existing: Option<f64>,
+    /// The value that was refused.
+    pub value: f64,
+}
+
 /// A change of a shard, in the order of its append sequence numbers.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct FeedItem {

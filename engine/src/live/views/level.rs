@@ -11,19 +11,25 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::Matcher;
 use storage::model::labels::METRIC_NAME;
 
-/// The recorded views that one view reads. Both lists are sorted and say each view once.
+/// With how many views of the same metric and labels a view is compared before it: a bound on the work. Of two that are
+/// further apart and record one series, either may be the first.
+const SAME_RECORD_LOOKBACK: usize = 64;
+
+/// The recorded views that one view reads, or comes behind. Both lists are sorted and say each view once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     /// Views whose series a selector names, or whose rows it certainly matches.
     pub certain: Vec<ViewId>,
     /// Views whose rows a selector without a metric name may match: their labels are not known before they are there.
     pub possible: Vec<ViewId>,
+    /// A view that was installed before and may record the same series: its sample comes first, and stays.
+    pub behind: Option<ViewId>,
 }
 
 impl Reads {
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = ViewId> + '_ {
-        self.certain.iter().chain(&self.possible).copied()
+        self.certain.iter().chain(&self.possible).chain(&self.behind).copied()
     }
 }
 
@@ -45,7 +51,7 @@ pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
     let together = |a: ViewId, b: ViewId| a == b || component[&a] == component[&b];
     let certain = reads.iter().map(|(id, reads)| {
         let possible = reads.possible.iter().filter(|other| !together(*id, **other));
-        (*id, reads.certain.iter().chain(possible).copied().collect())
+        (*id, reads.certain.iter().chain(possible).chain(&reads.behind).copied().collect())
     });
     let mut edges: BTreeMap<ViewId, Vec<ViewId>> = certain.collect();
     let component = components(&edges);
@@ -58,7 +64,37 @@ pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
 /// The recorded views among `specs` that each of them reads.
 pub fn reads_of<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> BTreeMap<ViewId, Reads> {
     let recorded = Recorded::of(specs.clone());
-    specs.map(|(id, spec)| (id, recorded.read_by(spec))).collect()
+    let mut all: BTreeMap<ViewId, Reads> =
+        specs.clone().map(|(id, spec)| (id, recorded.read_by(spec))).collect();
+    for (id, before) in recorded_behind(specs) {
+        all.entry(id).or_default().behind = Some(before);
+    }
+    all
+}
+
+/// Views that may record the same series as one that was installed before them, and the last such one.
+fn recorded_behind<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> Vec<(ViewId, ViewId)> {
+    /// A metric, and the labels that a rule sets.
+    type Target<'a> = (&'a str, &'a [(String, String)]);
+    let mut alike: BTreeMap<Target, Vec<(ViewId, &ViewSpec)>> = BTreeMap::new();
+    for (id, spec) in specs {
+        if let ViewKind::Recorded { record, labels, .. } = &spec.kind {
+            alike.entry((record, labels)).or_default().push((id, spec));
+        }
+    }
+    let mut behind = Vec::new();
+    for views in alike.into_values().filter(|views| views.len() > 1) {
+        let rows: Vec<Option<RowLabels>> = views.iter().map(|(_, spec)| recorded_rows(spec)).collect();
+        for (i, (id, _)) in views.iter().enumerate() {
+            let earlier = (i.saturating_sub(SAME_RECORD_LOOKBACK)..i).rev();
+            let may_equal = |a: &Option<RowLabels>, b: &Option<RowLabels>| {
+                a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| a.may_equal(b))
+            };
+            let before = earlier.into_iter().find(|j| may_equal(&rows[*j], &rows[i]));
+            behind.extend(before.map(|j| (*id, views[j].0)));
+        }
+    }
+    behind
 }
 
 /// The recorded views, and what their rows look like.
@@ -101,7 +137,7 @@ impl<'a> Recorded<'a> {
         possible.retain(|id| !known.contains(id));
         possible.sort_unstable();
         possible.dedup();
-        Reads { certain, possible }
+        Reads { certain, possible, behind: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which views a round evaluates: batches of those with equal slots and level, kept up as views come and go.
 //!
-//! A view that no other one reads, and that reads none or knows by name which, changes no level but its own; that is what
+//! A view that no other one reads, and that reads none or knows by name which, and that records no metric which others
+//! record, changes no level but its own; that is what
 //! views that come and go mostly are. Otherwise all levels are worked out again.
 
 use super::level::levels;
@@ -66,7 +67,10 @@ impl Schedule {
     pub fn add(&mut self, id: ViewId, view: &View) {
         self.count(view, true);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
-            self.records.entry(record.clone()).or_default().insert(id);
+            let views = self.records.entry(record.clone()).or_default();
+            views.insert(id);
+            // Two that record one series come in their order.
+            self.relevel |= views.len() > 1;
             self.relevel |= self.is_read(record);
         }
         // It reads whatever is recorded.
