@@ -3,6 +3,7 @@
 use crate::process::ProcessMetrics;
 use crate::retention;
 use crate::server::{Loaded, Server, load_rules};
+use connectors::blocking;
 use frontends::http::model::{RuntimeInfo, WalReplay};
 use frontends::http::sources::Admin;
 use futures::future::BoxFuture;
@@ -103,7 +104,7 @@ impl Control {
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
         let this = self.clone();
         // `apply` starts scrape loops, so it stays on the runtime; reading files does not.
-        let read = tokio::task::spawn_blocking(move || this.read());
+        let read = blocking::run(self.server.hands, move || this.read());
         let result = match read.await {
             Ok(Ok(loaded)) => {
                 let this = self.clone();
@@ -112,7 +113,7 @@ impl Control {
                     let _guard = handle.enter();
                     this.server.apply(&loaded).map(|()| this.in_force(&loaded))
                 };
-                tokio::task::spawn_blocking(apply).await.unwrap_or_else(|e| Err(e.to_string()))
+                blocking::run(self.server.hands, apply).await.unwrap_or_else(|e| Err(e.to_string()))
             }
             Ok(Err(error)) => Err(error),
             Err(error) => Err(error.to_string()),

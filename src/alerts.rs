@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::flags::Flags;
 use crate::limits::ALERT_DRAIN;
 use connectors::alertmanager::{Alert, Limits, Notifier, Outgoing};
+use connectors::http_client::Peers;
 use frontends::http::sources::Alertmanagers;
 use frontends::rules::ports::{Notify, OutgoingAlert};
 use std::sync::Arc;
@@ -19,10 +20,10 @@ pub struct Alerts {
 
 impl Alerts {
     /// Without Alertmanagers yet. Must be called on the async runtime.
-    pub fn new(flags: &Flags, metrics: &Metrics) -> Alerts {
+    pub fn new(flags: &Flags, metrics: &Metrics, peers: Peers) -> Alerts {
         let limits = Limits { capacity: flags.notification_queue(), batch: flags.notification_batch() };
         Alerts {
-            notifier: Notifier::new(metrics, limits),
+            notifier: Notifier::new(metrics, limits).with_peers(peers),
             runtime: tokio::runtime::Handle::current(),
             drain: flags.drain_notifications(),
         }

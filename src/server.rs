@@ -4,15 +4,15 @@ use crate::admin::{AdminOf, Control};
 use crate::cluster::{self, Caller, Callers, Catalogs, Cluster, Lates, Pulse, Rooms};
 use crate::config::Config;
 use crate::data_lock::DataLock;
-use crate::descriptors::{Reserve, ReservedDisk};
 use crate::flags::{Flags, QueryMemory};
 use crate::health::Health;
 use crate::limits::{EXEMPLARS, ROOMS_CLOSE};
+use crate::surroundings::{SEGMENT_BY_HAND_BYTES, Surroundings};
 use crate::{alerts, far, language, machine, retention, sources, writes};
 use connectors::objects::config::ObjectsConfig;
 use connectors::scrape::config::Job;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
-use connectors::wall_clock::SystemClock;
+use engine::live::driver::Driver;
 use engine::live::{Live, LiveOptions};
 use engine::memory::{MemoryPool, ViewMemory};
 use engine::query::{Querier, QueryOptions};
@@ -35,12 +35,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use storage::clock::Clock;
-use storage::disk::OsDisk;
+use storage::hands::Hands;
 use storage::keep::Keep;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options as StoreOptions, Replay, Store, StoreError};
+use storage::store::{Options as StoreOptions, Replay, Replaying, Store, StoreError};
 
 /// The rooms at work.
 pub struct Server {
@@ -57,7 +57,11 @@ pub struct Server {
     /// Samples.
     pub store: Arc<Store>,
     /// The replay of the log, which goes on when the server is open.
-    replay: Mutex<Option<JoinHandle<Result<Replay, StoreError>>>>,
+    replay: Mutex<Option<Replayer>>,
+    /// Who ticks, if that is the caller.
+    pub ticks: Mutex<Option<Driver>>,
+    /// Who works.
+    pub hands: Hands,
     /// Standing plans.
     pub live: Live,
     /// The same for plans that cannot stand, too: those are asked again and again.
@@ -67,7 +71,7 @@ pub struct Server {
     /// Ad-hoc plans.
     pub querier: Arc<Querier>,
     /// What its answers may hold in memory, and lists of series with them.
-    answers: Arc<MemoryPool>,
+    pub answers: Arc<MemoryPool>,
     /// Scraping.
     pub scrape: Arc<ScrapeManager>,
     /// Rules and alerts.
@@ -77,7 +81,7 @@ pub struct Server {
     /// Alertmanagers.
     pub alerts: Arc<alerts::Alerts>,
     /// What outlives the process of alerts.
-    memory: Arc<Kept>,
+    pub memory: Arc<Kept>,
     /// PromQL, with the features that are on.
     pub language: PromqlOptions,
     /// `query_log_file`.
@@ -107,48 +111,52 @@ pub struct Loaded {
 impl Server {
     /// Opens all rooms. Nothing is scraped before [`Server::take_in`], and nothing stands before
     /// [`Server::restore`] and [`Server::stand`]: those wait for [`Server::replayed`].
-    pub fn open(flags: Flags, config: &Config, metrics: Metrics) -> Result<Server, String> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    pub fn open(
+        flags: Flags,
+        config: &Config,
+        metrics: Metrics,
+        here: Surroundings,
+    ) -> Result<Server, String> {
+        let (clock, hands) = (here.clock.clone(), here.hands);
         let dir = flags.data_path(config.storage.path.as_ref());
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
-        let Opened { store, replay, health } = open_store(&flags, config, dir.clone(), &clock, &metrics)?;
+        let Opened { store, replay, health } = open_store(&flags, config, dir.clone(), &here, &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let language = language::options(|name| flags.feature(name));
         let query_memory = flags.query_memory(machine::memory());
         let pool = MemoryPool::of_queries(query_memory.together);
         let queries = query_options(&flags, config, &language);
-        let live_options = live_options(&flags, cores, (queries.clone(), pool.clone()), query_memory);
+        let options = live_options(&flags, cores, (queries.clone(), pool.clone()), query_memory);
+        let live_options = LiveOptions { hands, ..options };
         let setup = cluster::Setup::of(&flags, live_options.workers)?;
-        let (live, cluster) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
+        let (live, cluster, ticks) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
         let share =
             setup.map_or_else(Share::default, |s| Share { process: s.process, processes: s.addresses.len() });
         let (cluster, caller, door) = cluster.map_or((None, None, None), |cluster| {
             let Cluster { pulse, caller, door } = cluster;
             (Some(pulse), Some(caller), Some(door))
         });
-        let querier = |threads| querier(&store, threads, pool.clone(), caller.as_ref());
+        let querier = |threads| querier(hands, &store, threads, &pool, caller.as_ref());
         // One thread: it is in no hurry, and queries have the other ones.
         let (querier, slow) = (querier(cores), querier(1));
-        let scrape = Arc::new(ScrapeManager::new(
-            store.clone(),
-            clock.clone(),
-            &metrics,
-            scrape_options(&flags, config, share),
-        ));
-        let alerts = Arc::new(alerts::Alerts::new(&flags, &metrics));
-        let memory = Arc::new(open_memory(&dir, &metrics)?);
+        let options = scrape_options(&flags, config, share, &here);
+        let scrape = Arc::new(ScrapeManager::new(store.clone(), clock.clone(), &metrics, options));
+        let alerts = Arc::new(alerts::Alerts::new(&flags, &metrics, here.peers.clone()));
+        let memory = Arc::new(open_memory(&dir, &here, &metrics)?);
         let history = History {
             answers: querier.clone(),
             store: store.clone(),
             clock: clock.clone(),
             options: queries.clone(),
         };
+        let options = queries.clone();
+        let templates = language::TemplateQueries { querier: querier.clone(), language, options };
         let past = past::Parts {
             answers: slow,
             store: store.clone(),
             clock: clock.clone(),
             options: queries,
-            disk: Arc::new(OsDisk),
+            disk: here.disk.clone(),
             metrics: metrics.clone(),
             corrects: corrects(cluster.as_ref(), caller.as_ref()),
         };
@@ -160,31 +168,27 @@ impl Server {
         let views = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
         let views: Arc<dyn Views> = Arc::new(if cluster.is_some() { views.in_cluster() } else { views });
         let compiled = Box::new(move |text: &str| http::language::Promql(language).compile(text, None));
-        let file = StateFile::new(Arc::new(OsDisk), &dir);
+        let file = StateFile::new(here.disk.clone(), &dir);
         let standing = Arc::new(StandingQueries::of_file(views.clone(), compiled, file));
         let ports = Ports {
             views: views.clone(),
             store: store.clone(),
             memory: memory.clone(),
             notify: alerts.clone(),
-            query: Arc::new(language::TemplateQueries {
-                querier: querier.clone(),
-                language,
-                options: query_options(&flags, config, &language),
-            }),
+            query: Arc::new(templates),
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
-        let rules = RuleManager::start(ports, rule_options(&flags, config)).map_err(|e| e.to_string())?;
-        let started = clock.now();
-        let rules = Arc::new(rules);
+        let rules = Arc::new(start_rules(hands, ports, rule_options(&flags, config))?);
         Ok(Server {
             flags,
+            started: clock.now(),
             clock,
-            started,
             data: dir,
             store,
             replay: Mutex::new(Some(replay)),
+            ticks: Mutex::new(ticks),
+            hands,
             live,
             views,
             standing,
@@ -208,8 +212,14 @@ impl Server {
 
     /// Waits until the log is replayed, and says how that went.
     pub fn replayed(&self) -> Result<(), String> {
-        let Some(thread) = self.replay.lock().take() else { return Ok(()) };
-        let replay = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let replayer = self.replay.lock().take();
+        let replay = match replayer {
+            None => return Ok(()),
+            Some(Replayer::Caller(replaying)) => replaying.run(),
+            Some(Replayer::Thread(thread)) => {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+        };
         let replay = replay.map_err(|e| format!("cannot replay the log of {}: {e}", self.data.display()))?;
         replay.damage.iter().for_each(|line| tracing::warn!("damage in the data directory: {line}"));
         let Replay { records, samples, .. } = replay;
@@ -275,6 +285,17 @@ impl Server {
         control: &Arc<Control>,
         default_step: i64,
     ) -> Result<(), String> {
+        let (router, state) = self.router(control, default_step)?;
+        door.open(router, state);
+        Ok(())
+    }
+
+    /// What answers requests.
+    pub fn router(
+        self: &Arc<Server>,
+        control: &Arc<Control>,
+        default_step: i64,
+    ) -> Result<(axum::Router, AppState), String> {
         let sources = self.sources(Arc::new(AdminOf(control.clone())));
         let state = AppState::new(self.settings(default_step)?, sources);
         let mut router = http::router(state.clone());
@@ -282,8 +303,7 @@ impl Server {
             let page = || async { connectors::host::render() };
             router = router.route("/host/metrics", axum::routing::get(page));
         }
-        door.open(router, state);
-        Ok(())
+        Ok((router, state))
     }
 
     /// Closes all rooms: what brings samples in first, the store last. No replay is under way any more.
@@ -291,6 +311,15 @@ impl Server {
     /// Rules that are being loaded cannot be interrupted, and a hundred thousand of them take a while. The store does not wait
     /// for them: to it their end is that of a process that is killed, which loses nothing that was acknowledged.
     pub fn close(self: &Arc<Self>, stopping: Instant) -> Result<(), String> {
+        match self.hands {
+            Hands::Threads => self.close_rooms_in_time(stopping)?,
+            Hands::Caller => self.close_rooms(stopping),
+        }
+        self.store.close().map_err(|e| e.to_string())?;
+        self.cluster.as_ref().and_then(|cluster| cluster.ended_by()).map_or(Ok(()), Err)
+    }
+
+    fn close_rooms_in_time(self: &Arc<Self>, stopping: Instant) -> Result<(), String> {
         // The processes of a cluster end together, and have a patience of their own.
         let patience = self.cluster.is_none().then(|| ROOMS_CLOSE.saturating_sub(stopping.elapsed()));
         let (server, runtime) = (self.clone(), tokio::runtime::Handle::current());
@@ -303,8 +332,7 @@ impl Server {
         if !ends_within(closing, patience) {
             tracing::warn!("rules or views were still at work at the end, and were left");
         }
-        self.store.close().map_err(|e| e.to_string())?;
-        self.cluster.as_ref().and_then(|cluster| cluster.ended_by()).map_or(Ok(()), Err)
+        Ok(())
     }
 
     fn close_rooms(&self, stopping: Instant) {
@@ -348,6 +376,7 @@ impl Server {
             subscription_buffers: flags.subscription_buffers(),
             data_directory: Some(self.data.clone()),
             body_memory: flags.max_body_memory(),
+            hands: self.hands,
         })
     }
 
@@ -361,7 +390,7 @@ impl Server {
     }
 
     fn sources(&self, control: Arc<AdminOf>) -> Sources {
-        let writes = writes::Writes::new(self.store.clone(), self.clock.clone());
+        let writes = writes::Writes::new(self.store.clone(), self.clock.clone(), self.hands);
         Sources {
             language: Arc::new(http::language::Promql(self.language)),
             answers: self.querier.clone(),
@@ -427,10 +456,16 @@ pub fn defaults(config: &Config) -> Defaults {
     Defaults { interval: config.evaluation_interval(), query_offset: config.global.keys.rule_query_offset.0 }
 }
 
-/// The store, the thread that replays its log, and what watches both.
+/// Who replays the log.
+enum Replayer {
+    Thread(JoinHandle<Result<Replay, StoreError>>),
+    Caller(Box<Replaying>),
+}
+
+/// The store, who replays its log, and what watches both.
 struct Opened {
     store: Arc<Store>,
-    replay: JoinHandle<Result<Replay, StoreError>>,
+    replay: Replayer,
     health: Arc<Health>,
 }
 
@@ -439,7 +474,7 @@ fn open_store(
     flags: &Flags,
     config: &Config,
     dir: PathBuf,
-    clock: &Arc<dyn Clock>,
+    here: &Surroundings,
     metrics: &Metrics,
 ) -> Result<Opened, String> {
     let options = StoreOptions {
@@ -449,24 +484,44 @@ fn open_store(
         out_of_order_ms: out_of_order(config),
     };
     let far = config.storage.objects.as_ref().map(|objects| far::options(objects, &dir)).transpose()?;
-    let reserve = Reserve::new();
-    let disk = Arc::new(ReservedDisk(reserve.clone()));
-    let opened = Store::open_early(options, far, disk, metrics);
+    let opened = match here.hands {
+        Hands::Threads => Store::open_early(options, far, here.disk.clone(), metrics),
+        Hands::Caller => {
+            Store::open_early_by_hand(options, here.disk.clone(), metrics, SEGMENT_BY_HAND_BYTES)
+        }
+    };
     let (store, replaying) =
         opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
-    let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(move || replaying.run());
-    let replay = thread.map_err(|e| format!("cannot start threads: {e}"))?;
+    let replay = match here.hands {
+        Hands::Threads => {
+            let thread = std::thread::Builder::new().name("replay".to_owned());
+            let thread = thread.spawn(move || replaying.run());
+            Replayer::Thread(thread.map_err(|e| format!("cannot start threads: {e}"))?)
+        }
+        Hands::Caller => Replayer::Caller(Box::new(replaying)),
+    };
     if config.storage.objects.is_some() {
         far::reach(&store)?;
     }
-    let health = Health::new(store.clone(), clock.clone(), &dir, flags.lock_data(), reserve, metrics)?;
+    let health = Health::new(
+        store.clone(),
+        here.clock.clone(),
+        &dir,
+        flags.lock_data(),
+        here.reserve.clone(),
+        metrics,
+    )?;
     Ok(Opened { store, replay, health: Arc::new(health) })
 }
 
 /// Opens the file that alerts outlive the process in.
-fn open_memory(dir: &Path, metrics: &Metrics) -> Result<Kept, String> {
+fn open_memory(dir: &Path, here: &Surroundings, metrics: &Metrics) -> Result<Kept, String> {
     let path = dir.join("alerts.keep");
-    let (map, found) = Keep::open(Arc::new(OsDisk), path.clone(), metrics).map_err(|e| e.to_string())?;
+    let open = match here.hands {
+        Hands::Threads => Keep::open,
+        Hands::Caller => Keep::open_by_hand,
+    };
+    let (map, found) = open(here.disk.clone(), path.clone(), metrics).map_err(|e| e.to_string())?;
     if let Some(damage) = found.damage {
         tracing::error!(path = %path.display(), damage, "some alerts of before the restart are forgotten");
     }
@@ -499,15 +554,19 @@ fn start_live(
     options: LiveOptions,
     metrics: &Metrics,
     setup: Option<&cluster::Setup>,
-) -> Result<(Live, Option<Cluster>), String> {
+) -> Result<(Live, Option<Cluster>, Option<Driver>), String> {
+    if options.hands == Hands::Caller {
+        let (live, driver) = Live::by_hand(store.clone(), clock.clone(), options, metrics)?;
+        return Ok((live, None, Some(driver)));
+    }
     let Some(setup) = setup else {
-        return Ok((Live::start(store.clone(), clock.clone(), options, metrics)?, None));
+        return Ok((Live::start(store.clone(), clock.clone(), options, metrics)?, None, None));
     };
     let (peers, cluster) = cluster::join(setup)?;
     let live = Live::join(store.clone(), clock.clone(), options, metrics, peers)?;
     let ear = live.clone();
     cluster.pulse.listen_with(Box::new(move |word| ear.hear(word)));
-    Ok((live, Some(cluster)))
+    Ok((live, Some(cluster), None))
 }
 
 /// Whether a thread ends in time; `None`: it has all the time it wants. Its panic goes on here.
@@ -523,14 +582,25 @@ fn ends_within(thread: JoinHandle<()>, patience: Option<Duration>) -> bool {
     false
 }
 
-/// The query runtime over the series of all processes, with so many threads for those of this one.
+fn start_rules(hands: Hands, ports: Ports, options: RuleOptions) -> Result<RuleManager, String> {
+    match hands {
+        Hands::Threads => RuleManager::start(ports, options).map_err(|e| e.to_string()),
+        Hands::Caller => Ok(RuleManager::by_hand(ports, options)),
+    }
+}
+
+/// The query runtime over the series of all processes, with so many threads for those of this one, if it has threads.
 fn querier(
+    hands: Hands,
     store: &Arc<Store>,
     threads: usize,
-    memory: Arc<MemoryPool>,
+    memory: &Arc<MemoryPool>,
     caller: Option<&Arc<Caller>>,
 ) -> Arc<Querier> {
-    let querier = Querier::new(store.clone(), threads).with_memory(memory);
+    let querier = match hands {
+        Hands::Threads => Querier::new(store.clone(), threads).with_memory(memory.clone()),
+        Hands::Caller => Querier::of_the_caller(store.clone(), memory.clone()),
+    };
     Arc::new(match caller {
         None => querier,
         Some(caller) => querier.with_others(Arc::new(Callers(caller.clone()))),
@@ -578,7 +648,7 @@ fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> Qu
     }
 }
 
-fn scrape_options(flags: &Flags, config: &Config, share: Share) -> ScrapeOptions {
+fn scrape_options(flags: &Flags, config: &Config, share: Share, here: &Surroundings) -> ScrapeOptions {
     ScrapeOptions {
         seed: config.external_labels.hash64(),
         strict_content_type: flags.strict_content_type(),
@@ -586,6 +656,8 @@ fn scrape_options(flags: &Flags, config: &Config, share: Share) -> ScrapeOptions
         hostname: crate::host_name(),
         share,
         max_memory: Some(flags.scrape_max_memory()),
+        peers: here.peers.clone(),
+        hands: here.hands,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::limits::{WRITE_LARGE_BYTES, WRITE_LARGE_NICENESS, WRITE_WAIT, WRITES_PER_CORE};
 use bytes::Bytes;
+use connectors::blocking;
 use connectors::remote::write::{check_headers, decoded_bytes};
 use connectors::remote::{Proto, RemoteError, RemoteWriter, RemoteWritten};
 use connectors::threads::Niced;
@@ -11,6 +12,7 @@ use frontends::http::sources::{RemoteWrite, WriteCall, WriteReply};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use storage::clock::Clock;
+use storage::hands::Hands;
 use storage::store::Store;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -18,6 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub struct Writes {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
+    hands: Hands,
     writer: Arc<RemoteWriter>,
     turns: Arc<Semaphore>,
     /// For large requests.
@@ -59,14 +62,15 @@ impl Refusal {
 
 impl Writes {
     /// A receiver for `store`.
-    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Writes {
+    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, hands: Hands) -> Writes {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Writes {
             writer: Arc::new(RemoteWriter::new(store.clone())),
             store,
             clock,
+            hands,
             turns: Arc::new(Semaphore::new(WRITES_PER_CORE * cores)),
-            large: Arc::new(Niced::new("write", WRITE_LARGE_NICENESS)),
+            large: Arc::new(Niced::new(hands, "write", WRITE_LARGE_NICENESS)),
         }
     }
 }
@@ -79,6 +83,7 @@ impl RemoteWrite for Writes {
             turns: self.turns.clone(),
             large: self.large.clone(),
             clock: self.clock.clone(),
+            hands: self.hands,
             body: call.body,
             share: call.share,
         };
@@ -109,6 +114,7 @@ struct Request {
     turns: Arc<Semaphore>,
     large: Arc<Niced>,
     clock: Arc<dyn Clock>,
+    hands: Hands,
     body: Bytes,
     share: BodyShare,
 }
@@ -123,7 +129,7 @@ async fn take(request: Request, proto: Proto, store: &Store) -> Result<RemoteWri
 
 /// Appends a request, off the async threads: it may wait for the disk. When it is done its memory is free.
 async fn apply(request: Request, proto: Proto) -> Result<RemoteWritten, Refusal> {
-    let Request { writer, turns, large, clock, body, mut share } = request;
+    let Request { writer, turns, large, clock, hands, body, mut share } = request;
     let decoded = decoded_bytes(&body)?;
     let turn = tokio::time::timeout(WRITE_WAIT, turns.acquire_owned()).await;
     let turn = turn.map_err(|_| Refusal::busy("other requests wait to be stored: try again"))?;
@@ -135,7 +141,7 @@ async fn apply(request: Request, proto: Proto) -> Result<RemoteWritten, Refusal>
         Ok(written?)
     };
     let is_large = decoded > WRITE_LARGE_BYTES;
-    let done = if is_large { large.run(work) } else { tokio::task::spawn_blocking(work) };
+    let done = if is_large { large.run(work) } else { blocking::run(hands, work) };
     done.await.unwrap_or_else(|e| Err(Refusal { status: 500, text: e.to_string(), retry_after: None }))
 }
 

@@ -4,6 +4,7 @@
 //! but no plan and no query.
 
 pub mod alertmanager;
+pub mod blocking;
 pub mod decompress;
 pub mod discovery;
 pub mod export;

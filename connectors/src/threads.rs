@@ -3,27 +3,38 @@
 //! They are niced, so that ticks, small scrapes and requests come first, and so that a light query shares a core with them
 //! rather than waiting for it. They are a runtime of their own, because a thread that was niced stays so.
 
+use crate::blocking;
+use storage::hands::Hands;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 /// See the module. Threads come as they are needed, and go when they are not.
-pub struct Niced(Option<Runtime>);
+pub struct Niced {
+    hands: Hands,
+    runtime: Option<Runtime>,
+}
 
 impl Niced {
     /// No thread yet; they will be called `name`, and have `niceness` added to the nice value of the process.
-    pub fn new(name: &str, niceness: i32) -> Niced {
+    pub fn new(hands: Hands, name: &str, niceness: i32) -> Niced {
         let nice = move || {
             // A refusal only costs fairness.
             let _ = rustix::process::nice(niceness);
         };
-        Niced(Builder::new_current_thread().thread_name(name).on_thread_start(nice).build().ok())
+        let runtime = match hands {
+            Hands::Threads => {
+                Builder::new_current_thread().thread_name(name).on_thread_start(nice).build().ok()
+            }
+            Hands::Caller => None,
+        };
+        Niced { hands, runtime }
     }
 
     /// Runs `work`, which may block. Without a runtime of its own it runs as well, only without giving way.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        match &self.0 {
+        match &self.runtime {
             Some(runtime) => runtime.spawn_blocking(work),
-            None => tokio::task::spawn_blocking(work),
+            None => blocking::run(self.hands, work),
         }
     }
 }
@@ -31,7 +42,7 @@ impl Niced {
 impl Drop for Niced {
     /// The last owner may be an async task, where nothing may wait for threads.
     fn drop(&mut self) {
-        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 
@@ -45,7 +56,7 @@ mod tests {
 
     #[tokio::test]
     async fn its_threads_give_way_and_no_others() {
-        let niced = Niced::new("large", 5);
+        let niced = Niced::new(Hands::Threads, "large", 5);
         let before = niceness();
         assert_eq!(niced.run(niceness).await.expect("it ran"), (before + 5).min(19));
         assert_eq!(tokio::task::spawn_blocking(niceness).await.expect("it ran"), before);

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod codec;
 pub mod disk;
 pub mod exemplars;
+pub mod hands;
 pub mod head;
 pub mod keep;
 pub mod limits;

@@ -7,7 +7,7 @@ use super::config::{AlertingConfig, AlertmanagerConfig};
 use super::queue::Queue;
 use super::wire::{Alert, Outgoing};
 use crate::discovery::Discovery;
-use crate::http_client::HttpClient;
+use crate::http_client::{HttpClient, Peers};
 use crate::limits;
 use crate::scrape::relabel::Relabeler;
 use parking_lot::Mutex;
@@ -64,6 +64,7 @@ pub struct Notifier {
     registry: Metrics,
     limits: Limits,
     discovered: Arc<Gauge>,
+    peers: Peers,
 }
 
 impl Notifier {
@@ -74,7 +75,19 @@ impl Notifier {
         let usual = Limits::default();
         limits.capacity = if limits.capacity == 0 { usual.capacity } else { limits.capacity };
         limits.batch = if limits.batch == 0 { usual.batch } else { limits.batch };
-        Notifier { state: Mutex::default(), registry: registry.clone(), limits, discovered }
+        Notifier {
+            state: Mutex::default(),
+            registry: registry.clone(),
+            limits,
+            discovered,
+            peers: Peers::default(),
+        }
+    }
+
+    /// The same, whose requests these answer.
+    #[must_use]
+    pub fn with_peers(self, peers: Peers) -> Notifier {
+        Notifier { peers, ..self }
     }
 
     /// Makes `config` the one in force. Unchanged entries keep their queues. Nothing happens if it cannot work; the
@@ -93,7 +106,7 @@ impl Notifier {
         for (entry, client) in config.alertmanagers.iter().zip(clients) {
             let running = match old.iter().position(|running| running.set.config == *entry) {
                 Some(at) => old.swap_remove(at),
-                None => self.start(entry.clone(), client)?,
+                None => self.start(entry.clone(), client.with_peers(&self.peers))?,
             };
             state.sets.push(running);
         }

@@ -141,7 +141,7 @@ impl Queue {
         let (mut wait, longest) = limits::ALERT_BACKOFF_MS;
         let mut attempt = 1;
         loop {
-            let start = std::time::Instant::now();
+            let start = tokio::time::Instant::now();
             let result = self.post(body.clone()).await;
             self.metrics.latency.observe(start.elapsed().as_secs_f64());
             match result {
@@ -161,7 +161,7 @@ impl Queue {
     async fn post(&self, body: Vec<u8>) -> Result<(), (String, bool)> {
         let request = self.client.request(reqwest::Method::POST, self.url.clone()).map_err(|e| (e, true))?;
         let request = request.header(CONTENT_TYPE, "application/json").timeout(self.timeout).body(body);
-        let mut response = request.send().await.map_err(|e| (error_chain(&e), true))?;
+        let mut response = self.client.send(request).await.map_err(|e| (error_chain(&e), true))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());

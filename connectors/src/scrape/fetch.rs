@@ -7,7 +7,7 @@ use crate::scrape::target::Target;
 use bytes::Bytes;
 use reqwest::Response;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
-use std::time::Instant;
+use tokio::time::Instant;
 use url::Url;
 
 /// Why a target gave no exposition.
@@ -46,7 +46,7 @@ pub async fn fetch(
         .header(ACCEPT, &job.accept)
         .header(ACCEPT_ENCODING, encoding)
         .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout.seconds().to_string());
-    let response = within(deadline, &target.url, request.send()).await?;
+    let response = within(deadline, &target.url, client.send(request)).await?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(FetchError::Failed(format!("server returned HTTP status {}", response.status())));
     }
@@ -68,7 +68,7 @@ async fn within<T>(
     url: &Url,
     answer: impl Future<Output = reqwest::Result<T>>,
 ) -> Result<T, FetchError> {
-    let why = match tokio::time::timeout_at(deadline.into(), answer).await {
+    let why = match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => reason(&error, url),
         Err(_) => "context deadline exceeded".to_owned(),

@@ -1,5 +1,6 @@
 //! All scrape pools: starts, changes and ends them as the configuration says, and tells the API about targets.
 
+use crate::http_client::Peers;
 use crate::limits;
 use crate::scrape::config::Job;
 use crate::scrape::metadata::Metadata;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::clock::Clock;
+use storage::hands::Hands;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
 use storage::store::Store;
@@ -32,6 +34,10 @@ pub struct Options {
     pub share: Share,
     /// Bytes of memory that all scrapes together may take while they are read; by default [`limits::SCRAPE_MEMORY_BYTES`].
     pub max_memory: Option<usize>,
+    /// Who answers.
+    pub peers: Peers,
+    /// Who parses and appends.
+    pub hands: Hands,
 }
 
 impl Options {
@@ -164,6 +170,7 @@ impl Manager {
         let counters = Arc::new(ScrapeMetrics::new(metrics));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = (options.memory() >> 10).min(Semaphore::MAX_PERMITS);
+        let hands = options.hands;
         let shared = Shared {
             store,
             clock,
@@ -172,7 +179,7 @@ impl Manager {
             registry: metrics.clone(),
             turns: Arc::new(Semaphore::new(cores)),
             late_turns: Arc::new(Semaphore::new(cores)),
-            late: Niced::new("scrape", limits::SCRAPE_LATE_NICENESS),
+            late: Niced::new(hands, "scrape", limits::SCRAPE_LATE_NICENESS),
             memory: Arc::new(Semaphore::new(memory)),
         };
         Manager { shared: Arc::new(shared), pools: Mutex::default() }
@@ -186,6 +193,7 @@ impl Manager {
             let name = job.name().to_owned();
             let client =
                 job.config.http.client().map_err(|e| format!("scrape config with job name {name:?}: {e}"))?;
+            let client = client.with_peers(&self.shared.options.peers);
             wanted.insert(name, JobAndClient { job: Arc::new(job), client });
         }
         let mut pools = self.pools.lock();
@@ -226,7 +234,8 @@ impl Manager {
     pub fn shutdown(&self) {
         for running in std::mem::take(&mut *self.pools.lock()).into_values() {
             running.task.abort();
-            running.view.lock().active.drain().for_each(|(_, active)| active.abort());
+            let active = std::mem::take(&mut running.view.lock().active);
+            active.into_values().for_each(|active| active.abort());
         }
     }
 

@@ -13,7 +13,7 @@ use crate::scrape::scrape_loop::{Command, ScrapeLoop, report_names};
 use crate::scrape::target::{Target, TargetKey, TargetState, discovered_labels, populate};
 use crate::scrape::work::{Context, Work};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::watch;
@@ -53,7 +53,7 @@ pub struct JobAndClient {
 #[derive(Default)]
 pub struct PoolView {
     /// Targets being scraped.
-    pub active: HashMap<TargetKey, Active>,
+    pub active: BTreeMap<TargetKey, Active>,
     /// Labels of targets that the rules dropped; the first ones.
     pub dropped: Vec<BTreeMap<String, String>>,
     /// How many were dropped.
@@ -65,14 +65,14 @@ pub struct Pool {
     shared: Arc<Shared>,
     view: Arc<Mutex<PoolView>>,
     /// Targets that vanished and wait for the tick at which they are marked stale.
-    vanishing: HashMap<TargetKey, Active>,
+    vanishing: BTreeMap<TargetKey, Active>,
     refused: Arc<arc_swap::ArcSwapOption<String>>,
 }
 
 impl Pool {
     /// A pool that shows itself in `view`.
     pub fn new(shared: Arc<Shared>, view: Arc<Mutex<PoolView>>) -> Pool {
-        Pool { shared, view, vanishing: HashMap::new(), refused: Arc::default() }
+        Pool { shared, view, vanishing: BTreeMap::new(), refused: Arc::default() }
     }
 
     /// Runs as long as there is a job.
@@ -87,6 +87,7 @@ impl Pool {
                     self.sync(&current, found, std::mem::take(&mut renew)).await;
                 }
                 tokio::select! {
+                    biased;
                     changed = jobs.changed() => match changed {
                         Ok(()) => break,
                         Err(_) => return,
@@ -131,8 +132,8 @@ impl Pool {
         &self,
         job: &Job,
         found: Vec<Discovered>,
-    ) -> HashMap<TargetKey, (Target, BTreeMap<String, String>)> {
-        let mut wanted = HashMap::new();
+    ) -> BTreeMap<TargetKey, (Target, BTreeMap<String, String>)> {
+        let mut wanted = BTreeMap::new();
         let discovered_count = found.len();
         let (mut dropped, mut dropped_count, mut failed) = (Vec::new(), 0, 0);
         for discovered in found {

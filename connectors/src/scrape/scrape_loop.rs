@@ -3,6 +3,7 @@
 //! Ticks are `k · interval + offset` of the wall clock. A target that vanishes gets its stale markers at the tick
 //! it misses; one that only changes hands (reload) hands its [`Ingest`] over and gets none.
 
+use crate::blocking;
 use crate::http_client::HttpClient;
 use crate::limits;
 use crate::scrape::config::Job;
@@ -12,10 +13,11 @@ use crate::scrape::manager::Shared;
 use crate::scrape::work::{Context, Step, Work};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use storage::model::TimeMs;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// What a loop is to do.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -122,12 +124,13 @@ impl ScrapeLoop {
         let turns = if is_late { &shared.late_turns } else { &shared.turns };
         let turn = turns.clone().acquire_owned().await;
         let mut work = self.work.take().unwrap_or_else(|| self.new_work());
+        let hands = shared.options.hands;
         let run = move || {
             work.step = run(&mut work);
             drop(turn);
             work
         };
-        let running = if is_late { shared.late.run(run) } else { tokio::task::spawn_blocking(run) };
+        let running = if is_late { shared.late.run(run) } else { blocking::run(hands, run) };
         let running = self.running.insert(running);
         let ran = running.await;
         self.running = None;
@@ -223,7 +226,7 @@ impl ScrapeLoop {
     /// Waits for memory.
     async fn reserve(&mut self, kib: u32, deadline: Instant) -> Result<(), FetchError> {
         let memory = self.shared.memory.clone().acquire_many_owned(kib);
-        let Ok(Ok(granted)) = tokio::time::timeout_at(deadline.into(), memory).await else {
+        let Ok(Ok(granted)) = tokio::time::timeout_at(deadline, memory).await else {
             return Err(FetchError::Failed(
                 "context deadline exceeded while the scrape waited for memory that others take; see --scrape.max-memory"
                     .to_owned(),

@@ -4,7 +4,8 @@
 use crate::limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Why a scrape ended before its body did.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]

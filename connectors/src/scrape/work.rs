@@ -20,9 +20,9 @@ use crate::scrape::turn::{Interrupted, Look, Turn};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 use storage::model::TimeMs;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 /// What all scrapes of a target share.
 pub struct Context {

@@ -83,7 +83,8 @@ impl Bell for Alarm {
     }
 }
 
-struct Driver {
+/// See the module.
+pub struct Driver {
     live: Live,
     alarm: Arc<Alarm>,
     clock: Arc<dyn Clock>,
@@ -91,36 +92,26 @@ struct Driver {
     last: TimeMs,
     /// The latest tick is one of this time: what is prepared as of it is nearly current.
     fresh: bool,
+    /// When the first of what the next tick takes along came.
+    arrived: Option<TimeMs>,
+    /// Nothing stood at the latest turn.
+    idle: bool,
     missed: Arc<Counter>,
     seconds: Arc<Histogram>,
     preparing: Arc<Histogram>,
 }
 
+/// How long the driver has nothing to do.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// No longer than that, ms.
+    pub ms: i64,
+    /// Nothing has arrived that waits for a tick; what arrives ends the pause.
+    pub is_idle: bool,
+}
+
 /// Starts the driver's thread.
-pub fn spawn(
-    live: Live,
-    alarm: Arc<Alarm>,
-    clock: Arc<dyn Clock>,
-    options: LiveOptions,
-    metrics: &Metrics,
-) -> Result<std::thread::JoinHandle<()>, String> {
-    let last = clock.now();
-    let missed = metrics.counter(
-        "perennial_slots_missed_total",
-        "Slots of recorded views that passed without an evaluation.",
-        &[],
-    );
-    let bounds =
-        [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
-    let seconds = metrics.histogram("perennial_tick_duration_seconds", "Duration of ticks.", &[], &bounds);
-    let preparing = metrics.histogram(
-        "perennial_preparation_duration_seconds",
-        "Duration of preparations: what is done between ticks for views that come and go.",
-        &[],
-        &bounds,
-    );
-    let fresh = false;
-    let driver = Driver { live, alarm, clock, options, last, fresh, missed, seconds, preparing };
+pub fn spawn(driver: Driver) -> Result<std::thread::JoinHandle<()>, String> {
     std::thread::Builder::new()
         .name("ticks".to_owned())
         .spawn(move || driver.run())
@@ -128,55 +119,85 @@ pub fn spawn(
 }
 
 impl Driver {
+    /// A driver for `live`, whose alarm this is.
+    pub fn new(
+        live: Live,
+        alarm: Arc<Alarm>,
+        clock: Arc<dyn Clock>,
+        options: LiveOptions,
+        metrics: &Metrics,
+    ) -> Driver {
+        let last = clock.now();
+        let missed = metrics.counter(
+            "perennial_slots_missed_total",
+            "Slots of recorded views that passed without an evaluation.",
+            &[],
+        );
+        let bounds = [
+            0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0,
+            5.0,
+        ];
+        let seconds =
+            metrics.histogram("perennial_tick_duration_seconds", "Duration of ticks.", &[], &bounds);
+        let preparing = metrics.histogram(
+            "perennial_preparation_duration_seconds",
+            "Duration of preparations: what is done between ticks for views that come and go.",
+            &[],
+            &bounds,
+        );
+        let (fresh, arrived, idle) = (false, None, false);
+        Driver { live, alarm, clock, options, last, fresh, arrived, idle, missed, seconds, preparing }
+    }
+
     fn run(mut self) {
-        let (mut arrived, mut idle): (Option<TimeMs>, bool) = (None, false);
         loop {
-            if self.live.is_idle() {
-                // Cost follows change: nothing stands, nothing ticks.
-                (idle, self.fresh) = (true, false);
-                if self.alarm.wait(self.options.idle_tick, true) {
-                    return;
-                }
-                self.alarm.rung.store(false, SeqCst);
-                self.alarm.called.store(false, SeqCst);
-                continue;
+            if let Some(pause) = self.turn()
+                && self.alarm.wait(pause.ms, pause.is_idle)
+            {
+                return;
             }
-            let now = self.clock.now();
-            self.follow_back(now);
-            arrived = arrived.map(|t| t.min(now));
-            if std::mem::take(&mut idle) {
-                arrived = Some(now);
-            }
-            if arrived.is_none() && self.alarm.rung.load(SeqCst) {
-                arrived = Some(now);
-            }
-            let due = arrived.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
-            // Not before the last tick, if the clock went back a little.
-            let due = due.max(self.last + 1);
-            let wake = due.min(self.next_slot());
-            if now < wake {
-                if self.prepare(now) {
-                    continue;
-                }
-                if self.alarm.wait(wake - now, arrived.is_none()) {
-                    return;
-                }
-                continue;
-            }
-            for slot in self.slots(now) {
-                self.tick(slot);
-            }
-            if now >= due && now > self.last {
-                self.alarm.rung.store(false, SeqCst);
-                arrived = None;
-                self.tick(now);
-            }
-            // One at least, so that ticks without a pause keep nothing from coming.
-            self.prepare(self.clock.now());
             if *self.alarm.state.lock() {
                 return;
             }
         }
+    }
+
+    /// Does what is due. Then how long there is nothing to do; `None`: there may be more at once.
+    pub fn turn(&mut self) -> Option<Pause> {
+        if self.idle {
+            self.alarm.rung.store(false, SeqCst);
+            self.alarm.called.store(false, SeqCst);
+        }
+        if self.live.is_idle() {
+            // Cost follows change: nothing stands, nothing ticks.
+            (self.idle, self.fresh) = (true, false);
+            return Some(Pause { ms: self.options.idle_tick, is_idle: true });
+        }
+        let now = self.clock.now();
+        self.follow_back(now);
+        self.arrived = self.arrived.map(|t| t.min(now));
+        if std::mem::take(&mut self.idle) || self.arrived.is_none() && self.alarm.rung.load(SeqCst) {
+            self.arrived = Some(now);
+        }
+        let due = self.arrived.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
+        // Not before the last tick, if the clock went back a little.
+        let due = due.max(self.last + 1);
+        let wake = due.min(self.next_slot());
+        if now < wake {
+            let prepared = self.prepare(now);
+            return (!prepared).then_some(Pause { ms: wake - now, is_idle: self.arrived.is_none() });
+        }
+        for slot in self.slots(now) {
+            self.tick(slot);
+        }
+        if now >= due && now > self.last {
+            self.alarm.rung.store(false, SeqCst);
+            self.arrived = None;
+            self.tick(now);
+        }
+        // One at least, so that ticks without a pause keep nothing from coming.
+        self.prepare(self.clock.now());
+        None
     }
 
     /// Has a share of what comes and goes prepared; whether there was something to do.

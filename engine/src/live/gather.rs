@@ -57,7 +57,7 @@ pub struct GatherHost {
     /// What there is to remark has changed somewhere since the last round.
     renoted: bool,
     /// What how many workers have come to in this tick.
-    verdicts: HashMap<Verdict, usize>,
+    verdicts: BTreeMap<Verdict, usize>,
     waiting: Waiting,
     ledger: Arc<Ledger>,
     meter: Meter,
@@ -109,7 +109,7 @@ impl GatherHost {
             awake: Awake::default(),
             noted: BTreeSet::new(),
             renoted: false,
-            verdicts: HashMap::new(),
+            verdicts: BTreeMap::new(),
             waiting,
             meter: Meter::new(ledger.clone()),
             ledger,
@@ -260,7 +260,7 @@ impl GatherHost {
             Verdict::Ready(_) => *workers == all,
             Verdict::Garbage(_) => true,
         };
-        self.verdicts.drain().filter(agreed).map(|(verdict, _)| verdict).collect()
+        std::mem::take(&mut self.verdicts).into_iter().filter(agreed).map(|(verdict, _)| verdict).collect()
     }
 
     /// Selectors below steps that have piled up rows by themselves, as `count_values` has one for each value that ever

@@ -7,10 +7,11 @@
 //! hear of views and ticks from process 0.
 
 mod far;
+mod here;
 mod workers;
 
 use super::describe::{DescribeError, Description, Desk, Question, ViewReport};
-use super::driver::{self, Alarm};
+use super::driver::{self, Alarm, Driver};
 use super::inlet::{Bell, queues};
 use super::local::SLACK;
 use super::message::{Control, Verdict};
@@ -32,6 +33,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::Thread;
 use std::time::Duration;
 use storage::clock::Clock;
+use storage::hands::Hands;
 use storage::metrics::{Counter, Gauge, Metrics};
 use storage::model::TimeMs;
 use storage::store::Store;
@@ -65,6 +67,7 @@ struct Inner {
     bell: Arc<dyn Bell>,
     /// This process' number in its cluster, and how many there are.
     process: (usize, usize),
+    hands: Hands,
     /// Number of the latest tick or preparation, and time of the latest tick.
     latest: Mutex<(u64, TimeMs)>,
     rebuilds: Arc<Counter>,
@@ -97,6 +100,21 @@ impl Live {
         Live::manual(store, &options, metrics)?.drive(clock, options, metrics)
     }
 
+    /// As [`Live::start`], but nothing happens by itself: the workers do their part on the thread that calls this, which is
+    /// also the one that ticks, by [`Driver::turn`].
+    pub fn by_hand(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        options: LiveOptions,
+        metrics: &Metrics,
+    ) -> Result<(Live, Driver), String> {
+        let options = LiveOptions { hands: Hands::Caller, ..options };
+        let live = Live::manual(store, &options, metrics)?;
+        live.0.store_reads.go_beside_ticks();
+        let driver = Driver::new(live.clone(), live.0.alarm.clone(), clock, options, metrics);
+        Ok((live, driver))
+    }
+
     /// As one process of a cluster. Only process 0 has views and ticks.
     pub fn join(
         store: Arc<Store>,
@@ -111,7 +129,8 @@ impl Live {
 
     fn drive(self, clock: Arc<dyn Clock>, options: LiveOptions, metrics: &Metrics) -> Result<Live, String> {
         self.0.store_reads.go_beside_ticks();
-        let handle = driver::spawn(self.clone(), self.0.alarm.clone(), clock, options, metrics)?;
+        let driver = Driver::new(self.clone(), self.0.alarm.clone(), clock, options, metrics);
+        let handle = driver::spawn(driver)?;
         *self.0.driver.lock() = Some(handle);
         Ok(self)
     }
@@ -137,7 +156,10 @@ impl Live {
         metrics: &Metrics,
         peers: Option<Peers>,
     ) -> Result<Live, String> {
-        let count = options.workers.clamp(1, usize::from(storage::model::SHARDS));
+        let count = match options.hands {
+            Hands::Threads => options.workers.clamp(1, usize::from(storage::model::SHARDS)),
+            Hands::Caller => 1,
+        };
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| channel()).unzip();
         let alarm = Arc::new(Alarm::default());
         let process = peers.as_ref().map_or((0, 1), |peers| (peers.process, peers.processes()));
@@ -159,6 +181,7 @@ impl Live {
             alarm,
             bell,
             process,
+            hands: options.hands,
             latest: Mutex::new((0, TimeMs::MIN)),
             rebuilds: metrics.counter(
                 "perennial_rebuilds_total",
@@ -182,9 +205,10 @@ impl Live {
             None => timely::CommunicationConfig::Process(count).try_build()?,
         };
         let ends = receivers.into_iter().zip(outlets).collect();
-        let guards = start_workers(&inner, built, ends, store.clone(), options, metrics)?;
-        *inner.threads.lock() = guards.guards().iter().map(|g| g.thread().clone()).collect();
-        *inner.guards.lock() = Some(guards);
+        if let Some(guards) = start_workers(&inner, built, ends, store.clone(), options, metrics)? {
+            *inner.threads.lock() = guards.guards().iter().map(|g| g.thread().clone()).collect();
+            *inner.guards.lock() = Some(guards);
+        }
         store.set_feed(Arc::new(inlet));
         Ok(Live(inner))
     }
@@ -422,6 +446,9 @@ impl Live {
         // Worker 0 tells the others. One that is gone has aborted the process or was told to stop.
         let _ = self.0.workers[0].send(ToWorker::Go(number, control));
         self.0.threads.lock().iter().take(1).for_each(Thread::unpark);
+        if self.0.hands == Hands::Caller {
+            return here::work(&self.0, number);
+        }
         let mut finished = self.0.finished.lock();
         while finished.iter().any(|f| *f < number) {
             self.0.changed.wait(&mut finished);
@@ -444,6 +471,9 @@ impl Live {
             let _ = worker.send(ToWorker::Stop);
         }
         self.0.threads.lock().iter().for_each(Thread::unpark);
+        if self.0.hands == Hands::Caller {
+            here::end(&self.0);
+        }
         self.join_workers();
         self.0.finished.lock().iter_mut().for_each(|f| *f = u64::MAX);
         self.0.changed.notify_all();

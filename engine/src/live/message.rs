@@ -72,7 +72,7 @@ pub struct PortDelta {
 }
 
 /// What a worker, and then all together, have come to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Verdict {
     /// A cohort may begin: its past has been read.
     Ready(Cohort),

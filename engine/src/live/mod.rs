@@ -42,6 +42,7 @@ use crate::plan::physical::StoreQueries;
 use crate::plan::{Dialect, Plan, Type};
 use crate::query::QueryOptions;
 use std::sync::Arc;
+use storage::hands::Hands;
 use storage::model::{Labels, TimeMs};
 
 /// Identity of a standing plan.
@@ -73,6 +74,8 @@ pub struct LiveOptions {
     pub queries: QueryOptions,
     /// What these queries together may hold.
     pub query_memory: Arc<MemoryPool>,
+    /// Who works. Callers have one worker, on the thread that started the runtime.
+    pub hands: Hands,
 }
 
 /// Samples between the ends of a long window are given away, as the store has them.
@@ -102,6 +105,7 @@ impl Default for LiveOptions {
             memory: ViewMemory::default(),
             queries: QueryOptions::default(),
             query_memory: MemoryPool::of_queries(QUERIES_BYTES),
+            hands: Hands::Threads,
         }
     }
 }

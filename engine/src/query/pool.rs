@@ -101,7 +101,7 @@ impl Pool {
     }
 
     /// No threads: who hands in jobs does them.
-    fn of_the_caller() -> Pool {
+    pub fn of_the_caller() -> Pool {
         let queue = Arc::new(Queue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
         Pool { frees: queue.clone(), queue, threads: 0 }
     }
@@ -114,6 +114,17 @@ impl Pool {
     /// Has one of the threads run `job` when it comes to it. The caller sees to it that not too many wait.
     pub fn submit(&self, job: Job) {
         self.queue.submit(job);
+    }
+
+    /// Does the jobs that wait, of a pool that has no threads.
+    pub fn turn(&self) {
+        while let Some(job) = self.take_as_caller() {
+            let _ = caught(job);
+        }
+    }
+
+    fn take_as_caller(&self) -> Option<Job> {
+        if self.threads == 0 { self.queue.jobs.lock().0.pop_front() } else { None }
     }
 
     /// Runs `jobs` and returns their results in order; `None`: the job panicked. The calling thread only waits, and no

@@ -64,7 +64,8 @@ async fn changed<T: Send + 'static>(
     state: AppState,
     change: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    ended(tokio::task::spawn_blocking(move || change(&state))).await
+    let changing = state.clone();
+    ended(state.blocking(move || change(&changing))).await
 }
 
 /// The ends of time that the API knows stand for all that there is.

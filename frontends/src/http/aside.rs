@@ -6,24 +6,40 @@
 //! thread that was niced stays so.
 
 use engine::query::pool::nice;
+use storage::hands::Hands;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
+/// Has `work` done on a thread that may block; where callers do all work, as a task when it is its turn.
+pub fn blocking<T: Send + 'static>(hands: Hands, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    match hands {
+        Hands::Threads => tokio::task::spawn_blocking(work),
+        Hands::Caller => tokio::spawn(async move { work() }),
+    }
+}
+
 /// See the module. Threads come as they are needed, and go when they are not.
-pub struct Aside(Option<Runtime>);
+pub struct Aside {
+    runtime: Option<Runtime>,
+    hands: Hands,
+}
 
 impl Aside {
     /// No thread yet.
-    pub fn new() -> Aside {
-        let runtime = Builder::new_current_thread().thread_name("gather").on_thread_start(nice).build();
-        Aside(runtime.ok())
+    pub fn new(hands: Hands) -> Aside {
+        let build = || Builder::new_current_thread().thread_name("gather").on_thread_start(nice).build();
+        let runtime = match hands {
+            Hands::Threads => build().ok(),
+            Hands::Caller => None,
+        };
+        Aside { runtime, hands }
     }
 
     /// Runs `work`, which may block. Without a runtime of its own it runs as well, only without yielding to ticks.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        match &self.0 {
+        match &self.runtime {
             Some(runtime) => runtime.spawn_blocking(work),
-            None => tokio::task::spawn_blocking(work),
+            None => blocking(self.hands, work),
         }
     }
 }
@@ -31,7 +47,7 @@ impl Aside {
 impl Drop for Aside {
     /// The last state goes in an async task, where nothing may wait for threads.
     fn drop(&mut self) {
-        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 
@@ -47,14 +63,14 @@ mod tests {
     #[tokio::test]
     async fn yields_to_others_and_nobody_else_does() {
         let before = niceness();
-        let aside = Aside::new();
+        let aside = Aside::new(Hands::Threads);
         assert!(aside.run(niceness).await.unwrap() > before);
         assert_eq!(tokio::task::spawn_blocking(niceness).await.unwrap(), before);
     }
 
     #[tokio::test]
     async fn a_panic_is_an_error_and_costs_no_thread() {
-        let aside = Aside::new();
+        let aside = Aside::new(Hands::Threads);
         assert!(aside.run(|| panic!("on purpose")).await.is_err());
         assert_eq!(aside.run(|| 1).await.unwrap(), 1);
     }

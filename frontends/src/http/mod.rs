@@ -58,11 +58,13 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::hands::Hands;
 use storage::model::TimeMs;
 use subscribe::budget::Budget;
 use subscribe::views::SharedViews;
 use telemetry::Telemetry;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 
@@ -109,6 +111,8 @@ pub struct Settings {
     pub data_directory: Option<PathBuf>,
     /// `--web.max-body-memory`: bytes of the bodies of all requests at work.
     pub body_memory: usize,
+    /// Who does what may block.
+    pub hands: Hands,
 }
 
 impl Default for Settings {
@@ -134,6 +138,7 @@ impl Default for Settings {
             subscription_buffers: limits::SUBSCRIPTION_BUFFER_BYTES,
             data_directory: None,
             body_memory: limits::BODY_MEMORY_BYTES,
+            hands: Hands::Threads,
         }
     }
 }
@@ -196,9 +201,9 @@ impl AppState {
                 Some(directory) => ActiveQueries::in_directory(settings.max_concurrency, directory),
                 None => ActiveQueries::unwritten(settings.max_concurrency),
             }),
-            aside: Aside::new(),
+            aside: Aside::new(settings.hands),
             bodies: BodyMemory::new(settings.body_memory),
-            views: SharedViews::new(sources.views.clone()),
+            views: SharedViews::new(sources.views.clone(), settings.hands),
             buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
             describing: Arc::default(),
             stopping: watch::Sender::new(false),
@@ -210,6 +215,11 @@ impl AppState {
     /// From now on the server counts as stopping: it is not ready, and subscriptions end.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// Has `work` done that may block.
+    fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        aside::blocking(self.settings.hands, work)
     }
 
     /// Whether [`AppState::stop`] was called.

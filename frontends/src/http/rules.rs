@@ -37,7 +37,7 @@ pub async fn alerts(call: Call) -> Reply {
 /// The groups now, asked for off the async runtime.
 async fn groups(state: &AppState) -> Result<Vec<RuleGroup>, ApiError> {
     let rules = state.sources.rules.clone();
-    let asked = tokio::task::spawn_blocking(move || rules.groups());
+    let asked = state.blocking(move || rules.groups());
     asked.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))
 }
 

@@ -1,6 +1,7 @@
 //! `PUT` and `DELETE` of `/api/v1/views/{name}`, and `/api/v1/views/{id}/result`.
 
 use super::AppState;
+use super::aside::blocking;
 use super::dispatch::Call;
 use super::model::Rule;
 use super::params::parse_step;
@@ -18,6 +19,7 @@ use engine::plan::Type;
 use engine::query::{Answer, AnswerMemory, QueryOptions, SampleCounts, Value, VectorSample};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use storage::hands::Hands;
 use storage::model::{Labels, TimeMs, value};
 
 /// The body of a `PUT`.
@@ -90,7 +92,7 @@ pub async fn put(call: Call) -> Reply {
     }
     let (standing, wanted) = (state.sources.standing.clone(), name.clone());
     let change = move || standing.put(&wanted, definition, |recording| recording_rule(&state, recording));
-    let put = off_runtime(change).await?.map_err(refused)?;
+    let put = off_runtime(call.state.settings.hands, change).await?.map_err(refused)?;
     let (status, change) = match put {
         Put::Created => (StatusCode::CREATED, "created"),
         Put::Replaced => (StatusCode::OK, "replaced"),
@@ -113,7 +115,7 @@ pub async fn delete(call: Call) -> Reply {
         })?;
     }
     let gone = name.clone();
-    off_runtime(move || standing.remove(&gone)).await?.map_err(refused)?;
+    off_runtime(call.state.settings.hands, move || standing.remove(&gone)).await?.map_err(refused)?;
     success_as(StatusCode::OK, &Changed { name: &name, id: None, change: "removed" })
 }
 
@@ -169,7 +171,7 @@ async fn from_history(state: &AppState, report: ViewReport, t: Option<TimeMs>) -
     let (answers, t) = (state.sources.answers.clone(), t.unwrap_or(state.sources.clock.now()));
     let _cancel = query::CancelOnDrop(options.cancel.clone());
     let shift = if let ViewKind::Recorded { query_offset, .. } = report.spec.kind { query_offset } else { 0 };
-    Ok(off_runtime(move || answers.instant(&report.spec.plan, t - shift, &options)).await??)
+    Ok(off_runtime(settings.hands, move || answers.instant(&report.spec.plan, t - shift, &options)).await??)
 }
 
 /// The view of an id or of a standing query's name.
@@ -221,7 +223,10 @@ fn refused(refusal: Refusal) -> ApiError {
     ApiError::new(kind, refusal.to_string())
 }
 
-async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
+async fn off_runtime<T: Send + 'static>(
+    hands: Hands,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = blocking(hands, work).await;
     done.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))
 }

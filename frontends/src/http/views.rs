@@ -209,7 +209,7 @@ pub async fn ask<T: Send + 'static>(
     let late = |_| error_of(DescribeError::Late(DESCRIBE_PATIENCE));
     let turn = state.describing.clone().lock_owned();
     let turn = tokio::time::timeout(DESCRIBE_PATIENCE, turn).await.map_err(late)?;
-    let asked = tokio::task::spawn_blocking(move || {
+    let asked = state.blocking(move || {
         // Also if the client has gone meanwhile, the next one waits until this question is done with.
         let _turn = turn;
         question()

@@ -13,7 +13,7 @@ use super::template::{Expander, Template};
 use super::texts::{Annotations, Blank};
 use engine::live::TapEvent;
 use engine::operators::side::Sample;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
@@ -29,7 +29,7 @@ pub(super) struct Alerting {
     /// What is written is about a time so much earlier, ms.
     query_offset: i64,
     /// With `evaluation: interval`: the condition's rows, looked at in the next slot.
-    mirror: Option<HashMap<Labels, f64>>,
+    mirror: Option<BTreeMap<Labels, f64>>,
     /// The mirror is the view's; a new rule's view has not answered yet.
     heard: bool,
     /// With `evaluation: interval`: the slot that was just evaluated, at which alerts are sent.
@@ -101,7 +101,7 @@ impl Alerting {
             awaiting: None,
             slots: Slots::new(group.interval, now),
             query_offset: group.query_offset,
-            mirror: (group.rhythm == Rhythm::Interval).then(HashMap::new),
+            mirror: (group.rhythm == Rhythm::Interval).then(BTreeMap::new),
             heard: false,
             send_slot: None,
         })

@@ -18,7 +18,7 @@ use super::snapshot::GroupSnapshot;
 use super::template::Expander;
 use crate::past::PastRule;
 use engine::live::{TapId, ViewId, ViewKind, ViewSpec};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::keep::Change;
@@ -181,7 +181,7 @@ impl Core {
         origins: Vec<Origin>,
         now: TimeMs,
     ) {
-        let (mut old, mut gone) = (HashMap::new(), BTreeSet::new());
+        let (mut old, mut gone) = (BTreeMap::new(), BTreeSet::new());
         for (g, group) in std::mem::take(&mut self.groups).into_iter().enumerate() {
             gone.insert(group.counters.key);
             old.extend(group.rules.into_iter().enumerate().map(|(r, rule)| ((g, r), rule)));

@@ -73,7 +73,13 @@ pub struct Manager {
     inbox: Arc<Inbox>,
     jobs: SyncSender<Job>,
     clock: Arc<dyn Clock>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    works: Works,
+}
+
+/// Who works at the rules.
+enum Works {
+    Thread(Mutex<Option<JoinHandle<()>>>),
+    Caller(Box<Mutex<Core>>),
 }
 
 impl Manager {
@@ -87,7 +93,23 @@ impl Manager {
         let thread = std::thread::Builder::new()
             .name("rules".to_owned())
             .spawn(move || run(core, &thread_inbox, &queue, &*thread_clock))?;
-        Ok(Manager { inbox, jobs, clock, thread: Mutex::new(Some(thread)) })
+        Ok(Manager { inbox, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
+    }
+
+    /// Without a thread: callers work, and [`Manager::turn`] does what is due.
+    pub fn by_hand(ports: Ports, options: Options) -> Manager {
+        let inbox = Arc::new(Inbox::default());
+        let (jobs, _) = sync_channel(0);
+        let clock = ports.clock.clone();
+        let core = Core::new(ports, options, inbox.clone());
+        Manager { inbox, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
+    }
+
+    /// Does what is due, of a manager that has no thread.
+    pub fn turn(&self) {
+        if let Works::Caller(core) = &self.works {
+            core.lock().step(self.clock.now());
+        }
     }
 
     /// Replaces the set of rules, all or nothing: see [`Core::apply`].
@@ -105,8 +127,9 @@ impl Manager {
     /// Finishes what has arrived and ends the thread.
     pub fn stop(&self) {
         self.inbox.close();
-        if let Some(thread) = self.thread.lock().take() {
-            let _ = thread.join();
+        match &self.works {
+            Works::Thread(thread) => thread.lock().take().into_iter().for_each(|thread| drop(thread.join())),
+            Works::Caller(_) => self.turn(),
         }
     }
 
@@ -115,6 +138,9 @@ impl Manager {
         work: impl FnOnce(&mut Core) -> T + Send + 'static,
     ) -> Result<T, String> {
         let gone = || "the rules thread has ended".to_owned();
+        if let Works::Caller(core) = &self.works {
+            return Ok(work(&mut core.lock()));
+        }
         let (answer, question) = sync_channel(1);
         let job: Job = Box::new(move |core| drop(answer.send(work(core))));
         self.jobs.send(job).map_err(|_| gone())?;

@@ -7,7 +7,7 @@
 use super::alert::{Alert, State};
 use super::lineage::RuleKey;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use storage::codec;
 use storage::keep::{Change, Entries, Keep};
@@ -33,6 +33,11 @@ impl Kept {
     /// Records in `map`, which held `found`; `None`: there was no file.
     pub fn new(map: Keep, found: Option<Entries>) -> Kept {
         Kept { map, recalled: found }
+    }
+
+    /// Writes what is queued, if the map has no thread for that.
+    pub fn turn(&self) {
+        self.map.turn();
     }
 
     /// Writes what is queued and ends.
@@ -119,7 +124,7 @@ pub fn alert(rule: u64, labels: &Labels, alert: Option<&Alert>, now: TimeMs) -> 
 
 /// The alerts in `entries`, by rule. What cannot be read is left out, with a line in the log.
 pub fn read(entries: &Entries) -> Vec<Past> {
-    let mut rules: HashMap<u64, Past> = HashMap::new();
+    let mut rules: BTreeMap<u64, Past> = BTreeMap::new();
     let mut alerts = Vec::new();
     for (key, value) in entries {
         match codec::decode(key) {

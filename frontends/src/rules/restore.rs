@@ -15,7 +15,7 @@ use super::manager::{Options, Ports};
 use super::memory;
 use super::running::Running;
 use super::states::{ALERTS, ALERTS_FOR_STATE};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::keep::Entries;
 use storage::model::value::is_stale;
 use storage::model::{Labels, Matcher, TimeMs};
@@ -154,7 +154,7 @@ impl Restart<'_> {
             let mine = living.iter().filter(|s| alerting.alerts.has(&s.alert));
             holder.extend(mine.map(|s| (&s.alert, *place)));
         }
-        let mut adopted: HashMap<Place, Vec<Labels>> = HashMap::new();
+        let mut adopted: BTreeMap<Place, Vec<Labels>> = BTreeMap::new();
         for series in living {
             if let Some(place) = holder.get(&series.alert) {
                 adopted.entry(*place).or_default().push(series.series.clone());

@@ -60,26 +60,40 @@ struct Shared {
 pub struct Keep {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The writer of a map without a thread.
+    by_hand: Option<Mutex<writer::Writer>>,
 }
 
 impl Keep {
     /// Reads the file at `path`, if there is one, and begins to write to it. A file that cannot be understood is as
     /// good as empty, and said so.
     pub fn open(disk: Arc<dyn Disk>, path: PathBuf, metrics: &Metrics) -> Result<(Keep, Found), StoreError> {
-        let io = |source| StoreError::Io { path: path.clone(), source };
-        let found = match disk.read(&path) {
-            Ok(bytes) => file::decode(&bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Found::default(),
-            Err(error) => return Err(io(error)),
-        };
+        let (writer, found) = read(disk, &path, metrics)?;
         let shared = Arc::new(Shared::default());
-        let writer = writer::Writer::new(disk, path.clone(), found.entries.clone(), metrics);
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("keep".to_owned())
             .spawn(move || writer.run(&of_thread))
-            .map_err(io)?;
-        Ok((Keep { shared, thread: Mutex::new(Some(thread)) }, found))
+            .map_err(|source| StoreError::Io { path, source })?;
+        Ok((Keep { shared, thread: Mutex::new(Some(thread)), by_hand: None }, found))
+    }
+
+    /// As [`Keep::open`], without a thread: what is put is written when somebody waits for it, or calls [`Keep::turn`].
+    pub fn open_by_hand(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        metrics: &Metrics,
+    ) -> Result<(Keep, Found), StoreError> {
+        let (writer, found) = read(disk, &path, metrics)?;
+        let by_hand = Some(Mutex::new(writer));
+        Ok((Keep { shared: Arc::default(), thread: Mutex::default(), by_hand }, found))
+    }
+
+    /// Writes what is queued, as the thread of a map that has one does.
+    pub fn turn(&self) {
+        if let Some(writer) = &self.by_hand {
+            writer.lock().run_once(&self.shared);
+        }
     }
 
     /// Makes the changes, all of them or none should the process die; returns their number for [`Keep::wait`].
@@ -95,6 +109,10 @@ impl Keep {
     /// most `limit`; whether they do. A disk that has let somebody wait in vain is not waited for again until it has
     /// caught up.
     pub fn wait(&self, put: u64, limit: Duration) -> bool {
+        if self.by_hand.is_some() {
+            self.turn();
+            return self.shared.state.lock().written >= put;
+        }
         let mut state = self.shared.state.lock();
         while state.written < put {
             if state.late || self.shared.done.wait_for(&mut state, limit).timed_out() {
@@ -107,12 +125,28 @@ impl Keep {
 
     /// Writes what is queued and ends. Also done on drop.
     pub fn close(&self) {
+        self.turn();
         self.shared.state.lock().closing = true;
         self.shared.work.notify_one();
         if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
     }
+}
+
+/// Reads the file, if there is one.
+fn read(
+    disk: Arc<dyn Disk>,
+    path: &std::path::Path,
+    metrics: &Metrics,
+) -> Result<(writer::Writer, Found), StoreError> {
+    let found = match disk.read(path) {
+        Ok(bytes) => file::decode(&bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Found::default(),
+        Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
+    };
+    let writer = writer::Writer::new(disk, path.to_owned(), found.entries.clone(), metrics);
+    Ok((writer, found))
 }
 
 impl Drop for Keep {

@@ -16,6 +16,8 @@ pub struct Writer {
     entries: Entries,
     /// `None`: the file must be written anew before anything can be appended.
     file: Option<Box<dyn DiskFile>>,
+    /// The latest write has failed.
+    failing: bool,
     /// Bytes of the file, and of what it had when it was written anew.
     length: usize,
     tidy_length: usize,
@@ -28,31 +30,46 @@ impl Writer {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let help = "Failed writes of small state files; they are tried again.";
         let failures = metrics.counter("perennial_keep_failures_total", help, &[("file", &name)]);
-        Writer { disk, path, entries, file: None, length: 0, tidy_length: 0, failures }
+        Writer { disk, path, entries, file: None, failing: false, length: 0, tidy_length: 0, failures }
     }
 
     /// Works until the map is closed.
     pub fn run(mut self, shared: &Shared) {
-        let mut failing = false;
         loop {
-            let Some((changes, put, closing)) = take(shared, failing) else { return };
-            file::apply(&mut self.entries, changes.clone());
-            let written = self.append(changes);
-            if written.is_ok() {
-                let mut state = shared.state.lock();
-                state.written = put;
-                state.late &= state.put > put;
-                shared.done.notify_all();
+            let Some((changes, put, closing)) = take(shared, self.failing) else { return };
+            self.write(shared, changes, put);
+            if self.failing && closing {
+                return;
             }
-            let outcome = written.and_then(|()| self.file.as_mut().map_or(Ok(()), |file| file.sync()));
-            self.report(&outcome, failing);
-            failing = outcome.is_err();
-            if failing {
-                self.file = None;
-                if closing {
-                    return;
-                }
-            }
+        }
+    }
+
+    /// Writes what is queued now, or tries again what has failed.
+    pub fn run_once(&mut self, shared: &Shared) {
+        let mut state = shared.state.lock();
+        if state.taken == state.put && !self.failing {
+            return;
+        }
+        state.taken = state.put;
+        let (changes, put) = (std::mem::take(&mut state.queue).into_iter().collect(), state.put);
+        drop(state);
+        self.write(shared, changes, put);
+    }
+
+    fn write(&mut self, shared: &Shared, changes: Vec<Change>, put: u64) {
+        file::apply(&mut self.entries, changes.clone());
+        let written = self.append(changes);
+        if written.is_ok() {
+            let mut state = shared.state.lock();
+            state.written = put;
+            state.late &= state.put > put;
+            shared.done.notify_all();
+        }
+        let outcome = written.and_then(|()| self.file.as_mut().map_or(Ok(()), |file| file.sync()));
+        self.report(&outcome, self.failing);
+        self.failing = outcome.is_err();
+        if self.failing {
+            self.file = None;
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::{Labels, regex::AnchoredRegex, regex::RegexError};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
 /// How a matcher compares.
@@ -115,6 +116,18 @@ impl PartialEq for Matcher {
 }
 
 impl Eq for Matcher {}
+
+impl Ord for Matcher {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (&self.name, self.op, &self.value).cmp(&(&other.name, other.op, &other.value))
+    }
+}
+
+impl PartialOrd for Matcher {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Hash for Matcher {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -100,7 +100,10 @@ impl Scrapes {
     /// All that is on its way goes into the heads.
     pub fn settle(&mut self, heads: &mut [Head]) -> Result<(), String> {
         let mut result = Ok(());
-        for (id, known) in &mut self.groups {
+        // By their numbers: the same log gives the same head, column by column.
+        let mut groups: Vec<(&u32, &mut Known)> = self.groups.iter_mut().collect();
+        groups.sort_unstable_by_key(|(id, _)| **id);
+        for (id, known) in groups {
             let (shard, group) = group_of(*id);
             match known.settle(group, &mut heads[usize::from(shard)], &mut self.loom) {
                 Ok(samples) => self.samples += samples,

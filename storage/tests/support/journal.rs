@@ -50,6 +50,15 @@ struct State {
     failing: usize,
     /// How many have failed.
     failures: usize,
+    /// Where files are now that may still be open under another name.
+    renamed: BTreeMap<PathBuf, PathBuf>,
+}
+
+impl State {
+    /// What a file is called now that was opened under this name.
+    fn name_now(&self, path: &Path) -> PathBuf {
+        self.renamed.get(path).cloned().unwrap_or_else(|| path.to_owned())
+    }
 }
 
 impl Journal {
@@ -107,10 +116,16 @@ impl Hooks for Journal {
 
     fn after(&self, call: &Call) {
         let inside = |path: &Path| path.strip_prefix(&self.root).expect("a path of this disk").to_owned();
+        let mut state = self.state.lock();
+        match call {
+            Call::Create(path) => drop(state.renamed.remove(*path)),
+            Call::Rename(from, to) => drop(state.renamed.insert((*from).to_owned(), (*to).to_owned())),
+            _ => {}
+        }
         let change = match call {
             Call::Create(path) => Change::Create(inside(path)),
-            Call::Append(path, bytes) => Change::Append(inside(path), bytes.to_vec()),
-            Call::Sync(path) => Change::Sync(inside(path)),
+            Call::Append(path, bytes) => Change::Append(inside(&state.name_now(path)), bytes.to_vec()),
+            Call::Sync(path) => Change::Sync(inside(&state.name_now(path))),
             Call::Rename(from, to) => Change::Rename(inside(from), inside(to)),
             Call::Remove(path) => Change::Remove(inside(path)),
             Call::CreateDir(path) => Change::CreateDir(inside(path)),
@@ -118,6 +133,7 @@ impl Hooks for Journal {
             Call::SyncDir(path) => Change::SyncDir(inside(path)),
             Call::Read(_) => return,
         };
+        drop(state);
         self.changes.lock().push(change);
     }
 

@@ -8,14 +8,16 @@ use super::super::peers::Built;
 use super::super::place::Place;
 use super::super::store_query::{StoreAsker, StoreAsking};
 use super::super::{LiveOptions, time};
-use super::{Inner, ToWorker};
+use super::{Control, Inner, ToWorker, here};
 use crate::limits::PAST_THREADS;
 use crate::query::QueryOptions;
+use crate::query::pool::Pool;
 use parking_lot::Mutex;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use storage::hands::Hands;
 use storage::metrics::Metrics;
 use storage::store::Store;
 use timely::WorkerConfig;
@@ -25,7 +27,7 @@ use timely::worker::Worker;
 /// What reaches a worker from outside: commands, and samples.
 pub(super) type Ends = (Receiver<ToWorker>, Outlet);
 
-/// Starts the workers of this process.
+/// Starts the workers of this process; without guards: the calling thread has the only one.
 pub(super) fn start_workers(
     inner: &Arc<Inner>,
     (builders, others): Built,
@@ -33,7 +35,7 @@ pub(super) fn start_workers(
     store: Arc<Store>,
     options: &LiveOptions,
     metrics: &Metrics,
-) -> Result<WorkerGuards<()>, String> {
+) -> Result<Option<WorkerGuards<()>>, String> {
     let LiveOptions { lookback, dialect, spill, memory, .. } = options.clone();
     let threads = ends.len();
     let ends: Mutex<Vec<Option<Ends>>> = Mutex::new(ends.into_iter().map(Some).collect());
@@ -57,22 +59,27 @@ pub(super) fn start_workers(
         "Parts of long windows that a tick read from the store, because nobody had foreseen that they were wanted.",
     );
     let ready = Arc::new(move || bell.ready());
+    let past = Arc::new(match options.hands {
+        Hands::Threads => Pool::named("past", PAST_THREADS),
+        Hands::Caller => Pool::of_the_caller(),
+    });
     let reads = inner.store_reads.clone();
     let library =
-        Library::new(store.clone(), PAST_THREADS, ready.clone(), reads.clone(), (spill, unforeseen));
+        Library::new(store.clone(), past.clone(), ready.clone(), reads.clone(), (spill, unforeseen));
     let asking = StoreAsking {
         options: QueryOptions { lookback, dialect, ..options.queries.clone() },
         memory: options.query_memory.clone(),
         reads,
-        pool: library.pool(),
+        pool: past.clone(),
         wake: ready,
     };
     let asker = StoreAsker::new(store.clone(), asking, metrics);
-    timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
-        let _fail_stop = FailStop;
+    let of_workers = inner.clone();
+    let build = move |worker: &mut Worker| {
+        let inner = &of_workers;
         let (process, processes) = inner.process;
         let place = Place { process, processes, thread: worker.index() % threads, threads };
-        let Some((receiver, outlet)) = ends.lock()[place.thread].take() else { return };
+        let (receiver, outlet) = ends.lock()[place.thread].take()?;
         let past = (store.clone(), library.clone());
         let local =
             LocalHost::new(place, past, (lookback, dialect), inner.ledger.clone(), local_counters.clone());
@@ -86,10 +93,20 @@ pub(super) fn start_workers(
             inner.ledger.clone(),
             counters.clone(),
         );
-        let reports = reports(&inner, place.thread);
+        let reports = reports(inner, place.thread);
         let control = dataflow::build(worker, threads, (local, outlet), gather, reports);
+        Some((control, receiver))
+    };
+    if options.hands == Hands::Caller {
+        here::begin(&inner, past, build);
+        return Ok(None);
+    }
+    let guards = timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
+        let _fail_stop = FailStop;
+        let Some((control, receiver)) = build(worker) else { return };
         work(worker, control, &receiver);
-    })
+    });
+    guards.map(Some)
 }
 
 fn reports(inner: &Arc<Inner>, index: usize) -> dataflow::Reports {
@@ -122,9 +139,7 @@ fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Recei
         match receiver.try_recv() {
             Ok(ToWorker::Go(number, messages)) => {
                 let Some(control) = control.as_mut() else { continue };
-                control.advance_to(time::at(number, 0));
-                messages.into_iter().for_each(|message| control.send(message));
-                control.advance_to(time::at(number + 1, 0));
+                tell(control, number, messages);
                 worker.step();
             }
             Ok(ToWorker::Stop) | Err(TryRecvError::Disconnected) => return,
@@ -132,6 +147,13 @@ fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Recei
             Err(TryRecvError::Empty) => drop(worker.step_or_park(None)),
         }
     }
+}
+
+/// Puts a tick or preparation, and what it takes along, into the control stream.
+pub(super) fn tell(control: &mut ControlInput, number: u64, messages: Vec<Control>) {
+    control.advance_to(time::at(number, 0));
+    messages.into_iter().for_each(|message| control.send(message));
+    control.advance_to(time::at(number + 1, 0));
 }
 
 /// A worker's panic must not leave the others waiting for ever: the process ends, and a restart recovers.

@@ -32,22 +32,16 @@ pub struct Library {
 }
 
 impl Library {
-    /// Over `store`, with so many threads. `unforeseen` counts what ticks had to read themselves.
+    /// Over `store`, read in `pool`. `unforeseen` counts what ticks had to read themselves.
     pub fn new(
         store: Arc<Store>,
-        threads: usize,
+        pool: Arc<Pool>,
         wake: Arc<dyn Fn() + Send + Sync>,
         store_reads: Arc<StoreReads>,
         (spill, unforeseen): (Spill, Arc<Counter>),
     ) -> Library {
-        let pool = Arc::new(Pool::named("past", threads));
         let (asked, read) = (Arc::default(), Arc::default());
         Library { store, pool, wake, asked, read, spill, store_reads, unforeseen }
-    }
-
-    /// Its threads.
-    pub fn pool(&self) -> Arc<Pool> {
-        self.pool.clone()
     }
 
     /// Where a ring of a shard reads from, again.

@@ -144,7 +144,10 @@ impl Shard {
         }
         // Groups of targets that have ended would bring their series along. One that is back is learnt anew.
         self.groups.retain(|_, group| group.used >= t - ring.retention());
-        for (id, group) in &mut self.groups {
+        // By their numbers: the order in which series come into a ring decides in which they are summed up.
+        let mut groups: Vec<(&GroupId, &mut Group)> = self.groups.iter_mut().collect();
+        groups.sort_unstable_by_key(|(id, _)| **id);
+        for (id, group) in groups {
             group.routes.retain(|(ring, _)| *ring != number);
             let route = group.route(*id, &mut ring);
             group.routes.extend(route.map(|route| (number, route)));

@@ -7,7 +7,7 @@ use super::super::limits::{BUDGET_BLOCKED_AFTER, SUBSCRIBE_UP_TO_PERCENT};
 use super::super::progress::Progress;
 use super::outbox::Outbox;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use storage::metrics::{Counter, Gauge, Metrics};
@@ -20,7 +20,7 @@ pub struct Budget {
     /// Bytes of subscriptions that have been ended and are not gone yet.
     leaving: AtomicI64,
     next: AtomicU64,
-    accounts: Mutex<HashMap<u64, Weak<Account>>>,
+    accounts: Mutex<BTreeMap<u64, Weak<Account>>>,
     used_metric: Arc<Gauge>,
     ended: Arc<Counter>,
     refused: Arc<Counter>,

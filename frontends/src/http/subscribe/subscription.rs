@@ -1,5 +1,6 @@
 //! One open subscription: its view, its tap, its outbox, and the messages that come out of them.
 
+use super::super::aside::blocking;
 use super::super::dispatch::Call;
 use super::super::progress::Progress;
 use super::super::reply::{ApiError, ErrorType};
@@ -18,6 +19,7 @@ use engine::plan::physical::StoreQueries;
 use engine::plan::{Dialect, Op, Plan};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use storage::hands::Hands;
 use storage::model::{Matcher, TimeMs};
 use tokio::sync::Notify;
 
@@ -29,6 +31,7 @@ pub struct Subscription {
     policy: Backpressure,
     buffer: Option<usize>,
     bell: Arc<Notify>,
+    hands: Hands,
     views: Arc<dyn Views>,
     /// What picks the series of a subscription that is a selector and nothing else: it hears of corrections.
     series: Option<Vec<Matcher>>,
@@ -83,7 +86,7 @@ impl Subscription {
             state.sources.views.listen(matchers.clone(), outbox.listener());
         }
         let (views, sink, name) = (state.views.clone(), outbox.sink(), text.clone());
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = state.blocking(move || {
             let lease = match view {
                 Some(id) => views.borrow(id),
                 None => views.acquire(&plan, &name)?,
@@ -103,6 +106,7 @@ impl Subscription {
             policy: request.backpressure,
             buffer: request.buffer,
             bell,
+            hands: state.settings.hands,
             views: state.sources.views.clone(),
             series,
             lease: Arc::new(lease),
@@ -210,7 +214,7 @@ impl Subscription {
             self.views.listen(matchers.clone(), self.outbox.listener());
         }
         let (lease, old, sink) = (self.lease.clone(), self.tap, self.outbox.sink());
-        let again = tokio::task::spawn_blocking(move || {
+        let again = blocking(self.hands, move || {
             lease.untap(old);
             lease.tap(sink)
         });
@@ -280,8 +284,8 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let (lease, tap) = (self.lease.clone(), self.tap);
         // Detaching may wait for the live runtime; without a runtime the outbox is gone, which ends the tap too.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || lease.untap(tap));
+        if tokio::runtime::Handle::try_current().is_ok() {
+            drop(blocking(self.hands, move || lease.untap(tap)));
         }
     }
 }

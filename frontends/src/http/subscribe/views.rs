@@ -3,6 +3,7 @@
 //! A [`Lease`] keeps a view; when the last one is gone the view lingers for [`VIEW_LINGER`], so that a reloaded page
 //! finds it warm, and is then removed.
 
+use super::super::aside::blocking;
 use super::super::limits::{SUBSCRIBED_VIEWS, VIEW_LINGER};
 use crate::views::Views;
 use engine::live::{Sink, TapId, ViewId, ViewKind, ViewSpec};
@@ -10,10 +11,12 @@ use engine::plan::Plan;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use storage::hands::Hands;
 
 /// The views that subscriptions keep.
 pub struct SharedViews {
     views: Arc<dyn Views>,
+    hands: Hands,
     standing: Mutex<HashMap<Plan, Arc<Standing>>>,
 }
 
@@ -32,8 +35,8 @@ struct Users {
 
 impl SharedViews {
     /// No view yet.
-    pub fn new(views: Arc<dyn Views>) -> Arc<SharedViews> {
-        Arc::new(SharedViews { views, standing: Mutex::default() })
+    pub fn new(views: Arc<dyn Views>, hands: Hands) -> Arc<SharedViews> {
+        Arc::new(SharedViews { views, hands, standing: Mutex::default() })
     }
 
     /// Number of views kept, lingering ones included.
@@ -92,7 +95,7 @@ impl SharedViews {
             Ok(runtime) => drop(runtime.spawn(async move {
                 tokio::time::sleep(VIEW_LINGER).await;
                 // Removing may wait for the live runtime.
-                let _ = tokio::task::spawn_blocking(move || shared.remove_idle(&plan, arrivals)).await;
+                let _ = blocking(shared.hands, move || shared.remove_idle(&plan, arrivals)).await;
             })),
             // Outside of the runtime nobody comes back: the server is going down.
             Err(_) => tracing::debug!("a subscribed view outlives the runtime"),
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn equal_plans_share_a_view_until_nobody_comes_back() {
         let counting = Arc::new(Counting::default());
-        let shared = SharedViews::new(counting.clone());
+        let shared = SharedViews::new(counting.clone(), Hands::Threads);
         let first = shared.acquire(&plan(1.0, 0), "1").unwrap();
         // Equal although it stood elsewhere in its text.
         let second = shared.acquire(&plan(1.0, 7), " 1").unwrap();
@@ -198,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_cannot_stand_is_not_kept() {
-        let shared = SharedViews::new(Arc::new(Counting::default()));
+        let shared = SharedViews::new(Arc::new(Counting::default()), Hands::Threads);
         assert_eq!(shared.acquire(&plan(1.0, 0), "bad").err(), Some("cannot stand".into()));
         assert_eq!(shared.count(), 0);
         assert!(shared.acquire(&plan(1.0, 0), "good").is_ok());

@@ -1,0 +1,241 @@
+//! The perennial program: flags, configuration, wiring, shutdown. The only place that knows every crate. `main.rs` only runs
+//! [`main`]; it is a library so that the simulation (`tests/whole_server`) can put the same server together.
+//!
+//! [`flags`] and [`config`] say what is wanted, [`server`] opens the rooms and joins them, the other modules
+//! translate between neighbours.
+
+pub mod admin;
+pub mod alerts;
+mod allocator;
+mod auto_reload;
+mod check;
+pub mod cluster;
+pub mod config;
+mod data_lock;
+pub mod descriptors;
+mod embedded;
+mod export;
+mod far;
+pub mod flags;
+pub mod health;
+mod housekeeping;
+mod import;
+mod language;
+mod limits;
+mod log;
+mod machine;
+mod process;
+mod retention;
+pub mod server;
+mod sources;
+pub mod startup;
+pub mod surroundings;
+mod writes;
+
+use admin::Control;
+use flags::{Exit, Flags};
+use frontends::http::{Door, ServeOptions, Timeouts, serve};
+use server::{Loaded, Server};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::metrics::Metrics;
+use surroundings::Surroundings;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// Takes the arguments behind its name.
+type Command = fn(&[String]) -> ExitCode;
+
+/// What the program does instead of being a server, by its first argument.
+const COMMANDS: [(&str, Command); 4] =
+    [("test", check::main), ("import", import::main), ("export", export::main), ("tsdb", import::tsdb)];
+
+/// How long the process waits for its threads when all is closed.
+const END_OF_THREADS: Duration = Duration::from_millis(500);
+
+/// Exit code for a configuration or a flag that cannot be used.
+const UNUSABLE: u8 = 2;
+
+/// The program.
+pub fn main() -> ExitCode {
+    // With huge pages the allocator holds a quarter more than it gives out (measured: docs/benchmarks.md). Where the kernel
+    // cannot do without, it costs that.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, rest @ ..] = args.as_slice()
+        && let Some((_, run)) = COMMANDS.iter().find(|(name, _)| name == command)
+    {
+        return run(rest);
+    }
+    allocator::settle();
+    let flags = match flags::parse(args) {
+        Ok(flags) => flags,
+        Err(Exit { code: 0, text }) => return say(&mut std::io::stdout(), &text, 0),
+        Err(Exit { code, text }) => {
+            return say(&mut std::io::stderr(), &text, u8::try_from(code).unwrap_or(UNUSABLE));
+        }
+    };
+    log::start(flags.log_level(), if flags.log_json() { "json" } else { "logfmt" });
+    // Two providers of cryptography could be linked; this one is the one we mean. Only the first call counts.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    descriptors::raise_limit();
+    flags.without_effect().iter().for_each(|line| tracing::info!("{line}"));
+    if flags.given("storage.tsdb.retention") {
+        tracing::warn!("--storage.tsdb.retention is deprecated; write --storage.tsdb.retention.time");
+    }
+    flags.unknown_features().iter().for_each(|line| tracing::warn!("{line}"));
+    // Before the files are read: a change in between is then loaded once too often rather than never.
+    let watch = flags.auto_reload().zip(flags.config_file());
+    let watch = watch.map(|(every, path)| (every, auto_reload::checksum(&path), path));
+    let loaded = match load(&flags) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::error!("the configuration cannot be used");
+            return say(&mut std::io::stderr(), &format!("{error}\n"), UNUSABLE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(&mut std::io::stderr(), &format!("cannot start threads: {error}\n"), 1),
+    };
+    let ended = run(&runtime, flags, loaded, watch);
+    // What is still on a thread that may block has nothing to finish: the store is closed.
+    runtime.shutdown_timeout(END_OF_THREADS);
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(to: &mut dyn Write, text: &str, code: u8) -> ExitCode {
+    check::say(to, text);
+    ExitCode::from(code)
+}
+
+/// The configuration that the flags name, or the embedded one.
+pub fn load(flags: &Flags) -> Result<Loaded, String> {
+    if let Some(path) = flags.web_config_file() {
+        config::check_web_file(&path).map_err(|e| e.to_string())?;
+    }
+    let language = language::options(|name| flags.feature(name));
+    match flags.config_file() {
+        None => embedded::load(flags, &language),
+        Some(path) => {
+            let (config, warnings) = config::load(&path).map_err(|e| e.to_string())?;
+            server::load_rules(config, warnings, &language).map_err(|e| e.to_string())
+        }
+    }
+}
+
+/// What auto-reload looks at: how often (ms), the checksum of what was loaded, the file.
+type Watch = (i64, u64, PathBuf);
+
+fn run(
+    runtime: &tokio::runtime::Runtime,
+    flags: Flags,
+    loaded: Loaded,
+    watch: Option<Watch>,
+) -> Result<(), String> {
+    let addresses = flags.listen_addresses();
+    let default = flags.config_file().is_none();
+    let prefix = flags.route_prefix();
+    let options = serve_options(&flags);
+    let metrics = Metrics::default();
+    let _guard = runtime.enter();
+    let listeners = runtime.block_on(listen(&addresses))?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let door = Door::new(&prefix);
+    let (served_door, served_metrics) = (door.clone(), metrics.clone());
+    let serving = runtime.spawn(async move {
+        serve(listeners, served_door, async { drop(stopped.await) }, options, &served_metrics).await;
+    });
+    let here = Surroundings::of_this_machine();
+    let server = Arc::new(Server::open(flags, &loaded.config, metrics, here)?);
+    let control = Arc::new(Control::new(server.clone(), &loaded));
+    let step = loaded.config.evaluation_interval();
+    let startup = startup::begin(&server, &control, loaded, runtime.handle())?;
+    server.serve(&door, &control, step)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(","), "perennial listens");
+    if default {
+        say(&mut std::io::stderr(), &embedded::welcome(&addresses[0]), 0);
+    }
+    let housekeeping = runtime.spawn(housekeeping::keep_house(server.store.clone(), server.clock.clone()));
+    let health = runtime.spawn(health::watch(server.health.clone()));
+    let watch = watch.map(|(every, known, path)| {
+        let every = Duration::from_millis(every.unsigned_abs());
+        runtime.spawn(auto_reload::watch(control.clone(), path, known, every))
+    });
+    runtime.block_on(wait_for_end(control));
+    let stopping = Instant::now();
+    tracing::info!("stopping");
+    // Nobody waits any more if serving has ended by itself.
+    let _ = stop.send(());
+    server.store.stop_replay();
+    let served = runtime.block_on(serving).map_err(|e| e.to_string());
+    housekeeping.abort();
+    health.abort();
+    watch.inspect(tokio::task::JoinHandle::abort);
+    let started = startup.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let closed = server.close(stopping);
+    tracing::info!("stopped");
+    started.and(served).and(closed)
+}
+
+/// What the flags say about connections.
+fn serve_options(flags: &Flags) -> ServeOptions {
+    let read = Duration::from_millis(flags.read_timeout().max(1).unsigned_abs());
+    ServeOptions {
+        max_connections: flags.max_connections(),
+        max_by_address: flags.max_connections_per_address(),
+        timeouts: Timeouts { read, ..Timeouts::default() },
+    }
+}
+
+async fn listen(addresses: &[String]) -> Result<Vec<TcpListener>, String> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        // Prometheus also takes ":9090".
+        let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.clone() };
+        let listener = TcpListener::bind(&full).await;
+        listeners.push(
+            listener.map_err(|e| {
+                format!("cannot listen on {address}: {e}; choose another --web.listen-address")
+            })?,
+        );
+    }
+    Ok(listeners)
+}
+
+/// Resolves when the server should stop; SIGHUP reloads meanwhile.
+async fn wait_for_end(control: Arc<Control>) {
+    let signals =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {
+        tracing::error!("cannot listen for signals; stop the server with /-/quit");
+        return control.quit.notified().await;
+    };
+    loop {
+        tokio::select! {
+            _ = term.recv() => return tracing::info!("SIGTERM received"),
+            _ = int.recv() => return tracing::info!("SIGINT received"),
+            () = control.quit.notified() => return tracing::info!("asked to quit"),
+            () = control.cluster_ends() => return tracing::info!("another process of the cluster stops: this one does, too"),
+            // The outcome is in the log and in the metrics. It may have to wait until the server is ready.
+            _ = hup.recv() => drop(tokio::spawn(control.clone().reload())),
+        }
+    }
+}
+
+/// The machine's name, for links and labels.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}

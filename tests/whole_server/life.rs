@@ -1,0 +1,250 @@
+//! A process from its start to its end: what happens meanwhile, and what must be true of it.
+
+use super::ledger::Key;
+use super::process::{Process, request};
+use super::subscriber::{Subscriber, value};
+use super::world::{End, World, written};
+use axum::http::{Method, StatusCode};
+use engine::query::{QueryOptions, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::clock::Clock;
+use storage::model::Labels;
+
+/// Things that happen in a life, at most.
+const EVENTS: u64 = 60;
+/// Series that clients write.
+const WRITTEN: u64 = 6;
+/// Rules of the configuration, a view each.
+const RULES: f64 = 3.0;
+/// A view is gone so long after its last subscriber.
+const LINGERED: Duration = Duration::from_secs(45);
+/// What clients follow.
+const FOLLOWED: [&str; 5] = [
+    "sum by (job) (temperature)",
+    "job:temperature:sum",
+    "max_over_time(temperature[1m])",
+    "rate(steps_total[30s])",
+    "temperature > 50",
+];
+
+/// Runs a life of a server to its end.
+pub fn live(world: &mut World) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
+    world.clock.begin(runtime.handle());
+    let (end, process) = runtime.block_on(events(world));
+    if end == End::Close {
+        let _inside = runtime.enter();
+        process.stop_serving();
+        process.server.close(Instant::now()).expect("it closes");
+        world.ledger.lock().synced();
+    }
+    // From here on nothing changes on the disk, whatever falls.
+    world.journal.kill();
+    process.server.live.stop();
+    let store = Arc::downgrade(&process.server.store);
+    drop(process);
+    drop(runtime);
+    assert!(store.upgrade().is_none(), "a task or a thread outlives the server and has its store");
+    world.clock.stop();
+    world.peers.check_alerts().unwrap_or_else(|error| panic!("{error}"));
+    world.crash(end);
+}
+
+async fn events(world: &mut World) -> (End, Process) {
+    let process = Process::open(world);
+    process.work(world);
+    if world.random.chance(50) {
+        pause(world, 8_000).await;
+    }
+    process.start();
+    let found = written(&process.server.store);
+    let checked = world.ledger.lock().check(&found, i64::MIN, i64::MAX);
+    checked.unwrap_or_else(|error| panic!("{error}, after the start at {}", world.clock.now()));
+    world.ledger.lock().take_over(&found);
+    let mut life = Life { process, subscribers: Vec::new() };
+    for _ in 0..EVENTS {
+        pause(world, 6_000).await;
+        if let Some(end) = life.event(world).await {
+            return (end, life.process);
+        }
+    }
+    life.compare(world).await;
+    world.check_written(&life.process.server.store);
+    life.subscribers.clear();
+    tokio::time::sleep(LINGERED).await;
+    check_resources(&life.process);
+    (End::Close, life.process)
+}
+
+/// Nobody asks or follows anything: what that took is given back.
+fn check_resources(process: &Process) {
+    let gauge = |name| process.server.metrics.gauge(name, "", &[]).get();
+    let now = [
+        "perennial_subscriptions",
+        "perennial_subscribed_views",
+        "perennial_subscription_buffer_bytes",
+        "prometheus_engine_queries",
+    ]
+    .map(gauge);
+    assert_eq!(now, [0.0; 4], "subscriptions, their views, their bytes, queries");
+    assert_eq!(gauge("perennial_views"), RULES, "views");
+}
+
+/// Lets some time pass, at most `most` ms.
+async fn pause(world: &mut World, most: u64) {
+    let ms = world.random.below(most);
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+struct Life {
+    process: Process,
+    subscribers: Vec<Subscriber>,
+}
+
+impl Life {
+    /// Something happens; how the life ends, if it does.
+    async fn event(&mut self, world: &mut World) -> Option<End> {
+        match world.random.below(100) {
+            0..30 => self.write(world).await,
+            30..42 => self.query(world).await,
+            42..52 => self.compare(world).await,
+            52..60 => self.subscribe(world).await,
+            60..66 => drop_one(world, &mut self.subscribers),
+            66..76 => world.peers.change_mood(&mut world.random),
+            76..88 => world.peers.change_temperature(&mut world.random),
+            88..93 => self.reload(world).await,
+            93..95 if world.jumps => jump(world),
+            93..95 => {}
+            95..98 => return Some(End::Kill),
+            _ => return Some(End::PowerLoss),
+        }
+        None
+    }
+
+    /// Some samples come by remote write.
+    async fn write(&mut self, world: &mut World) {
+        let now = world.clock.now();
+        let mut samples: BTreeMap<Key, f64> = BTreeMap::new();
+        for _ in 0..1 + world.random.below(4) {
+            let back = if world.random.chance(80) { 0 } else { world.random.below(120_000) as i64 };
+            let key = (world.random.below(WRITTEN).to_string(), now - back);
+            let v = world.random.below(1 << 40) as f64;
+            if !world.ledger.lock().knows(&key) && !samples.keys().any(|other| other.0 == key.0) {
+                samples.insert(key, v);
+            }
+        }
+        samples.iter().for_each(|(key, v)| world.ledger.lock().sent(key.clone(), v.to_bits()));
+        let keys: Vec<Key> = samples.keys().cloned().collect();
+        let body = super::write::body(samples.iter().map(|((i, t), v)| (i.as_str(), *t, *v)));
+        let status = self.process.write(body).await;
+        world.trace.note(&format!("{} wrote {keys:?}: {status}", world.clock.now()));
+        if status == StatusCode::NO_CONTENT {
+            world.seen.insert("write acknowledged");
+            world.ledger.lock().acknowledged(&keys, world.careful);
+        }
+    }
+
+    /// A client asks for what was written lately.
+    async fn query(&mut self, world: &mut World) {
+        let now = world.clock.now();
+        let path = format!("/api/v1/query?query=w%5B5m%5D&time={}", now as f64 / 1000.0);
+        let (status, body) = self.process.get(&path).await;
+        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+        let answer: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert!(answer.get("warnings").is_none(), "{answer}");
+        let mut found = BTreeMap::new();
+        for series in answer["data"]["result"].as_array().expect("a matrix") {
+            let i = series["metric"]["i"].as_str().expect("a label");
+            for pair in series["values"].as_array().expect("samples") {
+                let t = (pair[0].as_f64().expect("a time") * 1000.0).round() as i64;
+                found.insert((i.to_owned(), t), value(&pair[1]).to_bits());
+            }
+        }
+        world.trace.note(&format!("{now} found {found:?}"));
+        world.seen.insert("query answered");
+        let checked = world.ledger.lock().check(&found, now - 299_999, now);
+        checked.unwrap_or_else(|error| panic!("{error}: {answer} at {now}"));
+    }
+
+    async fn subscribe(&mut self, world: &mut World) {
+        let query = FOLLOWED[world.random.below(FOLLOWED.len() as u64) as usize];
+        world.trace.note(&format!("{} subscribes {query}", world.clock.now()));
+        self.subscribers.extend(self.process.subscribe(query).await);
+    }
+
+    /// What subscribers have is what a query from scratch gives.
+    async fn compare(&mut self, world: &mut World) {
+        // What has come by then is in the next tick.
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        let current = self.process.tick();
+        for subscriber in &mut self.subscribers {
+            let read = subscriber.read();
+            world.trace.note(&format!("{} read {read} of {}", world.clock.now(), subscriber.query));
+            let Some(rows) = subscriber.rows.as_ref().filter(|_| current) else { continue };
+            let scratch = scratch(&self.process, subscriber.query, subscriber.complete);
+            assert!(
+                same(rows, &scratch),
+                "{} at {}, now {}: live {rows:?}, from scratch {scratch:?}",
+                subscriber.query,
+                subscriber.complete,
+                world.clock.now()
+            );
+            world.trace.note(&format!("{rows:?}"));
+            world.seen.insert("live compared");
+        }
+    }
+
+    /// Another configuration.
+    async fn reload(&mut self, world: &mut World) {
+        let targets = 2 + world.random.below(3) as usize;
+        let hold = [0, 20, 40][world.random.below(3) as usize];
+        world.configure(targets, hold);
+        let (status, body) = self.process.ask(request(Method::POST, "/-/reload", Vec::new())).await;
+        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+        world.trace.note(&format!("{} reloaded", world.clock.now()));
+        world.seen.insert("reloaded");
+    }
+}
+
+fn drop_one(world: &mut World, subscribers: &mut Vec<Subscriber>) {
+    if !subscribers.is_empty() {
+        let at = world.random.below(subscribers.len() as u64) as usize;
+        subscribers.remove(at);
+    }
+}
+
+fn jump(world: &mut World) {
+    let by = match world.random.below(3) {
+        0 => world.random.below(7_200_000) as i64,
+        1 => -(world.random.below(500) as i64),
+        _ => -(world.random.below(300_000) as i64),
+    };
+    world.trace.note(&format!("{} jumps {by}", world.clock.now()));
+    world.clock.jump(by);
+    world.peers.clock_jumps();
+    world.seen.insert("clock jumped");
+}
+
+/// The answer of history.
+fn scratch(process: &Process, query: &str, t: i64) -> BTreeMap<String, f64> {
+    let plan = frontends::promql::compile(query, &process.server.language).expect("a query");
+    let options = QueryOptions { default_step: process.step(), ..QueryOptions::default() };
+    let answer = process.server.querier.instant(&plan, t, &options).expect("an answer");
+    let Value::Vector(rows) = answer.value else { panic!("a vector") };
+    rows.into_iter().map(|row| (key(&row.labels), row.v)).collect()
+}
+
+fn key(labels: &Labels) -> String {
+    let sorted: BTreeMap<String, serde_json::Value> =
+        labels.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    format!("{sorted:?}")
+}
+
+fn same(live: &BTreeMap<String, f64>, scratch: &BTreeMap<String, f64>) -> bool {
+    let near = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
+    live.len() == scratch.len()
+        && live.iter().all(|(key, v)| scratch.get(key).is_some_and(|other| near(*v, *other)))
+}

@@ -1,0 +1,98 @@
+//! The whole server on one thread: scrapes, remote write, rules, alerts, queries, subscriptions, reloads, blocks, crashes and
+//! restarts, with a seeded order of events, a clock that jumps, a disk that loses what is not synced, and peers that are slow
+//! or fail. Nothing happens by itself; the same seed does the same, request by request and change by change of the disk.
+//!
+//! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test whole_server` is the nightly variant, `SEED=17` runs one, and
+//! `TRACE=file` writes down what happens. Begin with `world.rs` (what outlives a process) and `life.rs` (a process).
+#![allow(clippy::disallowed_methods, reason = "directories are made and read beside the server")]
+
+mod clock;
+mod directory;
+#[allow(dead_code, reason = "shared with the tests of the store")]
+#[path = "../../storage/tests/support/hooked.rs"]
+mod hooked;
+#[allow(dead_code, reason = "shared with the tests of the store")]
+#[path = "../../storage/tests/support/journal.rs"]
+mod journal;
+mod ledger;
+mod life;
+mod peers;
+mod process;
+#[allow(dead_code, reason = "shared with the tests of the store")]
+#[path = "../../storage/tests/support/random.rs"]
+mod random;
+mod subscriber;
+mod trace;
+mod world;
+mod write;
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use world::World;
+
+/// Threads that run seeds: each has worlds of its own.
+const THREADS: u64 = 2;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|n| n.parse().expect("a number"))
+}
+
+/// Runs a seed; a hash of all that happened, and what kinds of things these were.
+fn run(purpose: &str, seed: u64) -> (u64, BTreeSet<&'static str>) {
+    let mut world = World::new(purpose, seed);
+    while world.goes_on() {
+        life::live(&mut world);
+    }
+    world.end()
+}
+
+/// Runs the seeds of one thread; those that failed.
+fn run_some(seeds: impl Iterator<Item = u64>, seen: &mut BTreeSet<&'static str>) -> Vec<u64> {
+    let mut failed = Vec::new();
+    for seed in seeds {
+        match catch_unwind(AssertUnwindSafe(|| run("lives", seed))) {
+            Ok((_, of_seed)) => seen.extend(of_seed),
+            Err(_) => {
+                eprintln!("SEED={seed} failed");
+                failed.push(seed);
+            }
+        }
+    }
+    failed
+}
+
+#[test]
+fn random_lives_of_a_server_keep_its_promises() {
+    let (first, end) = match number("SEED") {
+        Some(seed) => (seed, seed + 1),
+        None => (0, number("SEEDS").unwrap_or(50)),
+    };
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            std::thread::spawn(move || {
+                let mut seen = BTreeSet::new();
+                let mine = (first..end).filter(|seed| seed % THREADS == thread);
+                let failed = run_some(mine, &mut seen);
+                (failed, seen)
+            })
+        })
+        .collect();
+    let (mut failed, mut seen) = (Vec::new(), BTreeSet::new());
+    for thread in threads {
+        let (of_thread, kinds) = thread.join().expect("a thread");
+        failed.extend(of_thread);
+        seen.extend(kinds);
+    }
+    let all = end - first;
+    assert!(failed.is_empty(), "{} of {all} seeds failed: SEED={}", failed.len(), failed[0]);
+    let missing: Vec<_> = world::KINDS.iter().filter(|kind| !seen.contains(*kind)).collect();
+    assert!(all < 50 || missing.is_empty(), "these never happened: {missing:?}");
+}
+
+#[test]
+fn a_seed_does_the_same_every_time() {
+    let traces = || (0..4).map(|seed| run("same", seed).0).collect::<Vec<u64>>();
+    let first = traces();
+    assert_eq!(first, traces());
+    assert!(first.iter().all(|trace| first.iter().filter(|other| *other == trace).count() == 1));
+}

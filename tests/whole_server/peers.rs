@@ -1,0 +1,248 @@
+//! Targets and an Alertmanager, in this process: they are good, slow, failing, gone, or cut their answers off.
+
+use super::clock::WallClock;
+use super::random::Random;
+use super::trace::Trace;
+use connectors::http_client::Peer;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use storage::clock::Clock;
+
+/// How a peer behaves.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Mood {
+    Good,
+    /// It answers after any timeout.
+    Slow,
+    /// It answers with status 500.
+    Failing,
+    /// Nobody is there.
+    Gone,
+    /// Its answer ends in the middle.
+    Cut,
+}
+
+const MOODS: [Mood; 4] = [Mood::Slow, Mood::Failing, Mood::Gone, Mood::Cut];
+
+/// Hosts that are scraped.
+pub const TARGETS: [&str; 4] = ["t0", "t1", "t2", "t3"];
+/// The Alertmanager's host.
+pub const ALERTMANAGER: &str = "am";
+
+/// An alert as the Alertmanager was told of it, whether it took it or not.
+#[derive(Clone, Debug)]
+struct Heard {
+    at: i64,
+    labels: String,
+    instance: String,
+    starts_at: i64,
+    ends_at: i64,
+}
+
+impl Heard {
+    fn is_over(&self) -> bool {
+        self.ends_at <= self.at
+    }
+}
+
+/// How far before an alert's start its target was hot, at most, ms: a scrape, a tick, and what comes late.
+const HOT_BEFORE: i64 = 20_000;
+/// Above it a target is hot.
+const HOT: i64 = 50;
+
+/// What a server that starts may still know: the latest scrape may be lost with the power.
+const KNOWN_BEFORE: usize = 2;
+
+impl State {
+    /// Whether the target was hot when this alert began, or when it was last asked before: a server that starts knows that.
+    fn was_hot(&self, heard: &Heard) -> bool {
+        let of_target = self.told.iter().rev().filter(|(host, ..)| heard.instance.starts_with(host));
+        let until = of_target.skip_while(|(_, t, _)| *t > heard.starts_at);
+        let (mut before, first) = (0, heard.starts_at - HOT_BEFORE);
+        let mut looked_at = until.take_while(|(_, t, _)| {
+            before += usize::from(*t < first);
+            before <= KNOWN_BEFORE
+        });
+        looked_at.any(|(_, _, degrees)| *degrees > HOT)
+    }
+}
+
+/// See the module.
+pub struct Peers {
+    clock: Arc<WallClock>,
+    trace: Arc<Trace>,
+    seed: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    moods: BTreeMap<String, Mood>,
+    temperatures: BTreeMap<String, i64>,
+    /// What targets have told: host, time, degrees.
+    told: Vec<(String, i64, i64)>,
+    heard: Vec<Heard>,
+    clock_jumped: bool,
+    seen: BTreeSet<&'static str>,
+}
+
+impl Peers {
+    pub fn new(clock: Arc<WallClock>, trace: Arc<Trace>, seed: u64) -> Arc<Peers> {
+        let hosts = TARGETS.iter().chain([&ALERTMANAGER]).map(|host| (*host).to_owned());
+        let temperatures = TARGETS.iter().map(|host| ((*host).to_owned(), 20)).collect();
+        let state = State {
+            moods: hosts.map(|host| (host, Mood::Good)).collect(),
+            temperatures,
+            told: Vec::new(),
+            heard: Vec::new(),
+            clock_jumped: false,
+            seen: BTreeSet::new(),
+        };
+        Arc::new(Peers { clock, trace, seed, state: Mutex::new(state) })
+    }
+
+    /// Random numbers for a request: the same for a host and a time, whoever else is asked then.
+    fn random(&self, host: &str) -> Random {
+        Random::new(self.seed ^ xxhash_rust::xxh3::xxh3_64(host.as_bytes()) ^ self.clock.now() as u64)
+    }
+
+    /// A peer behaves differently; in most cases it is good then.
+    pub fn change_mood(&self, random: &mut Random) {
+        let mut state = self.state.lock();
+        let at = random.below(state.moods.len() as u64) as usize;
+        let mood = if random.chance(50) { Mood::Good } else { MOODS[random.below(4) as usize] };
+        let (host, of_host) = state.moods.iter_mut().nth(at).expect("a peer");
+        *of_host = mood;
+        self.trace.note(&format!("{host} is {mood:?}"));
+    }
+
+    /// A target becomes hot or cold.
+    pub fn change_temperature(&self, random: &mut Random) {
+        let mut state = self.state.lock();
+        let host = TARGETS[random.below(TARGETS.len() as u64) as usize];
+        let degrees = if random.chance(50) { 80 } else { 20 } + random.below(10) as i64;
+        state.temperatures.insert(host.to_owned(), degrees);
+        self.trace.note(&format!("{host} has {degrees} degrees"));
+    }
+
+    /// From now on times say less.
+    pub fn clock_jumps(&self) {
+        self.state.lock().clock_jumped = true;
+    }
+
+    /// What is wrong with the alerts that were heard of.
+    pub fn check_alerts(&self) -> Result<(), String> {
+        let state = self.state.lock();
+        if state.clock_jumped {
+            return Ok(());
+        }
+        for (at, heard) in state.heard.iter().enumerate() {
+            let same = |other: &&Heard| other.labels == heard.labels && other.starts_at == heard.starts_at;
+            if heard.is_over() && !state.heard[..at].iter().filter(same).any(|other| !other.is_over()) {
+                return Err(format!("it ends and nobody heard that it began: {heard:?}"));
+            }
+            if !state.was_hot(heard) {
+                return Err(format!("it was not hot: {heard:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn seen(&self) -> BTreeSet<&'static str> {
+        self.state.lock().seen.clone()
+    }
+
+    fn exposition(&self, state: &mut State, host: &str, random: &mut Random) -> String {
+        let degrees = state.temperatures[host];
+        state.told.push((host.to_owned(), self.clock.now(), degrees));
+        let steps = self.clock.now() / 1000 % 100_000;
+        format!("temperature {degrees}\nsteps_total {steps}\nnoise {}\n", random.below(1000))
+    }
+
+    fn hear(&self, state: &mut State, body: &[u8]) {
+        let alerts: Vec<serde_json::Value> = serde_json::from_slice(body).expect("alerts");
+        let time = |alert: &serde_json::Value, key: &str| {
+            let text = alert[key].as_str().expect("a time");
+            chrono::DateTime::parse_from_rfc3339(text).expect("a time").timestamp_millis()
+        };
+        for alert in &alerts {
+            state.heard.push(Heard {
+                at: self.clock.now(),
+                labels: alert["labels"].to_string(),
+                instance: alert["labels"]["instance"].as_str().expect("a target").to_owned(),
+                starts_at: time(alert, "startsAt"),
+                ends_at: time(alert, "endsAt"),
+            });
+        }
+    }
+}
+
+/// What a peer does with a request.
+struct Plan {
+    mood: Mood,
+    delay: Duration,
+    body: String,
+}
+
+impl Peer for Peers {
+    fn answer(&self, request: reqwest::Request) -> BoxFuture<'static, reqwest::Result<reqwest::Response>> {
+        let host = request.url().host_str().unwrap_or_default().to_owned();
+        let mut state = self.state.lock();
+        let mood = state.moods.get(&host).copied().unwrap_or(Mood::Gone);
+        let mut random = self.random(&host);
+        let delay = Duration::from_millis(1 + random.below(300));
+        let alerts = request.body().and_then(reqwest::Body::as_bytes);
+        let text = alerts.map(|body| String::from_utf8_lossy(body).into_owned()).unwrap_or_default();
+        self.trace.note(&format!("{} {} asked, it is {mood:?} {text}", self.clock.now(), request.url()));
+        let body = match alerts {
+            None if TARGETS.contains(&host.as_str()) => self.exposition(&mut state, &host, &mut random),
+            Some(body) => {
+                self.hear(&mut state, body);
+                if mood == Mood::Good {
+                    state.seen.insert("alert delivered");
+                }
+                String::new()
+            }
+            None => String::new(),
+        };
+        let patience = request.timeout().copied().unwrap_or(Duration::from_secs(3600));
+        let plan = Plan { mood, delay, body };
+        Box::pin(async move {
+            match tokio::time::timeout(patience, act(plan)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(broken()),
+            }
+        })
+    }
+}
+
+async fn act(plan: Plan) -> reqwest::Result<reqwest::Response> {
+    tokio::time::sleep(plan.delay).await;
+    let answer = |status: u16, body: reqwest::Body| {
+        let response = axum::http::Response::builder().status(status).header("content-type", "text/plain");
+        Ok(reqwest::Response::from(response.body(body).expect("a response")))
+    };
+    match plan.mood {
+        Mood::Good => answer(200, plan.body.into()),
+        Mood::Failing => answer(500, "no".into()),
+        Mood::Gone => Err(broken()),
+        Mood::Slow => {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            answer(200, plan.body.into())
+        }
+        Mood::Cut => {
+            let half = plan.body[..plan.body.len() / 2].to_owned();
+            let pieces = [Ok(half), Err(std::io::Error::other("the connection was reset"))];
+            answer(200, reqwest::Body::wrap_stream(futures::stream::iter(pieces).boxed()))
+        }
+    }
+}
+
+/// An error of the client, whatever its kind.
+fn broken() -> reqwest::Error {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
+    CLIENT.get("no address").build().expect_err("no address")
+}

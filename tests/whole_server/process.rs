@@ -1,0 +1,176 @@
+//! A server as a process has it, on the runtime of its life: what its threads would do is done by tasks, one after another.
+
+use super::random::Random;
+use super::subscriber::Subscriber;
+use super::world::World;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use bytes::Bytes;
+use connectors::http_client::Peers;
+use engine::live::driver::Driver;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use perennial::admin::Control;
+use perennial::descriptors::Reserve;
+use perennial::server::{Loaded, Server};
+use perennial::surroundings::Surroundings;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::clock::Clock;
+use storage::hands::Hands;
+use storage::metrics::Metrics;
+use tower::ServiceExt;
+
+/// Time between two syncs of the log.
+const SYNC_EVERY: u64 = 5;
+
+/// See the module.
+pub struct Process {
+    pub server: Arc<Server>,
+    pub control: Arc<Control>,
+    router: axum::Router,
+    state: frontends::http::AppState,
+    pub driver: Arc<Mutex<Driver>>,
+    step: i64,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+impl Process {
+    /// Opens the data directory of this life; scrapes begin, the log is still to be replayed.
+    pub fn open(world: &World) -> Process {
+        let flags = perennial::flags::parse(world.arguments()).expect("flags");
+        let loaded = perennial::load(&flags).expect("a configuration");
+        let here = Surroundings {
+            clock: world.clock.clone(),
+            disk: world.disk(),
+            reserve: Reserve::new(),
+            peers: Peers::Given(world.peers.clone()),
+            hands: Hands::Caller,
+        };
+        let server = Server::open(flags, &loaded.config, Metrics::default(), here).expect("it opens");
+        let server = Arc::new(server);
+        let control = Arc::new(Control::new(server.clone(), &loaded));
+        server.prepare(&loaded).expect("a configuration in force");
+        server.take_in(&loaded).expect("targets are scraped");
+        let step = loaded.config.evaluation_interval();
+        let driver = server.ticks.lock().take().expect("the caller ticks");
+        let (router, state) = server.router(&control, step).expect("a router");
+        let loaded = Mutex::new(Some(loaded));
+        Process { server, control, router, state, driver: Arc::new(Mutex::new(driver)), step, loaded }
+    }
+
+    /// The log is replayed, rules stand: the server is ready.
+    pub fn start(&self) {
+        self.server.replayed().expect("a log that can be read");
+        self.server.restore().expect("what stood");
+        let loaded = self.loaded.lock().take().expect("it starts once");
+        self.server.stand(&loaded).expect("rules stand");
+        self.control.set_ready();
+    }
+
+    /// Begins to do what threads would do, in turns whose times the seed chooses.
+    pub fn work(&self, world: &World) {
+        let random = |salt: u64| Random::new(world.salt() ^ salt);
+        let (store, ledger, journal) =
+            (self.server.store.clone(), world.ledger.clone(), world.journal.clone());
+        every(random(1), 10, 40, move |turn| {
+            let failures = journal.failures();
+            let sync = turn.is_multiple_of(SYNC_EVERY);
+            store.write_log(sync);
+            if sync && journal.failures() == failures {
+                ledger.lock().synced();
+            }
+        });
+        let driver = self.driver.clone();
+        every(random(2), 20, 100, move |_| tick(&driver));
+        let rules = self.server.rules.clone();
+        every(random(3), 20, 250, move |_| rules.turn());
+        let memory = self.server.memory.clone();
+        every(random(4), 20, 250, move |_| memory.turn());
+        let (store, clock) = (self.server.store.clone(), world.clock.clone());
+        every(random(5), 60_000, 60_500, move |_| {
+            // What fails is tried again in the next turn.
+            let _ = store.maintain(clock.now());
+            let _ = store.compact();
+        });
+    }
+
+    /// Sends a request; status and body of the answer.
+    pub async fn ask(&self, request: Request<Body>) -> (StatusCode, Bytes) {
+        let response = self.router.clone().oneshot(request).await.expect("an answer");
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (status, body)
+    }
+
+    /// As [`Process::ask`], without a body.
+    pub async fn get(&self, path: &str) -> (StatusCode, Bytes) {
+        self.ask(request(Method::GET, path, Vec::new())).await
+    }
+
+    /// A write that goes on by itself.
+    pub fn write(&self, body: Vec<u8>) -> BoxFuture<'static, StatusCode> {
+        let (router, mut request) = (self.router.clone(), request(Method::POST, "/api/v1/write", body));
+        let headers = request.headers_mut();
+        headers.insert("content-type", "application/x-protobuf".parse().expect("a value"));
+        headers.insert("content-encoding", "snappy".parse().expect("a value"));
+        Box::pin(async move { router.oneshot(request).await.expect("an answer").status() })
+    }
+
+    /// Opens a subscription.
+    pub async fn subscribe(&self, query: &'static str) -> Option<Subscriber> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let path = format!("/api/v1/subscribe?format=ndjson&query={encoded}");
+        let request = request(Method::GET, &path, Vec::new());
+        let response = self.router.clone().oneshot(request).await.expect("an answer");
+        let ok = response.status() == StatusCode::OK;
+        ok.then(|| Subscriber::new(query, response.into_body().into_data_stream()))
+    }
+
+    /// Has the driver do all that is due now.
+    pub fn tick(&self) -> bool {
+        tick_all(&self.driver)
+    }
+
+    /// The step of a query that names none.
+    pub fn step(&self) -> i64 {
+        self.step
+    }
+
+    /// Requests that come now are refused, subscriptions end.
+    pub fn stop_serving(&self) {
+        self.state.stop();
+    }
+}
+
+/// A request without special headers.
+pub fn request(method: Method, path: &str, body: Vec<u8>) -> Request<Body> {
+    Request::builder().method(method).uri(path).body(Body::from(body)).expect("a request")
+}
+
+fn tick(driver: &Mutex<Driver>) {
+    tick_all(driver);
+}
+
+/// Does what is due; whether nothing is left that has come.
+fn tick_all(driver: &Mutex<Driver>) -> bool {
+    let mut driver = driver.lock();
+    for _ in 0..100 {
+        if let Some(pause) = driver.turn() {
+            return pause.is_idle;
+        }
+    }
+    false
+}
+
+/// Does something again and again, with pauses between `least` and `most` ms.
+fn every(mut random: Random, least: u64, most: u64, mut work: impl FnMut(u64) + Send + 'static) {
+    tokio::spawn(async move {
+        let mut turn = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(least + random.below(most - least))).await;
+            turn += 1;
+            work(turn);
+        }
+    });
+}

@@ -1,0 +1,229 @@
+//! What outlives a process: the disk, the clock, the peers, what clients know, and the seed.
+
+use super::clock::WallClock;
+use super::directory;
+use super::hooked::Hooked;
+use super::journal::{Change, Held, Journal, Unsynced};
+use super::ledger::{Contents, Ledger};
+use super::peers::{ALERTMANAGER, Peers, TARGETS};
+use super::random::Random;
+use super::trace::Trace;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::disk::Disk;
+use storage::model::{Matcher, SHARDS, TimeMs};
+use storage::store::Store;
+use tempfile::TempDir;
+use xxhash_rust::xxh3::xxh3_64;
+
+const FIRST: TimeMs = 1_795_000_000_000;
+/// Lives of a server.
+const LIVES: u64 = 3;
+/// What must happen in some of 50 seeds.
+pub const KINDS: [&str; 9] = [
+    "write acknowledged",
+    "query answered",
+    "live compared",
+    "alert delivered",
+    "reloaded",
+    "clock jumped",
+    "killed",
+    "power lost",
+    "closed",
+];
+
+/// How a life ends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    Kill,
+    PowerLoss,
+    Close,
+}
+
+/// See the module.
+pub struct World {
+    seed: u64,
+    pub random: Random,
+    root: PathBuf,
+    /// Where all worlds are.
+    _worlds: Arc<TempDir>,
+    lives: u64,
+    /// What the disk held when this life began.
+    held: Held,
+    pub journal: Arc<Journal>,
+    pub clock: Arc<WallClock>,
+    pub trace: Arc<Trace>,
+    pub peers: Arc<Peers>,
+    pub ledger: Arc<Mutex<Ledger>>,
+    /// Whether the log is synced before each acknowledgement.
+    pub careful: bool,
+    /// Whether the clock jumps: times of alerts say less then.
+    pub jumps: bool,
+    pub seen: BTreeSet<&'static str>,
+}
+
+impl World {
+    /// The world of a seed, in a directory of that name for each `purpose`: names are in what is stored.
+    pub fn new(purpose: &str, seed: u64) -> World {
+        let worlds = directory::enter();
+        let root = Path::new(purpose).join(seed.to_string());
+        let trace = Arc::new(Trace::new(seed));
+        let clock = Arc::new(WallClock::at(FIRST));
+        let data = root.join("0");
+        std::fs::create_dir_all(&data).expect("a directory");
+        let world = World {
+            seed,
+            random: Random::new(seed),
+            lives: 0,
+            held: Held::scan(&data),
+            journal: Arc::new(Journal::new(&data)),
+            peers: Peers::new(clock.clone(), trace.clone(), seed),
+            clock,
+            trace,
+            ledger: Arc::default(),
+            careful: seed.is_multiple_of(2),
+            jumps: seed.is_multiple_of(3),
+            seen: BTreeSet::new(),
+            root,
+            _worlds: worlds,
+        };
+        world.configure(TARGETS.len(), 20);
+        world
+    }
+
+    /// Writes the configuration: so many targets, and how long it must be hot.
+    pub fn configure(&self, targets: usize, hold: u64) {
+        let quoted: Vec<String> = TARGETS[..targets].iter().map(|host| format!("'{host}:80'")).collect();
+        let (first, second) = quoted.split_at(targets / 2);
+        let config = format!(
+            "global:\n  scrape_interval: 5s\n  scrape_timeout: 2s\n  evaluation_interval: 5s\n  external_labels: {{site: sim}}\n\
+             rule_files: [rules.yml]\n\
+             storage:\n  tsdb:\n    out_of_order_time_window: 10m\n\
+             scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: [{}]\n- job_name: b\n  static_configs:\n  - targets: [{}]\n\
+             alerting:\n  alertmanagers:\n  - timeout: 5s\n    static_configs:\n    - targets: ['{ALERTMANAGER}:80']\n",
+            first.join(", "),
+            second.join(", "),
+        );
+        let rules = format!(
+            "groups:\n- name: g\n  rules:\n\
+             \x20 - record: job:temperature:sum\n    expr: sum by (job) (temperature)\n\
+             \x20 - record: instance:steps:rate\n    expr: rate(steps_total[30s])\n\
+             \x20 - alert: Hot\n    expr: temperature > 50\n    for: {hold}s\n"
+        );
+        std::fs::write(self.root.join("prometheus.yml"), config).expect("a configuration");
+        std::fs::write(self.root.join("rules.yml"), rules).expect("rules");
+    }
+
+    /// The command line of the server.
+    pub fn arguments(&self) -> Vec<String> {
+        let sync = if self.careful { "batch" } else { "100ms" };
+        let config = self.root.join("prometheus.yml");
+        vec![
+            format!("--config.file={}", config.display()),
+            format!("--storage.tsdb.path={}", self.data().display()),
+            format!("--storage.wal-sync-interval={sync}"),
+            "--storage.tsdb.min-block-duration=5m".to_owned(),
+            "--storage.tsdb.no-lockfile".to_owned(),
+            "--web.enable-remote-write-receiver".to_owned(),
+            "--web.enable-lifecycle".to_owned(),
+            "--web.enable-admin-api".to_owned(),
+            "--alertmanager.drain-notification-queue-on-shutdown=false".to_owned(),
+            "--query.max-bytes=64MB".to_owned(),
+            "--query.max-total-bytes=128MB".to_owned(),
+        ]
+    }
+
+    fn data(&self) -> PathBuf {
+        self.root.join(self.lives.to_string())
+    }
+
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(Hooked(self.journal.clone()))
+    }
+
+    /// Something that is different in every life of every seed.
+    pub fn salt(&self) -> u64 {
+        self.seed.wrapping_mul(0x9E37_79B9) ^ (self.lives << 32)
+    }
+
+    pub fn goes_on(&self) -> bool {
+        self.lives < LIVES
+    }
+
+    /// The process is gone, and perhaps the power was; the next one finds what is left.
+    pub fn crash(&mut self, end: End) {
+        self.journal.kill();
+        let changes = self.journal.changes();
+        changes.iter().for_each(|change| self.trace.note(&outline(change)));
+        self.trace.note(&format!("{end:?} after {} changes", changes.len()));
+        changes.iter().for_each(|change| self.held.apply(change));
+        self.lives += 1;
+        let unsynced = match end {
+            End::PowerLoss if self.random.chance(50) => Unsynced::Lost,
+            End::PowerLoss => Unsynced::Some,
+            End::Kill | End::Close => Unsynced::Kept,
+        };
+        self.held.write_to(&self.data(), unsynced, &mut self.random);
+        if end == End::PowerLoss {
+            self.held = Held::scan(&self.data());
+            self.ledger.lock().power_lost();
+        }
+        self.journal = Arc::new(Journal::new(&self.data()));
+        self.seen.insert(match end {
+            End::Kill => "killed",
+            End::PowerLoss => "power lost",
+            End::Close => "closed",
+        });
+    }
+
+    /// A hash of all that happened, and what kinds of things these were.
+    pub fn end(mut self) -> (u64, BTreeSet<&'static str>) {
+        self.seen.extend(self.peers.seen());
+        (self.trace.hash(), std::mem::take(&mut self.seen))
+    }
+
+    /// What the server has of what was written must be as the ledger says.
+    pub fn check_written(&self, store: &Store) {
+        let found = written(store);
+        let checked = self.ledger.lock().check(&found, TimeMs::MIN, TimeMs::MAX);
+        checked.unwrap_or_else(|error| panic!("{error}, at {}", self.clock.now()));
+    }
+}
+
+/// A change in a line.
+fn outline(change: &Change) -> String {
+    match change {
+        Change::Append(path, bytes) => {
+            format!("append {} bytes {:016x} to {}", bytes.len(), xxh3_64(bytes), path.display())
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// All samples of series `w`.
+pub fn written(store: &Store) -> Contents {
+    let mut all = Contents::new();
+    let matchers = [Matcher::equal("__name__", "w")];
+    for shard in 0..SHARDS {
+        let selection = store.select(shard, &matchers, TimeMs::MIN, TimeMs::MAX).expect("an answer");
+        for (at, labels) in selection.labels.iter().enumerate() {
+            let (mut times, mut values) = (Vec::new(), Vec::new());
+            selection.read(at, TimeMs::MIN, TimeMs::MAX, &mut times, &mut values).expect("samples");
+            for (t, v) in times.iter().zip(&values) {
+                let twice = all.insert((labels.get("i").unwrap_or_default().to_owned(), *t), v.to_bits());
+                assert_eq!(twice, None, "{labels} at {t}");
+            }
+        }
+    }
+    all
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The next world of this name begins with nothing. What cannot be removed goes with all.
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
