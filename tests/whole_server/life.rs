@@ -1,5 +1,6 @@
 //! A process from its start to its end: what happens meanwhile, and what must be true of it.
 
+use super::alerts::{self, Duty};
 use super::ledger::Key;
 use super::process::{Process, request};
 use super::subscriber::{Subscriber, value};
@@ -7,6 +8,7 @@ use super::world::{End, World, written};
 use axum::http::{Method, StatusCode};
 use engine::query::{QueryOptions, Value};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::clock::Clock;
@@ -16,8 +18,10 @@ use storage::model::Labels;
 const EVENTS: u64 = 60;
 /// Series that clients write.
 const WRITTEN: u64 = 6;
+/// How late samples may come, ms: within the window of the configuration, as far as clocks and turns go.
+const LATE: u64 = 580_000;
 /// Rules of the configuration, a view each.
-const RULES: f64 = 3.0;
+const RULES: f64 = 4.0;
 /// A view is gone so long after its last subscriber.
 const LINGERED: Duration = Duration::from_secs(45);
 /// What clients follow.
@@ -35,6 +39,7 @@ pub fn live(world: &mut World) {
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
     world.clock.begin(runtime.handle());
     let (end, process) = runtime.block_on(events(world));
+    world.journal.fail(0);
     if end == End::Close {
         let _inside = runtime.enter();
         process.stop_serving();
@@ -48,6 +53,7 @@ pub fn live(world: &mut World) {
     drop(process);
     drop(runtime);
     assert!(store.upgrade().is_none(), "a task or a thread outlives the server and has its store");
+    assert_eq!(world.open_files(), Vec::<PathBuf>::new(), "files that stay open");
     world.clock.stop();
     world.peers.check_alerts().unwrap_or_else(|error| panic!("{error}"));
     world.crash(end);
@@ -60,19 +66,30 @@ async fn events(world: &mut World) -> (End, Process) {
         pause(world, 8_000).await;
     }
     process.start();
-    let found = written(&process.server.store);
-    let checked = world.ledger.lock().check(&found, i64::MIN, i64::MAX);
-    checked.unwrap_or_else(|error| panic!("{error}, after the start at {}", world.clock.now()));
-    world.ledger.lock().take_over(&found);
-    let mut life = Life { process, subscribers: Vec::new() };
+    if !world.damaged {
+        let found = written(&process.server.store);
+        let checked = world.ledger.lock().check(&found, i64::MIN, i64::MAX);
+        checked.unwrap_or_else(|error| panic!("{error}, after the start at {}", world.clock.now()));
+        world.ledger.lock().take_over(&found);
+    }
+    let duty =
+        Duty { started: world.clock.now(), hold: (world.hold as i64 * 1000, world.hold as i64 * 1000) };
+    let mut life = Life { process, subscribers: Vec::new(), duty, failed: false };
+    if world.damaged {
+        life.query(world, "1h", 3_599_999).await;
+    }
     for _ in 0..EVENTS {
         pause(world, 6_000).await;
         if let Some(end) = life.event(world).await {
+            life.check_alerts(world);
             return (end, life.process);
         }
     }
     life.compare(world).await;
-    world.check_written(&life.process.server.store);
+    life.check_alerts(world);
+    if !world.damaged {
+        world.check_written(&life.process.server.store);
+    }
     life.subscribers.clear();
     tokio::time::sleep(LINGERED).await;
     check_resources(&life.process);
@@ -91,6 +108,7 @@ fn check_resources(process: &Process) {
     .map(gauge);
     assert_eq!(now, [0.0; 4], "subscriptions, their views, their bytes, queries");
     assert_eq!(gauge("perennial_views"), RULES, "views");
+    assert_eq!(process.server.answers.reserved(), 0, "bytes of answers");
 }
 
 /// Lets some time pass, at most `most` ms.
@@ -102,6 +120,9 @@ async fn pause(world: &mut World, most: u64) {
 struct Life {
     process: Process,
     subscribers: Vec<Subscriber>,
+    duty: Duty,
+    /// The disk has refused something.
+    failed: bool,
 }
 
 impl Life {
@@ -109,11 +130,12 @@ impl Life {
     async fn event(&mut self, world: &mut World) -> Option<End> {
         match world.random.below(100) {
             0..30 => self.write(world).await,
-            30..42 => self.query(world).await,
+            30..42 => self.query(world, "5m", 299_999).await,
             42..52 => self.compare(world).await,
             52..60 => self.subscribe(world).await,
-            60..66 => drop_one(world, &mut self.subscribers),
-            66..76 => world.peers.change_mood(&mut world.random),
+            60..65 => drop_one(world, &mut self.subscribers),
+            65..67 => self.disk_fails(world),
+            67..76 => world.peers.change_mood(&mut world.random),
             76..88 => world.peers.change_temperature(&mut world.random),
             88..93 => self.reload(world).await,
             93..95 if world.jumps => jump(world),
@@ -129,7 +151,7 @@ impl Life {
         let now = world.clock.now();
         let mut samples: BTreeMap<Key, f64> = BTreeMap::new();
         for _ in 0..1 + world.random.below(4) {
-            let back = if world.random.chance(80) { 0 } else { world.random.below(120_000) as i64 };
+            let back = if world.random.chance(75) { 0 } else { world.random.below(LATE) as i64 };
             let key = (world.random.below(WRITTEN).to_string(), now - back);
             let v = world.random.below(1 << 40) as f64;
             if !world.ledger.lock().knows(&key) && !samples.keys().any(|other| other.0 == key.0) {
@@ -143,18 +165,36 @@ impl Life {
         world.trace.note(&format!("{} wrote {keys:?}: {status}", world.clock.now()));
         if status == StatusCode::NO_CONTENT {
             world.seen.insert("write acknowledged");
+            let is_late = samples.keys().any(|(_, t)| *t < now - 120_000);
+            if is_late {
+                world.seen.insert("late sample");
+            }
             world.ledger.lock().acknowledged(&keys, world.careful);
         }
     }
 
+    /// Some writes and syncs fail.
+    fn disk_fails(&mut self, world: &mut World) {
+        let changes = 1 + world.random.below(4) as usize;
+        world.journal.fail(changes);
+        self.failed = true;
+        world.trace.note(&format!("{} {changes} changes of the disk fail", world.clock.now()));
+        world.seen.insert("disk failed");
+    }
+
     /// A client asks for what was written lately.
-    async fn query(&mut self, world: &mut World) {
+    async fn query(&mut self, world: &mut World, range: &str, ms: i64) {
         let now = world.clock.now();
-        let path = format!("/api/v1/query?query=w%5B5m%5D&time={}", now as f64 / 1000.0);
+        let path = format!("/api/v1/query?query=w%5B{range}%5D&time={}", now as f64 / 1000.0);
         let (status, body) = self.process.get(&path).await;
-        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
         let answer: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
-        assert!(answer.get("warnings").is_none(), "{answer}");
+        let is_marked = status != StatusCode::OK || answer.get("warnings").is_some();
+        assert!(world.damaged || !is_marked, "{answer}");
+        if is_marked {
+            // Whoever reads it sees that it is not all.
+            world.seen.insert("partial answer marked");
+            return;
+        }
         let mut found = BTreeMap::new();
         for series in answer["data"]["result"].as_array().expect("a matrix") {
             let i = series["metric"]["i"].as_str().expect("a label");
@@ -165,7 +205,7 @@ impl Life {
         }
         world.trace.note(&format!("{now} found {found:?}"));
         world.seen.insert("query answered");
-        let checked = world.ledger.lock().check(&found, now - 299_999, now);
+        let checked = world.ledger.lock().check(&found, now - ms, now);
         checked.unwrap_or_else(|error| panic!("{error}: {answer} at {now}"));
     }
 
@@ -184,6 +224,9 @@ impl Life {
             let read = subscriber.read();
             world.trace.note(&format!("{} read {read} of {}", world.clock.now(), subscriber.query));
             let Some(rows) = subscriber.rows.as_ref().filter(|_| current) else { continue };
+            if world.damaged {
+                continue;
+            }
             let scratch = scratch(&self.process, subscriber.query, subscriber.complete);
             assert!(
                 same(rows, &scratch),
@@ -197,11 +240,25 @@ impl Life {
         }
     }
 
+    /// The alerts of this life are as specified.
+    fn check_alerts(&self, world: &mut World) {
+        let told = world.peers.told().filter(|_| !self.failed && !world.damaged);
+        let Some(told) = told else { return };
+        let recorded = alerts::recorded(&self.process.server.store);
+        let checked = alerts::check(&recorded, &told, &self.duty);
+        checked.unwrap_or_else(|error| panic!("{error}; started at {}", self.duty.started));
+        if recorded.values().any(|states| states.iter().all(|times| !times.is_empty())) {
+            world.seen.insert("alert pending and firing");
+        }
+    }
+
     /// Another configuration.
     async fn reload(&mut self, world: &mut World) {
         let targets = 2 + world.random.below(3) as usize;
         let hold = [0, 20, 40][world.random.below(3) as usize];
+        world.hold = hold;
         world.configure(targets, hold);
+        self.duty.hold = (self.duty.hold.0.min(hold as i64 * 1000), self.duty.hold.1.max(hold as i64 * 1000));
         let (status, body) = self.process.ask(request(Method::POST, "/-/reload", Vec::new())).await;
         assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
         world.trace.note(&format!("{} reloaded", world.clock.now()));

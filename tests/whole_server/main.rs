@@ -6,6 +6,7 @@
 //! `TRACE=file` writes down what happens. Begin with `world.rs` (what outlives a process) and `life.rs` (a process).
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the server")]
 
+mod alerts;
 mod clock;
 mod directory;
 #[allow(dead_code, reason = "shared with the tests of the store")]

@@ -49,6 +49,16 @@ impl Heard {
     }
 }
 
+/// What a target has told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub t: i64,
+    pub instance: String,
+    pub is_hot: bool,
+    /// The server could hear it.
+    pub is_good: bool,
+}
+
 /// How far before an alert's start its target was hot, at most, ms: a scrape, a tick, and what comes late.
 const HOT_BEFORE: i64 = 20_000;
 /// Above it a target is hot.
@@ -60,14 +70,14 @@ const KNOWN_BEFORE: usize = 2;
 impl State {
     /// Whether the target was hot when this alert began, or when it was last asked before: a server that starts knows that.
     fn was_hot(&self, heard: &Heard) -> bool {
-        let of_target = self.told.iter().rev().filter(|(host, ..)| heard.instance.starts_with(host));
-        let until = of_target.skip_while(|(_, t, _)| *t > heard.starts_at);
+        let of_target = self.told.iter().rev().filter(|told| told.instance == heard.instance);
+        let until = of_target.skip_while(|told| told.t > heard.starts_at);
         let (mut before, first) = (0, heard.starts_at - HOT_BEFORE);
-        let mut looked_at = until.take_while(|(_, t, _)| {
-            before += usize::from(*t < first);
+        let mut looked_at = until.take_while(|told| {
+            before += usize::from(told.t < first);
             before <= KNOWN_BEFORE
         });
-        looked_at.any(|(_, _, degrees)| *degrees > HOT)
+        looked_at.any(|told| told.is_hot)
     }
 }
 
@@ -82,8 +92,7 @@ pub struct Peers {
 struct State {
     moods: BTreeMap<String, Mood>,
     temperatures: BTreeMap<String, i64>,
-    /// What targets have told: host, time, degrees.
-    told: Vec<(String, i64, i64)>,
+    told: Vec<Told>,
     heard: Vec<Heard>,
     clock_jumped: bool,
     seen: BTreeSet<&'static str>,
@@ -151,13 +160,21 @@ impl Peers {
         Ok(())
     }
 
+    /// What targets have told, if the clock says when that was.
+    pub fn told(&self) -> Option<Vec<Told>> {
+        let state = self.state.lock();
+        (!state.clock_jumped).then(|| state.told.clone())
+    }
+
     pub fn seen(&self) -> BTreeSet<&'static str> {
         self.state.lock().seen.clone()
     }
 
     fn exposition(&self, state: &mut State, host: &str, random: &mut Random) -> String {
         let degrees = state.temperatures[host];
-        state.told.push((host.to_owned(), self.clock.now(), degrees));
+        let is_good = state.moods[host] == Mood::Good;
+        let (t, instance) = (self.clock.now(), format!("{host}:80"));
+        state.told.push(Told { t, instance, is_hot: degrees > HOT, is_good });
         let steps = self.clock.now() / 1000 % 100_000;
         format!("temperature {degrees}\nsteps_total {steps}\nnoise {}\n", random.below(1000))
     }

@@ -22,14 +22,21 @@ use xxhash_rust::xxh3::xxh3_64;
 const FIRST: TimeMs = 1_795_000_000_000;
 /// Lives of a server.
 const LIVES: u64 = 3;
+/// In every so many-th world a block is damaged before the last life.
+const DAMAGED: u64 = 4;
 /// What must happen in some of 50 seeds.
-pub const KINDS: [&str; 9] = [
+pub const KINDS: [&str; 14] = [
     "write acknowledged",
     "query answered",
     "live compared",
+    "late sample",
     "alert delivered",
+    "alert pending and firing",
     "reloaded",
     "clock jumped",
+    "disk failed",
+    "block written",
+    "block damaged",
     "killed",
     "power lost",
     "closed",
@@ -63,7 +70,14 @@ pub struct World {
     /// Whether the clock jumps: times of alerts say less then.
     pub jumps: bool,
     pub seen: BTreeSet<&'static str>,
+    /// How long it must be hot, s.
+    pub hold: u64,
+    /// A block is damaged, so that answers may lack what it had.
+    pub damaged: bool,
 }
+
+/// How long it must be hot at first, s.
+const HOLD: u64 = 20;
 
 impl World {
     /// The world of a seed, in a directory of that name for each `purpose`: names are in what is stored.
@@ -87,10 +101,12 @@ impl World {
             careful: seed.is_multiple_of(2),
             jumps: seed.is_multiple_of(3),
             seen: BTreeSet::new(),
+            hold: HOLD,
+            damaged: false,
             root,
             _worlds: worlds,
         };
-        world.configure(TARGETS.len(), 20);
+        world.configure(TARGETS.len(), HOLD);
         world
     }
 
@@ -111,6 +127,7 @@ impl World {
             "groups:\n- name: g\n  rules:\n\
              \x20 - record: job:temperature:sum\n    expr: sum by (job) (temperature)\n\
              \x20 - record: instance:steps:rate\n    expr: rate(steps_total[30s])\n\
+             \x20 - record: job:temperature:max\n    expr: max_over_time(sum by (job) (temperature)[30s:5s])\n\
              \x20 - alert: Hot\n    expr: temperature > 50\n    for: {hold}s\n"
         );
         std::fs::write(self.root.join("prometheus.yml"), config).expect("a configuration");
@@ -125,7 +142,7 @@ impl World {
             format!("--config.file={}", config.display()),
             format!("--storage.tsdb.path={}", self.data().display()),
             format!("--storage.wal-sync-interval={sync}"),
-            "--storage.tsdb.min-block-duration=5m".to_owned(),
+            "--storage.tsdb.min-block-duration=1m".to_owned(),
             "--storage.tsdb.no-lockfile".to_owned(),
             "--web.enable-remote-write-receiver".to_owned(),
             "--web.enable-lifecycle".to_owned(),
@@ -158,6 +175,10 @@ impl World {
         self.journal.kill();
         let changes = self.journal.changes();
         changes.iter().for_each(|change| self.trace.note(&outline(change)));
+        let is_block = |change: &Change| matches!(change, Change::Rename(_, to) if to.starts_with("blocks"));
+        if changes.iter().any(is_block) {
+            self.seen.insert("block written");
+        }
         self.trace.note(&format!("{end:?} after {} changes", changes.len()));
         changes.iter().for_each(|change| self.held.apply(change));
         self.lives += 1;
@@ -171,12 +192,40 @@ impl World {
             self.held = Held::scan(&self.data());
             self.ledger.lock().power_lost();
         }
+        if self.lives + 1 == LIVES && self.seed % DAMAGED == 1 {
+            self.damage();
+        }
         self.journal = Arc::new(Journal::new(&self.data()));
         self.seen.insert(match end {
             End::Kill => "killed",
             End::PowerLoss => "power lost",
             End::Close => "closed",
         });
+    }
+
+    /// A byte in the middle of a file of a block is another one.
+    fn damage(&mut self) {
+        let blocks = files(&self.data().join("blocks"));
+        if blocks.is_empty() {
+            return;
+        }
+        let path = &blocks[self.random.below(blocks.len() as u64) as usize];
+        let mut bytes = std::fs::read(path).expect("a file");
+        let at = bytes.len() / 2;
+        bytes[at] ^= 0x10;
+        std::fs::write(path, bytes).expect("a file");
+        self.trace.note(&format!("{} is damaged", path.display()));
+        self.damaged = true;
+        self.seen.insert("block damaged");
+    }
+
+    /// Files of this world that the program has open.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let root = std::env::current_dir().expect("a directory").join(&self.root);
+        let open = std::fs::read_dir("/proc/self/fd").expect("a list of open files");
+        // Other threads close theirs meanwhile.
+        let links = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|path| path.starts_with(&root)).collect()
     }
 
     /// A hash of all that happened, and what kinds of things these were.
@@ -201,6 +250,15 @@ fn outline(change: &Change) -> String {
         }
         other => format!("{other:?}"),
     }
+}
+
+/// The files in a directory and below, in the order of their names.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    paths.into_iter().flat_map(below).filter(|path| path.metadata().is_ok_and(|m| m.len() > 0)).collect()
 }
 
 /// All samples of series `w`.
