@@ -22,6 +22,8 @@ const WRITTEN: u64 = 6;
 const LATE: u64 = 580_000;
 /// Rules of the configuration, a view each.
 const RULES: f64 = 4.0;
+/// Bytes of the latest answer, a row for each job, of the rule that asks the store, at most.
+const LATEST_ANSWER: usize = 256;
 /// A view is gone so long after its last subscriber.
 const LINGERED: Duration = Duration::from_secs(45);
 /// What clients follow.
@@ -108,7 +110,8 @@ fn check_resources(process: &Process) {
     .map(gauge);
     assert_eq!(now, [0.0; 4], "subscriptions, their views, their bytes, queries");
     assert_eq!(gauge("perennial_views"), RULES, "views");
-    assert_eq!(process.server.answers.reserved(), 0, "bytes of answers");
+    let held = process.server.answers.reserved();
+    assert!(held <= LATEST_ANSWER, "{held} bytes of answers");
 }
 
 /// Lets some time pass, at most `most` ms.
