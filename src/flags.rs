@@ -495,3 +495,33 @@ impl Flags {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Command lines are made by programs, too.
+    #[test]
+    fn twice_the_command_line_costs_at_most_a_little_more_than_twice() {
+        let listed = |n: usize| (0..n).map(|i| format!("feature{i}")).collect::<Vec<_>>().join(",");
+        let list = |n: usize| vec![format!("--enable-feature={}", listed(n))];
+        let many = |n: usize| (0..n).map(|i| format!("--enable-feature=feature{i}")).collect::<Vec<_>>();
+        let long = |n: usize| vec![format!("--storage.tsdb.path={}", "d/".repeat(n))];
+        let switches = |n: usize| vec!["--no-storage.tsdb.no-lockfile".to_owned(); n];
+        let unknown = |n: usize| vec![format!("--{}", "x".repeat(n))];
+        let bytes = |n: usize| vec![format!("--query.max-bytes={}", "1".repeat(n))];
+        let parsed = |args: &Vec<String>| parse(args.clone()).map(|flags| flags.unknown_features().len());
+        assert_eq!(parsed(&list(3)).ok(), Some(3));
+        assert_eq!(parsed(&many(3)).ok(), Some(3));
+        for (what, n, args) in [
+            ("a list", 500, &list as &dyn Fn(usize) -> Vec<String>),
+            ("a flag again and again", 500, &many),
+            ("a long value", 20_000, &long),
+            ("a switch again and again", 500, &switches),
+            ("a flag that nobody knows", 2_000, &unknown),
+            ("a long number", 2_000, &bytes),
+        ] {
+            testing::assert_proportional(what, n, args, parsed);
+        }
+    }
+}

@@ -14,6 +14,7 @@ use frontends::http::sources::Catalog;
 use frontends::past::{Elsewhere, Lookout, Watched};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use storage::codec;
 use storage::model::Labels;
 use storage::store::{Row, Store};
 
@@ -347,4 +348,19 @@ fn a_message_that_was_half_sent_is_finished() {
     let guard = Guard::new(&QueryOptions::default());
     wire.say(b"why", &guard).and_then(|()| wire.flush(&guard)).unwrap();
     assert_eq!(reader.join().unwrap(), (Ok(long), Ok(b"why".to_vec())));
+}
+
+/// Whoever reaches the port can send first words, and every process of the cluster long messages.
+#[test]
+fn twice_the_words_cost_at_most_a_little_more_than_twice() {
+    let facts = |n: usize| (0..n).map(|i| (format!("fact{i}"), i.to_string())).collect();
+    let hello = |n: usize| Hello { process: 1, purpose: Purpose::Pulse, incarnation: 1, facts: facts(n) };
+    let ours = hello(10);
+    let compared = |theirs: &Hello| ours.differences(theirs).len();
+    assert_eq!((compared(&hello(5)), compared(&hello(20))), (5, 0));
+    testing::assert_proportional("facts", 1_500, hello, compared);
+    let encoded = |n: usize| codec::encode(&hello(n)).expect("small enough");
+    testing::assert_proportional("first words", 1_500, encoded, |bytes| {
+        codec::decode::<Hello>(bytes).expect("first words").facts.len()
+    });
 }

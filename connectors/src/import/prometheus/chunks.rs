@@ -37,12 +37,17 @@ impl Samples {
     /// `None`: it is not well-formed.
     pub(super) fn histogram(&mut self, t: TimeMs, h: RawHistogram) -> Option<()> {
         if h.is_stale() {
-            self.ts.push(t);
-            self.vs.push(STALE);
+            self.ends(t);
         } else {
             self.histograms.push((t, Arc::new(h.finish().ok()?)));
         }
         Some(())
+    }
+
+    /// The series ends.
+    pub(super) fn ends(&mut self, t: TimeMs) {
+        self.ts.push(t);
+        self.vs.push(STALE);
     }
 
     /// Keeps what is wanted, in time order, each time once: chunks may overlap, and the first one wins.

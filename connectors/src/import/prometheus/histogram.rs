@@ -82,14 +82,21 @@ impl Layout {
     }
 }
 
+/// Those without buckets only move the next one: each sample has a bit for each bucket, so that a layout costs no more than
+/// the samples that have it.
 fn spans(bits: &mut Bits<'_>) -> Option<Vec<BucketSpan>> {
     let count = usize::try_from(bits.varbit_unsigned()?).ok()?;
-    let (mut spans, mut buckets) = (Vec::new(), 0usize);
+    let (mut spans, mut buckets, mut moved) = (Vec::new(), 0usize, 0i32);
     for _ in 0..count {
         let length = u32::try_from(bits.varbit_unsigned()?).ok()?;
-        let offset = i32::try_from(bits.varbit()?).ok()?;
+        let offset = moved.checked_add(i32::try_from(bits.varbit()?).ok()?)?;
         buckets = buckets.checked_add(length as usize).filter(|n| *n <= IMPORT_BUCKETS)?;
-        spans.push(BucketSpan { offset, length });
+        if length == 0 {
+            moved = offset;
+        } else {
+            spans.push(BucketSpan { offset, length });
+            moved = 0;
+        }
     }
     Some(spans)
 }
@@ -146,27 +153,28 @@ fn whole(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) ->
     let (mut time, mut total, mut zero) = (Steady::default(), Steady::default(), Steady::default());
     let (mut sum, mut columns) = (Xored::default(), vec![Steady::default(); positive + negative]);
     for at in 0..count {
-        let mut h = layout.blank(false, at);
         let t = if at == 0 {
             let t = time.begin(bits.varbit()?);
-            h.count = total.begin(bits.varbit_unsigned()? as i64) as f64;
-            h.zero_count = zero.begin(bits.varbit_unsigned()? as i64) as f64;
+            total.begin(bits.varbit_unsigned()? as i64);
+            zero.begin(bits.varbit_unsigned()? as i64);
             sum = Xored::begin(bits.double()?);
             t
         } else {
             // Time does not go back: its first difference has no sign.
             let t =
                 if at == 1 { time.step(bits.varbit_unsigned()? as i64) } else { time.bend(bits.varbit()?) };
-            h.count = total.next(at, bits)? as f64;
-            h.zero_count = zero.next(at, bits)? as f64;
+            total.next(at, bits)?;
+            zero.next(at, bits)?;
             sum.next(bits)?;
             t
         };
-        h.sum = sum.value;
-        if at > 0 && is_stale(h.sum) {
-            out.histogram(t, h)?;
+        // A few bits: they must not cost a whole layout.
+        if at > 0 && is_stale(sum.value) {
+            out.ends(t);
             continue;
         }
+        let mut h = layout.blank(false, at);
+        (h.count, h.zero_count, h.sum) = (total.value as f64, zero.value as f64, sum.value);
         for column in &mut columns {
             match at {
                 0 => drop(column.begin(bits.varbit()?)),
@@ -199,12 +207,12 @@ fn floats(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) -
         };
         let (fixed, buckets) = columns.split_at_mut(3);
         read(fixed)?;
-        let mut h = layout.blank(true, at);
-        (h.count, h.zero_count, h.sum) = (fixed[0].value, fixed[1].value, fixed[2].value);
-        if at > 0 && is_stale(h.sum) {
-            out.histogram(t, h)?;
+        if at > 0 && is_stale(fixed[2].value) {
+            out.ends(t);
             continue;
         }
+        let mut h = layout.blank(true, at);
+        (h.count, h.zero_count, h.sum) = (fixed[0].value, fixed[1].value, fixed[2].value);
         read(buckets)?;
         let (p, n) = buckets.split_at(positive);
         h.positive.counts = p.iter().map(|c| c.value).collect();

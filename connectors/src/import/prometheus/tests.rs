@@ -175,3 +175,55 @@ fn twice_the_block_costs_at_most_a_little_more_than_twice() {
     };
     assert_proportional("samples and deletions", 1_000, |n| n, |n| looked_at(*n));
 }
+
+/// A number without a sign, below 2^18, as bits of a chunk.
+fn unsigned(n: usize) -> String {
+    format!("111110{n:018b}")
+}
+
+/// So many samples with a histogram of so many buckets with 1 each, behind as many spans without any.
+fn histograms(samples: usize, buckets: usize, float: bool) -> Vec<u8> {
+    let one = format!("{:064b}", 1f64.to_bits());
+    let none = "0".repeat(64);
+    // Threshold 0, schema 0, the positive spans, no negative ones; then the first time, 0.
+    let spans = format!("{} {} {} 0", unsigned(buckets + 1), "00".repeat(buckets), unsigned(buckets));
+    let layout = format!("00000000 0 {spans} 0 0");
+    let first = match float {
+        false => format!("{} 0 {one} 10001 {}", unsigned(buckets), "0".repeat(buckets - 1)),
+        true => {
+            let count = (buckets as f64).to_bits();
+            format!("{count:064b} {none} {one} {}", one.repeat(buckets))
+        }
+    };
+    // Nothing changes: a bit for the time, count, zero bucket, sum and each bucket.
+    let others = "0".repeat(4 + buckets).repeat(samples - 1);
+    chunk(samples as u16, &format!("{layout} {first} {others}"))
+}
+
+/// A histogram of so many buckets, and as many ends of its series.
+fn ends(buckets: usize, float: bool) -> Vec<u8> {
+    let first = histograms(1, buckets, float);
+    let mut bits: String = first[3..].iter().map(|byte| format!("{byte:08b}")).collect();
+    let (before, values) = (8 + 1 + 24 + 2 * buckets + 24 + 1 + 1 + 1, if float { 64 } else { 1 });
+    let of_first = if float { 3 * values } else { 24 + 1 + 64 };
+    let of_buckets = if float { 64 * buckets } else { 5 + buckets - 1 };
+    bits.truncate(before + of_first + of_buckets);
+    let stale = format!("1 1 00000 000000 {:064b}", 1f64.to_bits() ^ STALE.to_bits());
+    chunk(buckets as u16 + 1, &format!("{bits} 000 {stale} {}", "0000".repeat(buckets - 1)))
+}
+
+#[test]
+fn twice_the_chunk_of_histograms_costs_at_most_a_little_more_than_twice() {
+    for float in [false, true] {
+        let read = |bytes: &Vec<u8>| {
+            let mut samples = Samples::default();
+            histogram::read(bytes, float, &mut samples).expect("whole");
+            (samples.histograms.len(), samples.ts.len())
+        };
+        assert_eq!(read(&histograms(5, 7, float)), (5, 0));
+        assert_eq!(read(&ends(7, float)), (1, 7));
+        assert_proportional("buckets", 10_000, |n| histograms(3, n, float), read);
+        assert_proportional("samples", 5_000, |n| histograms(n, 9, float), read);
+        assert_proportional("ends", 5_000, |n| ends(n, float), read);
+    }
+}
