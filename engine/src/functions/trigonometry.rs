@@ -2,19 +2,30 @@
 
 use super::{Function, Kernel};
 use crate::plan::Type::Vector;
-use std::f64::consts::PI;
+use std::f64::consts::{LN_2, PI};
 use storage::model::TimeMs;
 
 const fn map(name: &'static str, kernel: fn(f64, &[f64], TimeMs) -> f64) -> Function {
     Function::new(name, &[Vector], Vector, Kernel::Map(kernel))
 }
 
+/// From here on the inverse hyperbolic functions are the logarithm of twice the number; the general formulas square it.
+const HUGE: f64 = (1u64 << 28) as f64;
+
+fn acosh(v: f64) -> f64 {
+    if v >= HUGE { v.ln() + LN_2 } else { v.acosh() }
+}
+
+fn asinh(v: f64) -> f64 {
+    if v.abs() >= HUGE { (v.abs().ln() + LN_2).copysign(v) } else { v.asinh() }
+}
+
 /// The family's entries.
 pub(super) static ENTRIES: &[Function] = &[
     map("acos", |v, _, _| v.acos()).doc("Arc cosine, in radians.", "acos(cosine)"),
-    map("acosh", |v, _, _| v.acosh()).doc("Inverse hyperbolic cosine.", "acosh(ratio)"),
+    map("acosh", |v, _, _| acosh(v)).doc("Inverse hyperbolic cosine.", "acosh(ratio)"),
     map("asin", |v, _, _| v.asin()).doc("Arc sine, in radians.", "asin(sine)"),
-    map("asinh", |v, _, _| v.asinh()).doc("Inverse hyperbolic sine.", "asinh(ratio)"),
+    map("asinh", |v, _, _| asinh(v)).doc("Inverse hyperbolic sine.", "asinh(ratio)"),
     map("atan", |v, _, _| v.atan()).doc("Arc tangent, in radians.", "atan(slope)"),
     map("atanh", |v, _, _| v.atanh()).doc("Inverse hyperbolic tangent.", "atanh(ratio)"),
     map("cos", |v, _, _| v.cos()).doc("Cosine of an angle in radians.", "cos(angle_radians)"),
@@ -50,5 +61,7 @@ mod tests {
         assert_eq!(call("atanh", 1.0, &[]), inf);
         assert_eq!(call("tanh", inf, &[]), 1.0);
         assert_eq!(call("asinh", -inf, &[]), -inf);
+        assert_eq!(call("acosh", 1e308, &[]), 709.889355822726);
+        assert_eq!(call("asinh", -1e308, &[]), -709.889355822726);
     }
 }

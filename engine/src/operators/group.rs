@@ -330,8 +330,11 @@ impl Operator for Group {
             self.groups(param, input, out, pace)?;
         }
         if self.ignoring.count > 0 {
-            // The vector is the last argument: stddev and stdvar have no other.
-            let place = Place::Operand(u8::from(inputs.len() > 1));
+            // The vector is the last argument: stddev and stdvar have no other. Of those that pick rows the whole is meant.
+            let place = match self.op {
+                AggregateOp::Topk | AggregateOp::Bottomk => Place::Whole,
+                _ => Place::Operand(u8::from(inputs.len() > 1)),
+            };
             notes.push(remarks::ignored_in_aggregation(place, self.op.as_str()));
         }
         out.notes.replace(notes);

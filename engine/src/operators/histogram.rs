@@ -10,7 +10,7 @@ use super::names::computed;
 use super::pace::Pace;
 use super::remarks;
 use super::side::Cell;
-use super::{Changed, EvalError, Input, Operator, Output, Twins, scalar::scalar_of};
+use super::{Changed, EvalError, Input, Operator, Output, Twins, same_labelset, scalar::scalar_of};
 use crate::functions::histogram::{Bucket, bucket_fraction, bucket_quantile, parse_bound};
 use crate::functions::labels::check_name;
 use crate::functions::native::{NanObservations, fraction, quantile};
@@ -65,6 +65,13 @@ struct Family {
     natives: Vec<usize>,
     /// What is to be remarked.
     notes: Vec<Note>,
+}
+
+/// What remarks on a family's rows point at, and whether they name the metric.
+#[derive(Copy, Clone)]
+struct Remarked {
+    place: Place,
+    named: bool,
 }
 
 impl Heap for Families {
@@ -127,7 +134,9 @@ impl Families {
     }
 
     /// Collects what the rows of a family hold. Where there is a classic and a native histogram, both go.
-    fn collect(&self, family: u32, input: &Output, place: Place, into: &mut Family) -> usize {
+    fn collect(&self, family: u32, input: &Output, at: Remarked, into: &mut Family) -> usize {
+        let Remarked { place, named } = at;
+        let name = |row: usize| if named { input.labels[row].name() } else { "" };
         into.buckets.clear();
         into.natives.clear();
         let (mut looked_at, mut natives) = (0, Vec::new());
@@ -138,7 +147,7 @@ impl Families {
                 (Cell::Float(_), None) => {
                     let labels = &input.labels[row];
                     let le = labels.get("le").unwrap_or("");
-                    into.notes.push(remarks::bad_bucket_label(place, labels.name(), le));
+                    into.notes.push(remarks::bad_bucket_label(place, name(row), le));
                 }
                 (Cell::Histogram(_), _) if self.native[row] == family => natives.push(row),
                 (Cell::Histogram(_) | Cell::Absent, _) => {}
@@ -153,7 +162,7 @@ impl Families {
                 continue;
             }
             into.buckets.clear();
-            into.notes.push(remarks::mixed_classic_native(place, input.labels[row].name()));
+            into.notes.push(remarks::mixed_classic_native(place, name(row)));
         }
         looked_at
     }
@@ -246,7 +255,18 @@ impl Histogram {
 
     /// What tells the answers of one family apart.
     fn key(&self, q: f64) -> u64 {
-        if matches!(self.ask, Ask::Quantiles(_)) { q.to_bits() } else { 0 }
+        // Adding zero makes -0 a 0: they are the same quantile.
+        if matches!(self.ask, Ask::Quantiles(_)) { (q + 0.0).to_bits() } else { 0 }
+    }
+
+    /// Refuses a quantile that is asked for twice: its answers would have the same labels.
+    fn check_distinct(&self, answers: &[(u64, f64)], natives: usize) -> Result<(), EvalError> {
+        if !matches!(self.ask, Ask::Quantiles(_)) || natives > 1 {
+            return Ok(());
+        }
+        let twice = |i: usize, key: u64| answers[..i].iter().any(|(other, _)| *other == key);
+        let any = answers.iter().enumerate().any(|(i, (key, _))| twice(i, *key));
+        if any { Err(same_labelset()) } else { Ok(()) }
     }
 
     /// The output row of an answer, made when it is first given.
@@ -294,8 +314,9 @@ impl Operator for Histogram {
             self.params.clone_from(&params);
         }
         let (mut of, mut found, mut touched) = (Family::default(), Found::default(), Vec::new());
+        let remarked = Remarked { place: self.vector(), named: self.dialect.delayed_names };
         for family in self.families.dirty.take() {
-            let members = self.families.collect(family, vector.out, self.vector(), &mut of);
+            let members = self.families.collect(family, vector.out, remarked, &mut of);
             pace.rows(1 + members)?;
             out.looked_at += members;
             let mut answers = Vec::new();
@@ -311,6 +332,7 @@ impl Operator for Histogram {
                 pace.samples(params.len() * of.buckets.len())?;
                 answers.extend(self.ask_classic(&params, family, t, &mut of));
             }
+            self.check_distinct(&answers, of.natives.len())?;
             for (key, value) in answers {
                 found.values.push((self.row(family, key, out, pace)?, value));
             }

@@ -13,7 +13,7 @@ use crate::heap::Heap;
 use crate::plan::notes::Note;
 use crate::plan::text::braces;
 use crate::plan::{BinaryOp, Cardinality, Dialect, Matching, Number};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};
 use storage::model::{Labels, TimeMs};
@@ -227,7 +227,7 @@ impl Match {
             return names.with_included(&many, one);
         }
         if self.matching.on {
-            many.filter(|n| names.lists(n))
+            many.filter(|n| names.lists(n) && !(drop_name && describes_metric(n)))
         } else {
             many.filter(|n| {
                 let goes = names.lists(n) || drop_name && describes_metric(n);
@@ -236,7 +236,8 @@ impl Match {
         }
     }
 
-    /// Applies the operator to one pair; `NOBODY` on one side: `fill` stands in.
+    /// Applies the operator to one pair; `NOBODY` on one side: `fill` stands in. Whether the pair counts as a match: not
+    /// where the operator does not take the types.
     fn pair(
         &mut self,
         rows: (u32, u32),
@@ -244,13 +245,21 @@ impl Match {
         sides: Sides,
         (found, out): (&mut Pairs, &mut Output),
         pace: &mut Pace,
-    ) -> Result<(), EvalError> {
+    ) -> Result<bool, EvalError> {
         pace.row()?;
         let (many, one) = (sides.many_cell(rows.0), sides.one_cell(rows.1));
+        let remarks = found.notes.len();
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
         let kept = if let Cell::Float(v) = l { v } else { ABSENT };
         match binary::apply_cells(self.op, self.return_bool, (l, r), kept, &mut found.notes) {
-            Sample::Float(v) if is_absent(v) => {}
+            // Nothing with a remark: the types do not go together. Without: a filter.
+            Sample::Float(v) if is_absent(v) => {
+                let matches = found.notes.len() == remarks;
+                if matches && self.copies_labels() {
+                    found.filtered.push(self.row_of(rows, key, sides, out, pace)? as u32);
+                }
+                return Ok(matches);
+            }
             Sample::Float(v) => {
                 found.rows.values.push((self.row_of(rows, key, sides, out, pace)? as u32, v));
             }
@@ -258,7 +267,27 @@ impl Match {
                 found.rows.histograms.push((self.row_of(rows, key, sides, out, pace)? as u32, h));
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether results get labels of the "one" side, which can make some of one key alike.
+    fn copies_labels(&self) -> bool {
+        !self.one_to_one() && !self.matching.include.is_empty()
+    }
+
+    /// Refuses results of one key that are alike, also if a filter takes some of them away: whether a query is refused must not
+    /// depend on the values. Labels are hashed for it in a tick: those of the keys that changed, where a filter meets
+    /// `group_left` or `group_right` with labels.
+    fn check_grouping(&self, found: &Pairs, out: &Output) -> Result<(), EvalError> {
+        if found.filtered.is_empty() {
+            // What is there is told apart by its rows.
+            return Ok(());
+        }
+        let values = found.rows.values.iter().map(|(row, _)| *row);
+        let histograms = found.rows.histograms.iter().map(|(row, _)| *row);
+        let mut rows = values.chain(histograms).chain(found.filtered.iter().copied());
+        let mut seen = HashSet::new();
+        if rows.all(|row| seen.insert(&out.labels[row as usize])) { Ok(()) } else { Err(grouping_labels()) }
     }
 
     /// All pairs of one key; `false`: they cannot be told apart.
@@ -281,18 +310,25 @@ impl Match {
             partner
         };
         let meets = partner != NOBODY || sides.fill_one.is_some();
-        // Asked before a filter: whether a query is refused must not depend on the values.
-        if meets && self.one_to_one() && found.many.len() > 1 {
-            return Ok(false);
-        }
+        found.filtered.clear();
+        let mut matched = 0;
         if meets {
             for at in 0..found.many.len() {
-                self.pair((found.many[at], partner), key as usize, sides, (found, out), pace)?;
+                let rows = (found.many[at], partner);
+                matched += usize::from(self.pair(rows, key as usize, sides, (found, out), pace)?);
+                // Asked before a filter: whether a query is refused must not depend on the values.
+                if self.one_to_one() && matched > 1 {
+                    return Ok(false);
+                }
             }
         }
-        if found.many.is_empty() && partner != NOBODY && sides.fill_many.is_some() {
+        if matched == 0 && partner != NOBODY && sides.fill_many.is_some() {
             self.pair((NOBODY, partner), key as usize, sides, (found, out), pace)?;
         }
+        self.check_grouping(found, out)?;
+        // One remark a key: the last one.
+        let before = found.notes.len().saturating_sub(1);
+        found.notes.drain(..before);
         Ok(true)
     }
 
@@ -305,6 +341,10 @@ impl Match {
         let (many, one) = if self.swapped() { (right, left) } else { (left, right) };
         Sides { many, one, fill_many, fill_one }
     }
+}
+
+fn grouping_labels() -> EvalError {
+    EvalError("multiple matches for labels: grouping labels must ensure unique matches".to_owned())
 }
 
 /// The operands of a match.
@@ -353,6 +393,8 @@ struct Pairs {
     notes: Vec<Note>,
     /// Present rows of the "many" side.
     many: Vec<u32>,
+    /// Rows that a filter took away, where they may be like others of the key.
+    filtered: Vec<u32>,
 }
 
 impl Operator for Match {
@@ -385,9 +427,8 @@ impl Operator for Match {
         self.twins.learn(out, pace)?;
         // That the time is over is not a reason of the rows'.
         pace.rows(self.twins.pairs())?;
-        self.twins.check(out, &mut Pace::free()).map_err(|_| {
-            EvalError("multiple matches for labels: grouping labels must ensure unique matches".to_owned())
-        })
+        let alone = self.twins.check(out, &mut Pace::free());
+        if self.one_to_one() { alone } else { alone.map_err(|_| grouping_labels()) }
     }
 
     fn bytes(&self) -> usize {

@@ -42,6 +42,7 @@ impl InfoLabels {
         let (mut names, data): (Vec<_>, Vec<_>) = asked.iter().cloned().partition(is_name);
         let mut matchers = asked.to_vec();
         if names.is_empty() {
+            names.push(default.clone());
             matchers.push(default);
         } else if !names.iter().any(includes)
             && let Ok(any) = Matcher::new(METRIC_NAME, MatchOp::Regex, ANY_METRIC)
@@ -164,7 +165,7 @@ mod tests {
         );
         let data = Matcher::equal("a", "1");
         let (wanted, matchers) = InfoLabels::of(Some(std::slice::from_ref(&data)));
-        assert_eq!((wanted.names.len(), matchers.len()), (0, 2));
+        assert_eq!((wanted.names.len(), matchers.len()), (1, 2));
         let named = [Matcher::equal(METRIC_NAME, "build_info"), data];
         let (wanted, matchers) = InfoLabels::of(Some(&named));
         assert_eq!((wanted.names.len(), wanted.data.len(), matchers.len()), (1, 1, 2));

@@ -37,7 +37,8 @@ impl Parser<'_> {
         }
     }
 
-    /// An offset: a literal, a function or something in parentheses, with an optional sign.
+    /// An offset: a literal, a function or something in parentheses, with an optional sign; or arithmetic that begins with a
+    /// parenthesis.
     pub(crate) fn offset_duration(&mut self) -> Result<Duration, Fault> {
         let place = Place { context: "offset", expected: DURATIONS };
         let start = self.token.span.start;
@@ -46,6 +47,9 @@ impl Parser<'_> {
             self.take();
             let operand = self.duration_operand(place)?;
             self.signed(sign == Tok::Op(Operator::Sub), operand, start)?
+        } else if sign == Tok::LeftParen {
+            // As upstream's grammar has it, arithmetic behind the parenthesis belongs to the offset.
+            self.duration_expr(0, place)?
         } else {
             self.duration_operand(place)?
         };

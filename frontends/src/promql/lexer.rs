@@ -118,7 +118,8 @@ impl<'a> Lexer<'a> {
                 Tok::LeftBrace
             }
             '[' => {
-                (self.in_brackets, self.seen_colon, self.seen_duration) = (true, false, false);
+                // As upstream, a duration in earlier brackets counts as seen: `rate(m[5m])[step():1m]` is accepted.
+                (self.in_brackets, self.seen_colon) = (true, false);
                 Tok::LeftBracket
             }
             ']' => return Err("unexpected right bracket ']'".to_owned()),

@@ -71,6 +71,8 @@ impl QueryRange {
             "start" => self.start,
             "end" => self.end,
             "range" => self.end - self.start,
+            // A query of one time has no step, whatever it asked for.
+            "step" if self.start == self.end => 0,
             "step" => self.step,
             _ => return None,
         })

@@ -84,7 +84,8 @@ fn below(b: &Bucket, rank: f64, v: f64, linear: bool) -> f64 {
         if b.lower == f64::NEG_INFINITY {
             return b.count;
         }
-        return rank + b.count * (v - b.lower) / (b.upper - b.lower);
+        // The share first: the product may be beyond all floats.
+        return rank + b.count * ((v - b.lower) / (b.upper - b.lower));
     }
     let [log_lower, log_upper, log_v] = [b.lower, b.upper, v].map(|v| log2(v.abs()));
     let fraction = if v > 0.0 {

@@ -44,10 +44,13 @@ fn of_one_name_neither_is_answered() {
     let native = custom(&[1.0], &[10.0]);
     let mut of = classic();
     of.extend([("b,j=1", (&native).into()), ("b,j=2", (&native).into())]);
-    let out = ask(Ask::Quantile, Dialect::default(), &[0.5], &of);
-    assert_eq!(answers(&out), ["{j=\"2\"} 0.5"]);
-    let text = "vector contains a mix of classic and native histograms for metric name \"b\"";
-    assert_eq!(remarks(&out), [text]);
+    // Remarks tell the name while rows have it.
+    for (dialect, of_name) in [(Dialect::default(), ""), (DELAYED, " for metric name \"b\"")] {
+        let out = ask(Ask::Quantile, dialect, &[0.5], &of);
+        assert!(answers(&out).len() == 1 && answers(&out)[0].ends_with(" 0.5"), "{:?}", answers(&out));
+        let text = format!("vector contains a mix of classic and native histograms{of_name}");
+        assert_eq!(remarks(&out), [text]);
+    }
     // A native histogram with a label le is no bucket and no part of a classic one.
     let mut of = classic();
     of.push(("b,j=1,le=x", (&native).into()));
@@ -60,15 +63,14 @@ fn of_one_name_neither_is_answered() {
 fn buckets_without_a_bound_are_warned_of() {
     let mut of = classic();
     of.extend([("b,j=1", f(1.0)), ("b,j=1,le=x", f(2.0)), ("j=2,le=1e400", f(2.0))]);
-    let out = ask(Ask::Fraction, Dialect::default(), &[0.0, 1.0], &of);
-    assert_eq!(answers(&out), ["{j=\"1\"} 0.5"]);
-    let text = "bucket label \"le\" is missing or has a malformed value of";
-    let want = [
-        format!("{text} \"\" for metric name \"b\""),
-        format!("{text} \"1e400\""),
-        format!("{text} \"x\" for metric name \"b\""),
-    ];
-    assert_eq!(remarks(&out), want);
+    for (dialect, of_name) in [(Dialect::default(), ""), (DELAYED, " for metric name \"b\"")] {
+        let out = ask(Ask::Fraction, dialect, &[0.0, 1.0], &of);
+        assert!(answers(&out).len() == 1 && answers(&out)[0].ends_with(" 0.5"), "{:?}", answers(&out));
+        let text = "bucket label \"le\" is missing or has a malformed value of";
+        let want =
+            [format!("{text} \"\"{of_name}"), format!("{text} \"1e400\""), format!("{text} \"x\"{of_name}")];
+        assert_eq!(remarks(&out), want);
+    }
 }
 
 #[test]
