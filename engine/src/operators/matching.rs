@@ -13,7 +13,7 @@ use crate::heap::Heap;
 use crate::plan::notes::Note;
 use crate::plan::text::braces;
 use crate::plan::{BinaryOp, Cardinality, Dialect, Matching, Number};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};
 use storage::model::{Labels, TimeMs};
@@ -113,6 +113,7 @@ pub struct Match {
     latest: Vec<(u32, u32)>,
     twins: Twins,
     answers: Answers,
+    last: LastNote,
     /// One side had nothing at the latest evaluation.
     empty: bool,
 }
@@ -130,6 +131,7 @@ impl Match {
             latest: Vec::new(),
             twins: Twins::default(),
             answers: Answers::default(),
+            last: LastNote::default(),
             empty: true,
         }
     }
@@ -248,13 +250,19 @@ impl Match {
     ) -> Result<bool, EvalError> {
         pace.row()?;
         let (many, one) = (sides.many_cell(rows.0), sides.one_cell(rows.1));
-        let remarks = found.notes.len();
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
         let kept = if let Cell::Float(v) = l { v } else { ABSENT };
-        match binary::apply_cells(self.op, self.return_bool, (l, r), kept, &mut found.notes) {
+        let mut notes = Vec::new();
+        let sample = binary::apply_cells(self.op, self.return_bool, (l, r), kept, &mut notes);
+        let remarked = notes.pop();
+        let remarks = remarked.is_some();
+        if let Some(note) = remarked {
+            found.remark(sides.turn(rows, key), note);
+        }
+        match sample {
             // Nothing with a remark: the types do not go together. Without: a filter.
             Sample::Float(v) if is_absent(v) => {
-                let matches = found.notes.len() == remarks;
+                let matches = !remarks;
                 if matches && self.copies_labels() {
                     found.filtered.push(self.row_of(rows, key, sides, out, pace)? as u32);
                 }
@@ -326,9 +334,6 @@ impl Match {
             self.pair((NOBODY, partner), key as usize, sides, (found, out), pace)?;
         }
         self.check_grouping(found, out)?;
-        // One remark a key: the last one.
-        let before = found.notes.len().saturating_sub(1);
-        found.notes.drain(..before);
         Ok(true)
     }
 
@@ -367,6 +372,14 @@ impl<'a> Sides<'a> {
         cell(self.one, row, self.fill_one)
     }
 
+    /// When a pair has its turn: those of the "many" side before those that `fill` makes, each by labels. Rows are not asked
+    /// for their order, which is another in a view than in a query.
+    fn turn(&self, (many, one): (u32, u32), key: usize) -> Turn {
+        let filled = many == NOBODY;
+        let (side, row) = if filled { (self.one, one) } else { (self.many, many) };
+        Turn { filled, labels: side.labels[row as usize].clone(), key: key as u32 }
+    }
+
     /// Whether nothing can come of it.
     fn is_empty(&self) -> bool {
         let empty = |side: &Output, fill: Option<f64>| fill.is_none() && side.present().next().is_none();
@@ -386,15 +399,59 @@ fn present<'a>(members: &'a Members, key: u32, side: &'a Output) -> impl Iterato
     members.of(key).filter(|row| !is_absent(side.values[*row])).map(|row| row as u32)
 }
 
+/// See [`Sides::turn`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    filled: bool,
+    labels: Labels,
+    key: u32,
+}
+
+/// The remarks by the turns of their pairs: as in Prometheus, the last of a step is told. There the order of the pairs is that
+/// of its storage.
+#[derive(Default)]
+struct LastNote {
+    notes: BTreeMap<Turn, Note>,
+    turns: HashMap<u32, Turn>,
+}
+
+impl LastNote {
+    /// Replaces what a key remarks.
+    fn replace(&mut self, key: u32, remark: Option<(Turn, Note)>) {
+        if let Some(turn) = self.turns.remove(&key) {
+            self.notes.remove(&turn);
+        }
+        if let Some((turn, note)) = remark {
+            self.turns.insert(key, turn.clone());
+            self.notes.insert(turn, note);
+        }
+    }
+}
+
+impl Heap for LastNote {
+    fn heap(&self) -> usize {
+        self.notes.len() * 2 * size_of::<(Turn, Note)>()
+    }
+}
+
 /// What the evaluation of a key has found.
 #[derive(Default)]
 struct Pairs {
     rows: Found,
-    notes: Vec<Note>,
+    /// The remark of the pair that has its turn last.
+    remark: Option<(Turn, Note)>,
     /// Present rows of the "many" side.
     many: Vec<u32>,
     /// Rows that a filter took away, where they may be like others of the key.
     filtered: Vec<u32>,
+}
+
+impl Pairs {
+    fn remark(&mut self, turn: Turn, note: Note) {
+        if self.remark.as_ref().is_none_or(|(last, _)| *last < turn) {
+            self.remark = Some((turn, note));
+        }
+    }
 }
 
 impl Operator for Match {
@@ -420,9 +477,11 @@ impl Operator for Match {
             if !empty && !self.key(key, sides, (&mut found, &mut *out), pace)? {
                 return Err(self.refusal(sides.one));
             }
-            out.notes.set_row(key as usize, std::mem::take(&mut found.notes));
+            self.last.replace(key, found.remark.take());
             self.answers.replace(key, &mut found.rows, out, &mut touched);
         }
+        out.notes
+            .replace(self.last.notes.last_key_value().map(|(_, note)| note.clone()).into_iter().collect());
         out.changed = Changed::Rows(touched);
         self.twins.learn(out, pace)?;
         // That the time is over is not a reason of the rows'.
@@ -432,7 +491,7 @@ impl Operator for Match {
     }
 
     fn bytes(&self) -> usize {
-        let rows = self.pairs.heap() + self.latest.heap() + self.answers.heap();
+        let rows = self.pairs.heap() + self.latest.heap() + self.answers.heap() + self.last.heap();
         self.sided.heap() + rows + self.twins.heap()
     }
 }
