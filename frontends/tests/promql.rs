@@ -138,10 +138,20 @@ fn errors_have_upstreams_texts_and_positions() {
     assert!(error("a{b=~\"(\"}").starts_with("1:3: parse error: error parsing regexp: "));
 }
 
+/// Length and offset of each window of a plan.
+fn windows(plan: &Plan) -> Vec<(i64, i64)> {
+    let below = plan.inputs().into_iter().flat_map(|input| windows(input));
+    let own =
+        if let Op::Range { selector, range } = &plan.op { Some((*range, selector.offset)) } else { None };
+    below.chain(own).collect()
+}
+
+/// A rule is an instant query to Prometheus: its step and its range are 0.
 #[test]
-fn what_the_plan_cannot_say_is_refused_by_name() {
-    let wanted = "step() in a duration is not supported yet without a query range";
-    assert!(error("a[step()]").ends_with(wanted), "{}", error("a[step()]"));
+fn step_and_range_are_zero_in_durations_of_rules() {
+    let windows = |text: &str| windows(&plan(text));
+    assert_eq!(windows("rate(a[step()+5m] offset range())"), [(300_000, 0)]);
+    assert_eq!(error("a[step()]"), "1:3: parse error: duration must be greater than 0");
 }
 
 #[test]

@@ -108,9 +108,10 @@ impl Binder {
         milliseconds(duration, true, self.known())
     }
 
-    fn known(&self) -> Option<Known> {
+    fn known(&self) -> Known {
         let seconds = |ms: i64| ms as f64 / 1000.0;
-        self.range.map(|r| Known { step: seconds(r.step), range: seconds(r.end - r.start) })
+        self.range
+            .map_or_else(Known::default, |r| Known { step: seconds(r.step), range: seconds(r.end - r.start) })
     }
 
     fn call(&self, function: &str, args: &[Expr], span: Span) -> Result<Op, Fault> {

@@ -191,15 +191,15 @@ fn not_positive(span: Span) -> Fault {
     Fault::new(span, "duration must be greater than 0")
 }
 
-/// What `step()` and `range()` stand for, in seconds.
-#[derive(Copy, Clone, Debug, PartialEq)]
+/// What `step()` and `range()` stand for, in seconds: of rules and instant queries both are 0.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub(crate) struct Known {
     pub(crate) step: f64,
     pub(crate) range: f64,
 }
 
 /// The milliseconds of a duration; `positive`: it must be above zero.
-pub(crate) fn milliseconds(duration: &Duration, positive: bool, known: Option<Known>) -> Result<i64, Fault> {
+pub(crate) fn milliseconds(duration: &Duration, positive: bool, known: Known) -> Result<i64, Fault> {
     let expr = match duration {
         Duration::Fixed(nanos) => return Ok(nanos / 1_000_000),
         Duration::Computed(expr) => expr,
@@ -215,15 +215,11 @@ pub(crate) fn milliseconds(duration: &Duration, positive: bool, known: Option<Kn
 }
 
 /// The seconds that `expr` comes to.
-fn evaluate(expr: &DurationExpr, known: Option<Known>) -> Result<f64, Fault> {
-    let known_or = |pick: fn(Known) -> f64, name: &str| {
-        let text = || format!("{name} in a duration is not supported yet without a query range");
-        known.map(pick).ok_or_else(|| Fault::new(expr.span, text()))
-    };
+fn evaluate(expr: &DurationExpr, known: Known) -> Result<f64, Fault> {
     Ok(match &expr.kind {
         DurationKind::Number { value, .. } => *value,
-        DurationKind::Step => known_or(|k| k.step, "step()")?,
-        DurationKind::Range => known_or(|k| k.range, "range()")?,
+        DurationKind::Step => known.step,
+        DurationKind::Range => known.range,
         DurationKind::Negate(inner) => -evaluate(inner, known)?,
         DurationKind::MinOf(a, b) => evaluate(a, known)?.min(evaluate(b, known)?),
         DurationKind::MaxOf(a, b) => evaluate(a, known)?.max(evaluate(b, known)?),

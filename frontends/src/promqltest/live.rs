@@ -168,6 +168,10 @@ impl View {
                 "start(), end(), range() and step() of a range query: a view is always asked for one time";
             return Err(Standing::Refused(why.to_owned()));
         }
+        if range && in_durations(&eval.expr, (asked, language)) {
+            let why = "step() and range() in durations of a range query: of a view both are 0";
+            return Err(Standing::Refused(why.to_owned()));
+        }
         let plan = compile(&eval.expr, language).map_err(|standing| {
             match compile(&eval.expr, &Options { range: Some(asked), ..*language }) {
                 // It has an answer, but only as a query.
@@ -227,6 +231,13 @@ impl View {
         };
         Ok(Answer { value, warnings, infos })
     }
+}
+
+/// Whether lengths or offsets in a query depend on its range or its step.
+fn in_durations(expr: &str, (asked, language): (QueryRange, &Options)) -> bool {
+    let of_a_view = compile(expr, language);
+    let of_the_query = compile(expr, &Options { range: Some(asked), ..*language });
+    of_a_view.ok().zip(of_the_query.ok()).is_some_and(|(view, query)| view != query)
 }
 
 /// Whether a part of the plan orders its answer.
