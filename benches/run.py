@@ -11,12 +11,13 @@ import shutil
 import sys
 import tempfile
 
-from harness import experiments, isolation, live, process, query_cpu, report, servers
+from harness import experiments, isolation, live, process, query_cpu, report, rule_memory, servers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-EXPERIMENTS = {**experiments.ALL, **live.ALL, "isolation": isolation.isolation, "query-cpu": query_cpu.query_cpu}
+EXPERIMENTS = {**experiments.ALL, **live.ALL, "isolation": isolation.isolation, "query-cpu": query_cpu.query_cpu,
+               "rule-memory": rule_memory.rule_memory}
 
 
 def find_perennial():
@@ -48,7 +49,8 @@ def arguments():
                    help="scrape (1), many-rules (15), rules (the rules' interval)")
     p.add_argument("--hours", type=float, default=2,
                    help="memory, restart, queries, query-cpu: history at 15 s (%(default)s)")
-    p.add_argument("--captures", metavar="DIRECTORY", help="memory, restart: real captures (*_15s.txt.zst) as samples")
+    p.add_argument("--captures", metavar="DIRECTORY", help="memory, restart, rule-memory: real captures (*_15s.txt.zst) as samples")
+    p.add_argument("--rule-files", metavar="DIRECTORY", help="rule-memory: all rule files (*.yml, *.yaml) of it")
     p.add_argument("--step", type=int, default=60, metavar="SECONDS", help="query-cpu: of range queries (%(default)s)")
     p.add_argument("--rounds", type=int, default=5, help="query-cpu: rounds per query (%(default)s)")
     p.add_argument("--only", default="", metavar="TEXTS", help="query-cpu: queries with one of these in their names")
@@ -83,7 +85,8 @@ def run_one(name, kind, options):
 def main():
     options = arguments()
     kinds = [servers.KINDS[n] for n in options.servers.split(",")]
-    names = list(EXPERIMENTS) if options.experiment == "all" else [options.experiment]
+    possible = [name for name in EXPERIMENTS if name != "rule-memory" or options.rule_files]
+    names = possible if options.experiment == "all" else [options.experiment]
     labels = {k.name: k.label for k in kinds}
     failed = False
     versions = {program: said for kind in kinds for program, said in kind.versions(options).items()}

@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
 pub const EXEMPLARS: i64 = 100_000;
 /// Longest wait for queued alerts when the server stops, from the signal on: with all the rest it is gone after 2 s.
-pub const ALERT_DRAIN: Duration = Duration::from_millis(1_200);
+pub const ALERT_DRAIN: Duration = Duration::from_millis(800);
 /// Longest wait for rules and views when the server stops, from the signal on. Then the store is closed, and the process ends.
-pub const ROOMS_CLOSE: Duration = Duration::from_millis(1_400);
+pub const ROOMS_CLOSE: Duration = Duration::from_millis(1_000);
 /// How long a start waits for the object store's first answer: long enough to refuse what belongs to somebody else.
 pub const FAR_FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// Time between attempts to reach an object store that never answered.

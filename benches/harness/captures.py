@@ -12,11 +12,15 @@ import subprocess
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
+def text(path):
+    """A capture, unpacked."""
+    return subprocess.run(["zstd", "-dc", "--long=27", path], check=True, stdout=subprocess.PIPE).stdout.decode()
+
+
 def scrapes(path):
     """[(unix ms, {series text: value text})] of a capture."""
-    text = subprocess.run(["zstd", "-dc", "--long=27", path], check=True, stdout=subprocess.PIPE).stdout.decode()
     found = []
-    for line in text.splitlines():
+    for line in text(path).splitlines():
         if line.startswith("# SCRAPE "):
             found.append((int(line[9:]), {}))
         elif line and not line.startswith("#"):

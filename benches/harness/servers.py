@@ -47,6 +47,7 @@ class Server:
         os.makedirs(directory, exist_ok=True)
         self.port, self.processes = process.free_port(), []
         self.rules, self.alertmanager_port, self.interval = None, None, 5
+        self.rule_files = []
         self.disable_cache = False
 
     def __enter__(self):
@@ -105,8 +106,9 @@ class Prometheus(Server):
     def config(self, jobs):
         lines = [f"global: {{scrape_interval: {self.interval}s, scrape_timeout: {self.interval}s, "
                  f"evaluation_interval: {self.interval}s}}"]
-        if self.rules:
-            lines.append(f"rule_files: ['{self.path('rules.yml')}']")
+        files = self.rule_files + ([self.path("rules.yml")] if self.rules else [])
+        if files:
+            lines.append(f"rule_files: {json.dumps(files)}")
         if self.alertmanager_port:
             lines.append("alerting: {alertmanagers: [{static_configs: [{targets: "
                          f"['127.0.0.1:{self.alertmanager_port}']}}]}}]}}")

@@ -140,7 +140,7 @@ fn errors_have_upstreams_texts_and_positions() {
 
 /// Length and offset of each window of a plan.
 fn windows(plan: &Plan) -> Vec<(i64, i64)> {
-    let below = plan.inputs().into_iter().flat_map(|input| windows(input));
+    let below = plan.inputs().into_iter().flat_map(windows);
     let own =
         if let Op::Range { selector, range } = &plan.op { Some((*range, selector.offset)) } else { None };
     below.chain(own).collect()

@@ -7,13 +7,14 @@
 use super::describe::Steps;
 use crate::plan::physical::{Step, StepId, StepOp};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// See the module.
 #[derive(Default)]
 pub struct Graph {
-    steps: Vec<Option<Step>>,
+    steps: Vec<Option<Arc<Step>>>,
     readers: Vec<u32>,
-    ids: HashMap<Step, StepId>,
+    ids: HashMap<Arc<Step>, StepId>,
     free: BTreeSet<StepId>,
 }
 
@@ -51,6 +52,7 @@ impl Graph {
             self.steps.push(None);
             self.readers.push(0);
         }
+        let step = Arc::new(step);
         self.ids.insert(step.clone(), id);
         self.steps[id] = Some(step);
         id
@@ -69,7 +71,7 @@ impl Graph {
                     self.ids.remove(&step);
                 }
                 self.free.insert(*id);
-                gone.push((*id, step));
+                gone.push((*id, Arc::unwrap_or_clone(step)));
             }
         }
         gone
@@ -128,7 +130,7 @@ impl Graph {
 
     /// The step with this number, while it has readers.
     pub fn step(&self, id: StepId) -> Option<&Step> {
-        self.steps.get(id).and_then(Option::as_ref)
+        self.steps.get(id).and_then(Option::as_deref)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::plan::Dialect;
 use crate::plan::notes::Annotations;
 use crate::plan::notes::Origin;
 use crate::plan::physical::{Step, StepId, StepOp};
+use std::sync::LazyLock;
 use storage::model::TimeMs;
 
 /// One step of a stage at work.
@@ -32,8 +33,9 @@ struct Node {
 #[derive(Default)]
 pub struct Stage {
     dialect: Dialect,
-    nodes: Vec<Option<Node>>,
-    outputs: Vec<Output>,
+    /// Boxed, as many numbers are those of steps of other stages: a hole costs a pointer.
+    nodes: Vec<Option<Box<Node>>>,
+    outputs: Vec<Option<Box<Output>>>,
     /// Steps of which an input has changed, or which were never evaluated.
     dirty: Bits,
     /// Steps to look at whenever they are due: those that follow the clock.
@@ -64,9 +66,9 @@ impl Stage {
     pub fn put(&mut self, id: StepId, step: &Step) {
         if self.nodes.len() <= id {
             self.nodes.resize_with(id + 1, || None);
-            self.outputs.resize_with(id + 1, Output::default);
+            self.outputs.resize_with(id + 1, || None);
         }
-        self.nodes[id] = Some(Node {
+        self.nodes[id] = Some(Box::new(Node {
             operator: build(&step.op, self.dialect),
             inputs: step.inputs.clone(),
             seen: vec![0; step.inputs.len()],
@@ -74,7 +76,7 @@ impl Stage {
             evaluated: false,
             readers: Vec::new(),
             labels: self.labels.as_ref().map(ViewMemory::reservation),
-        });
+        }));
         for input in &step.inputs {
             if let Some(node) = &mut self.nodes[*input] {
                 node.readers.push(id);
@@ -85,7 +87,7 @@ impl Stage {
             self.restless.insert(id);
         }
         let leaf = matches!(step.op, StepOp::Leaf(..) | StepOp::Port(_));
-        self.outputs[id] = Output { sorted: leaf, ..Output::default() };
+        self.outputs[id] = Some(Box::new(Output { sorted: leaf, ..Output::default() }));
     }
 
     /// Gives a step an operator that [`build`] cannot make, because it holds rows of its own.
@@ -105,15 +107,15 @@ impl Stage {
         }
         self.dirty.remove(id);
         self.restless.remove(id);
-        self.outputs[id] = Output::default();
+        self.outputs[id] = None;
     }
 
     /// Bytes that a step keeps: its rows, and what its operator knows of them.
     pub fn bytes(&self, id: StepId) -> usize {
-        let Some(node) = self.nodes.get(id).and_then(Option::as_ref) else { return 0 };
+        let Some(node) = self.nodes.get(id).and_then(Option::as_deref) else { return 0 };
         let edges = node.inputs.heap() + node.seen.heap() + node.readers.heap();
         let own = node.operator.as_ref().map_or(0, |operator| operator.bytes());
-        size_of::<Node>() + size_of::<Output>() + edges + own + self.outputs[id].heap()
+        size_of::<Node>() + size_of::<Output>() + edges + own + self.output(id).heap()
     }
 
     /// One more than the largest number ever given to a step.
@@ -137,9 +139,9 @@ impl Stage {
         from == step || from > step && self.inputs(from).iter().any(|input| self.reads(*input, step))
     }
 
-    /// The rows of a step.
+    /// The rows of a step; none of one that is not here.
     pub fn output(&self, id: StepId) -> &Output {
-        &self.outputs[id]
+        output_of(&self.outputs, id)
     }
 
     /// Adds what all steps have to remark now.
@@ -149,7 +151,8 @@ impl Stage {
         into: &mut Annotations,
         pace: &mut Pace,
     ) -> Result<(), EvalError> {
-        for (out, origin) in self.outputs.iter().zip(origins).filter(|(out, _)| !out.notes.is_empty()) {
+        for (out, origin) in self.outputs.iter().zip(origins) {
+            let Some(out) = out.as_deref().filter(|out| !out.notes.is_empty()) else { continue };
             for note in out.notes.iter() {
                 pace.row()?;
                 into.add(note, origin);
@@ -160,7 +163,7 @@ impl Stage {
 
     /// The rows of a leaf or port, for its runtime to fill.
     pub fn output_mut(&mut self, id: StepId) -> &mut Output {
-        &mut self.outputs[id]
+        self.outputs[id].get_or_insert_default()
     }
 
     /// Begins a round of the live runtime: what is restless is dirty once more.
@@ -203,18 +206,22 @@ impl Stage {
         let Some(node) = self.nodes[id].as_mut() else { return false };
         let Some(operator) = node.operator.as_mut() else { return false };
         let (before, rest) = self.outputs.split_at_mut(id);
-        let stale = node.inputs.iter().zip(&node.seen).any(|(input, seen)| before[*input].version != *seen);
+        let stale = node
+            .inputs
+            .iter()
+            .zip(&node.seen)
+            .any(|(input, seen)| output_of(before, *input).version != *seen);
         if node.evaluated && !node.follows_clock && !stale {
             return false;
         }
-        let out = &mut rest[0];
+        let out = rest[0].get_or_insert_default();
         let inputs: Vec<Input> = node
             .inputs
             .iter()
             .zip(&node.seen)
-            .map(|(input, seen)| Input {
-                out: &before[*input],
-                delta: delta(&before[*input], *seen, node.evaluated),
+            .map(|(input, seen)| {
+                let out = output_of(before, *input);
+                Input { out, delta: delta(out, *seen, node.evaluated) }
             })
             .collect();
         let failed = inputs.iter().find_map(|input| input.out.error.clone());
@@ -227,11 +234,17 @@ impl Stage {
             result = pace.new_rows(out.labels.len() - rows).and_then(|()| pace.settle());
         }
         for (seen, input) in node.seen.iter_mut().zip(&node.inputs) {
-            *seen = before[*input].version;
+            *seen = output_of(before, *input).version;
         }
         node.evaluated = settle(out, result, latest);
         true
     }
+}
+
+/// The rows of a step of the stage, or none.
+fn output_of(outputs: &[Option<Box<Output>>], id: StepId) -> &Output {
+    static NONE: LazyLock<Output> = LazyLock::new(Output::default);
+    outputs[id].as_deref().unwrap_or_else(|| &NONE)
 }
 
 /// What changed in `input` for a reader that saw version `seen`.

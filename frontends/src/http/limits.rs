@@ -48,7 +48,7 @@ pub const TSDB_STATUS_LIMIT: usize = 10_000;
 pub const RETRY_AFTER_SECONDS: u64 = 2;
 /// Time given to open requests when the server stops; after it they are cut, so that the process ends within two seconds
 /// whatever clients do.
-pub const DRAIN: Duration = Duration::from_secs(1);
+pub const DRAIN: Duration = Duration::from_millis(600);
 /// Time from the first byte of a request's headers to the last, and from a connection to its first request: a client that
 /// has something to ask sends it at once.
 pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);

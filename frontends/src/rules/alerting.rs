@@ -8,6 +8,7 @@ use super::ports::StateStore;
 use super::record::Writer;
 use super::slots::Slots;
 use super::snapshot::{AlertSnapshot, AlertingSnapshot};
+use super::state_selectors;
 use super::states::{Alerts, series_of};
 use super::template::{Expander, Template};
 use super::texts::{Annotations, Blank};
@@ -34,6 +35,18 @@ pub(super) struct Alerting {
     heard: bool,
     /// With `evaluation: interval`: the slot that was just evaluated, at which alerts are sent.
     pub send_slot: Option<TimeMs>,
+    /// With `evaluation: interval`, where the condition reads the states of alerts.
+    behind: Option<Behind>,
+}
+
+/// A condition that reads the states of alerts is looked at behind the rules in front of it, as in Prometheus: once an answer has
+/// come with what they wrote in the same slot.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Behind {
+    /// The rules in front have written their slots before this one.
+    pub before: TimeMs,
+    /// When they had done so: later answers have it.
+    pub since: TimeMs,
 }
 
 /// Alerts are known that no row has been seen of.
@@ -93,6 +106,8 @@ impl Alerting {
     ) -> Result<Alerting, String> {
         let static_labels: Vec<String> = rule.labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
         let key = format!("rule;{};{};{};{}", group.file, group.name, rule.name, static_labels.join(","));
+        let in_slots = group.rhythm == Rhythm::Interval;
+        let behind = in_slots && state_selectors::reads(&rule.expr.plan);
         Ok(Alerting {
             alerts: Alerts::new(timing(group, options, resend_delay)),
             writer: Writer::new(key),
@@ -101,9 +116,10 @@ impl Alerting {
             awaiting: None,
             slots: Slots::new(group.interval, now),
             query_offset: group.query_offset,
-            mirror: (group.rhythm == Rhythm::Interval).then(BTreeMap::new),
+            mirror: in_slots.then(BTreeMap::new),
             heard: false,
             send_slot: None,
+            behind: behind.then(Behind::default),
         })
     }
 
@@ -126,6 +142,30 @@ impl Alerting {
     /// Whether its condition is looked at in its slots only.
     pub fn in_slots(&self) -> bool {
         self.mirror.is_some()
+    }
+
+    /// The next slot that it looks at, where it waits for slots.
+    pub fn next_slot(&self) -> Option<TimeMs> {
+        self.in_slots().then_some(self.slots.next)
+    }
+
+    /// Whether it has to be told how far the rules in front of it are.
+    pub fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    /// Tells how far the rules in front of it are.
+    pub fn follow(&mut self, behind: Behind) {
+        self.behind = self.behind.map(|_| behind);
+    }
+
+    /// Until when slots may be looked at at `t`; `answered`: the mirror is the answer at `t`.
+    fn slots_until(&self, t: TimeMs, answered: bool) -> TimeMs {
+        match self.behind {
+            None => t,
+            Some(behind) if answered && t > behind.since => t.min(behind.before - 1),
+            Some(_) => TimeMs::MIN,
+        }
     }
 
     /// The whole answer at `t` has been taken: rows that were not in it are missing.
@@ -263,14 +303,15 @@ impl Alerting {
         Ok(())
     }
 
-    /// Runs timers and slots that are due at `t`.
-    pub fn pass(&mut self, name: &str, tools: &Tools, t: TimeMs) -> Result<(), String> {
+    /// Runs timers and slots that are due at `t`. `answered`: the answer of a tick at `t` has been taken.
+    pub fn pass(&mut self, name: &str, tools: &Tools, t: TimeMs, answered: bool) -> Result<(), String> {
         // Where no answer has come, none says that they are over.
         if self.settles_at() <= t {
             self.answered(t);
         }
         let mut outcome = Ok(());
-        if let Some((slot, _)) = self.slots.take(t).filter(|_| !self.alerts.fails()) {
+        let until = self.slots_until(t, answered);
+        if let Some((slot, _)) = self.slots.take(until).filter(|_| !self.alerts.fails()) {
             match self.mirror.take() {
                 Some(mirror) => {
                     outcome = self.replace(
@@ -308,7 +349,9 @@ impl Alerting {
     /// When something happens by itself.
     pub fn next_wake(&self) -> TimeMs {
         let timer = self.alerts.next_wake().filter(|_| self.mirror.is_none()).unwrap_or(TimeMs::MAX);
-        let delayed = timer.min(self.settles_at()).min(self.slots.next).saturating_add(TIMER_SLACK_MS);
+        // What is behind others waits for an answer.
+        let slot = if self.is_behind() { TimeMs::MAX } else { self.slots.next };
+        let delayed = timer.min(self.settles_at()).min(slot).saturating_add(TIMER_SLACK_MS);
         delayed.min(self.next_send())
     }
 
@@ -323,16 +366,16 @@ impl Alerting {
     pub fn on_event(&mut self, name: &str, tools: &Tools, t: TimeMs, event: TapEvent) -> Result<(), String> {
         let complete = matches!(event, TapEvent::Progress { .. });
         // Whatever else fails, rows are told only once.
-        let passed = self.pass(name, tools, t - 1);
+        let passed = self.pass(name, tools, t - 1, false);
         let taken = self.rows_changed(name, tools, event);
         let written =
-            if complete { self.pass(name, tools, t) } else { self.write_changes(name, tools.store, t) };
+            if complete { self.pass(name, tools, t, true) } else { self.write_changes(name, tools.store, t) };
         taken.and(passed).and(written)
     }
 
     /// Evaluating the condition at `t` failed.
     pub fn fail(&mut self, name: &str, tools: &Tools, t: TimeMs) {
-        if let Err(error) = self.pass(name, tools, t - 1) {
+        if let Err(error) = self.pass(name, tools, t - 1, false) {
             tracing::warn!(rule = name, error, "an alert's timers");
         }
         self.alerts.stand_still();

@@ -3,7 +3,7 @@
 //! [`Core::apply`] changes the set of rules, all or nothing; [`Core::step`] does the work of one moment. The
 //! thread around it is in [`super::manager`]; tests drive it by hand.
 
-use super::alerting::{Alerting, Tools, timing};
+use super::alerting::{Alerting, Behind, Tools, timing};
 use super::counters::{Counters, Durations, RULE_GROUP};
 use super::file::{Group, Rule};
 use super::inbox::{Arrived, Inbox, RuleId, RuleSink};
@@ -37,6 +37,8 @@ pub struct Core {
     wakes: BTreeSet<(TimeMs, RuleId)>,
     /// When the next slot of each group is, by its place.
     slots: BTreeSet<(TimeMs, usize)>,
+    /// Groups that wrote states in slots in the latest step.
+    wrote: BTreeSet<usize>,
     durations: Durations,
     next_id: u64,
     /// The alerts of before the restart have not been asked for yet.
@@ -47,6 +49,20 @@ pub(super) struct RunningGroup {
     pub group: Group,
     pub rules: Vec<Running>,
     counters: Counters,
+    /// When states were written last in slots; `TimeMs::MAX`: in this step.
+    wrote: TimeMs,
+}
+
+impl RunningGroup {
+    /// Tells a rule that reads the states of alerts how far the rules in front of it are.
+    fn follow(&mut self, r: usize) {
+        let (front, rest) = self.rules.split_at_mut(r);
+        let Some(alerting) = rest[0].alerting.as_mut().filter(|alerting| alerting.is_behind()) else {
+            return;
+        };
+        let slots = front.iter().filter_map(Running::next_slot);
+        alerting.follow(Behind { before: slots.min().unwrap_or(TimeMs::MAX), since: self.wrote });
+    }
 }
 
 /// A rule of the new set and where it comes from.
@@ -63,7 +79,7 @@ impl Core {
     pub fn new(ports: Ports, options: Options, inbox: Arc<Inbox>) -> Core {
         let expander = Expander::new(&options.external_labels, &options.external_url, ports.query.clone());
         let expander = Arc::new(expander);
-        let (groups, places, wakes, slots) = Default::default();
+        let (groups, places, wakes, slots, wrote) = Default::default();
         let durations = Durations::new(&ports.metrics);
         Core {
             ports,
@@ -74,6 +90,7 @@ impl Core {
             places,
             wakes,
             slots,
+            wrote,
             durations,
             next_id: 0,
             newborn: true,
@@ -208,7 +225,7 @@ impl Core {
             }
             let counters = Counters::new(&self.ports.metrics, &group, rules.len(), now);
             gone.remove(&counters.key);
-            self.groups.push(RunningGroup { group, rules, counters });
+            self.groups.push(RunningGroup { group, rules, counters, wrote: now });
         }
         old.into_values().for_each(|running| self.end(running, &mut changes, now));
         gone.iter().for_each(|key| self.ports.metrics.forget(&[(RULE_GROUP, key)]));
@@ -340,6 +357,10 @@ impl Core {
 
     /// Does what is due at `now`: events, timers, slots, sends. Returns when it wants to be called again.
     pub fn step(&mut self, now: TimeMs) -> TimeMs {
+        // What was written in a step was written before the next one.
+        for g in std::mem::take(&mut self.wrote) {
+            self.groups.get_mut(g).into_iter().for_each(|group| group.wrote = now);
+        }
         let Arrived { events, lagging, told } = self.inbox.take();
         let mut touched = BTreeSet::new();
         let mut outgoing = Vec::new();
@@ -348,8 +369,14 @@ impl Core {
             touched.insert(place);
             let tools = Tools { expander: &self.expander, store: &*self.ports.store };
             let group = &mut self.groups[place.0];
+            group.follow(place.1);
             let running = &mut group.rules[place.1];
+            let slot = running.next_slot();
             let tally = running.on_event(&tools, event);
+            if running.next_slot() != slot {
+                group.wrote = TimeMs::MAX;
+                self.wrote.insert(place.0);
+            }
             group.counters.told(running, tally, self.ports.views.spent(running.view), &self.durations);
             // At once: an alert that fires and ends within one step is told both times.
             outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.inbox, now));
@@ -396,7 +423,12 @@ impl Core {
         let group = &mut self.groups[g];
         let running = &mut group.rules[r];
         if running.next_wake() <= now {
+            let slot = running.next_slot();
             group.counters.failed(running.on_time(&tools, now).failures);
+            if running.next_slot() != slot {
+                group.wrote = TimeMs::MAX;
+                self.wrote.insert(g);
+            }
         }
         outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.inbox, now));
         changes.extend(running.take_changes(now));

@@ -24,6 +24,7 @@ mod restore;
 mod running;
 mod slots;
 pub mod snapshot;
+pub mod state_selectors;
 pub mod states;
 pub mod template;
 pub mod texts;

@@ -87,6 +87,11 @@ impl Running {
         tally
     }
 
+    /// The next slot that it looks at, where it is an alert that waits for slots.
+    pub fn next_slot(&self) -> Option<TimeMs> {
+        self.alerting.as_ref()?.next_slot()
+    }
+
     /// What its latest evaluation took, s: in the view, as far as that was measured, and here.
     pub fn took(&self, spent: Option<Spent>) -> f64 {
         self.evaluation_time + spent.map_or(0.0, |spent| spent.latest)
@@ -118,7 +123,7 @@ impl Running {
     pub fn on_time(&mut self, tools: &Tools, now: TimeMs) -> Tally {
         let mut tally = Tally::default();
         let Some(alerting) = &mut self.alerting else { return tally };
-        if let Err(error) = alerting.pass(&self.rule.name, tools, now - TIMER_SLACK_MS) {
+        if let Err(error) = alerting.pass(&self.rule.name, tools, now - TIMER_SLACK_MS, false) {
             tally.failures += 1;
             self.note(Err(error), true);
         }

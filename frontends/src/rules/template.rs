@@ -13,7 +13,7 @@ use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, PipeNode, Pos
 use gotmpl::{TemplateError, Value};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use storage::model::{Labels, TimeMs};
 
 /// Declares the variables that every text may use.
@@ -43,19 +43,29 @@ pub struct TemplateFault {
     pub fix: String,
 }
 
-/// A compiled text.
+/// A text that parses.
 #[derive(Clone)]
 pub enum Template {
     /// Without any action.
     Plain(String),
-    /// With actions; the name is for error texts. Whether it depends on more than what it is filled with.
-    Actions(String, Arc<gotmpl::Template>, bool),
+    /// With actions.
+    Actions(Arc<Actions>),
+}
+
+/// A text with actions. Parsed it takes twenty times as much memory, and most alerts never fire: it is parsed when it is filled first.
+pub struct Actions {
+    /// For error texts.
+    name: String,
+    source: String,
+    parsed: OnceLock<gotmpl::Template>,
+    /// Whether its text depends on more than what it is filled with.
+    looks: bool,
 }
 
 impl Template {
     /// Whether its text depends on more than what it is filled with.
     pub fn looks(&self) -> bool {
-        matches!(self, Template::Actions(_, _, true))
+        matches!(self, Template::Actions(actions) if actions.looks)
     }
 }
 
@@ -93,13 +103,14 @@ impl Expander {
         Expander { functions, external_labels: label_map(external_labels), external_url: url }
     }
 
-    /// Parses a text; `name` is the rule's.
+    /// Checks a text; `name` is the rule's.
     pub fn compile(&self, name: &str, source: &str) -> Result<Template, TemplateFault> {
         if !source.contains("{{") {
             return Ok(Template::Plain(source.to_owned()));
         }
-        let (template, looks) = build(source, self.functions.clone())?;
-        Ok(Template::Actions(format!("__alert_{name}"), Arc::new(template), looks))
+        let (_, looks) = build(source, self.functions.clone())?;
+        let (name, source) = (format!("__alert_{name}"), source.to_owned());
+        Ok(Template::Actions(Arc::new(Actions { name, source, parsed: OnceLock::new(), looks })))
     }
 
     /// What the templates of one row are filled with.
@@ -114,11 +125,19 @@ impl Expander {
         Scope(Value::Map(Arc::new(entries.into_iter().map(|(n, v)| (Arc::from(n), v)).collect())))
     }
 
+    /// A text that [`Expander::compile`] has found good.
+    fn parsed(&self, source: &str) -> gotmpl::Template {
+        let parsed = build(source, self.functions.clone()).map(|(template, _)| template);
+        debug_assert!(parsed.is_ok(), "a text that parsed does so again");
+        parsed.unwrap_or_else(|_| gotmpl::Template::new(MAIN))
+    }
+
     /// The filled text; a failure becomes part of it, as in Prometheus: the alert is sent all the same.
     pub fn expand(&self, template: &Template, scope: &Scope) -> String {
         match template {
             Template::Plain(text) => text.clone(),
-            Template::Actions(name, template, _) => {
+            Template::Actions(actions) => {
+                let template = actions.parsed.get_or_init(|| self.parsed(&actions.source));
                 let mut out = Limited(String::new());
                 budget::begin();
                 match template.execute_template_fmt(&mut out, MAIN, &scope.0) {
@@ -128,7 +147,7 @@ impl Expander {
                             TemplateError::Write => format!("its text is longer than {TEMPLATE_BYTES} bytes"),
                             other => other.to_string(),
                         };
-                        let error = format!("error executing template {name}: {why}");
+                        let error = format!("error executing template {}: {why}", actions.name);
                         tracing::warn!(%error, "expanding an alert's template failed");
                         format!("<error expanding template: {error}>")
                     }

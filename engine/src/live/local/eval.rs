@@ -15,7 +15,7 @@ use storage::model::TimeMs;
 /// Blocks of a ring have new samples: its readers are dirty.
 pub(super) fn disturb(
     readers: &[StepId],
-    leaves: &mut BTreeMap<StepId, LeafState>,
+    leaves: &mut BTreeMap<StepId, Box<LeafState>>,
     stage: &mut Stage,
     blocks: impl Iterator<Item = u32> + Clone,
 ) {
@@ -34,7 +34,7 @@ impl Shard {
         let mut others = self.readers[state.ring].iter().filter_map(|reader| self.leaves.get(reader));
         others.any(|other| state.share_order(other));
         self.readers[state.ring].push(step);
-        self.leaves.insert(step, state);
+        self.leaves.insert(step, Box::new(state));
     }
 
     /// Takes a leaf away, if the step is one; returns the ring that it read.
@@ -49,7 +49,7 @@ impl Shard {
     /// A ring was filled anew: what leaves know of its blocks is void.
     pub(super) fn reset_leaves(&mut self, ring: usize) {
         for reader in self.readers.get(ring).into_iter().flatten() {
-            self.leaves.get_mut(reader).into_iter().for_each(LeafState::reset);
+            self.leaves.get_mut(reader).into_iter().for_each(|leaf| leaf.reset());
             self.stage.disturb(*reader);
         }
     }

@@ -23,10 +23,10 @@ pub(super) struct Shard {
     /// Its number among the shards of all processes.
     pub wide: u16,
     pub stage: Stage,
-    pub rings: Vec<Option<Ring>>,
+    pub rings: Vec<Option<Box<Ring>>>,
     by_name: HashMap<String, Vec<usize>>,
     unnamed: Vec<usize>,
-    pub leaves: BTreeMap<StepId, LeafState>,
+    pub leaves: BTreeMap<StepId, Box<LeafState>>,
     groups: HashMap<GroupId, Group>,
     /// Series of which samples come alone, by slot.
     slots: HashMap<u32, Alone>,
@@ -153,7 +153,7 @@ impl Shard {
             group.routes.extend(route.map(|route| (number, route)));
         }
         self.slots.clear();
-        self.rings[number] = Some(ring);
+        self.rings[number] = Some(Box::new(ring));
         self.reset_leaves(number);
     }
 
@@ -184,7 +184,7 @@ impl Shard {
 
     /// Forgets how samples of targets and series reach the rings of which none has come for as long as rings reach back.
     pub(super) fn forget_silent(&mut self, t: TimeMs) {
-        let longest = self.rings.iter().flatten().map(Ring::retention).max().unwrap_or(0);
+        let longest = self.rings.iter().flatten().map(|ring| ring.retention()).max().unwrap_or(0);
         self.groups.retain(|_, group| group.used >= t - longest);
         self.slots.retain(|_, alone| alone.used >= t - longest);
     }

@@ -74,10 +74,11 @@ impl Spiller {
     /// Looks after ring `number` of a shard. Readers that have not looked at it yet want all of it.
     fn tend_ring(&mut self, shard: &mut Shard, number: usize, t: TimeMs) {
         let (_, long) = self.bounds();
-        let Some(ring) = shard.rings.get_mut(number).and_then(Option::as_mut) else { return };
+        let Some(ring) = shard.rings.get_mut(number).and_then(Option::as_deref_mut) else { return };
         if ring.retention() > long {
             let readers = shard.readers.get(number).into_iter().flatten();
-            let readers: Vec<&LeafState> = readers.filter_map(|reader| shard.leaves.get(reader)).collect();
+            let readers: Vec<&LeafState> =
+                readers.filter_map(|reader| shard.leaves.get(reader).map(Box::as_ref)).collect();
             self.tend((shard.shard, number), ring, &readers, t);
         }
     }
@@ -158,7 +159,7 @@ impl LocalHost {
         self.spiller.asked.remove(&read.which);
         let (at, number, chunk) = read.which;
         let shard = self.shards.iter_mut().find(|shard| shard.shard == at);
-        let ring = shard.and_then(|shard| shard.rings.get_mut(number)?.as_mut());
+        let ring = shard.and_then(|shard| shard.rings.get_mut(number)?.as_deref_mut());
         let ring = ring.filter(|ring| ring.source().is_some_and(|own| Arc::ptr_eq(own, &read.source)));
         if let (Some(ring), Some(piece)) = (ring, read.piece) {
             ring.fill(chunk, &piece);
@@ -179,7 +180,7 @@ impl LocalHost {
         for (at, number) in full {
             let Some(shard) = self.shards.iter_mut().find(|shard| shard.shard == at) else { continue };
             let mut readers = shard.readers.get(number).into_iter().flatten();
-            if !readers.all(|reader| shard.leaves.get(reader).is_none_or(LeafState::has_seen_all)) {
+            if !readers.all(|reader| shard.leaves.get(reader).is_none_or(|leaf| leaf.has_seen_all())) {
                 self.spiller.full.push((at, number));
             } else {
                 self.spiller.tend_ring(shard, number, t);

@@ -581,6 +581,44 @@ fn with_evaluation_interval_alerts_wait_for_their_slot() {
 }
 
 #[test]
+fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
+    let house = House::default();
+    let mut core = house.core();
+    let states = Rule {
+        expr: crate::rules::file::Expression {
+            plan: crate::promql::compile("count(ALERTS)", &crate::promql::Options::default()).unwrap(),
+            text: "count(ALERTS)".to_owned(),
+        },
+        ..alert("Many", "up", 0)
+    };
+    let group = Group { rhythm: Rhythm::Interval, ..group(vec![alert("Down", "up", 0), states]) };
+    let interval = group.interval;
+    core.apply(vec![group], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
+    house.views.push("Many", TapEvent::Progress { t: 10 });
+    core.step(20);
+    // The slot: the first alert is written. An answer of the same moment does not have it yet.
+    house.views.push("Many", TapEvent::Progress { t: interval });
+    house.views.push("Down", TapEvent::Progress { t: interval });
+    house.views.push("Many", TapEvent::Progress { t: interval + 50 });
+    core.step(interval + 60);
+    let names = |sent: Vec<OutgoingAlert>| -> Vec<(String, TimeMs)> {
+        sent.iter().map(|a| (a.labels.get("alertname").unwrap_or("").to_owned(), a.starts_at)).collect()
+    };
+    assert_eq!(names(house.take_sent()), [("Down".to_owned(), interval)]);
+    core.step(interval + 70);
+    house.views.push("Many", delta(interval + 110, &[("", 1.0)], &[]));
+    house.views.push("Many", TapEvent::Progress { t: interval + 110 });
+    core.step(interval + 120);
+    assert_eq!(names(house.take_sent()), [("Many".to_owned(), interval)], "in the slot of what it reads");
+    // Nothing has been heard since: the next slot waits for an answer.
+    house.views.push("Down", TapEvent::Progress { t: 2 * interval });
+    core.step(2 * interval + 500);
+    core.step(2 * interval + 600);
+    assert!(!house.take_sent().iter().any(|a| a.labels.get("alertname") == Some("Many")));
+}
+
+#[test]
 fn the_thread_answers_and_ends() {
     let house = House::default();
     let manager = Manager::start(house.ports(), Options::default()).unwrap();

@@ -1,0 +1,66 @@
+"""Resident memory with many rules: rule files of the world over targets of the world.
+
+The targets serve captures of real exporters; the rules are all files of a directory. Most rules of a large collection find
+no series at a site: what such a rule costs is in the figure.
+"""
+
+import contextlib
+import glob
+import os
+import sys
+import time
+
+from . import captures, experiments, process
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TARGETS = 27
+
+
+@contextlib.contextmanager
+def exporter(options):
+    """The exporters as one process; yields its port."""
+    port = process.free_port()
+    command = [sys.executable, os.path.join(HERE, "capture_exporter.py"), str(port), options.captures]
+    p = process.Process(command, os.path.join(options.directory, "exporter.log"))
+    try:
+        p.wait_ready(f"http://127.0.0.1:{port}/t/0", 60)
+        yield port
+    finally:
+        p.stop()
+
+
+def jobs(options, port):
+    """`scrape_configs:` of the targets: a job per capture, with the names that rules of the world look for."""
+    kinds = list(captures.files(options.captures))
+    usual = {"node": "node-exporter", "prom": "prometheus"}
+    out = ["scrape_configs:"]
+    for kind, name in enumerate(kinds):
+        job = usual.get(name.split("_")[0], name.split("_")[0])
+        out += [f"- job_name: {job}", "  static_configs:"]
+        for number in range(kind, TARGETS, len(kinds)):
+            out += [f"  - targets: ['127.0.0.1:{port}']",
+                    f"    labels: {{instance: 'host-{number}', __metrics_path__: /t/{number}}}"]
+    return "\n".join(out) + "\n"
+
+
+def rule_memory(kind, options):
+    """Resident memory, with and without the rules of `--rule-files`."""
+    if not options.captures or not options.rule_files:
+        raise SystemExit("rule-memory needs --captures DIRECTORY and --rule-files DIRECTORY")
+    files = sorted(glob.glob(os.path.join(os.path.abspath(options.rule_files), "*.y*ml")))
+    with exporter(options) as port, kind(options.directory, options) as server:
+        server.interval = options.scrape_interval or 15
+        server.start(jobs(options, port))
+        time.sleep(options.seconds)
+        without = server.memory_bytes()
+        series = server.count('count({__name__=~".+"})')
+        server.rule_files = files
+        server.add_rules(None)
+        time.sleep(options.seconds)
+        with_rules, used = server.memory_bytes(), experiments.cores(server, options.seconds)
+        loaded = server.rules_loaded()
+        if not loaded:
+            raise RuntimeError("no rules were loaded")
+        return {"rules": loaded, "scraped series": series, "resident without rules (MB)": without[0] / 1e6,
+                "resident with rules (MB)": with_rules[0] / 1e6, "a rule (kB)": (with_rules[0] - without[0]) / loaded / 1e3,
+                "cores with rules": used}
