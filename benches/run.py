@@ -11,13 +11,13 @@ import shutil
 import sys
 import tempfile
 
-from harness import experiments, isolation, live, process, query_cpu, report, rule_memory, servers
+from harness import alerts, experiments, isolation, live, process, query_cpu, report, rule_memory, servers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 EXPERIMENTS = {**experiments.ALL, **live.ALL, "isolation": isolation.isolation, "query-cpu": query_cpu.query_cpu,
-               "rule-memory": rule_memory.rule_memory}
+               "rule-memory": rule_memory.rule_memory, "alerts": alerts.alerts}
 
 
 def find_perennial():

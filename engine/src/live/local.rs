@@ -5,6 +5,7 @@
 
 mod describe;
 mod eval;
+mod leaf_slot;
 mod past;
 mod ports;
 mod rings;
@@ -15,7 +16,6 @@ mod timers;
 pub use past::Library;
 
 use super::ViewId;
-use super::leaf::LeafState;
 use super::message::{Cohort, PortDelta, Verdict};
 use super::meter::{Ledger, Meter};
 use super::place::Place;
@@ -25,6 +25,7 @@ use crate::limits::{OPENED_ROWS, SWEEP_MS};
 use crate::operators::bits::Bits;
 use crate::plan::Dialect;
 use crate::plan::physical::{Leaf, Source, StepId, StepOp};
+use leaf_slot::{LeafSlot, LeafSpec};
 use past::Reader;
 use rings::RingTable;
 use shard::Shard;
@@ -127,10 +128,11 @@ impl LocalHost {
     fn add_leaf(&mut self, step: StepId, source: &Source, leaf: &Leaf) {
         let retention = source.reach(leaf, self.lookback).0 + source.offset + SLACK;
         let ring = self.rings.acquire(&source.matchers, retention);
+        let (lookback, dialect) = (self.lookback, self.dialect);
+        let spec = Arc::new(LeafSpec { source: source.clone(), leaf: leaf.clone(), lookback, dialect });
         for shard in &mut self.shards {
-            let state = LeafState::new(source.clone(), leaf.clone(), ring, (self.lookback, self.dialect));
             shard.expect(ring);
-            shard.add_leaf(step, state);
+            shard.add_leaf(step, LeafSlot::new(spec.clone(), ring));
         }
     }
 

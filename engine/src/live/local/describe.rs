@@ -17,8 +17,8 @@ impl LocalHost {
                     work.state.add(shard.stage.bytes(step), shared);
                     let Some(leaf) = shard.leaves.get(&step) else { continue };
                     work.rows += leaf.touched(view.slots.latest(self.now));
-                    work.state.add(leaf.bytes(), shared);
-                    let (bytes, others) = leaf.order_bytes();
+                    let (own, (bytes, others)) = leaf.bytes();
+                    work.state.add(own, shared);
                     work.state.add(bytes, shared || others);
                     work.rings.push(leaf.ring);
                 }

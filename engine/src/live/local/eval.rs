@@ -3,38 +3,43 @@
 //! A leaf becomes dirty by a sample in its ring ([`disturb`]), by a timer, or by another parameter; the stage knows of
 //! steps whose inputs changed. Nothing is polled.
 
-use super::super::leaf::LeafState;
+use super::leaf_slot::{LeafSlot, Leaves, state_of};
 use super::shard::Shard;
 use crate::live::meter::Meter;
 use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
 use crate::plan::physical::StepId;
-use std::collections::BTreeMap;
 use storage::model::TimeMs;
 
 /// Blocks of a ring have new samples: its readers are dirty.
 pub(super) fn disturb(
     readers: &[StepId],
-    leaves: &mut BTreeMap<StepId, Box<LeafState>>,
+    leaves: &mut Leaves,
     stage: &mut Stage,
     blocks: impl Iterator<Item = u32> + Clone,
 ) {
     for reader in readers {
-        let Some(leaf) = leaves.get_mut(reader) else { continue };
+        let Some(leaf) = state_of(leaves, readers, *reader) else { continue };
         blocks.clone().for_each(|block| leaf.disturb(block));
         stage.disturb(*reader);
     }
 }
 
 impl Shard {
-    pub(super) fn add_leaf(&mut self, step: StepId, mut state: LeafState) {
-        if self.readers.len() <= state.ring {
-            self.readers.resize_with(state.ring + 1, Vec::new);
+    pub(super) fn add_leaf(&mut self, step: StepId, leaf: LeafSlot) {
+        let ring = leaf.ring;
+        if self.readers.len() <= ring {
+            self.readers.resize_with(ring + 1, Vec::new);
         }
-        let mut others = self.readers[state.ring].iter().filter_map(|reader| self.leaves.get(reader));
-        others.any(|other| state.share_order(other));
-        self.readers[state.ring].push(step);
-        self.leaves.insert(step, Box::new(state));
+        self.readers[ring].push(step);
+        self.leaves.insert(step, leaf);
+        if self.has_rows(ring) {
+            state_of(&mut self.leaves, &self.readers[ring], step);
+        }
+    }
+
+    fn has_rows(&self, ring: usize) -> bool {
+        self.rings.get(ring).and_then(Option::as_ref).is_some_and(|ring| !ring.labels.is_empty())
     }
 
     /// Takes a leaf away, if the step is one; returns the ring that it read.
@@ -48,8 +53,14 @@ impl Shard {
 
     /// A ring was filled anew: what leaves know of its blocks is void.
     pub(super) fn reset_leaves(&mut self, ring: usize) {
-        for reader in self.readers.get(ring).into_iter().flatten() {
-            self.leaves.get_mut(reader).into_iter().for_each(|leaf| leaf.reset());
+        let has_rows = self.has_rows(ring);
+        let readers = self.readers.get(ring).map_or(&[][..], Vec::as_slice);
+        for reader in readers {
+            if has_rows {
+                state_of(&mut self.leaves, readers, *reader);
+            }
+            let state = self.leaves.get_mut(reader).and_then(|leaf| leaf.state.as_mut());
+            state.into_iter().for_each(|leaf| leaf.reset());
             self.stage.disturb(*reader);
         }
     }
@@ -97,7 +108,8 @@ impl Shard {
     }
 
     fn eval_leaf(&mut self, id: StepId, t: TimeMs) -> usize {
-        let Some(leaf) = self.leaves.get_mut(&id) else { return 0 };
+        // Without a state there are no rows to look at.
+        let Some(leaf) = self.leaves.get_mut(&id).and_then(|leaf| leaf.state.as_mut()) else { return 0 };
         // It came with a ring that is being read anew; what is there may have given away what it wants.
         if leaf.is_new() && self.past.is_reading(leaf.ring) {
             return 0;
@@ -121,7 +133,8 @@ impl Shard {
         let leaves = &mut self.leaves;
         self.timers.sweep(|leaf| leaves.contains_key(&leaf));
         while let Some(timer) = self.timers.next(t) {
-            let Some(leaf) = leaves.get_mut(&timer.leaf()) else { continue };
+            let leaf = leaves.get_mut(&timer.leaf()).and_then(|leaf| leaf.state.as_mut());
+            let Some(leaf) = leaf else { continue };
             if leaf.rung(timer.block, timer.until, t) {
                 self.stage.disturb(timer.leaf());
             }

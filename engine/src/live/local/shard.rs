@@ -3,10 +3,10 @@
 //! Evaluation is in [`super::eval`], what owners hear in [`super::ports`], rings that are being filled in [`super::past`].
 
 use super::eval::disturb;
+use super::leaf_slot::Leaves;
 use super::past::Past;
 use super::ports::Sent;
 use super::timers::Timers;
-use crate::live::leaf::LeafState;
 use crate::live::ring::{Item, Ring, Route, series_of};
 use crate::operators::bits::Bits;
 use crate::operators::stage::Stage;
@@ -26,7 +26,7 @@ pub(super) struct Shard {
     pub rings: Vec<Option<Box<Ring>>>,
     by_name: HashMap<String, Vec<usize>>,
     unnamed: Vec<usize>,
-    pub leaves: BTreeMap<StepId, Box<LeafState>>,
+    pub leaves: Leaves,
     groups: HashMap<GroupId, Group>,
     /// Series of which samples come alone, by slot.
     slots: HashMap<u32, Alone>,
@@ -84,7 +84,7 @@ impl Shard {
             rings: Vec::new(),
             by_name: HashMap::new(),
             unnamed: Vec::new(),
-            leaves: BTreeMap::new(),
+            leaves: Leaves::new(),
             groups: HashMap::new(),
             slots: HashMap::new(),
             past: Past::default(),

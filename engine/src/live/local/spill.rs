@@ -78,7 +78,7 @@ impl Spiller {
         if ring.retention() > long {
             let readers = shard.readers.get(number).into_iter().flatten();
             let readers: Vec<&LeafState> =
-                readers.filter_map(|reader| shard.leaves.get(reader).map(Box::as_ref)).collect();
+                readers.filter_map(|reader| shard.leaves.get(reader)?.state.as_deref()).collect();
             self.tend((shard.shard, number), ring, &readers, t);
         }
     }

@@ -1,0 +1,70 @@
+//! A leaf in its place in a shard.
+//!
+//! There is one in every shard for each window of each view, and most rules of a large collection find series in few shards or in
+//! none. So its state is made when its ring has a row. Until then it has no rows, holds nothing, and has nothing to look at.
+
+use crate::live::leaf::LeafState;
+use crate::plan::Dialect;
+use crate::plan::physical::{Leaf, Source, StepId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::TimeMs;
+
+/// What a leaf is: the same in all shards.
+pub(super) struct LeafSpec {
+    pub source: Source,
+    pub leaf: Leaf,
+    pub lookback: i64,
+    pub dialect: Dialect,
+}
+
+/// See the module.
+pub(super) struct LeafSlot {
+    spec: Arc<LeafSpec>,
+    /// Index of its ring in the shard.
+    pub ring: usize,
+    pub state: Option<Box<LeafState>>,
+}
+
+/// The leaves of a shard, by their steps.
+pub(super) type Leaves = BTreeMap<StepId, LeafSlot>;
+
+impl LeafSlot {
+    /// A leaf over ring number `ring`, of which no row is known.
+    pub fn new(spec: Arc<LeafSpec>, ring: usize) -> LeafSlot {
+        LeafSlot { spec, ring, state: None }
+    }
+
+    /// See [`LeafState::touched`].
+    pub fn touched(&self, since: TimeMs) -> usize {
+        self.state.as_ref().map_or(0, |leaf| leaf.touched(since))
+    }
+
+    /// Bytes that it keeps, and see [`LeafState::order_bytes`].
+    pub fn bytes(&self) -> (usize, (usize, bool)) {
+        let own = size_of::<LeafSlot>();
+        self.state.as_ref().map_or((own, (0, false)), |leaf| (own + leaf.bytes(), leaf.order_bytes()))
+    }
+
+    /// See [`LeafState::has_seen_all`].
+    pub fn has_seen_all(&self) -> bool {
+        self.state.as_ref().is_none_or(|leaf| leaf.has_seen_all())
+    }
+}
+
+/// The state of a leaf of which the ring has rows; it is made if there is none. `readers`: the leaves over the same ring.
+pub(super) fn state_of<'a>(
+    leaves: &'a mut Leaves,
+    readers: &[StepId],
+    step: StepId,
+) -> Option<&'a mut LeafState> {
+    let slot = leaves.get(&step)?;
+    if slot.state.is_none() {
+        let LeafSpec { source, leaf, lookback, dialect } = &*slot.spec;
+        let mut state = LeafState::new(source.clone(), leaf.clone(), slot.ring, (*lookback, *dialect));
+        let mut others = readers.iter().filter_map(|reader| leaves.get(reader)?.state.as_deref());
+        others.any(|other| state.share_order(other));
+        leaves.get_mut(&step)?.state = Some(Box::new(state));
+    }
+    leaves.get_mut(&step)?.state.as_deref_mut()
+}
