@@ -48,6 +48,11 @@ pub(super) struct Edges {
 impl Edges {
     /// Of samples with these times; `None` if none of them says anything about the window.
     pub fn of(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<Edges> {
+        Edges::of_any(w, times, &time).filter(|edges| !edges.smoothed || time(edges.first) <= w.end)
+    }
+
+    /// The same, also where all samples are later than a smoothed window.
+    fn of_any(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<Edges> {
         let smoothed = w.extension == Some(Extension::Smoothed);
         let newest = times.checked_sub(1)?;
         // The newest sample is not looked at: it is the answer if no other is.
@@ -65,8 +70,7 @@ impl Edges {
         };
         let first = search(&|t| t > w.start).saturating_sub(1);
         let last = if smoothed { search(&|t| t >= w.end) } else { newest };
-        let apart = time(last) <= w.start || smoothed && time(first) > w.end;
-        (!apart).then_some(Edges { first, last, smoothed })
+        (time(last) > w.start).then_some(Edges { first, last, smoothed })
     }
 
     /// Whether the value at the left edge lies on the line to the next sample.
@@ -109,7 +113,8 @@ pub fn extended_floats(
 ) -> Vec<(TimeMs, f64)> {
     let w = Window { ts, vs, start, end, extension: Some(extension), ..Window::default() };
     let time = |i: usize| ts[i];
-    let Some(edges) = Edges::of(&w, ts.len(), time) else { return Vec::new() };
+    // Where only later samples are known, the first of them stands at both edges.
+    let Some(edges) = Edges::of_any(&w, ts.len(), time) else { return Vec::new() };
     let (left, right) = ends(&w, edges, false);
     let inner = ts.iter().copied().zip(vs.iter().copied()).filter(|(t, _)| start < *t && *t < end);
     [(start, left)].into_iter().chain(inner).chain([(end, right)]).collect()

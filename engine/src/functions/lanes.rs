@@ -8,9 +8,9 @@ use super::notice::{Notice, Noticed};
 use super::window::{Point, Timed};
 use crate::operators::side::Sample;
 use std::sync::Arc;
-use storage::model::TimeMs;
 use storage::model::histogram::ResetHint;
 use storage::model::value::{ABSENT, is_stale};
+use storage::model::{NativeHistogram, TimeMs};
 
 /// See the module.
 #[derive(Copy, Clone, Debug, Default)]
@@ -98,6 +98,14 @@ pub fn tell_resets(histograms: &mut [Timed]) {
             let reset = h.detect_reset(previous);
             Arc::make_mut(h).hint = if reset { ResetHint::Reset } else { ResetHint::NotReset };
         }
+    }
+}
+
+/// Leaves count and sum of each histogram, and what is known of a reset before it.
+pub fn leave_buckets(histograms: &mut [Timed]) {
+    for (_, h) in histograms {
+        let NativeHistogram { schema, count, sum, hint, .. } = **h;
+        *h = Arc::new(NativeHistogram { schema, count, sum, hint, ..NativeHistogram::default() });
     }
 }
 

@@ -13,6 +13,7 @@ use super::message::Cohort;
 use crate::limits::{STORE_QUERY_REST_MS, STORE_QUERY_TIMEOUT, STORE_READ_TIMEOUT};
 use crate::memory::MemoryPool;
 use crate::operators::labelled_rows::LabelledRows;
+use crate::operators::names::Named;
 use crate::operators::pace::Pace;
 use crate::operators::side::Sample;
 use crate::operators::{EvalError, Input, Operator, Output};
@@ -225,15 +226,11 @@ impl Operator for StoreOperator {
         })?;
         let rows = match answer.value {
             Value::Vector(rows) => rows.into_iter().map(row_of).collect(),
-            Value::Scalar(_, v) => vec![(Labels::default(), v.into())],
+            Value::Scalar(_, v) => vec![((Labels::default(), false), v.into())],
             Value::Text(..) | Value::Matrix(_) => return Err(EvalError("expected a vector".to_owned())),
         };
         self.memory = answer.memory;
-        let known = out.labels.len();
         self.rows.replace(out, rows);
-        if self.step.query.drops_names && self.step.asker.options.dialect.delayed_names {
-            (known..out.labels.len()).for_each(|row| out.lose_name(row));
-        }
         out.notes.replace(answer.notes.into_iter().map(note_of).collect());
         Ok(())
     }
@@ -243,8 +240,8 @@ impl Operator for StoreOperator {
     }
 }
 
-fn row_of(sample: VectorSample) -> (Labels, Sample) {
-    (sample.labels, sample.h.map_or(Sample::Float(sample.v), Sample::Histogram))
+fn row_of(sample: VectorSample) -> (Named, Sample) {
+    ((sample.labels, sample.drops), sample.h.map_or(Sample::Float(sample.v), Sample::Histogram))
 }
 
 fn note_of(annotation: Annotation) -> Note {

@@ -119,7 +119,9 @@ fn combined(op: BinaryOp, a: &NativeHistogram, b: &NativeHistogram, notes: &mut 
         result.hint = ResetHint::Gauge;
     }
     if hints_collided {
+        // As in Prometheus, where it is an error of the pair.
         notes.push(remarks::conflicting_resets(Place::Whole, during));
+        return Sample::Float(ABSENT);
     }
     if bounds {
         notes.push(remarks::reconciled_bounds(Place::Whole, during));

@@ -153,12 +153,12 @@ impl Group {
     fn warned(&self, param: f64, notes: &mut Vec<Note>) -> f64 {
         match self.op {
             AggregateOp::Quantile if !(0.0..=1.0).contains(&param) => {
-                notes.push(remarks::invalid_quantile(Place::Operand(0), param));
+                notes.push(remarks::invalid_quantile_of_steps(Place::Operand(0), param));
                 param
             }
             AggregateOp::LimitRatio if !(-1.0..=1.0).contains(&param) => {
                 let capped = param.clamp(-1.0, 1.0);
-                notes.push(remarks::invalid_ratio(Place::Operand(0), param, capped));
+                notes.push(remarks::invalid_ratio(Place::Operand(0), param));
                 capped
             }
             _ => param,
@@ -291,9 +291,9 @@ fn whole(param: f64) -> Result<(), EvalError> {
         return Err(EvalError("Parameter value is NaN".to_owned()));
     }
     const INT64: f64 = (1u64 << 63) as f64;
-    if param >= INT64 || param <= -INT64 {
-        let side = if param > 0.0 { "over" } else { "under" };
-        return Err(EvalError(format!("Scalar value {} {side}flows int64", general(param))));
+    // Below one there is nothing to pick, however low it is.
+    if param >= INT64 {
+        return Err(EvalError(format!("Scalar value {} overflows int64", general(param))));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! An output whose rows come as a whole answer each time, found again by their labels.
 
+use super::names::Named;
 use super::side::Sample;
 use super::{Changed, Output};
 use std::collections::HashMap;
@@ -14,11 +15,12 @@ pub struct LabelledRows {
 
 impl LabelledRows {
     /// Makes `answer` the only rows of `out` with a value, and sets `out.changed` to the rows that this changes.
-    pub fn replace(&mut self, out: &mut Output, answer: Vec<(Labels, Sample)>) {
+    pub fn replace(&mut self, out: &mut Output, answer: Vec<(Named, Sample)>) {
         let mut touched = Vec::new();
         let mut present = vec![false; out.values.len()];
-        for (labels, sample) in answer {
-            let row = *self.numbers.entry(labels).or_insert_with_key(|labels| out.add_row(labels.clone()));
+        for ((labels, drops), sample) in answer {
+            let made = |labels: &Labels| out.add_named((labels.clone(), drops));
+            let row = *self.numbers.entry(labels).or_insert_with_key(made);
             present.resize(out.values.len(), false);
             present[row] = true;
             out.put(row, sample, &mut touched);

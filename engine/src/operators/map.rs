@@ -124,7 +124,12 @@ impl Operator for Map {
         pace: &mut Pace,
     ) -> Result<(), EvalError> {
         let (keep, dialect) = (self.keeps_name, self.dialect);
-        add_rows(&inputs[0], out, pace, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
+        // As in Prometheus, these take nothing but the name.
+        let name_only = matches!(self.work, Work::Histograms(_)) && !dialect.delayed_names;
+        add_rows(&inputs[0], out, pace, |labels, drops| match name_only {
+            true => Ok((labels.filter(|name| name != METRIC_NAME), false)),
+            false => Ok(computed(dialect, labels, drops, keep)),
+        })?;
         let params_changed = inputs[1..].iter().any(|p| p.delta.is_some());
         self.params.clear();
         self.params.extend(inputs[1..].iter().map(scalar_of));

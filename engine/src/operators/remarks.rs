@@ -26,10 +26,16 @@ pub fn invalid_quantile(place: Place, q: f64) -> Note {
     warning(place, format!("quantile value should be between 0 and 1, got {}", general(q)))
 }
 
+/// The same of an aggregation: of all steps the highest and the lowest are told.
+pub fn invalid_quantile_of_steps(place: Place, q: f64) -> Note {
+    let extent = Extent::Parameter { low: q, high: q, bounds: [0.0, 1.0], capped: false };
+    Note { extent, ..warning(place, "quantile value should be between 0 and 1, got ") }
+}
+
 /// A ratio outside of -1 to 1.
-pub fn invalid_ratio(place: Place, got: f64, capped: f64) -> Note {
-    let (got, capped) = (general(got), general(capped));
-    warning(place, format!("ratio value should be between -1 and 1, got {got}, capping to {capped}"))
+pub fn invalid_ratio(place: Place, got: f64) -> Note {
+    let extent = Extent::Parameter { low: got, high: got, bounds: [-1.0, 1.0], capped: true };
+    Note { extent, ..warning(place, "ratio value should be between -1 and 1, got ") }
 }
 
 /// A bucket without a usable bound.

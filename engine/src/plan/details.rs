@@ -76,7 +76,7 @@ impl MetricName {
                 let name = selector.matchers.iter().find(is_name).map_or("", |m| &m.value);
                 MetricName { name: name.to_owned(), computed: false }
             }
-            Op::Subquery { input, .. } => MetricName::of(input),
+            Op::Subquery { input, .. } | Op::Plus(input) => MetricName::of(input),
             Op::Negate(input) => MetricName { computed: true, ..MetricName::of(input) },
             Op::Call { function, args } => {
                 let series = |arg: &&Plan| matches!(arg.kind(), Type::Vector | Type::Matrix);

@@ -34,6 +34,7 @@ fn title(plan: &Node) -> String {
         }
         Op::Call { function, .. } => format!("call {}", function.0.name),
         Op::Negate(_) => "negate".to_owned(),
+        Op::Plus(_) => "plus".to_owned(),
         Op::Binary(b) => {
             let (with, list) = (if b.matching.on { "on" } else { "ignoring" }, b.matching.labels.join(", "));
             let matching =

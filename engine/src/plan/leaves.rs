@@ -64,6 +64,16 @@ impl Source {
 }
 
 impl Leaf {
+    /// Whether it may leave the buckets of native histograms away, where nobody wants them: they tell counters of resets.
+    pub fn skims(&self) -> bool {
+        match self {
+            Leaf::Window(function, _) => {
+                !matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter)
+            }
+            _ => true,
+        }
+    }
+
     /// Whether start timestamps make a difference to it.
     pub fn reads_starts(&self) -> bool {
         match self {

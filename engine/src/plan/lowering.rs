@@ -51,7 +51,9 @@ pub(super) fn cut(
     let root = lowering.lower(plan, 0)?;
     let mut root = lowering.gathered(root);
     let scalar = plan.kind() == Type::Scalar;
-    if dialect.delayed_names && !scalar && purpose != Purpose::Part {
+    // Rows of a subquery keep theirs: what is above sees them, and they are lost in the end.
+    let keeps_names = matches!(purpose, Purpose::Part | Purpose::Query { inner: true });
+    if dialect.delayed_names && !scalar && !keeps_names {
         root = lowering.gather_step(Step { op: StepOp::DropNames, inputs: vec![root] });
     }
     lowering.physical.root = root;
@@ -172,6 +174,7 @@ impl Lowering {
                 let input = self.lower(input, depth + 1)?;
                 Ok(self.place(StepOp::Negate, &[input]))
             }
+            Op::Plus(input) => self.lower(input, depth + 1),
             Op::Binary(binary) => self.lower_binary(binary, depth),
             Op::Aggregate(aggregate) => self.lower_aggregate(aggregate, depth),
             Op::Call { function, args } => self.lower_call(*function, args, depth),

@@ -131,6 +131,8 @@ pub enum Op {
     },
     /// Unary minus.
     Negate(Plan),
+    /// Unary plus: its operand's answer, but a computed value, no selector any more.
+    Plus(Plan),
     /// Two operands.
     Binary(Box<Binary>),
     /// Many series into fewer.
@@ -381,6 +383,7 @@ impl Op {
                 Op::Call { function: *function, args: args.iter().map(f).collect() }
             }
             Op::Negate(input) => Op::Negate(f(input)),
+            Op::Plus(input) => Op::Plus(f(input)),
             Op::Binary(b) => Op::Binary(Box::new(Binary { lhs: f(&b.lhs), rhs: f(&b.rhs), ..(**b).clone() })),
             Op::Aggregate(a) => {
                 let param = a.param.as_ref().map(&mut *f);
@@ -399,7 +402,7 @@ impl Node {
             Op::Instant(_) | Op::Aggregate(_) => Type::Vector,
             Op::Range { .. } | Op::Subquery { .. } => Type::Matrix,
             Op::Call { function, .. } => function.0.returns,
-            Op::Negate(input) => input.kind(),
+            Op::Negate(input) | Op::Plus(input) => input.kind(),
             Op::Binary(b) => b.kind,
         }
     }
@@ -408,7 +411,7 @@ impl Node {
     pub fn inputs(&self) -> Vec<&Plan> {
         match &self.op {
             Op::Number(_) | Op::Text(_) | Op::Instant(_) | Op::Range { .. } => Vec::new(),
-            Op::Subquery { input, .. } | Op::Negate(input) => vec![input],
+            Op::Subquery { input, .. } | Op::Negate(input) | Op::Plus(input) => vec![input],
             Op::Call { args, .. } => args.iter().collect(),
             Op::Binary(b) => vec![&b.lhs, &b.rhs],
             Op::Aggregate(a) => a.param.iter().chain([&a.input]).collect(),

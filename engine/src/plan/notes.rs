@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use storage::model::TimeMs;
+use storage::model::number::general;
 
 /// How grave it is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,6 +71,17 @@ pub enum Extent {
         /// Last evaluation time.
         to: TimeMs,
     },
+    /// Parameters out of bounds: the text is told of the highest and of the lowest, or if one is NaN, of NaN alone.
+    Parameter {
+        /// Lowest.
+        low: f64,
+        /// Highest.
+        high: f64,
+        /// The bounds.
+        bounds: [f64; 2],
+        /// The bound counts instead.
+        capped: bool,
+    },
 }
 
 impl Extent {
@@ -89,9 +101,26 @@ impl Extent {
                 from: from.min(f),
                 to: to.max(t),
             },
+            (Extent::Parameter { low, high, bounds, capped }, Extent::Parameter { low: l, high: h, .. }) => {
+                let nan = low.is_nan() || l.is_nan();
+                let [low, high] = if nan { [f64::NAN; 2] } else { [low.min(l), high.max(h)] };
+                Extent::Parameter { low, high, bounds, capped }
+            }
             (Extent::Untold, other) => other,
             (this, _) => this,
         }
+    }
+
+    /// What is told behind the text; of a parameter out of bounds in one text for each bound.
+    fn told(self) -> Vec<(String, Extent)> {
+        let Extent::Parameter { low, high, bounds: [least, most], capped } = self else {
+            return vec![(String::new(), self)];
+        };
+        let capping =
+            |bound: f64| if capped { format!(", capping to {}", general(bound)) } else { String::new() };
+        let out = [(low, least, low < least || low.is_nan()), (high, most, high > most)];
+        let out = out.into_iter().filter(|(_, _, out)| *out);
+        out.map(|(v, bound, _)| (format!("{}{}", general(v), capping(bound)), Extent::Untold)).collect()
     }
 }
 
@@ -139,7 +168,16 @@ pub struct Annotation {
 /// Annotations of one query: of equal texts one remains, at the place of the expression that is evaluated last, whatever
 /// order they come in: shards and steps know nothing of each other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Annotations(BTreeMap<(Level, Arc<str>), Remark>);
+pub struct Annotations(BTreeMap<Key, Remark>);
+
+/// What is one annotation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Key {
+    level: Level,
+    text: Arc<str>,
+    /// Where parameters of different places must not be merged.
+    place: Option<(u32, u32)>,
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Remark {
@@ -161,18 +199,20 @@ impl Annotations {
     pub fn add(&mut self, note: &Note, origin: &Origin) {
         let turn = (origin.whole.end, Reverse(origin.whole.start));
         let remark = Remark { extent: note.extent, span: origin.span(note.place), turn };
-        self.insert(note.level, note.text.clone(), remark);
+        let apart = matches!(note.extent, Extent::Parameter { .. });
+        let place = apart.then_some((remark.span.start, remark.span.end));
+        self.insert(Key { level: note.level, text: note.text.clone(), place }, remark);
     }
 
     /// Adds all of `other`.
     pub fn extend(&mut self, other: Annotations) {
-        for ((level, text), remark) in other.0 {
-            self.insert(level, text, remark);
+        for (key, remark) in other.0 {
+            self.insert(key, remark);
         }
     }
 
-    fn insert(&mut self, level: Level, text: Arc<str>, remark: Remark) {
-        match self.0.entry((level, text)) {
+    fn insert(&mut self, key: Key, remark: Remark) {
+        match self.0.entry(key) {
             Entry::Vacant(vacant) => drop(vacant.insert(remark)),
             Entry::Occupied(mut known) => {
                 let known = known.get_mut();
@@ -187,9 +227,16 @@ impl Annotations {
 
     /// All of them, warnings first, by text.
     pub fn into_list(self) -> Vec<Annotation> {
+        let mut told = Annotations::default();
+        for (Key { level, text, .. }, remark) in self.0 {
+            for (more, extent) in remark.extent.told() {
+                let text = if more.is_empty() { text.clone() } else { format!("{text}{more}").into() };
+                told.insert(Key { level, text, place: None }, Remark { extent, ..remark.clone() });
+            }
+        }
         let annotation =
-            |((level, text), Remark { extent, span, .. })| Annotation { level, text, extent, span };
-        self.0.into_iter().map(annotation).collect()
+            |(Key { level, text, .. }, Remark { extent, span, .. })| Annotation { level, text, extent, span };
+        told.0.into_iter().map(annotation).collect()
     }
 }
 

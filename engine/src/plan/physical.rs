@@ -102,8 +102,6 @@ pub struct StoreQuery {
     pub plan: Plan,
     /// It is asked for so many ms before the evaluation time.
     pub shift: i64,
-    /// With delayed names: its rows lose their names in the end.
-    pub drops_names: bool,
 }
 
 /// Whether the steps of a view may be queries over the store.

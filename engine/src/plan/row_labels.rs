@@ -25,7 +25,7 @@ impl RowLabels {
         match &plan.op {
             Op::Number(_) | Op::Text(_) => RowLabels::none(),
             Op::Instant(selector) | Op::Range { selector, .. } => RowLabels::selected(&selector.matchers),
-            Op::Subquery { input, .. } | Op::Negate(input) => RowLabels::of(input),
+            Op::Subquery { input, .. } | Op::Negate(input) | Op::Plus(input) => RowLabels::of(input),
             Op::Call { function, args } => RowLabels::of_call(*function, args),
             Op::Binary(binary) => RowLabels::of_binary(binary),
             Op::Aggregate(aggregate) => RowLabels::of_aggregate(aggregate),

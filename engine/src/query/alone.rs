@@ -2,6 +2,7 @@
 //! kept ([`super::kept`]).
 
 use super::leaf::keeps_name;
+use super::times::hangs_on_first_step;
 use crate::plan::physical::{Physical, Step, StepOp, Windowed};
 use crate::plan::{Dialect, Plan};
 use storage::model::labels::METRIC_NAME;
@@ -11,7 +12,8 @@ use storage::model::{MatchOp, Matcher};
 ///
 /// Two steps have to do with each other in `info()`, and where functions of windows drop the names of different
 /// metrics: rows that get the same labels are refused even if they never meet. With labels for types and units, which
-/// go with the name, metrics of one name may be different ones.
+/// go with the name, metrics of one name may be different ones. And the parameter of an aggregation over what `@` pins is that
+/// of the first step.
 pub(super) fn stands_alone(plan: &Plan, dialect: Dialect) -> bool {
     let Ok(physical) = Physical::of_history(plan, true, dialect) else { return false };
     let alone = |step: &Step| match &step.op {
@@ -22,7 +24,8 @@ pub(super) fn stands_alone(plan: &Plan, dialect: Dialect) -> bool {
         }
         _ => true,
     };
-    physical.local.iter().chain(&physical.gather).all(alone)
+    !hangs_on_first_step(plan)
+        && physical.local.iter().chain(&physical.gather).all(alone)
         && physical.subqueries.iter().all(|asked| stands_alone(&asked.input, dialect))
         && physical.given.iter().all(|plan| stands_alone(plan, dialect))
 }

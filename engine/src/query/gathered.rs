@@ -18,6 +18,9 @@ use std::sync::Arc;
 use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, TimeMs};
 
+/// So many items Go sorts by insertion.
+const FEW: usize = 12;
+
 /// The gathered rows of the root.
 pub struct Gathered {
     pub(super) rows: Vec<Series>,
@@ -92,7 +95,7 @@ pub(super) fn merged(mut rows: Vec<Series>, guard: &Guard) -> Result<Vec<Series>
 fn only(row: Series, t: TimeMs) -> VectorSample {
     let h = row.histograms.into_iter().next().map(|(_, h)| h);
     let v = row.points.first().map_or(HISTOGRAM, |point| point.1);
-    VectorSample { labels: row.labels, t, v, h }
+    VectorSample { labels: row.labels, t, v, h, drops: row.drops }
 }
 
 /// Adds the samples of a row with the same labels; they may never meet.
@@ -127,7 +130,21 @@ fn present(
             let directed = |a: &VectorSample, b: &VectorSample| {
                 if *descending { order(&b.labels, &a.labels) } else { order(&a.labels, &b.labels) }
             };
-            sort_paced(rows, directed, pace)
+            if rows.len() > FEW {
+                return sort_paced(rows, directed, pace);
+            }
+            pace.rows(rows.len() * rows.len())?;
+            let has = |row: &VectorSample, name: &str| row.labels.get(name).is_some();
+            // What has the label does not compare with what lacks it: Prometheus takes neither for the first.
+            let lacks = |a: &VectorSample, b: &VectorSample| {
+                let differs = |name: &&String| a.labels.get(name) != b.labels.get(name);
+                names.iter().find(differs).is_some_and(|name| !has(a, name) || !has(b, name))
+            };
+            let before = |a: &VectorSample, b: &VectorSample| match lacks(a, b) {
+                true => *descending,
+                false => directed(a, b).is_lt(),
+            };
+            Ok(inserted(rows, before))
         }
         Some(StepOp::Group(op @ (AggregateOp::Topk | AggregateOp::Bottomk), grouping, _)) => {
             let rows = sort_paced(rows, by_value(*op == AggregateOp::Topk), pace)?;
@@ -141,6 +158,18 @@ fn present(
         }
         _ => Ok(rows),
     }
+}
+
+/// Sorts by insertion, as Go does with few items: where the order is no order, this decides what comes out.
+fn inserted<T>(mut items: Vec<T>, before: impl Fn(&T, &T) -> bool) -> Vec<T> {
+    for end in 1..items.len() {
+        let mut at = end;
+        while at > 0 && before(&items[at], &items[at - 1]) {
+            items.swap(at, at - 1);
+            at -= 1;
+        }
+    }
+    items
 }
 
 /// The order of values; NaN comes last.

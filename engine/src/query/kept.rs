@@ -132,8 +132,12 @@ impl Querier {
         guard: &Arc<Guard>,
         notes: &mut Annotations,
     ) -> Result<Vec<Series>, QueryError> {
-        let input = fix_times(&asked.input, outer.start, outer.end);
         let grid = asked.grid(outer, options.default_step);
+        // What would be refused at a step is not, where there is none.
+        if grid.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input = fix_times(&asked.input, outer.start, outer.end);
         let mut inner = self.guarded(&input, true, grid, options, guard, None)?;
         notes.extend(inner.take_notes());
         inner.merged()

@@ -7,7 +7,6 @@ use super::run::Grid;
 use super::{QueryOptions, Series, sight, times};
 use crate::plan::Plan;
 use crate::plan::notes::Annotations;
-use crate::plan::physical::Physical;
 use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::store::{Changed, Mark};
@@ -49,8 +48,7 @@ struct Remarked {
 impl Known {
     pub(super) fn new(input: Plan, step: i64, options: &QueryOptions) -> Known {
         let mut of_several = Annotations::default();
-        let physical = Physical::of_history(&input, true, options.dialect);
-        physical.iter().for_each(|physical| times::warn_of_sorting(physical, &mut of_several));
+        times::warn_of_sorting(&input, &mut of_several);
         Known {
             keeps: stands_alone(&input, options.dialect),
             seen_from: sight::seen_from(&input, options),

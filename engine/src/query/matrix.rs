@@ -81,6 +81,6 @@ impl Asked {
         };
         let labels = selection.labels[row].clone();
         let any = !points.is_empty() || !histograms.is_empty();
-        Ok(any.then_some(Series { labels, points, histograms }))
+        Ok(any.then_some(Series { labels, points, histograms, drops: false }))
     }
 }

@@ -4,7 +4,7 @@
 use super::QueryError;
 use super::guard::{Seen, histogram_bytes};
 use super::leaf::{Filling, LeafRun, Scratch, place_of_notes};
-use crate::functions::lanes::{Lanes, drop_stale, tell_resets};
+use crate::functions::lanes::{Lanes, drop_stale, leave_buckets, tell_resets};
 use crate::functions::notice::{Noticed, counter_doubt};
 use crate::functions::{Kernel, Window};
 use crate::limits::ROW_SAMPLES;
@@ -85,6 +85,9 @@ impl LeafRun {
         self.selection.read_histograms(row, first, to, &mut scratch.histograms).map_err(internal)?;
         if self.source.skims {
             tell_resets(&mut scratch.histograms);
+            if self.leaf.skims() {
+                leave_buckets(&mut scratch.histograms);
+            }
         }
         if self.reads_starts {
             self.selection.read_starts(row, from, to, &mut scratch.starts).map_err(internal)?;

@@ -30,7 +30,7 @@ mod times;
 
 pub use kept::{Budget, Kept, KeptReport};
 pub use sight::{Sight, sights};
-pub use times::asks_own_times;
+pub use times::{asks_own_times, hangs_on_first_step};
 
 use crate::functions::QueryTimes;
 use crate::limits::{QUERIES_BYTES, QUERY_BYTES, SERIES_BYTES, SUBQUERY_STEPS};
@@ -149,6 +149,8 @@ pub struct VectorSample {
     pub v: f64,
     /// Its value, if it is a native histogram.
     pub h: Option<Arc<NativeHistogram>>,
+    /// It is a part's, and is to lose in the end what describes the metric.
+    pub drops: bool,
 }
 
 /// One series of a matrix.
@@ -160,6 +162,9 @@ pub struct Series {
     pub points: Vec<(TimeMs, f64)>,
     /// Its native histograms, in time order; never at the time of a point.
     pub histograms: Vec<(TimeMs, Arc<NativeHistogram>)>,
+    /// As [`VectorSample::drops`], of a part and of a subquery. Processes do not tell each other of such.
+    #[serde(skip)]
+    pub drops: bool,
 }
 
 /// A result.
@@ -235,7 +240,11 @@ impl Querier {
                 let guard = Arc::new(Guard::within(options, &self.memory));
                 let mut notes = Annotations::default();
                 let grid = Grid { start: t, end: t, step: 1 };
-                let rows = self.subquery(&asked, grid, options, &guard, &mut notes)?;
+                let mut rows = self.subquery(&asked, grid, options, &guard, &mut notes)?;
+                if rows.iter().any(|row| row.drops) {
+                    rows.iter_mut().for_each(Series::drop_name);
+                    rows = gathered::merged(rows, &guard)?;
+                }
                 Ok(Answer::of(Value::Matrix(rows), notes, &guard))
             }
             _ => self.run(plan, Grid { start: t, end: t, step: 1 }, options, kept)?.instant(t),
@@ -319,6 +328,7 @@ impl Querier {
         guard: &Arc<Guard>,
         mut kept: Option<&mut Kept>,
     ) -> Result<gathered::Gathered, QueryError> {
+        let plan = &times::pin_parameters(plan, grid.start);
         let physical = match options.is_part && !inner {
             true => Physical::of_part(plan, options.dialect),
             false => Physical::of_history(plan, inner, options.dialect),
@@ -326,7 +336,7 @@ impl Querier {
         let physical = physical.map_err(|e| QueryError::Execution(e.0))?;
         let mut notes = Annotations::default();
         if grid.start != grid.end {
-            times::warn_of_sorting(&physical, &mut notes);
+            times::warn_of_sorting(plan, &mut notes);
         }
         let windows = physical.subqueries.len() + physical.given.len();
         if windows > 0 && grid.len() > SUBQUERY_STEPS {
@@ -373,6 +383,18 @@ impl Answer {
 }
 
 impl Series {
+    /// A series of floats.
+    pub fn of_floats(labels: Labels, points: Vec<(TimeMs, f64)>) -> Series {
+        Series { labels, points, histograms: Vec::new(), drops: false }
+    }
+
+    /// Loses what describes the metric, if it is to.
+    fn drop_name(&mut self) {
+        if std::mem::take(&mut self.drops) {
+            self.labels = self.labels.of_computed();
+        }
+    }
+
     /// Bytes of memory, about.
     fn bytes(&self) -> usize {
         let histograms = self.histograms.iter().map(|(_, h)| guard::histogram_bytes(h)).sum::<usize>();

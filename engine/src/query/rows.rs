@@ -20,6 +20,8 @@ const GROWTH_PART: usize = 8;
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) labels: Labels,
+    /// It is to lose in the end what describes the metric.
+    pub(super) drops: bool,
     pub(super) ts: Vec<TimeMs>,
     pub(super) vs: Vec<f64>,
     pub(super) histograms: Vec<Timed>,
@@ -60,10 +62,10 @@ pub(super) fn append(rows: &mut Vec<Row>, later: Vec<Series>) {
 
 impl Row {
     fn of(series: Series) -> Row {
-        let Series { labels, points, histograms } = series;
+        let Series { labels, points, histograms, drops } = series;
         let (ts, vs) = points.into_iter().filter(|(_, v)| !is_stale(*v)).unzip();
         let histograms = histograms.into_iter().map(|(t, h)| (t, without_hint(h))).collect();
-        Row { labels, ts, vs, histograms }
+        Row { labels, drops, ts, vs, histograms }
     }
 
     /// Its samples.

@@ -319,8 +319,7 @@ impl Gather {
             let Some(block) = port.rows else { continue };
             for (at, labels) in port.labels.iter().enumerate() {
                 if self.rows.len() == base + at {
-                    let labels = labels.clone();
-                    self.rows.push(Series { labels, points: Vec::new(), histograms: Vec::new() });
+                    self.rows.push(Series::of_floats(labels.clone(), Vec::new()));
                     pace.bytes(SERIES_BYTES)?;
                 }
                 pace.samples(ROW_SAMPLES + times.len())?;
@@ -384,8 +383,8 @@ impl Gather {
         }
         pace.bytes((out.labels.len() - self.rows.len()) * SERIES_BYTES)?;
         for row in self.rows.len()..out.labels.len() {
-            let labels = out.labels[row].clone();
-            self.rows.push(Series { labels, points: Vec::new(), histograms: Vec::new() });
+            let series = Series::of_floats(out.labels[row].clone(), Vec::new());
+            self.rows.push(Series { drops: out.drops(row), ..series });
         }
         for (i, (value, row)) in out.values.iter().zip(&mut self.rows).enumerate() {
             pace.row()?;

@@ -91,6 +91,7 @@ pub(super) fn fix_times(plan: &Plan, start: TimeMs, end: TimeMs) -> Plan {
         }
         Op::Call { function, args } => Op::Call { function: *function, args: args.iter().map(fix).collect() },
         Op::Negate(input) => Op::Negate(fix(input)),
+        Op::Plus(input) => Op::Plus(fix(input)),
         Op::Binary(b) => Op::Binary(Box::new(Binary { lhs: fix(&b.lhs), rhs: fix(&b.rhs), ..(**b).clone() })),
         Op::Aggregate(a) => {
             let param = a.param.as_ref().map(fix);
@@ -238,7 +239,7 @@ impl Operator for SlidingWindow {
         let keeps = keeps_name(self.windowed);
         for row in &self.rows[out.labels.len()..] {
             pace.row()?;
-            let named = computed(self.dialect, &row.labels, false, keeps);
+            let named = computed(self.dialect, &row.labels, row.drops, keeps);
             pace.relabelled(&named.0, &row.labels)?;
             out.add_named(named);
         }

@@ -87,6 +87,7 @@ fn binary(op: BinaryOp, with: Plan) -> Plan {
 fn operators() -> Vec<(String, Plan)> {
     let mut plans = vec![
         ("negate".to_owned(), plan(Op::Negate(vector()))),
+        ("plus".to_owned(), plan(Op::Plus(vector()))),
         ("selector".to_owned(), vector()),
         ("samples".to_owned(), plan(Op::Range { selector: selector(), range: 60_000 })),
     ];

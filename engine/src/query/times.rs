@@ -1,12 +1,13 @@
 //! What a query knows of its own times before it runs: functions of them become numbers, and sorting is of no use
 //! where there are several.
 
-use crate::functions::{Kernel, QueryTimes};
+use crate::functions::window::Moves;
+use crate::functions::{Kernel, QueryTimes, Special};
 use crate::operators::remarks::sort_in_range_query;
-use crate::plan::notes::{Annotations, Place};
-use crate::plan::physical::{Physical, StepOp};
-use crate::plan::{At, Node, Number, Op, Plan};
+use crate::plan::notes::{Annotations, Origin, Place};
+use crate::plan::{Aggregate, At, Node, Number, Op, Plan, Selector};
 use std::sync::Arc;
+use storage::model::TimeMs;
 
 /// `plan` with numbers in place of the functions of the query's times.
 pub(super) fn fold(plan: &Plan, times: QueryTimes) -> Plan {
@@ -40,11 +41,85 @@ pub fn asks_own_times(plan: &Node) -> bool {
     own || plan.inputs().into_iter().any(|input| asks_own_times(input))
 }
 
-/// Warns of steps that sort: a query at several times answers in label order.
-pub(super) fn warn_of_sorting(physical: &Physical, notes: &mut Annotations) {
-    for (step, origin) in physical.gather.iter().zip(&physical.gather_origins) {
-        if matches!(step.op, StepOp::Sort(_) | StepOp::SortByLabel(..)) {
-            notes.add(&sort_in_range_query(Place::Whole), origin);
+/// Warns of what sorts: a query at several times answers in label order. What `@` pins is evaluated once.
+pub(super) fn warn_of_sorting(plan: &Node, notes: &mut Annotations) {
+    use Special::{Sort, SortByLabel, SortByLabelDesc, SortDesc};
+    // A subquery has times of its own.
+    if is_pinned(plan) || matches!(plan.op, Op::Subquery { .. }) {
+        return;
+    }
+    let sorts = |kernel| matches!(kernel, Kernel::Special(Sort | SortDesc | SortByLabel | SortByLabelDesc));
+    if matches!(&plan.op, Op::Call { function, .. } if sorts(function.0.kernel)) {
+        notes.add(&sort_in_range_query(Place::Whole), &Origin::of(plan));
+    }
+    plan.inputs().into_iter().for_each(|input| warn_of_sorting(input, notes));
+}
+
+/// Whether the answer is the same at all times, because of `@` and numbers: then Prometheus evaluates it once, at the first.
+fn is_pinned(plan: &Node) -> bool {
+    match &plan.op {
+        Op::Number(_) | Op::Text(_) => true,
+        Op::Instant(selector) | Op::Range { selector, .. } => selector.at.is_some(),
+        Op::Subquery { at, .. } => at.is_some(),
+        Op::Negate(input) | Op::Plus(input) => is_pinned(input),
+        Op::Binary(binary) => is_pinned(&binary.lhs) && is_pinned(&binary.rhs),
+        // Its parameter is not looked at.
+        Op::Aggregate(aggregate) => is_pinned(&aggregate.input),
+        Op::Call { function, args } => {
+            let follows_time = match function.0.kernel {
+                Kernel::Clock(_) | Kernel::MapOrClock(_) | Kernel::Query(_) => true,
+                Kernel::Window(kernel) => matches!(kernel.moves, Moves::Line(_)),
+                Kernel::Special(Special::Timestamp) => !matches!(args[0].op, Op::Instant(_)),
+                _ => false,
+            };
+            !follows_time && args.iter().all(|arg| is_pinned(arg))
         }
     }
+}
+
+/// Whether `plan` itself is an aggregation that is evaluated once, with a parameter that may move.
+fn moves_its_parameter(plan: &Node) -> Option<&Aggregate> {
+    let Op::Aggregate(aggregate) = &plan.op else { return None };
+    let param = aggregate.param.as_ref()?;
+    (!is_pinned(param) && is_pinned(&aggregate.input)).then_some(&**aggregate)
+}
+
+/// Whether an aggregation somewhere in it has the parameter of the first step at all of them ([`pin_parameters`]).
+pub fn hangs_on_first_step(plan: &Node) -> bool {
+    moves_its_parameter(plan).is_some() || plan.inputs().into_iter().any(|input| hangs_on_first_step(input))
+}
+
+/// `plan` with the parameters of aggregations over what `@` pins pinned to `start`: as in Prometheus, all of such an
+/// aggregation is evaluated once.
+pub(super) fn pin_parameters(plan: &Plan, start: TimeMs) -> Plan {
+    if !hangs_on_first_step(plan) {
+        return plan.clone();
+    }
+    let op = match moves_its_parameter(plan) {
+        Some(aggregate) => {
+            let param = aggregate.param.as_ref().map(|param| pinned(param, start));
+            Op::Aggregate(Box::new(Aggregate { param, ..aggregate.clone() }))
+        }
+        // What is in a subquery has times of its own.
+        None if matches!(plan.op, Op::Subquery { .. }) => return plan.clone(),
+        None => plan.op.map_inputs(&mut |input| pin_parameters(input, start)),
+    };
+    Arc::new(Node { op, span: plan.span })
+}
+
+/// `plan` as it is at `t`, whenever it is evaluated.
+fn pinned(plan: &Plan, t: TimeMs) -> Plan {
+    let at = |at: Option<At>| at.or(Some(At::Time(t)));
+    let select = |s: &Selector| Selector { at: at(s.at), ..s.clone() };
+    let number = |seconds: f64| Op::Number(Number(seconds));
+    let op = match &plan.op {
+        Op::Instant(selector) => Op::Instant(select(selector)),
+        Op::Range { selector, range } => Op::Range { selector: select(selector), range: *range },
+        Op::Subquery { input, range, step, offset, at: pin } => {
+            Op::Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: at(*pin) }
+        }
+        Op::Call { function, .. } if let Kernel::Clock(kernel) = function.0.kernel => number(kernel(t)),
+        op => op.map_inputs(&mut |input| pinned(input, t)),
+    };
+    Arc::new(Node { op, span: plan.span })
 }

@@ -17,7 +17,8 @@ impl Rows {
     /// Makes `answer` the only rows with a value.
     pub fn replace(&mut self, answer: Vec<(Labels, Sample)>) {
         let latest = self.out.changed.clone();
-        self.rows.replace(&mut self.out, answer);
+        let named = answer.into_iter().map(|(labels, sample)| ((labels, false), sample));
+        self.rows.replace(&mut self.out, named.collect());
         if self.out.changed == Changed::Rows(Vec::new()) {
             self.out.changed = latest;
         } else {

@@ -383,21 +383,26 @@ mod tests {
     #[test]
     fn answers_of_twice_the_size_cost_twice_as_much() {
         let labels = |n: usize| Labels::from_pairs((0..n).map(|i| (format!("l{i}"), format!("v{i}"))));
-        let sample = |labels: Labels| VectorSample { labels, t: 1_500, v: 0.1, h: None };
+        let sample = |labels: Labels| VectorSample { labels, t: 1_500, v: 0.1, h: None, drops: false };
         let points = |n: usize| (0..n as i64).map(|t| (t, t as f64 / 3.0)).collect::<Vec<(TimeMs, f64)>>();
         let write = |value: &Value| whole(value.clone()).len();
         let wide = |n: usize| Value::Vector(vec![sample(labels(n))]);
         assert_proportional("labels", 5_000, wide, write);
         let many = |n: usize| Value::Vector((0..n).map(|_| sample(labels(3))).collect());
         assert_proportional("samples", 5_000, many, write);
-        let series = |points| Series { labels: labels(3), points, histograms: Vec::new() };
+        let series = |points| Series { labels: labels(3), points, histograms: Vec::new(), drops: false };
         assert_proportional("points", 20_000, |n| Value::Matrix(vec![series(points(n))]), write);
         let matrix = |n: usize| Value::Matrix((0..n).map(|_| series(points(2))).collect());
         assert_proportional("series", 5_000, matrix, write);
         let histogram = Arc::new(NativeHistogram { count: 2.0, sum: 3.5, ..NativeHistogram::default() });
         let histograms = |n: usize| {
             let of_times = (0..n as i64).map(|t| (t, histogram.clone())).collect();
-            Value::Matrix(vec![Series { labels: labels(3), points: Vec::new(), histograms: of_times }])
+            Value::Matrix(vec![Series {
+                labels: labels(3),
+                points: Vec::new(),
+                histograms: of_times,
+                drops: false,
+            }])
         };
         assert_proportional("histograms", 5_000, histograms, write);
         for text in ["a", "\"", "\n", "\u{1}", "é", "\u{efff}"] {
@@ -512,6 +517,7 @@ mod tests {
             t: 1_500,
             v: 1.0,
             h: None,
+            drops: false,
         };
         assert_eq!(
             whole(Value::Vector(vec![sample])),
@@ -549,13 +555,15 @@ mod tests {
         let h = Arc::new(NativeHistogram { count: 2.0, sum: 3.5, ..NativeHistogram::default() });
         let shown = r#"{"count":"2","sum":"3.5"}"#;
         let labels = Labels::from_pairs([("a", "b")]);
-        let sample = VectorSample { labels: labels.clone(), t: 1_500, v: f64::NAN, h: Some(h.clone()) };
+        let sample =
+            VectorSample { labels: labels.clone(), t: 1_500, v: f64::NAN, h: Some(h.clone()), drops: false };
         let got = whole(Value::Vector(vec![sample]));
         assert!(got.contains(&format!(r#"[{{"metric":{{"a":"b"}},"histogram":[1.500,{shown}]}}]"#)), "{got}");
         let series = |points: Vec<(TimeMs, f64)>, times: &[TimeMs]| Series {
             labels: labels.clone(),
             points,
             histograms: times.iter().map(|t| (*t, h.clone())).collect(),
+            drops: false,
         };
         let mixed = series(vec![(1_000, 1.0), (2_000, 2.0)], &[3_000, 4_000]);
         let got = whole(Value::Matrix(vec![mixed, series(vec![], &[1_000])]));
@@ -584,6 +592,7 @@ mod tests {
             labels: Labels::from_pairs([("job", job)]),
             points: (0..11_000).map(|i| (i * 1_000, i as f64 / 7.0)).collect(),
             histograms: vec![],
+            drops: false,
         };
         let make = || Answer {
             value: Value::Matrix(vec![series("a"), series("b")]),

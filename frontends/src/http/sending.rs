@@ -93,6 +93,7 @@ mod tests {
             labels: Labels::from_pairs([("n", n.to_string())]),
             points: (0..5_000).map(|t| (t, t as f64)).collect(),
             histograms: vec![],
+            drops: false,
         };
         let value = Value::Matrix((0..12).map(series).collect());
         let (samples, memory) = (SampleCounts::default(), AnswerMemory::default());

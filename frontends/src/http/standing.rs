@@ -144,8 +144,8 @@ pub async fn result(call: Call) -> Reply {
 /// The answer that stands.
 fn shown(report: &ViewReport, t: TimeMs, content: Content) -> Answer {
     let sample = |(labels, sample): (Labels, Sample)| match sample {
-        Sample::Float(v) => VectorSample { labels, t, v, h: None },
-        Sample::Histogram(h) => VectorSample { labels, t, v: value::HISTOGRAM, h: Some(h) },
+        Sample::Float(v) => VectorSample { labels, t, v, h: None, drops: false },
+        Sample::Histogram(h) => VectorSample { labels, t, v: value::HISTOGRAM, h: Some(h), drops: false },
     };
     let mut rows: Vec<VectorSample> = content.rows.into_iter().map(sample).collect();
     rows.sort_by(|a, b| a.labels.cmp(&b.labels));

@@ -130,7 +130,8 @@ impl Recording {
 
     /// The rows of an answer by recorded labels.
     fn rows(&self, value: Value) -> BTreeMap<Labels, Vec<Series>> {
-        let alone = |labels, t, v| Series { labels, points: vec![(t, v)], histograms: Vec::new() };
+        let alone =
+            |labels, t, v| Series { labels, points: vec![(t, v)], histograms: Vec::new(), drops: false };
         let series = match value {
             Value::Matrix(series) => series,
             Value::Scalar(t, v) => vec![alone(Labels::default(), t, v)],
@@ -138,9 +139,12 @@ impl Recording {
                 .into_iter()
                 .map(|row| match row.h {
                     None => alone(row.labels, row.t, row.v),
-                    Some(h) => {
-                        Series { labels: row.labels, points: Vec::new(), histograms: vec![(row.t, h)] }
-                    }
+                    Some(h) => Series {
+                        labels: row.labels,
+                        points: Vec::new(),
+                        histograms: vec![(row.t, h)],
+                        drops: false,
+                    },
                 })
                 .collect(),
             Value::Text(..) => Vec::new(),

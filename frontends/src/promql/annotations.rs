@@ -34,7 +34,8 @@ pub fn render_most(query: &str, notes: &[Annotation], most: usize) -> (Vec<Strin
 
 fn extent(extent: Extent) -> String {
     match extent {
-        Extent::Untold | Extent::Times(1) => String::new(),
+        // A parameter is told in the text.
+        Extent::Untold | Extent::Times(1) | Extent::Parameter { .. } => String::new(),
         Extent::Times(times) => format!(" ({times} occurrences)"),
         Extent::Buckets { low, high, difference, samples, from, to } => {
             let (low, high, difference) = (general(low), general(high), two_digits(difference));

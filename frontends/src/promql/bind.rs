@@ -1,6 +1,6 @@
 //! Binding: the checked syntax tree into the plan that both runtimes run.
 //!
-//! Parentheses and plus signs go, durations become milliseconds, names become matchers and table entries.
+//! Parentheses go, durations become milliseconds, names become matchers and table entries.
 //! What the plan cannot express yet is refused by name.
 
 use super::ast::{Aggregate, At, Binary, Duration, Expr, Extended, Kind, VectorSelector, When};
@@ -35,8 +35,8 @@ impl Binder {
     // The recursive ways are functions of their own, so that their frames on the stack stay small.
     fn expr(&self, expr: &Expr) -> Result<Plan, Fault> {
         let op = match &*expr.kind {
-            Kind::Paren(inner) | Kind::Unary { minus: false, inner } => return self.expr(inner),
-            Kind::Unary { minus: true, inner } => self.negate(inner),
+            Kind::Paren(inner) => return self.expr(inner),
+            Kind::Unary { minus, inner } => self.signed(*minus, inner),
             Kind::Subquery { inner, .. } => self.subquery(inner, &expr.kind),
             Kind::Call { function, args } => self.call(function, args, expr.span),
             Kind::Aggregate(aggregate) => self.aggregate(aggregate),
@@ -58,12 +58,13 @@ impl Binder {
         })
     }
 
-    /// Minus `inner`; a number is negated on the spot.
-    fn negate(&self, inner: &Expr) -> Result<Op, Fault> {
+    /// `inner` with a sign in front; a number takes it on the spot.
+    fn signed(&self, minus: bool, inner: &Expr) -> Result<Op, Fault> {
         let inner = self.expr(inner)?;
         Ok(match &inner.op {
-            Op::Number(Number(value)) => Op::Number(Number(-value)),
-            _ => Op::Negate(inner),
+            Op::Number(Number(value)) => Op::Number(Number(if minus { -value } else { *value })),
+            _ if minus => Op::Negate(inner),
+            _ => Op::Plus(inner),
         })
     }
 

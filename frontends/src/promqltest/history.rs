@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Cell, Cells, Value};
 use super::expect::Expected;
-use super::runner::RunOptions;
+use super::runner::{Mode, RunOptions};
 use super::scratch::{Samples, Scratch};
 use super::script::{Eval, Grid, When};
 use super::variants::{Question, asks_for_the_query, questions};
@@ -20,6 +20,8 @@ const MAX_SAMPLES: usize = 10_000;
 /// A store and who asks it.
 pub(super) struct History {
     language: Options,
+    /// Each query is asked as it is written, in no other way.
+    plain: bool,
     querier: Querier,
     _scratch: Scratch,
 }
@@ -36,6 +38,7 @@ impl History {
         scratch.append(samples, middle..samples.len())?;
         Ok(History {
             language: options.language(),
+            plain: options.mode == Mode::Plain,
             querier: Querier::new(scratch.store.clone(), options.workers),
             _scratch: scratch,
         })
@@ -50,6 +53,10 @@ impl History {
                 return judge(&eval.wanted, eval.when, &outcome).map_err(|wrong| (wrong, String::new()));
             }
         };
+        if self.plain {
+            let outcome = self.instant(&Question { expr: eval.expr.clone(), t });
+            return judge(&eval.wanted, eval.when, &outcome).map_err(|wrong| (wrong, String::new()));
+        }
         for (i, question) in questions(&eval.expr, t).iter().enumerate() {
             let asked = |how: &str| match i {
                 0 => how.to_owned(),

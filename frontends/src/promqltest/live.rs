@@ -16,7 +16,8 @@ use engine::functions::{Kernel, Special};
 use engine::live::{Live, LiveOptions, Row, Sink, TapEvent, ViewKind, ViewSpec};
 use engine::operators::side::Sample;
 use engine::plan::notes::{Annotation, Level};
-use engine::plan::{At, Extension, Node, Op, Plan, Type};
+use engine::plan::{AggregateOp, At, Extension, Node, Op, Plan, Type};
+use engine::query::hangs_on_first_step;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -183,6 +184,10 @@ impl View {
             let why = "sorting in a range query, which is warned of: a view has no order";
             return Err(Standing::Refused(why.to_owned()));
         }
+        if range && looks_at_all_steps(&plan) {
+            let why = "an aggregation that a range query gives the parameters of other steps";
+            return Err(Standing::Refused(why.to_owned()));
+        }
         let shown = Arc::default();
         Ok(View { query, expr: eval.expr.clone(), plan, times, range, shown, noted: Vec::new() })
     }
@@ -251,6 +256,18 @@ fn sorts(node: &Node) -> bool {
         _ => false,
     };
     here || node.inputs().into_iter().any(|input| sorts(input))
+}
+
+/// Whether a part of the plan is an aggregation whose parameter at a step is, or is warned of, with those of other steps.
+fn looks_at_all_steps(node: &Node) -> bool {
+    use AggregateOp::{LimitRatio, Quantile};
+    let here = match &node.op {
+        Op::Aggregate(a) if matches!(a.op, LimitRatio | Quantile) => {
+            a.param.as_ref().is_some_and(|param| !matches!(param.op, Op::Number(_)))
+        }
+        _ => false,
+    };
+    here || hangs_on_first_step(node) || node.inputs().into_iter().any(|input| looks_at_all_steps(input))
 }
 
 /// Whether a query looks at samples that are later than its time.

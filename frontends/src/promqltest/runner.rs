@@ -15,9 +15,11 @@ use crate::promql::Options;
 /// Who answers.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// The query runtime, over all samples.
+    /// The query runtime, over all samples, which each query asks in several ways.
     #[default]
     History,
+    /// The query runtime, which is asked each query as it is written.
+    Plain,
     /// The live runtime: the queries stand while the samples arrive.
     Live,
 }
@@ -103,7 +105,7 @@ impl Scene {
         }
         let samples = Samples::of(&self.loads);
         let played = match options.mode {
-            Mode::History => play_history(&samples, &evals, options, report),
+            Mode::History | Mode::Plain => play_history(&samples, &evals, options, report),
             Mode::Live => play_live(&samples, &evals, options, report),
         };
         if let Err(got) = played {

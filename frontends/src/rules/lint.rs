@@ -44,7 +44,7 @@ fn carried(plan: &Node) -> Carried {
     match &plan.op {
         Op::Number(_) | Op::Text(_) => Carried::Only(BTreeSet::new()),
         Op::Instant(_) | Op::Range { .. } | Op::Call { .. } => anything(),
-        Op::Subquery { input, .. } | Op::Negate(input) => carried(input),
+        Op::Subquery { input, .. } | Op::Negate(input) | Op::Plus(input) => carried(input),
         Op::Aggregate(aggregate) => {
             use engine::plan::AggregateOp as A;
             match aggregate.op {

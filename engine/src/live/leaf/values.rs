@@ -3,7 +3,7 @@
 use super::super::ring::Block;
 use super::blocks::Way;
 use super::{LeafState, Line, View};
-use crate::functions::lanes::{Lanes, tell_resets};
+use crate::functions::lanes::{Lanes, leave_buckets, tell_resets};
 use crate::functions::notice::Noticed;
 use crate::functions::rate::Standing;
 use crate::functions::window::{Point, Timed};
@@ -159,6 +159,9 @@ impl LeafState {
         let to = histograms.partition_point(|(t, _)| *t <= until);
         let mut told = histograms.get(from..to).unwrap_or(&[]).to_vec();
         tell_resets(&mut told);
+        if self.leaf.skims() {
+            leave_buckets(&mut told);
+        }
         told
     }
 

@@ -4,6 +4,7 @@ use super::super::histogram::Histogram;
 use super::*;
 use crate::plan::Dialect;
 use crate::plan::details::Ask;
+use crate::plan::notes::Note;
 use crate::plan::notes::{Extent, Level};
 
 const DELAYED: Dialect =

@@ -10,7 +10,7 @@ mod maps;
 use super::pace::Pace;
 use super::side::Sample;
 use super::{Changed, Input, Operator, Output};
-use crate::plan::notes::Note;
+use crate::plan::notes::{Annotations, Origin};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
@@ -114,9 +114,10 @@ pub fn answer(out: &Output) -> BTreeMap<String, String> {
 
 /// The texts of all remarks, sorted.
 pub fn remarks(out: &Output) -> Vec<String> {
-    let mut texts: Vec<String> = out.notes.iter().map(|note: &Note| note.text.to_string()).collect();
+    let mut told = Annotations::default();
+    out.notes.iter().for_each(|note| told.add(note, &Origin::default()));
+    let mut texts: Vec<String> = told.into_list().into_iter().map(|note| note.text.to_string()).collect();
     texts.sort();
-    texts.dedup();
     texts
 }
 

@@ -18,11 +18,7 @@ impl Lowering {
         if !allowed || !asks_store(node, self.shift) || self.delayed_names && is_info(node) {
             return None;
         }
-        Some(StoreQuery {
-            plan: Arc::new(node.clone()),
-            shift: self.shift,
-            drops_names: matches!(&node.op, Op::Call { function, .. } if !function.0.keeps_name),
-        })
+        Some(StoreQuery { plan: Arc::new(node.clone()), shift: self.shift })
     }
 }
 

@@ -81,7 +81,7 @@ fn output_labels(plan: &Plan) -> Option<Vec<String>> {
             _ if a.grouping.without => None,
             _ => Some(a.grouping.labels.clone()),
         },
-        Op::Negate(input) => output_labels(input),
+        Op::Negate(input) | Op::Plus(input) => output_labels(input),
         _ if plan.kind() == Type::Scalar => Some(Vec::new()),
         _ => None,
     }

@@ -137,12 +137,12 @@ impl Answers for Oracle {
                 Err(QueryError::Execution("query processing would load too many samples".into()))
             }
             Op::Range { .. } => Self::answer(Value::Matrix(vec![
-                Series { labels: job("b"), points: vec![(1_000, 1.0)], histograms: vec![] },
-                Series { labels: job("a"), points: vec![(1_500, 2.0)], histograms: vec![] },
+                Series { labels: job("b"), points: vec![(1_000, 1.0)], histograms: vec![], drops: false },
+                Series { labels: job("a"), points: vec![(1_500, 2.0)], histograms: vec![], drops: false },
             ])),
             _ => Self::answer(Value::Vector(vec![
-                VectorSample { labels: job("a"), t, v: 1.0, h: None },
-                VectorSample { labels: job("b"), t, v: f64::NAN, h: None },
+                VectorSample { labels: job("a"), t, v: 1.0, h: None, drops: false },
+                VectorSample { labels: job("b"), t, v: f64::NAN, h: None, drops: false },
             ])),
         }
     }
@@ -156,7 +156,8 @@ impl Answers for Oracle {
         _: &QueryOptions,
     ) -> Result<Answer, QueryError> {
         let points: Vec<_> = (0..=(end - start) / step).map(|i| (start + i * step, i as f64)).collect();
-        let series = |name| Series { labels: job(name), points: points.clone(), histograms: vec![] };
+        let series =
+            |name| Series { labels: job(name), points: points.clone(), histograms: vec![], drops: false };
         Self::answer(Value::Matrix(vec![series("b"), series("a")]))
     }
 }

@@ -1,0 +1,164 @@
+//! Random queries, answered by us and by Prometheus 3.14, of which `go/main.go` makes a program: its evaluator as a library.
+//!
+//! ```text
+//! cargo test --workspace --test beside_3_14                                        # 2,000 queries, seed 1
+//! ANSWERS=100000 ANSWERS_SEED=7 cargo test --release --workspace --test beside_3_14 -- --nocapture
+//! ```
+//!
+//! The program gets samples and queries in Prometheus' test language ([`draw`]) and writes what it answers behind each query;
+//! the file that this makes must be fulfilled ([`frontends::promqltest`]). A difference must be one of [`listed`]. Anything else
+//! fails the test with the samples, the query and both answers: a file to be run again with `perennial test promql`.
+//!
+//! The program is built where Go 1.25 or newer is, and its modules can be had. Elsewhere that is said ([`testing::skipped`]).
+
+mod draw;
+mod listed;
+#[path = "../../../tests/differential/random.rs"]
+#[allow(dead_code, reason = "made for another generator, too")]
+mod random;
+
+use frontends::promqltest::{Failure, Mode, RunOptions, run};
+use random::Random;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use testing::skipped;
+
+/// Queries without `ANSWERS`.
+const QUERIES: u64 = 2_000;
+/// Queries over the same samples.
+const PER_SCENE: u64 = 50;
+/// Scenes that the program is given at once.
+const PER_RUN: u64 = 40;
+/// Differences that are printed.
+const PRINTED: usize = 20;
+/// How long the modules may take to come.
+const MODULES: Duration = Duration::from_secs(240);
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Go's command, where it is new enough.
+fn go() -> Option<PathBuf> {
+    let new_enough = |path: &Path| {
+        let out = Command::new(path).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").output().ok()?;
+        let version = String::from_utf8(out.stdout).ok()?;
+        let mut parts = version.trim().strip_prefix("go1.")?.split('.');
+        (parts.next()?.parse::<u32>().ok()? >= 25).then(|| path.to_owned())
+    };
+    ["go", "/usr/local/go/bin/go"].iter().find_map(|path| new_enough(Path::new(path)))
+}
+
+/// Whether the program's modules are here, or come within some minutes.
+fn modules_come(go: &Path, dir: &Path) -> bool {
+    let list = Command::new(go)
+        .args(["list", "-deps", "."])
+        .current_dir(dir)
+        .env("GOTOOLCHAIN", "local")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut list) = list else { return false };
+    let begun = Instant::now();
+    while begun.elapsed() < MODULES {
+        match list.try_wait() {
+            Ok(None) => std::thread::sleep(Duration::from_millis(200)),
+            Ok(Some(status)) => return status.success(),
+            Err(_) => break,
+        }
+    }
+    // It may have ended by now.
+    let _ = list.kill();
+    let _ = list.wait();
+    false
+}
+
+/// The program, if it can be built here.
+fn program() -> Option<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/beside_3_14/go");
+    let Some(go) = go() else {
+        skipped("answers of Prometheus 3.14: Go 1.25 is not here");
+        return None;
+    };
+    if !modules_come(&go, &dir) {
+        skipped("answers of Prometheus 3.14: Go's modules cannot be had");
+        return None;
+    }
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("answers-of-3.14");
+    let built = Command::new(go)
+        .args(["build", "-o"])
+        .args([path.as_os_str(), ".".as_ref()])
+        .current_dir(dir)
+        .env("GOTOOLCHAIN", "local")
+        .output()
+        .expect("Go runs");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Some(path)
+}
+
+/// The questions with what 3.14 answers.
+fn answered(program: &Path, questions: String, default_dialect: bool) -> String {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    if default_dialect {
+        command.arg("default");
+    }
+    let mut child = command.spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("it has an input");
+    let writer = std::thread::spawn(move || stdin.write_all(questions.as_bytes()));
+    let out = child.wait_with_output().expect("it ends");
+    writer.join().expect("no panic").expect("it reads all");
+    assert!(out.status.success(), "the program failed");
+    String::from_utf8(out.stdout).expect("UTF-8")
+}
+
+/// The first differences; their samples are in files.
+fn told(failed: &[(String, Failure)]) -> String {
+    let mut text = String::new();
+    for (number, (scene, failure)) in failed.iter().take(PRINTED).enumerate() {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("differs-{number}.test"));
+        let samples = scene.find("\neval ").map_or("", |at| &scene[..at]);
+        let from = scene.lines().skip(failure.line - 1);
+        let asked: Vec<&str> = from.take_while(|line| !line.is_empty()).collect();
+        let asked = asked.join("\n");
+        std::fs::write(&path, format!("{samples}\n{asked}\n")).expect("the file can be written");
+        let _ = writeln!(text, "\n{}\n{asked}\nhere:\n{}", path.display(), failure.got);
+    }
+    text
+}
+
+#[test]
+fn answers_are_those_of_3_14() {
+    let Some(program) = program() else { return };
+    let (seed, queries) = (variable("ANSWERS_SEED").unwrap_or(1), variable("ANSWERS").unwrap_or(QUERIES));
+    let scenes = queries.div_ceil(PER_SCENE);
+    let (mut passed, mut of_rules, mut failed) = (0, BTreeMap::<&str, usize>::new(), Vec::new());
+    for from in (0..scenes).step_by(PER_RUN as usize) {
+        // Every fourth run is without feature flags.
+        let default_dialect = from / PER_RUN % 4 == 3;
+        let numbers = from..(from + PER_RUN).min(scenes);
+        let scene = |number| draw::scene(&mut Random::new(&[seed, number]), PER_SCENE, default_dialect);
+        let text = answered(&program, numbers.map(scene).collect(), default_dialect);
+        let way = RunOptions { mode: Mode::Plain, default_dialect, ..RunOptions::default() };
+        for scene in text.split("clear\n\n") {
+            let report = run("answers", scene, &way);
+            passed += report.passed;
+            for failure in report.failed {
+                match listed::rule(&failure) {
+                    Some(rule) => *of_rules.entry(rule).or_default() += 1,
+                    None => failed.push((scene.to_owned(), failure)),
+                }
+            }
+        }
+    }
+    eprintln!(
+        "seed {seed}: {passed} answers are equal, {of_rules:?} differ as listed, {} otherwise",
+        failed.len()
+    );
+    assert!(failed.is_empty(), "{}", told(&failed));
+    assert!(passed as u64 > queries / 2, "the generator draws little that is compared");
+}
