@@ -371,6 +371,20 @@ impl<'de> Deserialize<'de> for FunctionRef {
 }
 
 impl Op {
+    /// The same with another `@`, if it has one or could.
+    #[must_use]
+    pub fn map_at(&self, f: impl Fn(Option<At>) -> Option<At>) -> Op {
+        let select = |s: &Selector| Selector { at: f(s.at), ..s.clone() };
+        match self {
+            Op::Instant(selector) => Op::Instant(select(selector)),
+            Op::Range { selector, range } => Op::Range { selector: select(selector), range: *range },
+            Op::Subquery { input, range, step, offset, at } => {
+                Op::Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: f(*at) }
+            }
+            op => op.clone(),
+        }
+    }
+
     /// The same with other operands.
     #[must_use]
     pub fn map_inputs(&self, f: &mut dyn FnMut(&Plan) -> Plan) -> Op {

@@ -140,9 +140,8 @@ fn present(
                 let differs = |name: &&String| a.labels.get(name) != b.labels.get(name);
                 names.iter().find(differs).is_some_and(|name| !has(a, name) || !has(b, name))
             };
-            let before = |a: &VectorSample, b: &VectorSample| match lacks(a, b) {
-                true => *descending,
-                false => directed(a, b).is_lt(),
+            let before = |a: &VectorSample, b: &VectorSample| {
+                if lacks(a, b) { *descending } else { directed(a, b).is_lt() }
             };
             Ok(inserted(rows, before))
         }

@@ -20,7 +20,7 @@ use crate::operators::side::Sample;
 use crate::operators::{Changed, EvalError, Input, Operator, Output, Twins};
 use crate::plan::notes::{Note, Place};
 use crate::plan::physical::{Subquery, Windowed};
-use crate::plan::{Aggregate, At, Binary, Dialect, Node, Op, Plan, Selector};
+use crate::plan::{At, Dialect, Node, Plan};
 use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::model::labels::describes_metric;
@@ -79,26 +79,8 @@ pub(super) fn look(asked: &Subquery, outer: Grid, rows: &[Row], guard: &Guard) -
 
 /// `plan` with `@ start()` and `@ end()` replaced by the times of the outermost query.
 pub(super) fn fix_times(plan: &Plan, start: TimeMs, end: TimeMs) -> Plan {
-    let fix = |plan: &Plan| fix_times(plan, start, end);
-    let at = |at: Option<At>| pinned(at, start, end).map(At::Time);
-    let select = |s: &Selector| Selector { at: at(s.at), ..s.clone() };
-    let op = match &plan.op {
-        op @ (Op::Number(_) | Op::Text(_)) => op.clone(),
-        Op::Instant(selector) => Op::Instant(select(selector)),
-        Op::Range { selector, range } => Op::Range { selector: select(selector), range: *range },
-        Op::Subquery { input, range, step, offset, at: pin } => {
-            Op::Subquery { input: fix(input), range: *range, step: *step, offset: *offset, at: at(*pin) }
-        }
-        Op::Call { function, args } => Op::Call { function: *function, args: args.iter().map(fix).collect() },
-        Op::Negate(input) => Op::Negate(fix(input)),
-        Op::Plus(input) => Op::Plus(fix(input)),
-        Op::Binary(b) => Op::Binary(Box::new(Binary { lhs: fix(&b.lhs), rhs: fix(&b.rhs), ..(**b).clone() })),
-        Op::Aggregate(a) => {
-            let param = a.param.as_ref().map(fix);
-            Op::Aggregate(Box::new(Aggregate { param, input: fix(&a.input), ..(**a).clone() }))
-        }
-    };
-    Arc::new(Node { op, span: plan.span })
+    let op = plan.op.map_at(|at| pinned(at, start, end).map(At::Time));
+    Arc::new(Node { op: op.map_inputs(&mut |input| fix_times(input, start, end)), span: plan.span })
 }
 
 /// The rows of a subquery, and the function that sees them through a window.

@@ -5,7 +5,7 @@ use crate::functions::window::Moves;
 use crate::functions::{Kernel, QueryTimes, Special};
 use crate::operators::remarks::sort_in_range_query;
 use crate::plan::notes::{Annotations, Origin, Place};
-use crate::plan::{Aggregate, At, Node, Number, Op, Plan, Selector};
+use crate::plan::{Aggregate, At, Node, Number, Op, Plan};
 use std::sync::Arc;
 use storage::model::TimeMs;
 
@@ -109,17 +109,14 @@ pub(super) fn pin_parameters(plan: &Plan, start: TimeMs) -> Plan {
 
 /// `plan` as it is at `t`, whenever it is evaluated.
 fn pinned(plan: &Plan, t: TimeMs) -> Plan {
-    let at = |at: Option<At>| at.or(Some(At::Time(t)));
-    let select = |s: &Selector| Selector { at: at(s.at), ..s.clone() };
-    let number = |seconds: f64| Op::Number(Number(seconds));
+    let at_t = || plan.op.map_at(|at| at.or(Some(At::Time(t))));
     let op = match &plan.op {
-        Op::Instant(selector) => Op::Instant(select(selector)),
-        Op::Range { selector, range } => Op::Range { selector: select(selector), range: *range },
-        Op::Subquery { input, range, step, offset, at: pin } => {
-            Op::Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: at(*pin) }
+        // What is in it has times of its own.
+        Op::Subquery { .. } => at_t(),
+        Op::Call { function, .. } if let Kernel::Clock(kernel) = function.0.kernel => {
+            Op::Number(Number(kernel(t)))
         }
-        Op::Call { function, .. } if let Kernel::Clock(kernel) = function.0.kernel => number(kernel(t)),
-        op => op.map_inputs(&mut |input| pinned(input, t)),
+        _ => at_t().map_inputs(&mut |input| pinned(input, t)),
     };
     Arc::new(Node { op, span: plan.span })
 }
