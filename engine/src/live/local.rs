@@ -128,8 +128,12 @@ impl LocalHost {
     fn add_leaf(&mut self, step: StepId, source: &Source, leaf: &Leaf) {
         let retention = source.reach(leaf, self.lookback).0 + source.offset + SLACK;
         let ring = self.rings.acquire(&source.matchers, retention);
-        let (lookback, dialect) = (self.lookback, self.dialect);
-        let spec = Arc::new(LeafSpec { source: source.clone(), leaf: leaf.clone(), lookback, dialect });
+        let spec = Arc::new(LeafSpec {
+            source: source.clone(),
+            leaf: leaf.clone(),
+            lookback: self.lookback,
+            dialect: self.dialect,
+        });
         for shard in &mut self.shards {
             shard.expect(ring);
             shard.add_leaf(step, LeafSlot::new(spec.clone(), ring));

@@ -126,10 +126,14 @@ impl Operator for Map {
         let (keep, dialect) = (self.keeps_name, self.dialect);
         // As in Prometheus, these take nothing but the name.
         let name_only = matches!(self.work, Work::Histograms(_)) && !dialect.delayed_names;
-        add_rows(&inputs[0], out, pace, |labels, drops| match name_only {
-            true => Ok((labels.filter(|name| name != METRIC_NAME), false)),
-            false => Ok(computed(dialect, labels, drops, keep)),
-        })?;
+        let named = |labels: &Labels, drops| {
+            if name_only {
+                (labels.filter(|name| name != METRIC_NAME), false)
+            } else {
+                computed(dialect, labels, drops, keep)
+            }
+        };
+        add_rows(&inputs[0], out, pace, |labels, drops| Ok(named(labels, drops)))?;
         let params_changed = inputs[1..].iter().any(|p| p.delta.is_some());
         self.params.clear();
         self.params.extend(inputs[1..].iter().map(scalar_of));

@@ -3,7 +3,7 @@
 //! A leaf becomes dirty by a sample in its ring ([`disturb`]), by a timer, or by another parameter; the stage knows of
 //! steps whose inputs changed. Nothing is polled.
 
-use super::leaf_slot::{LeafSlot, Leaves, state_of};
+use super::leaf_slot::{LeafSlot, Leaves, make_state};
 use super::shard::Shard;
 use crate::live::meter::Meter;
 use crate::operators::bits::Bits;
@@ -19,8 +19,12 @@ pub(super) fn disturb(
     blocks: impl Iterator<Item = u32> + Clone,
 ) {
     for reader in readers {
-        let Some(leaf) = state_of(leaves, readers, *reader) else { continue };
-        blocks.clone().for_each(|block| leaf.disturb(block));
+        match leaves.get_mut(reader) {
+            Some(LeafSlot { state: Some(leaf), .. }) => blocks.clone().for_each(|block| leaf.disturb(block)),
+            // It knows of no block yet.
+            Some(_) => make_state(leaves, readers, *reader),
+            None => continue,
+        }
         stage.disturb(*reader);
     }
 }
@@ -34,7 +38,7 @@ impl Shard {
         self.readers[ring].push(step);
         self.leaves.insert(step, leaf);
         if self.has_rows(ring) {
-            state_of(&mut self.leaves, &self.readers[ring], step);
+            make_state(&mut self.leaves, &self.readers[ring], step);
         }
     }
 
@@ -57,7 +61,7 @@ impl Shard {
         let readers = self.readers.get(ring).map_or(&[][..], Vec::as_slice);
         for reader in readers {
             if has_rows {
-                state_of(&mut self.leaves, readers, *reader);
+                make_state(&mut self.leaves, readers, *reader);
             }
             let state = self.leaves.get_mut(reader).and_then(|leaf| leaf.state.as_mut());
             state.into_iter().for_each(|leaf| leaf.reset());

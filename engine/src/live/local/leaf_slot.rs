@@ -1,7 +1,8 @@
 //! A leaf in its place in a shard.
 //!
-//! There is one in every shard for each window of each view, and most rules of a large collection find series in few shards or in
-//! none. So its state is made when its ring has a row. Until then it has no rows, holds nothing, and has nothing to look at.
+//! There is one in every shard for each window of each view, and most rules of a large collection find series in few
+//! shards or in none. So its state is made when its ring has a row. Until then it has no rows, holds nothing, and has
+//! nothing to look at.
 
 use crate::live::leaf::LeafState;
 use crate::plan::Dialect;
@@ -52,19 +53,12 @@ impl LeafSlot {
     }
 }
 
-/// The state of a leaf of which the ring has rows; it is made if there is none. `readers`: the leaves over the same ring.
-pub(super) fn state_of<'a>(
-    leaves: &'a mut Leaves,
-    readers: &[StepId],
-    step: StepId,
-) -> Option<&'a mut LeafState> {
-    let slot = leaves.get(&step)?;
-    if slot.state.is_none() {
-        let LeafSpec { source, leaf, lookback, dialect } = &*slot.spec;
-        let mut state = LeafState::new(source.clone(), leaf.clone(), slot.ring, (*lookback, *dialect));
-        let mut others = readers.iter().filter_map(|reader| leaves.get(reader)?.state.as_deref());
-        others.any(|other| state.share_order(other));
-        leaves.get_mut(&step)?.state = Some(Box::new(state));
-    }
-    leaves.get_mut(&step)?.state.as_deref_mut()
+/// Makes the state of a leaf of which the ring has rows, if it has none. `readers`: the leaves over the same ring.
+pub(super) fn make_state(leaves: &mut Leaves, readers: &[StepId], step: StepId) {
+    let Some(slot) = leaves.get(&step).filter(|slot| slot.state.is_none()) else { return };
+    let LeafSpec { source, leaf, lookback, dialect } = &*slot.spec;
+    let mut state = LeafState::new(source.clone(), leaf.clone(), slot.ring, (*lookback, *dialect));
+    let mut others = readers.iter().filter_map(|reader| leaves.get(reader)?.state.as_deref());
+    others.any(|other| state.share_order(other));
+    leaves.entry(step).and_modify(|slot| slot.state = Some(Box::new(state)));
 }
