@@ -49,19 +49,21 @@ pub(super) struct RunningGroup {
     pub group: Group,
     pub rules: Vec<Running>,
     counters: Counters,
-    /// When states were written last in slots; `TimeMs::MAX`: in this step.
+    /// When states had been written last in slots.
     wrote: TimeMs,
 }
 
 impl RunningGroup {
-    /// Tells a rule that reads the states of alerts how far the rules in front of it are.
-    fn follow(&mut self, r: usize) {
+    /// Tells a rule that reads the states of alerts how far the rules in front of it are. `writes`: states are being written
+    /// in this step.
+    fn follow(&mut self, r: usize, writes: bool) {
         let (front, rest) = self.rules.split_at_mut(r);
         let Some(alerting) = rest[0].alerting.as_mut().filter(|alerting| alerting.is_behind()) else {
             return;
         };
         let slots = front.iter().filter_map(Running::next_slot);
-        alerting.follow(Behind { before: slots.min().unwrap_or(TimeMs::MAX), since: self.wrote });
+        let since = if writes { TimeMs::MAX } else { self.wrote };
+        alerting.follow(Behind { before: slots.min().unwrap_or(TimeMs::MAX), since });
     }
 }
 
@@ -369,12 +371,11 @@ impl Core {
             touched.insert(place);
             let tools = Tools { expander: &self.expander, store: &*self.ports.store };
             let group = &mut self.groups[place.0];
-            group.follow(place.1);
+            group.follow(place.1, self.wrote.contains(&place.0));
             let running = &mut group.rules[place.1];
             let slot = running.next_slot();
             let tally = running.on_event(&tools, event);
             if running.next_slot() != slot {
-                group.wrote = TimeMs::MAX;
                 self.wrote.insert(place.0);
             }
             group.counters.told(running, tally, self.ports.views.spent(running.view), &self.durations);
@@ -426,7 +427,6 @@ impl Core {
             let slot = running.next_slot();
             group.counters.failed(running.on_time(&tools, now).failures);
             if running.next_slot() != slot {
-                group.wrote = TimeMs::MAX;
                 self.wrote.insert(g);
             }
         }

@@ -52,7 +52,8 @@ pub enum Template {
     Actions(Arc<Actions>),
 }
 
-/// A text with actions. Parsed it takes twenty times as much memory, and most alerts never fire: it is parsed when it is filled first.
+/// A text with actions. Parsed it takes twenty times as much memory, and most alerts never fire: it is parsed when it is
+/// filled first.
 pub struct Actions {
     /// For error texts.
     name: String,
@@ -109,8 +110,13 @@ impl Expander {
             return Ok(Template::Plain(source.to_owned()));
         }
         let (_, looks) = build(source, self.functions.clone())?;
-        let (name, source) = (format!("__alert_{name}"), source.to_owned());
-        Ok(Template::Actions(Arc::new(Actions { name, source, parsed: OnceLock::new(), looks })))
+        let actions = Actions {
+            name: format!("__alert_{name}"),
+            source: source.to_owned(),
+            parsed: OnceLock::new(),
+            looks,
+        };
+        Ok(Template::Actions(Arc::new(actions)))
     }
 
     /// What the templates of one row are filled with.
