@@ -3,6 +3,7 @@
 //! Functions, aggregations and operators come from the tables, arguments are drawn by type, and what the parser or the type
 //! checker refuses is drawn again. Left out is what 3.14 answers by chance or by mistake; [`super::listed`] says why.
 
+use crate::arguments;
 use crate::random::Random;
 use engine::functions::{Function, table};
 use engine::plan::{AggregateOp, BinaryOp, Type};
@@ -122,7 +123,8 @@ fn histogram(random: &mut Random, custom: bool, grown: &mut u64) -> String {
     let of = |part: u64| (*grown * part).to_string();
     let buckets = [1, 2, 0, 1].map(of).join(" ");
     let zero = if custom { 0 } else { *grown };
-    let (count, sum) = (*grown * 4 + zero, *grown * 7);
+    let count = *grown * 4 + zero;
+    let sum = *grown * 7;
     let hint = random.pick(&["", "", "", "", " counter_reset_hint:gauge"]);
     if custom {
         let bounds = random.pick(&["1 2 5", "1 2 5", "1 2 5", "1 3 5"]);
@@ -167,9 +169,10 @@ impl Draw<'_> {
                 ..Options::all()
             };
             if may_be_refused || compile(&text, &options).is_ok() {
-                return match instant {
-                    true => format!("eval instant at {start}ms {text}"),
-                    false => format!("eval range from {start}ms to {end}ms step {step}ms {text}"),
+                return if instant {
+                    format!("eval instant at {start}ms {text}")
+                } else {
+                    format!("eval range from {start}ms to {end}ms step {step}ms {text}")
                 };
             }
         }
@@ -234,7 +237,8 @@ impl Draw<'_> {
     fn matrix(&mut self, operators: u32) -> String {
         let range = self.random.pick(RANGES);
         if operators > 0 && self.random.chance(40) {
-            let (inner, step) = (self.vector(operators - 1), self.random.pick(STEPS));
+            let inner = self.vector(operators - 1);
+            let step = self.random.pick(STEPS);
             return format!("({inner})[{range}:{step}]{}", self.modifiers(&[""]));
         }
         let series = self.series();
@@ -247,9 +251,7 @@ impl Draw<'_> {
     }
 
     fn call(&mut self, function: &'static Function, operators: u32) -> String {
-        let least = function.min_args() as u64;
-        let most = (function.max_args() as u64).min(least.max(function.args.len() as u64) + 2);
-        let count = least + self.random.below(most - least + 1);
+        let count = arguments::count(self.random, function);
         let mut left = operators;
         let args: Vec<String> = (0..count as usize)
             .filter_map(|i| function.arg(i))

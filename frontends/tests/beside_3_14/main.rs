@@ -11,6 +11,8 @@
 //!
 //! The program is built where Go 1.25 or newer is, and its modules can be had. Elsewhere that is said ([`testing::skipped`]).
 
+#[path = "../support/arguments.rs"]
+mod arguments;
 mod draw;
 mod listed;
 #[path = "../../../tests/differential/random.rs"]
@@ -134,7 +136,8 @@ fn told(failed: &[(String, Failure)]) -> String {
 #[test]
 fn answers_are_those_of_3_14() {
     let Some(program) = program() else { return };
-    let (seed, queries) = (variable("ANSWERS_SEED").unwrap_or(1), variable("ANSWERS").unwrap_or(QUERIES));
+    let seed = variable("ANSWERS_SEED").unwrap_or(1);
+    let queries = variable("ANSWERS").unwrap_or(QUERIES);
     let scenes = queries.div_ceil(PER_SCENE);
     let (mut passed, mut of_rules, mut failed) = (0, BTreeMap::<&str, usize>::new(), Vec::new());
     for from in (0..scenes).step_by(PER_RUN as usize) {

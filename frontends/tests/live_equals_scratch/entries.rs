@@ -4,6 +4,7 @@
 //! the live runtime refuses is drawn again. Entries that declare a tolerance are treated apart ([`Drawn::inexact`]):
 //! round them stand only operators that make no difference larger; in all other compositions they do not occur.
 
+use crate::arguments;
 use crate::random::Random;
 use engine::functions::{Function, Tolerance, table};
 use engine::live::{ViewKind, ViewSpec, check};
@@ -221,9 +222,7 @@ impl Draw<'_> {
     }
 
     fn call(&mut self, function: &'static Function, operators: u32) -> String {
-        let least = function.min_args() as u64;
-        let most = (function.max_args() as u64).min(least.max(function.args.len() as u64) + 2);
-        let count = least + self.random.below(most - least + 1);
+        let count = arguments::count(self.random, function);
         // The first vector takes the operators; the others are plain.
         let mut left = operators;
         let args: Vec<String> = (0..count as usize)

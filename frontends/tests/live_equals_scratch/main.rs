@@ -13,6 +13,8 @@
 //!
 //! A long run says every minute how far it is; `LIVE_FIRST=40000` goes on from there.
 
+#[path = "../support/arguments.rs"]
+mod arguments;
 mod compare;
 mod entries;
 mod history;
