@@ -1,6 +1,5 @@
 """What alerts cost an Alertmanager and the log: conditions that begin and end, in groups of 5 s, for `--seconds`."""
 
-import json
 import time
 
 from . import notify, process
@@ -21,20 +20,6 @@ class Conditions(notify.Loopback):
         return ("# TYPE bench_condition gauge\n" + "".join(lines)).encode(), lambda: None
 
 
-class Counting(notify.Loopback):
-    """An Alertmanager that counts requests and alerts."""
-
-    def __init__(self, port):
-        self.requests = self.alerts = 0
-        super().__init__(port)
-
-    def respond(self, method, path, body, seen):
-        if method == "POST":
-            self.requests += 1
-            self.alerts += len(json.loads(body))
-        return b"", lambda: None
-
-
 def rule_file():
     """Alerts with and without `for` and `keep_firing_for`, four groups."""
     out = ["groups:"]
@@ -48,7 +33,7 @@ def rule_file():
 
 def alerts(kind, options):
     """Requests and alerts sent, and samples written, over `--seconds`."""
-    conditions, receiver = Conditions(process.free_port()), Counting(process.free_port())
+    conditions, receiver = Conditions(process.free_port()), notify.Alertmanager(process.free_port())
     try:
         with kind(options.directory, options) as server:
             server.interval, server.alertmanager_port, server.rules = 2, receiver.port, rule_file()

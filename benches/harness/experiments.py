@@ -16,14 +16,19 @@ from . import captures, load, notify, process, remote_write, rules, servers
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-@contextlib.contextmanager
 def exporter(options, epoch):
-    """The exporter as a process of its own; yields its port."""
+    """The exporter of the synthetic load as a process of its own; yields its port."""
+    return exporter_of(options, "exporter.py", options.series, epoch)
+
+
+@contextlib.contextmanager
+def exporter_of(options, script, *arguments):
+    """An exporter of this folder as a process of its own; yields its port."""
     port = process.free_port()
-    p = process.Process([sys.executable, os.path.join(HERE, "exporter.py"), str(port), str(options.series),
-                         str(epoch)], os.path.join(options.directory, "exporter.log"))
+    p = process.Process([sys.executable, os.path.join(HERE, script), str(port), *map(str, arguments)],
+                        os.path.join(options.directory, "exporter.log"))
     try:
-        p.wait_ready(f"http://127.0.0.1:{port}/t/0", 20)
+        p.wait_ready(f"http://127.0.0.1:{port}/t/0", 60)
         yield port
     finally:
         p.stop()

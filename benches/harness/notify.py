@@ -53,16 +53,18 @@ class Loopback:
 
 
 class Alertmanager(Loopback):
-    """Accepts `POST /api/v2/alerts`; `arrived[id]` is when the first alert with that `id` label came."""
+    """Accepts `POST /api/v2/alerts` and counts; `arrived[id]` is when the first alert with that `id` label came."""
 
     def __init__(self, port):
-        self.arrived, self.requests = {}, 0
+        self.arrived, self.requests, self.alerts = {}, 0, 0
         super().__init__(port)
 
     def respond(self, method, path, body, seen):
         if method == "POST":
             self.requests += 1
-            for alert in json.loads(body):
+            alerts = json.loads(body)
+            self.alerts += len(alerts)
+            for alert in alerts:
                 self.arrived.setdefault(alert["labels"].get("id"), seen)
         return b"", lambda: None
 

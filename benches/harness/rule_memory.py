@@ -4,29 +4,13 @@ The targets serve captures of real exporters; the rules are all files of a direc
 no series at a site: what such a rule costs is in the figure.
 """
 
-import contextlib
 import glob
 import os
-import sys
 import time
 
-from . import captures, experiments, process
+from . import captures, experiments
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 TARGETS = 27
-
-
-@contextlib.contextmanager
-def exporter(options):
-    """The exporters as one process; yields its port."""
-    port = process.free_port()
-    command = [sys.executable, os.path.join(HERE, "capture_exporter.py"), str(port), options.captures]
-    p = process.Process(command, os.path.join(options.directory, "exporter.log"))
-    try:
-        p.wait_ready(f"http://127.0.0.1:{port}/t/0", 60)
-        yield port
-    finally:
-        p.stop()
 
 
 def jobs(options, port):
@@ -48,7 +32,7 @@ def rule_memory(kind, options):
     if not options.captures or not options.rule_files:
         raise SystemExit("rule-memory needs --captures DIRECTORY and --rule-files DIRECTORY")
     files = sorted(glob.glob(os.path.join(os.path.abspath(options.rule_files), "*.y*ml")))
-    with exporter(options) as port, kind(options.directory, options) as server:
+    with experiments.exporter_of(options, "capture_exporter.py", options.captures) as port, kind(options.directory, options) as server:
         server.interval = options.scrape_interval or 15
         server.start(jobs(options, port))
         time.sleep(options.seconds)
