@@ -224,7 +224,7 @@ impl Life {
         tokio::time::sleep(Duration::from_millis(25)).await;
         let current = self.process.tick();
         for subscriber in &mut self.subscribers {
-            let read = subscriber.read();
+            let read = subscriber.read().await;
             world.trace.note(&format!("{} read {read} of {}", world.clock.now(), subscriber.query));
             let Some(rows) = subscriber.rows.as_ref().filter(|_| current) else { continue };
             if world.damaged {

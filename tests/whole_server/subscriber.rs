@@ -40,8 +40,21 @@ impl Subscriber {
         Subscriber { query, stream, buffer: Vec::new(), rows: None, complete: i64::MIN, ended: false }
     }
 
-    /// Reads what is there; how many messages.
-    pub fn read(&mut self) -> usize {
+    /// Reads until nothing more comes; how many messages. What waits in the server's buffer moves on when there is room.
+    pub async fn read(&mut self) -> usize {
+        let mut read = 0;
+        loop {
+            let more = self.read_some();
+            if more == 0 {
+                return read;
+            }
+            read += more;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Reads what is there.
+    fn read_some(&mut self) -> usize {
         let mut read = 0;
         while let Some(next) = tokio::task::unconstrained(self.stream.next()).now_or_never() {
             let Some(Ok(bytes)) = next else {
