@@ -64,4 +64,14 @@ mod tests {
             assert_eq!(snappy_length(&packed, 1 << 20), Ok(bytes.len()));
         }
     }
+
+    #[test]
+    fn twice_the_bytes_cost_at_most_a_little_more_than_twice() {
+        let random =
+            |n: usize| (0..n as u32).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect::<Vec<u8>>();
+        let packed = |bytes: Vec<u8>| snap::raw::Encoder::new().compress_vec(&bytes).unwrap();
+        let unpack = |packed: &Vec<u8>| unsnappy(packed, usize::MAX).unwrap().len();
+        testing::assert_proportional("bytes", 1 << 20, |n| packed(random(n)), unpack);
+        testing::assert_proportional("equal bytes", 1 << 20, |n| packed(vec![7; n]), unpack);
+    }
 }

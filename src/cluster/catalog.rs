@@ -257,3 +257,26 @@ fn tell<T: Serialize>(
         Err(error) => say(Err(error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twice_the_message_costs_at_most_a_little_more_than_twice() {
+        let question = |n: usize| {
+            let sets = (0..n).map(|i| vec![Matcher::equal("l", i.to_string())]).collect();
+            codec::encode(&Question { what: What::Series, sets, from: 1, to: 2 }).expect("small enough")
+        };
+        testing::assert_proportional("matchers", 1_000, question, |bytes| {
+            codec::decode::<Question>(bytes).expect("a question").sets.len()
+        });
+        let piece = |n: usize| {
+            let list = (0..n).map(|i| Labels::from_pairs([("l", i.to_string())])).collect();
+            codec::encode_within(MESSAGE_BYTES, &Piece::<Labels>::Ok(list)).expect("small enough")
+        };
+        testing::assert_proportional("a list", 1_000, piece, |bytes| {
+            codec::decode_within::<Piece<Labels>>(MESSAGE_BYTES, bytes).expect("a piece").map(sorted)
+        });
+    }
+}

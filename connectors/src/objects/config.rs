@@ -114,3 +114,24 @@ impl ObjectsConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twice_the_text_costs_at_most_a_little_more_than_twice() {
+        let long = |n: usize| format!("url: s3://bucket/{}\n", "prefix/".repeat(n));
+        let wrong =
+            |n: usize| format!("{}url: s3://bucket/\n", "# s3\n".repeat(n)) + &"x".repeat(n) + ": 1\n";
+        let read = |text: &String| serde_saphyr::from_str::<ObjectsConfig>(text);
+        testing::assert_proportional("a long prefix", 10_000, long, |text| {
+            let config = read(text).unwrap();
+            config.validate().unwrap();
+            config.place().unwrap()
+        });
+        testing::assert_proportional("an unknown key", 10_000, wrong, |text| {
+            read(text).unwrap_err().to_string()
+        });
+    }
+}

@@ -224,4 +224,22 @@ mod tests {
         let packed = gzip(&vec![b'x'; 4 * SERIES_BYTES]);
         assert!(read(&packed, usize::MAX).unwrap_err().to_string().contains("is longer than"));
     }
+
+    #[test]
+    fn twice_the_body_costs_at_most_a_little_more_than_twice() {
+        // Nothing of it repeats: what waits packed is as long as the text.
+        let text = |n: usize| {
+            (0..n as u64)
+                .map(|i| format!("a{:x} 1\n", i.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+                .collect::<String>()
+        };
+        let packed = |n: usize| gzip(text(n).as_bytes());
+        testing::assert_proportional("a packed body", 100_000, packed, |packed| {
+            read(packed, usize::MAX).unwrap()
+        });
+        let packed = |n: usize| gzip(format!("{{a=\"{}\"}} 1\n", "x".repeat(n)).as_bytes());
+        testing::assert_proportional("one line", SERIES_BYTES / 4, packed, |packed| {
+            read(packed, usize::MAX).unwrap()
+        });
+    }
 }

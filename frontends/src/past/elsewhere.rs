@@ -73,3 +73,30 @@ impl Others {
         std::mem::take(&mut self.due.lock())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::codec;
+
+    /// Processes tell each other of this.
+    #[test]
+    fn twice_the_message_costs_at_most_a_little_more_than_twice() {
+        let watched = |n: usize| {
+            let selector = |i: usize| vec![Matcher::equal("__name__", format!("m{i}"))];
+            let selectors = (0..n).map(selector).collect();
+            codec::encode(&Watched { number: 1, schedules: Vec::new(), selectors }).expect("small enough")
+        };
+        testing::assert_proportional("selectors", 1_000, watched, |bytes| {
+            codec::decode::<Watched>(bytes).expect("a list").selectors.len()
+        });
+        let report = |n: usize| {
+            let item = |i: usize| Item { selector: i as u32, t: 1, now: 2, count: 3 };
+            let items = (0..n).map(item).collect();
+            codec::encode(&Report { items, overflown: false }).expect("small enough")
+        };
+        testing::assert_proportional("a report", 5_000, report, |bytes| {
+            codec::decode::<Report>(bytes).expect("a report").items.len()
+        });
+    }
+}

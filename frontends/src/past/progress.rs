@@ -83,3 +83,21 @@ impl Place {
             .map_err(|e| format!("{}: {e}", self.path.display()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::disk::OsDisk;
+
+    #[test]
+    fn twice_the_rules_cost_at_most_a_little_more_than_twice() {
+        let entry = |i: usize| Entry { key: format!("rule{i}"), asked: 1, from: 2, done: 3, complete: false };
+        let progress = |n: usize| Progress::new(1, (0..n).map(entry).collect());
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = Place::new(Arc::new(OsDisk), dir.path());
+        testing::assert_proportional("progress of rules", 2_000, progress, |progress| {
+            place.write(progress).expect("a file");
+            assert_eq!(place.read().as_ref(), Some(progress));
+        });
+    }
+}

@@ -146,4 +146,31 @@ mod tests {
         let twins = [key("g", "A", "a"), key("g", "A", "a")];
         assert_eq!(ancestors(&old, &twins), [Some((0, Kinship::Same)), None]);
     }
+
+    #[test]
+    fn twice_the_rules_cost_at_most_a_little_more_than_twice() {
+        let all_of = |old: &[RuleKey], new: &[RuleKey], kinship: Kinship| {
+            let found = ancestors(old, new);
+            assert!(found.iter().all(|found| found.is_some_and(|(_, of)| of == kinship)));
+        };
+        let named = |n: usize, group: &str, expr: &str| -> Vec<RuleKey> {
+            (0..n).map(|i| key(group, &format!("r{i}"), expr)).collect()
+        };
+        let same = |n: usize| (named(n, "g", "up"), named(n, "g", "up"));
+        testing::assert_proportional("rules that stay", 1_000, same, |(old, new)| {
+            all_of(old, new, Kinship::Same)
+        });
+        let moved = |n: usize| (named(n, "g", "up"), named(n, "h", "up"));
+        testing::assert_proportional("rules that move", 1_000, moved, |(old, new)| {
+            all_of(old, new, Kinship::Moved)
+        });
+        let rewritten = |n: usize| (named(n, "g", "up"), named(n, "g", "down"));
+        testing::assert_proportional("rules with another expression", 1_000, rewritten, |(old, new)| {
+            all_of(old, new, Kinship::Rewritten);
+        });
+        let equal = |n: usize| (vec![key("g", "r", "up"); n], vec![key("g", "r", "up"); n]);
+        testing::assert_proportional("equal rules", 1_000, equal, |(old, new)| {
+            all_of(old, new, Kinship::Same)
+        });
+    }
 }

@@ -121,4 +121,22 @@ mod tests {
         let text = "{{ $labels.instance }}";
         assert_eq!(labels_that_cannot_be(&node(Op::Binary(Box::new(binary))), text), ["instance"]);
     }
+
+    #[test]
+    fn twice_the_text_costs_at_most_a_little_more_than_twice() {
+        let names = |n: usize| (0..n).map(|i| format!("l{i}")).collect::<Vec<String>>();
+        let text =
+            |n: usize| names(n).iter().map(|name| format!("{{{{ $labels.{name} }}}} ")).collect::<String>();
+        let nothing = aggregate(&[], false);
+        let missing = |text: &String| labels_that_cannot_be(&nothing, text).len();
+        testing::assert_proportional("labels of a text", 2_000, text, missing);
+        let grouped = |n: usize| {
+            let names = names(n);
+            aggregate(&names.iter().map(String::as_str).collect::<Vec<_>>(), true)
+        };
+        let gone = |plan: &Plan| labels_that_cannot_be(plan, "{{ $labels.l1 }}").len();
+        testing::assert_proportional("labels of a grouping", 2_000, grouped, gone);
+        let long = |n: usize| format!("{{{{ $labels.{} }}}}", "x".repeat(n));
+        testing::assert_proportional("a long label", 50_000, long, missing);
+    }
 }

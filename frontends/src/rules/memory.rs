@@ -163,3 +163,38 @@ fn of_record(record: Record) -> Alert {
         ..Alert::begun(record.row, record.active_at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(i: usize) -> RuleKey {
+        let text = format!("rule{i}");
+        RuleKey {
+            file: "f".to_owned(),
+            group: "g".to_owned(),
+            name: text.clone(),
+            labels: vec![],
+            expr: text,
+            nth: 0,
+        }
+    }
+
+    fn entries(rules: usize, alerts: usize) -> Entries {
+        let keys: Vec<RuleKey> = (0..rules).map(key).collect();
+        let of_rules = keys.iter().filter_map(rule);
+        let of_alerts = (0..alerts).filter_map(|i| {
+            let labels = Labels::from_pairs([("instance", i.to_string())]);
+            alert(keys[i % rules].hash64(), &labels, Some(&Alert::begun(labels.clone(), 1)), 2)
+        });
+        of_rules.chain(of_alerts).filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+
+    #[test]
+    fn twice_the_records_cost_at_most_a_little_more_than_twice() {
+        let count = |entries: &Entries| read(entries).iter().map(|past| past.alerts.len()).sum::<usize>();
+        assert_eq!(count(&entries(3, 10)), 10);
+        testing::assert_proportional("alerts of one rule", 1_000, |n| entries(1, n), count);
+        testing::assert_proportional("rules with an alert each", 1_000, |n| entries(n, n), count);
+    }
+}

@@ -3,7 +3,7 @@
 use super::chunks::{Chunks, Samples};
 use super::index::Index;
 use super::tombstones::Tombstones;
-use super::{histogram, xor};
+use super::{blocks, histogram, xor};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use storage::model::value::STALE;
@@ -226,4 +226,18 @@ fn twice_the_chunk_of_histograms_costs_at_most_a_little_more_than_twice() {
         assert_proportional("samples", 5_000, |n| histograms(n, 9, float), read);
         assert_proportional("ends", 20_000, |n| ends(n, float), read);
     }
+}
+
+#[test]
+fn twice_the_meta_json_costs_at_most_a_little_more_than_twice() {
+    let meta = |n: usize| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sources = vec![r#""01ARZ3NDEKTSV4RRFFQ69G5FAV""#; n].join(",");
+        let text = format!(
+            r#"{{"ulid":"a","minTime":1,"maxTime":2,"version":1,"compaction":{{"level":2,"sources":[{sources}]}}}}"#
+        );
+        std::fs::write(dir.path().join("meta.json"), text).expect("a file");
+        dir
+    };
+    assert_proportional("sources", 4_000, meta, |dir| blocks(dir.path()).expect("a block").len());
 }

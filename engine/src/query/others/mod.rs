@@ -103,3 +103,45 @@ fn hear<T: DeserializeOwned>(line: &mut dyn Line, guard: &Guard) -> Result<T, Qu
     codec::decode_within(MESSAGE_BYTES, &bytes)
         .map_err(|e| QueryError::Internal(format!("{} sent a message that cannot be read: {e}", line.name())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::model::{Labels, Matcher};
+
+    fn message<T: Serialize>(message: &T) -> Vec<u8> {
+        codec::encode_within(MESSAGE_BYTES, message).expect("small enough")
+    }
+
+    fn read<T: DeserializeOwned>(bytes: &[u8]) -> T {
+        codec::decode_within(MESSAGE_BYTES, bytes).expect("a message")
+    }
+
+    /// Every process of a cluster can send these.
+    #[test]
+    fn twice_the_message_costs_at_most_a_little_more_than_twice() {
+        let question = |n: usize| {
+            let matchers = (0..n).map(|i| Matcher::equal(format!("l{i}"), "v")).collect();
+            let selector = Selector { matchers, offset: 0, at: None, extension: None };
+            let what = What::Samples { selector, range: 1, t: 2 };
+            message(&Question { what, options: QueryOptions::default() })
+        };
+        testing::assert_proportional("matchers", 1_000, question, |bytes| read::<Question>(bytes).options);
+        let series = |i: usize| {
+            let labels = Labels::from_pairs([("instance", i.to_string())]);
+            Series { labels, points: vec![(1, 1.0); 3], histograms: Vec::new(), drops: false }
+        };
+        let answer = |n: usize| message(&Reply::Series((0..n).map(series).collect(), Counted::default()));
+        testing::assert_proportional("series", 1_000, answer, |bytes| {
+            assert!(matches!(read::<Reply>(bytes), Reply::Series(..)));
+        });
+        let labels = |n: usize| (0..n).map(|i| (format!("l{i}"), "v".to_owned()));
+        let wide = |n: usize| {
+            let series = Series { labels: Labels::from_pairs(labels(n)), ..series(0) };
+            message(&Reply::Series(vec![series], Counted::default()))
+        };
+        testing::assert_proportional("labels", 2_000, wide, |bytes| {
+            assert!(matches!(read::<Reply>(bytes), Reply::Series(..)));
+        });
+    }
+}
