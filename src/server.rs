@@ -66,6 +66,8 @@ pub struct Server {
     pub live: Live,
     /// The same for plans that cannot stand, too: those are asked again and again.
     pub views: Arc<dyn Views>,
+    /// Those that are asked.
+    pub asked: Arc<AskedViews>,
     /// Plans that people put there at run time.
     pub standing: Arc<StandingQueries>,
     /// Ad-hoc plans.
@@ -77,7 +79,7 @@ pub struct Server {
     /// Rules and alerts.
     pub rules: Arc<RuleManager>,
     /// What recording rules would have recorded earlier.
-    past: Arc<Past>,
+    pub past: Arc<Past>,
     /// Alertmanagers.
     pub alerts: Arc<alerts::Alerts>,
     /// What outlives the process of alerts.
@@ -130,12 +132,9 @@ impl Server {
         let live_options = LiveOptions { hands, ..options };
         let setup = cluster::Setup::of(&flags, live_options.workers)?;
         let (live, cluster, ticks) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
-        let share =
-            setup.map_or_else(Share::default, |s| Share { process: s.process, processes: s.addresses.len() });
-        let (cluster, caller, door) = cluster.map_or((None, None, None), |cluster| {
-            let Cluster { pulse, caller, door } = cluster;
-            (Some(pulse), Some(caller), Some(door))
-        });
+        let share = setup.as_ref().map_or_else(Share::default, share);
+        let (cluster, caller, door) =
+            cluster.map_or((None, None, None), |c| (Some(c.pulse), Some(c.caller), Some(c.door)));
         let querier = |threads| querier(hands, &store, threads, &pool, caller.as_ref());
         // One thread: it is in no hurry, and queries have the other ones.
         let (querier, slow) = (querier(cores), querier(1));
@@ -148,6 +147,7 @@ impl Server {
             store: store.clone(),
             clock: clock.clone(),
             options: queries.clone(),
+            hands,
         };
         let options = queries.clone();
         let templates = language::TemplateQueries { querier: querier.clone(), language, options };
@@ -159,14 +159,16 @@ impl Server {
             disk: here.disk.clone(),
             metrics: metrics.clone(),
             corrects: corrects(cluster.as_ref(), caller.as_ref()),
+            hands,
         };
         let past = Past::start(past, &dir)?;
         cluster.iter().for_each(|cluster| tell_late(cluster, &past));
         if let Some(door) = door {
             door.open(rooms(&querier, &store, &past))?;
         }
-        let views = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
-        let views: Arc<dyn Views> = Arc::new(if cluster.is_some() { views.in_cluster() } else { views });
+        let asked = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
+        let asked = Arc::new(if cluster.is_some() { asked.in_cluster() } else { asked });
+        let views: Arc<dyn Views> = asked.clone();
         let compiled = Box::new(move |text: &str| http::language::Promql(language).compile(text, None));
         let file = StateFile::new(here.disk.clone(), &dir);
         let standing = Arc::new(StandingQueries::of_file(views.clone(), compiled, file));
@@ -191,6 +193,7 @@ impl Server {
             hands,
             live,
             views,
+            asked,
             standing,
             querier,
             answers: pool,
@@ -605,6 +608,11 @@ fn querier(
         None => querier,
         Some(caller) => querier.with_others(Arc::new(Callers(caller.clone()))),
     })
+}
+
+/// The share of the targets that is scraped here.
+fn share(setup: &cluster::Setup) -> Share {
+    Share { process: setup.process, processes: setup.addresses.len() }
 }
 
 /// Who corrects what late samples reach: in a cluster process 0, where rules stand.

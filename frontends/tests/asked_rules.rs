@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use storage::clock::Clock;
 use storage::disk::OsDisk;
+use storage::hands::Hands;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs};
 use storage::store::{Options as StoreOptions, Row, Store};
@@ -61,7 +62,8 @@ fn is_recorded(placed: impl Fn(AskedViews) -> AskedViews, stands: bool) {
 
     let live = Live::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).expect("live");
     let answers = Arc::new(Querier::new(store.clone(), 1));
-    let history = History { answers, store: store.clone(), clock, options: QueryOptions::default() };
+    let (options, hands) = (QueryOptions::default(), Hands::Threads);
+    let history = History { answers, store: store.clone(), clock, options, hands };
     let views = placed(AskedViews::new(Arc::new(live), history, &metrics));
     let plan = compile("max_over_time(sum(up)[10s:1s])", &Options::default()).expect("a plan");
     let kind = ViewKind::Recorded {

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use storage::clock::ManualClock;
 use storage::disk::OsDisk;
+use storage::hands::Hands;
 use storage::metrics::Metrics;
 use storage::model::value::STALE;
 use storage::model::{Labels, Matcher};
@@ -162,6 +163,7 @@ impl House {
             store: store.clone(),
             clock: clock.clone(),
             options: QueryOptions::default(),
+            hands: Hands::Threads,
         };
         let parts = Parts {
             answers,
@@ -171,6 +173,7 @@ impl House {
             disk: Arc::new(OsDisk),
             metrics: Metrics::default(),
             corrects: Corrects::Alone,
+            hands: Hands::Threads,
         };
         let past = Past::start(parts, dir).unwrap();
         let views =

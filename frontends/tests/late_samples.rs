@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use storage::clock::ManualClock;
 use storage::disk::OsDisk;
+use storage::hands::Hands;
 use storage::metrics::Metrics;
 use storage::model::value::STALE;
 use storage::model::{Labels, Matcher};
@@ -159,6 +160,7 @@ impl House {
             store: store.clone(),
             clock: clock.clone(),
             options: QueryOptions::default(),
+            hands: Hands::Threads,
         };
         let parts = Parts {
             answers,
@@ -168,6 +170,7 @@ impl House {
             disk: Arc::new(OsDisk),
             metrics: Metrics::default(),
             corrects: Corrects::Alone,
+            hands: Hands::Threads,
         };
         let past = Past::start(parts, dir).unwrap();
         let views =

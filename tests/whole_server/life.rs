@@ -3,6 +3,7 @@
 use super::alerts::{self, Duty};
 use super::ledger::Key;
 use super::process::{Process, request};
+use super::recorded;
 use super::subscriber::{Subscriber, value};
 use super::world::{End, World, written};
 use axum::http::{Method, StatusCode};
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::clock::Clock;
-use storage::model::Labels;
+use storage::model::TimeMs;
 
 /// Things that happen in a life, at most.
 const EVENTS: u64 = 60;
@@ -20,14 +21,20 @@ const EVENTS: u64 = 60;
 const WRITTEN: u64 = 6;
 /// How late samples may come, ms: within the window of the configuration, as far as clocks and turns go.
 const LATE: u64 = 580_000;
-/// Rules of the configuration, a view each.
-const RULES: f64 = 4.0;
+/// Rules that take no late samples into account, a view each.
+const OTHER_RULES: usize = 4;
 /// Bytes of the latest answer, a row for each job, of the rule that asks the store, at most.
 const LATEST_ANSWER: usize = 256;
 /// A view is gone so long after its last subscriber.
 const LINGERED: Duration = Duration::from_secs(45);
+/// What cannot stand: it is asked once a second.
+const ASKED: &str = "max_over_time(sum(temperature)[1m:5s])";
+/// Times at which it is asked whether that was asked right now, and ms between them.
+const LOOKS: usize = 30;
+const LOOK_EVERY: u64 = 100;
 /// What clients follow.
-const FOLLOWED: [&str; 5] = [
+const FOLLOWED: [&str; 6] = [
+    ASKED,
     "sum by (job) (temperature)",
     "job:temperature:sum",
     "max_over_time(temperature[1m])",
@@ -62,6 +69,7 @@ pub fn live(world: &mut World) {
 }
 
 async fn events(world: &mut World) -> (End, Process) {
+    let ended = world.clock.now();
     let process = Process::open(world);
     process.work(world);
     if world.random.chance(50) {
@@ -76,7 +84,7 @@ async fn events(world: &mut World) -> (End, Process) {
     }
     let duty =
         Duty { started: world.clock.now(), hold: (world.hold as i64 * 1000, world.hold as i64 * 1000) };
-    let mut life = Life { process, subscribers: Vec::new(), duty, failed: false };
+    let mut life = Life { process, subscribers: Vec::new(), duty, ended, failed: false };
     if world.damaged {
         life.query(world, "1h", 3_599_999).await;
     }
@@ -109,7 +117,8 @@ fn check_resources(process: &Process) {
     ]
     .map(gauge);
     assert_eq!(now, [0.0; 4], "subscriptions, their views, their bytes, queries");
-    assert_eq!(gauge("perennial_views"), RULES, "views");
+    let rules = OTHER_RULES + recorded::RULES.len();
+    assert_eq!(gauge("perennial_views"), rules as f64, "views");
     let held = process.server.answers.reserved();
     assert!(held <= LATEST_ANSWER, "{held} bytes of answers");
 }
@@ -124,6 +133,8 @@ struct Life {
     process: Process,
     subscribers: Vec<Subscriber>,
     duty: Duty,
+    /// When the life before ended.
+    ended: TimeMs,
     /// The disk has refused something.
     failed: bool,
 }
@@ -223,12 +234,22 @@ impl Life {
         // What has come by then is in the next tick.
         tokio::time::sleep(Duration::from_millis(25)).await;
         let current = self.process.tick();
+        if current && !self.failed && !world.damaged && !world.jumps {
+            recorded::check(&self.process, self.ended, self.duty.started, world.clock.now());
+            world.seen.insert("recorded compared");
+        }
         for subscriber in &mut self.subscribers {
             let read = subscriber.read().await;
             world.trace.note(&format!("{} read {read} of {}", world.clock.now(), subscriber.query));
+            if subscriber.query == ASKED && !asked_now(&self.process, world, subscriber).await {
+                continue;
+            }
             let Some(rows) = subscriber.rows.as_ref().filter(|_| current) else { continue };
             if world.damaged {
                 continue;
+            }
+            if subscriber.query == ASKED {
+                world.seen.insert("asked compared");
             }
             let scratch = scratch(&self.process, subscriber.query, subscriber.complete);
             assert!(
@@ -269,6 +290,19 @@ impl Life {
     }
 }
 
+/// Waits for an answer of the present moment; whether one came.
+async fn asked_now(process: &Process, world: &World, subscriber: &mut Subscriber) -> bool {
+    for _ in 0..LOOKS {
+        process.server.asked.turn();
+        subscriber.read().await;
+        if subscriber.complete == world.clock.now() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(LOOK_EVERY)).await;
+    }
+    false
+}
+
 fn drop_one(world: &mut World, subscribers: &mut Vec<Subscriber>) {
     if !subscribers.is_empty() {
         let at = world.random.below(subscribers.len() as u64) as usize;
@@ -289,21 +323,23 @@ fn jump(world: &mut World) {
 }
 
 /// The answer of history.
-fn scratch(process: &Process, query: &str, t: i64) -> BTreeMap<String, f64> {
+pub fn scratch(process: &Process, query: &str, t: i64) -> BTreeMap<String, f64> {
     let plan = frontends::promql::compile(query, &process.server.language).expect("a query");
     let options = QueryOptions { default_step: process.step(), ..QueryOptions::default() };
     let answer = process.server.querier.instant(&plan, t, &options).expect("an answer");
     let Value::Vector(rows) = answer.value else { panic!("a vector") };
-    rows.into_iter().map(|row| (key(&row.labels), row.v)).collect()
+    rows.into_iter().map(|row| (key(row.labels.iter()), row.v)).collect()
 }
 
-fn key(labels: &Labels) -> String {
+/// Labels as a subscriber writes them.
+pub fn key<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let sorted: BTreeMap<String, serde_json::Value> =
-        labels.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        labels.map(|(name, value)| (name.to_owned(), value.into())).collect();
     format!("{sorted:?}")
 }
 
-fn same(live: &BTreeMap<String, f64>, scratch: &BTreeMap<String, f64>) -> bool {
+/// Whether both have the same rows, with values that differ by rounding only.
+pub fn same(live: &BTreeMap<String, f64>, scratch: &BTreeMap<String, f64>) -> bool {
     let near = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
     live.len() == scratch.len()
         && live.iter().all(|(key, v)| scratch.get(key).is_some_and(|other| near(*v, *other)))

@@ -22,6 +22,7 @@ mod process;
 #[allow(dead_code, reason = "shared with the tests of the store")]
 #[path = "../../storage/tests/support/random.rs"]
 mod random;
+mod recorded;
 mod subscriber;
 mod trace;
 mod world;

@@ -87,6 +87,10 @@ impl Process {
         every(random(3), 20, 250, move |_| rules.turn());
         let memory = self.server.memory.clone();
         every(random(4), 20, 250, move |_| memory.turn());
+        let asked = self.server.asked.clone();
+        every(random(7), 20, 250, move |_| asked.turn());
+        let past = self.server.past.clone();
+        every(random(6), 500, 1_500, move |_| past.turn());
         let (store, clock) = (self.server.store.clone(), world.clock.clone());
         every(random(5), 60_000, 60_500, move |_| {
             // What fails is tried again in the next turn.

@@ -7,6 +7,7 @@ use super::journal::{Change, Held, Journal, Unsynced};
 use super::ledger::{Contents, Ledger};
 use super::peers::{ALERTMANAGER, Peers, TARGETS};
 use super::random::Random;
+use super::recorded;
 use super::trace::Trace;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -25,10 +26,12 @@ const LIVES: u64 = 3;
 /// In every so many-th world a block is damaged before the last life.
 const DAMAGED: u64 = 4;
 /// What must happen in some of 50 seeds.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 16] = [
     "write acknowledged",
     "query answered",
     "live compared",
+    "recorded compared",
+    "asked compared",
     "late sample",
     "alert delivered",
     "alert pending and firing",
@@ -128,7 +131,9 @@ impl World {
              \x20 - record: job:temperature:sum\n    expr: sum by (job) (temperature)\n\
              \x20 - record: instance:steps:rate\n    expr: rate(steps_total[30s])\n\
              \x20 - record: job:temperature:max\n    expr: max_over_time(sum by (job) (temperature)[30s:5s])\n\
-             \x20 - alert: Hot\n    expr: temperature > 50\n    for: {hold}s\n"
+             \x20 - alert: Hot\n    expr: temperature > 50\n    for: {hold}s\n\
+             {}",
+            recorded::group(),
         );
         std::fs::write(self.root.join("prometheus.yml"), config).expect("a configuration");
         std::fs::write(self.root.join("rules.yml"), rules).expect("rules");

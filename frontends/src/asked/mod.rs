@@ -29,6 +29,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use storage::clock::Clock;
+use storage::hands::Hands;
 use storage::metrics::Metrics;
 use storage::model::Matcher;
 use storage::store::Store;
@@ -77,6 +78,8 @@ pub struct History {
     pub clock: Arc<dyn Clock>,
     /// Limits and settings of each question.
     pub options: QueryOptions,
+    /// Who works.
+    pub hands: Hands,
 }
 
 impl AskedViews {
@@ -105,6 +108,14 @@ impl AskedViews {
     pub fn in_cluster(mut self) -> AskedViews {
         self.recorded_queries = StoreQueries::Refused;
         self
+    }
+
+    /// Asks what is to be asked now, where there are no threads.
+    pub fn turn(&self) {
+        let mut views: Vec<(ViewId, Arc<Asked>)> =
+            self.views.lock().iter().map(|(id, view)| (*id, view.clone())).collect();
+        views.sort_unstable_by_key(|(id, _)| *id);
+        views.iter().for_each(|(_, view)| view.turn());
     }
 
     /// Whether it goes to the live runtime.

@@ -1,5 +1,5 @@
-//! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps. What it keeps of its
-//! subqueries in between is in [`engine::query::Kept`].
+//! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps; or turns of the caller. What
+//! it keeps of its subqueries in between is in [`engine::query::Kept`].
 
 use super::rows::Rows;
 use super::{History, Keeping, states};
@@ -15,6 +15,7 @@ use engine::query::{AnswerMemory, Kept, KeptReport, QueryError, Value, VectorSam
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use storage::hands::Hands;
 use storage::model::{Labels, TimeMs};
 use storage::store::Tell;
 
@@ -26,7 +27,26 @@ pub struct Asked {
     history: Arc<History>,
     keeping: Keeping,
     state: Mutex<State>,
+    /// How far it is, where there is no thread.
+    asking: Mutex<Asking>,
     woken: Condvar,
+}
+
+/// How far asking is.
+struct Asking {
+    /// The latest time that was asked for.
+    last: TimeMs,
+    kept: Kept,
+}
+
+/// What is to be done now.
+enum Due {
+    /// Time to ask for this time.
+    Ask(TimeMs),
+    /// Nothing for so many ms.
+    Nothing(i64),
+    /// It is over.
+    Ended,
 }
 
 #[derive(Default)]
@@ -76,12 +96,15 @@ impl Asked {
         keeping: Keeping,
         state: State,
     ) -> Result<Arc<Asked>, String> {
-        let state = Mutex::new(state);
         let delay = if states::recorded_of(&spec) { ASK_STATES_DELAY } else { ASK_DELAY };
-        let asked = Arc::new(Asked { spec, delay, history, keeping, state, woken: Condvar::new() });
-        let view = asked.clone();
-        let thread = std::thread::Builder::new().name("asked".to_owned()).spawn(move || view.run());
-        thread.map_err(|e| e.to_string())?;
+        let asking = Asking { last: history.clock.now(), kept: Kept::new(keeping.budget.clone()) };
+        let (state, asking) = (Mutex::new(state), Mutex::new(asking));
+        let asked = Arc::new(Asked { spec, delay, history, keeping, state, asking, woken: Condvar::new() });
+        if asked.history.hands == Hands::Threads {
+            let view = asked.clone();
+            let thread = std::thread::Builder::new().name("asked".to_owned()).spawn(move || view.run());
+            thread.map_err(|e| e.to_string())?;
+        }
         Ok(asked)
     }
 
@@ -89,6 +112,9 @@ impl Asked {
     pub fn end(&self) {
         self.state.lock().ended = true;
         self.woken.notify_all();
+        if self.history.hands == Hands::Caller {
+            self.end_recorded();
+        }
     }
 
     /// Adds a consumer.
@@ -127,52 +153,76 @@ impl Asked {
     }
 
     fn run(&self) {
-        let mut last = self.history.clock.now();
-        let mut kept = Kept::new(self.keeping.budget.clone());
-        while let Some(t) = self.wait(last) {
-            self.evaluate(t, &mut kept);
-            last = t;
+        let mut asking = self.asking.lock();
+        while let Some(t) = self.wait(&mut asking) {
+            self.evaluate(t, &mut asking);
         }
+        self.end_recorded();
+    }
+
+    /// Asks if it is time, where there is no thread.
+    pub fn turn(&self) {
+        let mut asking = self.asking.lock();
+        let due = self.due(&mut self.state.lock(), &mut asking);
+        if let Due::Ask(t) = due {
+            self.evaluate(t, &mut asking);
+        }
+    }
+
+    fn end_recorded(&self) {
         let (mut state, now) = (self.state.lock(), self.history.clock.now());
         if let Some(recorder) = &mut state.recorder {
             recorder.end(now, &self.history.store);
         }
     }
 
-    /// Sleeps until the next time after `last`; `None`: it is over.
-    fn wait(&self, mut last: TimeMs) -> Option<TimeMs> {
+    /// Sleeps until the next time; `None`: it is over.
+    fn wait(&self, asking: &mut Asking) -> Option<TimeMs> {
         let mut state = self.state.lock();
         loop {
-            if state.ended {
-                return None;
-            }
-            let now = self.history.clock.now();
-            if now < last - CLOCK_BACK {
-                // The clock was put back: it goes on in the new time.
-                last = now;
-            }
-            let wake = match self.spec.kind {
-                ViewKind::Recorded { interval, offset, .. } => {
-                    // Not before what stands has recorded its own answers of the slot.
-                    let slot = latest(now - self.delay, interval, offset);
-                    if slot > last {
-                        return Some(slot);
-                    }
-                    slot + interval.max(1) + self.delay
+            match self.due(&mut state, asking) {
+                Due::Ask(t) => return Some(t),
+                Due::Ended => return None,
+                Due::Nothing(ms) => {
+                    let sleep = ms.clamp(1, ASK_SLEEP);
+                    self.woken.wait_for(&mut state, Duration::from_millis(sleep as u64));
                 }
-                ViewKind::Continuous { .. } if state.taps.is_empty() => now + ASK_EVERY,
-                ViewKind::Continuous { .. } if now >= last + ASK_EVERY || (state.eager && now > last) => {
-                    state.eager = false;
-                    return Some(now);
-                }
-                ViewKind::Continuous { .. } => last + ASK_EVERY,
-            };
-            let sleep = (wake - now).clamp(1, ASK_SLEEP);
-            self.woken.wait_for(&mut state, Duration::from_millis(sleep as u64));
+            }
         }
     }
 
-    fn evaluate(&self, t: TimeMs, kept: &mut Kept) {
+    fn due(&self, state: &mut State, asking: &mut Asking) -> Due {
+        if state.ended {
+            return Due::Ended;
+        }
+        let now = self.history.clock.now();
+        if now < asking.last - CLOCK_BACK {
+            // The clock was put back: it goes on in the new time.
+            asking.last = now;
+        }
+        let last = asking.last;
+        match self.spec.kind {
+            ViewKind::Recorded { interval, offset, .. } => {
+                // Not before what stands has recorded its own answers of the slot.
+                let slot = latest(now - self.delay, interval, offset);
+                if slot > last {
+                    Due::Ask(slot)
+                } else {
+                    Due::Nothing(slot + interval.max(1) + self.delay - now)
+                }
+            }
+            ViewKind::Continuous { .. } if state.taps.is_empty() => Due::Nothing(ASK_EVERY),
+            ViewKind::Continuous { .. } if now >= last + ASK_EVERY || (state.eager && now > last) => {
+                state.eager = false;
+                Due::Ask(now)
+            }
+            ViewKind::Continuous { .. } => Due::Nothing(last + ASK_EVERY - now),
+        }
+    }
+
+    fn evaluate(&self, t: TimeMs, asking: &mut Asking) {
+        asking.last = t;
+        let kept = &mut asking.kept;
         let query_offset = match self.spec.kind {
             ViewKind::Recorded { query_offset, .. } | ViewKind::Continuous { query_offset } => query_offset,
         };

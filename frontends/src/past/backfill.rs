@@ -7,7 +7,7 @@
 use super::Shared;
 use super::ask::{Asker, Unanswered, fault};
 use super::limits::{BLOCK_SAMPLES, PIECE_SLOTS, RETRY_AFTER, TELL_SLACK_MS};
-use super::ready::{Batch, Reached, Stretch};
+use super::ready::{Batch, Reached, Rules, Stretch};
 use super::slots::{Samples, Slots, absorb, without};
 use engine::query::pool;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use storage::model::TimeMs;
 use storage::model::value::is_stale;
 use storage::store::SeriesSamples;
 
-/// The thread's state.
+/// Computes the past, in a thread or in turns of the caller.
 pub(super) struct Work {
     shared: Arc<Shared>,
 }
@@ -35,6 +35,22 @@ impl From<Unanswered> for Ended {
             Unanswered::Stopped => Ended::Stopped,
             Unanswered::Failed(error) => Ended::Failed(error),
         }
+    }
+}
+
+/// What is to be done next.
+enum Due {
+    /// Slots are to be computed.
+    Batch(Batch),
+    /// How far everything is has changed, and is to be written down.
+    Note,
+}
+
+impl Due {
+    /// What `rules` want; `None`: nothing.
+    fn of(rules: &mut Rules) -> Option<Due> {
+        // Where a rule begins is on disk before anything else of it.
+        if rules.is_unwritten() { Some(Due::Note) } else { rules.next().map(Due::Batch) }
     }
 }
 
@@ -63,37 +79,57 @@ impl Work {
         Work { shared }
     }
 
-    pub(super) fn run(self) {
+    /// Works until the server stops.
+    pub(super) fn run(&self) {
         pool::nice();
         loop {
-            let batch = {
+            let due = {
                 let mut rules = self.shared.rules.lock();
                 if rules.ended {
-                    drop(rules);
-                    if let Err(error) = self.note() {
-                        tracing::warn!(error, "how far backfill is could not be written: some is done again");
-                    }
-                    return;
+                    break;
                 }
-                // Where a rule begins is on disk before anything else of it.
-                let batch = if rules.is_unwritten() { None } else { rules.next() };
                 let patience = rules.patience();
-                if batch.is_none()
-                    && !rules.is_unwritten()
-                    && !self.shared.woken.wait_for(&mut rules, patience).timed_out()
-                {
-                    continue;
+                match Due::of(&mut rules) {
+                    Some(due) => due,
+                    None if self.shared.woken.wait_for(&mut rules, patience).timed_out() => Due::Note,
+                    None => continue,
                 }
-                batch
             };
-            let outcome = batch.map_or(Ok(()), |batch| self.batch(&batch));
-            let outcome = outcome.and_then(|()| self.note().map_err(Ended::Failed));
-            if let Err(Ended::Failed(error)) = outcome {
-                tracing::error!(error, "backfill cannot go on; it is tried again in a while");
+            if self.act(due).is_err() {
                 let mut rules = self.shared.rules.lock();
                 if !rules.ended {
                     self.shared.woken.wait_for(&mut rules, RETRY_AFTER);
                 }
+            }
+        }
+        self.end();
+    }
+
+    /// Does what is due now, where there is no thread.
+    pub(super) fn turn(&self) {
+        let due = Due::of(&mut self.shared.rules.lock());
+        // What fails is tried again in the next turn.
+        let _ = self.act(due.unwrap_or(Due::Note));
+    }
+
+    /// Writes down how far it came.
+    pub(super) fn end(&self) {
+        if let Err(error) = self.note() {
+            tracing::warn!(error, "how far backfill is could not be written: some is done again");
+        }
+    }
+
+    /// Does what is due; fails if that is to be tried again in a while.
+    fn act(&self, due: Due) -> Result<(), ()> {
+        let outcome = match due {
+            Due::Batch(batch) => self.batch(&batch),
+            Due::Note => Ok(()),
+        };
+        match outcome.and_then(|()| self.note().map_err(Ended::Failed)) {
+            Ok(()) | Err(Ended::Stopped) => Ok(()),
+            Err(Ended::Failed(error)) => {
+                tracing::error!(error, "backfill cannot go on; it is tried again in a while");
+                Err(())
             }
         }
     }

@@ -36,12 +36,14 @@ pub use lookout::{Asker, Lookout};
 use parking_lot::{Condvar, Mutex};
 use progress::{Place, Progress};
 use ready::Rules;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use storage::clock::Clock;
 use storage::disk::Disk;
+use storage::hands::Hands;
 use storage::metrics::Metrics;
 use storage::model::{Matcher, TimeMs};
 use storage::store::Store;
@@ -106,6 +108,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Who corrects what late samples reach.
     pub corrects: Corrects,
+    /// Who works.
+    pub hands: Hands,
 }
 
 /// Who corrects what late samples reach.
@@ -125,6 +129,7 @@ pub struct Past {
     /// `None`: another process corrects.
     corrector: Option<Arc<Corrector>>,
     listeners: Arc<Listeners>,
+    work: Arc<Work>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -139,7 +144,7 @@ struct Shared {
 }
 
 impl Past {
-    /// Starts the thread; it sleeps until there are rules. `dir`: the data directory.
+    /// Starts what works; it sleeps until there are rules. `dir`: the data directory.
     pub fn start(parts: Parts, dir: &Path) -> Result<Arc<Past>, String> {
         let parts = Arc::new(parts);
         let place = Place::new(parts.disk.clone(), dir);
@@ -162,15 +167,18 @@ impl Past {
         let corrector =
             |elsewhere| Corrector::new(parts.clone(), lookout.clone(), elsewhere, listeners.clone());
         let corrector = elsewhere.map(corrector).map(Arc::new);
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|e| e.to_string())
+        let work = Arc::new(Work::new(shared.clone()));
+        let threads = match parts.hands {
+            Hands::Threads => threads(&work, corrector.as_ref()).map_err(|e| e.to_string())?,
+            Hands::Caller => Vec::new(),
         };
-        let work = Work::new(shared.clone());
-        let mut threads = vec![spawn("backfill", Box::new(move || work.run()))?];
-        if let Some(late) = corrector.clone() {
-            threads.push(spawn("corrections", Box::new(move || late.run()))?);
-        }
-        Ok(Arc::new(Past { shared, lookout, corrector, listeners, threads: Mutex::new(threads) }))
+        Ok(Arc::new(Past { shared, lookout, corrector, listeners, work, threads: Mutex::new(threads) }))
+    }
+
+    /// Does what is due now, where there are no threads: corrections, and a piece of the past.
+    pub fn turn(&self) {
+        self.correct();
+        self.work.turn();
     }
 
     /// These are all recording rules; some have a past that is wanted, or samples that are corrected. Returns consumers for views that are new: each wants to hear of its view's
@@ -191,6 +199,11 @@ impl Past {
     /// How far the past of a view is; `None`: it has none.
     pub fn report(&self, view: ViewId) -> Option<BackfillReport> {
         self.shared.rules.lock().report(view)
+    }
+
+    /// Whether nothing is missing of any rule's past.
+    pub fn is_complete(&self) -> bool {
+        self.shared.rules.lock().is_complete()
     }
 
     /// Corrects what late samples reach that have come by now, and returns when that is done.
@@ -223,8 +236,24 @@ impl Past {
         self.shared.parts.options.cancel.store(true, Relaxed);
         self.shared.rules.lock().ended = true;
         self.shared.woken.notify_all();
-        self.threads.lock().drain(..).for_each(|thread| drop(thread.join()));
+        match self.shared.parts.hands {
+            Hands::Threads => self.threads.lock().drain(..).for_each(|thread| drop(thread.join())),
+            Hands::Caller => self.work.end(),
+        }
     }
+}
+
+/// The threads that work.
+fn threads(work: &Arc<Work>, corrector: Option<&Arc<Corrector>>) -> io::Result<Vec<JoinHandle<()>>> {
+    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_owned()).spawn(run)
+    };
+    let work = work.clone();
+    let mut threads = vec![spawn("backfill", Box::new(move || work.run()))?];
+    if let Some(late) = corrector.cloned() {
+        threads.push(spawn("corrections", Box::new(move || late.run()))?);
+    }
+    Ok(threads)
 }
 
 impl Drop for Past {

@@ -312,6 +312,11 @@ impl Rules {
         Some(Progress::new(now, self.kept.values().map(|kept| kept.entry.clone()).collect()))
     }
 
+    /// Whether nothing is missing of any rule's past.
+    pub fn is_complete(&self) -> bool {
+        self.kept.values().all(|kept| kept.entry.complete)
+    }
+
     /// See [`super::Past::report`].
     pub fn report(&self, view: ViewId) -> Option<BackfillReport> {
         let kept = self.kept.get(&view)?;

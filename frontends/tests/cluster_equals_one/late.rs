@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use storage::clock::ManualClock;
 use storage::codec;
 use storage::disk::OsDisk;
+use storage::hands::Hands;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher};
 use storage::store::Row;
@@ -103,6 +104,7 @@ impl House {
                 disk: Arc::new(OsDisk),
                 metrics: if process == 0 { metrics.clone() } else { Metrics::default() },
                 corrects,
+                hands: Hands::Threads,
             };
             Past::start(parts, server.dirs[process].path()).unwrap()
         };

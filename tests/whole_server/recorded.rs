@@ -1,0 +1,80 @@
+//! What rules with a past have recorded is what their expressions give, whenever the samples came.
+
+use super::life::scratch;
+use super::process::Process;
+use std::collections::BTreeMap;
+use storage::model::value::is_stale;
+use storage::model::{Matcher, SHARDS, TimeMs};
+use storage::store::Store;
+
+/// A recording rule of the configuration.
+pub struct Rule {
+    pub name: &'static str,
+    pub expr: &'static str,
+    /// Whether the time before the server's start is computed, too.
+    pub is_backfilled: bool,
+}
+
+/// Rules whose recorded samples are corrected.
+pub const RULES: [Rule; 3] = [
+    Rule { name: "w:sum", expr: "sum(w)", is_backfilled: false },
+    Rule { name: "i:w:count", expr: "count_over_time(w[1m])", is_backfilled: false },
+    Rule { name: "temperature:max", expr: "max(temperature)", is_backfilled: true },
+];
+/// Time between two slots, ms.
+pub const INTERVAL: i64 = 5_000;
+/// A rule stands so long after the start at the latest, ms: its first slot is one behind that.
+const STANDS: i64 = 1_000;
+/// Pieces of the past that may be to compute.
+const PIECES: usize = 20;
+
+/// The group of these rules in a rule file.
+pub fn group() -> String {
+    let rule = |rule: &Rule| {
+        let backfill = if rule.is_backfilled { "    backfill: 10m\n" } else { "" };
+        format!("  - record: '{}'\n    expr: {}\n{backfill}", rule.name, rule.expr)
+    };
+    let rules: String = RULES.iter().map(rule).collect();
+    format!("- name: late\n  late_samples: correct\n  lateness: 10m\n  rules:\n{rules}")
+}
+
+/// Fails if a sample of the slots after `began` and until `now` is not what its expression gives; of a rule that is
+/// backfilled those after `ended` too, when the server before it did.
+pub fn check(process: &Process, ended: TimeMs, began: TimeMs, now: TimeMs) {
+    (0..PIECES).for_each(|_| process.server.past.turn());
+    for rule in &RULES {
+        if rule.is_backfilled && !process.server.past.is_complete() {
+            continue;
+        }
+        let after = if rule.is_backfilled { ended } else { began + STANDS };
+        let first = (after.div_euclid(INTERVAL) + 1) * INTERVAL;
+        let recorded = samples(&process.server.store, rule.name, first, now);
+        for t in (first..=now).step_by(INTERVAL as usize) {
+            let live = recorded.get(&t).cloned().unwrap_or_default();
+            let scratch = scratch(process, rule.expr, t);
+            assert!(
+                super::life::same(&live, &scratch),
+                "{} at {t}, now {now}, began {began}, ended {ended}: recorded {live:?}, from scratch {scratch:?}",
+                rule.name,
+            );
+        }
+    }
+}
+
+/// The samples of a recorded metric by time and labels without its name.
+fn samples(store: &Store, name: &str, from: TimeMs, to: TimeMs) -> BTreeMap<TimeMs, BTreeMap<String, f64>> {
+    let mut all: BTreeMap<TimeMs, BTreeMap<String, f64>> = BTreeMap::new();
+    for shard in 0..SHARDS {
+        let matchers = [Matcher::equal("__name__", name)];
+        let selection = store.select(shard, &matchers, from, to).expect("an answer");
+        for (at, labels) in selection.labels.iter().enumerate() {
+            let (mut times, mut values) = (Vec::new(), Vec::new());
+            selection.read(at, from, to, &mut times, &mut values).expect("samples");
+            let key = super::life::key(labels.iter().filter(|(name, _)| *name != "__name__"));
+            for (t, v) in times.iter().zip(&values).filter(|(_, v)| !is_stale(**v)) {
+                all.entry(*t).or_default().insert(key.clone(), *v);
+            }
+        }
+    }
+    all
+}
