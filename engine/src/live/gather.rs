@@ -128,7 +128,7 @@ impl GatherHost {
         let Ok(added) = self.views.install(id, wanted, cohort) else { return };
         for step in added.gather {
             let Some(step_ref) = self.views.gather.step(step) else { continue };
-            self.stage.put(step, step_ref);
+            self.stage.put(step, step_ref.clone());
             match &step_ref.op {
                 StepOp::Port(local) => {
                     self.ports.insert(*local, Port::new(step, self.place.wide_shards()));
@@ -273,7 +273,8 @@ impl GatherHost {
         let rows = |step: &StepId| self.stage.output(*step).labels.len();
         let piled_up = |step: &StepId| {
             let of_inputs = |step: &Step| step.inputs.iter().map(rows).sum::<usize>();
-            let (rows, inputs) = (rows(step), self.views.gather.step(*step).map_or(0, of_inputs));
+            let (rows, inputs) =
+                (rows(step), self.views.gather.step(*step).map_or(0, |step| of_inputs(step)));
             inputs > 0 && rows > inputs.max(DEAD_ROWS) && {
                 rows > 2 * self.stage.output(*step).present().count() + DEAD_ROWS
             }

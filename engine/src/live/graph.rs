@@ -129,8 +129,8 @@ impl Graph {
     }
 
     /// The step with this number, while it has readers.
-    pub fn step(&self, id: StepId) -> Option<&Step> {
-        self.steps.get(id).and_then(Option::as_deref)
+    pub fn step(&self, id: StepId) -> Option<&Arc<Step>> {
+        self.steps.get(id).and_then(Option::as_ref)
     }
 }
 

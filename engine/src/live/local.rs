@@ -112,7 +112,7 @@ impl LocalHost {
         for step in added.local {
             let Some(step_ref) = self.views.local.step(step).cloned() else { continue };
             for shard in &mut self.shards {
-                shard.stage.put(step, &step_ref);
+                shard.stage.put(step, step_ref.clone());
                 shard.shut.insert(step);
             }
             if let StepOp::Leaf(source, leaf) = &step_ref.op {

@@ -122,6 +122,11 @@ pub trait Operator: Send {
 }
 
 impl Output {
+    /// Whether there is no row, nothing to remark, and no error.
+    pub fn says_nothing(&self) -> bool {
+        self.labels.is_empty() && self.error.is_none() && self.notes.is_empty()
+    }
+
     /// Adds a row without a value and returns its index.
     pub fn add_row(&mut self, labels: Labels) -> usize {
         if self.sorted && self.labels.last().is_some_and(|last| *last >= labels) {

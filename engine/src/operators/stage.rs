@@ -2,6 +2,9 @@
 //!
 //! Both runtimes keep stages: a local one per shard and a gather one per owner. A step is evaluated when one
 //! of its inputs has changed since it last looked, or when its value follows the clock; versions tell.
+//!
+//! A step has an operator and rows from the time at which its inputs have rows: most rules of a large collection find
+//! series in few shards or in none, and a thousand rules have five thousand steps in each shard.
 
 use super::bits::Bits;
 use super::pace::Pace;
@@ -12,21 +15,41 @@ use crate::plan::Dialect;
 use crate::plan::notes::Annotations;
 use crate::plan::notes::Origin;
 use crate::plan::physical::{Step, StepId, StepOp};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use storage::model::TimeMs;
 
-/// One step of a stage at work.
+/// One step of a stage.
 struct Node {
-    operator: Option<Box<dyn Operator>>,
-    inputs: Vec<StepId>,
-    /// Versions of the inputs at the last evaluation.
-    seen: Vec<u64>,
-    follows_clock: bool,
-    evaluated: bool,
+    step: Arc<Step>,
     /// Steps that read this one.
     readers: Vec<StepId>,
+    /// `None`: it was not evaluated yet.
+    work: Option<Box<Work>>,
+}
+
+/// What a step at work knows.
+struct Work {
+    operator: Option<Box<dyn Operator>>,
+    /// Versions of the inputs at the last evaluation.
+    seen: Vec<u64>,
+    evaluated: bool,
     /// Labels that it has made, in the live runtime.
     labels: Option<MemoryReservation>,
+}
+
+impl Node {
+    /// Puts it to work.
+    fn work(&mut self, dialect: Dialect, memory: Option<&ViewMemory>) -> &mut Work {
+        let step = &self.step;
+        self.work.get_or_insert_with(|| {
+            Box::new(Work {
+                operator: build(&step.op, dialect),
+                seen: vec![0; step.inputs.len()],
+                evaluated: false,
+                labels: memory.map(ViewMemory::reservation),
+            })
+        })
+    }
 }
 
 /// Steps at work. Indices are those of the steps; removed steps leave a hole.
@@ -58,25 +81,16 @@ impl Stage {
     /// A stage with these steps.
     pub fn of(steps: &[Step], dialect: Dialect) -> Stage {
         let mut stage = Stage::new(dialect);
-        steps.iter().enumerate().for_each(|(id, step)| stage.put(id, step));
+        steps.iter().enumerate().for_each(|(id, step)| stage.put(id, Arc::new(step.clone())));
         stage
     }
 
     /// Adds a step under a number that no step has; its inputs must be there already.
-    pub fn put(&mut self, id: StepId, step: &Step) {
+    pub fn put(&mut self, id: StepId, step: Arc<Step>) {
         if self.nodes.len() <= id {
             self.nodes.resize_with(id + 1, || None);
             self.outputs.resize_with(id + 1, || None);
         }
-        self.nodes[id] = Some(Box::new(Node {
-            operator: build(&step.op, self.dialect),
-            inputs: step.inputs.clone(),
-            seen: vec![0; step.inputs.len()],
-            follows_clock: step.op.follows_clock(),
-            evaluated: false,
-            readers: Vec::new(),
-            labels: self.labels.as_ref().map(ViewMemory::reservation),
-        }));
         for input in &step.inputs {
             if let Some(node) = &mut self.nodes[*input] {
                 node.readers.push(id);
@@ -86,23 +100,24 @@ impl Stage {
         if step.op.follows_clock() {
             self.restless.insert(id);
         }
-        let leaf = matches!(step.op, StepOp::Leaf(..) | StepOp::Port(_));
-        self.outputs[id] = Some(Box::new(Output { sorted: leaf, ..Output::default() }));
+        self.nodes[id] = Some(Box::new(Node { step, readers: Vec::new(), work: None }));
     }
 
     /// Gives a step an operator that [`build`] cannot make, because it holds rows of its own.
     pub fn set_operator(&mut self, id: StepId, operator: Box<dyn Operator>) {
+        let (dialect, labels) = (self.dialect, self.labels.as_ref());
         if let Some(node) = self.nodes[id].as_mut() {
-            node.operator = Some(operator);
+            node.work(dialect, labels).operator = Some(operator);
         }
     }
 
     /// Forgets a step that nobody reads any more, and its state.
     pub fn remove(&mut self, id: StepId) {
-        let inputs = self.nodes[id].take().map_or(Vec::new(), |node| node.inputs);
-        for input in inputs {
-            if let Some(node) = &mut self.nodes[input] {
-                node.readers.retain(|reader| *reader != id);
+        if let Some(node) = self.nodes[id].take() {
+            for input in &node.step.inputs {
+                if let Some(node) = &mut self.nodes[*input] {
+                    node.readers.retain(|reader| *reader != id);
+                }
             }
         }
         self.dirty.remove(id);
@@ -113,9 +128,12 @@ impl Stage {
     /// Bytes that a step keeps: its rows, and what its operator knows of them.
     pub fn bytes(&self, id: StepId) -> usize {
         let Some(node) = self.nodes.get(id).and_then(Option::as_deref) else { return 0 };
-        let edges = node.inputs.heap() + node.seen.heap() + node.readers.heap();
-        let own = node.operator.as_ref().map_or(0, |operator| operator.bytes());
-        size_of::<Node>() + size_of::<Output>() + edges + own + self.output(id).heap()
+        let work = node.work.as_ref().map_or(0, |work| {
+            let own = work.operator.as_ref().map_or(0, |operator| operator.bytes());
+            size_of::<Work>() + work.seen.heap() + own
+        });
+        let rows = self.outputs[id].as_ref().map_or(0, |out| size_of::<Output>() + out.heap());
+        size_of::<Node>() + node.readers.heap() + work + rows
     }
 
     /// One more than the largest number ever given to a step.
@@ -130,7 +148,7 @@ impl Stage {
 
     /// The steps that a step reads.
     pub fn inputs(&self, id: StepId) -> &[StepId] {
-        self.nodes[id].as_ref().map_or(&[], |node| &node.inputs)
+        self.nodes[id].as_ref().map_or(&[], |node| &node.step.inputs)
     }
 
     /// Whether `step` is `from` or is read by it, directly or not.
@@ -163,7 +181,7 @@ impl Stage {
 
     /// The rows of a leaf or port, for its runtime to fill.
     pub fn output_mut(&mut self, id: StepId) -> &mut Output {
-        self.outputs[id].get_or_insert_default()
+        self.outputs[id].get_or_insert_with(|| Box::new(Output { sorted: true, ..Output::default() }))
     }
 
     /// Begins a round of the live runtime: what is restless is dirty once more.
@@ -192,38 +210,42 @@ impl Stage {
     /// Evaluates step `id` at `t` for views; its inputs must have been evaluated at `t`. Leaves and ports: nothing to do.
     /// Returns whether it was evaluated at all.
     pub fn eval(&mut self, id: StepId, t: TimeMs) -> bool {
-        let Some(node) = self.nodes[id].as_mut() else { return false };
-        let labels = node.labels.take();
+        let labels = self.work(id).and_then(|work| work.labels.take());
         let evaluated = self.eval_paced(id, t, &mut Pace::of_view(labels.as_ref()));
-        if let Some(node) = self.nodes[id].as_mut() {
-            node.labels = labels;
+        if let Some(work) = self.nodes[id].as_mut().and_then(|node| node.work.as_mut()) {
+            work.labels = labels;
         }
         evaluated
     }
 
+    /// Step `id` at work; `None`: there is nothing to work on.
+    fn work(&mut self, id: StepId) -> Option<&mut Work> {
+        let outputs = &self.outputs;
+        let node = self.nodes[id].as_mut()?;
+        if node.work.is_none() && rests(&node.step, |input| output_of(outputs, *input)) {
+            return None;
+        }
+        Some(node.work(self.dialect, self.labels.as_ref()))
+    }
+
     /// The same for a query, which says what it has time for.
     pub fn eval_paced(&mut self, id: StepId, t: TimeMs, pace: &mut Pace) -> bool {
-        let Some(node) = self.nodes[id].as_mut() else { return false };
-        let Some(operator) = node.operator.as_mut() else { return false };
+        if self.work(id).is_none() {
+            return false;
+        }
+        let Some(Node { step, work: Some(work), .. }) = self.nodes[id].as_deref_mut() else { return false };
+        let Work { operator: Some(operator), seen, evaluated, .. } = &mut **work else { return false };
         let (before, rest) = self.outputs.split_at_mut(id);
-        let stale = node
-            .inputs
-            .iter()
-            .zip(&node.seen)
-            .any(|(input, seen)| output_of(before, *input).version != *seen);
-        if node.evaluated && !node.follows_clock && !stale {
+        let is_stale = |(input, seen): (&StepId, &u64)| output_of(before, *input).version != *seen;
+        if *evaluated && !step.op.follows_clock() && !step.inputs.iter().zip(&*seen).any(is_stale) {
             return false;
         }
         let out = rest[0].get_or_insert_default();
-        let inputs: Vec<Input> = node
-            .inputs
-            .iter()
-            .zip(&node.seen)
-            .map(|(input, seen)| {
-                let out = output_of(before, *input);
-                Input { out, delta: delta(out, *seen, node.evaluated) }
-            })
-            .collect();
+        let input = |(input, seen): (&StepId, &u64)| {
+            let out = output_of(before, *input);
+            Input { out, delta: delta(out, *seen, *evaluated) }
+        };
+        let inputs: Vec<Input> = step.inputs.iter().zip(&*seen).map(input).collect();
         let failed = inputs.iter().find_map(|input| input.out.error.clone());
         out.looked_at = 0;
         let latest = std::mem::take(&mut out.changed);
@@ -233,17 +255,33 @@ impl Stage {
         if result.is_ok() {
             result = pace.new_rows(out.labels.len() - rows).and_then(|()| pace.settle());
         }
-        for (seen, input) in node.seen.iter_mut().zip(&node.inputs) {
+        for (seen, input) in seen.iter_mut().zip(&step.inputs) {
             *seen = output_of(before, *input).version;
         }
-        node.evaluated = settle(out, result, latest);
+        *evaluated = settle(out, result, latest);
         true
+    }
+}
+
+/// Whether a step that was never evaluated gives no rows, as its inputs have none, has nothing to remark, and no error. What
+/// may have something to say for its scalars or texts alone is evaluated.
+fn rests<'a>(step: &Step, output: impl Fn(&StepId) -> &'a Output) -> bool {
+    let is_empty = |input: &StepId| output(input).says_nothing();
+    let fails = |input: &StepId| output(input).error.is_some();
+    match &step.op {
+        StepOp::Map(_)
+        | StepOp::Negate
+        | StepOp::VectorScalar { .. }
+        | StepOp::Partial(..)
+        | StepOp::DropNames => step.inputs.first().is_some_and(is_empty) && !step.inputs.iter().any(fails),
+        StepOp::Match(..) | StepOp::Set(..) => step.inputs.iter().all(is_empty),
+        _ => false,
     }
 }
 
 /// The rows of a step of the stage, or none.
 fn output_of(outputs: &[Option<Box<Output>>], id: StepId) -> &Output {
-    static NONE: LazyLock<Output> = LazyLock::new(Output::default);
+    static NONE: LazyLock<Output> = LazyLock::new(|| Output { sorted: true, ..Output::default() });
     outputs[id].as_deref().unwrap_or_else(|| &NONE)
 }
 
