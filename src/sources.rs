@@ -146,7 +146,7 @@ fn alerting_rule(r: RuleSnapshot, a: AlertingSnapshot) -> api::AlertingRule {
         keep_firing_for: a.keep_firing_for as f64 / 1000.0,
         labels: r.labels.into_iter().collect(),
         annotations: a.annotations.into_iter().collect(),
-        alerts: a.alerts.into_iter().map(alert).collect(),
+        alerts: Some(a.alerts.into_iter().map(alert).collect()),
         evaluation_time: r.evaluation_time,
         last_evaluation: r.last_evaluation,
         kind: api::AlertingKind::Alerting,

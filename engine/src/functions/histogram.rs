@@ -1,8 +1,7 @@
 //! Classic histograms: quantiles and fractions out of cumulative buckets.
 //!
 //! The kernels take the buckets of one histogram as `(upper bound, cumulative count)` in any order and
-//! rearrange them. Grouping series by their labels without `le`, and parsing `le` ([`parse_bound`]), is the
-//! operator's work. The kernels for native histograms are in [`super::native`]; all entries stand here.
+//! rearrange them. Grouping series by their labels without `le`, and parsing `le`, is the operator's work. The kernels for native histograms are in [`super::native`]; all entries stand here.
 
 use super::{Function, Kernel, NAN, Special, native};
 use crate::plan::Type::{Scalar, Text, Vector};
@@ -89,42 +88,6 @@ pub struct Fixed {
     pub to: f64,
     /// By how much at most a count was too small.
     pub max_diff: f64,
-}
-
-/// The value of a label `le`; `None` if Go's `ParseFloat` refuses it.
-pub fn parse_bound(text: &str) -> Option<f64> {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if unsigned.starts_with("0x") || unsigned.starts_with("0X") {
-        let value = parse_hex(&unsigned[2..])?;
-        return Some(if text.starts_with('-') { -value } else { value });
-    }
-    if unsigned.starts_with(['+', '-']) {
-        return None;
-    }
-    let named = unsigned.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
-    // Go takes no sign before "nan", and an overflow to infinity is an error.
-    if unsigned.eq_ignore_ascii_case("nan") && unsigned.len() != text.len() {
-        return None;
-    }
-    text.parse::<f64>().ok().filter(|v| named || v.is_finite())
-}
-
-/// A hexadecimal float after its `0x`: digits with at most one point, and the mandatory exponent `p`.
-fn parse_hex(text: &str) -> Option<f64> {
-    let (digits, exponent) = text.split_once(['p', 'P'])?;
-    let exponent: i32 = exponent.parse().ok()?;
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let digits = format!("{whole}{fraction}");
-    if digits.is_empty() || digits.len() > 13 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None; // beyond 52 bits rounding would matter; nobody writes such a bound
-    }
-    let mantissa = u64::from_str_radix(&digits, 16).ok()?;
-    let scale = exponent.checked_sub(4 * fraction.len() as i32)?;
-    if !(-1022..=1023).contains(&scale) {
-        return None; // nor one whose scale is no normal float
-    }
-    let value = mantissa as f64 * 2f64.powi(scale);
-    value.is_finite().then_some(value)
 }
 
 /// Sorts by bound and adds up buckets of equal bounds; how many remain, or `None` without a bucket at +Inf.
@@ -345,34 +308,6 @@ mod tests {
                 "fraction({lower}, {upper}, {buckets:?}) = {got}"
             );
         }
-    }
-
-    #[test]
-    fn bounds_are_read_as_go_reads_them() {
-        for (text, want) in [
-            ("0.1", Some(0.1)),
-            ("+Inf", Some(INF)),
-            ("inf", Some(INF)),
-            ("Infinity", Some(INF)),
-            ("-iNf", Some(-INF)),
-            ("2e-1", Some(0.2)),
-            ("5.", Some(5.0)),
-            (".5", Some(0.5)),
-            ("0x1.8p1", Some(3.0)),
-            ("-0X10p-4", Some(-1.0)),
-            ("1e400", None),
-            ("0x1p5000", None),
-            ("0x10", None),
-            ("0x+1p0", None),
-            ("", None),
-            ("abc", None),
-            ("1 ", None),
-            ("+-1", None),
-        ] {
-            assert_eq!(parse_bound(text), want, "{text:?}");
-        }
-        assert!(parse_bound("NaN").is_some_and(f64::is_nan));
-        assert_eq!(parse_bound("-NaN"), None);
     }
 
     /// Step by step over a sorted copy, looking at every bucket.

@@ -11,7 +11,7 @@ use super::pace::Pace;
 use super::remarks;
 use super::side::Cell;
 use super::{Changed, EvalError, Input, Operator, Output, Twins, same_labelset, scalar::scalar_of};
-use crate::functions::histogram::{Bucket, bucket_fraction, bucket_quantile, parse_bound};
+use crate::functions::histogram::{Bucket, bucket_fraction, bucket_quantile};
 use crate::functions::labels::check_name;
 use crate::functions::native::{NanObservations, fraction, quantile};
 use crate::heap::Heap;
@@ -19,7 +19,7 @@ use crate::plan::Dialect;
 use crate::plan::details::Ask;
 use crate::plan::notes::{Note, Place};
 use std::collections::HashMap;
-use storage::model::number::general;
+use storage::model::number::{self, general};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
 /// A row that has never held a native histogram.
@@ -104,7 +104,7 @@ impl Families {
             }
             // Without a bound it has no `le`: both families are one.
             let native = if bound.is_some() { None } else { Some(classic) };
-            self.bounds.push(bound.and_then(parse_bound));
+            self.bounds.push(bound.and_then(|bound| number::parse(bound).ok()));
             self.members.add(classic, self.classic.len() as u32);
             // A histogram with a label `le` is its own family; it is seldom, so it is looked up once it is there.
             self.native.push(native.unwrap_or(NOT_NATIVE));

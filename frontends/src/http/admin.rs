@@ -18,6 +18,7 @@ use storage::store::StoreError;
 pub async fn delete_series(call: Call) -> Reply {
     let Call { state, form, .. } = call;
     allowed(&state)?;
+    form.whole()?;
     if form.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }

@@ -2,9 +2,11 @@
 
 use super::bodies::{self, BodyShare};
 use super::endpoints::{Endpoint, Since, Takes};
+use super::forms::MediaType;
 use super::params::Form;
+use super::paths::Lookup;
 use super::reply::{text, text_error};
-use super::{AppState, limits, security};
+use super::{AppState, forms, limits, paths, security};
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -16,6 +18,8 @@ use std::time::Instant;
 pub struct Call {
     /// The server.
     pub state: AppState,
+    /// What stands in the path in the place of the endpoint's parameter, decoded, or "".
+    pub parameter: String,
     /// Values of the body and of the URL.
     pub form: Form,
     /// The body of an endpoint that takes one; empty for forms.
@@ -33,23 +37,43 @@ impl Call {
     }
 }
 
+/// Answers a request: finds its endpoint and runs the handler, or says where it should go.
+pub async fn route(state: AppState, request: Request) -> Response {
+    let prefix = state.settings.route_prefix.trim_end_matches('/');
+    match paths::lookup(request.uri().path(), prefix, request.method()) {
+        Lookup::Found(endpoint, parameter) => dispatch(&state, endpoint, parameter, request).await,
+        Lookup::Moved(status, path) => {
+            let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+            (status, [(header::LOCATION, format!("{path}{query}"))]).into_response()
+        }
+        Lookup::Nothing => fallback(&state, &request),
+        Lookup::Malformed => text_error(StatusCode::BAD_REQUEST, "400 Bad Request"),
+    }
+}
+
 /// Runs the endpoint's handler.
-pub async fn dispatch(state: AppState, endpoint: &'static Endpoint, request: Request) -> Response {
+async fn dispatch(
+    state: &AppState,
+    endpoint: &'static Endpoint,
+    parameter: String,
+    request: Request,
+) -> Response {
     let began = Instant::now();
-    let cors = cors_headers(&state, request.headers());
-    let mut response = answer(&state, endpoint, request).await;
+    let cors = cors_headers(state, request.headers());
+    let mut response = answer(state, endpoint, parameter, request).await;
     response.headers_mut().extend(cors);
     state.telemetry.count(endpoint.path, response.status(), began.elapsed());
     response
 }
 
-async fn answer(state: &AppState, endpoint: &'static Endpoint, request: Request) -> Response {
-    let api = endpoint.path.starts_with("/api/");
-    if api && request.method() == Method::OPTIONS {
-        return StatusCode::NO_CONTENT.into_response();
-    }
+async fn answer(
+    state: &AppState,
+    endpoint: &'static Endpoint,
+    parameter: String,
+    request: Request,
+) -> Response {
     if !endpoint.methods.contains(request.method()) {
-        return method_not_allowed(endpoint, api);
+        return other_method(endpoint, request.method());
     }
     if (endpoint.streams || endpoint.changes(request.method()))
         && let Some(why) = security::foreign(&state.settings, request.headers(), request.uri())
@@ -59,7 +83,7 @@ async fn answer(state: &AppState, endpoint: &'static Endpoint, request: Request)
     if !state.answers(endpoint.since) {
         return unavailable(state);
     }
-    match read(state, endpoint, request).await {
+    match read(state, endpoint, parameter, request).await {
         Ok(call) => {
             let response = (endpoint.handler)(call).await;
             if endpoint.since != Since::Start {
@@ -78,38 +102,58 @@ async fn settle(state: &AppState) {
 }
 
 /// Reads what the endpoint takes; the response to give if that fails.
-async fn read(state: &AppState, endpoint: &Endpoint, request: Request) -> Result<Call, Response> {
+async fn read(
+    state: &AppState,
+    endpoint: &Endpoint,
+    parameter: String,
+    request: Request,
+) -> Result<Call, Response> {
     let (parts, body) = request.into_parts();
-    let posted = parts.method == Method::POST || parts.method == Method::PUT;
-    let is_form = parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|v| v.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
     let mut share = state.bodies.share();
-    let mut form_body = None;
-    let mut own_body = Bytes::new();
-    match endpoint.takes {
-        Takes::Body(limit) => {
-            own_body = bodies::read(body, limit, &mut share).await.map_err(|e| e.into_text())?;
-        }
-        Takes::Form if posted && is_form => {
-            let read = bodies::read(body, limits::FORM_BYTES, &mut share).await;
-            form_body = Some(read.map_err(|e| e.into_envelope())?);
-        }
-        Takes::Form => {}
+    let query = parts.uri.query();
+    if let Takes::Body(limit) = endpoint.takes {
+        let body = bodies::read(body, limit, &mut share).await.map_err(|e| e.into_text())?;
+        let form = Form::parse(None, query).map_err(IntoResponse::into_response)?;
+        return Ok(Call { state: state.clone(), parameter, form, body, share, parts });
     }
-    let form = Form::parse(form_body.as_deref(), parts.uri.query()).map_err(IntoResponse::into_response)?;
-    Ok(Call { state: state.clone(), form, body: own_body, share, parts })
+    let posted = parts.method == Method::POST || parts.method == Method::PUT;
+    let media = match posted {
+        true => MediaType::parse(parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok())),
+        false => MediaType::default(),
+    };
+    let is_multipart = media.essence == "multipart/form-data" && media.boundary.is_some();
+    let form_body = if media.essence == "application/x-www-form-urlencoded" || is_multipart {
+        let read = bodies::read(body, limits::FORM_BYTES, &mut share).await;
+        Some(read.map_err(|e| e.into_envelope())?)
+    } else {
+        None
+    };
+    let pairs = form_body.as_deref().filter(|_| !is_multipart);
+    let form = Form::parse(pairs, query).map_err(IntoResponse::into_response)?;
+    let parted = match (&form_body, &media.boundary) {
+        (Some(body), Some(boundary)) if is_multipart => forms::multipart(body, boundary),
+        _ => None,
+    };
+    let form = form.with(parted.unwrap_or_default(), media.fault);
+    Ok(Call { state: state.clone(), parameter, form, body: Bytes::new(), share, parts })
 }
 
-fn method_not_allowed(endpoint: &Endpoint, api: bool) -> Response {
+/// The answer to a method that an endpoint does not take.
+fn other_method(endpoint: &Endpoint, method: &Method) -> Response {
+    let api = endpoint.path.starts_with("/api/");
+    if api && *method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let acts = !api && endpoint.methods.contains(&Method::PUT);
     let mut allowed: Vec<&str> = endpoint.methods.iter().map(Method::as_str).collect();
-    if api {
-        allowed.push("OPTIONS");
+    allowed.push("OPTIONS");
+    if acts {
+        allowed.push("GET");
     }
     allowed.sort_unstable();
-    let acts = !api && endpoint.methods.contains(&Method::PUT);
-    let mut response = if acts {
+    let mut response = if *method == Method::OPTIONS {
+        StatusCode::OK.into_response()
+    } else if acts && *method == Method::GET {
         text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
     } else {
         text_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
@@ -137,13 +181,13 @@ pub fn not_ready(doing: &str, stopping: bool) -> Response {
 }
 
 /// What no endpoint takes.
-pub async fn fallback(state: AppState, request: Request) -> Response {
-    let prefix = state.settings.route_prefix.trim_end_matches('/').to_owned();
+fn fallback(state: &AppState, request: &Request) -> Response {
+    let prefix = state.settings.route_prefix.trim_end_matches('/');
     let path = request.uri().path();
-    let local = path.strip_prefix(prefix.as_str()).unwrap_or(path);
+    let local = path.strip_prefix(prefix).unwrap_or(path);
     if request.method() == Method::OPTIONS && local.starts_with("/api/v1/") {
         let mut response = StatusCode::NO_CONTENT.into_response();
-        response.headers_mut().extend(cors_headers(&state, request.headers()));
+        response.headers_mut().extend(cors_headers(state, request.headers()));
         return response;
     }
     let to_root = path == "/" || path == prefix;

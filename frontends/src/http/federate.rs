@@ -3,7 +3,7 @@
 use super::dispatch::Call;
 use super::json::Found;
 use super::limits::CHUNK_BYTES;
-use super::names::{Listed, listed, matcher_sets};
+use super::names::{Listed, listed, selectors};
 use super::reply::text_error;
 use super::status::TEXT_FORMAT;
 use super::{AppState, json, sending};
@@ -19,7 +19,10 @@ use storage::model::{Labels, TimeMs};
 /// `/federate`
 pub async fn federate(call: Call) -> Response {
     let state = call.state.clone();
-    let sets = match matcher_sets(&state, &call.form) {
+    if let Err(e) = call.form.whole() {
+        return text_error(StatusCode::BAD_REQUEST, &e.message);
+    }
+    let sets = match selectors(&state, &call.form) {
         Ok(sets) => sets,
         Err(e) => return text_error(StatusCode::BAD_REQUEST, &e),
     };

@@ -12,6 +12,7 @@ pub mod dispatch;
 mod door;
 pub mod endpoints;
 mod federate;
+mod forms;
 mod histogram;
 pub mod json;
 pub mod language;
@@ -21,6 +22,7 @@ pub mod model;
 mod names;
 mod page;
 pub mod params;
+mod paths;
 mod progress;
 pub mod query;
 pub mod reply;
@@ -48,7 +50,6 @@ pub use sources::Sources;
 
 use aside::Aside;
 use axum::Router;
-use axum::routing::any;
 use bodies::BodyMemory;
 use endpoints::Since;
 use engine::plan::Dialect;
@@ -265,18 +266,8 @@ impl AppState {
 
 /// All endpoints.
 pub fn router(state: AppState) -> Router {
-    let prefix = state.settings.route_prefix.trim_end_matches('/').to_owned();
-    let mut routes = Router::new();
-    for endpoint in endpoints::ENDPOINTS {
-        let state = state.clone();
-        let handler = move |request| dispatch::dispatch(state.clone(), endpoint, request);
-        routes = routes.route(&format!("{prefix}{}", endpoint.path), any(handler));
-    }
-    let fallback = {
-        let state = state.clone();
-        move |request| dispatch::fallback(state.clone(), request)
-    };
+    let route = move |request| dispatch::route(state.clone(), request);
     // Streams must reach the client message by message.
     let worth_it = DefaultPredicate::new().and(NotForContentType::const_new(subscribe::NDJSON));
-    routes.fallback(fallback).layer(CompressionLayer::new().compress_when(worth_it))
+    Router::new().fallback(route).layer(CompressionLayer::new().compress_when(worth_it))
 }

@@ -82,8 +82,8 @@ pub struct AlertingRule {
     pub labels: BTreeMap<String, String>,
     /// Annotation templates.
     pub annotations: BTreeMap<String, String>,
-    /// Pending and firing alerts.
-    pub alerts: Vec<Alert>,
+    /// Pending and firing alerts; `None`: they are not asked for.
+    pub alerts: Option<Vec<Alert>>,
     /// `ok`, `err` or `unknown`.
     pub health: Health,
     /// Why the last evaluation failed, or "".
@@ -108,8 +108,7 @@ pub struct RecordingRule {
     pub name: String,
     /// The expression, as PromQL.
     pub query: String,
-    /// Labels set on the result; left out if there are none.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    /// Labels set on the result.
     pub labels: BTreeMap<String, String>,
     /// `ok`, `err` or `unknown`.
     pub health: Health,
@@ -428,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn recording_rules_come_in_order_and_leave_out_what_is_empty() {
+    fn recording_rules_come_in_order_and_leave_out_no_labels() {
         let rule = Rule::Recording(RecordingRule {
             name: "a:b".into(),
             query: "up".into(),
@@ -441,7 +440,7 @@ mod tests {
         });
         assert_eq!(
             serde_json::to_string(&rule).unwrap(),
-            r#"{"name":"a:b","query":"up","health":"ok","evaluationTime":0,"lastEvaluation":"0001-01-01T00:00:00Z","type":"recording"}"#
+            r#"{"name":"a:b","query":"up","labels":{},"health":"ok","evaluationTime":0,"lastEvaluation":"0001-01-01T00:00:00Z","type":"recording"}"#
         );
     }
 }

@@ -18,10 +18,11 @@ use tokio::time::Instant;
 /// `/api/v1/series`
 pub async fn series(call: Call) -> Reply {
     let Call { state, form, .. } = call;
-    let limit = form.limit()?;
+    form.whole()?;
     if form.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
+    let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
     state.readable(to, state.settings.query_timeout).await?;
@@ -48,7 +49,7 @@ pub async fn label_names(call: Call) -> Reply {
 
 /// `/api/v1/label/{name}/values`
 pub async fn label_values(call: Call) -> Reply {
-    let name = name_in_path(call.parts.uri.path())?;
+    let name = label_name(&call.parameter)?;
     let Call { state, form, .. } = call;
     let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
@@ -61,12 +62,9 @@ pub async fn label_values(call: Call) -> Reply {
     Ok(written(&state, listed, limit, |out, value| json::string(out, value)))
 }
 
-/// The label name of `…/label/{name}/values`, unescaped.
-fn name_in_path(path: &str) -> Result<String, ApiError> {
-    let raw = path.rsplit('/').nth(1).unwrap_or("");
-    // Form decoding is percent decoding once a literal `+` and `&` are protected.
-    let query = format!("name={}", raw.replace('+', "%2B").replace('&', "%26"));
-    let name = unescape_name(Form::parse(None, Some(&query))?.get("name"));
+/// The label name that a path has.
+fn label_name(given: &str) -> Result<String, ApiError> {
+    let name = unescape_name(given);
     let valid = !name.is_empty() && !name.contains('\u{fffd}');
     if valid { Ok(name) } else { Err(ApiError::bad_data(format!("invalid label name: {name:?}"))) }
 }
@@ -167,17 +165,4 @@ fn written<T: Send + 'static>(
         warnings.push(TRUNCATED.to_owned());
     }
     json_response(StatusCode::OK, sending::body(List::new(found, write, warnings), deadline))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_paths_are_decoded() {
-        assert_eq!(name_in_path("/api/v1/label/job/values"), Ok("job".into()));
-        assert_eq!(name_in_path("/x/api/v1/label/U__a_2e_b/values"), Ok("a.b".into()));
-        assert_eq!(name_in_path("/api/v1/label/a%2Eb+c/values"), Ok("a.b+c".into()));
-        assert_eq!(name_in_path("/api/v1/label//values").unwrap_err().message, "invalid label name: \"\"");
-    }
 }

@@ -4,7 +4,9 @@
 
 use super::limits::FORM_VALUES;
 use super::reply::ApiError;
+use std::ops::RangeInclusive;
 use storage::model::TimeMs;
+use storage::model::number;
 use storage::model::time::parse_duration;
 
 /// The earliest time the API knows: "from the beginning".
@@ -15,35 +17,62 @@ pub const MAX_TIME: TimeMs = (i64::MAX / 1000 - 62_135_596_801) * 1000 + 999;
 const MIN_TIME_TEXT: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME_TEXT: &str = "292277025-08-18T07:12:54.999999999Z";
 
-/// The values of a request: those of the body before those of the URL, repeated names kept in order.
+/// The values of a request: those of the body before those of the URL, repeated names kept in order; those of the parts of a
+/// `multipart/form-data` behind both.
 #[derive(Clone, Debug, Default)]
-pub struct Form(Vec<(String, String)>);
+pub struct Form {
+    values: Vec<(String, String)>,
+    /// What could not be read, in Go's words.
+    fault: Option<String>,
+}
 
 impl Form {
     /// The values of a form body (if any) and of a URL query (if any). What Go cannot decode it leaves out, and so do
     /// we: pairs with a semicolon or with a broken `%` escape.
     pub fn parse(body: Option<&[u8]>, query: Option<&str>) -> Result<Form, ApiError> {
-        let mut values = Vec::new();
+        let mut form = Form::default();
         for part in [body.unwrap_or_default(), query.unwrap_or_default().as_bytes()] {
             let pairs = part.split(|b| *b == b'&').filter(|pair| !pair.is_empty());
             if pairs.clone().nth(FORM_VALUES).is_some() {
                 let what = "error parsing form values: number of URL query parameters exceeded limit";
                 return Err(ApiError::bad_data(what));
             }
-            let decoded = pairs.filter(|pair| decodable(pair)).flat_map(url::form_urlencoded::parse);
-            values.extend(decoded.map(|(name, value)| (name.into(), value.into())));
+            for pair in pairs {
+                match pair_fault(pair) {
+                    Some(fault) => form.fault = form.fault.or(Some(fault)),
+                    None => {
+                        let decoded = url::form_urlencoded::parse(pair);
+                        form.values.extend(decoded.map(|(name, value)| (name.into(), value.into())));
+                    }
+                }
+            }
         }
-        Ok(Form(values))
+        Ok(form)
+    }
+
+    /// With values behind those that are there, and a fault before theirs.
+    pub fn with(mut self, values: Vec<(String, String)>, fault: Option<&str>) -> Form {
+        self.values.extend(values);
+        self.fault = fault.map(str::to_owned).or(self.fault);
+        self
+    }
+
+    /// An error if something of the request could not be read: what endpoints say that need all of it.
+    pub fn whole(&self) -> Result<(), ApiError> {
+        match &self.fault {
+            Some(fault) => Err(ApiError::bad_data(format!("error parsing form values: {fault}"))),
+            None => Ok(()),
+        }
     }
 
     /// The first value of `name`, "" if it has none.
     pub fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
+        self.values.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
     }
 
     /// All values of `name`.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.values.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The required time `name`.
@@ -56,7 +85,7 @@ impl Form {
         match self.get(name) {
             "" => Ok(default),
             text => parse_time(text)
-                .map_err(|e| ApiError::parameter(name, format!("Invalid time value for '{name}': {e}"))),
+                .map_err(|e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}"))),
         }
     }
 
@@ -74,8 +103,8 @@ impl Form {
         if text.is_empty() {
             return Ok(None);
         }
-        let syntax = || format!("strconv.Atoi: parsing {text:?}: invalid syntax");
-        let limit: i64 = text.parse().map_err(|_| ApiError::parameter("limit", syntax()))?;
+        let limit =
+            go_integer("Atoi", text, i64::MIN..=i64::MAX).map_err(|e| ApiError::parameter("limit", e))?;
         match usize::try_from(limit) {
             Ok(0) => Ok(None),
             Ok(limit) => Ok(Some(limit)),
@@ -94,51 +123,90 @@ impl Form {
         }
     }
 
-    /// A flag such as `exclude_alerts`.
+    /// A flag such as `skip_head`.
     pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
-        match self.get(name) {
-            "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            text => {
-                let reason = format!("strconv.ParseBool: parsing {text:?}: invalid syntax");
-                Err(ApiError::parameter(name, reason))
-            }
-        }
+        go_bool(self.get(name)).map_err(|e| ApiError::parameter(name, e))
     }
 }
 
-fn decodable(pair: &[u8]) -> bool {
+/// Why a pair cannot be decoded, in Go's words.
+fn pair_fault(pair: &[u8]) -> Option<String> {
+    if pair.contains(&b';') {
+        return Some("invalid semicolon separator in query".to_owned());
+    }
     let escaped = |at: usize| pair[at + 1..].iter().take(2).filter(|b| b.is_ascii_hexdigit()).count() == 2;
-    !pair.contains(&b';') && (0..pair.len()).all(|at| pair[at] != b'%' || escaped(at))
+    let broken = (0..pair.len()).find(|at| pair[*at] == b'%' && !escaped(*at))?;
+    // An escape of a name ends with the name.
+    let end = pair[broken..].iter().position(|b| *b == b'=').map_or(pair.len(), |at| broken + at);
+    let text = String::from_utf8_lossy(&pair[broken..end.min(broken + 3)]);
+    Some(format!("invalid URL escape {text:?}"))
 }
 
-/// Parses seconds since the epoch (`1500000000.123`) or RFC 3339; milliseconds.
+/// What Go's `ParseBool` reads; "" is false.
+pub fn go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
+    }
+}
+
+/// The decimal integer that one of Go's functions reads, with its words where it does not.
+pub fn go_integer(function: &str, text: &str, range: RangeInclusive<i64>) -> Result<i64, String> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("strconv.{function}: parsing {text:?}: invalid syntax"));
+    }
+    let parsed = text.parse().ok().filter(|n| range.contains(n));
+    parsed.ok_or_else(|| format!("strconv.{function}: parsing {text:?}: value out of range"))
+}
+
+/// Parses seconds since the epoch (`1500000000.123`) or RFC 3339; milliseconds. What is beyond the times that the API knows is
+/// the nearest that it knows; Go makes of it what its processor does.
 pub fn parse_time(text: &str) -> Result<TimeMs, String> {
-    let bad = || format!("cannot parse {text:?} to a valid timestamp");
-    if let Ok(seconds) = text.parse::<f64>() {
-        let ms = seconds.trunc() * 1000.0 + (seconds.fract() * 1000.0).round();
-        return if ms.abs() < MAX_TIME as f64 { Ok(ms as TimeMs) } else { Err(bad()) };
+    if let Ok(seconds) = number::parse(text) {
+        let fraction = if seconds.is_finite() { seconds.fract() } else { 0.0 };
+        let ms = seconds.trunc() * 1000.0 + (fraction * 1000.0).round();
+        return Ok(if ms.is_nan() { MIN_TIME } else { (ms as TimeMs).clamp(MIN_TIME, MAX_TIME) });
     }
     match text {
         MIN_TIME_TEXT => Ok(MIN_TIME),
         MAX_TIME_TEXT => Ok(MAX_TIME),
-        _ => chrono::DateTime::parse_from_rfc3339(text).map(|t| t.timestamp_millis()).map_err(|_| bad()),
+        _ => rfc3339(text).ok_or_else(|| format!("cannot parse {text:?} to a valid timestamp")),
     }
+}
+
+/// RFC 3339 as Go reads it: letters in upper case, a comma may stand before the fraction, an hour may have one digit.
+fn rfc3339(text: &str) -> Option<TimeMs> {
+    let (day, time) = text.split_once('T')?;
+    let zero = if time.find(':') == Some(1) { "0" } else { "" };
+    let time = format!("{zero}{}", time.replacen(',', ".", 1));
+    // No leap second.
+    if time.contains('z') || time.get(6..8) == Some("60") {
+        return None;
+    }
+    let parsed = chrono::DateTime::parse_from_rfc3339(&format!("{day}T{time}")).ok()?;
+    Some(parsed.timestamp_millis())
 }
 
 /// Parses seconds (`15`, `0.5`) or a Prometheus duration (`1m`); milliseconds.
 pub fn parse_step(text: &str) -> Result<i64, String> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        if seconds.is_nan() {
-            // What Go makes of it: as negative as can be.
-            return Ok(i64::MIN / 1_000_000);
-        }
+    parse_interval(text).map(|ns| ns / 1_000_000)
+}
+
+/// As [`parse_step`]; nanoseconds.
+pub fn parse_interval(text: &str) -> Result<i64, String> {
+    if let Ok(seconds) = number::parse(text) {
         // Go's durations are nanoseconds in an i64: ±292 years.
-        let fits = (seconds * 1e9).abs() < i64::MAX as f64;
+        let ns = seconds * 1e9;
+        let overflows = ns > i64::MAX as f64 || ns < i64::MIN as f64;
         let overflow = || format!("cannot parse {text:?} to a valid duration. It overflows int64");
-        return if fits { Ok((seconds * 1000.0) as i64) } else { Err(overflow()) };
+        // Of NaN Go makes the lowest number.
+        let whole = if ns.is_nan() { i64::MIN } else { ns as i64 };
+        return if overflows { Err(overflow()) } else { Ok(whole) };
     }
-    parse_duration(text).map_err(|_| format!("cannot parse {text:?} to a valid duration"))
+    let ms = parse_duration(text).map_err(|_| format!("cannot parse {text:?} to a valid duration"))?;
+    Ok(ms.saturating_mul(1_000_000))
 }
 
 /// A label name out of a path: `U__http_2e_code` is `http.code` (Prometheus' escaping of UTF-8 names).
@@ -206,7 +274,27 @@ mod tests {
         assert_eq!(parse_time("2026-11-21T10:06:11+02:00"), Ok(1_795_248_371_000));
         assert_eq!(parse_time(MIN_TIME_TEXT), Ok(MIN_TIME));
         assert_eq!(parse_time(MAX_TIME_TEXT), Ok(MAX_TIME));
-        for bad in ["", "x", "NaN", "inf", "9e99"] {
+        assert_eq!(parse_time("1795592400_0"), Ok(17_955_924_000_000));
+        assert_eq!(parse_time("2026-11-25T7:40:00,5Z"), Ok(1_795_592_400_500));
+        for (text, t) in [
+            ("NaN", MIN_TIME),
+            ("-Inf", MIN_TIME),
+            ("+Inf", MAX_TIME),
+            ("9e99", MAX_TIME),
+            ("9223372036854775807", MAX_TIME),
+            ("-9223372036854775808", MIN_TIME),
+        ] {
+            assert_eq!(parse_time(text), Ok(t), "{text}");
+        }
+        for bad in [
+            "",
+            "x",
+            "2026-11-25t07:40:00Z",
+            "2026-11-25T07:40:00z",
+            "2026-11-25 07:40:00Z",
+            "2026-11-25T07:40:60Z",
+            "1e400",
+        ] {
             assert_eq!(parse_time(bad), Err(format!("cannot parse {bad:?} to a valid timestamp")));
         }
     }
@@ -219,6 +307,8 @@ mod tests {
         assert_eq!(parse_step("1h30m"), Ok(5_400_000));
         assert_eq!(parse_step("x"), Err("cannot parse \"x\" to a valid duration".into()));
         assert!(parse_step("NaN").unwrap() < 0);
+        assert_eq!(parse_interval("0.0001"), Ok(100_000));
+        assert_eq!(parse_interval("1m"), Ok(60_000_000_000));
         assert!(parse_step("1e30").unwrap_err().ends_with("It overflows int64"));
     }
 
@@ -234,6 +324,27 @@ mod tests {
         let form = Form::parse(Some(b"a=%zz&b=1;c=2&d=%4"), Some("e=%41+b%2Bc&d=3&=4&f")).unwrap();
         let values: Vec<_> = ["a", "b", "c", "d", "e", "", "f"].map(|name| form.get(name)).into();
         assert_eq!(values, ["", "", "", "3", "A b+c", "4", ""]);
+        let fault = |body: &str| {
+            let whole = Form::parse(Some(body.as_bytes()), Some("a=%41")).unwrap().whole();
+            whole.err().map(|e| e.message.replace("error parsing form values: ", ""))
+        };
+        assert_eq!(fault("b=%zzz&c;d"), Some("invalid URL escape \"%zz\"".into()));
+        assert_eq!(fault("b%4=x"), Some("invalid URL escape \"%4\"".into()));
+        assert_eq!(fault("c;d&b=%"), Some("invalid semicolon separator in query".into()));
+        assert_eq!(fault("b=%20"), None);
+    }
+
+    #[test]
+    fn integers_as_go_reads_them() {
+        let read = |text| go_integer("ParseInt", text, -10..=10);
+        assert_eq!((read("+7"), read("-10")), (Ok(7), Ok(-10)));
+        let error = |text: &str, why: &str| Err(format!("strconv.ParseInt: parsing {text:?}: {why}"));
+        for text in ["", "x", "1.0", " 1", "+-1"] {
+            assert_eq!(read(text), error(text, "invalid syntax"));
+        }
+        for text in ["11", "99999999999999999999"] {
+            assert_eq!(read(text), error(text, "value out of range"));
+        }
     }
 
     #[test]

@@ -3,13 +3,20 @@
 use super::AppState;
 use super::dispatch::Call;
 use super::model::{Alert, Rule, RuleGroup};
-use super::params::Form;
+use super::names::matcher_sets;
+use super::params::{Form, go_bool, go_integer};
 use super::reply::{ApiError, ErrorType, Reply, success};
 use serde::Serialize;
+use storage::model::Matcher;
+use xxhash_rust::xxh3::xxh3_128;
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Groups {
     groups: Vec<RuleGroup>,
+    /// The `group_next_token` of the next page; left out with the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_next_token: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -19,26 +26,84 @@ struct Alerts {
 
 /// `/api/v1/rules`
 pub async fn rules(call: Call) -> Reply {
-    let filter = Filter::of(&call.form)?;
-    let groups = groups(&call.state).await?.into_iter();
-    success(&Groups { groups: groups.filter_map(|group| filter.group(group)).collect() })
+    call.form.whole()?;
+    let matchers = matcher_sets(&call.state, &call.form).map_err(ApiError::bad_data)?;
+    let filter = Filter::of(&call.form, matchers)?;
+    let page = Page::of(&call.form)?;
+    success(&page.cut(groups(&call.state).await?, &filter)?)
 }
 
 /// `/api/v1/alerts`
 pub async fn alerts(call: Call) -> Reply {
     let rules = groups(&call.state).await?.into_iter().flat_map(|group| group.rules);
     let alerting = rules.filter_map(|rule| match rule {
-        Rule::Alerting(rule) => Some(rule.alerts),
+        Rule::Alerting(rule) => rule.alerts,
         Rule::Recording(_) => None,
     });
     success(&Alerts { alerts: alerting.flatten().collect() })
 }
 
-/// The groups now, asked for off the async runtime.
+/// The groups now by file and name, asked for off the async runtime.
 async fn groups(state: &AppState) -> Result<Vec<RuleGroup>, ApiError> {
     let rules = state.sources.rules.clone();
     let asked = state.blocking(move || rules.groups());
-    asked.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))
+    let mut groups = asked.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    groups.sort_by(|a, b| (&a.file, &a.name).cmp(&(&b.file, &b.name)));
+    Ok(groups)
+}
+
+/// Which groups are asked for at once.
+struct Page {
+    /// How many at most; `None`: all.
+    limit: Option<usize>,
+    /// The token of the first one; "": from the beginning.
+    from: String,
+}
+
+impl Page {
+    fn of(form: &Form) -> Result<Page, ApiError> {
+        let text = form.get("group_limit");
+        let from = form.get("group_next_token");
+        if text.is_empty() {
+            let alone = "group_limit needs to be present in order to paginate over the groups";
+            let refused = Err(ApiError::parameter("group_next_token", alone));
+            return if from.is_empty() { Ok(Page { limit: None, from: String::new() }) } else { refused };
+        }
+        let limit = go_integer("ParseInt", text, i64::from(i32::MIN)..=i64::from(i32::MAX));
+        let limit = limit.map_err(|e| {
+            ApiError::parameter("group_limit", format!("group_limit needs to be a valid number: {e}"))
+        })?;
+        if limit <= 0 {
+            return Err(ApiError::parameter("group_limit", "group_limit needs to be greater than 0"));
+        }
+        Ok(Page { limit: Some(limit as usize), from: from.to_owned() })
+    }
+
+    /// What of `groups` is on this page.
+    fn cut(&self, groups: Vec<RuleGroup>, filter: &Filter) -> Result<Groups, ApiError> {
+        let mut rest = groups.into_iter().peekable();
+        if !self.from.is_empty() {
+            while rest.next_if(|group| token(group) != self.from).is_some() {}
+            if rest.peek().is_none() {
+                let reason = format!("invalid group_next_token '{}'. were rule groups changed?", self.from);
+                return Err(ApiError::parameter("group_next_token", reason));
+            }
+        }
+        let mut page = Groups { groups: Vec::new(), group_next_token: None };
+        for group in rest.filter_map(|group| filter.group(group)) {
+            if self.limit == Some(page.groups.len()) {
+                page.group_next_token = Some(token(&group));
+                break;
+            }
+            page.groups.push(group);
+        }
+        Ok(page)
+    }
+}
+
+/// What names a group in `group_next_token`.
+fn token(group: &RuleGroup) -> String {
+    format!("{:032x}", xxh3_128(format!("{};{}", group.file, group.name).as_bytes()))
 }
 
 /// Which rules are asked for; an empty list asks for all.
@@ -48,31 +113,39 @@ struct Filter<'a> {
     names: Vec<&'a str>,
     groups: Vec<&'a str>,
     files: Vec<&'a str>,
+    /// Matchers of the labels that a rule sets, as they are written; one of the sets must hold.
+    matchers: Vec<Vec<Matcher>>,
     without_alerts: bool,
 }
 
 impl<'a> Filter<'a> {
-    fn of(form: &'a Form) -> Result<Filter<'a>, ApiError> {
+    fn of(form: &'a Form, matchers: Vec<Vec<Matcher>>) -> Result<Filter<'a>, ApiError> {
         let kind = form.get("type").to_lowercase();
         if !matches!(kind.as_str(), "" | "alert" | "record") {
             return Err(ApiError::parameter("type", format!("not supported value {kind:?}")));
         }
+        let without_alerts = go_bool(&form.get("exclude_alerts").to_lowercase()).map_err(|e| {
+            ApiError::parameter("exclude_alerts", format!("error converting exclude_alerts: {e}"))
+        })?;
         Ok(Filter {
             alerting: kind != "record",
             recording: kind != "alert",
             names: form.all("rule_name[]").collect(),
             groups: form.all("rule_group[]").collect(),
             files: form.all("file[]").collect(),
-            without_alerts: form.flag("exclude_alerts")?,
+            matchers,
+            without_alerts,
         })
     }
 
     fn rule(&self, rule: &Rule) -> bool {
-        let kind = match rule {
-            Rule::Alerting(_) => self.alerting,
-            Rule::Recording(_) => self.recording,
+        let (kind, labels) = match rule {
+            Rule::Alerting(rule) => (self.alerting, &rule.labels),
+            Rule::Recording(rule) => (self.recording, &rule.labels),
         };
-        kind && asked(&self.names, rule.name())
+        let holds = |m: &Matcher| m.matches(labels.get(&m.name).map_or("", String::as_str));
+        let labelled = || self.matchers.is_empty() || self.matchers.iter().any(|set| set.iter().all(holds));
+        kind && asked(&self.names, rule.name()) && labelled()
     }
 
     /// The group with the rules asked for; `None` if it is not asked for or none is left.
@@ -80,17 +153,13 @@ impl<'a> Filter<'a> {
         if !asked(&self.groups, &group.name) || !asked(&self.files, &group.file) {
             return None;
         }
-        let had_rules = !group.rules.is_empty();
         group.rules.retain(|rule| self.rule(rule));
-        if had_rules && group.rules.is_empty() {
-            return None;
-        }
         for rule in group.rules.iter_mut().filter(|_| self.without_alerts) {
             if let Rule::Alerting(rule) = rule {
-                rule.alerts.clear();
+                rule.alerts = None;
             }
         }
-        Some(group)
+        (!group.rules.is_empty()).then_some(group)
     }
 }
 

@@ -5,7 +5,7 @@ use super::aside::blocking;
 use super::dispatch::Call;
 use super::model::Rule;
 use super::params::parse_step;
-use super::query::{self, not_a_series};
+use super::query::{self, Notices, not_a_series};
 use super::reply::{ApiError, ErrorType, Reply, success_as};
 use super::views::{ask, is_gone};
 use crate::asked::{id_name, id_of};
@@ -77,7 +77,7 @@ impl Body {
 /// `PUT /api/v1/views/{name}`
 pub async fn put(call: Call) -> Reply {
     allowed(&call.state)?;
-    let name = name_of(&call, "");
+    let name = call.parameter.clone();
     let body: Body = serde_json::from_slice(&call.body)
         .map_err(|e| ApiError::bad_data(format!("the body must be a JSON object with `query`: {e}")))?;
     let state = call.state.clone();
@@ -105,7 +105,7 @@ pub async fn put(call: Call) -> Reply {
 /// `DELETE /api/v1/views/{id}`
 pub async fn delete(call: Call) -> Reply {
     allowed(&call.state)?;
-    let mut name = name_of(&call, "");
+    let mut name = call.parameter.clone();
     let standing = call.state.sources.standing.clone();
     if let Some(id) = id_of(&name) {
         let found = standing.definition(id).map(|(name, _)| name);
@@ -122,7 +122,7 @@ pub async fn delete(call: Call) -> Reply {
 /// `GET /api/v1/views/{id}/result`
 pub async fn result(call: Call) -> Reply {
     let state = call.state.clone();
-    let name = name_of(&call, "/result");
+    let name = call.parameter.clone();
     let id = id_named(&state, &name)?;
     let views = state.sources.views.clone();
     let read = ask(&state, move || views.read(id)).await?;
@@ -138,7 +138,7 @@ pub async fn result(call: Call) -> Reply {
         (t, _) => from_history(&state, report, t.filter(|_| !asked_continuously)).await?,
     };
     let deadline = tokio::time::Instant::now() + state.settings.query_timeout;
-    Ok(query::written(answer, &text, None, (String::new(), None), deadline))
+    Ok(query::written(answer, &text, None, (String::new(), Notices::default()), deadline))
 }
 
 /// The answer that stands.
@@ -187,14 +187,6 @@ pub fn id_named(state: &AppState, name: &str) -> Result<ViewId, ApiError> {
         )),
         None => Err(is_gone(name)),
     }
-}
-
-/// The id or name in the path, before `suffix`.
-pub fn name_of(call: &Call, suffix: &str) -> String {
-    let path = call.parts.uri.path();
-    let name = path.strip_suffix(suffix).unwrap_or(path).rsplit('/').next().unwrap_or("");
-    // The only one of a name's characters that some clients escape.
-    name.replace("%3A", ":").replace("%3a", ":")
 }
 
 fn allowed(state: &AppState) -> Result<(), ApiError> {

@@ -12,7 +12,8 @@ use storage::model::Labels;
 struct Discovered {
     active_targets: Vec<Target>,
     dropped_targets: Vec<DroppedTarget>,
-    dropped_target_counts: BTreeMap<String, usize>,
+    /// `None`: dropped targets are not asked for.
+    dropped_target_counts: Option<BTreeMap<String, usize>>,
 }
 
 /// `/api/v1/targets`
@@ -21,12 +22,8 @@ pub async fn targets(call: Call) -> Reply {
     let pool = call.form.get("scrapePool");
     let in_pool = |name: &str| pool.is_empty() || pool == name;
     let shows = |kind: &str| matches!(state.as_str(), "" | "any") || state == kind;
-    let mut found = Discovered {
-        active_targets: Vec::new(),
-        dropped_targets: Vec::new(),
-        dropped_target_counts: sources.dropped_counts(),
-    };
-    found.dropped_target_counts.retain(|name, _| in_pool(name));
+    let mut found =
+        Discovered { active_targets: Vec::new(), dropped_targets: Vec::new(), dropped_target_counts: None };
     if shows("active") {
         found.active_targets = sources.active();
         found.active_targets.retain(|target| in_pool(&target.scrape_pool));
@@ -34,6 +31,9 @@ pub async fn targets(call: Call) -> Reply {
     if shows("dropped") {
         found.dropped_targets = sources.dropped();
         found.dropped_targets.retain(|target| in_pool(&target.scrape_pool));
+        let mut counts = sources.dropped_counts();
+        counts.retain(|name, _| in_pool(name));
+        found.dropped_target_counts = Some(counts);
     }
     success(&found)
 }

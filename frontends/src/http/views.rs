@@ -159,7 +159,7 @@ pub async fn view(call: Call) -> Reply {
         Method::DELETE => return standing::delete(call).await,
         _ => {}
     }
-    let name = standing::name_of(&call, "");
+    let name = call.parameter.clone();
     let id = standing::id_named(&call.state, &name)?;
     let found = one(&call.state, id).await?;
     let query = call.state.sources.standing.definition(id).map(|(_, definition)| definition.query);

@@ -1,4 +1,5 @@
-//! Numbers as Go's `FormatFloat` writes them with the shortest digits: in label values, bounds of buckets and remarks.
+//! Numbers as Go's `FormatFloat` writes them with the shortest digits: in label values, bounds of buckets and remarks;
+//! and as its `ParseFloat` reads them.
 //!
 //! Rust's formatting finds as short a text, but where two are equally short and equally near it takes the larger; Go
 //! takes the even one (`631951547469358.25` is `…358.2`). Answers over HTTP have a faster writer with the same texts.
@@ -46,6 +47,69 @@ pub fn not_finite(v: f64) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// Why a text is no number; its text is Go's.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NumberError {
+    /// It is written in no way that numbers are.
+    #[error("invalid syntax")]
+    Syntax,
+    /// It is larger than the largest number.
+    #[error("value out of range")]
+    Range,
+}
+
+/// The number that Go's `ParseFloat` reads in a text: a decimal or hexadecimal one, an infinity, or NaN without a sign.
+pub fn parse(text: &str) -> Result<f64, NumberError> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if unsigned.starts_with("0x") || unsigned.starts_with("0X") {
+        let value = parse_hex(&unsigned[2..]).ok_or(NumberError::Syntax)?;
+        return Ok(if text.starts_with('-') { -value } else { value });
+    }
+    let signs = unsigned.starts_with(['+', '-']);
+    if signs || (unsigned.eq_ignore_ascii_case("nan") && unsigned.len() != text.len()) {
+        return Err(NumberError::Syntax);
+    }
+    if unsigned.contains('_') {
+        return if separates_digits(unsigned) {
+            parse(&text.replace('_', ""))
+        } else {
+            Err(NumberError::Syntax)
+        };
+    }
+    let named = unsigned.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+    match text.parse::<f64>() {
+        Ok(v) if v.is_finite() || named => Ok(v),
+        Ok(_) => Err(NumberError::Range),
+        Err(_) => Err(NumberError::Syntax),
+    }
+}
+
+/// Whether each underscore stands between two digits.
+fn separates_digits(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let at_underscores = (0..bytes.len()).filter(|at| bytes[*at] == b'_');
+    at_underscores.into_iter().all(|at| at > 0 && digit(at - 1) && digit(at + 1))
+}
+
+/// A hexadecimal float after its `0x`: digits with at most one point, and the mandatory exponent `p`.
+fn parse_hex(text: &str) -> Option<f64> {
+    let (digits, exponent) = text.split_once(['p', 'P'])?;
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || digits.len() > 13 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None; // beyond 52 bits rounding would matter; nobody writes such a number
+    }
+    let mantissa = u64::from_str_radix(&digits, 16).ok()?;
+    let scale = exponent.checked_sub(4 * fraction.len() as i32)?;
+    if !(-1022..=1023).contains(&scale) {
+        return None; // nor one whose scale is no normal float
+    }
+    let value = mantissa as f64 * 2f64.powi(scale);
+    value.is_finite().then_some(value)
+}
+
 /// Formatting with a given number of digits rounds to even; its text counts if it is the same number.
 fn nearest(v: f64, shortest: String, even: String) -> String {
     if even.parse() == Ok(v) { even } else { shortest }
@@ -80,6 +144,43 @@ mod tests {
         for (v, f, e, g) in golden {
             assert_eq!((plain(v).as_str(), scientific(v).as_str(), general(v).as_str()), (f, e, g));
         }
+    }
+
+    #[test]
+    fn numbers_are_read_as_go_reads_them() {
+        use NumberError::{Range, Syntax};
+        for (text, want) in [
+            ("0.1", Ok(0.1)),
+            ("+Inf", Ok(f64::INFINITY)),
+            ("inf", Ok(f64::INFINITY)),
+            ("Infinity", Ok(f64::INFINITY)),
+            ("-iNf", Ok(f64::NEG_INFINITY)),
+            ("2e-1", Ok(0.2)),
+            ("5.", Ok(5.0)),
+            (".5", Ok(0.5)),
+            ("1_000.0_1e1_0", Ok(1_000.01e10)),
+            ("-1_0", Ok(-10.0)),
+            ("0x1.8p1", Ok(3.0)),
+            ("-0X10p-4", Ok(-1.0)),
+            ("1e400", Err(Range)),
+            ("-1_0e400", Err(Range)),
+            ("1e-400", Ok(0.0)),
+            ("_1", Err(Syntax)),
+            ("1_", Err(Syntax)),
+            ("1__0", Err(Syntax)),
+            ("1_.5", Err(Syntax)),
+            ("0x1p5000", Err(Syntax)),
+            ("0x10", Err(Syntax)),
+            ("0x+1p0", Err(Syntax)),
+            ("", Err(Syntax)),
+            ("abc", Err(Syntax)),
+            ("1 ", Err(Syntax)),
+            ("+-1", Err(Syntax)),
+            ("-NaN", Err(Syntax)),
+        ] {
+            assert_eq!(parse(text), want, "{text:?}");
+        }
+        assert!(parse("NaN").is_ok_and(f64::is_nan));
     }
 
     proptest! {

@@ -13,7 +13,7 @@ pub mod stats;
 
 use super::dispatch::Call;
 use super::json::Remarks;
-use super::params::Form;
+use super::params::{Form, parse_interval};
 use super::reply::{ApiError, ErrorType, Reply, json_response};
 use super::serve::Peer;
 use super::telemetry::Counted;
@@ -82,21 +82,24 @@ fn steps(form: &Form) -> Result<(i64, i64, i64), ApiError> {
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let step = match form.duration("step")? {
-        Some(step) => step,
-        None => return Err(ApiError::parameter("step", "cannot parse \"\" to a valid duration")),
-    };
-    if step <= 0 {
+    let interval = parse_interval(form.get("step")).map_err(|e| ApiError::parameter("step", e))?;
+    let refused = || {
         let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
-        return Err(ApiError::parameter("step", reason));
+        ApiError::parameter("step", reason)
+    };
+    if interval <= 0 {
+        return Err(refused());
     }
-    if end.saturating_sub(start) / step > limits::RANGE_POINTS {
+    let span = i128::from(end) - i128::from(start);
+    if span * 1_000_000 / i128::from(interval) > i128::from(limits::RANGE_POINTS) {
         return Err(ApiError::bad_data(
             "exceeded maximum resolution of 11,000 points per timeseries. \
              Try decreasing the query resolution (?step=XX)",
         ));
     }
-    Ok((start, end, step))
+    // Where Prometheus divides by zero.
+    let step = interval / 1_000_000;
+    if step == 0 { Err(refused()) } else { Ok((start, end, step)) }
 }
 
 /// A query that was understood.
@@ -158,49 +161,58 @@ async fn answer<F>(call: &Call, limit: Option<usize>, asked: Asked, ask: F) -> R
 where
     F: FnOnce(&AppState, &QueryOptions) -> Result<Answer, QueryError> + Send + 'static,
 {
-    let wants_stats = !call.form.get("stats").is_empty();
+    let wanted = call.form.get("stats");
     let Answered { answer, stats, deadline } = run(call.state.clone(), asked, ask).await?;
     let partial = call.state.partial();
-    let stats = if wants_stats { stats.to_json() } else { String::new() };
-    Ok(written(answer, call.form.get("query"), limit, (stats, partial), deadline))
+    let stats = if wanted.is_empty() { String::new() } else { stats.to_json() };
+    let notices = Notices { partial, deprecated: stats::deprecated(wanted) };
+    Ok(written(answer, call.form.get("query"), limit, (stats, notices), deadline))
 }
 
-/// The response with the answer to `query`, with `limit` series at most, which is sent until `deadline`. `partial`: why it is
-/// not whole.
+/// Warnings that do not come of the evaluation.
+#[derive(Default)]
+pub struct Notices {
+    /// Why the answer is not whole.
+    pub partial: Option<String>,
+    /// That a parameter will not be taken any more.
+    pub deprecated: Option<String>,
+}
+
+/// The response with the answer to `query`, with `limit` series at most, which is sent until `deadline`.
 pub fn written(
     mut answer: Answer,
     query: &str,
     limit: Option<usize>,
-    (stats, partial): (String, Option<String>),
+    (stats, notices): (String, Notices),
     deadline: Instant,
 ) -> Response {
     let cut = limit.is_some_and(|limit| cut(&mut answer.value, limit));
-    let remarks = remarks(query, &answer, cut, partial);
+    let remarks = remarks(query, &answer, cut, notices);
     json_response(StatusCode::OK, sending::body(json::chunks(answer, remarks, stats), deadline))
 }
 
-/// The annotations of an answer to `query`, as many of each level as a reader can take in. `partial`: why it is not
-/// whole.
-fn remarks(query: &str, answer: &Answer, cut: bool, partial: Option<String>) -> Remarks {
+/// The annotations of an answer to `query`, as many of each level as a reader can take in.
+fn remarks(query: &str, answer: &Answer, cut: bool, notices: Notices) -> Remarks {
     let truncated = cut.then(|| TRUNCATED.to_owned());
+    let behind = truncated.into_iter().chain(notices.deprecated).collect();
     Remarks {
-        warnings: lines(query, &answer.notes, Level::Warning, (partial, truncated)),
-        infos: lines(query, &answer.notes, Level::Info, (None, None)),
+        warnings: lines(query, &answer.notes, Level::Warning, (notices.partial, behind)),
+        infos: lines(query, &answer.notes, Level::Info, (None, Vec::new())),
     }
 }
 
-/// The lines of one level, with one before them and one behind. There may be a note for each series: what is not shown is
+/// The lines of one level, with one before them and some behind. There may be a note for each series: what is not shown is
 /// not written.
 fn lines(
     query: &str,
     notes: &[Annotation],
     level: Level,
-    (first, last): (Option<String>, Option<String>),
+    (first, behind): (Option<String>, Vec<String>),
 ) -> Vec<String> {
     let of_level = || notes.iter().filter(|note| note.level == level);
-    let all = of_level().count() + first.iter().count() + last.iter().count();
+    let all = of_level().count() + first.iter().count() + behind.len();
     let rendered = of_level().map(|note| render(query, note));
-    let lines = first.into_iter().chain(rendered).chain(last);
+    let lines = first.into_iter().chain(rendered).chain(behind);
     let mut lines: Vec<String> = lines.take(limits::ANNOTATIONS).collect();
     if all > lines.len() {
         let name = if level == Level::Warning { "warning" } else { "info" };

@@ -9,6 +9,18 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 use storage::model::TimeMs;
 
+/// The warning of a value of `stats` that is neither `true` nor `all`: it is taken as `true`.
+pub fn deprecated(value: &str) -> Option<String> {
+    let known = matches!(value, "" | "true" | "all");
+    let text = || {
+        format!(
+            "value {value:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, \
+             use \"true\" or \"all\""
+        )
+    };
+    (!known).then(text)
+}
+
 /// The figures of one query.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {

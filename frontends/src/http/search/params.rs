@@ -81,7 +81,7 @@ fn time(form: &Form, name: &str, default: TimeMs) -> Result<TimeMs, ApiError> {
     match form.get(name) {
         "" => Ok(default),
         text => {
-            parse_time(text).map_err(|e| ApiError::bad_data(format!("Invalid time value for '{name}': {e}")))
+            parse_time(text).map_err(|e| ApiError::bad_data(format!("invalid time value for '{name}': {e}")))
         }
     }
 }

@@ -64,6 +64,7 @@ impl Language for Words {
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, String> {
         match text {
             "{}" => Ok(vec![]),
+            "x-y" => Ok(vec![Matcher::equal("x", "y")]),
             "sum(" => Err("1:4: parse error: unexpected \"(\"".into()),
             name => Ok(vec![Matcher::equal("__name__", name)]),
         }
@@ -338,32 +339,39 @@ impl Rules for Rest {
             keep_firing_for: 0.0,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-            alerts: vec![alert],
+            alerts: Some(vec![alert]),
             health: Health::Good,
             last_error: String::new(),
             evaluation_time: 0.5,
             last_evaluation: Some(1_000),
             kind: AlertingKind::Alerting,
         };
-        let recording = RecordingRule {
-            name: "a:b".into(),
-            query: "up".into(),
-            labels: BTreeMap::new(),
-            health: Health::Good,
-            last_error: String::new(),
-            evaluation_time: 0.0,
-            last_evaluation: None,
-            kind: RecordingKind::Recording,
+        let recording = |name: &str, labels: &[(&str, &str)]| {
+            Rule::Recording(RecordingRule {
+                name: name.into(),
+                query: "up".into(),
+                labels: labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+                health: Health::Good,
+                last_error: String::new(),
+                evaluation_time: 0.0,
+                last_evaluation: None,
+                kind: RecordingKind::Recording,
+            })
         };
-        vec![RuleGroup {
-            name: "g".into(),
-            file: "r.yml".into(),
-            rules: vec![Rule::Recording(recording), Rule::Alerting(alerting)],
+        let group = |name: &str, file: &str, rules: Vec<Rule>| RuleGroup {
+            name: name.into(),
+            file: file.into(),
+            rules,
             interval: 1.0,
             limit: 0,
             evaluation_time: 0.0,
             last_evaluation: None,
-        }]
+        };
+        vec![
+            group("a", "s.yml", vec![recording("c:d", &[("x", "y")])]),
+            group("without", "r.yml", vec![]),
+            group("g", "r.yml", vec![recording("a:b", &[]), Rule::Alerting(alerting)]),
+        ]
     }
 }
 

@@ -53,7 +53,7 @@ async fn what_is_refused_says_why() {
         (None, "metric_names", 500, "search API disabled"),
         (Some(0), "label_values", 400, r#"missing required parameter \"label\""#),
         (Some(0), "label_names?start=9&end=8", 400, "end timestamp must not be before start timestamp"),
-        (Some(0), "label_names?start=x", 400, r#"Invalid time value for 'start': cannot parse \"x\""#),
+        (Some(0), "label_names?start=x", 400, r#"invalid time value for 'start': cannot parse \"x\""#),
         (Some(0), &format!("label_names?{many}"), 400, "too many search[] terms: got 33, maximum is 32"),
         (Some(0), "label_names?fuzz_threshold=101", 400, r#"invalid fuzz_threshold \"101\": must be 0-100"#),
         (Some(0), "label_names?fuzz_alg=soundex", 400, "must be one of [subsequence jarowinkler]"),
