@@ -1,9 +1,8 @@
 //! What filling one template may cost: steps and bytes, counted by the thread that fills it.
 //!
-//! `gotmpl` bounds the iterations of `range`, the depth of calls and the width of one number in `printf`. It has no bound on
-//! text that is doubled in a variable or on definitions that call each other twice, and no hook for one: its own functions
-//! cannot be replaced by counting ones. So [`super::counting`] puts calls of the functions here into the syntax tree,
-//! and [`counted`] wraps the functions that are ours.
+//! `gotmpl` bounds the iterations of `range` and the depth of calls. It has no bound on text that is doubled in a variable or
+//! on definitions that call each other twice. So [`super::counting`] puts calls of [`step`] into the syntax tree, and
+//! [`counted`] wraps the functions, which are ours as far as they read or make texts.
 
 use super::functions::fail;
 use super::limits::{TEMPLATE_NESTING, TEMPLATE_STEPS, TEMPLATE_WORK_BYTES};
@@ -13,12 +12,6 @@ use std::sync::Arc;
 
 /// Counts as many steps as its argument says and prints nothing: the first node of every list of nodes.
 pub const STEP: &str = "__step";
-/// Gives its argument back and counts its bytes: what goes into a function of `gotmpl` that reads all of it.
-pub const READ: &str = "__read";
-/// As [`READ`], of an argument that `printf` writes with the format that comes first.
-pub const FORMATTED: &str = "__formatted";
-/// The widest that `gotmpl` pads one number or text.
-const WIDTH: usize = u16::MAX as usize;
 /// How many bytes escaping makes of one at most: `\u003C` of `<`.
 const ESCAPED: usize = 6;
 /// Steps of one `query`: what it may cost itself has limits of its own.
@@ -94,53 +87,25 @@ fn text_bytes(value: &Value) -> usize {
     value.as_str().map_or(0, str::len)
 }
 
-/// The functions that the syntax tree is made to call.
-pub fn table() -> [(&'static str, ValueFunc); 3] {
-    let step = |args: &[Value]| {
-        let n = args.first().and_then(Value::as_int).unwrap_or(1);
-        steps(usize::try_from(n).unwrap_or(1))?;
-        Ok(Value::String(Arc::from("")))
-    };
-    let read = |args: &[Value]| {
-        let [value] = args else { return Err(fail("wrong number of args")) };
-        steps(1)?;
-        read_escaped(value)?;
-        Ok(value.clone())
-    };
-    let formatted = |args: &[Value]| {
-        let [format, value] = args else { return Err(fail("wrong number of args")) };
-        steps(1)?;
-        read_formatted(format.as_str().unwrap_or(""), value)?;
-        Ok(value.clone())
-    };
-    [(STEP, Arc::new(step)), (READ, Arc::new(read)), (FORMATTED, Arc::new(formatted))]
+/// The function that the syntax tree is made to call.
+pub fn step(args: &[Value]) -> Result<Value, TemplateError> {
+    let n = args.first().and_then(Value::as_int).unwrap_or(1);
+    steps(usize::try_from(n).unwrap_or(1))?;
+    Ok(Value::String(Arc::from("")))
 }
 
-fn read_escaped(value: &Value) -> Result<(), TemplateError> {
+/// Counts all of a value, which is going to be printed and perhaps escaped.
+pub fn escaped(value: &Value) -> Result<(), TemplateError> {
     let read = read(value)?;
     bytes(read.bytes * (ESCAPED - 1))
 }
 
-/// What `printf` makes of a value: the widths of its format for every part of it, and its text as often as the format
-/// may name it.
-fn read_formatted(format: &str, value: &Value) -> Result<(), TemplateError> {
+/// Counts what a verb of `printf` makes of a value: `widths`, its width and precision, for every part of it, and its text.
+pub fn formatted(value: &Value, widths: usize) -> Result<(), TemplateError> {
+    steps(1)?;
     let read = read(value)?;
-    let verbs = if format.contains("%[") { format.matches('%').count() } else { 1 };
-    bytes(widths(format).saturating_mul(read.parts))?;
-    bytes(read.bytes.saturating_mul(ESCAPED).saturating_mul(verbs))
-}
-
-/// All widths and precisions of a format, together.
-fn widths(format: &str) -> usize {
-    let mut sum = 0usize;
-    for verb in format.split('%').skip(1) {
-        let end = verb.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(verb.len());
-        let numbers = verb[..end].split(|c: char| !c.is_ascii_digit() && c != '*').filter(|n| !n.is_empty());
-        for number in numbers {
-            sum = sum.saturating_add(number.parse().map_or(WIDTH, |n: usize| n.min(WIDTH)));
-        }
-    }
-    sum
+    bytes(widths.saturating_mul(read.parts))?;
+    bytes(read.bytes.saturating_mul(ESCAPED))
 }
 
 /// How large a value is.
@@ -190,20 +155,6 @@ fn count(own: usize, size: &mut Size) -> Result<(), TemplateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn widths_of_a_format() {
-        for (format, want) in [
-            ("%s and %d", 0),
-            ("%5d%.2f", 7),
-            ("%-10.3f|%*d", 13 + WIDTH),
-            ("%99999999999999999999d", WIDTH),
-            ("100%", 0),
-            ("%[1]70000d", 1 + WIDTH),
-        ] {
-            assert_eq!(widths(format), want, "{format}");
-        }
-    }
 
     #[test]
     fn what_stands_twice_is_read_twice() {

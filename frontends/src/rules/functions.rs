@@ -4,12 +4,14 @@
 //! need the server and are added by [`super::template`].
 
 use super::budget;
+use super::printing::{self, type_name};
+use super::rewriting::SHOW;
 use super::times;
 use gotmpl::{TemplateError, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::TimeMs;
-use storage::model::number::{self, not_finite};
+use storage::model::number::{not_finite, parse};
 
 type Outcome = Result<Value, TemplateError>;
 type Function = fn(&[Value]) -> Outcome;
@@ -30,7 +32,7 @@ pub fn table() -> Vec<(&'static str, Function)> {
         ("toTime", |a| times::time(number(&arguments::<1>("toTime", a)?[0])?)),
         ("toDuration", |a| times::duration(number(&arguments::<1>("toDuration", a)?[0])?)),
         ("title", |a| textual("title", a, title)),
-        ("toUpper", |a| textual("toUpper", a, |s| s.to_uppercase())),
+        ("toUpper", |a| textual("toUpper", a, |s| s.chars().map(upper).collect())),
         ("toLower", |a| textual("toLower", a, |s| s.to_lowercase())),
         ("stripPort", |a| textual("stripPort", a, strip_port)),
         ("stripDomain", |a| textual("stripDomain", a, strip_domain)),
@@ -42,8 +44,10 @@ pub fn table() -> Vec<(&'static str, Function)> {
         ("reReplaceAll", replace_all),
         ("first", first),
         ("label", label),
-        ("value", |a| Ok(arguments::<1>("value", a)?[0].field("Value").cloned().unwrap_or(Value::Nil))),
-        ("strvalue", |a| Ok(text(labels_of(&arguments::<1>("strvalue", a)?[0], "__value__")))),
+        ("value", |a| {
+            Ok(sample(&arguments::<1>("value", a)?[0])?.field("Value").cloned().unwrap_or(Value::Nil))
+        }),
+        ("strvalue", |a| Ok(text(labels_of(sample(&arguments::<1>("strvalue", a)?[0])?, "__value__")))),
         ("sortByLabel", sort_by_label),
         ("args", |a| {
             let pairs = a.iter().enumerate().map(|(i, v)| (Arc::from(format!("arg{i}")), v.clone()));
@@ -51,13 +55,12 @@ pub fn table() -> Vec<(&'static str, Function)> {
         }),
         ("parseDuration", |a| {
             let text = string(&arguments::<1>("parseDuration", a)?[0])?;
-            let ms = storage::model::time::parse_duration(text).map_err(fail)?;
-            Ok(Value::Float(ms as f64 / 1000.0))
+            let (sign, length) = text.strip_prefix('-').map_or((1.0, text), |length| (-1.0, length));
+            let ms = storage::model::time::parse_duration(length).map_err(fail)?;
+            Ok(Value::Float(sign * ms as f64 / 1000.0))
         }),
-        ("index", index),
         (METHOD, times::method),
-        ("__zero", |a| Ok(zero(&arguments::<1>("__zero", a)?[0]))),
-        ("__show", |a| Ok(show(&arguments::<1>("__show", a)?[0]))),
+        (SHOW, |a| Ok(show(&arguments::<1>(SHOW, a)?[0]))),
     ]
 }
 
@@ -72,14 +75,20 @@ pub fn text(s: impl AsRef<str>) -> Value {
 }
 
 /// Exactly `N` arguments.
-fn arguments<'a, const N: usize>(name: &str, args: &'a [Value]) -> Result<&'a [Value; N], TemplateError> {
+pub fn arguments<'a, const N: usize>(name: &str, args: &'a [Value]) -> Result<&'a [Value; N], TemplateError> {
     args.try_into().map_err(|_| fail(format!("wrong number of args for {name}: want {N} got {}", args.len())))
 }
 
-fn string(value: &Value) -> Result<&str, TemplateError> {
+/// The text of an argument.
+pub fn string(value: &Value) -> Result<&str, TemplateError> {
     match value {
         Value::Nil => Ok(""),
-        other => other.as_str().ok_or_else(|| fail(format!("expected string; found {other}"))),
+        Value::Int(_) | Value::Bool(_) => {
+            Err(fail(format!("expected string; found {}", printing::text(value))))
+        }
+        other => other
+            .as_str()
+            .ok_or_else(|| fail(format!("wrong type for value; expected string; got {}", type_name(other)))),
     }
 }
 
@@ -88,15 +97,11 @@ fn number(value: &Value) -> Result<f64, TemplateError> {
         Value::Float(v) => Ok(*v),
         Value::Int(v) => Ok(*v as f64),
         Value::Uint(v) => Ok(*v as f64),
-        Value::String(s) => {
-            parse_float(s).ok_or_else(|| fail(format!("strconv.ParseFloat: parsing {s:?}: invalid syntax")))
-        }
-        other => Err(fail(format!("can't convert {} to float", other.type_name()))),
+        Value::String(s) => parse(s).map_err(|e| {
+            fail(format!("strconv.ParseFloat: parsing {}: {e}", printing::quoted(s, '"', false)))
+        }),
+        other => Err(fail(format!("can't convert {} to float", type_name(other)))),
     }
-}
-
-fn parse_float(text: &str) -> Option<f64> {
-    text.trim_start_matches('+').parse().ok().filter(|_| !text.is_empty())
 }
 
 fn numeric(name: &str, args: &[Value], f: impl Fn(f64) -> String) -> Outcome {
@@ -108,22 +113,13 @@ fn textual(name: &str, args: &[Value], f: impl Fn(&str) -> String) -> Outcome {
 }
 
 /// A missing map entry is the empty string (`missingkey=zero`).
-fn zero(value: &Value) -> Value {
+pub fn zero(value: &Value) -> Value {
     if matches!(value, Value::Nil) { text("") } else { value.clone() }
 }
 
-/// What an action prints: numbers as Go's `%v` does.
+/// What an action prints.
 fn show(value: &Value) -> Value {
-    match value {
-        Value::Nil => text(""),
-        Value::Float(v) => text(shortest(*v)),
-        other => times::shown(other).unwrap_or(other).clone(),
-    }
-}
-
-/// Go's `%v` of a float: shortest digits, an exponent below 1e-4 and from 1e21.
-pub fn shortest(v: f64) -> String {
-    if v != 0.0 && !(1e-4..1e21).contains(&v.abs()) { number::scientific(v) } else { number::plain(v) }
+    if matches!(value, Value::Nil) { text("") } else { text(printing::text(value)) }
 }
 
 /// Go's `%.{precision}g`.
@@ -239,7 +235,16 @@ fn humanize_timestamp(v: f64) -> String {
     format!("{}{} +0000 UTC", time.format("%Y-%m-%d %H:%M:%S"), fraction.trim_end_matches('0'))
 }
 
-/// Upper-cases the first letter of each word.
+/// A letter in upper case, if that is one letter, as Go has it.
+fn upper(c: char) -> char {
+    let mut upper = c.to_uppercase();
+    match (upper.next(), upper.next()) {
+        (Some(one), None) => one,
+        _ => c,
+    }
+}
+
+/// Upper-cases the first letter of each word; a point between two letters does not end it.
 fn title(s: &str) -> String {
     let mut out = String::with_capacity(s.len());
     let mut inside = false;
@@ -249,7 +254,7 @@ fn title(s: &str) -> String {
         } else {
             out.extend(c.to_uppercase());
         }
-        inside = c.is_alphanumeric() || c == '_' || c == '\'';
+        inside = c.is_alphanumeric() || matches!(c, '_' | '\'') || (inside && c == '.');
     }
     out
 }
@@ -316,7 +321,10 @@ fn replace_all(args: &[Value]) -> Outcome {
     let replacement = string(replacement)?;
     let subject = string(subject)?;
     budget::regex(regex, subject)?;
-    let regex = pattern(regex)?;
+    let regex = pattern(regex).map_err(|e| match e {
+        TemplateError::Exec(why) => fail(format!("regexp: Compile(`{regex}`): {why}")),
+        other => other,
+    })?;
     let references = replacement.matches('$').count();
     let mut out = String::new();
     let mut copied = 0;
@@ -334,19 +342,28 @@ fn replace_all(args: &[Value]) -> Outcome {
     Ok(text(out))
 }
 
-/// Go's `index`, of maps of text: what is missing is "".
-fn index(args: &[Value]) -> Outcome {
-    let (of, keys) =
-        args.split_first().ok_or_else(|| fail("wrong number of args for index: want at least 1 got 0"))?;
-    let found = keys.iter().try_fold(of.clone(), |value, key| value.index(key))?;
-    Ok(zero(&found))
-}
-
 fn first(args: &[Value]) -> Outcome {
     match &arguments::<1>("first", args)?[0] {
         Value::List(rows) if !rows.is_empty() => Ok(rows[0].clone()),
-        _ => Err(fail("first() called on vector with no elements")),
+        Value::List(_) => Err(fail("first() called on vector with no elements")),
+        Value::Int(n) => Err(fail(format!("can't handle {n} for arg of type template.queryResult"))),
+        other => Err(fail(format!(
+            "wrong type for value; expected template.queryResult; got {}",
+            type_name(other)
+        ))),
     }
+}
+
+/// A row of a query's answer.
+fn sample(row: &Value) -> Result<&Value, TemplateError> {
+    let wrong = || match row {
+        Value::String(text) => {
+            format!("can't handle {} for arg of type *template.sample", printing::quoted(text, '"', false))
+        }
+        Value::Int(n) => format!("can't handle {n} for arg of type *template.sample"),
+        other => format!("wrong type for value; expected *template.sample; got {}", type_name(other)),
+    };
+    if row.field("Labels").is_some() { Ok(row) } else { Err(fail(wrong())) }
 }
 
 fn labels_of(row: &Value, name: &str) -> String {
@@ -356,7 +373,7 @@ fn labels_of(row: &Value, name: &str) -> String {
 
 fn label(args: &[Value]) -> Outcome {
     let [name, row] = arguments::<2>("label", args)?;
-    Ok(text(labels_of(row, string(name)?)))
+    Ok(text(labels_of(sample(row)?, string(name)?)))
 }
 
 fn sort_by_label(args: &[Value]) -> Outcome {
@@ -381,18 +398,6 @@ mod tests {
 
     #[test]
     fn numbers_print_as_in_go() {
-        let shortest_cases = [
-            (1.0, "1"),
-            (0.1, "0.1"),
-            (1e20, "100000000000000000000"),
-            (1e21, "1e+21"),
-            (1e-5, "1e-05"),
-            (-2.5, "-2.5"),
-        ];
-        for (v, want) in shortest_cases {
-            assert_eq!(shortest(v), want);
-        }
-        assert_eq!(shortest(f64::INFINITY), "+Inf");
         let general_cases = [
             (1234567.0, "1.235e+06"),
             (100000.0, "1e+05"),

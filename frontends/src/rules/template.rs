@@ -2,14 +2,16 @@
 //!
 //! An [`Expander`] knows the server (external labels and URL, how to query); [`Expander::compile`] parses a
 //! text once, [`Expander::expand`] fills it for one row. `gotmpl` is the engine; its syntax tree is rewritten so
-//! that a missing label is "" (`missingkey=zero`), floats print as in Go, and what it costs is counted (`budget.rs`). The
-//! functions are in `functions.rs`.
+//! that a missing label is "" (`missingkey=zero`), errors are told in Go's words (`rewriting.rs`), and what it costs is counted
+//! (`budget.rs`). The functions are in `functions.rs` and `builtins.rs`, Go's formats in `printing.rs`.
 
 use super::budget::{self, counted};
-use super::counting::{count_arguments, count_steps};
-use super::functions::{self, METHOD, fail, label_map, text};
+use super::builtins;
+use super::fields::{self, FIELD};
+use super::functions::{self, fail, label_map, text};
 use super::limits::{TEMPLATE_BYTES, TEMPLATE_ITERATIONS, TEMPLATE_QUERY_ROWS};
-use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, PipeNode, Pos};
+use super::rewriting::{CALL, Rewriter, unbalanced};
+use gotmpl::parse::ListNode;
 use gotmpl::{TemplateError, Value};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -18,10 +20,8 @@ use storage::model::{Labels, TimeMs};
 
 /// Declares the variables that every text may use.
 const PRELUDE: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}";
-const BUILTINS: [&str; 18] = [
-    "and", "or", "not", "len", "index", "slice", "call", "print", "printf", "println", "html", "js",
-    "urlquery", "eq", "ne", "lt", "le", "gt",
-];
+/// Functions that `gotmpl` evaluates itself.
+const BUILTINS: [&str; 2] = ["and", "or"];
 const MAIN: &str = "main";
 
 /// How a template asks the database.
@@ -78,9 +78,6 @@ thread_local! {
     static NOW: Cell<TimeMs> = const { Cell::new(0) };
 }
 
-/// Functions whose results depend on more than their arguments.
-const LOOKING: [&str; 2] = ["query", "now"];
-
 /// Compiles and fills templates. `query` runs at the time of the thread's last [`Expander::scope`].
 pub struct Expander {
     functions: gotmpl::FuncMap,
@@ -109,13 +106,9 @@ impl Expander {
         if !source.contains("{{") {
             return Ok(Template::Plain(source.to_owned()));
         }
-        let (_, looks) = build(source, self.functions.clone())?;
-        let actions = Actions {
-            name: format!("__alert_{name}"),
-            source: source.to_owned(),
-            parsed: OnceLock::new(),
-            looks,
-        };
+        let name = format!("__alert_{name}");
+        let (_, looks) = build(&name, source, self.functions.clone())?;
+        let actions = Actions { name, source: source.to_owned(), parsed: OnceLock::new(), looks };
         Ok(Template::Actions(Arc::new(actions)))
     }
 
@@ -132,8 +125,8 @@ impl Expander {
     }
 
     /// A text that [`Expander::compile`] has found good.
-    fn parsed(&self, source: &str) -> gotmpl::Template {
-        let parsed = build(source, self.functions.clone()).map(|(template, _)| template);
+    fn parsed(&self, name: &str, source: &str) -> gotmpl::Template {
+        let parsed = build(name, source, self.functions.clone()).map(|(template, _)| template);
         debug_assert!(parsed.is_ok(), "a text that parsed does so again");
         parsed.unwrap_or_else(|_| gotmpl::Template::new(MAIN))
     }
@@ -143,13 +136,14 @@ impl Expander {
         match template {
             Template::Plain(text) => text.clone(),
             Template::Actions(actions) => {
-                let template = actions.parsed.get_or_init(|| self.parsed(&actions.source));
+                let template = actions.parsed.get_or_init(|| self.parsed(&actions.name, &actions.source));
                 let mut out = Limited(String::new());
                 budget::begin();
                 match template.execute_template_fmt(&mut out, MAIN, &scope.0) {
                     Ok(()) => out.0,
                     Err(e) => {
                         let why = match e {
+                            TemplateError::Exec(why) => why,
                             TemplateError::Write => format!("its text is longer than {TEMPLATE_BYTES} bytes"),
                             other => other.to_string(),
                         };
@@ -195,13 +189,17 @@ fn pure_functions() -> gotmpl::FuncMap {
     for (name, function) in functions::table() {
         map.insert(name.to_owned(), counted(name, Arc::new(function)));
     }
-    map.extend(budget::table().map(|(name, function)| (name.to_owned(), function)));
+    for (name, function) in builtins::table() {
+        map.insert(name.to_owned(), counted(name, Arc::new(function)));
+    }
+    map.insert(budget::STEP.to_owned(), Arc::new(budget::step));
+    map.insert(FIELD.to_owned(), Arc::new(fields::field));
     map
 }
 
 fn run_query(query: &dyn QueryFn, args: &[Value], t: TimeMs) -> Result<Value, TemplateError> {
-    let [Value::String(expr)] = args else { return Err(fail("query wants one string")) };
-    let rows = query.query(expr, t).map_err(|e| fail(format!("error calling query: {e}")))?;
+    let expr = functions::string(&functions::arguments::<1>("query", args)?[0])?;
+    let rows = query.query(expr, t).map_err(fail)?;
     if rows.len() > TEMPLATE_QUERY_ROWS {
         return Err(fail(format!("query gives {} rows, more than {TEMPLATE_QUERY_ROWS}", rows.len())));
     }
@@ -213,25 +211,61 @@ fn run_query(query: &dyn QueryFn, args: &[Value], t: TimeMs) -> Result<Value, Te
 }
 
 /// The template, and whether it calls something that looks further than its arguments.
-fn build(source: &str, functions: gotmpl::FuncMap) -> Result<(gotmpl::Template, bool), TemplateFault> {
+fn build(
+    name: &str,
+    source: &str,
+    mut functions: gotmpl::FuncMap,
+) -> Result<(gotmpl::Template, bool), TemplateFault> {
+    if let Some((at, what)) = unbalanced(source) {
+        let before = &source[..at];
+        let line = before.matches('\n').count() as u64 + 1;
+        let column = (before.len() - before.rfind('\n').map_or(0, |at| at + 1)) as u64 + 1;
+        let fix = "every if, range, with, block and define has one {{ end }}".to_owned();
+        return Err(TemplateFault { line, column, what: what.to_owned(), fix });
+    }
     let whole = format!("{PRELUDE}{source}");
-    let known: Vec<String> =
-        functions.keys().cloned().chain(BUILTINS.map(str::to_owned)).chain(["ge".into()]).collect();
+    let builtins = BUILTINS.map(str::to_owned);
+    let known: Vec<String> = functions.keys().cloned().chain(builtins).collect();
+    let callable = functions.clone();
+    functions.insert(CALL.to_owned(), Arc::new(move |args: &[Value]| call(&callable, args)));
     let empty = gotmpl::Template::new(MAIN).max_range_iters(TEMPLATE_ITERATIONS).funcs(functions);
-    let template = empty.parse(&whole).map_err(|e| parse_fault(&e))?;
+    let mut template = empty.parse(&whole).map_err(|e| parse_fault(&e))?;
     let trees: Vec<(String, ListNode)> = template
         .templates()
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), template.lookup(name)?.clone())))
         .collect();
-    let mut rewriter = Rewriter { source: &whole, known: &known, looks: false, formats: 0, fault: None };
-    let mut template = template;
-    for (name, mut tree) in trees {
-        rewriter.list(&mut tree);
-        template = template.add_parse_tree(&name, tree);
+    let mut rewriter = Rewriter::new(name, &whole, PRELUDE.len(), &known);
+    for (of, mut tree) in trees {
+        rewriter.tree(if of == MAIN { name } else { &of }, &mut tree);
+        template = template.add_parse_tree(&of, tree);
     }
     let looks = rewriter.looks;
     rewriter.fault.map_or(Ok((template, looks)), Err)
+}
+
+/// Calls a function: where it stands, its name, its arguments. Its errors are told in Go's words.
+fn call(functions: &gotmpl::FuncMap, args: &[Value]) -> Result<Value, TemplateError> {
+    let [Value::String(place), Value::String(name), args @ ..] = args else {
+        return Err(fail("wrong number of args"));
+    };
+    let not_defined = || fail(format!("function {name:?} not defined"));
+    let function = functions.get(&**name).ok_or_else(not_defined)?;
+    function(args).map_err(|error| {
+        let why = match error {
+            TemplateError::Exec(why) => why,
+            other => other.to_string(),
+        };
+        let in_words = ["error calling", "wrong type for value;", "expected string;", "can't handle"];
+        if why.starts_with("wrong number of args") {
+            let place = place.split_once(" at <").map_or(&**place, |(before, _)| before);
+            fail(format!("{place} at <{name}>: {why}"))
+        } else if in_words.iter().any(|words| why.starts_with(words)) {
+            fail(format!("{place}: {why}"))
+        } else {
+            fail(format!("{place}: error calling {name}: {why}"))
+        }
+    })
 }
 
 fn parse_fault(error: &TemplateError) -> TemplateFault {
@@ -249,109 +283,6 @@ fn parse_fault(error: &TemplateError) -> TemplateFault {
     TemplateFault { line, column: column.saturating_sub(shift).max(1), what, fix: fix.to_owned() }
 }
 
-/// Walks a syntax tree: checks function names, makes missing fields empty, prints through `__show`.
-struct Rewriter<'a> {
-    source: &'a str,
-    known: &'a [String],
-    looks: bool,
-    formats: usize,
-    fault: Option<TemplateFault>,
-}
-
-impl Rewriter<'_> {
-    fn list(&mut self, list: &mut ListNode) {
-        list.nodes.iter_mut().for_each(|node| self.node(node));
-        count_steps(list);
-    }
-
-    fn node(&mut self, node: &mut Node) {
-        match node {
-            Node::List(list) => self.list(list),
-            Node::Action(action) => {
-                self.pipe(&mut action.pipe);
-                if action.pipe.decl.is_empty() {
-                    let args = vec![Expr::Identifier(action.pos, "__show".into())];
-                    action.pipe.commands.push(CommandNode { pos: action.pos, args });
-                }
-            }
-            Node::If(branch) | Node::Range(branch) | Node::With(branch) => self.branch(branch),
-            Node::Template(call) => call.pipe.iter_mut().for_each(|pipe| self.pipe(pipe)),
-            Node::Define(define) => self.list(&mut define.body),
-            Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
-        }
-    }
-
-    fn branch(&mut self, branch: &mut BranchNode) {
-        self.pipe(&mut branch.pipe);
-        self.list(&mut branch.body);
-        branch.else_body.iter_mut().for_each(|body| self.list(body));
-    }
-
-    fn pipe(&mut self, pipe: &mut PipeNode) {
-        pipe.commands.iter_mut().for_each(called);
-        pipe.commands.iter_mut().flat_map(|c| &mut c.args).for_each(|arg| self.expr(arg));
-        count_arguments(pipe, &mut self.formats);
-    }
-
-    fn expr(&mut self, expr: &mut Expr) {
-        match expr {
-            Expr::Identifier(pos, name) => self.function(*pos, name),
-            Expr::Pipe(_, pipe) => self.pipe(pipe),
-            Expr::Chain(_, inner, _) if matches!(**inner, Expr::Identifier(..)) => self.expr(inner),
-            Expr::Chain(_, inner, _) => {
-                self.expr(inner);
-                zeroed(expr);
-            }
-            Expr::Field(..) => zeroed(expr),
-            Expr::Variable(_, _, fields) if !fields.is_empty() => zeroed(expr),
-            _ => {}
-        }
-    }
-
-    fn function(&mut self, pos: Pos, name: &str) {
-        self.looks |= LOOKING.contains(&name);
-        if self.fault.is_some() || self.known.iter().any(|k| k == name) {
-            return;
-        }
-        let before = self.source.get(..pos.offset).unwrap_or("");
-        let line = before.matches('\n').count() as u64 + 1;
-        let start = before.rfind('\n').map_or(0, |n| n + 1);
-        let shift = if line == 1 { PRELUDE.len() } else { 0 };
-        let column = (before.len() - start).saturating_sub(shift) as u64 + 1;
-        let offered: Vec<&String> = self.known.iter().filter(|k| !k.starts_with("__")).collect();
-        let fix = super::yaml::suggestion(name, &offered);
-        self.fault =
-            Some(TemplateFault { line, column, what: format!("function {name:?} not defined"), fix });
-    }
-}
-
-/// `(…).Format "2006"` becomes a call: fields take no arguments.
-fn called(command: &mut CommandNode) {
-    let [receiver, _, ..] = command.args.as_mut_slice() else { return };
-    let pos = receiver.pos();
-    let (Expr::Chain(_, _, fields) | Expr::Variable(_, _, fields) | Expr::Field(_, fields)) = receiver else {
-        return;
-    };
-    let Some(method) = fields.pop_if(|name| name == "Format") else { return };
-    match receiver {
-        Expr::Chain(_, inner, fields) if fields.is_empty() => {
-            *receiver = std::mem::replace(&mut **inner, Expr::Nil(pos))
-        }
-        Expr::Field(_, fields) if fields.is_empty() => *receiver = Expr::Dot(pos),
-        _ => {}
-    }
-    let head = [Expr::Identifier(pos, METHOD.into()), Expr::String(pos, Arc::from(method.as_str()))];
-    command.args.splice(0..0, head);
-}
-
-/// Wraps a field access: nothing becomes "".
-fn zeroed(expr: &mut Expr) {
-    let pos = expr.pos();
-    let inner = std::mem::replace(expr, Expr::Nil(pos));
-    let command = CommandNode { pos, args: vec![Expr::Identifier(pos, "__zero".into()), inner] };
-    *expr = Expr::Pipe(pos, PipeNode { pos, decl: Vec::new(), commands: vec![command], is_assign: false });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,21 +295,46 @@ mod tests {
                     (Labels::from_pairs([("__name__", "metric"), ("instance", "b")]), 21.0),
                     (Labels::from_pairs([("__name__", "metric"), ("instance", "a")]), 11.0),
                 ]),
+                "none" => Ok(vec![]),
                 "now" => Ok(vec![(Labels::default(), t as f64 / 1000.0)]),
                 _ => Err("no such metric".to_owned()),
             }
         }
     }
 
+    fn labels() -> Labels {
+        Labels::from_pairs([("instance", "web.example:9100"), ("job", "web-app"), ("empty_ish", " ")])
+    }
+
     fn render(source: &str) -> String {
         let external = Labels::from_pairs([("cluster", "production")]);
         let expander = Expander::new(&external, "http://host:9090/base/", Arc::new(Rows));
-        let labels =
-            Labels::from_pairs([("instance", "web.example:9100"), ("job", "web-app"), ("empty_ish", " ")]);
         match expander.compile("Test", source) {
-            Ok(template) => expander.expand(&template, &expander.scope(&labels, 0.0012345, 1_500_000)),
+            Ok(template) => expander.expand(&template, &expander.scope(&labels(), 0.0012345, 1_500_000)),
             Err(fault) => format!("{}:{}: {}; {}", fault.line, fault.column, fault.what, fault.fix),
         }
+    }
+
+    /// What Prometheus 3.14 makes of templates, by the value: numbers in all verbs, fields, functions, errors.
+    #[test]
+    fn texts_are_those_of_3_14() {
+        let cases: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/data/templates.json")).unwrap();
+        let external = Labels::from_pairs([("cluster", "production")]);
+        let expander = Expander::new(&external, "http://host:9090/base/", Arc::new(Rows));
+        let mut wrong = Vec::new();
+        for case in cases.as_array().unwrap() {
+            let source = case["template"].as_str().unwrap();
+            let template = expander.compile("Test", source).unwrap();
+            for (value, want) in case["texts"].as_object().unwrap() {
+                let value = storage::model::number::parse(value).unwrap();
+                let got = expander.expand(&template, &expander.scope(&labels(), value, 1_500_000));
+                if got != *want {
+                    wrong.push(format!("{source} of {value}: {got:?}, not {want}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
     #[test]
@@ -439,7 +395,7 @@ mod tests {
                 "{{ if eq (index $labels \"nothing\") \"\" }}none{{ end }} {{ index $labels \"job\" }}",
                 "none web-app",
             ),
-            ("{{ 1e300 }} {{ 1.0 }} {{ 3 }} {{ true }}", "1e+300 1 3 true"),
+            ("{{ 1e300 }} {{ 1.0 }} {{ 1e6 }} {{ 3 }} {{ true }}", "1e+300 1 1e+06 3 true"),
             ("{{ title \"a b\" }} {{ toLower \"AB\" }} {{ urlQueryEscape \"a b&c\" }}", "A B ab a+b%26c"),
         ];
         for (source, want) in cases {
@@ -494,7 +450,7 @@ mod tests {
             (doubled("{{ $x = reReplaceAll `^.*$` (reReplaceAll `.` `$$0` $x) $x }}"), bytes),
             (doubled("{{ $x = $x | toUpper | printf `%s%s` $x }}"), bytes),
             (doubled("{{ $x = args $x $x }}"), "its values are nested deeper than 16 levels"),
-            (format!("{{{{ $f := `{}` }}}}{{{{ printf $f 1 }}}}", "%[1]60000d".repeat(1000)), bytes),
+            (format!("{{{{ $f := `{}` }}}}{{{{ printf $f 1 }}}}", "%60000[1]d".repeat(1000)), bytes),
             (
                 "{{ range 90000 }}{{ $x := print `%` `60000` `d` }}{{ len (printf $x .) }}{{ end }}"
                     .to_owned(),
@@ -564,7 +520,21 @@ mod tests {
         );
         let text = render("x {{ $labels.job");
         assert!(text.contains("unclosed action") && text.starts_with("1:"), "{text}");
-        let text = render("{{ $nothing }}");
-        assert!(text.contains("nothing"), "{text}");
+        for (source, want) in [
+            ("{{ $nothing }}", "1:4: undefined variable \"$nothing\""),
+            ("{{ if true }}{{ $x := 1 }}{{ end }}{{ $x }}", "1:39: undefined variable \"$x\""),
+            ("a\n{{ $x = 1 }}", "2:4: undefined variable \"$x\""),
+            ("{{ if true }}{{/* {{ end }} */}}", "1:33: unexpected EOF"),
+            ("{{ `{{ if }}` }}{{ end }}", "1:19: unexpected {{end}}"),
+            ("{{ else }}", "1:3: unexpected {{else}}"),
+            ("{{ break }}", "1:4: {{break}} outside {{range}}"),
+        ] {
+            let text = render(source);
+            assert!(text.starts_with(want), "{text}");
+        }
+        let text = render(
+            "{{ with $x := 5 }}{{ $x }}{{ else }}{{ $x }}{{ end }}{{ range $i, $e := $labels }}{{ $i }}{{ end }}",
+        );
+        assert_eq!(text, "5empty_ishinstancejob");
     }
 }

@@ -1,0 +1,332 @@
+//! What is done to a template's syntax tree before it is filled: what Go refuses when it parses is refused, and calls and
+//! fields become calls of [`CALL`] and [`FIELD`], which know where they stand and fail in Go's words.
+//!
+//! `{{ humanize $labels.x | toUpper }}` becomes `{{ __call "…at <humanize…>" "humanize" (__field "…" $labels "x") | __call "…" "toUpper"
+//! | __show }}`; `and` and `or` stay, for they do not always look at all of their arguments.
+
+use super::counting::count_steps;
+use super::fields::FIELD;
+use super::functions::METHOD;
+use super::printing::quoted;
+use super::template::TemplateFault;
+use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos, SmolStr};
+use std::sync::Arc;
+use storage::model::number::general;
+
+/// Calls a function: where it stands, its name, its arguments.
+pub const CALL: &str = "__call";
+/// What an action prints.
+pub const SHOW: &str = "__show";
+/// Functions whose results depend on more than their arguments.
+const LOOKING: [&str; 2] = ["query", "now"];
+
+/// Walks a syntax tree.
+pub struct Rewriter<'a> {
+    /// The text, prelude included.
+    pub source: &'a str,
+    /// The prelude's bytes: columns begin behind it.
+    pub prelude: usize,
+    /// The template's name in errors.
+    pub name: &'a str,
+    /// Names of functions.
+    pub known: &'a [String],
+    /// Whether it calls something that looks further than its arguments.
+    pub looks: bool,
+    /// What is refused.
+    pub fault: Option<TemplateFault>,
+    /// Which definition is walked over.
+    executing: String,
+    variables: Vec<SmolStr>,
+    ranges: usize,
+}
+
+impl<'a> Rewriter<'a> {
+    /// A walk over the template of this name and text, `prelude` bytes of it ours.
+    pub fn new(name: &'a str, source: &'a str, prelude: usize, known: &'a [String]) -> Rewriter<'a> {
+        Rewriter {
+            source,
+            prelude,
+            name,
+            known,
+            looks: false,
+            fault: None,
+            executing: String::new(),
+            variables: Vec::new(),
+            ranges: 0,
+        }
+    }
+
+    /// Rewrites the tree of a definition.
+    pub fn tree(&mut self, executing: &str, list: &mut ListNode) {
+        executing.clone_into(&mut self.executing);
+        self.variables = vec!["$".into()];
+        self.list(list);
+    }
+
+    fn list(&mut self, list: &mut ListNode) {
+        let declared = self.variables.len();
+        list.nodes.iter_mut().for_each(|node| self.node(node));
+        self.variables.truncate(declared);
+        count_steps(list);
+    }
+
+    fn node(&mut self, node: &mut Node) {
+        match node {
+            Node::List(list) => self.list(list),
+            Node::Action(action) => {
+                self.pipe(&mut action.pipe);
+                if action.pipe.decl.is_empty() {
+                    let args = vec![Expr::Identifier(action.pos, SHOW.into())];
+                    action.pipe.commands.push(CommandNode { pos: action.pos, args });
+                }
+            }
+            Node::If(branch) | Node::With(branch) => self.branch(branch),
+            Node::Range(branch) => {
+                self.ranges += 1;
+                self.branch(branch);
+                self.ranges -= 1;
+            }
+            Node::Template(call) => call.pipe.iter_mut().for_each(|pipe| self.pipe(pipe)),
+            Node::Define(define) => self.list(&mut define.body),
+            Node::Break(pos) if self.ranges == 0 => self.refuse(*pos, "{{break}} outside {{range}}".into()),
+            Node::Continue(pos) if self.ranges == 0 => {
+                self.refuse(*pos, "{{continue}} outside {{range}}".into());
+            }
+            Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
+        }
+    }
+
+    fn branch(&mut self, branch: &mut BranchNode) {
+        let declared = self.variables.len();
+        self.pipe(&mut branch.pipe);
+        self.list(&mut branch.body);
+        branch.else_body.iter_mut().for_each(|body| self.list(body));
+        self.variables.truncate(declared);
+    }
+
+    fn pipe(&mut self, pipe: &mut PipeNode) {
+        pipe.commands.iter_mut().for_each(|command| self.command(command));
+        if !pipe.is_assign {
+            self.variables.extend(pipe.decl.iter().cloned());
+        }
+        let unknown = pipe.decl.iter().find(|name| !self.variables.contains(name)).cloned();
+        if let Some(name) = unknown {
+            self.refuse(pipe.pos, format!("undefined variable {name:?}"));
+        }
+    }
+
+    fn command(&mut self, command: &mut CommandNode) {
+        method_call(command);
+        let context = command_text(command);
+        let place = self.place(command.pos, &context);
+        if let Some(Expr::Identifier(pos, name)) = command.args.first() {
+            let (pos, name) = (*pos, name.clone());
+            self.function(pos, &name);
+            command.args[1..].iter_mut().for_each(|arg| self.expr(arg));
+            if !is_lazy(&name) {
+                command.args[0] = Expr::Identifier(pos, CALL.into());
+                command.args.splice(1..1, [string(pos, &place), string(pos, &name)]);
+            }
+        } else {
+            command.args.iter_mut().for_each(|arg| self.expr(arg));
+        }
+    }
+
+    fn expr(&mut self, expr: &mut Expr) {
+        let context = text_of(expr);
+        match expr {
+            Expr::Identifier(pos, name) => {
+                let (pos, name) = (*pos, name.clone());
+                self.function(pos, &name);
+                if !is_lazy(&name) {
+                    let place = self.place(pos, &context);
+                    *expr = called(pos, CALL, vec![string(pos, &place), string(pos, &name)]);
+                }
+            }
+            Expr::Pipe(_, pipe) => self.pipe(pipe),
+            Expr::Chain(pos, inner, fields) => {
+                let (pos, fields) = (*pos, std::mem::take(fields));
+                let (last, last_context) = last_of(inner);
+                let place = self.place(last, &last_context);
+                self.expr(inner);
+                let inner = std::mem::replace(&mut **inner, Expr::Nil(pos));
+                *expr = self.fields(pos, &place, inner, &fields);
+            }
+            Expr::Field(pos, fields) => {
+                let (pos, fields) = (*pos, std::mem::take(fields));
+                let behind = if fields.len() > 1 { fields[0].len() + 1 } else { 0 };
+                let place = self.place(Pos { offset: pos.offset + behind, ..pos }, &context);
+                *expr = self.fields(pos, &place, Expr::Dot(pos), &fields);
+            }
+            Expr::Variable(pos, name, fields) => {
+                let (pos, name, fields) = (*pos, name.clone(), std::mem::take(fields));
+                if !self.variables.contains(&name) {
+                    self.refuse(pos, format!("undefined variable {name:?}"));
+                }
+                if !fields.is_empty() {
+                    let place = self.place(Pos { offset: pos.offset + name.len(), ..pos }, &context);
+                    let variable = Expr::Variable(pos, name, Vec::new());
+                    *expr = self.fields(pos, &place, variable, &fields);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn fields(&self, pos: Pos, place: &str, of: Expr, fields: &[SmolStr]) -> Expr {
+        let names = fields.iter().map(|name| string(pos, name));
+        called(pos, FIELD, [string(pos, place), of].into_iter().chain(names).collect())
+    }
+
+    fn function(&mut self, pos: Pos, name: &str) {
+        self.looks |= LOOKING.contains(&name);
+        if self.fault.is_some() || self.known.iter().any(|k| k == name) {
+            return;
+        }
+        let offered: Vec<&String> = self.known.iter().filter(|k| !k.starts_with("__")).collect();
+        let fix = super::yaml::suggestion(name, &offered);
+        self.refuse(pos, format!("function {name:?} not defined"));
+        self.fault.iter_mut().for_each(|fault| fix.clone_into(&mut fault.fix));
+    }
+
+    fn refuse(&mut self, pos: Pos, what: String) {
+        let (line, column) = self.line_and_column(pos);
+        let shift = if line == 1 { self.prelude } else { 0 };
+        let column = (column.saturating_sub(shift) + usize::from(line == 1)) as u64;
+        let fix = "see Go's text/template for the syntax".to_owned();
+        self.fault.get_or_insert(TemplateFault { line: line as u64, column, what, fix });
+    }
+
+    /// Line from 1, and bytes behind the line break before, as Go counts them.
+    fn line_and_column(&self, pos: Pos) -> (usize, usize) {
+        let before = self.source.get(..pos.offset).unwrap_or("");
+        let line = before.matches('\n').count() + 1;
+        (line, before.rfind('\n').map_or(before.len(), |at| before.len() - at))
+    }
+
+    /// Where something stands, as Go's errors begin.
+    fn place(&self, pos: Pos, context: &str) -> String {
+        let (line, column) = self.line_and_column(pos);
+        let Rewriter { name, executing, .. } = self;
+        format!("template: {name}:{line}:{column}: executing {executing:?} at <{context}>")
+    }
+}
+
+/// Whether a function does not always look at all of its arguments.
+fn is_lazy(name: &str) -> bool {
+    matches!(name, "and" | "or")
+}
+
+fn string(pos: Pos, text: &str) -> Expr {
+    Expr::String(pos, Arc::from(text))
+}
+
+fn called(pos: Pos, name: &str, args: Vec<Expr>) -> Expr {
+    let args = [Expr::Identifier(pos, name.into())].into_iter().chain(args).collect();
+    let commands = vec![CommandNode { pos, args }];
+    Expr::Pipe(pos, PipeNode { pos, decl: Vec::new(), commands, is_assign: false })
+}
+
+/// `(…).Format "2006"` becomes a call: fields take no arguments.
+fn method_call(command: &mut CommandNode) {
+    let [receiver, _, ..] = command.args.as_mut_slice() else { return };
+    let pos = receiver.pos();
+    let (Expr::Chain(_, _, fields) | Expr::Variable(_, _, fields) | Expr::Field(_, fields)) = receiver else {
+        return;
+    };
+    let Some(method) = fields.pop_if(|name| name == "Format") else { return };
+    match receiver {
+        Expr::Chain(_, inner, fields) if fields.is_empty() => {
+            *receiver = std::mem::replace(&mut **inner, Expr::Nil(pos))
+        }
+        Expr::Field(_, fields) if fields.is_empty() => *receiver = Expr::Dot(pos),
+        _ => {}
+    }
+    let head = [Expr::Identifier(pos, METHOD.into()), string(pos, &method)];
+    command.args.splice(0..0, head);
+}
+
+/// What was looked at last where a parenthesised pipeline is evaluated: place and text.
+fn last_of(expr: &Expr) -> (Pos, String) {
+    match expr {
+        Expr::Pipe(_, pipe) => match pipe.commands.last().and_then(|command| command.args.last()) {
+            Some(last) => last_of(last),
+            None => (pipe.pos, pipe_text(pipe)),
+        },
+        other => (other.pos(), text_of(other)),
+    }
+}
+
+fn command_text(command: &CommandNode) -> String {
+    let texts: Vec<String> = command.args.iter().map(text_of).collect();
+    texts.join(" ")
+}
+
+fn pipe_text(pipe: &PipeNode) -> String {
+    let commands: Vec<String> = pipe.commands.iter().map(command_text).collect();
+    let commands = commands.join(" | ");
+    let names: Vec<&str> = pipe.decl.iter().map(SmolStr::as_str).collect();
+    let by = if pipe.is_assign { "=" } else { ":=" };
+    if names.is_empty() { commands } else { format!("{} {by} {commands}", names.join(", ")) }
+}
+
+/// An expression as Go prints it.
+fn text_of(expr: &Expr) -> String {
+    let dotted = |fields: &[SmolStr]| fields.iter().map(|name| format!(".{name}")).collect::<String>();
+    match expr {
+        Expr::Dot(_) => ".".to_owned(),
+        Expr::Nil(_) => "nil".to_owned(),
+        Expr::Field(_, fields) => dotted(fields),
+        Expr::Variable(_, name, fields) => format!("{name}{}", dotted(fields)),
+        Expr::Identifier(_, name) => name.to_string(),
+        Expr::String(_, text) => quoted(text, '"', false),
+        Expr::Number(_, Number::Int(n)) => n.to_string(),
+        Expr::Number(_, Number::Uint(n)) => n.to_string(),
+        Expr::Number(_, Number::Float(v)) => general(*v),
+        Expr::Bool(_, b) => b.to_string(),
+        Expr::Pipe(_, pipe) => format!("({})", pipe_text(pipe)),
+        Expr::Chain(_, inner, fields) => format!("{}{}", text_of(inner), dotted(fields)),
+    }
+}
+
+/// Whether blocks and ends of a text go together: where they do not, and why, which `gotmpl` passes over.
+pub fn unbalanced(source: &str) -> Option<(usize, &'static str)> {
+    let mut depth = 0_usize;
+    let mut from = 0;
+    while let Some(open) = source[from..].find("{{") {
+        let start = from + open + 2;
+        let inside = source[start..].trim_start_matches('-').trim_start();
+        let word: &str = inside.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or("");
+        match word {
+            "if" | "range" | "with" | "block" | "define" => depth += 1,
+            "end" if depth == 0 => return Some((start, "unexpected {{end}}")),
+            "end" => depth -= 1,
+            "else" if depth == 0 => return Some((start, "unexpected {{else}}")),
+            _ => {}
+        }
+        from = start + action_length(&source[start..])?;
+    }
+    (depth > 0).then_some((source.len(), "unexpected EOF"))
+}
+
+/// The bytes of an action up to its `}}`; `None`: it is not closed.
+fn action_length(text: &str) -> Option<usize> {
+    if text.trim_start_matches('-').trim_start().starts_with("/*") {
+        return Some(text.find("*/")? + 2);
+    }
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'}' if text[at..].starts_with("}}") => return Some(at + 2),
+            b'"' | b'\'' | b'`' => loop {
+                match bytes.next()?.1 {
+                    b'\\' if byte != b'`' => drop(bytes.next()),
+                    end if end == byte => break,
+                    _ => {}
+                }
+            },
+            _ => {}
+        }
+    }
+    None
+}
