@@ -18,6 +18,20 @@ NOTHING = {servers.Perennial: "scrape_configs: []\n", servers.Prometheus: "scrap
 
 def many_rules(kind, options):
     """CPU of `--rules` rules in fifty shapes with varied thresholds, every `--rule-interval` seconds."""
+    def file(jobs):
+        return rules.threshold_file(options.rules, jobs, f"{options.rule_interval}s")
+    return cpu_of_rules(kind, options, file, "many:.+")
+
+
+def subquery_rules(kind, options):
+    """The same of rules over an hour of a subquery in forty shapes."""
+    def file(jobs):
+        return rules.subquery_file(options.rules, jobs, f"{options.rule_interval}s"), options.rules
+    return cpu_of_rules(kind, options, file, "subquery:.+")
+
+
+def cpu_of_rules(kind, options, rule_file, recorded):
+    """CPU of the rules of a file, and how many slots were missed. `recorded`: what the names of its recording rules match."""
     epoch, members = epoch_of_run(), load.targets(options.series)
     jobs = len({t.job for t in members})
     with exporter(options, epoch) as port, sink() as receiver, kind(options.directory, options) as server:
@@ -25,13 +39,13 @@ def many_rules(kind, options):
         server.start(servers.scrape_jobs(members, port))
         time.sleep(2 * server.interval + 3)
         baseline = cores(server, max(2 * server.interval, options.seconds / 3))
-        file, kept = rules.threshold_file(options.rules, jobs, f"{options.rule_interval}s")
+        file, kept = rule_file(jobs)
         server.add_rules(file)
-        time.sleep(2 * server.interval + 10)
+        time.sleep(max(2 * server.interval, options.rule_interval) + 10)
         loaded = server.rules_loaded()
         check(loaded == options.rules, f"{loaded} of {options.rules} rules loaded")
         total = cores(server, options.seconds)
-        names = server.count('count(count by (__name__) ({__name__=~"many:.+"}))')
+        names = server.count(f'count(count by (__name__) ({{__name__=~"{recorded}"}}))')
         check(names >= kept, f"{names} of {kept} recording rules have results")
         return {"scraping (cores)": baseline, "rules (cores)": total - baseline, **lateness(server)}
 
@@ -187,6 +201,7 @@ def ticks_of(server, act):
     return (tick_sums(server)[0] - before) * 1000
 
 
-ALL = {"many-rules": many_rules, "windows": windows, "state": state, "new-view": new_view, "install": install}
+ALL = {"many-rules": many_rules, "subquery-rules": subquery_rules, "windows": windows, "state": state,
+       "new-view": new_view, "install": install}
 # What the other servers do not have: state of rules, subscriptions, ticks.
 PERENNIAL_ONLY = {"state", "new-view", "install"}

@@ -92,6 +92,19 @@ def threshold_file(count, jobs, interval):
     return "\n".join(out) + "\n", kept
 
 
+def subquery_file(count, jobs, interval):
+    """The YAML of `count` recording rules over an hour of a subquery, in four shapes for each job, with ever other thresholds."""
+    subjects = ("http_requests_total", "http_request_duration_seconds_count")
+    shapes = [f'{a} by (job, instance) (rate({s}{{job="job{j}"}}[5m]))'
+              for a in ("sum", "max") for s in subjects for j in range(jobs)]
+    out = ["groups:"]
+    for i in range(count):
+        if i % GROUP_SIZE == 0:
+            out += [f"- name: subqueries{i // GROUP_SIZE}", f"  interval: {interval}", "  rules:"]
+        out += [f"  - record: subquery:{i}", f"    expr: 'max_over_time(({shapes[i % len(shapes)]})[1h:1m]) > -{i}'"]
+    return "\n".join(out) + "\n"
+
+
 def windowed_metric(function):
     """The metric over which `window_file` applies `function`."""
     return {"rate": "http_requests_total", "max_over_time": "queue_depth"}.get(function, "temperature_celsius")

@@ -12,9 +12,8 @@ pub const ASK_SLEEP: i64 = 5_000;
 pub const CLOCK_BACK: i64 = 1_000;
 /// How long after a slot a recorded one is asked, ms: what stands has recorded its own answers of the slot by then.
 pub const ASK_DELAY: i64 = 100;
-/// The same for one that reads the states of alerts: timers of a slot wait 100 ms for samples (`TIMER_SLACK_MS`), then its
-/// states are written.
-pub const ASK_STATES_DELAY: i64 = 300;
+/// How long one that reads the states of alerts waits at most for those of its slot, ms.
+pub const ASK_STATES_PATIENCE: i64 = 2_000;
 /// How long somebody who asks what views are made of waits for his turn, and again for the tick that answers: some ticks
 /// of a server that is overloaded.
 pub const DESCRIBE_PATIENCE: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use engine::live::meter::Spent;
 use engine::live::{Live, Sink, TapId, ViewId, ViewKind, ViewSpec, check};
 use engine::plan::Dialect;
 use engine::plan::physical::StoreQueries;
-use storage::model::Matcher;
+use storage::model::{Matcher, TimeMs};
 
 /// Whether a view can stand; the error says why not. `queries`: whether what is recorded may ask the store in its tick.
 /// What is answered at every tick may not: that would cost a query each time.
@@ -34,6 +34,14 @@ pub trait Views: Send + Sync {
     fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
         let _ = (view, to);
         Err("this view cannot change".to_owned())
+    }
+    /// Whether a view waits for the states of alerts in slots that are not written yet.
+    fn wants_states(&self) -> bool {
+        false
+    }
+    /// The states of alerts in all slots before `before` are written.
+    fn states_are_written(&self, before: TimeMs) {
+        let _ = before;
     }
     /// What comes until [`Views::release`] belongs together: views that are installed begin together.
     fn hold(&self) {}

@@ -21,10 +21,15 @@ pub const RULES: [Rule; 3] = [
     Rule { name: "i:w:count", expr: "count_over_time(w[1m])", is_backfilled: false },
     Rule { name: "temperature:max", expr: "max(temperature)", is_backfilled: true },
 ];
+/// A rule over the states of alerts, behind the alert in its group: how many are written in its slot.
+pub const OF_ALERTS: Rule =
+    Rule { name: "alerts:count", expr: "count(timestamp(ALERTS) == time())", is_backfilled: false };
 /// Time between two slots, ms.
 pub const INTERVAL: i64 = 5_000;
 /// A rule stands so long after the start at the latest, ms: its first slot is one behind that.
 const STANDS: i64 = 1_000;
+/// States of alerts are written so long after their slot, ms: timers wait for samples.
+const STATES: i64 = 100;
 /// Pieces of the past that may be to compute.
 const PIECES: usize = 20;
 
@@ -42,14 +47,19 @@ pub fn group() -> String {
 /// backfilled those after `ended` too, when the server before it did.
 pub fn check(process: &Process, ended: TimeMs, began: TimeMs, now: TimeMs) {
     (0..PIECES).for_each(|_| process.server.past.turn());
-    for rule in &RULES {
+    // It asks for the states, they are written, it asks the store.
+    process.server.asked.turn();
+    process.server.rules.turn();
+    process.server.asked.turn();
+    for rule in RULES.iter().chain([&OF_ALERTS]) {
         if rule.is_backfilled && !process.server.past.is_complete() {
             continue;
         }
         let after = if rule.is_backfilled { ended } else { began + STANDS };
         let first = (after.div_euclid(INTERVAL) + 1) * INTERVAL;
-        let recorded = samples(&process.server.store, rule.name, first, now);
-        for t in (first..=now).step_by(INTERVAL as usize) {
+        let last = if rule.name == OF_ALERTS.name { now - STATES } else { now };
+        let recorded = samples(&process.server.store, rule.name, first, last);
+        for t in (first..=last).step_by(INTERVAL as usize) {
             let live = recorded.get(&t).cloned().unwrap_or_default();
             let scratch = scratch(process, rule.expr, t);
             assert!(

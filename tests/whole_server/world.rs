@@ -132,7 +132,10 @@ impl World {
              \x20 - record: instance:steps:rate\n    expr: rate(steps_total[30s])\n\
              \x20 - record: job:temperature:max\n    expr: max_over_time(sum by (job) (temperature)[30s:5s])\n\
              \x20 - alert: Hot\n    expr: temperature > 50\n    for: {hold}s\n\
+             \x20 - record: {}\n    expr: {}\n\
              {}",
+            recorded::OF_ALERTS.name,
+            recorded::OF_ALERTS.expr,
             recorded::group(),
         );
         std::fs::write(self.root.join("prometheus.yml"), config).expect("a configuration");

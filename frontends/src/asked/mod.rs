@@ -25,13 +25,14 @@ use engine::plan::physical::StoreQueries;
 use engine::query::QueryOptions;
 use keeping::Keeping;
 use parking_lot::Mutex;
+use states::States;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use storage::clock::Clock;
 use storage::hands::Hands;
 use storage::metrics::Metrics;
-use storage::model::Matcher;
+use storage::model::{Matcher, TimeMs};
 use storage::store::Store;
 use view::Asked;
 
@@ -63,6 +64,8 @@ pub struct AskedViews {
     past: Option<Arc<Past>>,
     /// Whether what is recorded may ask the store in its tick.
     recorded_queries: StoreQueries,
+    /// How far the states of alerts are.
+    states: Arc<States>,
     next: AtomicU64,
     views: Mutex<HashMap<ViewId, Arc<Asked>>>,
     taps: Mutex<HashMap<TapId, Arc<Asked>>>,
@@ -91,6 +94,7 @@ impl AskedViews {
             keeping: Keeping::new(metrics),
             past: None,
             recorded_queries: StoreQueries::Allowed,
+            states: Arc::default(),
             next: AtomicU64::new(FIRST),
             views: Mutex::default(),
             taps: Mutex::default(),
@@ -133,7 +137,8 @@ impl AskedViews {
             return Err(format!("too many expressions that cannot stand (limit {ASKED_VIEWS})"));
         }
         let id = ViewId(self.next.fetch_add(1, Relaxed));
-        views.insert(id, Asked::start(spec, self.history.clone(), self.keeping.clone())?);
+        views
+            .insert(id, Asked::start(spec, self.history.clone(), self.keeping.clone(), self.states.clone())?);
         Ok(id)
     }
 }
@@ -157,12 +162,21 @@ impl Views for AskedViews {
             drop(views);
             return self.live.change(view, to);
         };
-        let new = Asked::in_place_of(&old, to)?;
+        let new = Asked::in_place_of(&old, to, self.states.clone())?;
         for asked in self.taps.lock().values_mut().filter(|asked| Arc::ptr_eq(asked, &old)) {
             *asked = new.clone();
         }
         views.insert(view, new);
         Ok(())
+    }
+
+    fn wants_states(&self) -> bool {
+        self.states.are_wanted()
+    }
+
+    fn states_are_written(&self, before: TimeMs) {
+        self.states.written(before);
+        self.views.lock().values().for_each(|view| view.hear_of_states());
     }
 
     fn hold(&self) {

@@ -2,8 +2,9 @@
 //! it keeps of its subqueries in between is in [`engine::query::Kept`].
 
 use super::rows::Rows;
-use super::{History, Keeping, states};
-use crate::limits::{ASK_DELAY, ASK_EVERY, ASK_SLEEP, ASK_STATES_DELAY, CLOCK_BACK};
+use super::states::{self, States};
+use super::{History, Keeping};
+use crate::limits::{ASK_DELAY, ASK_EVERY, ASK_SLEEP, ASK_STATES_PATIENCE, CLOCK_BACK};
 use engine::live::describe::{Content, Past, ViewReport};
 use engine::live::meter::Spent;
 use engine::live::record::Recorder;
@@ -22,8 +23,8 @@ use storage::store::Tell;
 /// See the module.
 pub struct Asked {
     spec: ViewSpec,
-    /// How long after a slot it is asked, ms.
-    delay: i64,
+    /// The states of alerts, if it records something of them.
+    states: Option<Arc<States>>,
     history: Arc<History>,
     keeping: Keeping,
     state: Mutex<State>,
@@ -68,13 +69,18 @@ struct State {
 
 impl Asked {
     /// Starts the thread of a view.
-    pub fn start(spec: ViewSpec, history: Arc<History>, keeping: Keeping) -> Result<Arc<Asked>, String> {
+    pub fn start(
+        spec: ViewSpec,
+        history: Arc<History>,
+        keeping: Keeping,
+        states: Arc<States>,
+    ) -> Result<Arc<Asked>, String> {
         let recorder = Recorder::new(&spec.name, &spec.kind, Tell::Feed);
-        Asked::go(spec, history, keeping, State { recorder, ..State::default() })
+        Asked::go(spec, history, keeping, states, State { recorder, ..State::default() })
     }
 
     /// Ends `old`, and starts another view that goes on with its consumers and its series, as far as they are the same.
-    pub fn in_place_of(old: &Asked, spec: ViewSpec) -> Result<Arc<Asked>, String> {
+    pub fn in_place_of(old: &Asked, spec: ViewSpec, states: Arc<States>) -> Result<Arc<Asked>, String> {
         let mut state = old.state.lock();
         state.ended = true;
         let (mut taps, mut recorder) = (std::mem::take(&mut state.taps), state.recorder.take());
@@ -87,19 +93,20 @@ impl Asked {
             before.map(|mut before| before.end(old.history.clock.now(), &old.history.store));
         }
         let state = State { taps, recorder, ..State::default() };
-        Asked::go(spec, old.history.clone(), old.keeping.clone(), state)
+        Asked::go(spec, old.history.clone(), old.keeping.clone(), states, state)
     }
 
     fn go(
         spec: ViewSpec,
         history: Arc<History>,
         keeping: Keeping,
+        states: Arc<States>,
         state: State,
     ) -> Result<Arc<Asked>, String> {
-        let delay = if states::recorded_of(&spec) { ASK_STATES_DELAY } else { ASK_DELAY };
+        let states = states::recorded_of(&spec).then_some(states);
         let asking = Asking { last: history.clock.now(), kept: Kept::new(keeping.budget.clone()) };
         let (state, asking) = (Mutex::new(state), Mutex::new(asking));
-        let asked = Arc::new(Asked { spec, delay, history, keeping, state, asking, woken: Condvar::new() });
+        let asked = Arc::new(Asked { spec, states, history, keeping, state, asking, woken: Condvar::new() });
         if asked.history.hands == Hands::Threads {
             let view = asked.clone();
             let thread = std::thread::Builder::new().name("asked".to_owned()).spawn(move || view.run());
@@ -203,13 +210,9 @@ impl Asked {
         let last = asking.last;
         match self.spec.kind {
             ViewKind::Recorded { interval, offset, .. } => {
-                // Not before what stands has recorded its own answers of the slot.
-                let slot = latest(now - self.delay, interval, offset);
-                if slot > last {
-                    Due::Ask(slot)
-                } else {
-                    Due::Nothing(slot + interval.max(1) + self.delay - now)
-                }
+                let delay = self.delay(latest(now, interval, offset));
+                let slot = latest(now - delay, interval, offset);
+                if slot > last { Due::Ask(slot) } else { Due::Nothing(slot + interval.max(1) + delay - now) }
             }
             ViewKind::Continuous { .. } if state.taps.is_empty() => Due::Nothing(ASK_EVERY),
             ViewKind::Continuous { .. } if now >= last + ASK_EVERY || (state.eager && now > last) => {
@@ -217,6 +220,25 @@ impl Asked {
                 Due::Ask(now)
             }
             ViewKind::Continuous { .. } => Due::Nothing(last + ASK_EVERY - now),
+        }
+    }
+
+    /// How long after `slot` it is asked, ms: not before what stands has recorded its own answers of the slot, or the
+    /// states of alerts are written.
+    fn delay(&self, slot: TimeMs) -> i64 {
+        match &self.states {
+            Some(states) if states.has(slot) => 0,
+            Some(_) => ASK_STATES_PATIENCE,
+            None => ASK_DELAY,
+        }
+    }
+
+    /// More states of alerts are written.
+    pub fn hear_of_states(&self) {
+        if self.states.is_some() {
+            // Who has looked and sleeps not yet would not be woken.
+            drop(self.state.lock());
+            self.woken.notify_all();
         }
     }
 

@@ -7,7 +7,7 @@ use super::alerting::{Alerting, Behind, Tools, timing};
 use super::counters::{Counters, Durations, RULE_GROUP};
 use super::file::{Group, Rule};
 use super::inbox::{Arrived, Inbox, RuleId, RuleSink};
-use super::limits::{KEEP_WAIT_MS, MAX_SLEEP_MS};
+use super::limits::{KEEP_WAIT_MS, MAX_SLEEP_MS, TIMER_SLACK_MS};
 use super::lineage::{Kinship, RuleKey, lineage};
 use super::manager::{Options, Ports};
 use super::ports::OutgoingAlert;
@@ -397,6 +397,9 @@ impl Core {
         }
         self.tell(outgoing, changes);
         self.pass_slots(now);
+        if self.ports.views.wants_states() {
+            self.ports.views.states_are_written(self.written_before());
+        }
         lagging.into_iter().for_each(|id| self.tap_again(id));
         let slot = self.slots.first().map_or(TimeMs::MAX, |(t, _)| *t);
         self.wakes.first().map_or(TimeMs::MAX, |(t, _)| *t).min(slot).min(now + MAX_SLEEP_MS)
@@ -410,6 +413,13 @@ impl Core {
             counters.slot(rules, &*self.ports.views, &self.durations, now);
             self.slots.insert((counters.next_slot(), g));
         }
+    }
+
+    /// The states of all slots before it are written.
+    fn written_before(&self) -> TimeMs {
+        let group = self.slots.first().map_or(TimeMs::MAX, |(t, _)| *t - TIMER_SLACK_MS);
+        let rules = self.groups.iter().flat_map(|group| &group.rules);
+        rules.filter_map(Running::next_slot).min().map_or(group, |slot| slot.min(group))
     }
 
     /// Lets time pass for one rule.
