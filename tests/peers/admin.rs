@@ -12,7 +12,8 @@ const ADMIN: &str = "/api/v1/admin/tsdb";
 /// Status and body; what differs by nature is left out.
 fn told(server: &Server, method: &str, path: &str) -> (u16, String) {
     let answer = http::send(server.port, method, path, &[], b"").expect("an answer");
-    (answer.status, answer.text())
+    // 2.42 begins this one with a capital letter, 3.14 does not.
+    (answer.status, answer.text().replace("Invalid time value", "invalid time value"))
 }
 
 fn both(config: &str, flags: &[&str]) -> (Server, Server) {
