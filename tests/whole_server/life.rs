@@ -238,29 +238,21 @@ impl Life {
             recorded::check(&self.process, self.ended, self.duty.started, world.clock.now());
             world.seen.insert("recorded compared");
         }
-        for subscriber in &mut self.subscribers {
+        // Waiting for what is asked takes time, in which samples come: that is last.
+        let (asked, standing): (Vec<_>, Vec<_>) =
+            self.subscribers.iter_mut().partition(|subscriber| subscriber.query == ASKED);
+        for subscriber in standing {
             let read = subscriber.read().await;
             world.trace.note(&format!("{} read {read} of {}", world.clock.now(), subscriber.query));
-            if subscriber.query == ASKED && !asked_now(&self.process, world, subscriber).await {
-                continue;
+            if current {
+                compare_with_scratch(&self.process, world, subscriber);
             }
-            let Some(rows) = subscriber.rows.as_ref().filter(|_| current) else { continue };
-            if world.damaged {
-                continue;
-            }
-            if subscriber.query == ASKED {
+        }
+        for subscriber in asked {
+            if asked_now(&self.process, world, subscriber).await {
+                compare_with_scratch(&self.process, world, subscriber);
                 world.seen.insert("asked compared");
             }
-            let scratch = scratch(&self.process, subscriber.query, subscriber.complete);
-            assert!(
-                same(rows, &scratch),
-                "{} at {}, now {}: live {rows:?}, from scratch {scratch:?}",
-                subscriber.query,
-                subscriber.complete,
-                world.clock.now()
-            );
-            world.trace.note(&format!("{rows:?}"));
-            world.seen.insert("live compared");
         }
     }
 
@@ -288,6 +280,20 @@ impl Life {
         world.trace.note(&format!("{} reloaded", world.clock.now()));
         world.seen.insert("reloaded");
     }
+}
+
+/// The rows of a subscriber are what a query from scratch gives at their time.
+fn compare_with_scratch(process: &Process, world: &mut World, subscriber: &Subscriber) {
+    let Some(rows) = subscriber.rows.as_ref().filter(|_| !world.damaged) else { return };
+    let (query, complete) = (subscriber.query, subscriber.complete);
+    let scratch = scratch(process, query, complete);
+    assert!(
+        same(rows, &scratch),
+        "{query} at {complete}, now {}: live {rows:?}, from scratch {scratch:?}",
+        world.clock.now()
+    );
+    world.trace.note(&format!("{rows:?}"));
+    world.seen.insert("live compared");
 }
 
 /// Waits for an answer of the present moment; whether one came.
