@@ -160,6 +160,14 @@ impl Relabeling {
         Ok(relabeling)
     }
 
+    /// Whether the label is set: `label_replace` leaves it where its pattern does not match.
+    pub fn sets(&self, labels: &Labels) -> bool {
+        match self {
+            Relabeling::Replace { src, regex, .. } => regex.is_match(labels.get(src).unwrap_or("")),
+            Relabeling::Join { .. } => true,
+        }
+    }
+
     /// The new labels of one series.
     pub fn apply(&self, labels: &Labels) -> Result<Labels, LabelError> {
         let long = |kind: Relabel, label: &str, bytes: usize| LabelError::LongValue {

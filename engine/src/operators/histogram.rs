@@ -31,11 +31,12 @@ pub struct Histogram {
     dialect: Dialect,
     families: Families,
     /// Output rows by family and bits of the quantile (0 where there is one answer a family).
-    rows: HashMap<(u32, u64), u32>,
+    rows: HashMap<(u32, (u64, u32)), u32>,
     /// The parameters of the latest evaluation.
     params: Vec<f64>,
     answers: Answers,
     twins: Twins,
+    checks_twins: bool,
 }
 
 /// The histograms of one input.
@@ -179,7 +180,14 @@ impl Histogram {
             params: Vec::new(),
             answers: Answers::default(),
             twins: Twins::default(),
+            // With delayed names rows that are alike are refused where names go, at one time; over a range here, too.
+            checks_twins: !dialect.delayed_names,
         }
+    }
+
+    /// The same for a query of more than one step.
+    pub fn over_range(ask: Ask, dialect: Dialect) -> Histogram {
+        Histogram { checks_twins: true, ..Histogram::new(ask, dialect) }
     }
 
     /// Where the vector stands among the function's arguments.
@@ -261,7 +269,7 @@ impl Histogram {
 
     /// Refuses a quantile that is asked for twice: its answers would have the same labels.
     fn check_distinct(&self, answers: &[(u64, f64)], natives: usize) -> Result<(), EvalError> {
-        if !matches!(self.ask, Ask::Quantiles(_)) || natives > 1 {
+        if !self.checks_twins || !matches!(self.ask, Ask::Quantiles(_)) || natives > 1 {
             return Ok(());
         }
         let twice = |i: usize, key: u64| answers[..i].iter().any(|(other, _)| *other == key);
@@ -270,14 +278,20 @@ impl Histogram {
     }
 
     /// The output row of an answer, made when it is first given.
-    fn row(&mut self, family: u32, key: u64, out: &mut Output, pace: &mut Pace) -> Result<u32, EvalError> {
+    fn row(
+        &mut self,
+        family: u32,
+        key: (u64, u32),
+        out: &mut Output,
+        pace: &mut Pace,
+    ) -> Result<u32, EvalError> {
         if let Some(row) = self.rows.get(&(family, key)) {
             return Ok(*row);
         }
         let of = &self.families.labels[family as usize];
         let (mut labels, drops) = computed(self.dialect, of, false, false);
         if let Ask::Quantiles(label) = &self.ask {
-            let text = quantile_text(f64::from_bits(key));
+            let text = quantile_text(f64::from_bits(key.0));
             labels = labels.with_sorted([(label.as_str(), text.as_str())]);
         }
         pace.relabelled(&labels, of)?;
@@ -333,14 +347,20 @@ impl Operator for Histogram {
                 answers.extend(self.ask_classic(&params, family, t, &mut of));
             }
             self.check_distinct(&answers, of.natives.len())?;
-            for (key, value) in answers {
-                found.values.push((self.row(family, key, out, pace)?, value));
+            for (at, (key, value)) in answers.iter().enumerate() {
+                // A quantile that is asked for again has a row of its own.
+                let before = answers[..at].iter().filter(|(other, _)| other == key).count();
+                let again = if of.natives.len() > 1 { 0 } else { before as u32 };
+                found.values.push((self.row(family, (*key, again), out, pace)?, *value));
             }
             pace.bytes(of.notes.iter().map(|note| note.text.len()).sum())?;
             out.notes.set_row(family as usize, std::mem::take(&mut of.notes));
             self.answers.replace(family, &mut found, out, &mut touched);
         }
         out.changed = Changed::Rows(touched);
+        if !self.checks_twins {
+            return Ok(());
+        }
         self.twins.learn(out, pace)?;
         self.twins.check(out, pace)
     }

@@ -232,7 +232,8 @@ impl Operator for Relabel {
             // A name that is set is there to stay.
             let named = self.texts.first().is_some_and(|label| label == METRIC_NAME);
             add_rows(&inputs[0], out, pace, |labels, drops| {
-                Ok((relabel.apply(labels).map_err(failed)?, drops && !named))
+                let stays = named && drops && relabel.sets(labels);
+                Ok((relabel.apply(labels).map_err(failed)?, drops && !stays))
             })?;
         }
         out.sorted = false;

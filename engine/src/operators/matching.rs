@@ -150,20 +150,25 @@ impl Match {
         if self.swapped() { (right, left) } else { (left, right) }
     }
 
-    /// Why there is no answer: of several reasons the one that is met first in the order of the rows.
-    fn refusal(&self, one: &Output) -> EvalError {
+    /// Why there is no answer: of several reasons the one that is met first in the order of the rows' labels, in which
+    /// Prometheus' storage mostly hands them out.
+    fn refusal(&self, one: &Output, pace: &mut Pace) -> Result<EvalError, EvalError> {
         let keys = if self.swapped() { &self.sided.left_keys } else { &self.sided.right_keys };
         let mut first = vec![NOBODY; self.sided.labels.len()];
-        for row in one.present() {
-            let key = keys[row] as usize;
+        for row in one.rows_by_labels(pace)? {
+            let key = keys[row as usize] as usize;
+            let present = !is_absent(one.values[row as usize]);
             match first[key] {
-                NOBODY => first[key] = row as u32,
-                first => return self.duplicates(key, &one.labels[first as usize], &one.labels[row]),
+                NOBODY if present => first[key] = row,
+                first if present => {
+                    return Ok(self.duplicates(key, &one.labels[first as usize], &one.labels[row as usize]));
+                }
+                _ => {}
             }
         }
         let text =
             "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
-        EvalError(text.to_owned())
+        Ok(EvalError(text.to_owned()))
     }
 
     fn duplicates(&self, key: usize, first: &Labels, second: &Labels) -> EvalError {
@@ -380,10 +385,15 @@ impl<'a> Sides<'a> {
         Turn { filled, labels: side.labels[row as usize].clone(), key: key as u32 }
     }
 
-    /// Whether nothing can come of it.
+    /// Whether nothing can come of it. With a `fill` the rows of one side are asked for duplicates although none meets them.
     fn is_empty(&self) -> bool {
-        let empty = |side: &Output, fill: Option<f64>| fill.is_none() && side.present().next().is_none();
-        empty(self.many, self.fill_many) || empty(self.one, self.fill_one)
+        let empty = |side: &Output| side.present().next().is_none();
+        let fills = self.fill_many.is_some() || self.fill_one.is_some();
+        match (empty(self.many), empty(self.one)) {
+            (true, true) => true,
+            (false, false) => false,
+            _ => !fills,
+        }
     }
 }
 
@@ -465,7 +475,7 @@ impl Operator for Match {
         let sides = self.sides(inputs);
         self.sided.learn(&inputs[0], &inputs[1], pace)?;
         let empty = sides.is_empty();
-        // Where one side has nothing, the other is not asked for duplicates.
+        // Where one side has nothing and nothing is filled in, the other is not asked for duplicates.
         if std::mem::replace(&mut self.empty, empty) != empty {
             self.sided.dirty.mark_all(self.sided.labels.len());
         }
@@ -475,7 +485,7 @@ impl Operator for Match {
             pace.rows(1 + members)?;
             out.looked_at += members;
             if !empty && !self.key(key, sides, (&mut found, &mut *out), pace)? {
-                return Err(self.refusal(sides.one));
+                return Err(self.refusal(sides.one, pace)?);
             }
             self.last.replace(key, found.remark.take());
             self.answers.replace(key, &mut found.rows, out, &mut touched);

@@ -43,6 +43,7 @@ use names::Named;
 use notes::Notes;
 use pace::Pace;
 use side::{Cell, Histograms, Sample, identical};
+use std::collections::HashSet;
 use std::sync::Arc;
 use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram};
 use storage::model::{Labels, NativeHistogram, TimeMs};
@@ -273,7 +274,7 @@ pub struct Twins {
     first: std::collections::HashMap<Labels, u32>,
     pairs: Vec<(u32, u32)>,
     /// Rows of pairs that were present at any evaluation, for [`Twins::check_ever`].
-    ever: std::collections::HashSet<u32>,
+    ever: HashSet<u32>,
 }
 
 impl Heap for Twins {
@@ -319,6 +320,36 @@ impl Twins {
         let rows = self.pairs.iter().flat_map(|(first, twin)| [*first, *twin]);
         self.ever.extend(rows.filter(|row| is_present(out, *row)));
         self.alone(|row| self.ever.contains(&row), pace)
+    }
+
+    /// The rows that have the labels of another; one may come several times.
+    pub fn rows(&self) -> impl Iterator<Item = usize> + '_ {
+        self.pairs.iter().flat_map(|(first, twin)| [*first as usize, *twin as usize])
+    }
+
+    /// The rows that are floats now where a row with the same labels is a histogram. Fails if two rows of one kind are present.
+    pub fn floats_beside_histograms(
+        &self,
+        out: &Output,
+        pace: &mut Pace,
+    ) -> Result<HashSet<usize>, EvalError> {
+        let histogram = |row: u32| is_histogram(out.values[row as usize]);
+        self.alone(histogram, pace)?;
+        self.alone(|row| is_present(out, row) && !histogram(row), pace)?;
+        if out.histograms.is_empty() {
+            return Ok(HashSet::new());
+        }
+        // By the first row of their labels.
+        let mut holds_histogram = HashSet::new();
+        for (first, twin) in &self.pairs {
+            pace.row()?;
+            if histogram(*first) || histogram(*twin) {
+                holds_histogram.insert(*first);
+            }
+        }
+        let meets = |(first, _): &&(u32, u32)| holds_histogram.contains(first);
+        let rows = self.pairs.iter().filter(meets).flat_map(|(first, twin)| [*first, *twin]);
+        Ok(rows.filter(|row| is_present(out, *row) && !histogram(*row)).map(|row| row as usize).collect())
     }
 
     fn alone(&self, present: impl Fn(u32) -> bool, pace: &mut Pace) -> Result<(), EvalError> {

@@ -4,12 +4,13 @@
 //! lose what describes the metric, and loses it in the last step ([`DropNames`]): steps in between can still tell
 //! series apart, and match and group by the name.
 
-use super::map::{add_rows, finish};
+use super::map::add_rows;
 use super::pace::Pace;
 use super::side::Sample;
-use super::{EvalError, Input, Operator, Output, Twins};
+use super::{Changed, EvalError, Input, Operator, Output, Twins};
 use crate::heap::Heap;
 use crate::plan::Dialect;
+use std::collections::HashSet;
 use storage::model::value::ABSENT;
 use storage::model::{Labels, TimeMs};
 
@@ -25,10 +26,19 @@ pub fn computed(dialect: Dialect, labels: &Labels, drops: bool, keeps: bool) -> 
     }
 }
 
-/// The last step of a plan with delayed names.
+/// The last step of a plan with delayed names. A float and a histogram that get the same labels are one series, which is the
+/// histogram at one time; a query gets both, for the answer over a range tells both, as in Prometheus.
 #[derive(Default)]
 pub struct DropNames {
     twins: Twins,
+    keeps_both: bool,
+}
+
+impl DropNames {
+    /// The same for a query.
+    pub fn of_query() -> DropNames {
+        DropNames { keeps_both: true, ..DropNames::default() }
+    }
 }
 
 impl Operator for DropNames {
@@ -43,12 +53,21 @@ impl Operator for DropNames {
             Ok((if drops { labels.of_computed() } else { labels.clone() }, false))
         })?;
         let (mut touched, input) = (Vec::new(), inputs[0].out);
-        for row in inputs[0].rows() {
-            pace.row()?;
-            let sample = input.cell(row).sample();
-            out.put(row, sample.unwrap_or(Sample::Float(ABSENT)), &mut touched);
+        let sample = |row: usize| input.cell(row).sample().unwrap_or(Sample::Float(ABSENT));
+        let mut hidden = HashSet::new();
+        // Rows in strict label order cannot have twins.
+        if !out.sorted {
+            self.twins.learn(out, pace)?;
+            let floats = self.twins.floats_beside_histograms(input, pace)?;
+            hidden = if self.keeps_both { hidden } else { floats };
         }
-        finish(out, touched, &mut self.twins, false, pace)
+        for row in inputs[0].rows().chain(self.twins.rows()) {
+            pace.row()?;
+            let shown = if hidden.contains(&row) { Sample::Float(ABSENT) } else { sample(row) };
+            out.put(row, shown, &mut touched);
+        }
+        out.changed = Changed::Rows(touched);
+        Ok(())
     }
 
     fn bytes(&self) -> usize {

@@ -68,7 +68,7 @@ impl Gathered {
         std::mem::take(&mut self.notes)
     }
 
-    /// Series in label order; rows with equal labels are one series if they never meet.
+    /// Series in label order; rows with equal labels are one series if none meets one of its kind.
     pub fn merged(self) -> Result<Vec<Series>, QueryError> {
         merged(self.rows, &self.guard)
     }
@@ -91,23 +91,22 @@ pub(super) fn merged(mut rows: Vec<Series>, guard: &Guard) -> Result<Vec<Series>
     Ok(series)
 }
 
-/// The only sample of a row of an instant query.
+/// The only sample of a row of an instant query; of a float and a histogram the latter.
 fn only(row: Series, t: TimeMs) -> VectorSample {
     let h = row.histograms.into_iter().next().map(|(_, h)| h);
-    let v = row.points.first().map_or(HISTOGRAM, |point| point.1);
+    let float = row.points.first().filter(|_| h.is_none());
+    let v = float.map_or(HISTOGRAM, |point| point.1);
     VectorSample { labels: row.labels, t, v, h, drops: row.drops }
 }
 
-/// Adds the samples of a row with the same labels; they may never meet.
+/// Adds the samples of a row with the same labels; none may meet one of its kind.
 fn join(series: &mut Series, row: Series) -> Result<(), QueryError> {
     series.points.extend(row.points);
     series.points.sort_by_key(|p| p.0);
     series.histograms.extend(row.histograms);
     series.histograms.sort_by_key(|h| h.0);
-    let mut times: Vec<TimeMs> = series.points.iter().map(|p| p.0).collect();
-    times.extend(series.histograms.iter().map(|h| h.0));
-    times.sort_unstable();
-    match times.windows(2).any(|pair| pair[0] == pair[1]) {
+    let floats = series.points.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    match floats || series.histograms.windows(2).any(|pair| pair[0].0 == pair[1].0) {
         true => Err(QueryError::Execution(same_labelset().0)),
         false => Ok(()),
     }

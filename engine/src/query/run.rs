@@ -13,7 +13,9 @@ use crate::limits::{
     BLOCK_SHARE, BLOCK_STEPS, BLOCK_VALUE_BYTES, BLOCK_VALUES, LONG_BLOCK_STEPS, ROW_SAMPLES, SERIES_BYTES,
     SMALL_QUERY,
 };
+use crate::operators::histogram::Histogram;
 use crate::operators::info::Info;
+use crate::operators::names::DropNames;
 use crate::operators::pace::Pace;
 use crate::operators::side::Cell;
 use crate::operators::stage::Stage;
@@ -99,7 +101,7 @@ impl Run {
         self.add_subqueries(&mut gather.stage, guard)?;
         let steps = self.grid.len();
         if steps > 1 {
-            gather.see_all_steps(&self.physical);
+            gather.see_all_steps(&self.physical, self.options.dialect);
         }
         let rows = rows_of(&shards) + asking.rows(guard)?;
         let large = pools.large(rows * steps, self.physical.gather.len());
@@ -240,9 +242,12 @@ impl Gather {
     fn new(physical: &Physical, dialect: Dialect) -> Gather {
         let ports =
             (0..physical.gather.len()).filter(|id| matches!(physical.gather[*id].op, StepOp::Port(_)));
+        let mut stage = Stage::of(&physical.gather, dialect);
+        let names = physical.gather.iter().position(|step| step.op == StepOp::DropNames);
+        names.iter().for_each(|id| stage.set_operator(*id, Box::new(DropNames::of_query())));
         Gather {
             ports: ports.collect(),
-            stage: Stage::of(&physical.gather, dialect),
+            stage,
             origins: physical.gather_origins.clone(),
             notes: Annotations::default(),
             root: physical.root,
@@ -252,10 +257,16 @@ impl Gather {
     }
 
     /// Gives operators to which other steps of the query matter those that know.
-    fn see_all_steps(&mut self, physical: &Physical) {
+    fn see_all_steps(&mut self, physical: &Physical, dialect: Dialect) {
         for (id, step) in physical.gather.iter().enumerate() {
-            if let StepOp::Info(wanted) = &step.op {
-                self.stage.set_operator(id, Box::new(Info::over_range(wanted.clone())));
+            match &step.op {
+                StepOp::Info(wanted) => {
+                    self.stage.set_operator(id, Box::new(Info::over_range(wanted.clone())));
+                }
+                StepOp::Histogram(ask) => {
+                    self.stage.set_operator(id, Box::new(Histogram::over_range(ask.clone(), dialect)));
+                }
+                _ => {}
             }
         }
     }

@@ -132,11 +132,13 @@ fn answer_of(expr: &str, answer: query::Answer) -> Answer {
     Answer { value, warnings, infos }
 }
 
-/// A series' points of both kinds, in time order.
+/// A series' points of both kinds, in time order; of a float and a histogram at one time the float, for the test language has
+/// place for one.
 fn cells(series: query::Series) -> (Labels, Cells) {
     let floats = series.points.into_iter().map(|(t, v)| (t, Cell::Float(v)));
     let histograms = series.histograms.into_iter().map(|(t, h)| (t, Cell::Histogram(h)));
     let mut cells: Cells = floats.chain(histograms).collect();
     cells.sort_by_key(|(t, _)| *t);
+    cells.dedup_by_key(|(t, _)| *t);
     (series.labels, cells)
 }

@@ -1,6 +1,7 @@
 //! Functions per sample, over floats and native histograms.
 
 use super::super::map::{Map, Relabel};
+use super::super::names::DropNames;
 use super::*;
 use crate::functions::lookup;
 use crate::plan::Dialect;
@@ -56,4 +57,44 @@ fn a_row_may_change_its_kind() {
         eval_into(&mut operator, &[&input], &Changed::Rows(touched), &mut out).expect("an answer");
         assert_eq!(answer(&out).len(), want);
     }
+}
+
+/// A float and a histogram that become alike are one series, which is the histogram; a query sees both.
+#[test]
+fn what_becomes_alike_is_one_series_if_its_kinds_differ() {
+    let rows_of = |float: Sample, histogram: Sample| {
+        let mut out = Output::default();
+        for name in ["x", "y"] {
+            out.add_named((labels(&format!("{name},i=1")), true));
+        }
+        let mut touched = Vec::new();
+        out.put(0, float, &mut touched);
+        out.put(1, histogram, &mut touched);
+        out
+    };
+    let shown = |out: &Output| -> Vec<String> {
+        out.rows()
+            .into_iter()
+            .map(|(labels, sample)| format!("{labels} {}", matches!(sample, Sample::Float(_))))
+            .collect()
+    };
+    let of = h(0, &[2.0]);
+    let mut live = DropNames::default();
+    let mut out = Output::default();
+    for (float, histogram, want) in [
+        (f(1.0), Sample::from(&of), &["{i=\"1\"} false"][..]),
+        (f(1.0), absent(), &["{i=\"1\"} true"]),
+        (absent(), (&of).into(), &["{i=\"1\"} false"]),
+        (f(2.0), (&of).into(), &["{i=\"1\"} false"]),
+        (absent(), absent(), &[]),
+    ] {
+        let input = rows_of(float, histogram);
+        eval_into(&mut live, &[&input], &Changed::All, &mut out).expect("an answer");
+        assert_eq!(shown(&out), want);
+    }
+    let both = rows_of(f(1.0), (&of).into());
+    assert_eq!(shown(&eval(&mut DropNames::of_query(), &[&both])), ["{i=\"1\"} true", "{i=\"1\"} false"]);
+    let floats = rows_of(f(1.0), f(2.0));
+    let refused = eval_into(&mut DropNames::default(), &[&floats], &Changed::All, &mut Output::default());
+    assert_eq!(refused, Err(crate::operators::same_labelset().0));
 }

@@ -81,15 +81,19 @@ func steps(s promql.Series, start, end, step int64) string {
 	floats, histograms := s.Floats, s.Histograms
 	var out []string
 	for t := start; t <= end; t += step {
+		h := len(histograms) > 0 && histograms[0].T == t
 		switch {
+		// Where a series has both, the file has place for one.
 		case len(floats) > 0 && floats[0].T == t:
 			out = append(out, number(floats[0].F))
 			floats = floats[1:]
-		case len(histograms) > 0 && histograms[0].T == t:
+		case h:
 			out = append(out, histograms[0].H.TestExpression())
-			histograms = histograms[1:]
 		default:
 			out = append(out, "_")
+		}
+		if h {
+			histograms = histograms[1:]
 		}
 	}
 	return strings.Join(out, " ")

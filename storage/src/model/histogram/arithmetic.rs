@@ -56,7 +56,9 @@ impl NativeHistogram {
     }
 
     fn scale(&mut self, f: impl Fn(f64) -> f64) {
-        for v in [&mut self.zero_count, &mut self.count, &mut self.sum] {
+        // Custom buckets have no zero bucket, also where 0 times infinity is no 0.
+        let zero_count = if self.is_custom() { None } else { Some(&mut self.zero_count) };
+        for v in [&mut self.count, &mut self.sum].into_iter().chain(zero_count) {
             *v = f(*v);
         }
         for v in self.positive.counts.iter_mut().chain(&mut self.negative.counts) {

@@ -10,7 +10,7 @@ use super::accumulator::{Accumulator, Reconciled, Sign};
 use super::bounds::{exponential, is_exponential};
 use super::cell::{Cell, Compensated};
 use super::side::Side;
-use super::{Buckets, HistogramError, NativeHistogram, ResetHint};
+use super::{Buckets, CUSTOM_BUCKETS, HistogramError, NativeHistogram, ResetHint};
 
 /// The sum of histograms.
 #[derive(Clone, Debug)]
@@ -78,7 +78,8 @@ impl HistogramSum {
         NativeHistogram {
             schema: acc.schema,
             zero_threshold: acc.zero_threshold,
-            zero_count: acc.zero.value(),
+            // Custom buckets have none, also where 0 times infinity is no 0.
+            zero_count: if acc.schema == CUSTOM_BUCKETS { 0.0 } else { acc.zero.value() },
             count: acc.count.value(),
             sum: acc.sum.value(),
             hint: acc.hint,
