@@ -142,6 +142,13 @@ fn repetitions(cost: Cost, work: impl Fn()) -> u32 {
     }
 }
 
+/// What some work gives, and the CPU time that this thread spent on it.
+pub fn timed<O>(work: impl FnOnce() -> O) -> (O, Duration) {
+    let start = ThreadTime::now();
+    let made = work();
+    (made, start.elapsed())
+}
+
 /// CPU time of this thread for `work`.
 fn cost_of_thread(work: &mut dyn FnMut()) -> Duration {
     let start = ThreadTime::now();
