@@ -376,3 +376,33 @@ fn twice_the_configuration_costs_at_most_a_little_more_than_twice() {
     };
     testing::assert_proportional("a job that comes twice", 200, twice, |text| load(text).unwrap_err());
 }
+
+/// What a job inherits of `global`, in the place that Prometheus 3.14 gives it; patterns of files as seen from the working
+/// directory.
+#[test]
+fn jobs_print_what_they_inherit() {
+    let text = "global: {scrape_native_histograms: true, sample_limit: 7, metric_name_validation_scheme: legacy}\n\
+                rule_files: [r.yml, /a/b.yml]\n\
+                scrape_configs: [{job_name: a}, {job_name: b, sample_limit: 8, scrape_native_histograms: false}]\n";
+    let (config, _) = config::parse(Path::new("dir/p.yml"), text, &env).unwrap();
+    let printed = config.text;
+    let lines = |from: &str, to: &str| {
+        let behind = printed.split_once(from).unwrap().1;
+        behind.split_once(to).map_or(behind, |(before, _)| before).to_owned()
+    };
+    let global = lines("global:\n", "rule_files:");
+    assert!(global.ends_with(
+        "sample_limit: 7\n  metric_name_validation_scheme: legacy\n  scrape_native_histograms: true\n  extra_scrape_metrics: false\n"
+    ));
+    assert_eq!(lines("rule_files:\n", "scrape_configs:"), "- dir/r.yml\n- /a/b.yml\n");
+    let (a, b) = (lines("job_name: a\n", "job_name: b"), lines("job_name: b\n", "nothing"));
+    for line in [
+        "  - PrometheusProto\n  - OpenMetricsText1.0.0\n",
+        "scrape_native_histograms: true\n  always_scrape_classic_histograms: false\n  convert_classic_histograms_to_nhcb: false\n",
+        "sample_limit: 7\n  metric_name_validation_scheme: legacy\n  metric_name_escaping_scheme: underscores\n  extra_scrape_metrics: false\n",
+    ] {
+        assert!(a.contains(line), "{line} is not in {a}");
+    }
+    assert!(b.contains("sample_limit: 8\n") && b.contains("scrape_native_histograms: false\n"), "{b}");
+    assert!(!b.contains("PrometheusProto"), "{b}");
+}

@@ -63,7 +63,7 @@ pub fn parse(
         names: HashMap::new(),
     };
     loader.read(raw, env)?;
-    loader.config.text = print::normal_form(&loader.file, text, &loader.config)?;
+    loader.config.text = print::normal_form(&loader.file, &loader.directory, text, &loader.config)?;
     Ok((loader.config, loader.warnings))
 }
 

@@ -5,6 +5,7 @@ use super::Config;
 use connectors::secret::HIDDEN;
 use frontends::rules::yaml::{self, Fault};
 use serde_json::{Map, Value};
+use std::path::Path;
 
 /// The blocks in the order in which Prometheus prints them.
 const ORDER: [&str; 11] = [
@@ -39,13 +40,93 @@ const SECRETS: [&str; 14] = [
     "consumer_key",
 ];
 
-/// The text of `source` in normal form.
-pub(super) fn normal_form(file: &str, source: &str, config: &Config) -> Result<String, Fault> {
+/// The keys of `global` and of a job, in the order in which Prometheus prints them; others follow.
+const KEYS: [&str; 40] = [
+    "job_name",
+    "honor_labels",
+    "honor_timestamps",
+    "track_timestamps_staleness",
+    "params",
+    "scrape_interval",
+    "scrape_timeout",
+    "scrape_protocols",
+    "fallback_scrape_protocol",
+    "evaluation_interval",
+    "rule_query_offset",
+    "query_log_file",
+    "scrape_failure_log_file",
+    "external_labels",
+    "scrape_native_histograms",
+    "always_scrape_classic_histograms",
+    "convert_classic_histograms_to_nhcb",
+    "metrics_path",
+    "scheme",
+    "enable_compression",
+    "body_size_limit",
+    "sample_limit",
+    "target_limit",
+    "label_limit",
+    "label_name_length_limit",
+    "label_value_length_limit",
+    "native_histogram_bucket_limit",
+    "native_histogram_min_bucket_factor",
+    "keep_dropped_targets",
+    "metric_name_validation_scheme",
+    "metric_name_escaping_scheme",
+    "extra_scrape_metrics",
+    "basic_auth",
+    "authorization",
+    "oauth2",
+    "bearer_token_file",
+    "tls_config",
+    "follow_redirects",
+    "enable_http2",
+    "proxy_url",
+];
+
+/// The last keys of `global`.
+const LAST_OF_GLOBAL: [&str; 4] = [
+    "scrape_native_histograms",
+    "convert_classic_histograms_to_nhcb",
+    "always_scrape_classic_histograms",
+    "extra_scrape_metrics",
+];
+
+/// What a job has of `global` where it says nothing itself, and what both have where neither does.
+const INHERITED: [(&str, Option<Value>); 13] = [
+    ("scrape_protocols", None),
+    ("scrape_native_histograms", Some(Value::Bool(false))),
+    ("always_scrape_classic_histograms", Some(Value::Bool(false))),
+    ("convert_classic_histograms_to_nhcb", Some(Value::Bool(false))),
+    ("metric_name_escaping_scheme", None),
+    ("extra_scrape_metrics", Some(Value::Bool(false))),
+    ("body_size_limit", None),
+    ("sample_limit", None),
+    ("target_limit", None),
+    ("label_limit", None),
+    ("label_name_length_limit", None),
+    ("label_value_length_limit", None),
+    ("keep_dropped_targets", None),
+];
+
+/// The text of `source` in normal form; files that it names stand under `directory`.
+pub(super) fn normal_form(
+    file: &str,
+    directory: &Path,
+    source: &str,
+    config: &Config,
+) -> Result<String, Fault> {
     let mut document: Map<String, Value> = yaml::parse(file, source)?;
-    document.insert("global".to_owned(), global(document.get("global"), config));
+    let shared = global(document.get("global"), config);
     if let Some(Value::Array(jobs)) = document.get_mut("scrape_configs") {
         for (written, job) in jobs.iter_mut().zip(&config.jobs) {
-            *written = scrape(written, job);
+            *written = scrape(written, job, &shared);
+        }
+    }
+    document.insert("global".to_owned(), shared);
+    for key in ["rule_files", "scrape_config_files"] {
+        if let Some(Value::Array(patterns)) = document.get_mut(key) {
+            patterns.iter_mut().for_each(|pattern| *pattern = joined(directory, pattern));
         }
     }
     let mut out = String::new();
@@ -57,13 +138,24 @@ pub(super) fn normal_form(file: &str, source: &str, config: &Config) -> Result<S
     Ok(out)
 }
 
-fn over(defaults: Vec<(&str, Value)>, written: Option<&Value>) -> Value {
+/// A path as it is seen from the working directory.
+fn joined(directory: &Path, path: &Value) -> Value {
+    let path = path.as_str().map(|path| directory.join(path).display().to_string());
+    path.map_or(Value::Null, Value::String)
+}
+
+/// What is written over the defaults, in the order of [`KEYS`], but for those of `last`.
+fn over(defaults: Vec<(&str, Value)>, written: Option<&Value>, last: &[&str]) -> Value {
     let mut map: Map<String, Value> = defaults.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     if let Some(Value::Object(written)) = written {
         let said = written.iter().filter(|(_, v)| !v.is_null());
         map.extend(said.map(|(k, v)| (k.clone(), v.clone())));
     }
-    Value::Object(map)
+    let in_list = |list: &[&str], key: &str| list.iter().position(|known| *known == key);
+    let place = |key: &str| (in_list(last, key), in_list(&KEYS, key).unwrap_or(KEYS.len()));
+    let mut entries: Vec<(String, Value)> = map.into_iter().collect();
+    entries.sort_by_key(|(key, _)| place(key));
+    Value::Object(entries.into_iter().collect())
 }
 
 fn global(written: Option<&Value>, config: &Config) -> Value {
@@ -76,10 +168,13 @@ fn global(written: Option<&Value>, config: &Config) -> Value {
         vec![
             ("scrape_interval", keys.scrape_interval.to_string().into()),
             ("scrape_timeout", timeout.into()),
-            ("scrape_protocols", protocols()),
             ("evaluation_interval", keys.evaluation_interval.to_string().into()),
+            ("scrape_native_histograms", false.into()),
+            ("metric_name_validation_scheme", "utf8".into()),
+            ("extra_scrape_metrics", false.into()),
         ],
         written,
+        &LAST_OF_GLOBAL,
     );
     if !config.external_labels.is_empty() {
         let labels: Map<String, Value> =
@@ -89,29 +184,48 @@ fn global(written: Option<&Value>, config: &Config) -> Value {
     value
 }
 
-fn protocols() -> Value {
-    ["OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText1.0.0", "PrometheusText0.0.4"]
-        .as_slice()
-        .into()
+/// The formats that a job asks for which names none.
+fn protocols(native: bool) -> Value {
+    let all = [
+        "PrometheusProto",
+        "OpenMetricsText1.0.0",
+        "OpenMetricsText0.0.1",
+        "PrometheusText1.0.0",
+        "PrometheusText0.0.4",
+    ];
+    all[usize::from(!native)..].into()
 }
 
-fn scrape(written: &Value, job: &connectors::scrape::config::Job) -> Value {
+fn scrape(written: &Value, job: &connectors::scrape::config::Job, global: &Value) -> Value {
     let keys = &job.config.keys;
-    over(
-        vec![
-            ("job_name", job.name().into()),
-            ("honor_timestamps", keys.honor_timestamps.into()),
-            ("track_timestamps_staleness", keys.track_timestamps_staleness.into()),
-            ("scrape_interval", job.interval.to_string().into()),
-            ("scrape_timeout", job.timeout.to_string().into()),
-            ("metrics_path", keys.metrics_path.as_str().into()),
-            ("scheme", keys.scheme.as_str().into()),
-            ("enable_compression", keys.enable_compression.into()),
-            ("follow_redirects", job.config.http.follow_redirects.into()),
-            ("enable_http2", job.config.http.enable_http2.into()),
-        ],
-        Some(written),
-    )
+    let mut defaults = vec![
+        ("job_name", job.name().into()),
+        ("honor_timestamps", keys.honor_timestamps.into()),
+        ("track_timestamps_staleness", keys.track_timestamps_staleness.into()),
+        ("scrape_interval", job.interval.to_string().into()),
+        ("scrape_timeout", job.timeout.to_string().into()),
+        ("metrics_path", keys.metrics_path.as_str().into()),
+        ("scheme", keys.scheme.as_str().into()),
+        ("enable_compression", keys.enable_compression.into()),
+        ("follow_redirects", job.config.http.follow_redirects.into()),
+        ("enable_http2", job.config.http.enable_http2.into()),
+    ];
+    for (key, default) in INHERITED {
+        defaults.extend(global.get(key).cloned().or(default).map(|value| (key, value)));
+    }
+    let said = |key: &str| written.get(key).or(global.get(key)).filter(|value| !value.is_null()).cloned();
+    let names = said("metric_name_validation_scheme").unwrap_or("utf8".into());
+    let escaping = if names == "legacy" { "underscores" } else { "allow-utf-8" };
+    let native = said("scrape_native_histograms").is_some_and(|native| native == Value::Bool(true));
+    defaults.push(("metric_name_validation_scheme", names));
+    let has = |defaults: &[(&str, Value)], key: &str| defaults.iter().any(|(known, _)| *known == key);
+    if !has(&defaults, "metric_name_escaping_scheme") {
+        defaults.push(("metric_name_escaping_scheme", escaping.into()));
+    }
+    if !has(&defaults, "scrape_protocols") {
+        defaults.push(("scrape_protocols", protocols(native)));
+    }
+    over(defaults, Some(written), &[])
 }
 
 /// A value without its secrets; `key` is what it stands under.

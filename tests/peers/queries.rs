@@ -128,7 +128,8 @@ fn requests_are_answered_as_prometheus_answers_them() {
             let escaped: String = path.replace('\\', "%5C").replace('"', "%22");
             let ask = |server: &Server| {
                 let answer = server.get(&format!("/api/v1/{escaped}"));
-                (answer.status, answer.text())
+                // 2.42 begins this one with a capital letter, 3.14 does not.
+                (answer.status, answer.text().replace("Invalid time value", "invalid time value"))
             };
             let (got, want) = (ask(&ours), ask(&theirs));
             if got != want {
