@@ -46,11 +46,7 @@ pub fn bad_bucket_label(place: Place, metric: &str, le: &str) -> Note {
 
 /// Floats and histograms in one window of a metric.
 pub fn mixed_floats_histograms(place: Place, metric: &str) -> Note {
-    let text = "encountered a mix of histograms and floats";
-    warning(
-        place,
-        if metric.is_empty() { text.to_owned() } else { format!("{text} for metric name {}", quote(metric)) },
-    )
+    warning(place, format!("encountered a mix of histograms and floats for metric name {}", quote(metric)))
 }
 
 /// Floats and histograms in one group of an aggregation.
@@ -140,7 +136,8 @@ pub fn ignored_in_aggregation(place: Place, operator: &str) -> Note {
 
 /// Histograms that a function of floats leaves out of a window.
 pub fn ignored_in_window(place: Place, metric: &str) -> Note {
-    info(place, of_metric("ignored histograms in a range containing both floats and histograms", metric))
+    let text = "ignored histograms in a range containing both floats and histograms for metric name";
+    info(place, format!("{text} {}", quote(metric)))
 }
 
 /// Observations that are no number made a quantile NaN.
