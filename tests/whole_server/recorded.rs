@@ -16,9 +16,10 @@ pub struct Rule {
 }
 
 /// Rules whose recorded samples are corrected.
-pub const RULES: [Rule; 3] = [
+pub const RULES: [Rule; 4] = [
     Rule { name: "w:sum", expr: "sum(w)", is_backfilled: false },
     Rule { name: "i:w:count", expr: "count_over_time(w[1m])", is_backfilled: false },
+    Rule { name: "w:sum:max1m", expr: "max_over_time(sum(w)[1m:5s])", is_backfilled: false },
     Rule { name: "temperature:max", expr: "max(temperature)", is_backfilled: true },
 ];
 /// A rule over the states of alerts, behind the alert in its group: how many are written in its slot.
