@@ -38,7 +38,7 @@ fn names_are_found_by_what_people_type() {
     assert_eq!(found, [json!({"name": "queue_length", "score": 0.5})]);
     let found =
         search(&server, &format!("label_values?label=code&match{asked}={}", encode("{job=\"shop\"}")));
-    assert_eq!(found, [json!({"name": "200"}), json!({"name": "500"})]);
+    assert_eq!(found, [json!({"value": "200"}), json!({"value": "500"})]);
     let found = search(&server, &format!("label_names?search{asked}=CODE&case_sensitive=false"));
     assert_eq!(found, [json!({"name": "code"})]);
 }

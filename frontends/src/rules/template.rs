@@ -98,6 +98,8 @@ impl Expander {
         let shown = url.clone();
         functions.insert("externalURL".into(), Arc::new(move |_: &[Value]| Ok(text(&shown))));
         functions.insert("pathPrefix".into(), Arc::new(move |_: &[Value]| Ok(text(&path))));
+        let callable = functions.clone();
+        functions.insert(CALL.to_owned(), Arc::new(move |args: &[Value]| call(&callable, args)));
         Expander { functions, external_labels: label_map(external_labels), external_url: url }
     }
 
@@ -214,7 +216,7 @@ fn run_query(query: &dyn QueryFn, args: &[Value], t: TimeMs) -> Result<Value, Te
 fn build(
     name: &str,
     source: &str,
-    mut functions: gotmpl::FuncMap,
+    functions: gotmpl::FuncMap,
 ) -> Result<(gotmpl::Template, bool), TemplateFault> {
     if let Some((at, what)) = unbalanced(source) {
         let before = &source[..at];
@@ -226,8 +228,6 @@ fn build(
     let whole = format!("{PRELUDE}{source}");
     let builtins = BUILTINS.map(str::to_owned);
     let known: Vec<String> = functions.keys().cloned().chain(builtins).collect();
-    let callable = functions.clone();
-    functions.insert(CALL.to_owned(), Arc::new(move |args: &[Value]| call(&callable, args)));
     let empty = gotmpl::Template::new(MAIN).max_range_iters(TEMPLATE_ITERATIONS).funcs(functions);
     let mut template = empty.parse(&whole).map_err(|e| parse_fault(&e))?;
     let trees: Vec<(String, ListNode)> = template

@@ -27,11 +27,20 @@ const HELP_SCORE: f64 = 0.5;
 /// A name or value that was found.
 #[derive(Serialize)]
 struct Found {
-    name: String,
+    #[serde(flatten)]
+    text: Text,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "plain_number")]
     score: Option<f64>,
     #[serde(flatten)]
     about: About,
+}
+
+/// What a line calls it.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Text {
+    Name(String),
+    Value(String),
 }
 
 /// What targets say about a metric.
@@ -71,7 +80,7 @@ pub async fn metric_names(call: Call) -> Reply {
         filter.score(name).or_else(|| in_help().map(|_| HELP_SCORE))
     };
     let shown = |name: &str| about.get(name).filter(|_| with_metadata).cloned().unwrap_or_default();
-    answer(&call.state, &params, names, score, shown)
+    answer(&call.state, &params, (names, Text::Name), score, shown)
 }
 
 /// `/api/v1/search/label_names`
@@ -80,7 +89,7 @@ pub async fn label_names(call: Call) -> Reply {
     let (sets, (from, to)) = (params.sets.clone(), params.span);
     let ask = move |state: &AppState| state.sources.catalog.label_names(&sets, from, to);
     let names = blocking(call.state.clone(), ask).await?;
-    answer(&call.state, &params, names, |name| params.filter.score(name), |_| About::default())
+    answer(&call.state, &params, (names, Text::Name), |name| params.filter.score(name), |_| About::default())
 }
 
 /// `/api/v1/search/label_values`
@@ -91,7 +100,13 @@ pub async fn label_values(call: Call) -> Reply {
         return Err(ApiError::bad_data("missing required parameter \"label\""));
     }
     let found = values(call.state.clone(), label, &params).await?;
-    answer(&call.state, &params, found, |value| params.filter.score(value), |_| About::default())
+    answer(
+        &call.state,
+        &params,
+        (found, Text::Value),
+        |value| params.filter.score(value),
+        |_| About::default(),
+    )
 }
 
 async fn values(state: AppState, label: String, params: &SearchParams) -> Result<Vec<String>, ApiError> {
@@ -108,11 +123,11 @@ fn metadata(state: &AppState) -> HashMap<String, About> {
     found
 }
 
-/// The lines of an answer: the best of `names`, which are sorted.
+/// The lines of an answer: the best of `names`, which are sorted, as what lines call them.
 fn answer(
     state: &AppState,
     params: &SearchParams,
-    names: Vec<String>,
+    (names, text): (Vec<String>, fn(String) -> Text),
     score: impl Fn(&str) -> Option<f64>,
     about: impl Fn(&str) -> About,
 ) -> Reply {
@@ -131,7 +146,7 @@ fn answer(
         .map(|(name, score)| Found {
             about: about(&name),
             score: params.include_score.then_some(score),
-            name,
+            text: text(name),
         })
         .collect();
     let warnings = Vec::from_iter(state.partial());

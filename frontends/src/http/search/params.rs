@@ -47,6 +47,7 @@ impl SearchParams {
         let Some(max_limit) = state.settings.search else {
             return Err(ApiError::new(ErrorType::Unavailable, "search API disabled"));
         };
+        form.whole()?;
         let now = state.sources.clock.now();
         let span = (time(form, "start", now - SEARCH_WINDOW_MS)?, time(form, "end", now)?);
         if span.1 < span.0 {
@@ -57,22 +58,21 @@ impl SearchParams {
         let include_score = flag(form, "include_score", false)?;
         let sort_by = sort_by(form, filter.is_open(), endpoint)?;
         let limit = number(form, "limit")?;
-        if limit > max_limit && max_limit > 0 {
+        if let Some(limit) = limit.filter(|limit| *limit > max_limit && max_limit > 0) {
             let what = format!(
                 "limit {limit} exceeds the configured maximum ({max_limit}, see --web.search.max-limit)"
             );
             return Err(ApiError::bad_data(what));
         }
         let default = if max_limit > 0 { DEFAULT.min(max_limit) } else { DEFAULT };
-        let or_default = |n: usize, default: usize| if n == 0 { default } else { n };
         Ok(SearchParams {
             sets,
             span,
             filter,
             sort_by,
             include_score,
-            limit: or_default(limit, default),
-            batch_size: or_default(number(form, "batch_size")?, DEFAULT),
+            limit: limit.unwrap_or(default),
+            batch_size: number(form, "batch_size")?.unwrap_or(DEFAULT),
         })
     }
 }
@@ -134,14 +134,15 @@ fn sort_by(form: &Form, open: bool, endpoint: &str) -> Result<SortBy, ApiError> 
     }
 }
 
-/// A number; 0 if it is not given.
-fn number(form: &Form, name: &str) -> Result<usize, ApiError> {
-    match form.get(name) {
-        "" => Ok(0),
-        text => text.parse().map_err(|_| {
-            ApiError::bad_data(format!("invalid {name} {text:?}: must be non-negative integer"))
-        }),
+/// A number above 0; `None` if it is not given.
+fn number(form: &Form, name: &str) -> Result<Option<usize>, ApiError> {
+    let text = form.get(name);
+    if text.is_empty() {
+        return Ok(None);
     }
+    let parsed = text.parse().ok().filter(|n| *n > 0);
+    let refused = || ApiError::bad_data(format!("invalid {name} {text:?}: must be a positive integer"));
+    parsed.map(Some).ok_or_else(refused)
 }
 
 /// A flag.

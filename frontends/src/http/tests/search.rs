@@ -26,11 +26,11 @@ async fn results_come_in_batches_and_a_last_line() {
         ),
         (
             "label_values?label=job&search[]=j&include_score=true&start=1&end=2",
-            vec![r#"{"results":[{"name":"job","score":1}]}"#, "false"],
+            vec![r#"{"results":[{"value":"job","score":1}]}"#, "false"],
         ),
         (
             "label_values?label=job&search[]=J0&search[]=o&case_sensitive=0&start=1&end=2&include_score=1&sort_by=score",
-            vec![r#"{"results":[{"name":"job","score":0.5}]}"#, "false"],
+            vec![r#"{"results":[{"value":"job","score":0.5}]}"#, "false"],
         ),
         ("label_names?search[]=nothing", vec![r#"{"results":[]}"#, "false"]),
         (
@@ -79,7 +79,10 @@ async fn what_is_refused_says_why() {
         (Some(0), "label_names?sort_by=alpha&sort_dir=up", 400, r#"invalid sort_dir \"up\""#),
         (Some(0), "label_names?sort_by=score", 400, "sort_by=score requires search[] to be set"),
         (Some(0), "label_names?sort_by=size", 400, r#"invalid sort_by \"size\" for label_names: must be"#),
-        (Some(0), "label_names?limit=-1", 400, r#"invalid limit \"-1\": must be non-negative integer"#),
+        (Some(0), "label_names?limit=-1", 400, r#"invalid limit \"-1\": must be a positive integer"#),
+        (Some(0), "label_names?limit=0", 400, r#"invalid limit \"0\": must be a positive integer"#),
+        (Some(0), "label_names?batch_size=0", 400, r#"invalid batch_size \"0\": must be a positive integer"#),
+        (Some(0), "label_names?a;b", 400, "error parsing form values: invalid semicolon separator in query"),
         (Some(0), "label_names?batch_size=x", 400, r#"invalid batch_size \"x\""#),
         (
             Some(9),
