@@ -135,7 +135,7 @@ pub(super) const FLAGS: &[Flag] = &[
     works(CLUSTER, "cluster.join-timeout", Duration, "5m", "How long a process that starts waits for the others."),
     works(LOG, "log.level", OneOf(&["debug", "info", "warn", "error"]), "info", "What is logged: debug, info, warn or error."),
     works(LOG, "log.format", OneOf(&["logfmt", "json"]), "logfmt", "How it is logged: logfmt or json."),
-    works(LOG, "enable-feature", Text, "", "Features, separated by commas; may be repeated. Those with an effect: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels, exemplar-storage, native-histograms, st-storage, search-api, auto-reload-config.").repeated(),
+    works(LOG, "enable-feature", Text, "", "Features, separated by commas; may be repeated. Those with an effect: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels, extra-scrape-metrics, created-timestamp-zero-ingestion, exemplar-storage, native-histograms, st-storage, search-api, auto-reload-config.").repeated(),
     idle("web.max-notifications-subscribers", Number, "16"),
     idle("web.user-assets", Text, ""),
     idle("web.remote-write-receiver.accepted-protobuf-messages", Text, "").repeated(),

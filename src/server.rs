@@ -10,7 +10,7 @@ use crate::limits::{EXEMPLARS, ROOMS_CLOSE};
 use crate::surroundings::{SEGMENT_BY_HAND_BYTES, Surroundings};
 use crate::{alerts, far, language, machine, retention, sources, writes};
 use connectors::objects::config::ObjectsConfig;
-use connectors::scrape::config::Job;
+use connectors::scrape::config::JobFeatures;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use engine::live::driver::Driver;
 use engine::live::{Live, LiveOptions};
@@ -266,9 +266,12 @@ impl Server {
     /// Targets are scraped and Alertmanagers told as the configuration says.
     pub fn take_in(&self, loaded: &Loaded) -> Result<(), String> {
         let mut jobs = loaded.config.jobs.clone();
-        if self.flags.feature("native-histograms") {
-            jobs.iter_mut().for_each(Job::assume_native);
-        }
+        let features = JobFeatures {
+            native: self.flags.feature("native-histograms"),
+            extra_metrics: self.flags.feature("extra-scrape-metrics"),
+            starts: reads_starts(&self.flags),
+        };
+        jobs.iter_mut().for_each(|job| job.assume(features));
         self.scrape.apply(jobs)?;
         if let (Some(cluster), Some(file)) = (&self.cluster, self.flags.config_file()) {
             cluster.configure(cluster::checksum(&file));
@@ -656,11 +659,17 @@ fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> Qu
     }
 }
 
+/// Whether targets are asked since when their counters count.
+fn reads_starts(flags: &Flags) -> bool {
+    flags.feature("st-storage") || flags.feature("created-timestamp-zero-ingestion")
+}
+
 fn scrape_options(flags: &Flags, config: &Config, share: Share, here: &Surroundings) -> ScrapeOptions {
     ScrapeOptions {
         seed: config.external_labels.hash64(),
         strict_content_type: flags.strict_content_type(),
         start_timestamps: flags.feature("st-storage"),
+        type_and_unit_labels: flags.feature("type-and-unit-labels"),
         hostname: crate::host_name(),
         share,
         max_memory: Some(flags.scrape_max_memory()),

@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         value_bytes: 4096,
     };
     let relabel = Relabeler::default();
-    let admission = Admission { target: &target, honor_labels: false, relabel: &relabel, limits };
+    let admission = Admission::new(&target, &relabel, limits);
     let native = NativeRules::default();
     let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native };
     let mut ingest = Ingest::new(store.clone(), "bench".into(), &target, &["up"]);
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (body, t) = (&bodies[n % 10], n as i64 * 15_000);
         let mut counts = Counts::default();
         ingest.read(body.as_bytes(), BodyFormat::Text(Format::Text), t, &rules, &mut counts)?;
-        ingest.metadata();
+        ingest.metadata(true);
         ingest.commit(t, &[1.0], &mut counts)?;
         Ok(())
     };

@@ -26,6 +26,36 @@ pub enum Value<'a> {
     Fixed32(u32),
 }
 
+/// What a field of a known message is written as.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// Anything: the number is not known.
+    Any,
+    /// A varint.
+    Number,
+    /// Eight bytes.
+    Double,
+    /// Bytes, text or a message.
+    Bytes,
+    /// Varints, packed or one at a time.
+    Numbers,
+    /// Doubles, packed or one at a time.
+    Doubles,
+}
+
+impl Wire {
+    fn allows(self, value: Value<'_>) -> bool {
+        match self {
+            Wire::Any => true,
+            Wire::Number => matches!(value, Value::Varint(_)),
+            Wire::Double => matches!(value, Value::Fixed64(_)),
+            Wire::Bytes => matches!(value, Value::Bytes(_)),
+            Wire::Numbers => matches!(value, Value::Varint(_) | Value::Bytes(_)),
+            Wire::Doubles => matches!(value, Value::Fixed64(_) | Value::Bytes(_)),
+        }
+    }
+}
+
 /// Walks over the fields of a message.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
@@ -52,6 +82,9 @@ impl<'a> Fields<'a> {
             return Ok(None);
         }
         let tag = self.varint()?;
+        if tag >> 3 == 0 {
+            return Err(self.error("illegal tag 0"));
+        }
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
@@ -63,6 +96,18 @@ impl<'a> Fields<'a> {
             _ => return Err(self.error("unknown wire type")),
         };
         Ok(Some((tag >> 3, value)))
+    }
+
+    /// As [`Fields::next_field`], of a message whose fields are written as `wires` says, from number 1 on.
+    #[inline]
+    pub fn next_of(&mut self, wires: &[Wire]) -> Result<Option<(u64, Value<'a>)>, ProtobufError> {
+        let field = self.next_field()?;
+        if let Some((number, value)) = field
+            && !wires.get(number as usize - 1).is_none_or(|wire| wire.allows(value))
+        {
+            return Err(self.error("wrong wire type for a known field"));
+        }
+        Ok(field)
     }
 
     #[cold]
@@ -176,6 +221,7 @@ mod tests {
             (&[0x0a, 0x05, 0x00], "field is longer than its message"),
             (&[0x09, 0x05, 0x00], "field is longer than its message"),
             (&[0x0b], "unknown wire type"),
+            (&[0x02, 0x00], "illegal tag 0"),
         ] {
             assert_eq!(Fields::of(bytes).next_field().unwrap_err().reason, reason);
         }
@@ -191,6 +237,15 @@ mod tests {
         assert_eq!(message_length(&[0x96, 0x01, 7]), Ok(Some((150, 2))));
         assert_eq!((message_length(&[]), message_length(&[0x96])), (Ok(None), Ok(None)));
         assert!(message_length(&[0xff; 12]).is_err());
+    }
+
+    #[test]
+    fn fields_of_known_messages_are_written_as_they_must_be() {
+        let wires = [Wire::Bytes, Wire::Number, Wire::Double, Wire::Numbers, Wire::Doubles, Wire::Any];
+        let good = |bytes: &[u8]| Fields::of(bytes).next_of(&wires).is_ok();
+        assert!(good(&[0x0a, 0x00]) && good(&[0x10, 0x01]) && good(&[0x20, 0x01]) && good(&[0x22, 0x00]));
+        assert!(good(&[0x30, 0x01]) && good(&[0x38, 0x01]) && good(&[0x2a, 0x00]));
+        assert!(!good(&[0x08, 0x01]) && !good(&[0x12, 0x00]) && !good(&[0x18, 0x01]) && !good(&[0x28, 0x01]));
     }
 
     proptest! {

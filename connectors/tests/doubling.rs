@@ -6,7 +6,7 @@ mod bench;
 use bench::protobuf::{body, double, family, label, number, submessage};
 use connectors::scrape::admit::Admission;
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, Format, Kind, series};
+use connectors::scrape::exposition::{BodyFormat, Context, Format, Kind, series};
 use connectors::scrape::ingest::{Counts, Ingest, NativeRules, Rules};
 use connectors::scrape::relabel::{RelabelConfig, Relabeler};
 use std::fmt::Write;
@@ -28,18 +28,18 @@ fn line(n: usize) -> String {
 #[test]
 fn labels_of_a_series() {
     assert_proportional_anew("exposed labels", 1_500, line, |line| {
-        series::parse(line.as_bytes(), Kind::Unknown).unwrap();
+        series::parse(line.as_bytes(), Context::text(Kind::Unknown)).unwrap();
     });
     let quoted = |n: usize| {
         let pairs: Vec<String> = labels(n).iter().map(|name| format!("\"{name}.é\"=\"v\"")).collect();
         format!("{{\"m.x\",{}}}", pairs.join(","))
     };
     assert_proportional_anew("quoted labels", 1_500, quoted, |line| {
-        series::parse(line.as_bytes(), Kind::Unknown).unwrap();
+        series::parse(line.as_bytes(), Context::text(Kind::Unknown)).unwrap();
     });
     let escaped = |n: usize| format!("m{{a=\"{}\"}}", "\\n\\\"\\\\x".repeat(n));
     assert_proportional_anew("escapes", 50_000, escaped, |line| {
-        series::parse(line.as_bytes(), Kind::Unknown).unwrap();
+        series::parse(line.as_bytes(), Context::text(Kind::Unknown)).unwrap();
     });
     assert_proportional_anew("setting", 10_000, labels, |names| {
         let mut builder = LabelsBuilder::default();
@@ -139,7 +139,7 @@ impl Target {
             value_bytes: usize::MAX,
         };
         let relabel = Relabeler::default();
-        let admission = Admission { target: &target, honor_labels: false, relabel: &relabel, limits };
+        let admission = Admission::new(&target, &relabel, limits);
         let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native: self.native };
         let mut counts = Counts::default();
         self.ingest.read(body, format, t, &rules, &mut counts).unwrap();

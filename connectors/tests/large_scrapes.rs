@@ -37,7 +37,7 @@ fn scrape(ingest: &mut Ingest, body: &str, t: i64, counts: &mut Counts) -> Resul
     let limits =
         ScrapeLimits { body: most, samples: most, labels: most, name_bytes: most, value_bytes: most };
     let relabel = Relabeler::default();
-    let admission = Admission { target: &target, honor_labels: false, relabel: &relabel, limits };
+    let admission = Admission::new(&target, &relabel, limits);
     let native = NativeRules::default();
     let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native };
     ingest.read(body.as_bytes(), TEXT, t, &rules, counts).unwrap();

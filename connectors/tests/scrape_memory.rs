@@ -50,7 +50,7 @@ fn scrape(packed: &[u8], format: BodyFormat, native: NativeRules) -> (usize, Res
     let limits =
         ScrapeLimits { body: most, samples: most, labels: most, name_bytes: most, value_bytes: most };
     let relabel = Relabeler::default();
-    let admission = Admission { target: &target, honor_labels: false, relabel: &relabel, limits };
+    let admission = Admission::new(&target, &relabel, limits);
     let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native };
     let (mut counts, turn, t) = (Counts::default(), Turn::endless(), 1_000_000);
     peak();

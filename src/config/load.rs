@@ -92,6 +92,7 @@ impl Loader {
                 one.discovery.resolve_paths(&self.directory);
             }
             let place = alerting.referenced;
+            alerting.value.set_names(self.config.global.keys.metric_name_validation_scheme);
             alerting
                 .value
                 .validate()
@@ -135,7 +136,8 @@ impl Loader {
     fn external_labels(&mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), Fault> {
         let mut expanded: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in &self.config.global.keys.external_labels {
-            if name.is_empty() || name == "__name__" {
+            let names = self.config.global.keys.metric_name_validation_scheme;
+            if !names.has_label(name) || name == "__name__" {
                 let what = format!("{name:?} is not a valid label name in external_labels");
                 return Err(Fault::whole(&self.file, what, "use another name"));
             }

@@ -2,7 +2,8 @@
 
 use crate::discovery::{ADDRESS, Discovered, DiscoveryConfig};
 use crate::http_client::HttpConfig;
-use crate::scrape::relabel::{RelabelConfig, Relabeler};
+use crate::scrape::names::NameScheme;
+use crate::scrape::relabel::{RelabelConfig, Relabeler, set_names};
 use crate::section::{deserialize_sections, section};
 use crate::units::Millis;
 use serde::Deserialize;
@@ -57,6 +58,15 @@ const SCHEME: &str = "__scheme__";
 const PATH: &str = "__alerts_path__";
 
 impl AlertingConfig {
+    /// Tells all rules which names labels may have.
+    pub fn set_names(&mut self, names: NameScheme) {
+        set_names(&mut self.alert_relabel_configs, names);
+        for entry in &mut self.alertmanagers {
+            set_names(&mut entry.keys.relabel_configs, names);
+            set_names(&mut entry.keys.alert_relabel_configs, names);
+        }
+    }
+
     /// Checks everything that can be checked without running; the text of the first problem.
     pub fn validate(&self) -> Result<(), String> {
         Relabeler::new(&self.alert_relabel_configs).map_err(|e| format!("alert_relabel_configs: {e}"))?;

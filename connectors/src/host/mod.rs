@@ -188,7 +188,7 @@ mod tests {
         let mut values: HashMap<String, f64> = HashMap::new();
         while let Some(entry) = parser.next(&[]).unwrap() {
             let Entry::Sample(sample) = entry else { continue };
-            let labels = series::parse(sample.series, parser.kind()).unwrap().build();
+            let labels = series::parse(sample.series, parser.context()).unwrap().build();
             assert!(values.insert(labels.to_string(), sample.value).is_none(), "{labels} is there twice");
         }
         let has = |prefix: &str| values.keys().any(|name| name.starts_with(prefix));

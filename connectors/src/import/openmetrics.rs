@@ -7,7 +7,7 @@
 
 use super::{ImportError, io_error};
 use crate::limits::{IMPORT_PIECE_BYTES, IMPORT_RANGE_MS, IMPORT_SAMPLES, LINE_BYTES};
-use crate::scrape::exposition::{Entry, Format, Kind, Parser, series};
+use crate::scrape::exposition::{Context, Entry, Format, Kind, Parser, series};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
@@ -175,7 +175,7 @@ impl Waiting {
         if let Some(at) = self.known.get(&key) {
             return Ok(*at);
         }
-        let labels = series::parse(bytes, kind)?.build();
+        let labels = series::parse(bytes, Context { format: Format::OpenMetrics, kind, unit: "" })?.build();
         if labels.get(storage::model::labels::METRIC_NAME).is_none() {
             return Err("the series has no name".to_owned());
         }
@@ -223,7 +223,9 @@ mod tests {
             ("series", |i| format!("m{{l=\"{i}\"}} 1 1\n")),
             ("samples", |i| format!("m 1 {i}\n")),
             ("families", |i| format!("# TYPE m{i} counter\n# HELP m{i} text\nm{i}_total 1 1\n")),
-            ("names of one series", |i| format!("m{{{}l=\"v\"}} 1 1\n", " ".repeat(i % 50))),
+            ("names of one series", |i| {
+                format!("# TYPE m histogram\nm{{le=\"1.0{}\"}} 1 1\n", "0".repeat(i % 50))
+            }),
             ("comments", |_| "# UNIT m_seconds seconds\n".to_owned()),
         ];
         for (what, line) in lines {

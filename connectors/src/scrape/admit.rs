@@ -1,8 +1,9 @@
 //! What becomes of a new series: label conflicts, metric relabelling, limits.
 
 use crate::scrape::config::ScrapeLimits;
-use crate::scrape::exposition::Kind;
 use crate::scrape::exposition::series::{self, SeriesError};
+use crate::scrape::exposition::{Context, Kind};
+use crate::scrape::names::NameScheme;
 use crate::scrape::relabel::Relabeler;
 use crate::scrape::turn::{Interrupted, Turn};
 use storage::model::labels::METRIC_NAME;
@@ -17,6 +18,9 @@ pub enum Refusal {
     /// One of the label limits; the text says which.
     #[error("{0}")]
     LabelLimit(String),
+    /// The bytes name no series: what they stand in is no sample.
+    #[error("{0}")]
+    Malformed(String),
     /// The series cannot be named so.
     #[error("{0}")]
     BadSeries(String),
@@ -28,7 +32,8 @@ pub enum Refusal {
 impl From<SeriesError> for Refusal {
     fn from(error: SeriesError) -> Self {
         match error {
-            SeriesError::Malformed(reason) => Refusal::BadSeries(reason),
+            SeriesError::Malformed(reason) => Refusal::Malformed(reason),
+            SeriesError::Twice(_) => Refusal::BadSeries(error.to_string()),
             SeriesError::Limit(text) => Refusal::LabelLimit(text),
         }
     }
@@ -45,12 +50,34 @@ pub struct Admission<'a> {
     pub relabel: &'a Relabeler,
     /// Limits.
     pub limits: ScrapeLimits,
+    /// Which names metrics and labels may have.
+    pub names: NameScheme,
+    /// Whether series get the labels `__type__` and `__unit__`.
+    pub type_and_unit: bool,
 }
 
-impl Admission<'_> {
+/// The labels of the feature `type-and-unit-labels`.
+const TYPE: &str = "__type__";
+const UNIT: &str = "__unit__";
+
+impl<'a> Admission<'a> {
+    /// The target's labels win, all names are allowed, and nothing is added.
+    pub fn new(target: &'a Labels, relabel: &'a Relabeler, limits: ScrapeLimits) -> Admission<'a> {
+        let (names, type_and_unit) = (NameScheme::Utf8, false);
+        Admission { target, honor_labels: false, relabel, limits, names, type_and_unit }
+    }
+
     /// The labels of the series that `bytes` name; `None` if the rules drop it.
-    pub fn admit(&self, bytes: &[u8], kind: Kind, turn: &Turn) -> Result<Option<Labels>, Refusal> {
-        let mut labels = series::parse(bytes, kind)?;
+    pub fn admit(&self, bytes: &[u8], context: Context<'_>, turn: &Turn) -> Result<Option<Labels>, Refusal> {
+        let mut labels = series::parse(bytes, context)?;
+        if self.type_and_unit {
+            if context.kind != Kind::Unknown {
+                labels.set(TYPE, context.kind.as_str());
+            }
+            if !context.unit.is_empty() {
+                labels.set(UNIT, context.unit);
+            }
+        }
         self.add_target_labels(&mut labels);
         let kept = self.relabel.apply_while(&mut labels, || turn.check().is_ok());
         match kept {
@@ -62,8 +89,19 @@ impl Admission<'_> {
             }
         }
         let labels = labels.build();
+        if labels.is_empty() {
+            return Ok(None);
+        }
         if labels.name().is_empty() {
             return Err(Refusal::BadSeries("missing metric name (__name__ label)".into()));
+        }
+        let names = self.names;
+        let fits = labels.iter().all(|(name, _)| names.has_label(name)) && names.has_metric(labels.name());
+        if !fits {
+            let labels: Vec<String> =
+                labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+            let reason = format!("invalid metric name or label names: {{{}}}", labels.join(", "));
+            return Err(Refusal::BadSeries(reason));
         }
         self.check(&labels)?;
         Ok(Some(labels))
@@ -125,14 +163,18 @@ mod tests {
     const LIMITS: ScrapeLimits =
         ScrapeLimits { body: 1, samples: 1, labels: 5, name_bytes: 12, value_bytes: 10 };
 
+    fn admission<'a>(target: &'a Labels, relabel: &'a Relabeler) -> Admission<'a> {
+        Admission::new(target, relabel, LIMITS)
+    }
+
     fn admit(series: &str, honor_labels: bool) -> Result<Option<String>, Refusal> {
         let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
         let relabel =
             serde_saphyr::from_str::<Vec<_>>("[{source_labels: [__name__], regex: 'drop_.*', action: drop}]");
         let relabel = Relabeler::new(&relabel.unwrap()).unwrap();
-        let admission = Admission { target: &target, honor_labels, relabel: &relabel, limits: LIMITS };
+        let admission = Admission { honor_labels, ..admission(&target, &relabel) };
         admission
-            .admit(series.as_bytes(), Kind::Unknown, &Turn::endless())
+            .admit(series.as_bytes(), Context::text(Kind::Unknown), &Turn::endless())
             .map(|labels| labels.map(|l| l.to_string()))
     }
 
@@ -150,17 +192,50 @@ mod tests {
     fn an_exported_name_that_is_taken_gets_a_second_prefix() {
         let target = Labels::from_pairs([("a", "t")]);
         let relabel = Relabeler::default();
-        let admission = Admission {
-            target: &target,
-            honor_labels: false,
-            relabel: &relabel,
-            limits: ScrapeLimits { name_bytes: 99, ..LIMITS },
-        };
+        let limits = ScrapeLimits { name_bytes: 99, ..LIMITS };
+        let admission = Admission { limits, ..admission(&target, &relabel) };
         let labels = admission
-            .admit(b"m{a=\"1\",exported_a=\"2\"}", Kind::Unknown, &Turn::endless())
+            .admit(b"m{a=\"1\",exported_a=\"2\"}", Context::text(Kind::Unknown), &Turn::endless())
             .unwrap()
             .unwrap();
         assert_eq!(labels.to_string(), r#"m{a="t", exported_a="2", exported_exported_a="1"}"#);
+    }
+
+    #[test]
+    fn names_types_and_units() {
+        let target = Labels::from_pairs([("job", "j")]);
+        let relabel = serde_saphyr::from_str::<Vec<_>>("[{action: labelkeep, regex: '.*[^g].*'}]").unwrap();
+        let (all, no_single) = (Relabeler::default(), Relabeler::new(&relabel).unwrap());
+        let admit = |admission: Admission<'_>, series: &str, context| {
+            let labels = admission.admit(series.as_bytes(), context, &Turn::endless());
+            labels.map(|labels| labels.map(|labels| labels.to_string())).map_err(|e| e.to_string())
+        };
+        let legacy = Admission { names: NameScheme::Legacy, ..admission(&target, &all) };
+        let bad =
+            Err("invalid metric name or label names: {__name__=\"a.b\", c=\"d\", job=\"j\"}".to_owned());
+        assert_eq!(admit(legacy, "{\"a.b\",c=\"d\"}", Context::text(Kind::Gauge)), bad);
+        assert!(admit(legacy, "a{\"c.d\"=\"e\"}", Context::text(Kind::Gauge)).is_err());
+        assert_eq!(admit(legacy, "a:b", Context::text(Kind::Gauge)), Ok(Some("a:b{job=\"j\"}".to_owned())));
+        let labelled = Admission { type_and_unit: true, ..admission(&target, &all) };
+        let seconds = Context { unit: "seconds", ..Context::text(Kind::Gauge) };
+        let text = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(
+            admit(labelled, "a{__type__=\"x\"}", seconds),
+            text("a{__type__=\"gauge\", __unit__=\"seconds\", job=\"j\"}")
+        );
+        assert_eq!(
+            admit(labelled, "a{__type__=\"x\"}", Context::text(Kind::Unknown)),
+            text("a{__type__=\"x\", job=\"j\"}")
+        );
+        // What the rules leave no label of is dropped.
+        let none = Labels::default();
+        let bare =
+            Relabeler::new(&serde_saphyr::from_str::<Vec<_>>("[{action: labeldrop, regex: '.*'}]").unwrap());
+        assert_eq!(
+            admit(admission(&none, &bare.unwrap()), "a{b=\"c\"}", Context::text(Kind::Gauge)),
+            Ok(None)
+        );
+        assert!(admit(admission(&target, &no_single), "a", Context::text(Kind::Gauge)).is_ok());
     }
 
     #[test]
@@ -175,7 +250,9 @@ mod tests {
                 "m{a=\"12345678901\"}",
                 "label_value_length_limit exceeded (metric: m, label name: a, value: \"12345678901\"",
             ),
-            ("{a=\"1\"}", "missing metric name"),
+            ("{a=\"1\"}", "metric name not set"),
+            ("m{a=\"1\",a=\"2\"}", "label name \"a\" is not unique"),
+            ("m{\"\"=\"1\"}", "invalid metric name or label names: {=\"1\", __name__=\"m\", "),
         ] {
             let error = admit(series, false).unwrap_err().to_string();
             assert!(error.starts_with(text), "{error}");

@@ -8,7 +8,8 @@ use crate::histogram::HistogramLimits;
 use crate::http_client::HttpConfig;
 use crate::limits;
 use crate::scrape::ingest::NativeRules;
-use crate::scrape::relabel::{RelabelConfig, Relabeler};
+use crate::scrape::names::{Escaping, NameScheme};
+use crate::scrape::relabel::{RelabelConfig, Relabeler, set_names};
 use crate::section::{deserialize_sections, section};
 use crate::units::{Bytes, Millis};
 use serde::Deserialize;
@@ -48,18 +49,18 @@ section! {
         label_value_length_limit: u64 = 0,
         /// Dropped targets to remember; 0: our own limit.
         keep_dropped_targets: u64 = 0,
-        /// `utf8` or `legacy`; names are always accepted as UTF-8.
-        metric_name_validation_scheme: String = String::new(),
-        /// How names are escaped on the wire.
-        metric_name_escaping_scheme: String = String::new(),
+        /// `utf8` or `legacy`: which names metrics and labels may have.
+        metric_name_validation_scheme: NameScheme = NameScheme::Utf8,
+        /// How targets are asked to write names that the old text format has no place for.
+        metric_name_escaping_scheme: Option<Escaping> = None,
         /// Whether native histograms are taken; else their classic buckets.
         scrape_native_histograms: bool = false,
         /// Whether classic histograms become native ones with custom buckets.
         convert_classic_histograms_to_nhcb: bool = false,
         /// Whether classic buckets are taken beside native histograms.
         always_scrape_classic_histograms: bool = false,
-        /// Whether `scrape_timeout_seconds` and its like are written.
-        extra_scrape_metrics: bool = false,
+        /// Whether `scrape_timeout_seconds` and its like are written; no, but for the feature of this name.
+        extra_scrape_metrics: Option<bool> = None,
     }
 }
 
@@ -125,10 +126,10 @@ section! {
         label_value_length_limit: Option<u64> = None,
         /// Dropped targets to remember.
         keep_dropped_targets: Option<u64> = None,
-        /// `utf8` or `legacy`; names are always accepted as UTF-8.
-        metric_name_validation_scheme: Option<String> = None,
-        /// How names are escaped on the wire.
-        metric_name_escaping_scheme: Option<String> = None,
+        /// `utf8` or `legacy`: which names metrics and labels may have.
+        metric_name_validation_scheme: Option<NameScheme> = None,
+        /// How targets are asked to write names that the old text format has no place for.
+        metric_name_escaping_scheme: Option<Escaping> = None,
         /// Whether `scrape_timeout_seconds` and its like are written.
         extra_scrape_metrics: Option<bool> = None,
         /// Rules for targets.
@@ -184,26 +185,30 @@ impl Protocol {
         Protocol::Text0,
     ];
 
-    /// Its entry in an `Accept` header, without weight.
-    fn accept(self) -> &'static str {
+    /// Its entry in an `Accept` header, without weight. Only the newer text formats have a say in names.
+    fn accept(self, escaping: Escaping) -> String {
+        let escaping = escaping.as_str();
         match self {
             Protocol::PrometheusProto => {
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+                    .to_owned()
             }
-            Protocol::OpenMetrics0 => "application/openmetrics-text;version=0.0.1",
-            Protocol::OpenMetrics1 => "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
-            Protocol::Text0 => "text/plain;version=0.0.4",
-            Protocol::Text1 => "text/plain;version=1.0.0;escaping=allow-utf-8",
+            Protocol::OpenMetrics0 => "application/openmetrics-text;version=0.0.1".to_owned(),
+            Protocol::OpenMetrics1 => {
+                format!("application/openmetrics-text;version=1.0.0;escaping={escaping}")
+            }
+            Protocol::Text0 => "text/plain;version=0.0.4".to_owned(),
+            Protocol::Text1 => format!("text/plain;version=1.0.0;escaping={escaping}"),
         }
     }
 
-    /// The `Accept` header for `protocols`: weights fall by 0.1 per entry, `*/*` comes last.
-    pub fn accept_header(protocols: &[Protocol]) -> String {
-        let mut weight = protocols.len() + 2;
+    /// The `Accept` header for `protocols`, each once: the first weighs 0.6, each further one 0.1 less, `*/*` comes last.
+    pub fn accept_header(protocols: &[Protocol], escaping: Escaping) -> String {
+        let mut weight = Protocol::NATIVE.len() + 1;
         let mut header = String::new();
         for protocol in protocols {
-            header.push_str(&format!("{};q=0.{weight},", protocol.accept()));
-            weight -= 1;
+            header.push_str(&format!("{};q=0.{weight},", protocol.accept(escaping)));
+            weight = weight.saturating_sub(1);
         }
         format!("{header}*/*;q=0.{weight}")
     }
@@ -235,18 +240,37 @@ pub struct Job {
     pub timeout: Millis,
     /// The `Accept` header.
     pub accept: String,
+    /// Whether neither the job nor the file says which formats to ask for.
+    asks_by_default: bool,
+    /// Which names metrics and labels may have.
+    pub names: NameScheme,
+    /// How targets are asked to write others.
+    pub escaping: Escaping,
     /// Limits per scrape.
     pub limits: ScrapeLimits,
     /// Most targets.
     pub target_limit: usize,
     /// Whether `scrape_timeout_seconds` and its like are written.
     pub extra_metrics: bool,
+    /// Whether neither the job nor the file says so.
+    extra_by_default: bool,
     /// What is done with native histograms.
     pub native: NativeRules,
     /// Rules for targets.
     pub relabel: Relabeler,
     /// Rules for series.
     pub metric_relabel: Relabeler,
+}
+
+/// Features that mean something to jobs whose blocks say nothing of it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFeatures {
+    /// `native-histograms`: as if `scrape_native_histograms` were on.
+    pub native: bool,
+    /// `extra-scrape-metrics`: as if `extra_scrape_metrics` were on.
+    pub extra_metrics: bool,
+    /// Start timestamps are wanted: targets are asked for protobuf first.
+    pub starts: bool,
 }
 
 /// Equal if the same scraping follows from both.
@@ -256,6 +280,7 @@ impl PartialEq for Job {
             && (self.interval, self.timeout, &self.accept) == (other.interval, other.timeout, &other.accept)
             && (self.limits, self.target_limit, self.extra_metrics, self.native)
                 == (other.limits, other.target_limit, other.extra_metrics, other.native)
+            && (self.names, self.escaping) == (other.names, other.escaping)
     }
 }
 
@@ -271,7 +296,10 @@ impl Job {
         Job::build(config, &global.keys).map_err(|e| format!("scrape config with job name {name:?}: {e}"))
     }
 
-    fn build(config: ScrapeConfig, global: &GlobalKeys) -> Result<Job, String> {
+    fn build(mut config: ScrapeConfig, global: &GlobalKeys) -> Result<Job, String> {
+        let (names, escaping) = name_schemes(&config.keys, global)?;
+        set_names(&mut config.keys.relabel_configs, names);
+        set_names(&mut config.keys.metric_relabel_configs, names);
         let keys = &config.keys;
         let (interval, timeout) = times(keys, global)?;
         if !matches!(keys.scheme.as_str(), "http" | "https") {
@@ -284,14 +312,20 @@ impl Job {
         if protocols.is_empty() {
             return Err("scrape_protocols cannot be empty".into());
         }
+        let asks_by_default = keys.scrape_protocols.is_none() && global.scrape_protocols == Protocol::DEFAULT;
+        let extra_metrics = keys.extra_scrape_metrics.or(global.extra_scrape_metrics);
         Ok(Job {
             interval,
             timeout,
-            accept: Protocol::accept_header(protocols),
+            accept: Protocol::accept_header(protocols, escaping),
+            asks_by_default,
+            names,
+            escaping,
             native,
             limits: scrape_limits(keys, global),
             target_limit: bound(keys.target_limit.unwrap_or(global.target_limit), usize::MAX),
-            extra_metrics: keys.extra_scrape_metrics.unwrap_or(global.extra_scrape_metrics),
+            extra_metrics: extra_metrics.unwrap_or(false),
+            extra_by_default: extra_metrics.is_none(),
             relabel: Relabeler::new(&keys.relabel_configs).map_err(|e| format!("relabel_configs: {e}"))?,
             metric_relabel: Relabeler::new(&keys.metric_relabel_configs)
                 .map_err(|e| format!("metric_relabel_configs: {e}"))?,
@@ -299,15 +333,16 @@ impl Job {
         })
     }
 
-    /// As if `scrape_native_histograms` were on for all jobs that say nothing of it: what the feature flag of that name
-    /// meant before it became a key.
-    pub fn assume_native(&mut self) {
-        let keys = &self.config.keys;
-        if keys.scrape_native_histograms.is_none() && !self.native.scrape {
+    /// What features change of what the file does not say.
+    pub fn assume(&mut self, features: JobFeatures) {
+        if features.native && self.config.keys.scrape_native_histograms.is_none() {
             self.native.scrape = true;
-            if self.accept == Protocol::accept_header(Protocol::DEFAULT) && keys.scrape_protocols.is_none() {
-                self.accept = Protocol::accept_header(Protocol::NATIVE);
-            }
+        }
+        if features.extra_metrics && self.extra_by_default {
+            self.extra_metrics = true;
+        }
+        if self.asks_by_default && (features.starts || self.native.scrape) {
+            self.accept = Protocol::accept_header(Protocol::NATIVE, self.escaping);
         }
     }
 
@@ -362,6 +397,21 @@ fn protocols<'a>(keys: &'a ScrapeKeys, global: &'a GlobalKeys, native: bool) -> 
     }
 }
 
+/// A block that names its own validation does not take the file's escaping, but what suits the validation.
+fn name_schemes(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(NameScheme, Escaping), String> {
+    let of_file = global.metric_name_validation_scheme;
+    let names = keys.metric_name_validation_scheme.unwrap_or(of_file);
+    let inherited = match keys.metric_name_validation_scheme {
+        Some(own) => Escaping::of(own),
+        None => global.metric_name_escaping_scheme.unwrap_or(Escaping::of(of_file)),
+    };
+    let escaping = keys.metric_name_escaping_scheme.unwrap_or(inherited);
+    if escaping == Escaping::AllowUtf8 && names == NameScheme::Legacy {
+        return Err("utf8 metric names requested but validation scheme is not set to UTF8".into());
+    }
+    Ok((names, escaping))
+}
+
 fn native(keys: &ScrapeKeys, global: &GlobalKeys) -> NativeRules {
     let (limit, factor) = (keys.native_histogram_bucket_limit, keys.native_histogram_min_bucket_factor);
     let classic_too = keys.always_scrape_classic_histograms;
@@ -371,7 +421,7 @@ fn native(keys: &ScrapeKeys, global: &GlobalKeys) -> NativeRules {
         classic_too: classic_too.unwrap_or(global.always_scrape_classic_histograms),
         convert: convert.unwrap_or(global.convert_classic_histograms_to_nhcb),
         limits: HistogramLimits::new(limit.unwrap_or(0), factor.unwrap_or(0.0)),
-        starts: false,
+        ..NativeRules::default()
     }
 }
 
@@ -425,23 +475,96 @@ mod tests {
         let accept = |global, scrape| load(global, scrape).unwrap().accept;
         let native = accept("{}", "{job_name: x, scrape_native_histograms: true}");
         assert!(native.starts_with(
-            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,\
-             application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+             application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
         ));
         assert_eq!(accept("scrape_native_histograms: true", "job_name: x"), native);
         let text = "{job_name: x, scrape_native_histograms: true, scrape_protocols: [PrometheusText0.0.4]}";
-        assert_eq!(accept("{}", text), "text/plain;version=0.0.4;q=0.3,*/*;q=0.2");
+        assert_eq!(accept("{}", text), "text/plain;version=0.0.4;q=0.6,*/*;q=0.5");
         let job = load(
             "{always_scrape_classic_histograms: true, scrape_native_histograms: true}",
             "{job_name: x, scrape_native_histograms: false, convert_classic_histograms_to_nhcb: true, \
              native_histogram_bucket_limit: 9, native_histogram_min_bucket_factor: 2}",
         );
         let mut old = load("{}", "job_name: x").unwrap();
-        old.assume_native();
+        old.assume(JobFeatures { native: true, ..JobFeatures::default() });
         assert!(old.native.scrape && old.accept == native);
         let limits = HistogramLimits { buckets: 9, max_schema: 0 };
         let rules = NativeRules { classic_too: true, convert: true, limits, ..NativeRules::default() };
         assert_eq!(job.unwrap().native, rules);
+    }
+
+    #[test]
+    fn features_stand_in_for_keys_that_are_not_there() {
+        let features = JobFeatures { extra_metrics: true, starts: true, ..JobFeatures::default() };
+        let with = |global: &str, scrape: &str| {
+            let mut job = load(global, scrape).unwrap();
+            job.assume(features);
+            (job.extra_metrics, job.accept.starts_with("application/vnd.google.protobuf"), job.native.scrape)
+        };
+        assert_eq!(with("{}", "job_name: x"), (true, true, false));
+        assert_eq!(with("extra_scrape_metrics: false", "job_name: x"), (false, true, false));
+        let own = "{job_name: x, extra_scrape_metrics: false, scrape_protocols: [PrometheusText0.0.4]}";
+        assert_eq!(with("extra_scrape_metrics: true", own), (false, false, false));
+        assert_eq!(with("scrape_protocols: [PrometheusText1.0.0]", "job_name: x"), (true, false, false));
+    }
+
+    #[test]
+    fn names_are_asked_for_and_checked_as_the_schemes_say() {
+        let schemes = |global: &str, scrape: &str| {
+            let job = load(global, &format!("{{job_name: x{scrape}}}"))?;
+            assert!(
+                job.accept.contains(&format!(";escaping={};q=0.6", job.escaping.as_str())),
+                "{}",
+                job.accept
+            );
+            Ok::<_, String>((job.names, job.escaping.as_str()))
+        };
+        let legacy = ", metric_name_validation_scheme: legacy";
+        let table = [
+            ("{}", "", NameScheme::Utf8, "allow-utf-8"),
+            ("{}", legacy, NameScheme::Legacy, "underscores"),
+            ("{}", ", metric_name_escaping_scheme: dots", NameScheme::Utf8, "dots"),
+            ("metric_name_escaping_scheme: values", "", NameScheme::Utf8, "values"),
+            ("metric_name_escaping_scheme: values", legacy, NameScheme::Legacy, "underscores"),
+            ("metric_name_validation_scheme: legacy", "", NameScheme::Legacy, "underscores"),
+            (
+                "metric_name_validation_scheme: legacy",
+                ", metric_name_validation_scheme: utf8",
+                NameScheme::Utf8,
+                "allow-utf-8",
+            ),
+        ];
+        for (global, scrape, names, escaping) in table {
+            assert_eq!(schemes(global, scrape), Ok((names, escaping)), "{global} {scrape}");
+        }
+        for (global, scrape, reason) in [
+            (
+                "{}",
+                ", metric_name_validation_scheme: legacy, metric_name_escaping_scheme: allow-utf-8",
+                "utf8 metric names requested",
+            ),
+            (
+                "{metric_name_validation_scheme: legacy, metric_name_escaping_scheme: allow-utf-8}",
+                "",
+                "utf8 metric names requested",
+            ),
+            ("{}", ", metric_name_validation_scheme: ascii", "ascii"),
+            ("{}", ", metric_name_escaping_scheme: none", "none"),
+            (
+                "{}",
+                ", metric_name_validation_scheme: legacy, relabel_configs: [{target_label: a.b, replacement: x}]",
+                "\"a.b\" is invalid 'target_label'",
+            ),
+            (
+                "metric_name_validation_scheme: legacy",
+                ", metric_relabel_configs: [{target_label: a.b, replacement: x}]",
+                "\"a.b\" is invalid 'target_label'",
+            ),
+        ] {
+            let error = schemes(global, scrape).unwrap_err();
+            assert!(error.contains(reason), "{global} {scrape}: {error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::http_client::{HttpClient, error_chain};
 use crate::scrape::config::{Job, Protocol};
+use crate::scrape::content_type;
 use crate::scrape::exposition::{BodyFormat, Entry, Format, Parser};
 use crate::scrape::target::Target;
 use bytes::Bytes;
@@ -39,20 +40,21 @@ pub async fn fetch(
     job: &Job,
     deadline: Instant,
 ) -> Result<Answer, FetchError> {
+    let url = target.url.get().map_err(|reason| FetchError::Failed(reason.to_owned()))?;
     let encoding = if job.config.keys.enable_compression { "gzip" } else { "identity" };
     let request = client
-        .request(reqwest::Method::GET, target.url.clone())
+        .request(reqwest::Method::GET, url.clone())
         .map_err(FetchError::Failed)?
         .header(ACCEPT, &job.accept)
         .header(ACCEPT_ENCODING, encoding)
         .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout.seconds().to_string());
-    let response = within(deadline, &target.url, client.send(request)).await?;
+    let response = within(deadline, url, client.send(request)).await?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(FetchError::Failed(format!("server returned HTTP status {}", response.status())));
     }
     let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let gzip = header(CONTENT_ENCODING).eq_ignore_ascii_case("gzip");
-    Ok(Answer { content_type: header(CONTENT_TYPE), gzip, response, url: target.url.clone() })
+    Ok(Answer { content_type: header(CONTENT_TYPE), gzip, response, url: url.clone() })
 }
 
 impl Answer {
@@ -113,7 +115,11 @@ pub fn format(
         };
         !parameters.any(|p| other(&p))
     };
+    // Only who is strict, or has another protocol, minds what is wrong behind the type.
+    let malformed = content_type::check(given).err().filter(|_| !given.is_empty());
+    let minds = strict || fallback.is_some();
     match media_type.as_str() {
+        _ if malformed.is_some() && minds => {}
         "application/openmetrics-text" => return Ok((open_metrics, None)),
         "text/plain" => return Ok((text, None)),
         "application/vnd.google.protobuf" if delimited(given) => return Ok((BodyFormat::Protobuf, None)),
@@ -122,10 +128,10 @@ pub fn format(
     let (problem, refusal) = if given.is_empty() {
         let problem = "non-compliant scrape target sending blank Content-Type".to_owned();
         (problem.clone(), format!("{problem} and no fallback_scrape_protocol specified for target"))
-    } else if !media_type.contains('/') {
+    } else if let Some(why) = malformed {
         (
-            format!("could not parse received Content-Type {given:?}"),
-            format!("cannot parse Content-Type {given:?} and no fallback_scrape_protocol for target"),
+            format!("could not parse received Content-Type {given:?}: {why}"),
+            format!("cannot parse Content-Type {given:?} and no fallback_scrape_protocol for target: {why}"),
         )
     } else {
         let problem = format!("received unsupported Content-Type {given:?}");
@@ -196,6 +202,27 @@ mod tests {
                 .unwrap_err()
                 .starts_with("received unsupported Content-Type \"text/html\"")
         );
+        for given in [
+            "text/plain;;",
+            "text/plain; version=0.0.4, text/html",
+            "text/plain; version",
+            "text/plain; a=1; a=2",
+        ] {
+            let error = text(&answer(given, good), None, true).unwrap_err();
+            assert!(
+                error.starts_with(&format!(
+                    "cannot parse Content-Type {given:?} and no fallback_scrape_protocol"
+                )),
+                "{error}"
+            );
+            let fallback = text(&answer(given, good), Some(Protocol::OpenMetrics1), true);
+            assert_eq!(fallback, Ok((BodyFormat::Text(Format::OpenMetrics), true)), "{given}");
+            assert_eq!(
+                text(&answer(given, good), None, false),
+                Ok((BodyFormat::Text(Format::Text), false)),
+                "{given}"
+            );
+        }
         assert!(text(&answer("", good), None, true).unwrap_err().contains("blank Content-Type"));
         assert_eq!(text(&answer("", good), None, false), Ok((BodyFormat::Text(Format::Text), true)));
     }

@@ -10,7 +10,10 @@ use crate::scrape::admit::{Admission, Refusal};
 use crate::scrape::batch::{Batches, Column, Finder};
 use crate::scrape::cache::{Id, NO_COLUMN, Place, SeriesCache};
 use crate::scrape::exposition::families::FamilyError;
-use crate::scrape::exposition::{BodyFormat, Entry, Format, Kind, ParseError, Parser, Sample, exemplar};
+use crate::scrape::exposition::series::Escapes;
+use crate::scrape::exposition::{
+    BodyFormat, Context, Entry, Format, MetaText, ParseError, Parser, Sample, exemplar,
+};
 use crate::scrape::extras::Extras;
 use crate::scrape::metadata::{MetadataMap, MetadataWatch};
 use crate::scrape::turn::{Interrupted, Look, Turn};
@@ -154,7 +157,6 @@ impl Ingest {
     /// Forgets how bytes were judged (the rules have changed), but not which series were alive.
     pub fn renew(&mut self, target: &Labels, reports: &[&str]) {
         self.series.clear();
-        self.metadata = MetadataWatch::default();
         self.set_reports(target, reports);
     }
 
@@ -243,9 +245,10 @@ impl Ingest {
         result.map(drop)
     }
 
-    /// What the body said about its metrics, if that has changed.
-    pub fn metadata(&mut self) -> Option<Arc<MetadataMap>> {
-        self.metadata.finish()
+    /// A scrape is over; what the target has said about its metrics, if that has changed. `is_good`: it did not fail, and had
+    /// something in it.
+    pub fn metadata(&mut self, is_good: bool) -> Option<Arc<MetadataMap>> {
+        self.metadata.finish(is_good)
     }
 
     /// Appends what was read, with `reports` (in the order of the names) at time `t`.
@@ -298,7 +301,6 @@ impl Ingest {
     pub fn discard(&mut self) {
         self.series.reject();
         self.batches.discard();
-        self.metadata.discard();
         self.rows = Vec::new();
         self.extras.discard();
         self.waiting = Waiting::default();
@@ -333,8 +335,9 @@ pub(super) struct Reading<'a, 'r> {
 
 impl Reading<'_, '_> {
     fn read_lines(&mut self, piece: &[u8], last: bool, format: Format) -> Result<Progress, IngestError> {
-        let mut parser = Parser::piece(piece, last, format, self.ingest.waiting.resume);
+        let mut parser = Parser::piece(piece, last, format, std::mem::take(&mut self.ingest.waiting.resume));
         let wants_exemplars = self.ingest.store.keeps_exemplars();
+        let escapes = if format == Format::Text { Escapes::Text } else { Escapes::Quoted };
         let mut lines = 0u32;
         let through = loop {
             lines += 1;
@@ -345,9 +348,12 @@ impl Reading<'_, '_> {
             let sample = match entry {
                 Entry::Sample(sample) => sample,
                 Entry::Meta(meta) => {
-                    self.ingest.metadata.note(&meta);
+                    self.ingest.metadata.note(&meta, escapes);
                     if self.rules.native.convert {
-                        self.close_histogram()?;
+                        self.close_histogram(parser.context().unit)?;
+                        if let MetaText::Type(_) = meta.what {
+                            self.ingest.waiting.converter.family(meta.name);
+                        }
                     }
                     continue;
                 }
@@ -357,7 +363,7 @@ impl Reading<'_, '_> {
                 self.convert_line(&parser, &sample, seen, format)?;
                 continue;
             }
-            let id = self.take_sample(&sample, parser.kind(), false).map_err(|e| in_line(&parser, e))?;
+            let id = self.take_sample(&sample, parser.context(), false).map_err(|e| in_line(&parser, e))?;
             let honoured = sample.t.filter(|_| self.rules.honor_timestamps);
             if let (Some(id), Some(raw)) = (id, seen)
                 && let Ok(exemplar) = exemplar::parse(raw, format)
@@ -375,17 +381,17 @@ impl Reading<'_, '_> {
     pub(super) fn take_sample(
         &mut self,
         sample: &Sample<'_>,
-        kind: Kind,
+        context: Context<'_>,
         histogram: bool,
     ) -> Result<Option<Id>, Refusal> {
         self.counts.scraped += 1;
         if self.counts.kept > self.rules.admission.limits.samples {
-            self.counts.kept += usize::from(self.would_keep(sample, kind)?);
+            self.counts.kept += usize::from(self.would_keep(sample, context)?);
             return Ok(None);
         }
         let id = match self.ingest.series.find(sample) {
             Some(id) => id,
-            None => self.admit(sample, kind)?,
+            None => self.admit(sample, context)?,
         };
         if histogram {
             self.counts.kept += usize::from(self.ingest.series.place(id) != Place::Dropped);
@@ -396,19 +402,24 @@ impl Reading<'_, '_> {
     }
 
     /// Whether a sample beyond the limit would be kept: how many they are in all is reported, as in Prometheus.
-    fn would_keep(&mut self, sample: &Sample<'_>, kind: Kind) -> Result<bool, Refusal> {
+    fn would_keep(&mut self, sample: &Sample<'_>, context: Context<'_>) -> Result<bool, Refusal> {
         if let Some(id) = self.ingest.series.lookup(sample.series) {
             return Ok(self.ingest.series.place(id) != Place::Dropped);
         }
         self.turn.check()?;
-        Ok(self.rules.admission.admit(sample.series, kind, self.turn).is_ok_and(|labels| labels.is_some()))
+        Ok(self.rules.admission.admit(sample.series, context, self.turn).is_ok_and(|labels| labels.is_some()))
     }
 
     /// The rules are asked about a series that is not known yet.
     #[cold]
-    fn admit(&mut self, sample: &Sample<'_>, kind: Kind) -> Result<Id, Refusal> {
+    fn admit(&mut self, sample: &Sample<'_>, context: Context<'_>) -> Result<Id, Refusal> {
         self.turn.check()?;
-        let labels = self.rules.admission.admit(sample.series, kind, self.turn)?;
+        let labels = self.rules.admission.admit(sample.series, context, self.turn);
+        if let Err(Refusal::Malformed(_)) = labels {
+            // It was no sample.
+            self.counts.scraped -= 1;
+        }
+        let labels = labels?;
         let Ingest { series, waiting, .. } = &mut *self.ingest;
         let Some(labels) = labels else { return Ok(series.admit(sample.series, Place::Dropped)) };
         let timed = self.rules.honor_timestamps && sample.t.is_some();
@@ -471,7 +482,11 @@ impl Reading<'_, '_> {
     /// The whole body was good; the number of columns that were made for new series.
     fn finish(&mut self) -> Result<usize, IngestError> {
         if self.rules.native.convert {
-            self.close_histogram()?;
+            let resume = std::mem::take(&mut self.ingest.waiting.resume);
+            self.close_histogram(resume.unit())?;
+        }
+        if self.ingest.waiting.has_too_many_buckets {
+            return Err(BadHistogram::TooManyBuckets.into());
         }
         if self.counts.kept > self.rules.admission.limits.samples {
             return Err(Refusal::SampleLimit.into());
@@ -546,7 +561,7 @@ impl Reading<'_, '_> {
 #[cold]
 pub(super) fn in_line(parser: &Parser<'_>, refusal: Refusal) -> IngestError {
     match refusal {
-        Refusal::BadSeries(reason) => IngestError::Parse(parser.error(reason)),
+        Refusal::BadSeries(reason) | Refusal::Malformed(reason) => IngestError::Parse(parser.error(reason)),
         Refusal::Interrupted(interrupted) => IngestError::Interrupted(interrupted),
         limit => IngestError::Refused(limit),
     }

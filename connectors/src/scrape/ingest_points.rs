@@ -5,12 +5,13 @@ use super::cache::{Id, Place};
 use super::exposition::families::{Families, Family, Takes};
 use super::exposition::nhcb::Converter;
 use super::exposition::points::{Point, PointRules, PointValue, Points};
-use super::exposition::{Format, ParseError, Parser, Sample, exemplar};
+use super::exposition::{Context, Format, ParseError, Parser, Sample, exemplar};
 use super::ingest::{IngestError, Progress, Reading, Rules, in_line};
 use super::waiting::Of;
-use crate::histogram::RawHistogram;
+use crate::histogram::{BadHistogram, RawHistogram};
 use crate::limits;
 use storage::model::TimeMs;
+use storage::model::histogram::{HistogramError, SCHEMA_MAX};
 use storage::model::value::STALE;
 
 impl Rules<'_> {
@@ -47,9 +48,9 @@ impl Takes for Reading<'_, '_> {
         self.ingest.metadata.note_family(family);
     }
 
-    fn points(&mut self, points: &Points) -> Result<(), IngestError> {
+    fn points(&mut self, points: &Points, unit: &str) -> Result<(), IngestError> {
         self.turn.check()?;
-        self.take_points(points)
+        self.take_points(points, unit)
     }
 }
 
@@ -74,25 +75,26 @@ impl Reading<'_, '_> {
         let seen = seen.map(|raw| exemplar::parse(raw, format)).transpose().map_err(|e| parser.error(e))?;
         let mut points = Points::default();
         let converter = &mut self.ingest.waiting.converter;
-        let made = converter.line(sample, parser.kind(), seen, rules, &mut points);
+        let made = converter.line(sample, parser.context(), seen, rules, &mut points);
         made.map_err(|e| in_line(parser, e.into()))?;
-        self.take_points(&points)
+        self.take_points(&points, parser.context().unit)
     }
 
     /// The lines of a histogram are over.
-    pub(super) fn close_histogram(&mut self) -> Result<(), IngestError> {
+    pub(super) fn close_histogram(&mut self, unit: &str) -> Result<(), IngestError> {
         let mut points = Points::default();
         let converter: &mut Converter = &mut self.ingest.waiting.converter;
         converter.close(&mut points);
-        self.take_points(&points)
+        self.take_points(&points, unit)
     }
 
-    fn take_points(&mut self, points: &Points) -> Result<(), IngestError> {
+    fn take_points(&mut self, points: &Points, unit: &str) -> Result<(), IngestError> {
         for (series, point) in points.iter() {
             let sample = sample(series, point, self.ingest.series.guess());
             let histogram = matches!(point.value, PointValue::Histogram(_));
-            let id = self.take_sample(&sample, point.kind, histogram).map_err(|e| match e {
-                Refusal::BadSeries(reason) => {
+            let context = Context { format: point.format, kind: point.kind, unit };
+            let id = self.take_sample(&sample, context, histogram).map_err(|e| match e {
+                Refusal::BadSeries(reason) | Refusal::Malformed(reason) => {
                     IngestError::Parse(ParseError { line: self.counts.scraped, reason })
                 }
                 refusal => refusal.into(),
@@ -110,7 +112,17 @@ impl Reading<'_, '_> {
         if let PointValue::Histogram(raw) = &point.value {
             match t {
                 Some(t) if t > self.now + limits::FUTURE_MS => self.counts.out_of_bounds += 1,
-                _ => self.take_histogram(id, t, raw)?,
+                _ => match self.take_histogram(id, t, raw) {
+                    // The rest is counted; the end of the body is the end of the scrape.
+                    Err(IngestError::Histogram(BadHistogram::TooManyBuckets)) => {
+                        self.ingest.waiting.has_too_many_buckets = true;
+                    }
+                    Err(error) => {
+                        self.counts.kept -= 1;
+                        return Err(error);
+                    }
+                    Ok(()) => {}
+                },
             }
         }
         let waiting = &mut self.ingest.waiting;
@@ -127,9 +139,13 @@ impl Reading<'_, '_> {
         if raw.is_stale() {
             return Ok(());
         }
+        let limits = self.rules.native.limits;
+        if limits.max_schema == SCHEMA_MAX && raw.schema > SCHEMA_MAX {
+            return Err(BadHistogram::Malformed(HistogramError::Schema(raw.schema)).into());
+        }
         let mut h = raw.clone().finish()?;
         h.compact();
-        self.rules.native.limits.apply(&mut h)?;
+        limits.apply(&mut h)?;
         let first = self.ingest.waiting.add_histogram(id, t, h);
         self.counts.duplicates += usize::from(!first);
         Ok(())

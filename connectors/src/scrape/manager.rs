@@ -6,7 +6,7 @@ use crate::scrape::config::Job;
 use crate::scrape::metadata::Metadata;
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::pool::{JobAndClient, Pool, PoolView};
-use crate::scrape::target::{Health, TargetKey};
+use crate::scrape::target::{Health, ScrapeUrl, TargetKey};
 use crate::threads::Niced;
 use crate::units::Millis;
 use parking_lot::Mutex;
@@ -28,6 +28,8 @@ pub struct Options {
     pub strict_content_type: bool,
     /// Whether start timestamps of scraped samples are kept.
     pub start_timestamps: bool,
+    /// Whether series get the labels `__type__` and `__unit__`.
+    pub type_and_unit_labels: bool,
     /// What `localhost` is called from outside, for `globalUrl`.
     pub hostname: String,
     /// Which targets are ours, if several processes divide them.
@@ -288,8 +290,8 @@ impl Manager {
                     let target = &active.target.labels;
                     all.extend(map.iter().map(|(metric, metadata)| TargetMetadata {
                         target: target.clone(),
-                        metric: metric.clone(),
-                        metadata: metadata.clone(),
+                        metric: metric.to_string(),
+                        metadata: Metadata::clone(metadata),
                     }));
                 }
             }
@@ -310,7 +312,8 @@ impl Drop for Manager {
     }
 }
 
-fn global_url(url: &url::Url, hostname: &str) -> String {
+fn global_url(url: &ScrapeUrl, hostname: &str) -> String {
+    let Ok(url) = url.get() else { return url.to_string() };
     let mut url = url.clone();
     let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     if local && !hostname.is_empty() {

@@ -1,13 +1,19 @@
 //! Type, help and unit of a target's metric families.
 //!
-//! Metadata hardly ever changes, so a scrape only hashes the metadata lines as they pass; when the hash differs from the
-//! last scrape's, the next scrape collects them: a body is not kept to be read a second time.
+//! Metadata hardly ever changes: a line that says what is known costs a lookup and a comparison. What has gone is kept for ten
+//! scrapes, as in Prometheus; what a failing scrape says before its error counts too.
 
 use crate::limits;
 use crate::scrape::exposition::families::Family;
+use crate::scrape::exposition::series::Escapes;
 use crate::scrape::exposition::{Kind, Meta, MetaText, series};
+use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// How many scrapes a family is kept for that is not there any more.
+const KEPT_SCRAPES: u64 = 10;
 
 /// What a target says about one metric family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,37 +27,94 @@ pub struct Metadata {
 }
 
 /// By family name.
-pub type MetadataMap = BTreeMap<String, Metadata>;
+pub type MetadataMap = BTreeMap<Arc<str>, Arc<Metadata>>;
 
-/// Watches for changes.
-#[derive(Debug)]
+/// What a target has said, within limits: beyond them it is left out.
+#[derive(Debug, Default)]
 pub struct MetadataWatch {
-    last: u64,
-    now: u64,
-    /// What this scrape has said so far, if that is collected.
-    collected: Option<Collected>,
+    families: HashTable<Known>,
+    /// Number of this scrape.
+    scrape: u64,
+    /// Bytes of all names and texts.
+    bytes: usize,
+    /// Whether something is not as it was told last.
+    has_changed: bool,
 }
 
-impl Default for MetadataWatch {
-    fn default() -> Self {
-        MetadataWatch { last: 0, now: 0, collected: Some(Collected::default()) }
+#[derive(Debug)]
+struct Known {
+    name: Arc<str>,
+    metadata: Arc<Metadata>,
+    /// The scrape that had it last.
+    last: u64,
+}
+
+impl Known {
+    fn bytes(&self) -> usize {
+        self.name.len() + self.metadata.help.len() + self.metadata.unit.len()
     }
+
+    /// Enters what is said; whether that is new.
+    fn note(&mut self, what: &MetaText<'_>, text: &str) -> bool {
+        let known = &*self.metadata;
+        let is_known = match what {
+            MetaText::Help(_) => known.help == text,
+            MetaText::Unit(_) => known.unit == text,
+            MetaText::Type(kind) => known.kind == *kind,
+        };
+        if is_known {
+            return false;
+        }
+        let metadata = Arc::make_mut(&mut self.metadata);
+        match what {
+            MetaText::Help(_) => metadata.help = text.to_owned(),
+            MetaText::Unit(_) => metadata.unit = text.to_owned(),
+            MetaText::Type(kind) => metadata.kind = *kind,
+        }
+        true
+    }
+}
+
+fn hash(name: &str) -> u64 {
+    xxh3_64(name.as_bytes())
 }
 
 impl MetadataWatch {
     /// Notes a metadata line.
-    #[inline]
-    pub fn note(&mut self, meta: &Meta<'_>) {
+    pub fn note(&mut self, meta: &Meta<'_>, escapes: Escapes) {
+        let Ok(name) = series::metadata_name(meta.name) else { return };
         let text = match meta.what {
-            MetaText::Help(text) => text,
-            MetaText::Unit(unit) => unit,
-            MetaText::Type(kind) => kind.as_str().as_bytes(),
+            MetaText::Help(text) | MetaText::Unit(text) => text,
+            MetaText::Type(_) => b"",
         };
-        let line = xxhash_rust::xxh3::xxh3_64_with_seed(text, xxhash_rust::xxh3::xxh3_64(meta.name));
-        self.now = self.now.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ line;
-        if let Some(collected) = &mut self.collected {
-            collected.add(meta);
+        let text = String::from_utf8_lossy(text);
+        let text = series::unescape(&text, escapes);
+        let last = self.scrape;
+        match self.families.find_mut(hash(&name), |known| *known.name == *name) {
+            Some(known) if self.bytes + text.len() <= limits::METADATA_BYTES_PER_TARGET => {
+                let before = known.bytes();
+                known.last = last;
+                self.has_changed |= known.note(&meta.what, &text);
+                self.bytes = self.bytes + known.bytes() - before;
+            }
+            Some(known) => known.last = last,
+            None => self.add(&name, &meta.what, &text),
         }
+    }
+
+    /// Notes a family that was not known.
+    #[cold]
+    fn add(&mut self, name: &str, what: &MetaText<'_>, text: &str) {
+        let is_full = self.families.len() >= limits::METADATA_PER_TARGET
+            || self.bytes + name.len() + text.len() > limits::METADATA_BYTES_PER_TARGET;
+        if is_full {
+            return;
+        }
+        let mut known = Known { name: name.into(), metadata: Arc::default(), last: self.scrape };
+        known.note(what, text);
+        self.bytes += known.bytes();
+        self.families.insert_unique(hash(name), known, |known| hash(&known.name));
+        self.has_changed = true;
     }
 
     /// Notes what a protobuf family says of itself.
@@ -62,55 +125,34 @@ impl MetadataWatch {
             MetaText::Help(family.help.as_bytes()),
             MetaText::Unit(family.unit.as_bytes()),
         ];
-        all.into_iter().for_each(|what| self.note(&Meta { name, what }));
+        all.into_iter().for_each(|what| self.note(&Meta { name, what }, Escapes::None));
     }
 
-    /// The scrape is over: what it said, if that was collected.
-    pub fn finish(&mut self) -> Option<Arc<MetadataMap>> {
-        let now = std::mem::take(&mut self.now);
-        let collected = self.collected.take();
-        if collected.is_none() && now != self.last {
-            self.collected = Some(Collected::default());
+    /// The scrape is over: what is known now, if that is not what was told last. One that failed, or had nothing in it, lets
+    /// nothing be forgotten, unless half of the room is taken.
+    pub fn finish(&mut self, is_good: bool) -> Option<Arc<MetadataMap>> {
+        let is_full = 2 * self.families.len() > limits::METADATA_PER_TARGET
+            || 2 * self.bytes > limits::METADATA_BYTES_PER_TARGET;
+        if is_good || is_full {
+            self.forget();
         }
-        self.last = now;
-        collected.map(|collected| Arc::new(collected.map))
+        self.scrape += 1;
+        let tell = std::mem::take(&mut self.has_changed);
+        tell.then(|| {
+            Arc::new(self.families.iter().map(|known| (known.name.clone(), known.metadata.clone())).collect())
+        })
     }
 
-    /// The scrape failed.
-    pub fn discard(&mut self) {
-        self.now = 0;
-        if let Some(collected) = &mut self.collected {
-            *collected = Collected::default();
-        }
-    }
-}
-
-/// Metadata of a scrape, within limits: beyond them it is left out.
-#[derive(Debug, Default)]
-struct Collected {
-    map: MetadataMap,
-    bytes: usize,
-}
-
-impl Collected {
-    fn add(&mut self, meta: &Meta<'_>) {
-        let text = match meta.what {
-            MetaText::Help(text) | MetaText::Unit(text) => text,
-            MetaText::Type(_) => b"",
-        };
-        self.bytes += meta.name.len() + text.len();
-        let Ok(name) = series::metadata_name(meta.name) else { return };
-        let full = self.map.len() >= limits::METADATA_PER_TARGET && !self.map.contains_key(&name);
-        if full || self.bytes > limits::METADATA_BYTES_PER_TARGET {
-            return;
-        }
-        let metadata = self.map.entry(name).or_default();
-        let text = series::unescape(String::from_utf8_lossy(text).into_owned());
-        match meta.what {
-            MetaText::Help(_) => metadata.help = text,
-            MetaText::Unit(_) => metadata.unit = text,
-            MetaText::Type(kind) => metadata.kind = kind,
-        }
+    fn forget(&mut self) {
+        let Self { families, scrape, bytes, has_changed } = self;
+        families.retain(|known| {
+            let keep = *scrape - known.last <= KEPT_SCRAPES;
+            if !keep {
+                *bytes -= known.bytes();
+                *has_changed = true;
+            }
+            keep
+        });
     }
 }
 
@@ -118,22 +160,36 @@ impl Collected {
 mod tests {
     use super::*;
 
-    /// What a scrape with these help texts leaves: number of families, or nothing new.
-    fn scrape(watch: &mut MetadataWatch, helps: &[(&str, &str)]) -> Option<usize> {
+    /// What a scrape with these help texts leaves: names and texts, or nothing new.
+    fn scrape(watch: &mut MetadataWatch, helps: &[(&str, &str)], is_good: bool) -> Option<String> {
         for (name, help) in helps {
-            watch.note(&Meta { name: name.as_bytes(), what: MetaText::Help(help.as_bytes()) });
+            watch.note(&Meta { name: name.as_bytes(), what: MetaText::Help(help.as_bytes()) }, Escapes::Text);
         }
-        watch.finish().map(|map| map.len())
+        let told = watch.finish(is_good)?;
+        let lines = told.iter().map(|(name, metadata)| format!("{name}={}", metadata.help));
+        Some(lines.collect::<Vec<String>>().join(" "))
     }
 
     #[test]
-    fn a_change_is_collected_by_the_scrape_after_it() {
+    fn a_change_is_told_at_once_and_what_goes_is_kept_for_ten_scrapes() {
         let mut watch = MetadataWatch::default();
-        assert_eq!(scrape(&mut watch, &[("a", "x")]), Some(1));
-        assert_eq!(scrape(&mut watch, &[("a", "x")]), None);
-        let more = [("a", "x"), ("b", "y")];
-        assert_eq!((scrape(&mut watch, &more), scrape(&mut watch, &more)), (None, Some(2)));
-        assert_eq!(scrape(&mut watch, &more), None);
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(scrape(&mut watch, &[("a", "x")], true), text("a=x"));
+        assert_eq!(scrape(&mut watch, &[("a", "x")], true), None);
+        assert_eq!(scrape(&mut watch, &[("a", "x"), ("b", "y\\\\\\\"")], true), text("a=x b=y\\\\\""));
+        assert_eq!(scrape(&mut watch, &[("b", "z")], false), text("a=x b=z"), "of a failing scrape");
+        for _ in 0..20 {
+            assert_eq!(scrape(&mut watch, &[], false), None, "failing scrapes forget nothing");
+        }
+        assert_eq!(
+            scrape(&mut watch, &[("b", "z")], true),
+            text("b=z"),
+            "but what is there is looked at then"
+        );
+        for n in 0..KEPT_SCRAPES {
+            assert_eq!(scrape(&mut watch, &[("c", "")], true).is_some(), n == 0, "{n}");
+        }
+        assert_eq!(scrape(&mut watch, &[("c", "")], true), text("c="));
     }
 
     #[test]
@@ -142,7 +198,13 @@ mod tests {
         let help = "x".repeat(1 << 20);
         let names: Vec<String> = (0..64).map(|i| format!("m{i}")).collect();
         let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), help.as_str())).collect();
-        let kept = scrape(&mut watch, &all).unwrap();
-        assert!(kept > 0 && kept << 20 <= limits::METADATA_BYTES_PER_TARGET, "{kept}");
+        let kept = scrape(&mut watch, &all, true).unwrap().len();
+        assert!(kept > 1 << 20 && kept <= limits::METADATA_BYTES_PER_TARGET + 1000, "{kept}");
+        let many: Vec<String> = (0..2 * limits::METADATA_PER_TARGET).map(|i| format!("n{i}")).collect();
+        let all: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "")).collect();
+        scrape(&mut watch, &all, false);
+        assert!(watch.families.len() <= limits::METADATA_PER_TARGET);
+        (0..20).for_each(|_| drop(scrape(&mut watch, &[], false)));
+        assert_eq!((watch.families.len(), watch.bytes), (0, 0), "a target that always fails makes room");
     }
 }

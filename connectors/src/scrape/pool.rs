@@ -199,6 +199,7 @@ impl Pool {
             state: state.clone(),
             strict_content_type: options.strict_content_type,
             native: NativeRules { starts: options.start_timestamps, ..target.native },
+            type_and_unit: options.type_and_unit_labels,
             metrics: self.shared.metrics.clone(),
             most_memory: options.memory() / 2,
             stopped: Arc::default(),

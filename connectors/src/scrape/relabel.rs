@@ -4,6 +4,7 @@
 //! file says; a [`Relabeler`] is the checked list with compiled patterns. Patterns are RE2 and anchored.
 
 use crate::limits::{RELABEL_LABELS, SERIES_BYTES};
+use crate::scrape::names::NameScheme;
 use md5::{Digest, Md5};
 use regex::Captures;
 use serde::Deserialize;
@@ -77,6 +78,14 @@ pub struct RelabelConfig {
     /// What to do; `replace`. Any case.
     #[serde(deserialize_with = "action_in_any_case")]
     pub action: Action,
+    /// Which names labels may have; not of the file, but of the block that the rule is in.
+    #[serde(skip)]
+    pub names: NameScheme,
+}
+
+/// Tells rules which names labels may have.
+pub fn set_names(configs: &mut [RelabelConfig], names: NameScheme) {
+    configs.iter_mut().for_each(|config| config.names = names);
 }
 
 fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Action, D::Error> {
@@ -90,6 +99,8 @@ fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Action, 
 const EXPANSIONS: usize = 8;
 
 const DEFAULT_REGEX: &str = "(.*)";
+const DEFAULT_SEPARATOR: &str = ";";
+const DEFAULT_REPLACEMENT: &str = "$1";
 
 impl RelabelConfig {
     fn validate(&self) -> Result<(), String> {
@@ -103,13 +114,16 @@ impl RelabelConfig {
         if needs_target && self.target_label.is_empty() {
             return Err(format!("relabel configuration for {action} action requires 'target_label' value"));
         }
-        if self.action == LabelMap && self.replacement.as_deref() == Some("") {
-            return Err(format!("\"\" is invalid 'replacement' for {action} action"));
+        self.validate_names()?;
+        // A key that says the default is not looked at: Prometheus writes out all of them.
+        let has_separator = self.separator.as_ref().is_some_and(|separator| separator != DEFAULT_SEPARATOR);
+        let replacement = self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT);
+        let has_replacement = replacement != DEFAULT_REPLACEMENT;
+        if matches!(self.action, Lowercase | Uppercase | KeepEqual | DropEqual) && has_replacement {
+            return Err(format!("'replacement' can not be set for {action} action"));
         }
-        let other_keys = self.regex.is_some()
-            || self.modulus != 0
-            || self.separator.is_some()
-            || self.replacement.is_some();
+        let has_regex = self.regex.as_ref().is_some_and(|regex| regex != DEFAULT_REGEX);
+        let other_keys = has_regex || self.modulus != 0 || has_separator;
         if matches!(self.action, KeepEqual | DropEqual) && other_keys {
             return Err(format!(
                 "{action} action requires only 'source_labels' and `target_label`, and no other fields"
@@ -118,10 +132,30 @@ impl RelabelConfig {
         let more_than_regex = !self.source_labels.is_empty()
             || !self.target_label.is_empty()
             || self.modulus != 0
-            || self.separator.is_some()
-            || self.replacement.is_some();
+            || has_separator
+            || has_replacement;
         if matches!(self.action, LabelDrop | LabelKeep) && more_than_regex {
             return Err(format!("{action} action requires only 'regex', and no other fields"));
+        }
+        Ok(())
+    }
+
+    /// Labels that the rule writes to must have names that labels may have.
+    fn validate_names(&self) -> Result<(), String> {
+        use Action::*;
+        let action = self.action.as_str();
+        let target = &self.target_label;
+        let fits = match self.action {
+            Replace if target.contains('$') => self.names.has_template(target),
+            Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual => self.names.has_label(target),
+            _ => true,
+        };
+        if !fits {
+            return Err(format!("{target:?} is invalid 'target_label' for {action} action"));
+        }
+        let replacement = self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT);
+        if self.action == LabelMap && !self.names.has_template(replacement) {
+            return Err(format!("{replacement:?} is invalid 'replacement' for {action} action"));
         }
         Ok(())
     }
@@ -137,6 +171,7 @@ struct Rule {
     regex: AnchoredRegex,
     modulus: u64,
     replacement: String,
+    names: NameScheme,
     /// Writes a constant whatever the source is: no pattern needs to run.
     constant: bool,
 }
@@ -204,7 +239,7 @@ impl Rule {
     fn new(config: &RelabelConfig) -> Result<Rule, String> {
         config.validate()?;
         let pattern = config.regex.as_deref().unwrap_or(DEFAULT_REGEX);
-        let replacement = config.replacement.clone().unwrap_or_else(|| "$1".to_owned());
+        let replacement = config.replacement.clone().unwrap_or_else(|| DEFAULT_REPLACEMENT.to_owned());
         let constant = config.action == Action::Replace
             && pattern == DEFAULT_REGEX
             && !replacement.contains('$')
@@ -212,11 +247,12 @@ impl Rule {
         Ok(Rule {
             action: config.action,
             source_labels: config.source_labels.clone(),
-            separator: config.separator.clone().unwrap_or_else(|| ";".to_owned()),
+            separator: config.separator.clone().unwrap_or_else(|| DEFAULT_SEPARATOR.to_owned()),
             target_label: config.target_label.clone(),
             regex: AnchoredRegex::new(pattern).map_err(|e| e.to_string())?,
             modulus: config.modulus,
             replacement,
+            names: config.names,
             constant,
         })
     }
@@ -265,7 +301,7 @@ impl Rule {
         }
         let Some(captures) = self.regex.inner().captures(joined) else { return Ok(()) };
         let target = expand_within(&self.target_label, &captures)?;
-        if target.is_empty() {
+        if !self.names.has_label(&target) {
             return Ok(());
         }
         let value = expand_within(&self.replacement, &captures)?;

@@ -6,6 +6,7 @@ use crate::scrape::ingest::NativeRules;
 use crate::scrape::metadata::MetadataMap;
 use crate::units::Millis;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use storage::model::time::parse_duration;
 use storage::model::{Labels, LabelsBuilder, TimeMs};
@@ -17,13 +18,52 @@ pub struct Target {
     /// The labels that its series get.
     pub labels: Labels,
     /// Where it is scraped, parameters included.
-    pub url: Url,
+    pub url: ScrapeUrl,
     /// Time between scrapes.
     pub interval: Millis,
     /// Longest scrape.
     pub timeout: Millis,
     /// What is done with native histograms.
     pub native: NativeRules,
+}
+
+/// Where a target is scraped, even where that is no place: such a target is there, and down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScrapeUrl {
+    text: String,
+    url: Result<Url, String>,
+}
+
+impl ScrapeUrl {
+    fn new(text: String, params: &BTreeMap<&str, Vec<&str>>) -> ScrapeUrl {
+        let url = match Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+            Ok(url) => Err(format!("Get {text:?}: unsupported protocol scheme {:?}", url.scheme())),
+            Err(error) => Err(format!("parse {text:?}: {error}")),
+        };
+        let Ok(mut url) = url else { return ScrapeUrl { text, url } };
+        if !params.is_empty() {
+            let pairs = params.iter().flat_map(|(name, values)| values.iter().map(move |v| (*name, *v)));
+            url.query_pairs_mut().extend_pairs(pairs);
+        }
+        ScrapeUrl { text: url.to_string(), url: Ok(url) }
+    }
+
+    /// As it is shown.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The URL to ask; the text of what is wrong with it.
+    pub fn get(&self) -> Result<&Url, &str> {
+        self.url.as_ref().map_err(String::as_str)
+    }
+}
+
+impl fmt::Display for ScrapeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 const METRICS_PATH: &str = "__metrics_path__";
@@ -37,7 +77,9 @@ const CONVERT: &str = "__convert_classic_histograms_to_nhcb__";
 
 /// The labels that target rules work on: what was discovered and what the job adds. Also what the API shows.
 pub fn discovered_labels(discovered: &Discovered, job: &Job) -> BTreeMap<String, String> {
-    let mut labels = discovered.clone();
+    // A label with an empty value is none.
+    let given = discovered.iter().filter(|(_, value)| !value.is_empty());
+    let mut labels: BTreeMap<String, String> = given.map(|(n, v)| (n.clone(), v.clone())).collect();
     let keys = &job.config.keys;
     let defaults = [
         ("job", keys.job_name.clone()),
@@ -45,12 +87,15 @@ pub fn discovered_labels(discovered: &Discovered, job: &Job) -> BTreeMap<String,
         (TIMEOUT, job.timeout.to_string()),
         (METRICS_PATH, keys.metrics_path.clone()),
         (SCHEME, keys.scheme.clone()),
+        (CONVERT, job.native.convert.to_string()),
+        (CLASSIC, job.native.classic_too.to_string()),
+        (NATIVE, job.native.scrape.to_string()),
     ];
     for (name, value) in defaults {
         labels.entry(name.to_owned()).or_insert(value);
     }
     for (name, values) in &keys.params {
-        if let Some(first) = values.first() {
+        if let Some(first) = values.first().filter(|first| !first.is_empty()) {
             labels.entry(format!("{PARAM}{name}")).or_insert_with(|| first.clone());
         }
     }
@@ -76,7 +121,7 @@ pub fn populate(discovered: &BTreeMap<String, String>, job: &Job) -> Result<Opti
     }
     let (interval, timeout) = times(&labels)?;
     let native = native(&labels, job.native)?;
-    let url = url(&labels, &address, job)?;
+    let url = url(&labels, &address, job);
     if labels.get("instance").is_empty() {
         labels.set("instance", address);
     }
@@ -86,14 +131,16 @@ pub fn populate(discovered: &BTreeMap<String, String>, job: &Job) -> Result<Opti
 
 /// The job's rules, but for what the target's labels say.
 fn native(labels: &LabelsBuilder, job: NativeRules) -> Result<NativeRules, String> {
-    let says = |name: &str, otherwise: bool| match labels.get(name) {
+    let says = |name: &str, what: &str, otherwise: bool| match labels.get(name) {
         "" => Ok(otherwise),
-        text => text.parse().map_err(|_| format!("{name} is neither true nor false: {text:?}")),
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        text => Err(format!("error parsing {what}: {text:?} is neither true nor false")),
     };
     Ok(NativeRules {
-        scrape: says(NATIVE, job.scrape)?,
-        classic_too: says(CLASSIC, job.classic_too)?,
-        convert: says(CONVERT, job.convert)?,
+        convert: says(CONVERT, "convert classic histograms to nhcb", job.convert)?,
+        classic_too: says(CLASSIC, "always scrape classic histograms", job.classic_too)?,
+        scrape: says(NATIVE, "scrape native histograms", job.scrape)?,
         ..job
     })
 }
@@ -115,7 +162,7 @@ fn times(labels: &LabelsBuilder) -> Result<(Millis, Millis), String> {
 }
 
 /// Parameters come from the job, the first value of each from its `__param_` label; sorted by name.
-fn url(labels: &LabelsBuilder, address: &str, job: &Job) -> Result<Url, String> {
+fn url(labels: &LabelsBuilder, address: &str, job: &Job) -> ScrapeUrl {
     let mut params: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, values) in &job.config.keys.params {
         params.insert(name, values.iter().map(String::as_str).collect());
@@ -130,16 +177,7 @@ fn url(labels: &LabelsBuilder, address: &str, job: &Job) -> Result<Url, String> 
     }
     let path = labels.get(METRICS_PATH);
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let text = format!("{}://{address}{slash}{path}", labels.get(SCHEME));
-    let mut url = Url::parse(&text).map_err(|e| format!("bad URL {text:?}: {e}"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("unsupported scheme {:?}", url.scheme()));
-    }
-    if !params.is_empty() {
-        let pairs = params.iter().flat_map(|(name, values)| values.iter().map(move |v| (*name, *v)));
-        url.query_pairs_mut().extend_pairs(pairs);
-    }
-    Ok(url)
+    ScrapeUrl::new(format!("{}://{address}{slash}{path}", labels.get(SCHEME)), &params)
 }
 
 impl Target {
@@ -221,6 +259,39 @@ mod tests {
         assert_eq!((t.interval, t.timeout), (Millis(60_000), Millis(10_000)));
         assert_eq!(t.offset(7), t.offset(7));
         assert!((0..60_000).contains(&t.offset(7)));
+    }
+
+    #[test]
+    fn rules_see_what_the_job_says_of_histograms_and_no_empty_labels() {
+        let yaml = "{job_name: j, scrape_native_histograms: true, params: {a: ['']}, static_configs: [{targets: ['h:1']}], \
+                    relabel_configs: [{source_labels: [__scrape_native_histograms__, __convert_classic_histograms_to_nhcb__, \
+                    __always_scrape_classic_histograms__], regex: 'true;false;false', action: keep}]}";
+        let job = Job::new(serde_saphyr::from_str(yaml).unwrap(), &GlobalScrape::default()).unwrap();
+        let given = [(ADDRESS, "h:1"), ("env", ""), ("__meta_a", ""), ("job", "")];
+        let discovered = given.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        let labels = discovered_labels(&discovered, &job);
+        let names: Vec<&str> = labels.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [ADDRESS, CLASSIC, CONVERT, METRICS_PATH, SCHEME, INTERVAL, NATIVE, TIMEOUT, "job"]
+        );
+        assert_eq!(labels["job"], "j");
+        assert!(populate(&labels, &job).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_asked_is_there() {
+        for (address, scheme, reason) in [
+            ("h:port", "http", "parse \"http://h:port/metrics\": "),
+            ("h:1", "ftp", "unsupported protocol scheme \"ftp\""),
+            ("[::1", "http", "parse"),
+        ] {
+            let given = [(ADDRESS, address), ("__scheme__", scheme)];
+            let t = target("{job_name: j}", &given).unwrap().unwrap();
+            assert_eq!(t.url.as_str(), format!("{scheme}://{address}/metrics"));
+            assert!(t.url.get().unwrap_err().contains(reason), "{:?}", t.url);
+            assert_eq!(t.labels.get("instance"), Some(address));
+        }
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Waiting {
     pub starts: Vec<Of<TimeMs>>,
     /// Exemplars.
     pub exemplars: Vec<Of<RawExemplar>>,
+    /// Whether a histogram had more buckets than it may have.
+    pub has_too_many_buckets: bool,
     /// Series that have a native histogram at the time of the scrape.
     seen: HashSet<Id>,
     label_bytes: usize,

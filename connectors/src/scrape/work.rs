@@ -36,6 +36,8 @@ pub struct Context {
     pub strict_content_type: bool,
     /// What is done with native histograms.
     pub native: NativeRules,
+    /// Whether series get the labels `__type__` and `__unit__`.
+    pub type_and_unit: bool,
     /// Counters of all loops.
     pub metrics: Arc<ScrapeMetrics>,
     /// Bytes that one scrape may take while it is read.
@@ -296,16 +298,19 @@ impl Work {
     }
 
     fn publish(&mut self, duration: f64, result: Result<(), String>) {
-        let metadata = if result.is_ok() { self.ingest.metadata() } else { None };
+        let is_good = result.is_ok() && self.scrape.body.decoded() > 0;
+        let metadata = self.ingest.metadata(is_good);
         let mut state = self.context.state.lock();
         state.last_scrape = self.scrape.t;
         state.last_duration = duration;
+        if let Some(metadata) = metadata {
+            state.metadata = metadata;
+        }
         match result {
             Ok(()) => {
                 state.health = Health::Up;
                 state.last_error = String::new();
                 state.warning = self.scrape.warning.take();
-                state.metadata = metadata.unwrap_or_else(|| state.metadata.clone());
             }
             Err(error) => {
                 tracing::debug!(target = %self.context.target.url, %error, "scrape failed");
@@ -333,6 +338,8 @@ fn rules(context: &Context) -> Rules<'_> {
         honor_labels: keys.honor_labels,
         relabel: &context.job.metric_relabel,
         limits: context.job.limits,
+        names: context.job.names,
+        type_and_unit: context.type_and_unit,
     };
     Rules {
         admission,

@@ -1,13 +1,39 @@
 //! The exemplar of an OpenMetrics line: `{labels} value [seconds]`, once the line is known to be well-formed.
 
 use super::points::RawExemplar;
-use super::{Format, Kind, braces, number, quote, series};
+use super::{Context, Format, Kind, braces, number, quote, series};
+
+/// Whether these braces hold labels as they stand in an exemplar: no metric name, no blanks, a comma between two.
+pub fn check(labels: &[u8]) -> Result<(), String> {
+    let mut rest = &labels[1..labels.len() - 1];
+    while !rest.is_empty() {
+        let name = match rest.first() {
+            Some(b'"') => super::string_end(rest, 0, Format::OpenMetrics)?,
+            Some(b'0'..=b'9') => 0,
+            _ => rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count(),
+        };
+        let value = rest.get(name..).filter(|_| name > 0).and_then(|rest| rest.strip_prefix(b"="));
+        let Some(value) = value.filter(|value| value.first() == Some(&b'"')) else {
+            return Err(format!("expected label name, got {}", quote(rest)));
+        };
+        let end = super::string_end(value, 0, Format::OpenMetrics)?;
+        if std::str::from_utf8(&value[..end]).is_err() {
+            return Err(format!("invalid UTF-8 label value: {}", quote(value)));
+        }
+        rest = match value.get(end) {
+            None => &[],
+            Some(b',') => &value[end + 1..],
+            Some(_) => return Err(format!("expected comma or brace close, got {}", quote(&value[end..]))),
+        };
+    }
+    Ok(())
+}
 
 /// What `raw`, the bytes behind the `# `, say.
 pub fn parse(raw: &[u8], format: Format) -> Result<RawExemplar, String> {
     let bad = || format!("expected an exemplar, got {}", quote(raw));
     let (labels, rest) = raw.split_at(braces(raw, format)?);
-    let labels = series::parse(labels, Kind::Unknown)?.build();
+    let labels = series::labels(labels, Context { format, kind: Kind::Unknown, unit: "" })?.0.build();
     let text = std::str::from_utf8(rest).map_err(|_| bad())?;
     let mut numbers = text.split_ascii_whitespace().map(fast_float2::parse::<f64, _>);
     let v = numbers.next().and_then(Result::ok).ok_or_else(bad)?;

@@ -2,7 +2,7 @@
 //!
 //! A family is read twice where it is not large: what is said of it may stand behind its metrics.
 
-use super::Kind;
+use super::{Context, Kind};
 mod wire;
 
 use super::nhcb::ClassicHistogram;
@@ -16,7 +16,10 @@ use crate::protobuf::{Fields, ProtobufError, Value, message_length};
 use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::TimeMs;
 use storage::model::histogram::ResetHint;
-use wire::{WireHistogram, exemplar, label, pair, read_histogram, text, timestamp};
+use wire::{
+    COUNTER, FAMILY, METRIC, SUMMARY, VALUE, WireHistogram, exemplar, label, pair, read_histogram, text,
+    timestamp,
+};
 
 /// What is said of a family.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -55,8 +58,8 @@ pub trait Takes {
     /// A family begins.
     fn family(&mut self, family: &Family<'_>);
 
-    /// The samples of one metric of it; `points` is emptied afterwards.
-    fn points(&mut self, points: &Points) -> Result<(), Self::Error>;
+    /// The samples of one metric of it, whose unit is `unit`; `points` is emptied afterwards.
+    fn points(&mut self, points: &Points, unit: &str) -> Result<(), Self::Error>;
 }
 
 /// Reads a body piece by piece. A family that is not large is read when it is whole; of a large one each metric is, so its
@@ -71,6 +74,7 @@ pub struct Families {
 struct OpenFamily {
     name: String,
     kind: Kind,
+    unit: String,
     /// Bytes of its message that are not read.
     left: u64,
 }
@@ -122,14 +126,14 @@ impl Families {
         rules: PointRules,
         takes: &mut T,
     ) -> Result<(), T::Error> {
-        let family = header(message)?;
+        let Some(family) = header(message)?.family()? else { return Ok(()) };
         takes.family(&family);
         let mut fields = Fields::of(message);
         let mut reader = Reader { family, rules, points: &mut self.points, labels: Vec::new() };
         while let Some(field) = fields.next_field().map_err(FamilyError::from)? {
             if let (4, Value::Bytes(metric)) = field {
                 reader.metric(metric)?;
-                takes.points(reader.points)?;
+                takes.points(reader.points, family.unit)?;
                 reader.points.clear();
             }
         }
@@ -159,10 +163,12 @@ impl Families {
     }
 
     fn open<T: Takes>(&mut self, head: &[u8], length: u64, takes: &mut T) -> Result<(), FamilyError> {
-        let family = header(head)?;
+        let header = Header { has_metrics: true, ..header(head)? };
+        let Some(family) = header.family()? else { return Ok(()) };
         takes.family(&family);
         let left = length - head.len() as u64;
-        self.open = Some(OpenFamily { name: family.name.to_owned(), kind: family.kind, left });
+        let (name, unit) = (family.name.to_owned(), family.unit.to_owned());
+        self.open = Some(OpenFamily { name, kind: family.kind, unit, left });
         Ok(())
     }
 
@@ -188,7 +194,7 @@ impl Families {
                 Err(error) => return Err(FamilyError::from(error).into()),
                 Ok(Some((4, Value::Bytes(metric)))) => {
                     reader.metric(metric)?;
-                    takes.points(reader.points)?;
+                    takes.points(reader.points, &open.unit)?;
                     reader.points.clear();
                 }
                 Ok(Some((1 | 3, _))) => {
@@ -218,38 +224,57 @@ fn cut_off(at: usize) -> FamilyError {
     FamilyError::Damaged(ProtobufError { at, reason: "field is longer than its message" })
 }
 
-/// Name (1), help (2), type (3), unit (5).
-fn header(message: &[u8]) -> Fallible<Family<'_>> {
-    let mut family = Family { kind: Kind::Counter, ..Family::default() };
+/// What a family's message says besides its metrics, not yet looked at.
+#[derive(Default)]
+struct Header<'a> {
+    name: &'a [u8],
+    help: &'a [u8],
+    kind: u64,
+    unit: &'a [u8],
+    has_metrics: bool,
+}
+
+/// Name (1), help (2), type (3), metrics (4), unit (5).
+fn header(message: &[u8]) -> Fallible<Header<'_>> {
+    let mut header = Header::default();
     let mut fields = Fields::of(message);
-    while let Some(field) = fields.next_field()? {
+    while let Some(field) = fields.next_of(FAMILY)? {
         match field {
-            (1, Value::Bytes(name)) => family.name = text(name, "metric name")?,
-            (2, Value::Bytes(help)) => family.help = text(help, "help")?,
-            (3, kind) => {
-                family.kind = match kind.number() {
-                    0 => Kind::Counter,
-                    1 => Kind::Gauge,
-                    2 => Kind::Summary,
-                    3 => Kind::Unknown,
-                    4 => Kind::Histogram,
-                    5 => Kind::GaugeHistogram,
-                    n => {
-                        return Err(FamilyError::Bad(format!(
-                            "unknown metric type for metric {:?}: {n}",
-                            family.name
-                        )));
-                    }
-                }
-            }
-            (5, Value::Bytes(unit)) => family.unit = text(unit, "unit")?,
+            (1, Value::Bytes(name)) => header.name = name,
+            (2, Value::Bytes(help)) => header.help = help,
+            (3, kind) => header.kind = kind.number(),
+            (4, _) => header.has_metrics = true,
+            (5, Value::Bytes(unit)) => header.unit = unit,
             _ => {}
         }
     }
-    if family.name.is_empty() {
-        return Err(FamilyError::Bad("invalid metric name: ".to_owned()));
+    Ok(header)
+}
+
+impl<'a> Header<'a> {
+    /// The family; `None` if there is nothing of it, not even a name that can be read. A unit may be any bytes.
+    fn family(&self) -> Fallible<Option<Family<'a>>> {
+        let family = self.checked();
+        if self.has_metrics { family.map(Some) } else { Ok(family.ok()) }
     }
-    Ok(family)
+
+    fn checked(&self) -> Fallible<Family<'a>> {
+        let name = text(self.name, "metric name")?;
+        if name.is_empty() {
+            return Err(FamilyError::Bad("invalid metric name: ".to_owned()));
+        }
+        let help = text(self.help, &format!("help for metric {name:?}"))?;
+        let kind = match self.kind {
+            0 => Kind::Counter,
+            1 => Kind::Gauge,
+            2 => Kind::Summary,
+            3 => Kind::Unknown,
+            4 => Kind::Histogram,
+            5 => Kind::GaugeHistogram,
+            n => return Err(FamilyError::Bad(format!("unknown metric type for metric {name:?}: {n}"))),
+        };
+        Ok(Family { name, kind, help, unit: std::str::from_utf8(self.unit).unwrap_or_default() })
+    }
 }
 
 /// Reads the metrics of a family.
@@ -281,7 +306,7 @@ impl<'a> Reader<'a, '_> {
             _ => 5,
         };
         let mut fields = Fields::of(message);
-        while let Some(field) = fields.next_field()? {
+        while let Some(field) = fields.next_of(METRIC)? {
             match field {
                 (1, Value::Bytes(pair)) => {
                     if self.labels.len() >= SERIES_LABELS {
@@ -302,7 +327,7 @@ impl<'a> Reader<'a, '_> {
             _ => {
                 let mut fields = Fields::of(content);
                 let mut v = 0.0;
-                while let Some(field) = fields.next_field()? {
+                while let Some(field) = fields.next_of(VALUE)? {
                     if let (1, value) = field {
                         v = value.double();
                     }
@@ -324,7 +349,7 @@ impl<'a> Reader<'a, '_> {
     ) {
         let (name, labels) = ([self.family.name, suffix], &self.labels);
         let write = |out: &mut Vec<u8>| write_series(out, name, labels, more);
-        let point = self.points.push(write, self.family.kind, PointValue::Float(normal(v)));
+        let point = self.points.push(write, Context::text(self.family.kind), PointValue::Float(normal(v)));
         (point.t, point.start) = (times.t, times.start);
         point.exemplars.extend(exemplar);
     }
@@ -333,7 +358,7 @@ impl<'a> Reader<'a, '_> {
     fn counter(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
         let (mut v, mut start, mut seen) = (0.0, 0, None);
         let mut fields = Fields::of(message);
-        while let Some((number, value)) = fields.next_field()? {
+        while let Some((number, value)) = fields.next_of(COUNTER)? {
             match number {
                 1 => v = value.double(),
                 2 if self.rules.exemplars => seen = exemplar(value)?,
@@ -349,7 +374,7 @@ impl<'a> Reader<'a, '_> {
     fn summary(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
         let (mut count, mut sum, mut start, mut quantiles) = (0.0, 0.0, 0, Vec::new());
         let mut fields = Fields::of(message);
-        while let Some((number, value)) = fields.next_field()? {
+        while let Some((number, value)) = fields.next_of(SUMMARY)? {
             match (number, value) {
                 (1, n) => count = n.number() as f64,
                 (2, v) => sum = v.double(),
@@ -372,49 +397,47 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    fn histogram(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
+    /// A native histogram stands before its classic series; one that is made of them stands behind.
+    fn histogram(&mut self, message: &'a [u8], t: Option<TimeMs>) -> Fallible<()> {
         let h = read_histogram(message, self.rules.exemplars)?;
         let times = Times { t, start: h.start };
-        let native = self.rules.native && h.is_native();
-        if native {
+        if self.rules.native && h.is_native() {
+            h.check(self.family.name)?;
             let mut raw = h.raw.clone();
             if raw.float {
                 (raw.count, raw.zero_count) = (h.count_float, h.zero_count_float);
             }
-            if self.family.kind == Kind::GaugeHistogram {
-                raw.hint = ResetHint::Gauge;
+            self.push_histogram(raw, times, h.seen());
+            if self.rules.classic_too && !h.buckets.is_empty() {
+                self.classic(h, times);
             }
-            let own = !h.exemplars.is_empty();
-            let bucketed = h.buckets.iter().filter_map(|b| b.exemplar.as_ref());
-            let seen: Vec<RawExemplar> = match own {
-                true => h.exemplars.clone(),
-                false => bucketed.cloned().collect(),
-            };
-            self.push_histogram(raw, times, seen);
-        } else if self.rules.convert && !h.buckets.is_empty() {
-            let mut classic = ClassicHistogram::default();
-            h.buckets.iter().for_each(|b| classic.bucket(b.bound, b.count));
-            (classic.count, classic.sum) = (Some(h.count()), h.raw.sum);
-            if let Some(mut raw) = classic.convert() {
-                if self.family.kind == Kind::GaugeHistogram {
-                    raw.hint = ResetHint::Gauge;
-                }
-                let seen = h.buckets.iter().filter_map(|b| b.exemplar.clone()).collect();
-                self.push_histogram(raw, times, seen);
-            }
+            return Ok(());
         }
-        let replaced = native || (self.rules.convert && !h.buckets.is_empty());
-        if !replaced || (self.rules.classic_too && !h.buckets.is_empty()) {
+        if !self.rules.convert {
+            self.classic(h, times);
+            return Ok(());
+        }
+        let mut classic = ClassicHistogram::of_sum(h.raw.sum);
+        classic.count(h.count());
+        h.buckets.iter().for_each(|b| classic.bucket(b.bound, b.count));
+        let seen = h.seen();
+        if self.rules.classic_too {
             self.classic(h, times);
         }
+        let raw = classic.convert().map_err(FamilyError::Bad)?;
+        self.push_histogram(raw, times, seen);
         Ok(())
     }
 
     /// Adds a native histogram; of its exemplars those that say when.
-    fn push_histogram(&mut self, raw: RawHistogram, times: Times, mut seen: Vec<RawExemplar>) {
+    fn push_histogram(&mut self, mut raw: RawHistogram, times: Times, mut seen: Vec<RawExemplar>) {
+        if self.family.kind == Kind::GaugeHistogram {
+            raw.hint = ResetHint::Gauge;
+        }
         let (name, labels) = ([self.family.name, ""], &self.labels);
         let write = |out: &mut Vec<u8>| write_series(out, name, labels, None);
-        let point = self.points.push(write, self.family.kind, PointValue::Histogram(Box::new(raw)));
+        let point =
+            self.points.push(write, Context::text(self.family.kind), PointValue::Histogram(Box::new(raw)));
         (point.t, point.start) = (times.t, times.start);
         seen.retain(|exemplar| exemplar.t.is_some());
         seen.truncate(HISTOGRAM_EXEMPLARS);
@@ -427,8 +450,12 @@ impl<'a> Reader<'a, '_> {
         self.float("_count", None, count, times, None);
         self.float("_sum", None, h.raw.sum, times, None);
         let mut infinite = false;
+        // As in Prometheus: what stands behind the highest bucket is not read.
         for bucket in h.buckets {
-            infinite |= bucket.bound == f64::INFINITY;
+            if infinite {
+                break;
+            }
+            infinite = bucket.bound == f64::INFINITY;
             let bound = canonical(bucket.bound);
             self.float("_bucket", Some(("le", &bound)), bucket.count, times, bucket.exemplar);
         }

@@ -15,6 +15,24 @@ pub mod series;
 
 use memchr::{memchr, memchr2, memchr3};
 
+/// What stands before a line and says how it is to be read.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Context<'a> {
+    /// How the body is written.
+    pub format: Format,
+    /// The type that the last TYPE line gave.
+    pub kind: Kind,
+    /// The unit that the last UNIT line gave, "" if there was none.
+    pub unit: &'a str,
+}
+
+impl Context<'_> {
+    /// Lines of the text format in a family of this type.
+    pub fn text(kind: Kind) -> Self {
+        Context { format: Format::Text, kind, unit: "" }
+    }
+}
+
 /// How the body is written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -152,17 +170,31 @@ pub struct Parser<'a> {
     more: bool,
     /// Lines of the pieces before.
     lines: usize,
+    unit: String,
+    /// What is wrong behind the sample that was read last.
+    broken: Option<String>,
 }
 
 /// What the parser of a piece leaves to that of the next one.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resume {
     kind: Kind,
     ended: bool,
     lines: usize,
+    unit: String,
+    broken: Option<String>,
+}
+
+impl Resume {
+    /// The unit that the last UNIT line gave, "" if there was none.
+    pub fn unit(&self) -> &str {
+        &self.unit
+    }
 }
 
 type Fallible<T> = Result<T, String>;
+
+const NO_EOF: &str = "data does not end with # EOF";
 
 impl<'a> Parser<'a> {
     /// A parser at the start of `body`.
@@ -177,20 +209,23 @@ impl<'a> Parser<'a> {
             exemplar: None,
             more: false,
             lines: 0,
+            unit: String::new(),
+            broken: None,
         }
     }
 
     /// A parser of a piece of a body: whole lines, and `last` if none come behind it.
     pub fn piece(piece: &'a [u8], last: bool, format: Format, before: Resume) -> Parser<'a> {
-        let Resume { kind, ended, lines } = before;
-        Parser { kind, ended, lines, more: !last, ..Parser::new(piece, format) }
+        let Resume { kind, ended, lines, unit, broken } = before;
+        Parser { kind, ended, lines, unit, broken, more: !last, ..Parser::new(piece, format) }
     }
 
     /// How many bytes of the piece have been read, and what the parser of the rest has to know.
-    pub fn pause(&self) -> (usize, Resume) {
+    pub fn pause(self) -> (usize, Resume) {
         let rest = !self.more && self.at >= self.body.len();
         let lines = if rest { 0 } else { memchr::memchr_iter(b'\n', &self.body[..self.at]).count() };
-        (self.at, Resume { kind: self.kind, ended: self.ended, lines: self.lines + lines })
+        let lines = self.lines + lines;
+        (self.at, Resume { kind: self.kind, ended: self.ended, lines, unit: self.unit, broken: self.broken })
     }
 
     /// A parser of a further piece of a body, which begins with a line; `kind` is that of the parser before.
@@ -206,6 +241,11 @@ impl<'a> Parser<'a> {
     /// The type that the last TYPE line gave: samples that follow have it.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// How the lines that follow are to be read.
+    pub fn context(&self) -> Context<'_> {
+        Context { format: self.format, kind: self.kind, unit: &self.unit }
     }
 
     /// The bytes of the last sample's exemplar, for [`exemplar::parse`].
@@ -258,7 +298,10 @@ impl<'a> Parser<'a> {
         while let Some(byte) = self.peek() {
             self.start = self.at;
             match byte {
+                _ if self.ended => self.at = self.body.len(),
                 b'\n' | b' ' | b'\t' => self.at += 1,
+                // As in Prometheus: nothing behind it is read.
+                0 => self.ended = true,
                 b'#' => {
                     if let Some(meta) = self.text_comment()? {
                         return Ok(Some(Entry::Meta(meta)));
@@ -286,28 +329,38 @@ impl<'a> Parser<'a> {
 
     fn text_timestamp(&mut self) -> Fallible<i64> {
         let token = self.token();
-        let t = std::str::from_utf8(token).ok().and_then(|text| text.parse().ok());
+        let digits = Some(token).filter(|token| token.iter().all(u8::is_ascii_digit));
+        let t = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         self.skip_blanks();
         t.ok_or_else(|| format!("expected a timestamp in milliseconds, got {}", quote(token)))
     }
 
-    /// A comment is ignored unless it is a HELP or TYPE line.
+    /// A comment is ignored unless it is a HELP or TYPE line. `#TYPE` without a blank is none.
     fn text_comment(&mut self) -> Fallible<Option<Meta<'a>>> {
         let line = self.take_line();
         let rest = trim_start(&line[1..]);
-        let (keyword, rest) = split_blank(rest);
-        if rest.len() == line.len() || !matches!(keyword, b"HELP" | b"TYPE") {
+        if rest.len() + 1 == line.len() {
+            self.ended = memchr(0, line).is_some();
             return Ok(None);
         }
-        let (name, text) = split_name(trim_start(rest))?;
+        let (keyword, after) = split_blank(rest);
+        if keyword.len() == rest.len() || !matches!(keyword, b"HELP" | b"TYPE") {
+            return Ok(None);
+        }
+        let (name, text) = split_name(trim_start(after))?;
+        // What stands behind the name is passed over, whatever it is; blanks alone are no text.
+        let text = if trim_start(text).is_empty() { b"" } else { &text[1..] };
         let what = match keyword {
-            b"HELP" => MetaText::Help(text),
-            _ => MetaText::Type(self.set_kind(text.trim_ascii())?),
+            b"HELP" => MetaText::Help(utf8(text)?),
+            _ => MetaText::Type(self.set_kind(text)?),
         };
         Ok(Some(Meta { name, what }))
     }
 
     fn next_open_metrics(&mut self, guess: &[u8]) -> Fallible<Option<Entry<'a>>> {
+        if let Some(reason) = self.broken.take() {
+            return Err(reason);
+        }
         self.start = self.at;
         if self.ended {
             return if self.at < self.body.len() {
@@ -318,7 +371,9 @@ impl<'a> Parser<'a> {
         }
         match self.peek() {
             None if self.more => Ok(None),
-            None => Err("data does not end with # EOF".into()),
+            // Prometheus takes a body of no bytes for no samples.
+            None if self.lines == 0 && self.body.is_empty() => Ok(None),
+            None => Err(NO_EOF.into()),
             Some(b'#') => match self.open_metrics_comment()? {
                 Some(meta) => Ok(Some(Entry::Meta(meta))),
                 None => {
@@ -335,23 +390,40 @@ impl<'a> Parser<'a> {
         let (series, guessed) = self.series(guess)?;
         self.one_blank("after the series")?;
         let value = self.number()?;
-        let mut t = None;
-        if self.peek() == Some(b' ') && self.body.get(self.at + 1) != Some(&b'#') {
-            self.at += 1;
-            t = Some(self.open_metrics_timestamp()?);
-        }
+        let t = if self.peek() == Some(b' ') { self.open_metrics_time()? } else { None };
         self.exemplar = None;
         if self.peek() == Some(b' ') {
             self.take_exemplar()?;
+        }
+        if self.peek().is_none() {
+            return Err(NO_EOF.into());
         }
         self.end_line()?;
         Ok(Sample { series, guessed, value, t })
     }
 
+    /// The timestamp of a sample that goes on behind its value. A blank with nothing behind it breaks the body, but not this
+    /// sample: Prometheus counts it.
+    fn open_metrics_time(&mut self) -> Fallible<Option<i64>> {
+        match self.body.get(self.at + 1) {
+            Some(b'#') => Ok(None),
+            Some(b' ' | b'\n') => {
+                self.broken = Some(format!("expected a timestamp, got {}", quote(&self.body[self.at..])));
+                self.take_line();
+                self.at -= 1;
+                Ok(None)
+            }
+            _ => {
+                self.at += 1;
+                self.open_metrics_timestamp().map(Some)
+            }
+        }
+    }
+
     fn open_metrics_timestamp(&mut self) -> Fallible<i64> {
         let start = self.at;
         let seconds = self.number().unwrap_or(f64::NAN);
-        if seconds.is_nan() || seconds.abs() >= i64::MAX as f64 / 1000.0 {
+        if !seconds.is_finite() {
             self.at = start;
             return Err(format!("expected a timestamp in seconds, got {}", quote(self.token())));
         }
@@ -366,6 +438,7 @@ impl<'a> Parser<'a> {
         self.at += 3;
         let start = self.at;
         self.at += braces(&self.body[self.at..], self.format)?;
+        exemplar::check(&self.body[start..self.at])?;
         self.one_blank("after the exemplar's labels")?;
         self.number()?;
         if self.peek() == Some(b' ') {
@@ -390,12 +463,28 @@ impl<'a> Parser<'a> {
             return Err(format!("expected HELP, TYPE, UNIT or EOF, got {}", quote(keyword)));
         }
         let (name, text) = split_name(rest)?;
+        let is_whole = self.body.get(self.at.wrapping_sub(1)) == Some(&b'\n');
+        let Some(text) = text.strip_prefix(b" ").filter(|_| is_whole) else {
+            return Err(format!("expected text in {}", String::from_utf8_lossy(keyword)));
+        };
         let what = match keyword {
-            b"HELP" => MetaText::Help(text),
-            b"UNIT" => MetaText::Unit(text),
+            b"HELP" => MetaText::Help(utf8(text)?),
+            b"UNIT" => MetaText::Unit(self.set_unit(name, text)?),
             _ => MetaText::Type(self.set_kind(text)?),
         };
         Ok(Some(Meta { name, what }))
+    }
+
+    /// A unit is the last part of its family's name.
+    fn set_unit(&mut self, name: &[u8], unit: &'a [u8]) -> Fallible<&'a [u8]> {
+        let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
+        let before = name.strip_suffix(unit).and_then(|before| before.last());
+        if !unit.is_empty() && before != Some(&b'_') {
+            return Err(format!("unit {} not a suffix of metric {}", quote(unit), quote(name)));
+        }
+        self.unit.clear();
+        self.unit.push_str(&String::from_utf8_lossy(unit));
+        Ok(unit)
     }
 
     fn set_kind(&mut self, text: &[u8]) -> Fallible<Kind> {
@@ -425,6 +514,9 @@ impl<'a> Parser<'a> {
             && matches!(rest.get(len), None | Some(b' ' | b'\t' | b'\n'))
         {
             self.at += len;
+            if !value.is_finite() && !number::is_spelled(value, &rest[..len]) {
+                return Err(format!("value out of range or with a sign: {}", quote(&rest[..len])));
+            }
             return Ok(number::normal(value));
         }
         Err(format!("expected a value, got {}", quote(self.token())))
@@ -541,18 +633,24 @@ fn split_blank(bytes: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The (perhaps quoted) name a metadata line starts with, and the text after it.
+/// The (perhaps quoted) name a metadata line starts with, and what is behind it.
 fn split_name(bytes: &[u8]) -> Fallible<(&[u8], &[u8])> {
     let len = match bytes.first() {
         Some(b'"') => string_end(bytes, 0, Format::OpenMetrics)?,
+        Some(b'0'..=b'9') => 0,
         _ => bytes.iter().take_while(|b| series::is_name_byte(**b)).count(),
     };
-    let (name, rest) = bytes.split_at(len);
-    match rest.first() {
-        _ if name.is_empty() => Err(format!("expected a metric name, got {}", quote(bytes))),
-        None => Ok((name, rest)),
-        Some(b' ' | b'\t') => Ok((name, &rest[1..])),
-        Some(_) => Err(format!("invalid metric name {}", quote(split_blank(bytes).0))),
+    if len == 0 {
+        return Err(format!("expected a metric name, got {}", quote(bytes)));
+    }
+    Ok(bytes.split_at(len))
+}
+
+/// A help text, which must be UTF-8.
+fn utf8(text: &[u8]) -> Fallible<&[u8]> {
+    match std::str::from_utf8(text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(format!("help text {} is not a valid utf8 string", quote(text))),
     }
 }
 

@@ -4,12 +4,13 @@
 
 use super::points::{PointRules, PointValue, Points, RawExemplar, write_series};
 use super::series::SeriesError;
-use super::{Kind, Sample, series};
+use super::{Context, Kind, Sample, number, series};
 use crate::histogram::{RawBuckets, RawHistogram};
 use crate::limits::HISTOGRAM_EXEMPLARS;
 use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::histogram::{BucketSpan, CUSTOM_BUCKETS};
 use storage::model::labels::METRIC_NAME;
+use storage::model::number::general;
 use storage::model::{Labels, TimeMs};
 
 /// A classic histogram being collected.
@@ -18,44 +19,85 @@ pub struct ClassicHistogram {
     /// (upper bound, observations up to it).
     buckets: Vec<(f64, f64)>,
     /// All observations, if that was said.
-    pub count: Option<f64>,
+    count: Option<f64>,
     /// Sum of all observations.
     pub sum: f64,
-    broken: bool,
+    /// The first thing that is wrong with it.
+    wrong: Option<String>,
 }
 
 impl ClassicHistogram {
+    /// A histogram with this sum.
+    pub fn of_sum(sum: f64) -> ClassicHistogram {
+        ClassicHistogram { sum, ..ClassicHistogram::default() }
+    }
+
+    /// Says how many observations there are in all.
+    pub fn count(&mut self, count: f64) {
+        if count < 0.0 {
+            self.fail(|| format!("count must be non-negative: count={}", general(count)));
+        }
+        self.count = Some(count);
+    }
+
     /// Adds a bucket, in any order. Of two with one bound the first counts.
     pub fn bucket(&mut self, bound: f64, count: f64) {
-        self.broken |=
-            bound.is_nan() || count < 0.0 || count.is_nan() || self.buckets.len() >= HISTOGRAM_BUCKETS;
-        let again = self.buckets.last().is_some_and(|(last, _)| *last == bound);
-        if !self.broken && !again {
-            self.buckets.push((bound, count));
+        if bound.is_nan() {
+            return self.fail(|| "bucket boundary must not be NaN".to_owned());
+        }
+        if count < 0.0 {
+            let at = general(bound);
+            return self
+                .fail(|| format!("bucket count must be non-negative: le={at}, count={}", general(count)));
+        }
+        match self.buckets.last() {
+            Some((last, _)) if *last == bound => {}
+            Some((last, below)) if *last < bound && count < *below => {
+                let below = *below;
+                self.fail(|| not_cumulative(count, below));
+            }
+            _ if self.buckets.len() >= HISTOGRAM_BUCKETS => {
+                self.fail(|| format!("more than {HISTOGRAM_BUCKETS} buckets"));
+            }
+            _ => self.buckets.push((bound, count)),
         }
     }
 
-    /// The native histogram; `None` if the buckets contradict each other, or are more than the store holds.
-    pub fn convert(mut self) -> Option<RawHistogram> {
+    fn fail(&mut self, reason: impl FnOnce() -> String) {
+        self.wrong.get_or_insert_with(reason);
+    }
+
+    /// The native histogram, or why the buckets contradict each other.
+    pub fn convert(mut self) -> Result<RawHistogram, String> {
+        if let Some(reason) = self.wrong {
+            return Err(reason);
+        }
         // Stable, and quick where they are in order already.
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         self.buckets.dedup_by(|later, first| later.0 == first.0);
-        self.broken |= self.buckets.windows(2).any(|two| two[0].1 > two[1].1);
+        if let Some(two) = self.buckets.windows(2).find(|two| two[0].1 > two[1].1) {
+            return Err(not_cumulative(two[1].1, two[0].1));
+        }
         let highest = self.buckets.last().copied();
         let count = self.count.or(highest.map(|(_, count)| count)).unwrap_or(0.0);
         if highest.is_none_or(|(bound, _)| bound != f64::INFINITY) {
             self.buckets.push((f64::INFINITY, count));
         }
-        let agrees = self.buckets.last().is_some_and(|(_, last)| *last == count);
-        let below = self.buckets.iter().rev().nth(1).is_none_or(|(_, below)| *below <= count);
-        if self.broken || !agrees || !below || count < 0.0 || count.is_nan() {
-            return None;
+        let last = self.buckets.last().map_or(0.0, |(_, last)| *last);
+        if last != count {
+            let (count, last) = (general(count), general(last));
+            return Err(format!("count mismatch: count={count} != le=+Inf count={last}"));
+        }
+        let below = self.buckets.iter().rev().nth(1).map_or(0.0, |(_, below)| *below);
+        let is_whole = self.buckets.iter().all(|(_, count)| !count.is_nan()) && below <= count;
+        if !is_whole {
+            return Err(not_cumulative(count, below));
         }
         let mut before = 0.0;
         let counts = self.buckets.iter().map(|(_, count)| count - std::mem::replace(&mut before, *count));
         let (counts, length) = (counts.collect(), self.buckets.len() as u32);
         self.buckets.pop();
-        Some(RawHistogram {
+        Ok(RawHistogram {
             float: true,
             count,
             sum: self.sum,
@@ -71,55 +113,73 @@ impl ClassicHistogram {
     }
 }
 
+fn not_cumulative(count: f64, below: f64) -> String {
+    format!("count is not cumulative: {} < {}", general(count), general(below))
+}
+
 /// Makes samples of the lines of a text body, one after the other.
 #[derive(Default)]
 pub struct Converter {
+    /// The name of the last TYPE line.
+    family: String,
     /// The histogram whose lines are being read.
     open: Option<Open>,
 }
 
 impl Converter {
-    /// Takes a line of a family of type `kind`, and adds the samples that it ends and those that it stays.
+    /// A family of this name begins, as its TYPE line writes it.
+    pub fn family(&mut self, name: &[u8]) {
+        let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
+        self.family.clear();
+        self.family.push_str(&String::from_utf8_lossy(name));
+    }
+
+    /// Takes a line, and adds the samples that it ends and those that it stays.
     pub fn line(
         &mut self,
         sample: &Sample<'_>,
-        kind: Kind,
+        context: Context<'_>,
         exemplar: Option<RawExemplar>,
         rules: PointRules,
         points: &mut Points,
     ) -> Result<(), SeriesError> {
-        let part = if kind == Kind::Histogram { Part::of(sample)? } else { None };
-        let keep = part.is_none() || rules.classic_too;
-        match part {
-            Some(part) => self.collect(part, sample, exemplar.clone(), points),
-            None => self.close(points),
+        let mut said = None;
+        if context.kind == Kind::Histogram {
+            let part = Part::of(sample, context)?;
+            let goes_on = self.open.as_ref().is_some_and(|open| open.histogram == part.histogram);
+            if !goes_on {
+                self.close(points);
+            }
+            if part.histogram.name() == self.family {
+                said = part.said.as_ref().map(|said| self.collect(part.histogram, said, sample, &exemplar));
+            }
+        } else {
+            self.close(points);
         }
-        if keep {
+        if said.is_none() || rules.classic_too {
             let write = |out: &mut Vec<u8>| out.extend_from_slice(sample.series);
-            let point = points.push(write, kind, PointValue::Float(sample.value));
+            let point = points.push(write, context, PointValue::Float(sample.value));
             point.t = sample.t;
             point.exemplars.extend(exemplar);
         }
         Ok(())
     }
 
-    fn collect(&mut self, part: Part, sample: &Sample<'_>, seen: Option<RawExemplar>, points: &mut Points) {
-        if self.open.as_ref().is_some_and(|open| open.labels != part.labels) {
-            self.close(points);
-        }
+    fn collect(&mut self, histogram: Labels, said: &Said, sample: &Sample<'_>, seen: &Option<RawExemplar>) {
         let open = self.open.get_or_insert_with(|| Open {
-            labels: part.labels,
-            t: sample.t,
+            histogram,
+            t: None,
             classic: ClassicHistogram::default(),
             exemplars: Vec::new(),
         });
-        match part.said {
-            Said::Bucket(bound) => open.classic.bucket(bound, sample.value),
-            Said::Count => open.classic.count = Some(sample.value),
+        open.t = sample.t;
+        match said {
+            Said::Bucket(bound) => open.classic.bucket(*bound, sample.value),
+            Said::Count => open.classic.count(sample.value),
             Said::Sum => open.classic.sum = sample.value,
         }
         // Without a time, an exemplar of a native histogram cannot be told from one that was seen before.
-        let seen = seen.filter(|exemplar| exemplar.t.is_some());
+        let seen = seen.clone().filter(|exemplar| exemplar.t.is_some());
         if open.exemplars.len() < HISTOGRAM_EXEMPLARS {
             open.exemplars.extend(seen);
         }
@@ -128,11 +188,12 @@ impl Converter {
     /// The lines of a histogram are over, because other ones or a family's begin, or the body ends: it becomes a sample, if
     /// it is one.
     pub fn close(&mut self, points: &mut Points) {
-        let Some(Open { labels, t, classic, exemplars }) = self.open.take() else { return };
-        let Some(raw) = classic.convert() else { return };
-        let pairs: Vec<(&str, &str)> = labels.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
-        let write = |out: &mut Vec<u8>| write_series(out, [labels.name(), ""], &pairs, None);
-        let point = points.push(write, Kind::Histogram, PointValue::Histogram(Box::new(raw)));
+        let Some(Open { histogram, t, classic, exemplars }) = self.open.take() else { return };
+        let Ok(raw) = classic.convert() else { return };
+        let pairs: Vec<(&str, &str)> = histogram.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
+        let write = |out: &mut Vec<u8>| write_series(out, [histogram.name(), ""], &pairs, None);
+        let value = PointValue::Histogram(Box::new(raw));
+        let point = points.push(write, Context::text(Kind::Histogram), value);
         (point.t, point.exemplars) = (t, exemplars);
     }
 }
@@ -144,34 +205,34 @@ enum Said {
     Sum,
 }
 
-/// A line of a classic histogram.
+/// A line of a family of type histogram.
 struct Part {
-    /// Labels of the histogram.
-    labels: Labels,
-    said: Said,
+    /// Labels of the histogram that it would belong to: of a line that says nothing of one, those that it has itself.
+    histogram: Labels,
+    /// `None` for a bucket without a bound, and for what is called otherwise.
+    said: Option<Said>,
 }
 
 impl Part {
-    /// `None` if the line is of no classic histogram.
-    fn of(sample: &Sample<'_>) -> Result<Option<Part>, SeriesError> {
-        let mut labels = series::parse(sample.series, Kind::Histogram)?;
+    fn of(sample: &Sample<'_>, context: Context<'_>) -> Result<Part, SeriesError> {
+        let mut labels = series::parse(sample.series, context)?;
         let name = labels.get(METRIC_NAME).to_owned();
-        let bound = labels.get("le").parse().ok();
-        let (base, said) = match (name.rsplit_once('_'), bound) {
-            (Some((base, "bucket")), Some(bound)) => (base, Said::Bucket(bound)),
-            (Some((base, "count")), _) => (base, Said::Count),
-            (Some((base, "sum")), _) => (base, Said::Sum),
-            _ => return Ok(None),
+        let bound = || number::parse(labels.get("le")).filter(|bound| !bound.is_nan());
+        let (base, said) = match name.rsplit_once('_') {
+            Some((base, "bucket")) => (base, bound().map(Said::Bucket)),
+            Some((base, "count")) => (base, Some(Said::Count)),
+            Some((base, "sum")) => (base, Some(Said::Sum)),
+            _ => (&name[..], None),
         };
         labels.set(METRIC_NAME, base);
-        labels.set("le", "");
-        Ok(Some(Part { labels: labels.build(), said }))
+        labels.remove("le");
+        Ok(Part { histogram: labels.build(), said })
     }
 }
 
 /// The histogram whose lines are being read.
 struct Open {
-    labels: Labels,
+    histogram: Labels,
     t: Option<TimeMs>,
     classic: ClassicHistogram,
     exemplars: Vec<RawExemplar>,
@@ -179,7 +240,7 @@ struct Open {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Entry, Format, Parser};
+    use super::super::{Entry, Format, MetaText, Parser};
     use super::*;
 
     fn read_text(body: &[u8], rules: PointRules) -> Points {
@@ -188,9 +249,14 @@ mod tests {
         while let Some(entry) = parser.next(&[]).unwrap() {
             match entry {
                 Entry::Sample(sample) => {
-                    converter.line(&sample, parser.kind(), None, rules, &mut points).unwrap();
+                    converter.line(&sample, parser.context(), None, rules, &mut points).unwrap();
                 }
-                Entry::Meta(_) => converter.close(&mut points),
+                Entry::Meta(meta) => {
+                    converter.close(&mut points);
+                    if let MetaText::Type(_) = meta.what {
+                        converter.family(meta.name);
+                    }
+                }
             }
         }
         converter.close(&mut points);
@@ -242,12 +308,36 @@ h_count 7
     }
 
     #[test]
+    fn what_is_no_bucket_stays_beside_its_histogram() {
+        let rules = PointRules { convert: true, ..PointRules::default() };
+        let body = "# TYPE h histogram\nh_bucket{le=\"0.1\"} 1\nh_bucket{le=\"x\"} 1\nh_bucket 1\nh_bucket{le=\"NaN\"} 1\n\
+                    h_bucket{le=\"+Inf\"} 2\nh 7\nother_count 8\nh_sum 1.5\nh_count 2\n";
+        let read = read(body, rules);
+        let names: Vec<(&str, &str)> = read.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        let classic = ["h_bucket{le=\"x\"}", "h_bucket", "h_bucket{le=\"NaN\"}"].map(|name| (name, "1"));
+        assert_eq!(names[..3], classic);
+        // A line of another name ends it, as in Prometheus: of its two halves the second is refused when it is stored.
+        assert_eq!(
+            names[3..],
+            [("h", "7"), ("h", "2 0 [0.1] [1.0, 1.0]"), ("other_count", "8"), ("h", "2 1.5 [] [2.0]")]
+        );
+    }
+
+    #[test]
     fn contradictions_are_no_histogram() {
-        let convert = |buckets: &[(f64, f64)], count: Option<f64>| {
-            let mut classic = ClassicHistogram { count, ..ClassicHistogram::default() };
+        let made = |buckets: &[(f64, f64)], count: Option<f64>| {
+            let mut classic = ClassicHistogram::default();
+            count.into_iter().for_each(|count| classic.count(count));
             buckets.iter().for_each(|(bound, n)| classic.bucket(*bound, *n));
             classic.convert().map(|raw| raw.positive.counts)
         };
+        let convert = |buckets: &[(f64, f64)], count| made(buckets, count).ok();
+        let why = |buckets: &[(f64, f64)], count| made(buckets, count).unwrap_err();
+        assert_eq!(why(&[(1.0, 8.0), (2.0, 4.0)], None), "count is not cumulative: 4 < 8");
+        assert_eq!(why(&[(f64::INFINITY, 9.0)], Some(10.0)), "count mismatch: count=10 != le=+Inf count=9");
+        assert_eq!(why(&[(f64::NAN, 1.0)], None), "bucket boundary must not be NaN");
+        assert_eq!(why(&[(1.0, -1.0)], None), "bucket count must be non-negative: le=1, count=-1");
+        assert_eq!(why(&[], Some(-1.0)), "count must be non-negative: count=-1");
         let inf = f64::INFINITY;
         assert_eq!(convert(&[(1.0, 2.0), (0.5, 1.0), (inf, 2.5)], None), Some(vec![1.0, 1.0, 0.5]));
         assert_eq!(convert(&[(1.0, 2.0)], Some(3.0)), Some(vec![2.0, 1.0]));

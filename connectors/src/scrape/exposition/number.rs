@@ -9,6 +9,22 @@ pub fn normal(v: f64) -> f64 {
     if v.is_nan() && !is_stale(v) { f64::from_bits(NORMAL_NAN_BITS) } else { v }
 }
 
+/// Whether `text`, which was read as `v`, spells what is not finite: NaN without a sign, an infinity. A number beyond the range
+/// of a double is none.
+#[cold]
+pub fn is_spelled(v: f64, text: &[u8]) -> bool {
+    if v.is_nan() {
+        return !matches!(text.first(), Some(b'+' | b'-'));
+    }
+    text.iter().any(|b| matches!(b, b'n' | b'N'))
+}
+
+/// The number that `text` spells as the formats do; `None` if it does not, or is beyond the range of a double.
+pub fn parse(text: &str) -> Option<f64> {
+    let v: f64 = fast_float2::parse(text).ok()?;
+    (v.is_finite() || is_spelled(v, text.as_bytes())).then_some(v)
+}
+
 /// `v` as OpenMetrics spells bounds: always with a point or an exponent (`1` → `1.0`, `1e6` → `1e+06`).
 pub fn canonical(v: f64) -> String {
     if let Some(text) = not_finite(v) {
@@ -46,6 +62,14 @@ mod tests {
         for (v, text) in table {
             assert_eq!(canonical(v), text);
         }
+    }
+
+    #[test]
+    fn what_is_beyond_the_range_is_no_number() {
+        let numbers =
+            ["1e400", "-1e400", "-NaN", "+nan", "0x1", "1_0", "inf", "-Infinity", "NaN", "5."].map(parse);
+        let is_number = numbers.map(|number| number.is_some());
+        assert_eq!(is_number, [false, false, false, false, false, false, true, true, true, true]);
     }
 
     #[test]

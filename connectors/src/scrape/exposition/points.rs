@@ -3,8 +3,8 @@
 //! A float of a protobuf family gets a name as the text format would write it, so that the series cache, the label
 //! rules and their limits treat all formats alike.
 
-use super::Kind;
 use super::series::is_name_byte;
+use super::{Context, Format, Kind};
 use crate::histogram::RawHistogram;
 use std::ops::Range;
 use storage::model::{Labels, TimeMs};
@@ -33,6 +33,8 @@ pub enum PointValue {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
     series: Range<usize>,
+    /// How its series is written.
+    pub format: Format,
     /// The type of its family.
     pub kind: Kind,
     /// Its value.
@@ -67,11 +69,17 @@ pub struct Points {
 
 impl Points {
     /// Adds a sample of the series that `write` names.
-    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>), kind: Kind, value: PointValue) -> &mut Point {
+    pub fn push(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>),
+        context: Context<'_>,
+        value: PointValue,
+    ) -> &mut Point {
         let start = self.text.len();
         write(&mut self.text);
         let series = start..self.text.len();
-        let point = Point { series, kind, value, t: None, start: 0, exemplars: Vec::new() };
+        let Context { format, kind, .. } = context;
+        let point = Point { series, format, kind, value, t: None, start: 0, exemplars: Vec::new() };
         let at = self.all.len();
         self.all.push(point);
         &mut self.all[at]
@@ -142,7 +150,7 @@ fn escape(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::series;
+    use super::super::{Context, series};
     use super::*;
     use proptest::prelude::*;
     use storage::model::labels::METRIC_NAME;
@@ -170,7 +178,7 @@ mod tests {
         fn and_read_back(name in "[a-z.ä]{1,4}", label in "[a-z:. \"]{1,4}", value in "[a-z\\\\\"\\n,{}=ä]{0,6}") {
             let mut out = Vec::new();
             write_series(&mut out, [&name, "_x"], &[(&label, &value)], None);
-            let labels = series::parse(&out, Kind::Unknown).unwrap();
+            let labels = series::parse(&out, Context::text(Kind::Unknown)).unwrap();
             prop_assert_eq!(labels.get(METRIC_NAME), format!("{name}_x"));
             prop_assert_eq!(labels.get(&label), value);
         }

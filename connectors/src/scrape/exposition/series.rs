@@ -2,8 +2,9 @@
 //!
 //! Runs once per series of a target; afterwards the bytes themselves are the key.
 
-use super::{Format, Kind, number, quote};
+use super::{Context, Format, Kind, number, quote};
 use crate::limits::SERIES_LABELS;
+use std::borrow::Cow;
 use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 use storage::model::LabelsBuilder;
 use storage::model::labels::METRIC_NAME;
@@ -14,6 +15,9 @@ pub enum SeriesError {
     /// They are not well-formed.
     #[error("{0}")]
     Malformed(String),
+    /// A label has two values.
+    #[error("label name {0} is not unique")]
+    Twice(String),
     /// It has more labels, or longer ones, than any series may have; the text says which.
     #[error("{0}")]
     Limit(String),
@@ -38,8 +42,20 @@ pub fn is_name_byte(b: u8) -> bool {
 }
 
 /// The labels that `bytes` name. In families of type histogram (summary), `le` (`quantile`) gets its canonical
-/// spelling, so that `le="1"` and `le="1.0"` are one series. The first label beyond a limit ends the reading.
-pub fn parse(bytes: &[u8], kind: Kind) -> Result<LabelsBuilder, SeriesError> {
+/// spelling, so that `le="1"` and `le="1.0"` are one series. The text format takes blanks between all parts and needs no commas
+/// behind values; OpenMetrics has no blanks. The first label beyond a limit ends the reading.
+pub fn parse(bytes: &[u8], context: Context<'_>) -> Result<LabelsBuilder, SeriesError> {
+    let (labels, is_named) = labels(bytes, context)?;
+    if !is_named {
+        return Err(format!("metric name not set while parsing: {}", quote(bytes)).into());
+    }
+    Ok(labels)
+}
+
+/// As [`parse`], of what need have no metric name; whether it has one.
+pub fn labels(bytes: &[u8], context: Context<'_>) -> Result<(LabelsBuilder, bool), SeriesError> {
+    let format = context.format;
+    let skip_blanks = |bytes| if format == Format::Text { super::trim_start(bytes) } else { bytes };
     let mut labels = LabelsBuilder::default();
     let name = bytes.iter().take_while(|b| is_name_byte(**b)).count();
     if name > 0 {
@@ -47,23 +63,26 @@ pub fn parse(bytes: &[u8], kind: Kind) -> Result<LabelsBuilder, SeriesError> {
     }
     let rest = skip_blanks(&bytes[name..]);
     if rest.is_empty() {
-        return Ok(labels);
+        return Ok((labels, name > 0));
     }
     let inner = rest.strip_prefix(b"{").and_then(|r| r.strip_suffix(b"}"));
     let mut rest =
         skip_blanks(inner.ok_or_else(|| format!("expected labels in braces, got {}", quote(rest)))?);
+    let mut is_named = name > 0;
     while !rest.is_empty() {
-        rest = element(rest, kind, &mut labels)?;
+        let (behind, is_name) = element(rest, context, is_named, &mut labels)?;
+        is_named |= is_name;
         if labels.pairs().len() > SERIES_LABELS {
             return Err(too_many_labels(labels.get(METRIC_NAME)));
         }
-        rest = match rest.first() {
-            None => rest,
-            Some(b',') => skip_blanks(&rest[1..]),
-            Some(_) => return Err(format!("expected a comma between labels, got {}", quote(rest)).into()),
+        rest = match behind.first() {
+            None => behind,
+            Some(b',') => skip_blanks(&behind[1..]),
+            Some(_) if format == Format::Text && !is_name => behind,
+            Some(_) => return Err(format!("expected a comma between labels, got {}", quote(behind)).into()),
         };
     }
-    Ok(labels)
+    Ok((labels, is_named))
 }
 
 /// The error about a metric with more labels than any may have.
@@ -75,8 +94,16 @@ pub fn too_many_labels(metric: &str) -> SeriesError {
     ))
 }
 
-/// One `name="value"` (or a quoted metric name) and the blanks after it; returns the rest.
-fn element<'a>(bytes: &'a [u8], kind: Kind, labels: &mut LabelsBuilder) -> Result<&'a [u8], SeriesError> {
+/// One `name="value"`, or a quoted metric name where there is none yet; returns the rest behind the blanks, and whether it was
+/// the metric name.
+fn element<'a>(
+    bytes: &'a [u8],
+    context: Context<'_>,
+    is_named: bool,
+    labels: &mut LabelsBuilder,
+) -> Result<(&'a [u8], bool), SeriesError> {
+    let Context { format, kind, .. } = context;
+    let skip_blanks = |bytes| if format == Format::Text { super::trim_start(bytes) } else { bytes };
     let (name, rest, quoted) = label_name(bytes)?;
     let metric = labels.get(METRIC_NAME);
     let rest = skip_blanks(rest);
@@ -85,14 +112,14 @@ fn element<'a>(bytes: &'a [u8], kind: Kind, labels: &mut LabelsBuilder) -> Resul
             let name = quote(name.as_bytes());
             return Err(format!("expected = after label name {name}, got {}", quote(rest)).into());
         }
-        if !metric.is_empty() {
+        if is_named || labels.has(METRIC_NAME) {
             return Err(format!("metric name is given twice: {}", quote(name.as_bytes())).into());
         }
         if name.len() > LABEL_VALUE_BYTES {
             return Err(too_long_value(&name, METRIC_NAME, &name, LABEL_VALUE_BYTES));
         }
         labels.set(METRIC_NAME, name);
-        return Ok(rest);
+        return Ok((rest, true));
     };
     if name.len() > LABEL_NAME_BYTES {
         return Err(too_long_name(metric, &name, LABEL_NAME_BYTES));
@@ -104,10 +131,10 @@ fn element<'a>(bytes: &'a [u8], kind: Kind, labels: &mut LabelsBuilder) -> Resul
     let is_bound = matches!((kind, name.as_str()), (Kind::Histogram, "le") | (Kind::Summary, "quantile"));
     let value = if is_bound { bound(value) } else { value };
     if labels.has(&name) {
-        return Err(format!("label name {} is not unique", quote(name.as_bytes())).into());
+        return Err(SeriesError::Twice(quote(name.as_bytes())));
     }
     labels.set(name, value);
-    Ok(skip_blanks(rest))
+    Ok((skip_blanks(rest), false))
 }
 
 /// The error about a label name of more than `limit` bytes.
@@ -151,13 +178,25 @@ fn string(bytes: &[u8]) -> Result<(String, &[u8]), String> {
         return Err(format!("expected a quoted string, got {}", quote(bytes)));
     };
     let end = super::string_end(bytes, 0, Format::Text)?;
-    Ok((unescape(text(&inner[..end - 2])?), &bytes[end..]))
+    let text = text(&inner[..end - 2])?;
+    Ok((unescape(&text, Escapes::Quoted).into_owned(), &bytes[end..]))
 }
 
-/// Resolves `\\`, `\"` and `\n`; any other backslash stays.
-pub fn unescape(text: String) -> String {
-    if !text.contains('\\') {
-        return text;
+/// Which escapes there are in a text.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Escapes {
+    /// None.
+    None,
+    /// `\\` and `\n`: help of the text format.
+    Text,
+    /// These and `\"`: quoted texts, and help of OpenMetrics.
+    Quoted,
+}
+
+/// Resolves escapes; any other backslash stays.
+pub fn unescape(text: &str, escapes: Escapes) -> Cow<'_, str> {
+    if escapes == Escapes::None || !text.contains('\\') {
+        return text.into();
     }
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -168,27 +207,27 @@ pub fn unescape(text: String) -> String {
         }
         match chars.next() {
             Some('n') => out.push('\n'),
-            Some(escaped @ ('\\' | '"')) => out.push(escaped),
+            Some('\\') => out.push('\\'),
+            Some('"') if escapes == Escapes::Quoted => out.push('"'),
             Some(other) => out.extend(['\\', other]),
             None => out.push('\\'),
         }
     }
-    out
+    out.into()
 }
 
 /// A name of a metadata line: unquoted where it is quoted.
-pub fn metadata_name(bytes: &[u8]) -> Result<String, String> {
-    if bytes.first() == Some(&b'"') { string(bytes).map(|(name, _)| name) } else { text(bytes) }
+pub fn metadata_name(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
+    if bytes.first() == Some(&b'"') {
+        return string(bytes).map(|(name, _)| name.into());
+    }
+    std::str::from_utf8(bytes).map(Cow::from).map_err(|_| format!("invalid UTF-8 in {}", quote(bytes)))
 }
 
 fn bound(value: String) -> String {
-    fast_float2::parse::<f64, _>(&value).map_or(value, number::canonical)
+    number::parse(&value).map_or(value, number::canonical)
 }
 
 fn text(bytes: &[u8]) -> Result<String, String> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| format!("invalid UTF-8 in {}", quote(bytes)))
-}
-
-fn skip_blanks(bytes: &[u8]) -> &[u8] {
-    super::trim_start(bytes)
 }

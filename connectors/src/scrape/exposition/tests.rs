@@ -11,7 +11,7 @@ fn read(body: &str, format: Format) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
         if let Entry::Sample(sample) = entry {
-            let labels = series::parse(sample.series, parser.kind())
+            let labels = series::parse(sample.series, parser.context())
                 .map_err(|e| parser.error(e.to_string()).to_string())?;
             rows.push((labels.build().to_string(), sample.value, sample.t));
         }
@@ -30,7 +30,10 @@ fn text_lines() {
         ("a 1", "a", 1.0, None),
         ("  a\t{ } \t1  \n", "a", 1.0, None),
         ("a{} -1.5e3 1234", "a", -1500.0, Some(1234)),
-        ("a 1 -5", "a", 1.0, Some(-5)),
+        ("a+1 5", "a", 1.0, Some(5)),
+        ("a{b=\"c\"}2", "a{b=\"c\"}", 2.0, None),
+        ("a{b=\"c\" d=\"e\"\t\"f\"=\"g\"} 1", "a{b=\"c\", d=\"e\", f=\"g\"}", 1.0, None),
+        ("{b=\"c\" \"a\"} 1", "a{b=\"c\"}", 1.0, None),
         ("a{b=\"c\",} +Inf", "a{b=\"c\"}", f64::INFINITY, None),
         ("a {b=\"c\" , d = \"e\"}-Inf", "a{b=\"c\", d=\"e\"}", f64::NEG_INFINITY, None),
         ("a{b=\"x}y{\\\"z\\\\\\n\"} 1", "a{b=\"x}y{\\\"z\\\\\\n\"}", 1.0, None),
@@ -100,7 +103,21 @@ fn errors_name_line_and_reason() {
         ("a 1\nb{c=d} 1\n", "line 2: expected a quoted string, got \"d\""),
         ("b{9=\"d\"} 1\n", "line 1: expected a label name, got \"9="),
         ("b{c \"d\"} 1\n", "line 1: expected = after label name \"c\""),
-        ("b{c=\"d\" e=\"f\"} 1\n", "line 1: expected a comma between labels"),
+        ("b{c=\"d\",,} 1\n", "line 1: expected a label name"),
+        ("{\"b\" c=\"d\"} 1\n", "line 1: expected a comma between labels"),
+        ("{__name__=\"foo\"} 1\n", "line 1: metric name not set"),
+        ("{} 1\n", "line 1: metric name not set"),
+        ("b{__name__=\"foo\"} 1\n", "line 1: label name \"__name__\" is not unique"),
+        ("a 1 -5\n", "line 1: expected a timestamp in milliseconds, got \"-5\""),
+        ("a 1 +5\n", "line 1: expected a timestamp in milliseconds, got \"+5\""),
+        ("# TYPE a gauge \na 1\n", "line 1: invalid metric type \"gauge \""),
+        ("# TYPE a  gauge\na 1\n", "line 1: invalid metric type \" gauge\""),
+        ("# TYPE a-b gauge\n", "line 1: invalid metric type \"b gauge\""),
+        ("# TYPE a\n", "line 1: invalid metric type \"\""),
+        ("# HELP 9a text\n", "line 1: expected a metric name"),
+        ("a 1e400\n", "line 1: value out of range or with a sign: \"1e400\""),
+        ("a -NaN\n", "line 1: value out of range or with a sign: \"-NaN\""),
+        ("a +nan\n", "line 1: value out of range or with a sign: \"+nan\""),
         ("b{c=\"d\",c=\"e\"} 1\n", "line 1: label name \"c\" is not unique"),
         ("a{\"b\"} 1\n", "line 1: metric name is given twice"),
     ];
@@ -114,12 +131,17 @@ fn errors_name_line_and_reason() {
 fn bad_utf8_is_refused_where_labels_are_made() {
     let mut parser = Parser::new(b"a{b=\"\xff\"} 1\n", Format::Text);
     let Ok(Some(Entry::Sample(sample))) = parser.next(&[]) else { panic!() };
-    assert!(series::parse(sample.series, Kind::Unknown).unwrap_err().to_string().contains("invalid UTF-8"));
+    assert!(
+        series::parse(sample.series, Context::text(Kind::Unknown))
+            .unwrap_err()
+            .to_string()
+            .contains("invalid UTF-8")
+    );
 }
 
 #[test]
 fn open_metrics_bodies() {
-    let body = "# HELP c a \\\"counter\\\"\n# TYPE c counter\n# UNIT c seconds\nc_total 17.0 1520879607.789 # {id=\"a b\"} 0.5 1.2\nc_created 1520872607.123\n# TYPE h histogram\nh_bucket{le=\"1\"} 5 # {} 1\nh_count 5\n# EOF\n";
+    let body = "# HELP c a \\\"counter\\\"\n# TYPE c counter\n# UNIT c_seconds seconds\nc_total 17.0 1520879607.789 # {id=\"a b\"} 0.5 1.2\nc_created 1520872607.123\n# TYPE h histogram\nh_bucket{le=\"1\"} 5 # {} 1\nh_count 5\n# EOF\n";
     let rows = read(body, Format::OpenMetrics).unwrap();
     assert_eq!(rows[0], ("c_total".into(), 17.0, Some(1_520_879_607_789)));
     assert_eq!(rows[1].0, "c_created");
@@ -139,7 +161,7 @@ fn read_in_pieces(body: &str, format: Format, size: usize) -> Result<Vec<Row>, S
         let mut parser = Parser::piece(&text[..whole], last, format, resume);
         while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
             if let Entry::Sample(sample) = entry {
-                let labels = series::parse(sample.series, parser.kind())
+                let labels = series::parse(sample.series, parser.context())
                     .map_err(|e| parser.error(e.to_string()).to_string())?;
                 rows.push((labels.build().to_string(), sample.value, sample.t));
             }
@@ -172,7 +194,7 @@ fn pieces_of_a_body_are_read_as_the_whole() {
 
 #[test]
 fn the_first_label_beyond_a_limit_ends_the_reading() {
-    let refused = |series: &str| match series::parse(series.as_bytes(), Kind::Unknown) {
+    let refused = |series: &str| match series::parse(series.as_bytes(), Context::text(Kind::Unknown)) {
         Err(series::SeriesError::Limit(text)) => text,
         other => panic!("{other:?}"),
     };
@@ -192,7 +214,7 @@ fn the_first_label_beyond_a_limit_ends_the_reading() {
     );
     let real =
         format!("m{{{},v=\"{}\",{}=\"x\"}}", many[..300].join(","), "v".repeat(70_000), "n".repeat(2_000));
-    assert!(series::parse(real.as_bytes(), Kind::Unknown).is_ok());
+    assert!(series::parse(real.as_bytes(), Context::text(Kind::Unknown)).is_ok());
 }
 
 #[test]
@@ -206,6 +228,22 @@ fn open_metrics_errors() {
         ("a 1 nan\n# EOF\n", "line 1: expected a timestamp in seconds, got \"nan\""),
         ("a 1 # x\n# EOF\n", "line 1: expected an exemplar"),
         ("a {b=\"c\"} 1\n# EOF\n", "line 1: expected a value"),
+        ("a{ b=\"c\"} 1\n# EOF\n", "line 1: expected a label name"),
+        ("a{b=\"c\", d=\"e\"} 1\n# EOF\n", "line 1: expected a label name"),
+        ("a{b=\"c\" } 1\n# EOF\n", "line 1: expected a comma"),
+        ("a{b =\"c\"} 1\n# EOF\n", "line 1: expected = after"),
+        ("a 1 # {\"t\"} 1\n# EOF\n", "line 1: expected label name"),
+        ("a 1 # { t=\"x\"} 1\n# EOF\n", "line 1: expected label name"),
+        ("a 1 # {t=\"x\" u=\"y\"} 1\n# EOF\n", "line 1: expected comma or brace close"),
+        ("# HELP a\n# EOF\n", "line 1: expected text in HELP"),
+        ("# UNIT a\n# EOF\n", "line 1: expected text in UNIT"),
+        ("# HELP a\ttext\n# EOF\n", "line 1: expected text in HELP"),
+        ("# HELP a text", "line 1: expected text in HELP"),
+        ("# UNIT a seconds\n# EOF\n", "line 1: unit \"seconds\" not a suffix of metric \"a\""),
+        ("# UNIT seconds seconds\n# EOF\n", "line 1: unit \"seconds\" not a suffix"),
+        ("a 1", "line 1: data does not end with # EOF"),
+        ("a 1 \n# EOF\n", "line 1: expected a timestamp"),
+        ("a 1e400\n# EOF\n", "line 1: value out of range"),
         ("# TYPE a untyped\n# EOF\n", "line 1: invalid metric type \"untyped\""),
     ];
     for (body, expected) in table {
@@ -216,19 +254,50 @@ fn open_metrics_errors() {
 
 #[test]
 fn metadata_lines() {
-    let body = b"# HELP a.b text here\n#TYPE ignored counter\n# TYPE \"a.b\"  gauge\n#   HELP x  y z\n# just a comment\n# HELP\n#\n#";
-    let mut parser = Parser::new(&body["# HELP a.b text here\n".len()..], Format::Text);
+    let body = b"#TYPE ignored counter\n# TYPE \"a.b\" gauge\n#   HELP x  y z\n# just a comment\n# HELP\n#\n# HELP a.b text\n# HELP c  \n#";
+    let mut parser = Parser::new(body, Format::Text);
     let mut seen = Vec::new();
     while let Some(Entry::Meta(meta)) = parser.next(&[]).unwrap_or(None) {
-        seen.push((series::metadata_name(meta.name).unwrap(), meta.what));
+        seen.push((series::metadata_name(meta.name).unwrap().into_owned(), meta.what));
     }
     let expected = [
-        ("ignored".to_owned(), MetaText::Type(Kind::Counter)),
         ("a.b".to_owned(), MetaText::Type(Kind::Gauge)),
         ("x".to_owned(), MetaText::Help(b" y z")),
+        ("a".to_owned(), MetaText::Help(b"b text")),
+        ("c".to_owned(), MetaText::Help(b"")),
     ];
     assert_eq!(seen, expected);
-    assert!(Parser::new(body, Format::Text).next(&[]).unwrap_err().reason.contains("invalid metric name"));
+    let bad = b"# HELP a \xff\n";
+    assert!(
+        Parser::new(bad, Format::Text).next(&[]).unwrap_err().reason.contains("is not a valid utf8 string")
+    );
+}
+
+#[test]
+fn a_nul_where_a_line_begins_is_the_end() {
+    let rows = |body: &str| read(body, Format::Text).map(|rows| rows.len());
+    assert_eq!(rows("a 1\n\0\nb 2\nc"), Ok(1));
+    assert_eq!(rows("a 1\n#x\0\nb 2\n"), Ok(1));
+    assert_eq!(rows("a 1\n# x\0\nb{c=\"\0\"} 2\n"), Ok(2));
+    assert!(rows("a 1\0\n").is_err());
+    assert_eq!(read("", Format::OpenMetrics), Ok(vec![]), "a body of no bytes has no samples");
+}
+
+#[test]
+fn a_blank_behind_a_value_breaks_the_body_and_not_its_sample() {
+    let mut parser = Parser::new(b"a 1 \n# EOF\n", Format::OpenMetrics);
+    assert!(matches!(parser.next(&[]), Ok(Some(Entry::Sample(_)))));
+    assert!(parser.next(&[]).is_err());
+}
+
+#[test]
+fn the_unit_stands_for_the_lines_behind_it() {
+    let body = b"# UNIT a_seconds seconds\na_seconds 1\n# EOF\n";
+    let mut parser = Parser::new(body, Format::OpenMetrics);
+    while parser.next(&[]).unwrap().is_some() {}
+    assert_eq!(parser.context().unit, "seconds");
+    let unit = parser.pause().1;
+    assert_eq!(Parser::piece(b"b 1\n", false, Format::OpenMetrics, unit).context().unit, "seconds");
 }
 
 #[test]
@@ -256,7 +325,7 @@ fn walk(body: &[u8], format: Format) {
         assert!(entries <= body.len() + 1, "the parser must make progress");
         if let Entry::Sample(sample) = entry {
             assert!(!is_absent(sample.value));
-            let _ = series::parse(sample.series, parser.kind());
+            let _ = series::parse(sample.series, parser.context());
             guess = sample.series.to_vec();
         }
     }
@@ -276,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read(value in any::<f64>(), label in "\\PC{0,20}", t in proptest::option::of(any::<i64>())) {
+    fn what_is_written_is_read(value in any::<f64>(), label in "\\PC{0,20}", t in proptest::option::of(0i64..)) {
         let escaped = label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let time = t.map_or(String::new(), |t| format!(" {t}"));
         let rows = read(&format!("m{{l=\"{escaped}\"}} {value:?}{time}\n"), Format::Text).unwrap();

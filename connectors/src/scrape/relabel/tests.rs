@@ -154,12 +154,61 @@ fn problems_are_named() {
         ("{action: labeldrop, regex: a, target_label: x}", "labeldrop action requires only 'regex'"),
         ("{action: keepequal, target_label: x, regex: a}", "keepequal action requires only 'source_labels'"),
         ("{action: keep, regex: '('}", "error parsing regexp"),
+        (
+            "{action: keepequal, target_label: x, separator: x}",
+            "keepequal action requires only 'source_labels'",
+        ),
+        (
+            "{action: uppercase, target_label: x, replacement: y}",
+            "'replacement' can not be set for uppercase action",
+        ),
+        ("{action: labelmap, replacement: ''}", "\"\" is invalid 'replacement' for labelmap action"),
     ];
     for (yaml, expected) in table {
         let config: RelabelConfig = serde_saphyr::from_str(yaml).unwrap();
         let error = Relabeler::new(&[config]).map(drop).unwrap_err();
         assert!(error.contains(expected), "{yaml}: {error}");
     }
+    // As Prometheus prints them.
+    for yaml in [
+        "{separator: ;, regex: a, replacement: $1, action: labeldrop}",
+        "{source_labels: [a], separator: ;, target_label: b, replacement: $1, action: dropequal}",
+        "{action: keepequal, target_label: x, regex: '(.*)'}",
+    ] {
+        let config: RelabelConfig = serde_saphyr::from_str(yaml).unwrap();
+        assert!(Relabeler::new(&[config]).is_ok(), "{yaml}");
+    }
     assert!(serde_saphyr::from_str::<RelabelConfig>("{action: explode}").is_err());
     assert!(serde_saphyr::from_str::<RelabelConfig>("{sources: [a]}").is_err());
+}
+
+#[test]
+fn with_legacy_names_rules_write_to_no_other() {
+    let load = |yaml: &str| {
+        let config = serde_saphyr::from_str::<RelabelConfig>(yaml).unwrap();
+        let mut configs = [config];
+        let utf8 = Relabeler::new(&configs).map(drop);
+        set_names(&mut configs, NameScheme::Legacy);
+        (utf8, Relabeler::new(&configs))
+    };
+    for (yaml, reason) in [
+        ("{target_label: a.b, replacement: x}", "\"a.b\" is invalid 'target_label' for replace action"),
+        ("{target_label: 'a.$1'}", "\"a.$1\" is invalid 'target_label' for replace action"),
+        (
+            "{action: hashmod, modulus: 2, target_label: 1a}",
+            "\"1a\" is invalid 'target_label' for hashmod action",
+        ),
+        ("{action: lowercase, target_label: a-b}", "\"a-b\" is invalid 'target_label' for lowercase action"),
+        ("{action: labelmap, replacement: 'x.$1'}", "\"x.$1\" is invalid 'replacement' for labelmap action"),
+    ] {
+        let (utf8, legacy) = load(yaml);
+        assert_eq!((utf8, legacy.map(drop)), (Ok(()), Err(reason.to_owned())), "{yaml}");
+    }
+    let rules = load("{source_labels: [a], target_label: 'x_$1', replacement: y}").1.unwrap();
+    for (value, written) in [("b", "y"), ("b.c", "")] {
+        let mut labels = LabelsBuilder::default();
+        labels.set("a", value);
+        assert!(rules.apply(&mut labels));
+        assert_eq!(labels.get(&format!("x_{value}")), written);
+    }
 }

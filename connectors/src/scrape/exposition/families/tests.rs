@@ -202,6 +202,7 @@ fn show((series, point): (&[u8], &Point)) -> String {
 struct Taken {
     lines: Vec<String>,
     families: Vec<(String, Kind)>,
+    units: Vec<String>,
 }
 
 impl Takes for Taken {
@@ -211,8 +212,9 @@ impl Takes for Taken {
         self.families.push((family.name.to_owned(), family.kind));
     }
 
-    fn points(&mut self, points: &Points) -> Fallible<()> {
+    fn points(&mut self, points: &Points, unit: &str) -> Fallible<()> {
         self.lines.extend(points.iter().map(show));
+        self.units.push(unit.to_owned());
         Ok(())
     }
 }
@@ -305,6 +307,64 @@ fn kinds_of_native_histograms() {
     assert_eq!(lines(&[family("e", 4, histogram(empty))], ALL), ["e{a=\"1\"} [0 0 0 [] Unknown] None 0 []"]);
     let nothing = [family("n", 4, histogram(Histogram::default()))];
     assert_eq!(lines(&nothing, ALL).len(), 3, "nothing says that it is native");
+}
+
+#[test]
+fn conversion_is_that_of_prometheus() {
+    let convert = PointRules { native: false, convert: true, ..ALL };
+    let bucket = |bound: f64, count: u64| Bucket { bound, count, ..Bucket::default() };
+    let classic = |count: u64, sum: f64, bucket: Vec<Bucket>| {
+        family("h", 4, histogram(Histogram { count, sum, bucket, ..Histogram::default() }))
+    };
+    // Without buckets all observations are in one.
+    assert_eq!(
+        lines(&[classic(10, 3.5, vec![])], convert),
+        ["h{a=\"1\"} [-53 10 3.5 [10.0] Unknown] None 0 []"]
+    );
+    // The classic series stand before it; nothing of what stands behind the highest bucket is read.
+    let buckets = vec![bucket(1.0, 2), bucket(f64::INFINITY, 3), bucket(f64::INFINITY, 9)];
+    let both = lines(&[classic(3, 0.5, buckets)], PointRules { classic_too: true, ..convert });
+    let names: Vec<&str> = both.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    let expected = [
+        "h_count{a=\"1\"}",
+        "h_sum{a=\"1\"}",
+        "h_bucket{a=\"1\",le=\"1.0\"}",
+        "h_bucket{a=\"1\",le=\"+Inf\"}",
+        "h{a=\"1\"}",
+    ];
+    assert_eq!(names, expected);
+    let error = |family: MetricFamily| read(&body(&[family]), convert).map(drop).unwrap_err().to_string();
+    let inf = f64::INFINITY;
+    assert_eq!(
+        error(classic(9, 0.0, vec![bucket(1.0, 8), bucket(2.0, 4)])),
+        "count is not cumulative: 4 < 8"
+    );
+    assert_eq!(error(classic(10, 0.0, vec![bucket(inf, 9)])), "count mismatch: count=10 != le=+Inf count=9");
+    assert_eq!(error(classic(1, 0.0, vec![bucket(f64::NAN, 1)])), "bucket boundary must not be NaN");
+    // Of a native one the buckets are counted before anything else.
+    let native = Histogram { positive_span: vec![Span { offset: 0, length: 2 }], ..Histogram::default() };
+    let error = read(&body(&[family("n", 4, histogram(native))]), ALL).map(drop).unwrap_err().to_string();
+    assert_eq!(error, "histogram \"n\": positive side: spans require 2 buckets, have 0");
+}
+
+#[test]
+fn what_breaks_the_rules_of_protobuf_is_damage() {
+    let gauge =
+        |name: &str| family(name, 1, Metric { gauge: Some(Gauge { value: 1.0 }), ..Metric::default() });
+    let good = body(&[gauge("a")]);
+    let behind = |more: &[u8]| {
+        let message = [&good[1..], more].concat();
+        [&[message.len() as u8][..], &message].concat()
+    };
+    assert_eq!(read(&[&[0][..], &good].concat(), ALL).unwrap().lines, ["a 1 None 0 []"], "an empty message");
+    assert!(read(&behind(&[0x02, 0x00]), ALL).map(drop).unwrap_err().to_string().contains("illegal tag 0"));
+    assert!(read(&behind(&[0x08, 0x01]), ALL).map(drop).unwrap_err().to_string().contains("wrong wire type"));
+    // A unit may be any bytes, a help text may not; a family without metrics has no name to be wrong.
+    assert_eq!(read(&behind(&[0x2a, 0x01, 0xff]), ALL).unwrap().lines, ["a 1 None 0 []"]);
+    assert!(read(&behind(&[0x12, 0x01, 0xff]), ALL).is_err());
+    assert!(read(&[3, 0x0a, 0x01, 0xff], ALL).unwrap().lines.is_empty());
+    let unit = MetricFamily { unit: "seconds".to_owned(), ..gauge("a_seconds") };
+    assert_eq!(read(&body(&[unit]), ALL).unwrap().units, ["seconds"]);
 }
 
 #[test]

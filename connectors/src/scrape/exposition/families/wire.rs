@@ -6,9 +6,27 @@ use super::super::quote;
 use super::{Fallible, FamilyError};
 use crate::histogram::RawHistogram;
 use crate::limits::{HISTOGRAM_EXEMPLARS, SERIES_LABELS};
-use crate::protobuf::{Fields, Value, zigzag};
+use crate::protobuf::{Fields, Value, Wire, zigzag};
 use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::{LabelsBuilder, TimeMs};
+
+const N: Wire = Wire::Number;
+const D: Wire = Wire::Double;
+const B: Wire = Wire::Bytes;
+
+/// How the fields of each message are written, from number 1 on. One that is written otherwise is damage.
+pub(super) const FAMILY: &[Wire] = &[B, B, N, B, B];
+pub(super) const METRIC: &[Wire] = &[B, B, B, B, B, N, B];
+pub(super) const VALUE: &[Wire] = &[D];
+pub(super) const COUNTER: &[Wire] = &[D, B, B];
+pub(super) const SUMMARY: &[Wire] = &[N, D, B, B];
+const QUANTILE: &[Wire] = &[D, D];
+const HISTOGRAM: &[Wire] =
+    &[N, D, B, D, N, D, N, D, B, Wire::Numbers, Wire::Doubles, B, Wire::Numbers, Wire::Doubles, B, B];
+const BUCKET: &[Wire] = &[N, D, B, D];
+const LABEL: &[Wire] = &[B, B];
+const EXEMPLAR: &[Wire] = &[B, D, B];
+const TIMESTAMP: &[Wire] = &[N, N];
 
 /// A text; `what` it is is for the error.
 pub(super) fn text<'a>(bytes: &'a [u8], what: &str) -> Fallible<&'a str> {
@@ -43,7 +61,28 @@ impl WireHistogram {
             || !raw.negative.spans.is_empty()
             || raw.zero_threshold > 0.0
             || raw.zero_count > 0.0
-            || self.zero_count_float > 0.0
+    }
+
+    /// Whether there are as many buckets as the spans say; looked at before anything is made of them.
+    pub(super) fn check(&self, name: &str) -> Fallible<()> {
+        for (side, buckets) in [("positive", &self.raw.positive), ("negative", &self.raw.negative)] {
+            let need: u64 = buckets.spans.iter().map(|span| u64::from(span.length)).sum();
+            let have = if self.raw.float { buckets.counts.len() } else { buckets.deltas.len() };
+            if need != have as u64 && !buckets.too_many {
+                return Err(FamilyError::Bad(format!(
+                    "histogram {name:?}: {side} side: spans require {need} buckets, have {have}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The exemplars of a native histogram: its own, else those of its buckets.
+    pub(super) fn seen(&self) -> Vec<RawExemplar> {
+        if !self.exemplars.is_empty() {
+            return self.exemplars.clone();
+        }
+        self.buckets.iter().filter_map(|bucket| bucket.exemplar.clone()).collect()
     }
 
     pub(super) fn count(&self) -> f64 {
@@ -54,7 +93,7 @@ impl WireHistogram {
 pub(super) fn read_histogram(message: &[u8], exemplars: bool) -> Fallible<WireHistogram> {
     let mut h = WireHistogram::default();
     let mut fields = Fields::of(message);
-    while let Some((number, value)) = fields.next_field()? {
+    while let Some((number, value)) = fields.next_of(HISTOGRAM)? {
         let raw = &mut h.raw;
         match number {
             1 => raw.count = value.number() as f64,
@@ -92,7 +131,7 @@ pub(super) fn bucket(value: Value<'_>, exemplars: bool) -> Fallible<Option<WireB
     let Value::Bytes(message) = value else { return Ok(None) };
     let mut bucket = WireBucket::default();
     let mut fields = Fields::of(message);
-    while let Some((number, value)) = fields.next_field()? {
+    while let Some((number, value)) = fields.next_of(BUCKET)? {
         match number {
             1 if bucket.count == 0.0 => bucket.count = value.number() as f64,
             4 if value.double() > 0.0 => bucket.count = value.double(),
@@ -108,7 +147,7 @@ pub(super) fn bucket(value: Value<'_>, exemplars: bool) -> Fallible<Option<WireB
 pub(super) fn pair(message: &[u8]) -> Fallible<(f64, f64)> {
     let mut pair = (0.0, 0.0);
     let mut fields = Fields::of(message);
-    while let Some((number, value)) = fields.next_field()? {
+    while let Some((number, value)) = fields.next_of(QUANTILE)? {
         match number {
             1 => pair.0 = value.double(),
             2 => pair.1 = value.double(),
@@ -121,7 +160,7 @@ pub(super) fn pair(message: &[u8]) -> Fallible<(f64, f64)> {
 pub(super) fn label(message: &[u8]) -> Fallible<(&str, &str)> {
     let (mut name, mut value) = ("", "");
     let mut fields = Fields::of(message);
-    while let Some(field) = fields.next_field()? {
+    while let Some(field) = fields.next_of(LABEL)? {
         match field {
             (1, Value::Bytes(bytes)) => name = text(bytes, "label name")?,
             (2, Value::Bytes(bytes)) => value = text(bytes, "label value")?,
@@ -136,7 +175,7 @@ pub(super) fn exemplar(value: Value<'_>) -> Fallible<Option<RawExemplar>> {
     let Value::Bytes(message) = value else { return Ok(None) };
     let (mut labels, mut v, mut t) = (LabelsBuilder::default(), 0.0, None);
     let mut fields = Fields::of(message);
-    while let Some((number, value)) = fields.next_field()? {
+    while let Some((number, value)) = fields.next_of(EXEMPLAR)? {
         match (number, value) {
             (1, Value::Bytes(pair)) if labels.pairs().len() < SERIES_LABELS => {
                 let (name, value) = label(pair)?;
@@ -155,7 +194,7 @@ pub(super) fn timestamp(value: Value<'_>) -> Fallible<TimeMs> {
     let Value::Bytes(message) = value else { return Ok(0) };
     let (mut seconds, mut nanos) = (0i64, 0i64);
     let mut fields = Fields::of(message);
-    while let Some((number, value)) = fields.next_field()? {
+    while let Some((number, value)) = fields.next_of(TIMESTAMP)? {
         match number {
             1 => seconds = value.number() as i64,
             2 => nanos = i64::from(value.number() as i32),

@@ -1,0 +1,145 @@
+//! Which names metrics and labels may have, and how a job asks targets to write those that have no place: `metric_name_validation_scheme`,
+//! `metric_name_escaping_scheme`.
+
+use serde::Deserialize;
+
+/// `metric_name_validation_scheme`.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameScheme {
+    /// Any text that is not empty.
+    #[default]
+    Utf8,
+    /// Letters, digits and `_`, in names of metrics `:` too; no digit first.
+    Legacy,
+}
+
+impl NameScheme {
+    /// Whether a label may have this name.
+    pub fn has_label(self, name: &str) -> bool {
+        match self {
+            NameScheme::Utf8 => !name.is_empty(),
+            NameScheme::Legacy => is_plain(name, false),
+        }
+    }
+
+    /// Whether a metric may have this name.
+    pub fn has_metric(self, name: &str) -> bool {
+        match self {
+            NameScheme::Utf8 => !name.is_empty(),
+            NameScheme::Legacy => is_plain(name, true),
+        }
+    }
+
+    /// Whether a relabelling rule may write to labels that this template names, `$1` and `${name}` included.
+    pub fn has_template(self, template: &str) -> bool {
+        match self {
+            NameScheme::Utf8 => !template.is_empty(),
+            NameScheme::Legacy => is_plain_template(template),
+        }
+    }
+}
+
+fn is_plain(name: &str, colon: bool) -> bool {
+    let fits = |b: u8| b == b'_' || b.is_ascii_alphanumeric() || (colon && b == b':');
+    !name.bytes().next().is_none_or(|first| first.is_ascii_digit()) && name.bytes().all(fits)
+}
+
+/// Parts are letters, `_`, `$name` or `${name}`, each with letters, digits and `_` behind it.
+fn is_plain_template(template: &str) -> bool {
+    let mut rest = template.as_bytes();
+    let word = |bytes: &[u8]| bytes.iter().take_while(|b| **b == b'_' || b.is_ascii_alphanumeric()).count();
+    let mut is_first = true;
+    while let [head, tail @ ..] = rest {
+        rest = match head {
+            b'$' if tail.first() == Some(&b'{') => {
+                let name = word(&tail[1..]);
+                match tail.get(1 + name) {
+                    Some(b'}') if name > 0 => &tail[name + 2..],
+                    _ => return false,
+                }
+            }
+            b'$' => match word(tail) {
+                0 => return false,
+                name => &tail[name..],
+            },
+            b'_' => tail,
+            b if b.is_ascii_alphabetic() || (!is_first && b.is_ascii_digit()) => tail,
+            _ => return false,
+        };
+        is_first = false;
+    }
+    !is_first
+}
+
+/// `metric_name_escaping_scheme`: what targets are asked to make of names that the old text format has no place for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Escaping {
+    /// Nothing.
+    #[serde(rename = "allow-utf-8")]
+    AllowUtf8,
+    /// `_` for each character.
+    Underscores,
+    /// `_dot_` for a dot, two underscores for one, `__` for others.
+    Dots,
+    /// `U__`, and the number of each character between underscores.
+    Values,
+}
+
+impl Escaping {
+    /// As the file and the `Accept` header write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Escaping::AllowUtf8 => "allow-utf-8",
+            Escaping::Underscores => "underscores",
+            Escaping::Dots => "dots",
+            Escaping::Values => "values",
+        }
+    }
+
+    /// What a job uses that names neither scheme, or only the validation.
+    pub fn of(scheme: NameScheme) -> Escaping {
+        match scheme {
+            NameScheme::Utf8 => Escaping::AllowUtf8,
+            NameScheme::Legacy => Escaping::Underscores,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn legacy_names_are_of_the_old_alphabet() {
+        let (utf8, legacy) = (NameScheme::Utf8, NameScheme::Legacy);
+        for (name, label, metric) in [
+            ("a", true, true),
+            ("_1", true, true),
+            ("a:b", false, true),
+            ("1a", false, false),
+            ("a.b", false, false),
+            ("é", false, false),
+        ] {
+            assert_eq!((legacy.has_label(name), legacy.has_metric(name)), (label, metric), "{name}");
+            assert!(utf8.has_label(name) && utf8.has_metric(name), "{name}");
+        }
+        assert!(
+            !utf8.has_label("") && !legacy.has_label("") && !utf8.has_metric("") && !legacy.has_metric("")
+        );
+        for (template, fits) in [
+            ("a_$1", true),
+            ("${a}_b", true),
+            ("$1", true),
+            ("a$", false),
+            ("${", false),
+            ("a.$1", false),
+            ("1$1", false),
+            ("", false),
+        ] {
+            assert_eq!(legacy.has_template(template), fits, "{template}");
+        }
+        assert!(utf8.has_template("a.$1") && utf8.has_template("$"));
+    }
+}
