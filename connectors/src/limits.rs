@@ -107,6 +107,8 @@ pub const ALERT_ATTEMPTS: u32 = 4;
 pub const ALERT_ANSWER_BYTES: usize = 4 << 10;
 /// Refused samples of a remote-write request that its answer names; the others are counted.
 pub const REFUSALS_NAMED: usize = storage::limits::REFUSED_NAMED;
+/// Bytes of labels, about, from which on no more of a refused series is named.
+pub const REFUSED_LINE_BYTES: usize = 4 << 10;
 /// Decoded remote-write request, bytes (reference, quality §2.7).
 pub const REMOTE_WRITE_BYTES: usize = 32 << 20;
 /// Samples, histograms and exemplars of one request: what fits into [`REMOTE_WRITE_BYTES`] if each says something. Empty

@@ -113,7 +113,7 @@ fn writes() -> Vec<Case> {
             "histogram bucket limit exceeded",
         ),
         write("symbols", 2, &many(&field(4, &[])), 413, "more than 1000000 symbols"),
-        write("series 2.0", 2, &many(&field(5, &[])), 204, ""),
+        write("series 2.0", 2, &many(&field(5, &[])), 400, "invalid metric name or labels, got {}"),
         write(
             "numbers",
             2,
@@ -124,7 +124,13 @@ fn writes() -> Vec<Case> {
         write("samples 2.0", 2, &series2(&many(&field(2, &[]))), 413, too_many),
         write("histograms 2.0", 2, &series2(&many(&field(3, &[]))), 413, too_many),
         write("exemplars 2.0", 2, &series2(&many(&field(4, &[]))), 413, too_many),
-        write("metadata 2.0", 2, &series2(&many(&field(5, &[]))), 204, ""),
+        write(
+            "metadata 2.0",
+            2,
+            &series2(&many(&field(5, &[]))),
+            400,
+            "must contain at least one sample or histogram",
+        ),
         write("a long series", 2, &long, 400, "invalid metric name or labels"),
         write("long labels", 2, &fat, 413, "are longer than 256 MiB"),
         // Five bytes that promise the limit.

@@ -36,6 +36,8 @@ pub struct Batch<'a> {
     use_of: Use,
     rows: Vec<Row>,
     histograms: Vec<HistogramRow>,
+    /// Stale markers of histograms.
+    ends: Vec<Row>,
     /// Start timestamps of both.
     starts: Vec<StartRow>,
     exemplars: Vec<ExemplarRow>,
@@ -75,6 +77,7 @@ impl<'a> Batch<'a> {
             use_of: Use::Store,
             rows: Vec::new(),
             histograms: Vec::new(),
+            ends: Vec::new(),
             starts: Vec::new(),
             exemplars: Vec::new(),
             bytes: 0,
@@ -143,6 +146,10 @@ impl<'a> Batch<'a> {
             written.histograms += written.count(&store.append_histograms(&self.histograms)?, store);
             self.histograms.clear();
         }
+        if !self.ends.is_empty() {
+            written.histograms += written.count(&store.append_rows(&self.ends)?, store);
+            self.ends.clear();
+        }
         if !self.starts.is_empty() {
             // A sample that was refused was counted; that its start is refused too is no news.
             written.lsn = written.lsn.max(store.append_starts(&self.starts)?.lsn);
@@ -165,9 +172,33 @@ impl<'a> Batch<'a> {
             return None;
         }
         if series.is_none() {
-            self.written.invalid += 1;
+            self.leave_out();
         }
         series
+    }
+
+    /// Counts something of a series that cannot be.
+    fn leave_out(&mut self) {
+        match self.request.proto {
+            Proto::V1 => self.written.left_out += 1,
+            Proto::V2 => self.written.invalid += 1,
+        }
+    }
+
+    /// Adds a line for a series that cannot be.
+    pub fn name_refused(&mut self, line: impl FnOnce() -> String) {
+        self.written.refused.name(line);
+    }
+
+    /// Counts a series without samples.
+    pub fn refuse_empty(&mut self, line: impl FnOnce() -> String) {
+        self.written.empty += 1;
+        self.name_refused(line);
+    }
+
+    /// Counts an exemplar of a series without samples, which is not looked at.
+    pub fn pass_over(&mut self) -> Result<(), RemoteError> {
+        self.count_item()
     }
 
     fn start(&mut self, series: SeriesRef, times: Times) {
@@ -215,7 +246,7 @@ impl<'a> Batch<'a> {
         }
         let Some(series) = self.may_be(series, times.t) else { return Ok(()) };
         if raw.is_stale() {
-            self.rows.push(Row { series, t: times.t, v: STALE });
+            self.ends.push(Row { series, t: times.t, v: STALE });
             return self.grown(SAMPLE_BYTES);
         }
         match raw.finish().and_then(storable) {
@@ -226,7 +257,7 @@ impl<'a> Batch<'a> {
                 self.grown(bytes)
             }
             Err(reason) => {
-                self.written.refuse_histogram(&reason);
+                self.written.refuse_histogram(&reason, series, self.request.store);
                 Ok(())
             }
         }
@@ -242,7 +273,7 @@ impl<'a> Batch<'a> {
     ) -> Result<(), RemoteError> {
         self.count_item()?;
         let (Some(series), Some(labels)) = (series, labels) else {
-            self.written.invalid += 1;
+            self.leave_out();
             return Ok(());
         };
         let bytes = EXEMPLAR_BYTES + labels.encoded().len();

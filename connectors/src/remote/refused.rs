@@ -2,8 +2,9 @@
 //!
 //! The first few are named, one line each; the others are counted. Whoever reads the log of a sender finds the series there.
 
-use crate::limits::REFUSALS_NAMED;
+use crate::limits::{REFUSALS_NAMED, REFUSED_LINE_BYTES};
 use chrono::{DateTime, SecondsFormat};
+use std::fmt::Display;
 use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{Refusal, Refused, Store};
 
@@ -17,6 +18,11 @@ impl RefusedLines {
         if self.0.len() < REFUSALS_NAMED {
             self.0.push(line());
         }
+    }
+
+    /// Adds a line for a series, or something of it, of which `what` is wrong.
+    pub fn name_series(&mut self, series: SeriesRef, what: &dyn Display, store: &Store) {
+        self.name(|| format!("{what} for series {}", braced(&store.labels(series))));
     }
 
     /// Adds a line for a sample that the store refused.
@@ -65,6 +71,22 @@ fn date(t: TimeMs) -> String {
 
 /// Labels as Prometheus writes them in such texts, the name among the others.
 fn braced(labels: &Labels) -> String {
-    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-    format!("{{{}}}", pairs.join(", "))
+    braced_pairs(labels.iter())
+}
+
+/// As [`Labels`] are written, of what may be none; very long ones are cut.
+pub fn braced_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = "{".to_owned();
+    for (n, (name, value)) in pairs.enumerate() {
+        if text.len() > REFUSED_LINE_BYTES {
+            text.push('…');
+            break;
+        }
+        let comma = if n > 0 { ", " } else { "" };
+        let value: String = value.chars().take(REFUSED_LINE_BYTES).collect();
+        let name: String = name.chars().take(REFUSED_LINE_BYTES).collect();
+        text.push_str(&format!("{comma}{name}={value:?}"));
+    }
+    text.push('}');
+    text
 }

@@ -1,9 +1,11 @@
 //! `io.prometheus.write.v2.Request`, remote write 2.0: texts stand once in a table, series refer to them by number.
 
 use super::message::{Batch, is_acceptable};
+use super::refused::braced_pairs;
 use super::write::RemoteError;
 use crate::limits;
 use crate::protobuf::{Fields, ProtobufError, Value};
+use std::collections::HashSet;
 use storage::model::labels::{METRIC_NAME, put_pair};
 use storage::model::{LabelsBuilder, SeriesRef};
 use storage::store::Store;
@@ -62,14 +64,21 @@ impl<'a> Reader<'a> {
     fn time_series(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteError> {
         let mut refs = std::mem::take(&mut self.refs);
         let mut start = 0;
+        let mut has_samples = false;
         refs.clear();
         let mut fields = Fields::of(message);
         while let Some((number, value)) = fields.next_field()? {
             match number {
                 1 => push_refs(value, &mut refs)?,
+                2 | 3 => has_samples = true,
                 6 => start = value.number() as i64,
                 _ => {}
             }
+        }
+        if !has_samples {
+            self.refuse_empty(&refs, message, into)?;
+            self.refs = refs;
+            return Ok(());
         }
         let mut series = None;
         let mut fields = Fields::of(message);
@@ -90,13 +99,72 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The series with these labels; `None` if no series can have them.
+    /// A series without samples is refused, and its exemplars with it.
+    fn refuse_empty(&self, refs: &[u32], message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteError> {
+        let mut fields = Fields::of(message);
+        while let Some((number, _)) = fields.next_field()? {
+            if number == 4 {
+                into.pass_over()?;
+            }
+        }
+        if !into.only_checks() {
+            into.refuse_empty(|| match self.refusal(refs) {
+                Some(refusal) => refusal,
+                None => format!(
+                    "TimeSeries must contain at least one sample or histogram for series {}",
+                    braced_pairs(self.pairs(refs))
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// Why no series can have these labels, in Prometheus' words; `None` if one can.
+    fn refusal(&self, refs: &[u32]) -> Option<String> {
+        if !refs.len().is_multiple_of(2) {
+            let length = refs.len();
+            return Some(format!("parsing labels for series {refs:?}: invalid labelRefs length {length}"));
+        }
+        let outside = |pair: &&[u32]| pair.iter().any(|n| *n as usize >= self.symbols.len());
+        if let Some(pair) = refs.chunks_exact(2).find(outside) {
+            let (shown, size) = (&refs[..refs.len().min(20)], self.symbols.len());
+            let shown: Vec<String> = shown.iter().map(u32::to_string).collect();
+            return Some(format!(
+                "parsing labels for series [{}]: labelRefs {} (name) = {} (value) outside of symbols table (size {size})",
+                shown.join(" "),
+                pair[0],
+                pair[1]
+            ));
+        }
+        if self.labels(refs).is_some_and(|labels| !labels.get(METRIC_NAME).is_empty()) {
+            return None;
+        }
+        let pairs = braced_pairs(self.pairs(refs));
+        let mut seen = HashSet::new();
+        match refs.chunks_exact(2).take(limits::SERIES_LABELS).find(|pair| !seen.insert(self.symbol(pair[0])))
+        {
+            Some(twice) if self.pairs(refs).any(|(name, _)| name == METRIC_NAME) => {
+                let name = String::from_utf8_lossy(self.symbol(twice[0]).unwrap_or_default());
+                Some(format!("invalid labels for series, labels {pairs}, duplicated label {name}"))
+            }
+            _ => Some(format!("invalid metric name or labels, got {pairs}")),
+        }
+    }
+
+    /// The texts of these numbers; what is no text is left out.
+    fn pairs(&self, refs: &[u32]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let text = |n: u32| std::str::from_utf8(self.symbol(n)?).ok();
+        refs.chunks_exact(2).filter_map(move |pair| Some((text(pair[0])?, text(pair[1])?)))
+    }
+
+    /// The series with these labels; `None` if no series can have them, which is said.
     fn series(&mut self, refs: &[u32], into: &mut Batch<'_>) -> Result<Option<SeriesRef>, RemoteError> {
-        if refs.len() > MOST_REFS || into.only_checks() {
+        if into.only_checks() {
             return Ok(None);
         }
         // Looked at before they are written out: a number of two bytes stands for a text of any length.
-        if self.written_out(refs) > limits::SERIES_BYTES {
+        if refs.len() > MOST_REFS || self.written_out(refs) > limits::SERIES_BYTES {
+            into.name_refused(|| "invalid metric name or labels: too many, or too long".to_owned());
             return Ok(None);
         }
         self.encoded.clear();
@@ -108,10 +176,18 @@ impl<'a> Reader<'a> {
         }
         // As in version 1. A number too many is looked at below.
         let known = self.store.find_encoded(&self.encoded).filter(|_| refs.len().is_multiple_of(2));
-        Ok(known.or_else(|| {
-            let labels = self.labels(refs).filter(|labels| !labels.get(METRIC_NAME).is_empty())?;
-            Some(self.store.resolve(&labels.build()))
-        }))
+        if known.is_some() {
+            return Ok(known);
+        }
+        match self.labels(refs).filter(|labels| !labels.get(METRIC_NAME).is_empty()) {
+            Some(labels) => Ok(Some(self.store.resolve(&labels.build()))),
+            None => {
+                into.name_refused(|| {
+                    self.refusal(refs).unwrap_or_else(|| "invalid metric name or labels".to_owned())
+                });
+                Ok(None)
+            }
+        }
     }
 
     /// The text of a number; `None` if there is none.

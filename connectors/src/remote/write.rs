@@ -1,8 +1,8 @@
 //! The receiving side of Prometheus' remote write, 1.0 and 2.0: a snappy block with a request.
 //!
 //! A request that is damaged anywhere stores nothing. Samples that cannot be stored (too old, duplicate,
-//! without a name, …) do not keep the others out; they make the answer a 400, which tells the sender not
-//! to try again. Only a store that cannot write makes it a 5xx, which tells it to.
+//! …) do not keep the others out; they make the answer a 400, which tells the sender not to try again. Samples of series that
+//! cannot be are left out of 1.0 without an error, as in Prometheus. Only a store that cannot write makes it a 5xx, which tells it to.
 
 use super::message::{Batch, Request};
 use super::refused::RefusedLines;
@@ -12,7 +12,7 @@ use crate::histogram::BadHistogram;
 use crate::limits;
 use crate::protobuf::ProtobufError;
 use std::sync::Arc;
-use storage::model::TimeMs;
+use storage::model::{SeriesRef, TimeMs};
 use storage::store::{Appended, Store, StoreError};
 
 /// Why a request was not taken.
@@ -89,6 +89,10 @@ pub struct RemoteWritten {
     pub future: usize,
     /// Samples of series that cannot be: without a name, a label twice, not UTF-8.
     pub invalid: usize,
+    /// The same by remote write 1.0, which leaves them out without an error.
+    pub left_out: usize,
+    /// Series of remote write 2.0 without samples.
+    pub empty: usize,
     /// Native histograms that are not well-formed, and what is wrong with the first.
     pub bad_histograms: Option<(usize, String)>,
     /// What is said of the first of those that were refused.
@@ -104,6 +108,7 @@ impl RemoteWritten {
             (self.duplicate, "duplicate sample for timestamp"),
             (self.future, "out of bounds: timestamp is too far in the future"),
             (self.invalid, "invalid metric name or labels"),
+            (self.empty, "series without samples"),
             (bad, why),
         ];
         let total = reasons.iter().map(|(n, _)| *n).sum();
@@ -115,7 +120,8 @@ impl RemoteWritten {
         (total > 0).then(|| self.refused.text(total, &said.join("; ")))
     }
 
-    pub(super) fn refuse_histogram(&mut self, reason: &BadHistogram) {
+    pub(super) fn refuse_histogram(&mut self, reason: &BadHistogram, series: SeriesRef, store: &Store) {
+        self.refused.name_series(series, reason, store);
         self.bad_histograms.get_or_insert_with(|| (0, reason.to_string())).0 += 1;
     }
 
@@ -175,7 +181,12 @@ impl RemoteWriter {
         let request = Request { store: &self.store, message: &message, proto, now };
         let mut batch = Batch::new(request);
         read(&request, &mut batch)?;
-        batch.finish()
+        let written = batch.finish()?;
+        if written.left_out > 0 {
+            let samples = written.left_out;
+            tracing::warn!(samples, "samples of series that cannot be are left out of a remote write 1.0");
+        }
+        Ok(written)
     }
 }
 

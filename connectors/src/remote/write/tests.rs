@@ -167,16 +167,17 @@ fn what_cannot_be_stored_is_counted_and_keeps_nothing_out() {
         histogram,
     ]);
     let written = writer.apply(&body, Proto::V1, NOW).unwrap();
-    assert_eq!((written.samples, written.invalid, written.future, written.histograms), (1, 2, 1, 0));
+    assert_eq!((written.samples, written.left_out, written.future, written.histograms), (1, 2, 1, 0));
+    assert_eq!(written.invalid, 0, "1.0 leaves out series that cannot be, and says nothing");
     let (bad, why) = written.bad_histograms.clone().unwrap();
     assert!(bad == 1 && why.starts_with("0 observations found in buckets"), "{why}");
     let refusal = written.refusal().unwrap();
     let lines: Vec<&str> = refusal.lines().collect();
     let line = "out of bounds: timestamp is too far in the future for series {__name__=\"later\"}: timestamp 17000006000";
     assert!(lines[0].starts_with(line), "{refusal}");
-    let counts = "4 samples refused: out of bounds: timestamp is too far in the future (1 samples); \
-                  invalid metric name or labels (2 samples); 0 observations found in buckets";
-    assert!(lines.len() == 2 && lines[1].starts_with(counts), "{refusal}");
+    let line = "0 observations found in buckets, but the Count field is 1: ";
+    assert!(lines.len() == 2 && lines[1].starts_with(line), "{refusal}");
+    assert!(lines[1].ends_with(" for series {__name__=\"h\"}"), "{refusal}");
     assert!(stored(&writer, "good")[0].2[0].is_nan(), "the reserved pattern came in as an ordinary NaN");
 }
 
@@ -238,7 +239,8 @@ fn a_histogram_that_is_too_large_keeps_nothing_out() {
     all.histograms = vec![whole(1, &buckets), spans, whole(3, &[1])];
     let written = writer.apply(&packed(vec![all]), Proto::V1, NOW).unwrap();
     assert_eq!((written.samples, written.histograms), (1, 1));
-    assert_eq!(written.refusal().unwrap(), "2 samples refused: histogram bucket limit exceeded (2 samples)");
+    let line = "histogram bucket limit exceeded for series {__name__=\"h\"}";
+    assert_eq!(written.refusal().unwrap(), [line, line].join("\n"));
     assert_eq!(lanes(&writer, "h").0, [(3, "3 3 1.5 [1.0] [1.0] [] Unknown".to_owned())]);
 }
 
@@ -371,8 +373,8 @@ fn histograms_and_exemplars_arrive() {
     let labels = vec![Label { name: "id".into(), value: "x".into() }];
     all.exemplars.push(Exemplar { labels, value: 7.0, timestamp: NOW + 1 });
     let written = writer.apply(&packed(vec![all]), Proto::V1, NOW).unwrap();
-    let counts = (written.histograms, written.samples, written.exemplars, written.invalid);
-    assert_eq!(counts, (3, 1, 1, 1), "an empty label name is no label");
+    let counts = (written.histograms, written.samples, written.exemplars, written.left_out);
+    assert_eq!(counts, (4, 0, 1, 1), "an empty label name is no label; the end of a histogram is one");
     let (histograms, starts, exemplars) = lanes(&writer, "h");
     let line = |t, text: &str| (t, text.to_owned());
     assert_eq!(
@@ -447,15 +449,38 @@ fn version_2_has_a_table_of_texts_and_start_timestamps() {
     a.histograms = vec![Histogram { start_timestamp: NOW - 8, ..whole(2, &[1]) }];
     a.exemplars = vec![Exemplar2 { labels_refs: vec![3, 5], value: 3.0, timestamp: NOW }];
     let created = TimeSeries2 { created: NOW - 5, ..with(&[1, 5], vec![sample(0, 0)]) };
+    let mut orphan = with(&[1, 3], vec![]);
+    orphan.exemplars = a.exemplars.clone();
     let bad = [&[1, 99][..], &[1], &[3, 4], &[1, 2, 1, 2]].map(|refs| with(refs, vec![sample(0, 0)]));
     let symbols = ["", "__name__", "a", "job", "j", "b"].map(str::to_owned).to_vec();
     let send = |symbols: Vec<String>, timeseries: Vec<TimeSeries2>| {
         let message = Request2 { symbols, timeseries }.encode_to_vec();
         writer.apply(&snap::raw::Encoder::new().compress_vec(&message).unwrap(), Proto::V2, NOW)
     };
-    let all = [a, created].into_iter().chain(bad).collect();
+    let mut miscounted = with(&[1, 2], vec![]);
+    miscounted.histograms = vec![Histogram { count_int: Some(99), ..whole(3, &[23]) }];
+    let nameless = with(&[3, 99], vec![]);
+    let all = [a, created].into_iter().chain(bad).chain([orphan, miscounted, nameless]).collect();
     let written = send(symbols, all).unwrap();
     assert_eq!((written.samples, written.histograms, written.exemplars, written.invalid), (3, 1, 1, 4));
+    assert_eq!((written.empty, stored(&writer, "job").len()), (2, 0));
+    let refusal = written.refusal().unwrap();
+    let lines: Vec<&str> = refusal.lines().collect();
+    let first = [
+        "parsing labels for series [1 99]: labelRefs 1 (name) = 99 (value) outside of symbols table (size 6)",
+        "parsing labels for series [1]: invalid labelRefs length 1",
+        "invalid metric name or labels, got {job=\"j\"}",
+        "invalid labels for series, labels {__name__=\"a\", __name__=\"a\"}, duplicated label __name__",
+        "TimeSeries must contain at least one sample or histogram for series {__name__=\"job\"}",
+    ];
+    assert_eq!(lines[..5], first);
+    assert!(
+        lines[5].starts_with("25 observations found in buckets, but the Count field is 99"),
+        "{}",
+        lines[5]
+    );
+    assert!(lines[5].ends_with(" for series {__name__=\"a\"}"), "{}", lines[5]);
+    assert!(lines[6].starts_with("parsing labels for series [3 99]:") && lines.len() == 7, "{refusal}");
     assert_eq!(stored(&writer, "a"), [("a{job=\"j\"}".to_owned(), vec![0, 1], vec![2.5, 2.5])]);
     let (histograms, starts, exemplars) = lanes(&writer, "a");
     assert_eq!((histograms.len(), starts, exemplars), (1, vec![(0, -9), (2, -8)], vec![(0, 3.0)]));
