@@ -2,10 +2,9 @@
 
 use super::dispatch::Call;
 use super::json::Found;
-use super::limits::CHUNK_BYTES;
+use super::limits::{ACCEPT_ENTRIES, CHUNK_BYTES};
 use super::names::{Listed, listed, selectors};
 use super::reply::text_error;
-use super::status::TEXT_FORMAT;
 use super::{AppState, json, sending};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -22,13 +21,14 @@ pub async fn federate(call: Call) -> Response {
     if let Err(e) = call.form.whole() {
         return text_error(StatusCode::BAD_REQUEST, &e.message);
     }
+    // A selector without matchers selects nothing here, and one that matches what has no labels all that it says.
     let sets = match selectors(&state, &call.form) {
-        Ok(sets) => sets,
+        Ok(sets) => sets.into_iter().filter(|set| !set.is_empty()).collect::<Vec<_>>(),
         Err(e) => return text_error(StatusCode::BAD_REQUEST, &e),
     };
     let now = state.sources.clock.now();
     let from = now.saturating_sub(state.settings.lookback);
-    let names = Names::accepted(call.header(header::ACCEPT));
+    let (names, format) = Names::accepted(call.header(header::ACCEPT));
     let ask = move |state: &AppState, memory: &MemoryReservation| {
         let samples = state.sources.catalog.newest(&sets, from, now, memory)?;
         Ok(ordered(samples, names))
@@ -36,33 +36,66 @@ pub async fn federate(call: Call) -> Response {
     match listed(&state, ask).await {
         Ok(Listed { found, deadline }) => {
             let page = Page::new(found, state.sources.admin.external_labels(), names);
-            ([(header::CONTENT_TYPE, names.format())], sending::body(page, deadline)).into_response()
+            ([(header::CONTENT_TYPE, format)], sending::body(page, deadline)).into_response()
         }
         Err(e) if MemoryExhausted::says(&e.message) => text_error(e.kind.status(), &e.message),
         Err(e) => text_error(StatusCode::INTERNAL_SERVER_ERROR, &e.message),
     }
 }
 
-/// How names are written that the text format had no place for before version 1.0.0.
+/// How names are written that the text format had no place for before version 1.0.0: the schemes that `Accept` names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Names {
     /// As they are, in quotes.
     Quoted,
     /// With `_` for each character that had no place.
     Underscored,
+    /// With `_dot_` for a point, and `__` for `_` and for others.
+    Dots,
+    /// Behind `U__`, with the number of each such character between underscores, and `__` for `_`.
+    Values,
 }
 
 impl Names {
-    /// What a scraper takes that sends this `Accept`.
-    fn accepted(accept: &str) -> Names {
-        if accept.contains("escaping=allow-utf-8") { Names::Quoted } else { Names::Underscored }
+    fn of_scheme(name: &str) -> Option<Names> {
+        Some(match name {
+            "allow-utf-8" => Names::Quoted,
+            "underscores" => Names::Underscored,
+            "dots" => Names::Dots,
+            "values" => Names::Values,
+            _ => return None,
+        })
     }
 
-    fn format(self) -> &'static str {
+    fn scheme(self) -> &'static str {
         match self {
-            Names::Quoted => "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
-            Names::Underscored => TEXT_FORMAT,
+            Names::Quoted => "allow-utf-8",
+            Names::Underscored => "underscores",
+            Names::Dots => "dots",
+            Names::Values => "values",
         }
+    }
+
+    /// What a scraper takes that sends this `Accept`, and the `Content-Type` that says so. The scheme is that of the last entry
+    /// that names one, up to the first entry that we answer; version 1.0.0 is for those who ask for it and for names as they are.
+    fn accepted(accept: &str) -> (Names, String) {
+        let (mut names, mut version) = (Names::Underscored, "0.0.4");
+        for (media_type, parameters) in by_weight(accept) {
+            let parameter = |name: &str| parameters.iter().find(|(other, _)| *other == name).map(|(_, v)| *v);
+            names = parameter("escaping").and_then(Names::of_scheme).unwrap_or(names);
+            if media_type != "text/plain" {
+                continue;
+            }
+            match parameter("version") {
+                None | Some("" | "0.0.4") => break,
+                Some("1.0.0") if names == Names::Quoted => {
+                    version = "1.0.0";
+                    break;
+                }
+                _ => {}
+            }
+        }
+        (names, format!("text/plain; version={version}; charset=utf-8; escaping={}", names.scheme()))
     }
 
     /// A name as it is written, quotes included; names of metrics may have a `colon`.
@@ -76,8 +109,42 @@ impl Names {
         match self {
             Names::Quoted => format!("\"{}\"", escaped(name)).into(),
             Names::Underscored => name.char_indices().map(|at| if fits(at) { at.1 } else { '_' }).collect(),
+            Names::Dots | Names::Values => self.spelled(name, fits).into(),
         }
     }
+
+    /// A name that can be read back.
+    fn spelled(self, name: &str, fits: impl Fn((usize, char)) -> bool) -> String {
+        let mut out = if self == Names::Values { "U__".to_owned() } else { String::new() };
+        for (at, c) in name.char_indices() {
+            match c {
+                '_' => out.push_str("__"),
+                '.' if self == Names::Dots => out.push_str("_dot_"),
+                c if fits((at, c)) => out.push(c),
+                c if self == Names::Values => out.push_str(&format!("_{:x}_", u32::from(c))),
+                _ => out.push_str("__"),
+            }
+        }
+        out
+    }
+}
+
+/// A media type with its parameters.
+type Entry<'a> = (&'a str, Vec<(&'a str, &'a str)>);
+
+/// The entries of an `Accept` header, the weightiest first.
+fn by_weight(accept: &str) -> Vec<Entry<'_>> {
+    let mut entries: Vec<(f64, Entry<'_>)> = Vec::new();
+    for text in accept.split(',').take(ACCEPT_ENTRIES) {
+        let mut parts = text.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or("");
+        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
+        let weight = parameters.iter().find(|(name, _)| *name == "q");
+        let weight = weight.map_or(1.0, |(_, q)| q.parse().unwrap_or(0.0));
+        entries.push((weight, (media_type, parameters)));
+    }
+    entries.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    entries.into_iter().map(|(_, entry)| entry).collect()
 }
 
 fn escaped(text: &str) -> String {
@@ -170,7 +237,7 @@ mod tests {
         let none = Labels::default();
         let external = Labels::from_pairs([("dc", "x")]);
         for accept in ["text/plain", "text/plain;version=1.0.0;escaping=allow-utf-8"] {
-            let names = Names::accepted(accept);
+            let names = Names::accepted(accept).0;
             let page = |samples: &Samples| render(samples.clone(), &external, names).len();
             let sample = |name: String| (Labels::from_pairs([("__name__", name)]), 1, 2.0);
             let many = |n: usize| (0..n).map(|i| sample(format!("m.{}", i * 7919 % n))).collect::<Samples>();
@@ -212,8 +279,41 @@ mod tests {
         let none = Labels::from_pairs([("", ""); 0]);
         let quoted = "# TYPE \"a.b\\n1\" untyped\n{\"a.b\\n1\",\"c:d\"=\"v\",instance=\"x\"} 2 1\n";
         let accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5";
-        assert_eq!(render(sample(), &none, Names::accepted(accept)), quoted);
+        assert_eq!(render(sample(), &none, Names::accepted(accept).0), quoted);
         let old = "# TYPE a_b_1 untyped\na_b_1{c_d=\"v\",instance=\"x\"} 2 1\n";
-        assert_eq!(render(sample(), &none, Names::accepted("text/plain;version=0.0.4")), old);
+        assert_eq!(render(sample(), &none, Names::accepted("text/plain;version=0.0.4").0), old);
+    }
+
+    #[test]
+    fn names_are_escaped_as_the_scraper_asks() {
+        let format = |version: &str, scheme: &str| {
+            format!("text/plain; version={version}; charset=utf-8; escaping={scheme}")
+        };
+        let open_metrics = "application/openmetrics-text;version=1.0.0;escaping";
+        let old = format!("{open_metrics}=values;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2");
+        let new = "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5";
+        for (accept, version, scheme) in [
+            ("", "0.0.4", "underscores"),
+            ("*/*", "0.0.4", "underscores"),
+            ("text/plain;version=0.0.4;escaping=dots", "0.0.4", "dots"),
+            ("text/plain;escaping=what", "0.0.4", "underscores"),
+            (&old, "0.0.4", "values"),
+            (&format!("{open_metrics}=allow-utf-8"), "0.0.4", "allow-utf-8"),
+            (new, "1.0.0", "allow-utf-8"),
+            // What weighs less than the first that we answer is not looked at.
+            ("text/plain;version=1.0.0;escaping=dots;q=0.2,text/plain;q=0.5", "0.0.4", "underscores"),
+        ] {
+            assert_eq!(Names::accepted(accept).1, format(version, scheme), "{accept}");
+        }
+        for (names, written) in [
+            (Names::Quoted, "\"a_b.c:é\""),
+            (Names::Underscored, "a_b_c:_"),
+            (Names::Dots, "a__b_dot_c:__"),
+            (Names::Values, "U__a__b_2e_c:_e9_"),
+        ] {
+            assert_eq!(names.write("a_b.c:é", true), written);
+            assert_eq!(names.write("a_b:c", true), "a_b:c");
+        }
+        assert_eq!(Names::Values.write("1:", false), "U___31__3a_");
     }
 }

@@ -33,6 +33,8 @@ pub const QUERIES_OF_OTHERS: usize = 4;
 pub const ACTIVE_QUERY_BYTES: usize = 1_000;
 /// Queries that are written into that file at one time; more of them work unwritten.
 pub const ACTIVE_QUERY_SLOTS: usize = 10_000;
+/// Entries of an `Accept` header that are looked at.
+pub const ACCEPT_ENTRIES: usize = 100;
 /// A response body is cut into pieces of about this size, bytes: large answers are never one string.
 pub const CHUNK_BYTES: usize = 64 << 10;
 /// Terms of one search (Prometheus: 32): each is compared with every name.
