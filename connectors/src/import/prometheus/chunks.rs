@@ -2,7 +2,7 @@
 
 use super::super::{ImportError, damaged, io_error};
 use super::bytes::{Cursor, sealed};
-use super::{histogram, xor};
+use super::{histogram, xor, xor2};
 use crate::histogram::RawHistogram;
 use crate::limits::IMPORT_CHUNK_BYTES;
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::model::value::{STALE, sanitize};
-use storage::store::Histograms;
+use storage::store::{Histograms, Starts};
 
 const MAGIC: u32 = 0x85BD_40DD;
 /// Magic, version, padding.
@@ -26,6 +26,8 @@ pub struct Samples {
     pub vs: Vec<f64>,
     /// Native histograms.
     pub histograms: Histograms,
+    /// Start timestamps of floats.
+    pub starts: Starts,
 }
 
 impl Samples {
@@ -57,6 +59,9 @@ impl Samples {
         floats.sort_by_key(|(t, _)| *t);
         floats.dedup_by_key(|(t, _)| *t);
         (self.ts, self.vs) = floats.into_iter().unzip();
+        self.starts.retain(|(t, _)| self.ts.binary_search(t).is_ok());
+        self.starts.sort_by_key(|(t, _)| *t);
+        self.starts.dedup_by_key(|(t, _)| *t);
         self.histograms.retain(|(t, _)| wanted(*t) && self.ts.binary_search(t).is_err());
         self.histograms.sort_by_key(|(t, _)| *t);
         self.histograms.dedup_by_key(|(t, _)| *t);
@@ -112,6 +117,7 @@ impl Chunks {
             1 => xor::read(&body[1..], out),
             2 => histogram::read(&body[1..], false, out),
             3 => histogram::read(&body[1..], true, out),
+            4 => xor2::read(&body[1..], out),
             other => return Err(bad(&format!("encoding {other} of a chunk is unknown"))),
         };
         samples.ok_or_else(|| bad("the chunk does not hold what it says"))

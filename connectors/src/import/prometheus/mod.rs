@@ -13,6 +13,7 @@ pub mod index;
 mod tests;
 mod tombstones;
 pub mod xor;
+pub mod xor2;
 
 use super::{ImportError, damaged, io_error};
 use chunks::{Chunks, Samples};
@@ -158,6 +159,6 @@ fn read_series(
     let wanted =
         |t: TimeMs| meta.min_time <= t && t < meta.max_time && !tombstones.covers(series.reference, t);
     samples.finish(wanted);
-    let Samples { ts, vs, histograms } = samples;
-    Ok(BlockSeries { labels: series.labels.clone(), ts, vs, histograms, starts: Vec::new() })
+    let Samples { ts, vs, histograms, starts } = samples;
+    Ok(BlockSeries { labels: series.labels.clone(), ts, vs, histograms, starts })
 }

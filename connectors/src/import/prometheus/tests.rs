@@ -3,7 +3,7 @@
 use super::chunks::{Chunks, Samples};
 use super::index::Index;
 use super::tombstones::Tombstones;
-use super::{blocks, histogram, xor};
+use super::{blocks, histogram, xor, xor2};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use storage::model::value::STALE;
@@ -18,6 +18,7 @@ proptest! {
     #[test]
     fn arbitrary_chunks_never_panic(bytes in vec(any::<u8>(), 0..400), float in any::<bool>()) {
         let _ = xor::read(&bytes, &mut Samples::default());
+        let _ = xor2::read(&bytes, &mut Samples::default());
         let _ = histogram::read(&bytes, float, &mut Samples::default());
     }
 
