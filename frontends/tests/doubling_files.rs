@@ -110,7 +110,7 @@ impl QueryFn for Nothing {
 
 #[test]
 fn templates() {
-    let texts: [(&str, usize, Text); 7] = [
+    let texts: [(&str, usize, Text); 9] = [
         ("text", 30_000, |n| format!("{{{{ 1 }}}}{}", "x".repeat(n))),
         ("actions", 500, |n| "{{ $value }} ".repeat(n)),
         ("a pipeline", 500, |n| format!("{{{{ `a` {}}}}}", "| toUpper ".repeat(n))),
@@ -119,6 +119,8 @@ fn templates() {
         ("definitions", 300, |n| {
             list(n, |i| format!("{{{{ define `t{i}` }}}}x{{{{ end }}}}{{{{ template `t{i}` }}}}"))
         }),
+        ("lines", 500, |n| "{{ $labels.x }}\n".repeat(n)),
+        ("nested calls", 40, |n| format!("{{{{ {}1{} }}}}", "not (".repeat(n), ")".repeat(n))),
         ("branches", 300, |n| "{{ if $value }}x{{ else }}y{{ end }}".repeat(n)),
     ];
     let expander = Expander::new(&Labels::default(), "", Arc::new(Nothing));

@@ -24,6 +24,8 @@ pub const TEMPLATE_STEPS: usize = 500_000;
 /// Bytes of the texts that the functions of one template read and make, and of its query results, together: it lives in
 /// memory until the text is done.
 pub const TEMPLATE_WORK_BYTES: usize = 16 << 20;
+/// Bytes of an expression that an error of a template prints before it stops: each level of a nested one has such a text.
+pub const TEMPLATE_CONTEXT_BYTES: usize = 120;
 /// How deep values may stand in each other (`args`): every level is a frame on the stack.
 pub const TEMPLATE_NESTING: usize = 16;
 /// Rows that a `query` in a template may see: a template is text for people.

@@ -7,14 +7,18 @@
 use super::counting::count_steps;
 use super::fields::FIELD;
 use super::functions::METHOD;
+use super::limits::TEMPLATE_CONTEXT_BYTES;
 use super::printing::quoted;
 use super::template::TemplateFault;
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos, SmolStr};
+use std::collections::HashMap;
 use std::sync::Arc;
 use storage::model::number::general;
 
-/// Calls a function: where it stands, its name, its arguments.
+/// Calls a function: where it and its arguments stand, its name, its arguments.
 pub const CALL: &str = "__call";
+/// What stands between the place of a call and those of its arguments.
+pub const BETWEEN_PLACES: &str = "\0";
 /// What an action prints.
 pub const SHOW: &str = "__show";
 /// Functions whose results depend on more than their arguments.
@@ -22,8 +26,6 @@ const LOOKING: [&str; 2] = ["query", "now"];
 
 /// Walks a syntax tree.
 pub struct Rewriter<'a> {
-    /// The text, prelude included.
-    pub source: &'a str,
     /// The prelude's bytes: columns begin behind it.
     pub prelude: usize,
     /// The template's name in errors.
@@ -36,35 +38,64 @@ pub struct Rewriter<'a> {
     pub fault: Option<TemplateFault>,
     /// Which definition is walked over.
     executing: String,
-    variables: Vec<SmolStr>,
+    variables: Variables,
     ranges: usize,
+    /// Where its lines begin.
+    lines: Vec<usize>,
+}
+
+/// The variables that are known where the walk is, innermost last.
+#[derive(Default)]
+struct Variables {
+    names: Vec<SmolStr>,
+    /// How often each is declared.
+    declared: HashMap<SmolStr, usize>,
+}
+
+impl Variables {
+    fn declare(&mut self, name: SmolStr) {
+        *self.declared.entry(name.clone()).or_default() += 1;
+        self.names.push(name);
+    }
+
+    fn knows(&self, name: &SmolStr) -> bool {
+        self.declared.get(name).is_some_and(|times| *times > 0)
+    }
+
+    /// Forgets all but the first so many.
+    fn truncate(&mut self, length: usize) {
+        for name in self.names.drain(length..) {
+            self.declared.entry(name).and_modify(|times| *times -= 1);
+        }
+    }
 }
 
 impl<'a> Rewriter<'a> {
     /// A walk over the template of this name and text, `prelude` bytes of it ours.
     pub fn new(name: &'a str, source: &'a str, prelude: usize, known: &'a [String]) -> Rewriter<'a> {
         Rewriter {
-            source,
             prelude,
             name,
             known,
             looks: false,
             fault: None,
             executing: String::new(),
-            variables: Vec::new(),
+            variables: Variables::default(),
             ranges: 0,
+            lines: std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect(),
         }
     }
 
     /// Rewrites the tree of a definition.
     pub fn tree(&mut self, executing: &str, list: &mut ListNode) {
         executing.clone_into(&mut self.executing);
-        self.variables = vec!["$".into()];
+        self.variables = Variables::default();
+        self.variables.declare("$".into());
         self.list(list);
     }
 
     fn list(&mut self, list: &mut ListNode) {
-        let declared = self.variables.len();
+        let declared = self.variables.names.len();
         list.nodes.iter_mut().for_each(|node| self.node(node));
         self.variables.truncate(declared);
         count_steps(list);
@@ -97,7 +128,7 @@ impl<'a> Rewriter<'a> {
     }
 
     fn branch(&mut self, branch: &mut BranchNode) {
-        let declared = self.variables.len();
+        let declared = self.variables.names.len();
         self.pipe(&mut branch.pipe);
         self.list(&mut branch.body);
         branch.else_body.iter_mut().for_each(|body| self.list(body));
@@ -107,9 +138,9 @@ impl<'a> Rewriter<'a> {
     fn pipe(&mut self, pipe: &mut PipeNode) {
         pipe.commands.iter_mut().for_each(|command| self.command(command));
         if !pipe.is_assign {
-            self.variables.extend(pipe.decl.iter().cloned());
+            pipe.decl.iter().cloned().for_each(|name| self.variables.declare(name));
         }
-        let unknown = pipe.decl.iter().find(|name| !self.variables.contains(name)).cloned();
+        let unknown = pipe.decl.iter().find(|name| !self.variables.knows(name)).cloned();
         if let Some(name) = unknown {
             self.refuse(pipe.pos, format!("undefined variable {name:?}"));
         }
@@ -122,10 +153,13 @@ impl<'a> Rewriter<'a> {
         if let Some(Expr::Identifier(pos, name)) = command.args.first() {
             let (pos, name) = (*pos, name.clone());
             self.function(pos, &name);
+            let places: Vec<String> =
+                command.args[1..].iter().map(|arg| self.place(arg.pos(), &text_of(arg))).collect();
             command.args[1..].iter_mut().for_each(|arg| self.expr(arg));
             if !is_lazy(&name) {
+                let places = [vec![place], places].concat().join(BETWEEN_PLACES);
                 command.args[0] = Expr::Identifier(pos, CALL.into());
-                command.args.splice(1..1, [string(pos, &place), string(pos, &name)]);
+                command.args.splice(1..1, [string(pos, &places), string(pos, &name)]);
             }
         } else {
             command.args.iter_mut().for_each(|arg| self.expr(arg));
@@ -160,7 +194,7 @@ impl<'a> Rewriter<'a> {
             }
             Expr::Variable(pos, name, fields) => {
                 let (pos, name, fields) = (*pos, name.clone(), std::mem::take(fields));
-                if !self.variables.contains(&name) {
+                if !self.variables.knows(&name) {
                     self.refuse(pos, format!("undefined variable {name:?}"));
                 }
                 if !fields.is_empty() {
@@ -197,11 +231,11 @@ impl<'a> Rewriter<'a> {
         self.fault.get_or_insert(TemplateFault { line: line as u64, column, what, fix });
     }
 
-    /// Line from 1, and bytes behind the line break before, as Go counts them.
+    /// Line from 1, and bytes behind the line break before, as Go counts them: in the first line from 0.
     fn line_and_column(&self, pos: Pos) -> (usize, usize) {
-        let before = self.source.get(..pos.offset).unwrap_or("");
-        let line = before.matches('\n').count() + 1;
-        (line, before.rfind('\n').map_or(before.len(), |at| before.len() - at))
+        let line = self.lines.partition_point(|start| *start <= pos.offset);
+        let start = self.lines[line - 1];
+        (line, pos.offset - start + usize::from(line > 1))
     }
 
     /// Where something stands, as Go's errors begin.
@@ -258,34 +292,95 @@ fn last_of(expr: &Expr) -> (Pos, String) {
 }
 
 fn command_text(command: &CommandNode) -> String {
-    let texts: Vec<String> = command.args.iter().map(text_of).collect();
-    texts.join(" ")
+    let mut text = Printed(String::new());
+    text.command(command);
+    text.0
 }
 
 fn pipe_text(pipe: &PipeNode) -> String {
-    let commands: Vec<String> = pipe.commands.iter().map(command_text).collect();
-    let commands = commands.join(" | ");
-    let names: Vec<&str> = pipe.decl.iter().map(SmolStr::as_str).collect();
-    let by = if pipe.is_assign { "=" } else { ":=" };
-    if names.is_empty() { commands } else { format!("{} {by} {commands}", names.join(", ")) }
+    let mut text = Printed(String::new());
+    text.pipe(pipe);
+    text.0
 }
 
 /// An expression as Go prints it.
 fn text_of(expr: &Expr) -> String {
-    let dotted = |fields: &[SmolStr]| fields.iter().map(|name| format!(".{name}")).collect::<String>();
-    match expr {
-        Expr::Dot(_) => ".".to_owned(),
-        Expr::Nil(_) => "nil".to_owned(),
-        Expr::Field(_, fields) => dotted(fields),
-        Expr::Variable(_, name, fields) => format!("{name}{}", dotted(fields)),
-        Expr::Identifier(_, name) => name.to_string(),
-        Expr::String(_, text) => quoted(text, '"', false),
-        Expr::Number(_, Number::Int(n)) => n.to_string(),
-        Expr::Number(_, Number::Uint(n)) => n.to_string(),
-        Expr::Number(_, Number::Float(v)) => general(*v),
-        Expr::Bool(_, b) => b.to_string(),
-        Expr::Pipe(_, pipe) => format!("({})", pipe_text(pipe)),
-        Expr::Chain(_, inner, fields) => format!("{}{}", text_of(inner), dotted(fields)),
+    let mut text = Printed(String::new());
+    text.expr(expr);
+    text.0
+}
+
+/// A text that ends at [`TEMPLATE_CONTEXT_BYTES`]: each level of a nested expression prints all that is in it.
+struct Printed(String);
+
+impl Printed {
+    fn is_full(&self) -> bool {
+        self.0.len() >= TEMPLATE_CONTEXT_BYTES
+    }
+
+    fn push(&mut self, text: &str) {
+        if !self.is_full() {
+            self.0.push_str(text);
+        }
+    }
+
+    fn command(&mut self, command: &CommandNode) {
+        for (at, arg) in command.args.iter().enumerate() {
+            if self.is_full() {
+                return;
+            }
+            self.push(if at > 0 { " " } else { "" });
+            self.expr(arg);
+        }
+    }
+
+    fn pipe(&mut self, pipe: &PipeNode) {
+        if !pipe.decl.is_empty() {
+            let names: Vec<&str> = pipe.decl.iter().map(SmolStr::as_str).collect();
+            self.push(&names.join(", "));
+            self.push(if pipe.is_assign { " = " } else { " := " });
+        }
+        for (at, command) in pipe.commands.iter().enumerate() {
+            if self.is_full() {
+                return;
+            }
+            self.push(if at > 0 { " | " } else { "" });
+            self.command(command);
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match expr {
+            Expr::Dot(_) => self.push("."),
+            Expr::Nil(_) => self.push("nil"),
+            Expr::Field(_, fields) => self.fields(fields),
+            Expr::Variable(_, name, fields) => {
+                self.push(name);
+                self.fields(fields);
+            }
+            Expr::Identifier(_, name) => self.push(name),
+            Expr::String(_, text) => self.push(&quoted(text, '"', false)),
+            Expr::Number(_, Number::Int(n)) => self.push(&n.to_string()),
+            Expr::Number(_, Number::Uint(n)) => self.push(&n.to_string()),
+            Expr::Number(_, Number::Float(v)) => self.push(&general(*v)),
+            Expr::Bool(_, b) => self.push(if *b { "true" } else { "false" }),
+            Expr::Pipe(_, pipe) => {
+                self.push("(");
+                self.pipe(pipe);
+                self.push(")");
+            }
+            Expr::Chain(_, inner, fields) => {
+                self.expr(inner);
+                self.fields(fields);
+            }
+        }
+    }
+
+    fn fields(&mut self, fields: &[SmolStr]) {
+        for name in fields {
+            self.push(".");
+            self.push(name);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::builtins;
 use super::fields::{self, FIELD};
 use super::functions::{self, fail, label_map, text};
 use super::limits::{TEMPLATE_BYTES, TEMPLATE_ITERATIONS, TEMPLATE_QUERY_ROWS};
-use super::rewriting::{CALL, Rewriter, unbalanced};
+use super::rewriting::{BETWEEN_PLACES, CALL, Rewriter, unbalanced};
 use gotmpl::parse::ListNode;
 use gotmpl::{TemplateError, Value};
 use std::cell::Cell;
@@ -244,9 +244,9 @@ fn build(
     rewriter.fault.map_or(Ok((template, looks)), Err)
 }
 
-/// Calls a function: where it stands, its name, its arguments. Its errors are told in Go's words.
+/// Calls a function: where it and its arguments stand, its name, its arguments. Its errors are told in Go's words.
 fn call(functions: &gotmpl::FuncMap, args: &[Value]) -> Result<Value, TemplateError> {
-    let [Value::String(place), Value::String(name), args @ ..] = args else {
+    let [Value::String(places), Value::String(name), args @ ..] = args else {
         return Err(fail("wrong number of args"));
     };
     let not_defined = || fail(format!("function {name:?} not defined"));
@@ -256,16 +256,40 @@ fn call(functions: &gotmpl::FuncMap, args: &[Value]) -> Result<Value, TemplateEr
             TemplateError::Exec(why) => why,
             other => other.to_string(),
         };
-        let in_words = ["error calling", "wrong type for value;", "expected string;", "can't handle"];
+        let mut of_args = places.split(BETWEEN_PLACES);
+        let place = of_args.next().unwrap_or("");
         if why.starts_with("wrong number of args") {
-            let place = place.split_once(" at <").map_or(&**place, |(before, _)| before);
+            let place = place.split_once(" at <").map_or(place, |(before, _)| before);
             fail(format!("{place} at <{name}>: {why}"))
-        } else if in_words.iter().any(|words| why.starts_with(words)) {
-            fail(format!("{place}: {why}"))
+        } else if let Some(at) = misfit(args, &why) {
+            fail(format!("{}: {why}", of_args.nth(at).unwrap_or(place)))
         } else {
             fail(format!("{place}: error calling {name}: {why}"))
         }
     })
+}
+
+/// Which argument is of another type than its function takes, if that is what an error says.
+fn misfit(args: &[Value], why: &str) -> Option<usize> {
+    let words = [
+        "expected string;",
+        "wrong type for value; expected string;",
+        "can't handle",
+        "wrong type for value;",
+    ];
+    let of_type = words.iter().any(|word| why.starts_with(word));
+    let fits = |arg: &Value| {
+        if why.contains("expected string") {
+            matches!(arg, Value::String(_) | Value::Nil)
+        } else if why.contains("*template.sample") {
+            arg.field("Labels").is_some()
+        } else {
+            matches!(arg, Value::List(_))
+        }
+    };
+    // A function of a label and rows takes the label first.
+    let from = if why.contains("expected string") || args.len() < 2 { 0 } else { 1 };
+    of_type.then(|| (from..args.len()).find(|at| !fits(&args[*at])).unwrap_or(0))
 }
 
 fn parse_fault(error: &TemplateError) -> TemplateFault {
