@@ -174,7 +174,7 @@ async fn exposed_timestamps_out_of_bounds_are_dropped_and_counted() {
     let now = SystemClock.now();
     let mut body: String =
         (0..NEW).map(|i| format!("old{{i=\"{i}\"}} 1 {}\n", now - (1 + i as i64) * 7_200_000)).collect();
-    body += &format!("seconds 1 {}\nearliest 1 {}\nlatest 1 {}\n", now / 1000, i64::MIN, i64::MAX);
+    body += &format!("seconds 1 {}\nearliest 1 {}\nlatest 1 {}\n", now / 1000, 0, i64::MAX);
     body += &format!("good 1\nlate 1 {}\n", now - 60_000);
     let bench = Bench::new(&body, false).await;
     bench.apply("");
@@ -229,4 +229,74 @@ async fn a_failure_in_between_adds_no_series() {
     bench.until("c", |b| b.last("c") == Some(3.0)).await;
     let added: f64 = bench.samples("scrape_series_added")[0].2.iter().sum();
     assert_eq!(added, 3.0, "two at first, one at last");
+}
+
+const TEXT: &str = "text/plain; version=0.0.4";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A body, and what Prometheus 3.14 makes of it: part of the error ("": none), samples scraped, samples kept.
+const BODIES: &[(&str, &str, &str, [f64; 2])] = &[
+    (TEXT, "a 1\nb{c=} 2\n", "line 2: expected a quoted string", [1.0, 1.0]),
+    (TEXT, "a{b=c} 1\n", "line 1: expected a quoted string", [0.0, 0.0]),
+    (TEXT, "a{x=\"1\",x=\"2\"} 1\n", "label name \"x\" is not unique", [1.0, 0.0]),
+    (TEXT, "{__name__=\"foo\"} 1\n", "metric name not set", [0.0, 0.0]),
+    (TEXT, "a 1\nb 1e400\n", "value out of range", [1.0, 1.0]),
+    (TEXT, "a 1\nb 1 -5\n", "expected a timestamp in milliseconds", [1.0, 1.0]),
+    (TEXT, "# TYPE a  gauge\na 1\n", "invalid metric type \" gauge\"", [0.0, 0.0]),
+    (TEXT, "#TYPE a gauge\n# HELP a-b text\na{b=\"c\" d=\"e\"} 1\na+2\n", "", [2.0, 2.0]),
+    (TEXT, "a 1\n\0\nb 2\n", "", [1.0, 1.0]),
+    (OPEN_METRICS, "a 1 \n# EOF\n", "line 1: expected a timestamp", [1.0, 1.0]),
+    (OPEN_METRICS, "a 1\nb{ c=\"d\"} 2\n# EOF\n", "line 2: expected a label name", [1.0, 1.0]),
+    (OPEN_METRICS, "a 1 # {\"t\"} 1\n# EOF\n", "expected label name", [0.0, 0.0]),
+    (OPEN_METRICS, "", "", [0.0, 0.0]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_counts_up_to_its_error() {
+    let bench = Bench::new("before 1\n", false).await;
+    bench.apply("");
+    for (content_type, body, error, counts) in BODIES {
+        bench.answer(Answer { status: StatusCode::IM_A_TEAPOT, ..text("") });
+        bench.until_error("418").await;
+        bench.answer(Answer { content_type, ..text(body) });
+        match *error {
+            "" => bench.until_up().await,
+            error => bench.until_error(error).await,
+        }
+        let counted = |b: &Bench| {
+            ["scrape_samples_scraped", "scrape_samples_post_metric_relabeling"].map(|name| b.last(name))
+        };
+        bench.until(body, |b| counted(b) == counts.map(Some)).await;
+        assert_eq!(bench.last("up"), Some(f64::from(u8::from(error.is_empty()))), "{body}");
+    }
+    // What a failing scrape says of its metrics before its error is known, and what was known stays.
+    bench.answer(text("# HELP a_total Help text.\n# TYPE a_total counter\na_total 1\nb{c=} 2\n"));
+    bench.until_error("line 4").await;
+    let metadata = bench.manager.metadata(|_| true);
+    let a = metadata.iter().find(|one| one.metric == "a_total").expect("metadata");
+    assert_eq!((a.metadata.kind.as_str(), a.metadata.help.as_str()), ("counter", "Help text."));
+    bench.answer(text("b 1\n"));
+    bench.until_up().await;
+    assert!(bench.manager.metadata(|_| true).iter().any(|one| one.metric == "a_total"), "for ten scrapes");
+    // A sample that loses all of its labels is dropped.
+    bench.apply("metric_relabel_configs: [{action: labeldrop, regex: '.*'}]");
+    bench.until("no sample is left", |b| b.last("scrape_samples_post_metric_relabeling") == Some(0.0)).await;
+    assert_eq!((bench.last("up"), bench.last("scrape_samples_scraped")), (Some(1.0), Some(1.0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_whose_url_is_none_is_there_and_down() {
+    let bench = Bench::new("a 1\n", false).await;
+    bench.apply_targets("['h:port']", "");
+    bench.until_error("parse \"http://h:port/metrics\"").await;
+    bench.until("up", |b| b.last("up") == Some(0.0)).await;
+    bench.apply("metric_name_validation_scheme: legacy");
+    bench.answer(text("{\"a.b\",c=\"d\"} 1\n"));
+    bench.until_error("invalid metric name or label names: {__name__=\"a.b\", c=\"d\", ").await;
+    let headers = bench.site.headers.lock().unwrap().clone();
+    let accept = headers["accept"].to_str().unwrap();
+    assert!(
+        accept.starts_with("application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.6"),
+        "{accept}"
+    );
 }
