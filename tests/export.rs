@@ -253,7 +253,7 @@ fn a_mistake_is_named_with_its_line_and_nothing_is_imported() {
         ("a 1 soon\n# EOF\n", 1, "expected a timestamp in seconds"),
         ("# TYPE a counter\na{b=\"c\" 1 1\n# EOF\n", 2, ""),
         ("a{b=\"c\",b=\"d\"} 1 1\n# EOF\n", 1, "label name \"b\" is not unique"),
-        ("{b=\"c\"} 1 1\n# EOF\n", 1, "the series has no name"),
+        ("{b=\"c\"} 1 1\n# EOF\n", 1, "metric name not set"),
         ("a 1 1\nb 1 1\na 2 1\n# EOF\n", 3, "a has another value at this time in line 1"),
         ("a 1 1\n", 2, "data does not end with # EOF"),
         ("a 1 1\n# EOF\na 1 2\n", 2, "unexpected data after # EOF"),
