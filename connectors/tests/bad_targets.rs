@@ -56,8 +56,12 @@ async fn a_line_of_85_000_labels_is_refused_at_the_first_beyond_the_limit() {
         assert!(took < 5.0, "{what}: {took} s");
         assert!(!is_stale(bench.last("scrape_samples_scraped").unwrap()));
     }
+    // On a busy machine a job may ask once more before another takes its place.
+    let refused = bench.samples("up").iter().flat_map(|(_, _, up)| up).filter(|up| **up == 0.0).count();
+    assert!(refused >= 4, "{refused}");
     let rendered = bench.registry.render();
-    assert!(rendered.contains("prometheus_target_scrape_pool_exceeded_label_limits_total 4"), "{rendered}");
+    let counted = format!("prometheus_target_scrape_pool_exceeded_label_limits_total {refused}\n");
+    assert!(rendered.contains(&counted), "{counted}{rendered}");
 }
 
 /// What Prometheus scrapes without a limit of its own.

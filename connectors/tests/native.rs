@@ -100,7 +100,10 @@ async fn a_series_may_change_its_nature() {
     bench.answer(gauge());
     let histograms = stored(&bench, "h").0.len();
     bench.until("floats again", |b| b.samples("h")[0].2.len() > 4).await;
-    assert!(bench.samples("h")[0].2.iter().all(|v| !is_stale(*v)), "it never ended");
+    // Only a scrape that failed, as on a busy machine one may by its timeout, ends it.
+    let failed = bench.samples("up").iter().flat_map(|(_, _, up)| up).filter(|up| **up == 0.0).count();
+    let ended = bench.samples("h")[0].2.iter().filter(|v| is_stale(**v)).count();
+    assert!(ended <= failed, "it ended {ended} times, {failed} scrapes failed");
     assert!(stored(&bench, "h").0.len() <= histograms + 1);
 }
 
