@@ -1,7 +1,8 @@
 //! Classic histograms: quantiles and fractions out of cumulative buckets.
 //!
 //! The kernels take the buckets of one histogram as `(upper bound, cumulative count)` in any order and
-//! rearrange them. Grouping series by their labels without `le`, and parsing `le`, is the operator's work. The kernels for native histograms are in [`super::native`]; all entries stand here.
+//! rearrange them. Grouping series by their labels without `le`, and parsing `le`, is the operator's work.
+//! The kernels for native histograms are in [`super::native`]; all entries stand here.
 
 use super::{Function, Kernel, NAN, Special, native};
 use crate::plan::Type::{Scalar, Text, Vector};

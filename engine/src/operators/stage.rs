@@ -210,7 +210,8 @@ impl Stage {
     /// Evaluates step `id` at `t` for views; its inputs must have been evaluated at `t`. Leaves and ports: nothing to do.
     /// Returns whether it was evaluated at all.
     pub fn eval(&mut self, id: StepId, t: TimeMs) -> bool {
-        let labels = self.work(id).and_then(|work| work.labels.take());
+        let Some(work) = self.work(id) else { return false };
+        let labels = work.labels.take();
         let evaluated = self.eval_paced(id, t, &mut Pace::of_view(labels.as_ref()));
         if let Some(work) = self.nodes[id].as_mut().and_then(|node| node.work.as_mut()) {
             work.labels = labels;

@@ -54,7 +54,7 @@ pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     each(text, |part| match part {
-        Ok(c) => push_quoted(&mut out, c, '"'),
+        Ok(c) => push_quoted(&mut out, c, '"', printable),
         Err(byte) => out.push_str(&format!("\\x{byte:02x}")),
     });
     out.push('"');
@@ -64,7 +64,7 @@ pub fn quote(text: &str) -> String {
 /// `c` in single quotes, as Go's `%q` writes a rune.
 pub fn quote_char(c: char) -> String {
     let mut out = String::from("'");
-    push_quoted(&mut out, c, '\'');
+    push_quoted(&mut out, c, '\'', printable);
     out.push('\'');
     out
 }
@@ -83,7 +83,8 @@ pub fn each(text: &str, mut take: impl FnMut(Result<char, u8>)) {
     }
 }
 
-fn push_quoted(out: &mut String, c: char, delimiter: char) {
+/// Adds `c` as Go writes it between two `delimiter`s; what is not `shown` is written by its number.
+pub fn push_quoted(out: &mut String, c: char, delimiter: char, shown: impl Fn(char) -> bool) {
     match c {
         '\u{7}' => out.push_str("\\a"),
         '\u{8}' => out.push_str("\\b"),
@@ -97,7 +98,7 @@ fn push_quoted(out: &mut String, c: char, delimiter: char) {
             out.push('\\');
             out.push(c);
         }
-        c if printable(c) => out.push(c),
+        c if shown(c) => out.push(c),
         c if (c as u32) < 0x80 => out.push_str(&format!("\\x{:02x}", c as u32)),
         c if (c as u32) < 0x1_0000 => out.push_str(&format!("\\u{:04x}", c as u32)),
         c => out.push_str(&format!("\\U{:08x}", c as u32)),

@@ -117,9 +117,10 @@ async fn read(
         return Ok(Call { state: state.clone(), parameter, form, body, share, parts });
     }
     let posted = parts.method == Method::POST || parts.method == Method::PUT;
-    let media = match posted {
-        true => MediaType::parse(parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok())),
-        false => MediaType::default(),
+    let media = if posted {
+        MediaType::parse(parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()))
+    } else {
+        MediaType::default()
     };
     let is_multipart = media.essence == "multipart/form-data" && media.boundary.is_some();
     let form_body = if media.essence == "application/x-www-form-urlencoded" || is_multipart {

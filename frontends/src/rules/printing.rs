@@ -7,6 +7,7 @@ use super::budget;
 use super::fields::is_root;
 use super::functions::general;
 use super::times;
+use engine::plan::text::push_quoted;
 use gotmpl::{TemplateError, Value};
 use std::fmt::Write;
 use storage::model::number;
@@ -236,27 +237,9 @@ fn pointed(digits: &str) -> String {
 
 /// A text as Go writes it in its sources.
 pub fn quoted(text: &str, quote: char, ascii: bool) -> String {
+    let shown = |c: char| !c.is_control() && (c.is_ascii() || !ascii);
     let mut out = String::from(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{b}' => out.push_str("\\v"),
-            c if c == quote => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if c < ' ' || c == '\u{7f}' => drop(write!(out, "\\x{:02x}", u32::from(c))),
-            c if !c.is_control() && (c.is_ascii() || !ascii) => out.push(c),
-            c if u32::from(c) < 0x1_0000 => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => drop(write!(out, "\\U{:08x}", u32::from(c))),
-        }
-    }
+    text.chars().for_each(|c| push_quoted(&mut out, c, quote, shown));
     out.push(quote);
     out
 }
