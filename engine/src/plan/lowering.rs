@@ -44,7 +44,6 @@ pub(super) fn cut(
         origins: Vec::new(),
         shift,
         purpose,
-        delayed_names: dialect.delayed_names,
         skims: false,
         looks: purpose == Purpose::Query { inner: true },
     };
@@ -69,7 +68,6 @@ struct Lowering {
     origins: Vec<Origin>,
     shift: i64,
     purpose: Purpose,
-    delayed_names: bool,
     /// Some function above wants count and sum of histograms only.
     skims: bool,
     /// Something above wants to see their buckets.

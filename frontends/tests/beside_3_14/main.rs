@@ -1,4 +1,5 @@
 //! Random queries, answered by us and by Prometheus 3.14, of which `go/main.go` makes a program: its evaluator as a library.
+//! We answer twice: the query runtime, and views that stand while the samples arrive.
 //!
 //! ```text
 //! cargo test --workspace --test beside_3_14                                        # 2,000 queries, seed 1
@@ -26,6 +27,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use testing::skipped;
 
@@ -80,6 +82,8 @@ fn modules_come(go: &Path, dir: &Path) -> bool {
 }
 
 /// The program, if it can be built here.
+static PROGRAM: LazyLock<Option<PathBuf>> = LazyLock::new(program);
+
 fn program() -> Option<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/beside_3_14/go");
     let Some(go) = go() else {
@@ -119,10 +123,10 @@ fn answered(program: &Path, questions: String, default_dialect: bool) -> String 
 }
 
 /// The first differences; their samples are in files.
-fn told(failed: &[(String, Failure)]) -> String {
+fn told(failed: &[(String, Failure)], mode: Mode) -> String {
     let mut text = String::new();
     for (number, (scene, failure)) in failed.iter().take(PRINTED).enumerate() {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("differs-{number}.test"));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("differs-{mode:?}-{number}.test"));
         let samples = scene.find("\neval ").map_or("", |at| &scene[..at]);
         let from = scene.lines().skip(failure.line - 1);
         let asked: Vec<&str> = from.take_while(|line| !line.is_empty()).collect();
@@ -133,35 +137,82 @@ fn told(failed: &[(String, Failure)]) -> String {
     text
 }
 
-#[test]
-fn answers_are_those_of_3_14() {
-    let Some(program) = program() else { return };
-    let seed = variable("ANSWERS_SEED").unwrap_or(1);
-    let queries = variable("ANSWERS").unwrap_or(QUERIES);
-    let scenes = queries.div_ceil(PER_SCENE);
-    let (mut passed, mut of_rules, mut failed) = (0, BTreeMap::<&str, usize>::new(), Vec::new());
-    for from in (0..scenes).step_by(PER_RUN as usize) {
-        // Every fourth run is without feature flags.
-        let default_dialect = from / PER_RUN % 4 == 3;
-        let numbers = from..(from + PER_RUN).min(scenes);
-        let scene = |number| draw::scene(&mut Random::new(&[seed, number]), PER_SCENE, default_dialect);
-        let text = answered(&program, numbers.map(scene).collect(), default_dialect);
-        let way = RunOptions { mode: Mode::Plain, default_dialect, ..RunOptions::default() };
-        for scene in text.split("clear\n\n") {
-            let report = run("answers", scene, &way);
-            passed += report.passed;
-            for failure in report.failed {
-                match listed::rule(&failure) {
-                    Some(rule) => *of_rules.entry(rule).or_default() += 1,
-                    None => failed.push((scene.to_owned(), failure)),
-                }
+/// Who answers here, and which questions.
+#[derive(Copy, Clone)]
+struct Questions {
+    mode: Mode,
+    /// What is asked over a range is asked at its end.
+    at_one_time: bool,
+}
+
+/// How one set of questions was answered.
+#[derive(Default)]
+struct Compared {
+    passed: u64,
+    of_rules: BTreeMap<&'static str, usize>,
+    failed: Vec<(String, Failure)>,
+}
+
+impl Compared {
+    fn add(&mut self, scene: &str, way: &RunOptions) {
+        let report = run("answers", scene, way);
+        self.passed += report.passed as u64;
+        for failure in report.failed {
+            match listed::rule(&failure) {
+                Some(rule) => *self.of_rules.entry(rule).or_default() += 1,
+                None => self.failed.push((scene.to_owned(), failure)),
             }
         }
     }
+}
+
+/// The same questions, each at one time: the end of its range.
+fn at_one_time(scene: &str) -> String {
+    let of = |line: &str| {
+        let (range, expr) = line.strip_prefix("eval range from ")?.split_once(" step ")?;
+        let (_, end) = range.split_once(" to ")?;
+        let (_, expr) = expr.split_once(' ')?;
+        Some(format!("eval instant at {end} {expr}"))
+    };
+    scene.lines().map(|line| of(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+fn compare(program: &Path, questions: Questions) {
+    let seed = variable("ANSWERS_SEED").unwrap_or(1);
+    let queries = variable("ANSWERS").unwrap_or(QUERIES);
+    let scenes = queries.div_ceil(PER_SCENE);
+    let mut compared = Compared::default();
+    for from in (0..scenes).step_by(PER_RUN as usize) {
+        // Every fourth run is without feature flags.
+        let default_dialect = from / PER_RUN % 4 == 3;
+        let drawn = |number| draw::scene(&mut Random::new(&[seed, number]), PER_SCENE, default_dialect);
+        let mut text: String = (from..(from + PER_RUN).min(scenes)).map(drawn).collect();
+        if questions.at_one_time {
+            text = at_one_time(&text);
+        }
+        let text = answered(program, text, default_dialect);
+        let way = RunOptions { mode: questions.mode, default_dialect, ..RunOptions::default() };
+        text.split("clear\n\n").for_each(|scene| compared.add(scene, &way));
+    }
+    let Compared { passed, of_rules, failed } = compared;
+    let mode = questions.mode;
+    let others = failed.len();
     eprintln!(
-        "seed {seed}: {passed} answers are equal, {of_rules:?} differ as listed, {} otherwise",
-        failed.len()
+        "{mode:?}, seed {seed}: {passed} answers are equal, {of_rules:?} differ as listed, {others} otherwise"
     );
-    assert!(failed.is_empty(), "{}", told(&failed));
-    assert!(passed as u64 > queries / 2, "the generator draws little that is compared");
+    assert!(failed.is_empty(), "{}", told(&failed, mode));
+    assert!(passed > queries / 2, "the generator draws little that is compared");
+}
+
+#[test]
+fn answers_are_those_of_3_14() {
+    let Some(program) = PROGRAM.as_deref() else { return };
+    compare(program, Questions { mode: Mode::Plain, at_one_time: false });
+}
+
+/// A view is asked for one time, as a rule is: over a range some questions have other answers.
+#[test]
+fn answers_of_views_are_those_of_3_14() {
+    let Some(program) = PROGRAM.as_deref() else { return };
+    compare(program, Questions { mode: Mode::Live, at_one_time: true });
 }

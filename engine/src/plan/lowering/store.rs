@@ -15,16 +15,11 @@ impl Lowering {
     /// The query over the store that answers `node`, if that is how it is answered.
     pub(super) fn store_query(&self, node: &Node) -> Option<StoreQuery> {
         let allowed = self.purpose == Purpose::View(StoreQueries::Allowed);
-        if !allowed || !asks_store(node, self.shift) || self.delayed_names && is_info(node) {
+        if !allowed || !asks_store(node, self.shift) {
             return None;
         }
         Some(StoreQuery { plan: Arc::new(node.clone()), shift: self.shift })
     }
-}
-
-/// With delayed names only some of its rows may lose their names: no other answer of the store is like that.
-fn is_info(node: &Node) -> bool {
-    matches!(&node.op, Op::Call { function, .. } if matches!(function.0.kernel, Kernel::Special(Special::Info)))
 }
 
 /// Whether `node` itself, evaluated `shift` ms in the past, is asked from the store; its operands may be, too.
