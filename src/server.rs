@@ -11,6 +11,7 @@ use crate::surroundings::{SEGMENT_BY_HAND_BYTES, Surroundings};
 use crate::{alerts, far, language, machine, retention, sources, writes};
 use connectors::objects::config::ObjectsConfig;
 use connectors::scrape::config::JobFeatures;
+use connectors::scrape::ingest::StartRules;
 use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
 use engine::live::driver::Driver;
 use engine::live::{Live, LiveOptions};
@@ -269,7 +270,7 @@ impl Server {
         let features = JobFeatures {
             native: self.flags.feature("native-histograms"),
             extra_metrics: self.flags.feature("extra-scrape-metrics"),
-            starts: reads_starts(&self.flags),
+            starts: scraped_starts(&self.flags).are_read(),
         };
         jobs.iter_mut().for_each(|job| job.assume(features));
         self.scrape.apply(jobs)?;
@@ -659,16 +660,16 @@ fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> Qu
     }
 }
 
-/// Whether targets are asked since when their counters count.
-fn reads_starts(flags: &Flags) -> bool {
-    flags.feature("st-storage") || flags.feature("created-timestamp-zero-ingestion")
+/// What is done with what targets say about since when their counters count.
+fn scraped_starts(flags: &Flags) -> StartRules {
+    StartRules { keep: flags.feature("st-storage"), zeros: flags.feature("created-timestamp-zero-ingestion") }
 }
 
 fn scrape_options(flags: &Flags, config: &Config, share: Share, here: &Surroundings) -> ScrapeOptions {
     ScrapeOptions {
         seed: config.external_labels.hash64(),
         strict_content_type: flags.strict_content_type(),
-        start_timestamps: flags.feature("st-storage"),
+        starts: scraped_starts(flags),
         type_and_unit_labels: flags.feature("type-and-unit-labels"),
         hostname: crate::host_name(),
         share,

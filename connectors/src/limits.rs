@@ -28,6 +28,9 @@ pub const SCRAPE_FREE_BYTES: usize = 256 << 10;
 pub const SCRAPE_LOOSE_BYTES: usize = 48 << 20;
 /// Memory for exemplars of one scrape, bytes: a hundred thousand, which is what the store keeps. Further ones are left out.
 pub const SCRAPE_EXEMPLAR_BYTES: usize = 16 << 20;
+/// Memory of one scrape, bytes, for samples that wait for the `_created` line of their metric: ten thousand, of a family without
+/// such lines. Those that it has come right behind their samples.
+pub const SCRAPE_WAITING_STARTS_BYTES: usize = 1 << 20;
 /// Exemplars of one histogram of a scrape; further ones are left out.
 pub const HISTOGRAM_EXEMPLARS: usize = 1_024;
 /// How long a scrape works on a thread before another one has its turn, ms: the delay that a bad target is to others.

@@ -4,6 +4,7 @@ mod bench;
 
 use bench::protobuf::{self, double, label, number, signed, submessage as bytes};
 use bench::{Answer, Bench, text};
+use connectors::scrape::ingest::StartRules;
 use connectors::scrape::manager::Options;
 use storage::model::histogram::ResetHint;
 use storage::model::value::is_stale;
@@ -50,11 +51,15 @@ fn stored(bench: &Bench, name: &str) -> (Vec<(f64, ResetHint)>, Vec<f64>, Vec<i6
     (counts, bounds, starts.iter().map(|(_, start)| *start).collect())
 }
 
+async fn with_starts(starts: StartRules) -> Bench {
+    Bench::with("", Options { starts, ..Options::default() }).await
+}
+
 const NATIVE: &str = "scrape_native_histograms: true";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_native_histogram_lives_changes_and_ends() {
-    let bench = Bench::with("", Options { start_timestamps: true, ..Options::default() }).await;
+    let bench = with_starts(StartRules { keep: true, zeros: false }).await;
     bench.store.set_max_exemplars(10);
     bench.answer(exposition(5));
     bench.apply(NATIVE);
@@ -86,6 +91,94 @@ async fn a_native_histogram_lives_changes_and_ends() {
     bench
         .until("all stale", |b| b.samples("h")[0].2.len() == 2 && b.last("c_total").is_some_and(is_stale))
         .await;
+}
+
+/// Seconds of the clock of half a minute ago.
+fn recent() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() - 30
+}
+
+/// An OpenMetrics body whose counter, histogram and summary count since `start`, seconds.
+fn with_created_lines(start: u64) -> Answer {
+    let body = format!(
+        "# TYPE c counter\nc_total{{x=\"1\"}} 3 # {{id=\"x\"}} 0.5\nc_created{{x=\"1\"}} {start}\nc_total{{x=\"2\"}} 4\n\
+         # TYPE h histogram\nh_bucket{{le=\"1\"}} 2\nh_bucket{{le=\"+Inf\"}} 3\nh_count 3\nh_sum 4\nh_created {start}\n\
+         # TYPE s summary\ns{{quantile=\"0.5\"}} 1\ns_count 2\ns_created 1\n# TYPE g gauge\ng 1\ng_created 7\n# EOF\n"
+    );
+    Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text(&body) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn created_lines_are_series_or_start_timestamps() {
+    let start = recent();
+    let plain = Bench::new("", false).await;
+    plain.answer(with_created_lines(start));
+    plain.apply("");
+    plain.until("a scrape", |b| b.last("g") == Some(1.0)).await;
+    assert_eq!(plain.last("c_created"), Some(start as f64));
+    assert_eq!(plain.last("scrape_samples_scraped"), Some(13.0));
+
+    let kept = with_starts(StartRules { keep: true, zeros: false }).await;
+    kept.answer(with_created_lines(start));
+    kept.apply("");
+    kept.until("two scrapes", |b| stored(b, "c_total").2.len() > 1).await;
+    for name in ["c_created", "h_created", "s_created"] {
+        assert!(kept.samples(name).is_empty(), "{name}");
+    }
+    assert_eq!(kept.last("scrape_samples_scraped"), Some(10.0));
+    assert_eq!((kept.last("g_created"), stored(&kept, "g").2), (Some(7.0), vec![]));
+    let since = start as i64 * 1000;
+    let counters = kept.samples("c_total");
+    assert!(counters.iter().all(|(_, _, values)| values.iter().all(|v| *v > 0.0)), "no zero: {counters:?}");
+    assert_eq!(stored(&kept, "c_total").2[..2], [since, since], "those of x=1 alone");
+    for (name, start) in
+        [("h_bucket", since), ("h_count", since), ("h_sum", since), ("s", 1_000), ("s_count", 1_000)]
+    {
+        assert_eq!(stored(&kept, name).2.first(), Some(&start), "{name}");
+    }
+    kept.apply("convert_classic_histograms_to_nhcb: true");
+    kept.until("a histogram", |b| !stored(b, "h").2.is_empty()).await;
+    assert_eq!(stored(&kept, "h").2[0], since);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_begins_has_a_zero_at_its_start() {
+    let start = recent();
+    let bench = with_starts(StartRules { keep: false, zeros: true }).await;
+    bench.answer(with_created_lines(start));
+    bench.apply("");
+    bench.until("three scrapes", |b| b.samples("c_total").first().is_some_and(|s| s.2.len() > 3)).await;
+    let since = start as i64 * 1000;
+    let counters = bench.samples("c_total");
+    let zero =
+        |(_, ts, vs): &(String, Vec<i64>, Vec<f64>)| (ts[0], vs[0], vs.iter().filter(|v| **v == 0.0).count());
+    assert_eq!(zero(&counters[0]), (since, 0.0, 1), "once");
+    assert_eq!((counters[1].2[0], stored(&bench, "c_total").2), (4.0, vec![]), "x=2 says no start");
+    assert_eq!(zero(&bench.samples("h_sum")[0]), (since, 0.0, 1));
+    assert_eq!(zero(&bench.samples("s_count")[0]).2, 0, "more than an hour ago");
+    // It begins again.
+    bench.answer(with_created_lines(start + 1));
+    bench.until("more", |b| b.samples("c_total")[0].2.len() > counters[0].2.len() + 3).await;
+    assert_eq!(zero(&bench.samples("c_total")[0]).2, 1, "but before what is stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_has_a_native_histogram() {
+    let bench = with_starts(StartRules { keep: true, zeros: true }).await;
+    let start = recent();
+    let created = bytes(15, &number(1, start));
+    let span = bytes(12, &[signed(1, -3), number(2, 1)].concat());
+    let h = bytes(
+        7,
+        &[number(1, 2), double(2, 0.5), signed(5, 3), double(6, 0.25), span, signed(13, 2), created].concat(),
+    );
+    bench.answer(answer(family("h", 4, &[h])));
+    bench.apply(NATIVE);
+    bench.until("two scrapes", |b| stored(b, "h").0.len() > 2).await;
+    let (counts, _, starts) = stored(&bench, "h");
+    assert_eq!(counts[..3].iter().map(|h| h.0).collect::<Vec<_>>(), [0.0, 2.0, 2.0]);
+    assert_eq!(counts[1].1, ResetHint::NotReset, "of one kind with the zero");
+    assert_eq!(starts[0], start as i64 * 1000, "the samples' own");
 }
 
 #[tokio::test(flavor = "multi_thread")]

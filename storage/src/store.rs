@@ -32,13 +32,14 @@ mod snapshot;
 mod stats;
 mod survey;
 mod young;
+mod zeros;
 
 pub use crate::block::FarOptions;
 pub use crate::head::Refusal;
 pub use append::is_storable;
 pub use batch::{
     Appended, Columns, Duplicate, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Recorded, Refused,
-    Row, StartRow, Tell, Watch,
+    Row, StartRow, Tell, Watch, ZeroRow,
 };
 pub use blocks::damaged_blocks;
 pub use changes::{Changed, Mark};

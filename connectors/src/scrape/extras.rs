@@ -4,11 +4,13 @@
 //! where a series changes from floats to histograms, its column's stale marker then meets the histogram and is refused.
 
 use crate::scrape::exposition::points::RawExemplar;
+use crate::scrape::ingest::StartRules;
+use std::collections::HashMap;
 use std::sync::Arc;
 use storage::exemplars::{Exemplar, ExemplarRow};
 use storage::model::value::STALE;
 use storage::model::{NativeHistogram, SeriesRef, TimeMs};
-use storage::store::{Appended, HistogramRow, Row, StartRow, Store, StoreError};
+use storage::store::{Appended, HistogramRow, Row, StartRow, Store, StoreError, ZeroRow};
 
 /// See the module. Times are `None` where the sample has that of the scrape.
 #[derive(Default)]
@@ -17,8 +19,12 @@ pub struct Extras {
     pub histograms: Vec<(SeriesRef, Option<TimeMs>, Arc<NativeHistogram>)>,
     /// Start timestamps.
     pub starts: Vec<(SeriesRef, Option<TimeMs>, TimeMs)>,
+    /// What is done with start timestamps.
+    pub rules: StartRules,
     /// Exemplars, in the order of the exposition.
     pub exemplars: Vec<(SeriesRef, Option<TimeMs>, RawExemplar)>,
+    /// The start at which a 0 was tried of each series that said one in the last scrape.
+    tried: HashMap<SeriesRef, TimeMs>,
     /// The series that had a histogram without a time of its own in the last scrape, sorted.
     alive: Vec<SeriesRef>,
 }
@@ -51,6 +57,30 @@ impl Extras {
         self.histograms.iter().filter(|(_, t, _)| t.is_some()).map(|(series, _, _)| *series)
     }
 
+    /// Appends a 0 at the start of each series that has begun since, where that is wanted, before the samples of the scrape at `t`.
+    pub fn commit_zeros(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
+        if !self.rules.zeros {
+            return Ok(());
+        }
+        let mut tried = HashMap::with_capacity(self.starts.len());
+        let mut rows = Vec::new();
+        for (series, own, start) in &self.starts {
+            let is_known = self.tried.get(series).or_else(|| tried.get(series)) == Some(start);
+            tried.insert(*series, *start);
+            if !is_known && *start < own.unwrap_or(t) {
+                rows.push(ZeroRow { series: *series, start: *start, like: None });
+            }
+        }
+        self.tried = tried;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let histograms: HashMap<SeriesRef, &Arc<NativeHistogram>> =
+            self.histograms.iter().map(|(series, _, h)| (*series, h)).collect();
+        rows.iter_mut().for_each(|row| row.like = histograms.get(&row.series).map(|h| Arc::clone(h)));
+        store.append_zeros(&rows, t).map(drop)
+    }
+
     /// Appends the histograms of the scrape at `t`, and gives the stale markers for series that have none any more, and what
     /// became of the histograms.
     pub fn commit_histograms(
@@ -76,6 +106,9 @@ impl Extras {
 
     /// Appends what belongs to samples that are stored now.
     pub fn commit_rest(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
+        if !self.rules.keep {
+            self.starts.clear();
+        }
         if !self.starts.is_empty() {
             let row = |(series, own, start): (SeriesRef, Option<TimeMs>, TimeMs)| StartRow {
                 series,

@@ -3,7 +3,7 @@
 //! Nothing is appended unless the whole body was good: values wait in the columns, new series wait unresolved
 //! ([`super::waiting`]). A failed scrape appends stale markers for all series, and `up` = 0.
 
-use super::waiting::{Of, Waiting};
+use super::waiting::{Of, Waiting, WaitsForStart};
 use crate::histogram::{BadHistogram, HistogramLimits};
 use crate::limits;
 use crate::scrape::admit::{Admission, Refusal};
@@ -98,8 +98,24 @@ pub struct NativeRules {
     pub convert: bool,
     /// What is too large.
     pub limits: HistogramLimits,
-    /// Whether start timestamps are kept.
-    pub starts: bool,
+    /// What is done with start timestamps.
+    pub starts: StartRules,
+}
+
+/// What is done with start timestamps. If nothing is, the `_created` lines of OpenMetrics are series.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct StartRules {
+    /// They are kept beside the samples.
+    pub keep: bool,
+    /// A 0 is stored at the start of a counter that is new.
+    pub zeros: bool,
+}
+
+impl StartRules {
+    /// Whether they are read at all.
+    pub fn are_read(self) -> bool {
+        self.keep || self.zeros
+    }
 }
 
 /// How bodies are to be read.
@@ -256,6 +272,7 @@ impl Ingest {
         for (column, value) in self.reports.iter().zip(reports) {
             self.batches.force(*column, *value);
         }
+        self.extras.commit_zeros(t, &self.store)?;
         let (ended, appended) = self.extras.commit_histograms(t, &self.store)?;
         counts.refused(&appended);
         counts.refused(&self.batches.commit(t, &self.store)?);
@@ -337,6 +354,7 @@ impl Reading<'_, '_> {
     fn read_lines(&mut self, piece: &[u8], last: bool, format: Format) -> Result<Progress, IngestError> {
         let mut parser = Parser::piece(piece, last, format, std::mem::take(&mut self.ingest.waiting.resume));
         let wants_exemplars = self.ingest.store.keeps_exemplars();
+        let reads_starts = format == Format::OpenMetrics && self.rules.native.starts.are_read();
         let escapes = if format == Format::Text { Escapes::Text } else { Escapes::Quoted };
         let mut lines = 0u32;
         let through = loop {
@@ -349,6 +367,9 @@ impl Reading<'_, '_> {
                 Entry::Sample(sample) => sample,
                 Entry::Meta(meta) => {
                     self.ingest.metadata.note(&meta, escapes);
+                    if reads_starts {
+                        self.ingest.waiting.created.family(meta.name);
+                    }
                     if self.rules.native.convert {
                         self.close_histogram(parser.context().unit)?;
                         if let MetaText::Type(_) = meta.what {
@@ -358,13 +379,20 @@ impl Reading<'_, '_> {
                     continue;
                 }
             };
+            if reads_starts && self.take_created_line(&parser, &sample)? {
+                continue;
+            }
             let seen = parser.exemplar().filter(|_| wants_exemplars);
             if self.rules.native.convert {
-                self.convert_line(&parser, &sample, seen, format)?;
+                self.convert_line(&parser, &sample, seen, reads_starts)?;
                 continue;
             }
             let id = self.take_sample(&sample, parser.context(), false).map_err(|e| in_line(&parser, e))?;
             let honoured = sample.t.filter(|_| self.rules.honor_timestamps);
+            if reads_starts {
+                let line = id.map(|id| (id, honoured));
+                self.wait_for_start(&parser, &sample, WaitsForStart { line, histogram: None })?;
+            }
             if let (Some(id), Some(raw)) = (id, seen)
                 && let Ok(exemplar) = exemplar::parse(raw, format)
             {
@@ -494,6 +522,7 @@ impl Reading<'_, '_> {
         let waiting = std::mem::take(&mut self.ingest.waiting);
         let columns = self.settle(&waiting)?;
         let ingest = &mut *self.ingest;
+        ingest.extras.rules = self.rules.native.starts;
         for of in waiting.rows {
             let row = ingest.series_of(of.id).zip(of.t).map(|(series, t)| Row { series, t, v: of.what });
             ingest.rows.extend(row);

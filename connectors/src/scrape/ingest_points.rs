@@ -5,9 +5,9 @@ use super::cache::{Id, Place};
 use super::exposition::families::{Families, Family, Takes};
 use super::exposition::nhcb::Converter;
 use super::exposition::points::{Point, PointRules, PointValue, Points};
-use super::exposition::{Context, Format, ParseError, Parser, Sample, exemplar};
+use super::exposition::{Context, ParseError, Parser, Sample, exemplar};
 use super::ingest::{IngestError, Progress, Reading, Rules, in_line};
-use super::waiting::Of;
+use super::waiting::{Of, WaitsForStart};
 use crate::histogram::{BadHistogram, RawHistogram};
 use crate::limits;
 use storage::model::TimeMs;
@@ -50,7 +50,7 @@ impl Takes for Reading<'_, '_> {
 
     fn points(&mut self, points: &Points, unit: &str) -> Result<(), IngestError> {
         self.turn.check()?;
-        self.take_points(points, unit)
+        self.take_points(points, unit).map(drop)
     }
 }
 
@@ -69,15 +69,53 @@ impl Reading<'_, '_> {
         parser: &Parser<'_>,
         sample: &Sample<'_>,
         seen: Option<&[u8]>,
-        format: Format,
+        reads_starts: bool,
     ) -> Result<(), IngestError> {
         let rules = self.rules.points(seen.is_some());
-        let seen = seen.map(|raw| exemplar::parse(raw, format)).transpose().map_err(|e| parser.error(e))?;
+        let context = parser.context();
+        let seen = seen.map(|raw| exemplar::parse(raw, context.format)).transpose();
+        let seen = seen.map_err(|e| parser.error(e))?;
         let mut points = Points::default();
         let converter = &mut self.ingest.waiting.converter;
-        let made = converter.line(sample, parser.context(), seen, rules, &mut points);
+        let before = converter.number();
+        let made = converter.line(sample, context, seen, rules, &mut points);
         made.map_err(|e| in_line(parser, e.into()))?;
-        self.take_points(&points, parser.context().unit)
+        let histogram = converter.number().filter(|number| before != Some(*number));
+        let last = self.take_points(&points, context.unit)?;
+        let is_line = |(series, _): &(&[u8], &Point)| *series == sample.series;
+        let line = last.filter(|_| points.iter().last().as_ref().is_some_and(is_line));
+        if reads_starts && (line.is_some() || histogram.is_some()) {
+            self.wait_for_start(parser, sample, WaitsForStart { line, histogram })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a line is a `_created` line, and is so used up.
+    pub(super) fn take_created_line(
+        &mut self,
+        parser: &Parser<'_>,
+        sample: &Sample<'_>,
+    ) -> Result<bool, IngestError> {
+        let waiting = &mut self.ingest.waiting;
+        let mut created = std::mem::take(&mut waiting.created);
+        let taken = created.take(sample, parser.context(), |of, start| waiting.has_start(of, start));
+        waiting.created = created;
+        taken.map_err(|e| in_line(parser, e.into()))
+    }
+
+    /// A sample whose start is known already, or may come in a `_created` line.
+    pub(super) fn wait_for_start(
+        &mut self,
+        parser: &Parser<'_>,
+        sample: &Sample<'_>,
+        of: WaitsForStart,
+    ) -> Result<(), IngestError> {
+        let waiting = &mut self.ingest.waiting;
+        let start = waiting.created.start(sample, parser.context(), || of);
+        if let Some(start) = start.map_err(|e| in_line(parser, e.into()))? {
+            waiting.has_start(of, start);
+        }
+        Ok(())
     }
 
     /// The lines of a histogram are over.
@@ -85,10 +123,16 @@ impl Reading<'_, '_> {
         let mut points = Points::default();
         let converter: &mut Converter = &mut self.ingest.waiting.converter;
         converter.close(&mut points);
-        self.take_points(&points, unit)
+        self.take_points(&points, unit).map(drop)
     }
 
-    fn take_points(&mut self, points: &Points, unit: &str) -> Result<(), IngestError> {
+    /// Takes all samples; whose the last one is, with its time.
+    fn take_points(
+        &mut self,
+        points: &Points,
+        unit: &str,
+    ) -> Result<Option<(Id, Option<TimeMs>)>, IngestError> {
+        let mut last = None;
         for (series, point) in points.iter() {
             let sample = sample(series, point, self.ingest.series.guess());
             let histogram = matches!(point.value, PointValue::Histogram(_));
@@ -102,8 +146,9 @@ impl Reading<'_, '_> {
             if let Some(id) = id.filter(|id| self.ingest.series.place(*id) != Place::Dropped) {
                 self.take_extras(id, point)?;
             }
+            last = id.map(|id| (id, point.t.filter(|_| self.rules.honor_timestamps)));
         }
-        Ok(())
+        Ok(last)
     }
 
     /// Takes what a point has besides a float.
@@ -126,7 +171,7 @@ impl Reading<'_, '_> {
             }
         }
         let waiting = &mut self.ingest.waiting;
-        if self.rules.native.starts && point.start != 0 {
+        if self.rules.native.starts.are_read() && point.start != 0 {
             waiting.starts.push(Of { id, t, what: point.start });
         }
         for exemplar in &point.exemplars {

@@ -3,6 +3,7 @@
 use crate::http_client::Peers;
 use crate::limits;
 use crate::scrape::config::Job;
+use crate::scrape::ingest::StartRules;
 use crate::scrape::metadata::Metadata;
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::pool::{JobAndClient, Pool, PoolView};
@@ -26,8 +27,8 @@ pub struct Options {
     pub seed: u64,
     /// Prometheus 3's behaviour: an answer without a known `Content-Type` fails, however it looks.
     pub strict_content_type: bool,
-    /// Whether start timestamps of scraped samples are kept.
-    pub start_timestamps: bool,
+    /// What is done with start timestamps of scraped samples.
+    pub starts: StartRules,
     /// Whether series get the labels `__type__` and `__unit__`.
     pub type_and_unit_labels: bool,
     /// What `localhost` is called from outside, for `globalUrl`.

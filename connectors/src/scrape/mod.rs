@@ -10,6 +10,7 @@ pub mod body;
 pub mod cache;
 pub mod config;
 pub mod content_type;
+mod created;
 pub mod exposition;
 pub mod extras;
 pub mod fetch;

@@ -198,7 +198,7 @@ impl Pool {
             job: current.job.clone(),
             state: state.clone(),
             strict_content_type: options.strict_content_type,
-            native: NativeRules { starts: options.start_timestamps, ..target.native },
+            native: NativeRules { starts: options.starts, ..target.native },
             type_and_unit: options.type_and_unit_labels,
             metrics: self.shared.metrics.clone(),
             most_memory: options.memory() / 2,

@@ -1,6 +1,7 @@
 //! What a scrape has brought so far and is not stored before its whole body is known to be good.
 
 use super::cache::Id;
+use super::created::CreatedLines;
 use super::exposition::points::RawExemplar;
 use super::exposition::{Resume, families::Families, nhcb::Converter};
 use crate::limits;
@@ -31,6 +32,15 @@ pub struct Of<T> {
     pub what: T,
 }
 
+/// What a line was for which a start timestamp may come.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct WaitsForStart {
+    /// Its float, with its time.
+    pub line: Option<(Id, Option<TimeMs>)>,
+    /// The number of the histogram that it began, of those that the converter has made.
+    pub histogram: Option<u64>,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Waiting {
@@ -40,6 +50,8 @@ pub struct Waiting {
     pub families: Families,
     /// What has been read of a classic histogram that becomes a native one.
     pub converter: Converter,
+    /// Samples whose `_created` line is to come.
+    pub created: CreatedLines<WaitsForStart>,
     /// The new series, in the order of the exposition.
     pub series: Vec<NewSeries>,
     /// Samples of new series with times of their own.
@@ -101,6 +113,14 @@ impl Waiting {
         if self.exemplar_bytes + bytes <= limits::SCRAPE_EXEMPLAR_BYTES {
             self.exemplar_bytes += bytes;
             self.exemplars.push(Of { id, t, what });
+        }
+    }
+
+    /// What waited for a start has one.
+    pub fn has_start(&mut self, of: WaitsForStart, start: TimeMs) {
+        self.starts.extend(of.line.map(|(id, t)| Of { id, t, what: start }));
+        if let Some(number) = of.histogram {
+            self.converter.set_start(number, start);
         }
     }
 

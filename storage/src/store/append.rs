@@ -52,12 +52,16 @@ impl Store {
     /// Oldest time that writers may bring: as far behind the newest sample of the store as half a range or the out-of-order
     /// window, whichever is longer. Of an empty store the first sample that comes sets it.
     fn oldest_taken(&self, first: Option<TimeMs>) -> TimeMs {
-        let newest = match self.newest.load(Relaxed) {
-            TimeMs::MIN => first.unwrap_or(TimeMs::MIN),
-            newest => newest,
-        };
         let behind = (self.options.block_range_ms / 2).max(self.options.out_of_order_ms);
-        newest.saturating_sub(behind).max(OLDEST_MS)
+        self.newest_or(first.unwrap_or(TimeMs::MIN)).saturating_sub(behind).max(OLDEST_MS)
+    }
+
+    /// Time of the newest sample of the store; `first` if it is empty.
+    pub(super) fn newest_or(&self, first: TimeMs) -> TimeMs {
+        match self.newest.load(Relaxed) {
+            TimeMs::MIN => first,
+            newest => newest,
+        }
     }
 
     /// The head of a shard may have a newer sample than any before.
@@ -114,7 +118,7 @@ impl Store {
     }
 
     /// Appends single samples of a shard, under its lock.
-    fn append_samples(
+    pub(super) fn append_samples(
         &self,
         shard: &mut Shard,
         at: u16,
@@ -204,26 +208,38 @@ impl Store {
             return Err(StoreError::Refused(format!("malformed histogram of series {:?}", row.series)));
         }
         let append = |shard: &mut Shard, at, rows: Vec<&HistogramRow>, counts: &mut Counts| {
-            let (mut stored, mut again) = (Vec::with_capacity(rows.len()), Vec::new());
-            for row in rows {
-                let slot = row.series.slot;
-                let (comes, kept) = self.append_histogram_again(shard, (slot, row.t, &row.h), counts);
-                if comes != Again::No {
-                    again.extend(kept.iter().map(|_| (slot, row.t, ABSENT)));
-                    stored.extend(kept);
-                    continue;
-                }
-                let kept = shard.head.append_histogram(slot, row.t, &row.h, counts);
-                stored.extend(kept.map(|h| (slot, row.t, h)));
-            }
-            if !again.is_empty() {
-                self.log_corrections(shard, at, &again, &[]);
-            }
-            (self.log_histograms(shard, at, &stored), vec![FeedData::Histograms(stored)])
+            let rows = rows.into_iter().map(|row| (row.series.slot, row.t, row.h.clone()));
+            let (lsn, data) = self.append_histogram_samples(shard, at, rows, counts);
+            (lsn, vec![data])
         };
         let (counts, appended) = self.append_each(rows, |row| row.series, oldest, append, tell)?;
         self.metrics.count(&counts);
         Ok(appended)
+    }
+
+    /// Appends histograms of a shard, under its lock.
+    pub(super) fn append_histogram_samples(
+        &self,
+        shard: &mut Shard,
+        at: u16,
+        rows: impl Iterator<Item = HistogramSample>,
+        counts: &mut Counts,
+    ) -> (u64, FeedData) {
+        let (mut stored, mut again) = (Vec::new(), Vec::new());
+        for (slot, t, h) in rows {
+            let (comes, kept) = self.append_histogram_again(shard, (slot, t, &h), counts);
+            if comes != Again::No {
+                again.extend(kept.iter().map(|_| (slot, t, ABSENT)));
+                stored.extend(kept);
+                continue;
+            }
+            let kept = shard.head.append_histogram(slot, t, &h, counts);
+            stored.extend(kept.map(|h| (slot, t, h)));
+        }
+        if !again.is_empty() {
+            self.log_corrections(shard, at, &again, &[]);
+        }
+        (self.log_histograms(shard, at, &stored), FeedData::Histograms(stored))
     }
 
     /// Appends the start timestamps of samples that have been appended. The first one of a sample stays.
@@ -293,7 +309,7 @@ impl Store {
         }
     }
 
-    fn tell(&self, item: FeedItem) {
+    pub(super) fn tell(&self, item: FeedItem) {
         if let Some(watch) = &*self.watch.read() {
             watch.look(&item);
         }

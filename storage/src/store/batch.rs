@@ -64,6 +64,17 @@ pub struct StartRow {
     pub start: TimeMs,
 }
 
+/// The 0 that a counter had when it began to count.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ZeroRow {
+    /// The series.
+    pub series: SeriesRef,
+    /// When it began, ms.
+    pub start: TimeMs,
+    /// Of a native histogram: the first one that was counted, whose schema, zero threshold and bounds the zero has.
+    pub like: Option<Arc<NativeHistogram>>,
+}
+
 /// What an append did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {

@@ -124,6 +124,8 @@ pub struct Converter {
     family: String,
     /// The histogram whose lines are being read.
     open: Option<Open>,
+    /// How many there have been.
+    opened: u64,
 }
 
 impl Converter {
@@ -132,6 +134,18 @@ impl Converter {
         let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
         self.family.clear();
         self.family.push_str(&String::from_utf8_lossy(name));
+    }
+
+    /// The number of the histogram whose lines are being read, if there is one.
+    pub fn number(&self) -> Option<u64> {
+        self.open.as_ref().map(|_| self.opened)
+    }
+
+    /// The histogram of this number counts since `start`; nothing happens if its lines are over.
+    pub fn set_start(&mut self, number: u64, start: TimeMs) {
+        if let Some(open) = self.open.as_mut().filter(|_| number == self.opened) {
+            open.start = start;
+        }
     }
 
     /// Takes a line, and adds the samples that it ends and those that it stays.
@@ -166,9 +180,11 @@ impl Converter {
     }
 
     fn collect(&mut self, histogram: Labels, said: &Said, sample: &Sample<'_>, seen: &Option<RawExemplar>) {
+        self.opened += u64::from(self.open.is_none());
         let open = self.open.get_or_insert_with(|| Open {
             histogram,
             t: None,
+            start: 0,
             classic: ClassicHistogram::default(),
             exemplars: Vec::new(),
         });
@@ -188,13 +204,13 @@ impl Converter {
     /// The lines of a histogram are over, because other ones or a family's begin, or the body ends: it becomes a sample, if
     /// it is one.
     pub fn close(&mut self, points: &mut Points) {
-        let Some(Open { histogram, t, classic, exemplars }) = self.open.take() else { return };
+        let Some(Open { histogram, t, start, classic, exemplars }) = self.open.take() else { return };
         let Ok(raw) = classic.convert() else { return };
         let pairs: Vec<(&str, &str)> = histogram.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
         let write = |out: &mut Vec<u8>| write_series(out, [histogram.name(), ""], &pairs, None);
         let value = PointValue::Histogram(Box::new(raw));
         let point = points.push(write, Context::text(Kind::Histogram), value);
-        (point.t, point.exemplars) = (t, exemplars);
+        (point.t, point.start, point.exemplars) = (t, start, exemplars);
     }
 }
 
@@ -234,6 +250,8 @@ impl Part {
 struct Open {
     histogram: Labels,
     t: Option<TimeMs>,
+    /// Since when it counts, ms; 0: not said.
+    start: TimeMs,
     classic: ClassicHistogram,
     exemplars: Vec<RawExemplar>,
 }

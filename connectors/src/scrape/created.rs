@@ -1,0 +1,195 @@
+//! `_created` lines of OpenMetrics as start timestamps of the samples beside them, as Prometheus reads them.
+//!
+//! The line stands behind the samples that it speaks of. Of a sample the first `_created` line of its family behind it counts,
+//! if that has the family's name and the sample's labels but `le` and `quantile`; and what the sample before it had, if
+//! it is of the same metric. Samples wait for the line here, so no line is read twice.
+
+use super::exposition::series::{self, SeriesError};
+use super::exposition::{Context, Format, Kind, Sample};
+use crate::limits::SCRAPE_WAITING_STARTS_BYTES;
+use storage::model::labels::METRIC_NAME;
+use storage::model::{Labels, TimeMs};
+
+const SUFFIX: &[u8] = b"_created";
+
+/// Whether start timestamps are told of samples of this kind.
+fn has_start(context: Context<'_>) -> bool {
+    context.format == Format::OpenMetrics
+        && matches!(context.kind, Kind::Counter | Kind::Histogram | Kind::Summary)
+}
+
+/// See the module; `T` says which sample waits.
+#[derive(Debug)]
+pub struct CreatedLines<T> {
+    /// Bytes of the name that the last line of metadata gave.
+    family: usize,
+    /// The metric of the sample before, and since when it counts.
+    known: Option<(Labels, TimeMs)>,
+    /// Samples for which no `_created` line has come, by metric.
+    waiting: Vec<(Labels, Vec<T>)>,
+    waiting_bytes: usize,
+}
+
+impl<T> Default for CreatedLines<T> {
+    fn default() -> Self {
+        CreatedLines { family: 0, known: None, waiting: Vec::new(), waiting_bytes: 0 }
+    }
+}
+
+impl<T> CreatedLines<T> {
+    /// A line of metadata for the family `name`, as it is written: who waits has no start.
+    pub fn family(&mut self, name: &[u8]) {
+        let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
+        self.family = name.len();
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
+        if !self.waiting.is_empty() {
+            self.known = None;
+            self.waiting.clear();
+            self.waiting_bytes = 0;
+        }
+    }
+
+    /// Whether a line is a `_created` line; then those that waited for it are given to `found`, with their start.
+    pub fn take(
+        &mut self,
+        sample: &Sample<'_>,
+        context: Context<'_>,
+        mut found: impl FnMut(T, TimeMs),
+    ) -> Result<bool, SeriesError> {
+        if !has_start(context) || memchr::memmem::find(sample.series, SUFFIX).is_none() {
+            return Ok(false);
+        }
+        let labels = series::parse(sample.series, context)?;
+        let Some(base) = labels.get(METRIC_NAME).as_bytes().strip_suffix(SUFFIX) else { return Ok(false) };
+        let base = String::from_utf8_lossy(base).into_owned();
+        let metric = metric(labels, base, context.kind);
+        let start = if sample.value.is_finite() { (sample.value * 1000.0) as TimeMs } else { 0 };
+        self.waiting_bytes = 0;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        if let Some((last, _)) = waiting.last() {
+            self.known = (*last == metric && start > 0).then(|| (metric.clone(), start));
+        }
+        let are_meant = |(of, _): &(Labels, Vec<T>)| *of == metric && start != 0;
+        for (_, samples) in waiting.drain(..).filter(are_meant) {
+            samples.into_iter().for_each(|sample| found(sample, start));
+        }
+        self.waiting = waiting;
+        Ok(true)
+    }
+
+    /// A sample, which is `what`: its start if that is known already. Else it waits.
+    pub fn start(
+        &mut self,
+        sample: &Sample<'_>,
+        context: Context<'_>,
+        what: impl FnOnce() -> T,
+    ) -> Result<Option<TimeMs>, SeriesError> {
+        if !has_start(context) {
+            self.known = None;
+            return Ok(None);
+        }
+        let labels = series::parse(sample.series, context)?;
+        let name = labels.get(METRIC_NAME).as_bytes();
+        let base = String::from_utf8_lossy(&name[..self.family.min(name.len())]).into_owned();
+        let metric = metric(labels, base, context.kind);
+        if let Some((known, start)) = &self.known {
+            if *known == metric {
+                return Ok(Some(*start));
+            }
+            self.known = None;
+        }
+        if self.waiting_bytes >= SCRAPE_WAITING_STARTS_BYTES {
+            self.give_up();
+        }
+        if self.waiting.last().is_none_or(|(last, _)| *last != metric) {
+            self.waiting_bytes += size_of::<(Labels, Vec<T>)>() + metric.encoded().len();
+            self.waiting.push((metric, Vec::new()));
+        }
+        self.waiting_bytes += size_of::<T>();
+        if let Some((_, samples)) = self.waiting.last_mut() {
+            samples.push(what());
+        }
+        Ok(None)
+    }
+}
+
+/// What samples and the `_created` line of one metric share.
+fn metric(mut labels: storage::model::LabelsBuilder, base: String, kind: Kind) -> Labels {
+    let own = if kind == Kind::Summary { "quantile" } else { "le" };
+    if kind != Kind::Counter {
+        labels.remove(own);
+    }
+    labels.set(METRIC_NAME, base);
+    labels.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::exposition::{Entry, Parser};
+    use super::*;
+
+    /// The lines of a body that have a start, and that start.
+    fn starts(body: &str) -> Vec<(String, TimeMs)> {
+        let mut parser = Parser::new(body.as_bytes(), Format::OpenMetrics);
+        let (mut created, mut all) = (CreatedLines::default(), Vec::new());
+        while let Some(entry) = parser.next(&[]).unwrap() {
+            match entry {
+                Entry::Meta(meta) => created.family(meta.name),
+                Entry::Sample(sample) => {
+                    let context = parser.context();
+                    if created.take(&sample, context, |of, start| all.push((of, start))).unwrap() {
+                        continue;
+                    }
+                    let name = String::from_utf8_lossy(sample.series).into_owned();
+                    let start = created.start(&sample, context, || name.clone()).unwrap();
+                    all.extend(start.map(|start| (name, start)));
+                }
+            }
+        }
+        all
+    }
+
+    fn some(expected: &[(&str, TimeMs)]) -> Vec<(String, TimeMs)> {
+        expected.iter().map(|(name, start)| ((*name).to_owned(), *start)).collect()
+    }
+
+    #[test]
+    fn samples_count_since_the_created_line_of_their_metric() {
+        let counter = "# TYPE a counter\na_total{x=\"1\"} 5\na_created{x=\"1\"} 1.5\na_total{x=\"2\"} 6\n\
+                       a_created{x=\"2\"} 2.5\n# EOF\n";
+        assert_eq!(starts(counter), some(&[("a_total{x=\"1\"}", 1500), ("a_total{x=\"2\"}", 2500)]));
+        let histogram = "# TYPE h histogram\nh_bucket{le=\"1\"} 5\nh_created 3\nh_bucket{le=\"+Inf\"} 5\nh_sum 1\n\
+                         # TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 7\ns_created 4\n# EOF\n";
+        let expected = some(&[
+            ("h_bucket{le=\"1\"}", 3000),
+            ("h_bucket{le=\"+Inf\"}", 3000),
+            ("h_sum", 3000),
+            ("s{quantile=\"0.5\"}", 4000),
+            ("s_sum", 4000),
+        ]);
+        assert_eq!(starts(histogram), expected);
+        let quoted =
+            "# TYPE \"a.b\" counter\n{\"a.b_total\",x=\"1\"} 5\n{\"a.b_created\",x=\"1\"} 1.5\n# EOF\n";
+        assert_eq!(starts(quoted), some(&[("{\"a.b_total\",x=\"1\"}", 1500)]));
+    }
+
+    #[test]
+    fn only_the_next_created_line_counts() {
+        for body in [
+            "# TYPE a gauge\na 5\na_created 1\n# EOF\n",
+            "a_total 5\na_created 1\n# EOF\n",
+            "# TYPE a counter\na_total 5\n# TYPE b counter\na_created 1\n# EOF\n",
+            "# TYPE a counter\na_created 1\na_total 5\n# EOF\n",
+            "# TYPE a counter\na_total 5\nb_created 2\na_created 1\n# EOF\n",
+            "# TYPE a counter\na_total 5\na_created 0\n# EOF\n",
+        ] {
+            assert_eq!(starts(body), [], "{body}");
+        }
+        let all_behind = "# TYPE a counter\na_total{x=\"1\"} 5\na_total{x=\"2\"} 6\na_created{x=\"1\"} 1\n\
+                          a_created{x=\"2\"} 2\n# EOF\n";
+        assert_eq!(starts(all_behind), some(&[("a_total{x=\"1\"}", 1000)]), "as in Prometheus");
+    }
+}

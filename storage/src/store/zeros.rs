@@ -1,0 +1,54 @@
+//! The 0 that a counter had when it began to count, as a sample at that time.
+//!
+//! Every sample of a counter says when it began, so all but the first of these zeros are behind what is stored: they are
+//! passed over, and no error.
+
+use super::batch::{Appended, ZeroRow};
+use super::options::StoreError;
+use super::{Shard, Store};
+use crate::head::{Counts, Head, HistogramSample};
+use crate::limits::OLDEST_MS;
+use crate::model::histogram::ResetHint;
+use crate::model::{NativeHistogram, TimeMs};
+use std::sync::Arc;
+
+impl Store {
+    /// Appends the zeros that are newer than all samples of their series, and not further behind the newest sample of the
+    /// store than half a range of blocks; `now` stands for that sample in an empty store. The others are passed over.
+    pub fn append_zeros(&self, rows: &[ZeroRow], now: TimeMs) -> Result<Appended, StoreError> {
+        self.log.admit()?;
+        let oldest = self.newest_or(now).saturating_sub(self.options.block_range_ms / 2).max(OLDEST_MS);
+        let append = |shard: &mut Shard, at, rows: Vec<&ZeroRow>, counts: &mut Counts| {
+            let (histograms, floats): (Vec<&ZeroRow>, Vec<&ZeroRow>) = rows
+                .into_iter()
+                .filter(|row| row.start >= oldest && is_first(&shard.head, row))
+                .partition(|row| row.like.is_some());
+            let floats = floats.into_iter().map(|row| (row.series.slot, row.start, 0.0));
+            let (floats_logged, floats) = self.append_samples(shard, at, floats, counts);
+            let histograms = histograms.into_iter().filter_map(zero_histogram);
+            let (logged, histograms) = self.append_histogram_samples(shard, at, histograms, counts);
+            (logged.max(floats_logged), vec![floats, histograms])
+        };
+        let (counts, appended) =
+            self.append_each(rows, |row| row.series, oldest, append, |item| self.tell(item))?;
+        self.metrics.count(&counts);
+        Ok(appended)
+    }
+}
+
+/// Whether all samples of the series are behind its start.
+fn is_first(head: &Head, row: &ZeroRow) -> bool {
+    head.newest_of(row.series.slot).is_none_or(|newest| newest < row.start)
+}
+
+fn zero_histogram(row: &ZeroRow) -> Option<HistogramSample> {
+    let like = row.like.as_ref()?;
+    let zero = NativeHistogram {
+        hint: ResetHint::Reset,
+        schema: like.schema,
+        zero_threshold: like.zero_threshold,
+        bounds: like.bounds.clone(),
+        ..NativeHistogram::default()
+    };
+    Some((row.series.slot, row.start, Arc::new(zero)))
+}
