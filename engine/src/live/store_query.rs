@@ -17,7 +17,8 @@ use crate::operators::names::Named;
 use crate::operators::pace::Pace;
 use crate::operators::side::Sample;
 use crate::operators::{EvalError, Input, Operator, Output};
-use crate::plan::notes::{Annotation, Note, Place};
+use crate::plan::Span;
+use crate::plan::notes::{Annotation, Note, Place, parts};
 use crate::plan::physical::StoreQuery;
 use crate::query::pool::Pool;
 use crate::query::{
@@ -231,7 +232,8 @@ impl Operator for StoreOperator {
         };
         self.memory = answer.memory;
         self.rows.replace(out, rows);
-        out.notes.replace(answer.notes.into_iter().map(note_of).collect());
+        let parts = parts(&self.step.query.plan);
+        out.notes.replace(answer.notes.into_iter().map(|note| note_of(note, &parts)).collect());
         Ok(())
     }
 
@@ -244,7 +246,9 @@ fn row_of(sample: VectorSample) -> (Named, Sample) {
     ((sample.labels, sample.drops), sample.h.map_or(Sample::Float(sample.v), Sample::Histogram))
 }
 
-fn note_of(annotation: Annotation) -> Note {
+/// Views that share the step have its expression at other places of their texts: the note tells which of its `parts` it is about.
+fn note_of(annotation: Annotation, parts: &[Span]) -> Note {
     let Annotation { level, text, extent, span } = annotation;
-    Note { level, text, extent, place: Place::Part(span) }
+    let number = parts.iter().position(|part| *part == span).unwrap_or(parts.len());
+    Note { level, text, extent, place: Place::Part(number as u32) }
 }

@@ -146,10 +146,12 @@ impl Lowering {
         if depth > crate::limits::PLAN_DEPTH {
             return unsupported("the expression is nested too deeply");
         }
-        self.origins.push(Origin::of(node));
+        let query = self.store_query(node);
+        let origin = if query.is_some() { Origin::of_query(node) } else { Origin::of(node) };
+        self.origins.push(origin);
         let above = (self.skims, self.looks);
         self.enter(node);
-        let place = match self.store_query(node) {
+        let place = match query {
             Some(query) => Ok(self.gather(StepOp::StoreQuery(query), Vec::new())),
             None => self.lower_op(node, depth),
         };

@@ -31,8 +31,8 @@ pub enum Place {
     Whole,
     /// Its operand of that number, in the order of [`Node::inputs`].
     Operand(u8),
-    /// A part of it.
-    Part(Span),
+    /// An expression inside it, by its number in [`parts`]; beyond the last: what has no place.
+    Part(u32),
 }
 
 /// What an operator has to remark.
@@ -124,11 +124,23 @@ impl Extent {
     }
 }
 
+/// The expressions of a plan: the plan itself, then those of its operands, in order. Equal plans have as many, wherever their
+/// texts stand.
+pub fn parts(node: &Node) -> Vec<Span> {
+    let mut spans = vec![node.span];
+    for input in node.inputs() {
+        spans.extend(parts(input));
+    }
+    spans
+}
+
 /// Where a step stood in a query: its expression and its operands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     whole: Span,
     operands: Vec<Span>,
+    /// Of a step that answers the whole expression by itself: see [`parts`].
+    parts: Vec<Span>,
 }
 
 impl Origin {
@@ -139,14 +151,19 @@ impl Origin {
             Op::Subquery { .. } => Span::default(),
             _ => input.span,
         };
-        Origin { whole: node.span, operands: node.inputs().iter().map(place).collect() }
+        Origin { whole: node.span, operands: node.inputs().iter().map(place).collect(), parts: Vec::new() }
+    }
+
+    /// The origin of a step that answers `node` by itself.
+    pub fn of_query(node: &Node) -> Origin {
+        Origin { parts: parts(node), ..Origin::of(node) }
     }
 
     /// The text that a note is about.
     pub fn span(&self, place: Place) -> Span {
         match place {
             Place::Whole => self.whole,
-            Place::Part(span) => span,
+            Place::Part(number) => self.parts.get(number as usize).copied().unwrap_or_default(),
             Place::Operand(i) => self.operands.get(usize::from(i)).copied().unwrap_or(self.whole),
         }
     }
@@ -247,7 +264,11 @@ mod tests {
     /// Two expressions remark the same, and shards tell of them in any order.
     #[test]
     fn the_place_of_a_remark_does_not_depend_on_who_comes_first() {
-        let origin = |start: u32, end: u32| Origin { whole: Span { start, end }, operands: Vec::new() };
+        let origin = |start: u32, end: u32| Origin {
+            whole: Span { start, end },
+            operands: Vec::new(),
+            parts: Vec::new(),
+        };
         let note = Note {
             level: Level::Info,
             text: Arc::from("metric might not be a counter"),
