@@ -397,7 +397,8 @@ impl Server {
     }
 
     fn sources(&self, control: Arc<AdminOf>) -> Sources {
-        let writes = writes::Writes::new(self.store.clone(), self.clock.clone(), self.hands);
+        let zeros = scraped_starts(&self.flags).zeros;
+        let writes = writes::Writes::new(self.store.clone(), zeros, self.clock.clone(), self.hands);
         Sources {
             language: Arc::new(http::language::Promql(self.language)),
             answers: self.querier.clone(),

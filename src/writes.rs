@@ -61,11 +61,11 @@ impl Refusal {
 }
 
 impl Writes {
-    /// A receiver for `store`.
-    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, hands: Hands) -> Writes {
+    /// A receiver for `store`, which also gets a 0 at the start of each counter that begins if `zeros`.
+    pub fn new(store: Arc<Store>, zeros: bool, clock: Arc<dyn Clock>, hands: Hands) -> Writes {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Writes {
-            writer: Arc::new(RemoteWriter::new(store.clone())),
+            writer: Arc::new(RemoteWriter::new(store.clone()).with_zeros(zeros)),
             store,
             clock,
             hands,

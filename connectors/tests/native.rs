@@ -290,3 +290,35 @@ async fn exemplars_of_open_metrics_are_kept() {
         "once, with the sample's time"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exemplar_goes_with_its_sample() {
+    let now = recent();
+    let ahead = now + 3_600;
+    // Samples that are too old, too far ahead, and the second one of their series.
+    let body = format!(
+        "# TYPE a counter\na_total{{n=\"old\"}} 1 195594353.5 # {{id=\"x\"}} 0.5 {now}\n\
+         a_total{{n=\"ahead\"}} 1 {ahead} # {{id=\"x\"}} 0.5 {now}\na_total{{n=\"twice\"}} 1\n\
+         a_total{{n=\"twice\"}} 1 # {{id=\"x\"}} 0.5 {now}\na_total{{n=\"good\"}} 1 # {{id=\"x\"}} 0.5 {now}\n# EOF\n"
+    );
+    let bench = Bench::new("", false).await;
+    bench.store.set_max_exemplars(10);
+    bench.answer(Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text(&body) });
+    bench.apply("");
+    bench.until("two scrapes", |b| b.samples("up").first().is_some_and(|s| s.2.len() > 2)).await;
+    let sets = [vec![Matcher::equal("__name__", "a_total")]];
+    let found: Vec<String> = bench
+        .store
+        .select_exemplars(&sets, 0, i64::MAX)
+        .iter()
+        .map(|s| s.labels.get("n").unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(found, ["good"]);
+    let none_late = "\nprometheus_target_scrapes_exemplar_out_of_order_total 0\n";
+    assert!(bench.registry.render().contains(none_late));
+    let older =
+        format!("# TYPE a counter\na_total{{n=\"good\"}} 1 # {{id=\"y\"}} 0.5 {}\n# EOF\n", now - 7_200);
+    bench.answer(Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text(&older) });
+    bench.until("a late one", |b| !b.registry.render().contains(none_late)).await;
+    bench.until_up().await;
+}

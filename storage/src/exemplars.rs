@@ -1,8 +1,8 @@
 //! Exemplars: single observations with labels of their own (a trace id, mostly) that a sample points to.
 //!
-//! Only the latest are kept, in memory, as many as [`Exemplars::set_limit`] says; a restart forgets them. Within a series
-//! they come in order of time, then value, then labels, because a scrape shows the same ones again and again: what
-//! is not behind the newest in that order is known or too late.
+//! Only the latest are kept, in memory, as many as [`Exemplars::set_limit`] says; a restart forgets them. A scrape shows the
+//! same ones again and again: what is not behind the newest of its series, in order of time, value and labels, is known
+//! or late, and late ones are taken as far back as late samples are.
 
 use crate::limits::EXEMPLAR_LABELS;
 use crate::metrics::{Counter, Gauge, Metrics};
@@ -45,12 +45,12 @@ pub struct SeriesExemplars {
 }
 
 /// What became of exemplars.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExemplarsAdded {
-    /// Kept.
-    pub stored: usize,
-    /// Behind the newest one of their series.
-    pub out_of_order: usize,
+    /// Taken: stored, known already, or nothing is kept at all.
+    pub taken: usize,
+    /// Which ones, by their place, are further behind the newest one of their series than may be.
+    pub out_of_order: Vec<usize>,
     /// Labels longer than 128 characters.
     pub too_long: usize,
 }
@@ -58,6 +58,8 @@ pub struct ExemplarsAdded {
 /// The latest exemplars of all series.
 pub struct Exemplars {
     ring: Mutex<Ring>,
+    /// How far behind the newest one of its series an exemplar may be, ms.
+    window: i64,
     appended: Arc<Counter>,
     out_of_order: Arc<Counter>,
     kept: Arc<Gauge>,
@@ -67,21 +69,43 @@ pub struct Exemplars {
 #[derive(Default)]
 struct Ring {
     limit: usize,
+    /// The exemplars of each series by time.
     by_series: HashMap<SeriesRef, VecDeque<Entry>>,
-    /// The series in the order in which exemplars came; one entry each.
-    order: VecDeque<SeriesRef>,
+    /// Where the exemplars are, in the order in which they came.
+    order: VecDeque<Place>,
+    /// How many have come.
+    came: u64,
 }
 
 struct Entry {
     exemplar: Exemplar,
     timed: bool,
+    /// Which one of all that came it is.
+    number: u64,
+}
+
+/// Where an exemplar is.
+struct Place {
+    series: SeriesRef,
+    t: TimeMs,
+    number: u64,
+}
+
+/// What is to be done with an exemplar.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Store,
+    Known,
+    OutOfOrder,
 }
 
 impl Exemplars {
-    /// None are kept before [`Exemplars::set_limit`].
-    pub fn new(metrics: &Metrics) -> Exemplars {
+    /// None are kept before [`Exemplars::set_limit`]. One that is less than `window` ms older than the newest of its series is
+    /// put in its place; 0: none are.
+    pub fn new(window: i64, metrics: &Metrics) -> Exemplars {
         Exemplars {
             ring: Mutex::default(),
+            window,
             appended: metrics.counter(
                 "prometheus_tsdb_exemplar_exemplars_appended_total",
                 "Exemplars stored.",
@@ -89,7 +113,7 @@ impl Exemplars {
             ),
             out_of_order: metrics.counter(
                 "prometheus_tsdb_exemplar_out_of_order_exemplars_total",
-                "Exemplars refused: behind the newest one of their series.",
+                "Exemplars refused: too far behind one of their series that came with them.",
                 &[],
             ),
             kept: metrics.gauge(
@@ -119,33 +143,33 @@ impl Exemplars {
         self.ring.lock().limit > 0
     }
 
-    /// Takes exemplars, in this order.
-    pub fn add(&self, rows: impl IntoIterator<Item = ExemplarRow>) -> ExemplarsAdded {
+    /// Takes exemplars, in this order. As in Prometheus each is compared with what was there before all of them, and that is
+    /// told; one that is behind another one of them is refused silently, and only counted.
+    pub fn add(&self, rows: Vec<ExemplarRow>) -> ExemplarsAdded {
         let mut added = ExemplarsAdded::default();
         let mut ring = self.ring.lock();
         if ring.limit == 0 {
+            added.taken = rows.len();
             return added;
         }
-        for ExemplarRow { series, exemplar, timed } in rows {
-            if characters(&exemplar.labels) > EXEMPLAR_LABELS {
+        let mut fit = Vec::with_capacity(rows.len());
+        for (n, row) in rows.into_iter().enumerate() {
+            if characters(&row.exemplar.labels) > EXEMPLAR_LABELS {
                 added.too_long += 1;
-                continue;
-            }
-            let newest = ring.by_series.get(&series).and_then(VecDeque::back);
-            let new = Entry { exemplar, timed };
-            match newest.map_or(Ordering::Greater, |newest| compare(&new, newest)) {
-                Ordering::Less => added.out_of_order += 1,
-                Ordering::Equal => (),
-                Ordering::Greater => {
-                    added.stored += 1;
-                    ring.by_series.entry(series).or_default().push_back(new);
-                    ring.order.push_back(series);
-                    ring.shrink();
-                }
+            } else if ring.judge(&row, self.window) == Verdict::OutOfOrder {
+                added.out_of_order.push(n);
+            } else {
+                fit.push(row);
             }
         }
-        self.appended.add(added.stored as u64);
-        self.out_of_order.add(added.out_of_order as u64);
+        added.taken = fit.len();
+        for row in fit {
+            match ring.judge(&row, self.window) {
+                Verdict::Known => {}
+                Verdict::OutOfOrder => self.out_of_order.inc(),
+                Verdict::Store => self.appended.add(u64::from(ring.put(row))),
+            }
+        }
         self.kept.set(ring.order.len() as f64);
         added
     }
@@ -167,12 +191,57 @@ impl Exemplars {
 }
 
 impl Ring {
+    /// Only the newest one of the series is looked at: a scrape shows the same ones again and again.
+    fn judge(&self, row: &ExemplarRow, window: i64) -> Verdict {
+        let Some(newest) = self.by_series.get(&row.series).and_then(VecDeque::back) else {
+            return Verdict::Store;
+        };
+        let (a, b) = (&row.exemplar, &newest.exemplar);
+        let same_value = a.v.to_bits() == b.v.to_bits();
+        let same_time = a.t == b.t || (!row.timed && !newest.timed);
+        if same_time && same_value && a.labels == b.labels {
+            return Verdict::Known;
+        }
+        // The order of labels at one time is that of Prometheus' hashes.
+        let is_behind = match a.t.cmp(&b.t) {
+            Ordering::Greater => false,
+            Ordering::Less => a.t <= b.t.saturating_sub(window),
+            Ordering::Equal => {
+                a.v < b.v || (same_value && a.labels.sampling_hash() < b.labels.sampling_hash())
+            }
+        };
+        if is_behind { Verdict::OutOfOrder } else { Verdict::Store }
+    }
+
+    /// Puts an exemplar into its place; whether it was taken. Between others one at the same time counts as the same, as
+    /// in Prometheus.
+    fn put(&mut self, row: ExemplarRow) -> bool {
+        let ExemplarRow { series, exemplar, timed } = row;
+        let (t, number) = (exemplar.t, self.came);
+        let entries = self.by_series.entry(series).or_default();
+        let at = entries.partition_point(|entry| entry.exemplar.t <= t);
+        let is_between = at > 0 && at < entries.len();
+        if is_between && entries[at - 1].exemplar.t == t {
+            return false;
+        }
+        self.came += 1;
+        entries.insert(at, Entry { exemplar, timed, number });
+        self.order.push_back(Place { series, t, number });
+        self.shrink();
+        true
+    }
+
+    /// Forgets those that came first.
     fn shrink(&mut self) {
         while self.order.len() > self.limit {
-            let Some(series) = self.order.pop_front() else { return };
-            let Some(exemplars) = self.by_series.get_mut(&series) else { continue };
-            exemplars.pop_front();
-            if exemplars.is_empty() {
+            let Some(Place { series, t, number }) = self.order.pop_front() else { return };
+            let Some(entries) = self.by_series.get_mut(&series) else { continue };
+            let first = entries.partition_point(|entry| entry.exemplar.t < t);
+            let place = entries.range(first..).position(|entry| entry.number == number);
+            if let Some(place) = place {
+                entries.remove(first + place);
+            }
+            if entries.is_empty() {
                 self.by_series.remove(&series);
             }
         }
@@ -182,16 +251,6 @@ impl Ring {
 /// Characters of names and values.
 fn characters(labels: &Labels) -> usize {
     labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum()
-}
-
-/// The order of exemplars of one series. Two without a time of their own are the same if they say the same.
-fn compare(new: &Entry, newest: &Entry) -> Ordering {
-    let (a, b) = (&new.exemplar, &newest.exemplar);
-    if !new.timed && !newest.timed && a.v.to_bits() == b.v.to_bits() && a.labels == b.labels {
-        return Ordering::Equal;
-    }
-    let value = || a.v.partial_cmp(&b.v).unwrap_or_else(|| a.v.to_bits().cmp(&b.v.to_bits()));
-    a.t.cmp(&b.t).then_with(value).then_with(|| a.labels.cmp(&b.labels))
 }
 
 #[cfg(test)]
@@ -211,23 +270,52 @@ mod tests {
         all
     }
 
+    /// How many were stored, and which were told to be out of order.
+    fn add(exemplars: &Exemplars, rows: Vec<ExemplarRow>) -> (u64, Vec<usize>) {
+        let before = exemplars.appended.get();
+        let added = exemplars.add(rows);
+        (exemplars.appended.get() - before, added.out_of_order)
+    }
+
+    #[test]
+    fn late_ones_find_their_place_within_the_window() {
+        let exemplars = Exemplars::new(100, &Metrics::default());
+        exemplars.set_limit(5);
+        add(&exemplars, vec![row(1, 1_000, 1.0, "a")]);
+        let late =
+            vec![row(1, 901, 1.0, "b"), row(1, 900, 1.0, "c"), row(1, 950, 1.0, "d"), row(1, 950, 2.0, "e")];
+        assert_eq!(add(&exemplars, late), (2, vec![1]), "between others one at a time");
+        assert_eq!(kept(&exemplars, 0, 9_999), [(1, 901, 1.0), (1, 950, 1.0), (1, 1_000, 1.0)]);
+        assert_eq!(add(&exemplars, vec![row(1, 950, 3.0, "f")]), (0, vec![]), "known, it is assumed");
+        assert_eq!(add(&exemplars, vec![row(1, 901, 3.0, "g")]), (0, vec![]));
+        add(&exemplars, vec![row(1, 990, 1.0, "h"), row(1, 1_010, 1.0, "i"), row(1, 1_020, 1.0, "j")]);
+        let times = kept(&exemplars, 0, 9_999).into_iter().map(|(_, t, _)| t);
+        assert_eq!(times.collect::<Vec<_>>(), [901, 950, 990, 1_010, 1_020], "the first that came has gone");
+    }
+
+    #[test]
+    fn those_of_one_request_are_compared_with_what_was_there_before() {
+        let exemplars = Exemplars::new(10, &Metrics::default());
+        exemplars.set_limit(5);
+        let added =
+            exemplars.add(vec![row(1, 1_000, 1.0, "a"), row(1, 900, 1.0, "b"), row(1, 1_000, 1.0, "a")]);
+        assert_eq!(added, ExemplarsAdded { taken: 3, ..ExemplarsAdded::default() });
+        assert_eq!(exemplars.out_of_order.get(), 1, "silently");
+        assert_eq!(add(&exemplars, vec![row(1, 900, 1.0, "b")]), (0, vec![0]));
+        assert_eq!(exemplars.out_of_order.get(), 1, "told");
+    }
+
     #[test]
     fn the_latest_stay_and_the_order_is_kept() {
-        let exemplars = Exemplars::new(&Metrics::default());
-        assert_eq!(exemplars.add([row(1, 1, 1.0, "a")]), ExemplarsAdded::default(), "none before a limit");
+        let exemplars = Exemplars::new(0, &Metrics::default());
+        assert_eq!(add(&exemplars, vec![row(1, 1, 1.0, "a")]), (0, vec![]), "none before a limit");
         exemplars.set_limit(4);
-        let added = exemplars.add([
-            row(1, 10, 1.0, "a"),
-            row(1, 10, 1.0, "a"),
-            row(1, 10, 2.0, "a"),
-            row(1, 10, 1.0, "z"),
-            row(1, 9, 3.0, "a"),
-            row(2, 5, 1.0, "a"),
-        ]);
-        assert_eq!(added, ExemplarsAdded { stored: 3, out_of_order: 2, too_long: 0 });
+        add(&exemplars, vec![row(1, 10, 1.0, "a"), row(1, 10, 1.0, "a"), row(1, 10, 2.0, "a")]);
+        let more = vec![row(1, 10, 1.0, "z"), row(1, 9, 3.0, "a"), row(2, 5, 1.0, "a")];
+        assert_eq!(add(&exemplars, more), (1, vec![0, 1]));
         assert_eq!(kept(&exemplars, 0, 99), [(1, 10, 1.0), (1, 10, 2.0), (2, 5, 1.0)]);
         assert_eq!(kept(&exemplars, 6, 10), [(1, 10, 1.0), (1, 10, 2.0)]);
-        exemplars.add([row(2, 6, 1.0, "a"), row(2, 7, 1.0, "a")]);
+        exemplars.add(vec![row(2, 6, 1.0, "a"), row(2, 7, 1.0, "a")]);
         assert_eq!(kept(&exemplars, 0, 99), [(1, 10, 2.0), (2, 5, 1.0), (2, 6, 1.0), (2, 7, 1.0)]);
         exemplars.set_limit(2);
         assert_eq!(kept(&exemplars, 0, 99), [(2, 6, 1.0), (2, 7, 1.0)]);
@@ -237,18 +325,18 @@ mod tests {
 
     #[test]
     fn an_exemplar_without_a_time_is_the_same_as_long_as_it_says_the_same() {
-        let exemplars = Exemplars::new(&Metrics::default());
+        let exemplars = Exemplars::new(0, &Metrics::default());
         exemplars.set_limit(4);
         let untimed = |t, v| ExemplarRow { timed: false, ..row(1, t, v, "a") };
-        exemplars.add([untimed(1, 1.0), untimed(2, 1.0), untimed(3, 2.0), untimed(4, 2.0)]);
+        exemplars.add(vec![untimed(1, 1.0), untimed(2, 1.0), untimed(3, 2.0), untimed(4, 2.0)]);
         assert_eq!(kept(&exemplars, 0, 99), [(1, 1, 1.0), (1, 3, 2.0)]);
     }
 
     #[test]
     fn labels_have_a_length() {
-        let exemplars = Exemplars::new(&Metrics::default());
+        let exemplars = Exemplars::new(0, &Metrics::default());
         exemplars.set_limit(4);
-        let added = exemplars.add([row(1, 1, 1.0, &"ä".repeat(120)), row(1, 2, 1.0, &"ä".repeat(121))]);
-        assert_eq!(added, ExemplarsAdded { stored: 1, out_of_order: 0, too_long: 1 });
+        let added = exemplars.add(vec![row(1, 1, 1.0, &"ä".repeat(120)), row(1, 2, 1.0, &"ä".repeat(121))]);
+        assert_eq!(added, ExemplarsAdded { taken: 1, out_of_order: vec![], too_long: 1 });
     }
 }

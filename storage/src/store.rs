@@ -228,7 +228,7 @@ impl Store {
         let store = Arc::new(Store {
             shards: surveyed.heads.into_iter().map(shard).collect(),
             retention_limits: retention::Limits::new(metrics),
-            exemplars: Exemplars::new(metrics),
+            exemplars: Exemplars::new(options.out_of_order_ms, metrics),
             metrics: StoreMetrics::new(metrics),
             options,
             disk,

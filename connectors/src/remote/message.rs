@@ -9,13 +9,14 @@ use super::write::{Proto, RemoteError, RemoteWritten, read};
 use crate::histogram::{RawHistogram, storable};
 use crate::limits;
 use crate::protobuf::{Fields, ProtobufError, Value, zigzag};
+use std::collections::HashMap;
 use std::sync::Arc;
 use storage::exemplars::{Exemplar, ExemplarRow};
 use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 use storage::model::histogram::{Buckets, ResetHint};
 use storage::model::value::{STALE, sanitize};
 use storage::model::{Labels, LabelsBuilder, NativeHistogram, SeriesRef, TimeMs};
-use storage::store::{HistogramRow, Row, StartRow, Store};
+use storage::store::{HistogramRow, Row, StartRow, Store, ZeroRow};
 
 /// The request that is read.
 #[derive(Copy, Clone)]
@@ -26,6 +27,8 @@ pub struct Request<'a> {
     pub message: &'a [u8],
     /// What they are.
     pub proto: Proto,
+    /// Whether a 0 is stored at the start of a counter that is new.
+    pub zeros: bool,
     /// The wall clock, ms.
     pub now: TimeMs,
 }
@@ -136,6 +139,9 @@ impl<'a> Batch<'a> {
     }
 
     fn store(&mut self) -> Result<(), RemoteError> {
+        if self.request.zeros && !self.starts.is_empty() {
+            self.store_zeros()?;
+        }
         let store = self.request.store;
         let written = &mut self.written;
         if !self.rows.is_empty() {
@@ -156,9 +162,42 @@ impl<'a> Batch<'a> {
             self.starts.clear();
         }
         if !self.exemplars.is_empty() {
-            written.exemplars += store.add_exemplars(std::mem::take(&mut self.exemplars)).stored;
+            self.store_exemplars();
         }
         self.bytes = 0;
+        Ok(())
+    }
+
+    /// Stores the exemplars. Those that are out of order are refused aloud by 2.0 only, as in Prometheus.
+    fn store_exemplars(&mut self) {
+        let rows = std::mem::take(&mut self.exemplars);
+        let series: Vec<SeriesRef> = rows.iter().map(|row| row.series).collect();
+        let added = self.request.store.add_exemplars(rows);
+        let written = &mut self.written;
+        written.exemplars += added.taken;
+        if self.request.proto == Proto::V1 {
+            written.left_out_exemplars += added.out_of_order.len();
+            return;
+        }
+        written.late_exemplars += added.out_of_order.len();
+        for n in added.out_of_order {
+            written.refused.name_series(series[n], &"out of order exemplar", self.request.store);
+        }
+    }
+
+    /// Stores the zeros of counters that begin, before their samples.
+    fn store_zeros(&mut self) -> Result<(), RemoteError> {
+        let histograms: HashMap<SeriesRef, &Arc<NativeHistogram>> =
+            self.histograms.iter().map(|row| (row.series, &row.h)).collect();
+        let begun = self.starts.iter().filter(|row| row.start < row.t && row.t != 0);
+        let zero = |row: &StartRow| ZeroRow {
+            series: row.series,
+            start: row.start,
+            like: histograms.get(&row.series).map(|h| Arc::clone(h)),
+        };
+        let rows: Vec<ZeroRow> = begun.map(zero).collect();
+        let appended = self.request.store.append_zeros(&rows, self.request.now)?;
+        self.written.lsn = self.written.lsn.max(appended.lsn);
         Ok(())
     }
 
@@ -278,7 +317,7 @@ impl<'a> Batch<'a> {
         };
         let bytes = EXEMPLAR_BYTES + labels.encoded().len();
         let exemplar = Exemplar { labels, t, v: sanitize(v) };
-        self.exemplars.push(ExemplarRow { series, exemplar, timed: true });
+        self.exemplars.push(ExemplarRow { series, exemplar, timed: t != 0 });
         self.grown(bytes)
     }
 }

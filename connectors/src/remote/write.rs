@@ -79,8 +79,12 @@ pub struct RemoteWritten {
     pub samples: usize,
     /// Native histograms stored.
     pub histograms: usize,
-    /// Exemplars kept.
+    /// Exemplars taken, known ones included.
     pub exemplars: usize,
+    /// Exemplars too far behind the newest one of their series.
+    pub late_exemplars: usize,
+    /// The same by remote write 1.0, which leaves them out without an error.
+    pub left_out_exemplars: usize,
     /// Samples behind the out-of-order window, or before the bounds of the head.
     pub too_old: usize,
     /// Samples whose series has another value at the same time.
@@ -109,6 +113,7 @@ impl RemoteWritten {
             (self.future, "out of bounds: timestamp is too far in the future"),
             (self.invalid, "invalid metric name or labels"),
             (self.empty, "series without samples"),
+            (self.late_exemplars, "out of order exemplar"),
             (bad, why),
         ];
         let total = reasons.iter().map(|(n, _)| *n).sum();
@@ -138,6 +143,7 @@ impl RemoteWritten {
 /// Takes remote-write requests into a store.
 pub struct RemoteWriter {
     store: Arc<Store>,
+    zeros: bool,
 }
 
 /// The message that the request's headers name (`None`: not sent, which counts as 1.0); refuses what is no
@@ -171,17 +177,27 @@ pub fn check_headers(
 impl RemoteWriter {
     /// A writer into `store`.
     pub fn new(store: Arc<Store>) -> RemoteWriter {
-        RemoteWriter { store }
+        RemoteWriter { store, zeros: false }
+    }
+
+    /// Whether a 0 is stored at the start of a counter that is new.
+    #[must_use]
+    pub fn with_zeros(self, zeros: bool) -> RemoteWriter {
+        RemoteWriter { zeros, ..self }
     }
 
     /// Decodes a request body and appends its samples. `now`: the wall clock, ms. What [`decoded_bytes`] says of the body is
     /// in memory meanwhile, and little besides.
     pub fn apply(&self, body: &[u8], proto: Proto, now: TimeMs) -> Result<RemoteWritten, RemoteError> {
         let message = unsnappy(body, limits::REMOTE_WRITE_BYTES)?;
-        let request = Request { store: &self.store, message: &message, proto, now };
+        let request = Request { store: &self.store, message: &message, proto, zeros: self.zeros, now };
         let mut batch = Batch::new(request);
         read(&request, &mut batch)?;
         let written = batch.finish()?;
+        let num_dropped = written.late_exemplars + written.left_out_exemplars;
+        if num_dropped > 0 {
+            tracing::warn!(num_dropped, "Error on ingesting out-of-order exemplars");
+        }
         if written.left_out > 0 {
             let samples = written.left_out;
             tracing::warn!(samples, "samples of series that cannot be are left out of a remote write 1.0");

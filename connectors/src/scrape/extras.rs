@@ -5,12 +5,22 @@
 
 use crate::scrape::exposition::points::RawExemplar;
 use crate::scrape::ingest::StartRules;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 use storage::exemplars::{Exemplar, ExemplarRow};
 use storage::model::value::STALE;
 use storage::model::{NativeHistogram, SeriesRef, TimeMs};
 use storage::store::{Appended, HistogramRow, Row, StartRow, Store, StoreError, ZeroRow};
+
+/// An exemplar, and the sample that it came with.
+#[derive(Clone, Debug)]
+pub struct SampleExemplar {
+    /// The sample's value; `None` if that is a native histogram.
+    pub value: Option<f64>,
+    /// The exemplar.
+    pub exemplar: RawExemplar,
+}
 
 /// See the module. Times are `None` where the sample has that of the scrape.
 #[derive(Default)]
@@ -22,7 +32,7 @@ pub struct Extras {
     /// What is done with start timestamps.
     pub rules: StartRules,
     /// Exemplars, in the order of the exposition.
-    pub exemplars: Vec<(SeriesRef, Option<TimeMs>, RawExemplar)>,
+    pub exemplars: Vec<(SeriesRef, Option<TimeMs>, SampleExemplar)>,
     /// The start at which a 0 was tried of each series that said one in the last scrape.
     tried: HashMap<SeriesRef, TimeMs>,
     /// The series that had a histogram without a time of its own in the last scrape, sorted.
@@ -104,8 +114,8 @@ impl Extras {
         Ok((stale, appended))
     }
 
-    /// Appends what belongs to samples that are stored now.
-    pub fn commit_rest(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
+    /// Appends the start timestamps of samples that are stored now, where they are kept.
+    pub fn commit_starts(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
         if !self.rules.keep {
             self.starts.clear();
         }
@@ -118,28 +128,44 @@ impl Extras {
             let rows: Vec<StartRow> = self.starts.drain(..).map(row).collect();
             store.append_starts(&rows)?;
         }
-        if !self.exemplars.is_empty() {
-            let mut rows: Vec<ExemplarRow> = self
-                .exemplars
-                .drain(..)
-                .map(|(series, own, raw)| ExemplarRow {
-                    series,
-                    timed: raw.t.is_some(),
-                    exemplar: Exemplar { labels: raw.labels, t: raw.t.or(own).unwrap_or(t), v: raw.v },
-                })
-                .collect();
-            // A histogram has several; the store takes those of a series in order only.
-            rows.sort_by(|a, b| {
-                let (x, y) = (&a.exemplar, &b.exemplar);
-                x.t.cmp(&y.t).then(x.v.total_cmp(&y.v)).then_with(|| x.labels.cmp(&y.labels))
-            });
-            store.add_exemplars(rows);
-        }
         Ok(())
+    }
+
+    /// Adds the exemplars of samples that are stored now. How many of them are out of order, of samples of which all are.
+    pub fn commit_exemplars(&mut self, t: TimeMs, store: &Store) -> usize {
+        let (mut rows, mut samples) = (Vec::with_capacity(self.exemplars.len()), Vec::new());
+        let all = std::mem::take(&mut self.exemplars);
+        for of_sample in all.chunk_by(|(a, x, _), (b, y, _)| (a, x) == (b, y)) {
+            let (series, own, first) = &of_sample[0];
+            if !store.has_sample(*series, own.unwrap_or(t), first.value) {
+                continue;
+            }
+            let row = |raw: &RawExemplar| ExemplarRow {
+                series: *series,
+                timed: raw.t.is_some(),
+                exemplar: Exemplar { labels: raw.labels.clone(), t: raw.t.or(*own).unwrap_or(t), v: raw.v },
+            };
+            let begin = rows.len();
+            rows.extend(of_sample.iter().map(|(_, _, of)| row(&of.exemplar)));
+            rows[begin..].sort_by(in_order);
+            samples.push(begin..rows.len());
+        }
+        if rows.is_empty() {
+            return 0;
+        }
+        let late = store.add_exemplars(rows).out_of_order;
+        let is_late = |n: usize| late.binary_search(&n).is_ok();
+        samples.into_iter().filter(|sample| sample.clone().all(is_late)).map(|sample| sample.len()).sum()
     }
 
     /// Stale markers at `t` for all series that had histograms.
     pub fn end(&mut self, t: TimeMs) -> Vec<Row> {
         self.alive.drain(..).map(|series| Row { series, t, v: STALE }).collect()
     }
+}
+
+/// By time, then value, then labels: a sample may have several.
+fn in_order(a: &ExemplarRow, b: &ExemplarRow) -> Ordering {
+    let (x, y) = (&a.exemplar, &b.exemplar);
+    x.t.cmp(&y.t).then(x.v.total_cmp(&y.v)).then_with(|| x.labels.cmp(&y.labels))
 }

@@ -14,7 +14,7 @@ use crate::scrape::exposition::series::Escapes;
 use crate::scrape::exposition::{
     BodyFormat, Context, Entry, Format, MetaText, ParseError, Parser, Sample, exemplar,
 };
-use crate::scrape::extras::Extras;
+use crate::scrape::extras::{Extras, SampleExemplar};
 use crate::scrape::metadata::{MetadataMap, MetadataWatch};
 use crate::scrape::turn::{Interrupted, Look, Turn};
 use std::sync::Arc;
@@ -76,6 +76,8 @@ pub struct Counts {
     pub out_of_bounds: usize,
     /// Timestamps behind the store's window.
     pub too_old: usize,
+    /// Exemplars of samples all of whose exemplars are out of order.
+    pub late_exemplars: usize,
 }
 
 impl Counts {
@@ -285,7 +287,8 @@ impl Ingest {
             // Of a series that has a float now, the marker is refused.
             self.store.append_rows(&ended)?;
         }
-        self.extras.commit_rest(t, &self.store)?;
+        self.extras.commit_starts(t, &self.store)?;
+        counts.late_exemplars += self.extras.commit_exemplars(t, &self.store);
         let (batches, series) = (&mut self.batches, &mut self.series);
         batches.compact(|part, moved| series.move_columns(part, moved));
         Ok(())
@@ -396,7 +399,8 @@ impl Reading<'_, '_> {
             if let (Some(id), Some(raw)) = (id, seen)
                 && let Ok(exemplar) = exemplar::parse(raw, format)
             {
-                self.ingest.waiting.add_exemplar(id, honoured, exemplar);
+                let of = SampleExemplar { value: Some(sample.value), exemplar };
+                self.ingest.waiting.add_exemplar(id, honoured, of);
             }
         };
         let (read, resume) = parser.pause();
@@ -404,7 +408,7 @@ impl Reading<'_, '_> {
         Ok(Progress { read, through })
     }
 
-    /// Takes a sample; whose it is, unless there are too many. A native `histogram` has no value: that is to come.
+    /// Takes a sample; whose it is, unless there are too many or it is a second one. A native `histogram` has no value: that is to come.
     #[inline]
     pub(super) fn take_sample(
         &mut self,
@@ -423,10 +427,11 @@ impl Reading<'_, '_> {
         };
         if histogram {
             self.counts.kept += usize::from(self.ingest.series.place(id) != Place::Dropped);
-        } else {
-            self.put(id, sample);
+            return Ok(Some(id));
         }
-        Ok(Some(id))
+        let before = self.counts.duplicates;
+        self.put(id, sample);
+        Ok((before == self.counts.duplicates).then_some(id))
     }
 
     /// Whether a sample beyond the limit would be kept: how many they are in all is reported, as in Prometheus.

@@ -6,6 +6,7 @@ use super::exposition::families::{Families, Family, Takes};
 use super::exposition::nhcb::Converter;
 use super::exposition::points::{Point, PointRules, PointValue, Points};
 use super::exposition::{Context, ParseError, Parser, Sample, exemplar};
+use super::extras::SampleExemplar;
 use super::ingest::{IngestError, Progress, Reading, Rules, in_line};
 use super::waiting::{Of, WaitsForStart};
 use crate::histogram::{BadHistogram, RawHistogram};
@@ -174,8 +175,9 @@ impl Reading<'_, '_> {
         if self.rules.native.starts.are_read() && point.start != 0 {
             waiting.starts.push(Of { id, t, what: point.start });
         }
+        let value = if let PointValue::Float(v) = point.value { Some(v) } else { None };
         for exemplar in &point.exemplars {
-            waiting.add_exemplar(id, t, exemplar.clone());
+            waiting.add_exemplar(id, t, SampleExemplar { value, exemplar: exemplar.clone() });
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ pub struct ScrapeMetrics {
     duplicates: Arc<Counter>,
     out_of_order: Arc<Counter>,
     out_of_bounds: Arc<Counter>,
+    late_exemplars: Arc<Counter>,
     samples: Arc<Counter>,
     /// Pools started.
     pub pools: Arc<Counter>,
@@ -64,6 +65,10 @@ impl ScrapeMetrics {
                 "prometheus_target_scrapes_sample_out_of_bounds_total",
                 "Samples rejected because they were too old for any series, or too far in the future.",
             ),
+            late_exemplars: counter(
+                "prometheus_target_scrapes_exemplar_out_of_order_total",
+                "Exemplars rejected because they were behind the out-of-order window.",
+            ),
             samples: counter("perennial_scrape_samples_total", "Samples kept by all scrapes."),
             pools: counter("prometheus_target_scrape_pools_total", "Scrape pools created."),
             pool_reloads: counter("prometheus_target_scrape_pool_reloads_total", "Scrape pools reloaded."),
@@ -77,6 +82,7 @@ impl ScrapeMetrics {
         self.duplicates.add(counts.duplicates as u64);
         self.out_of_order.add(counts.too_old as u64);
         self.out_of_bounds.add(counts.out_of_bounds as u64);
+        self.late_exemplars.add(counts.late_exemplars as u64);
     }
 
     /// A pool has looked at its targets: how many were discovered, how many it has, may have and had to refuse.

@@ -2,8 +2,8 @@
 
 use super::cache::Id;
 use super::created::CreatedLines;
-use super::exposition::points::RawExemplar;
 use super::exposition::{Resume, families::Families, nhcb::Converter};
+use super::extras::SampleExemplar;
 use crate::limits;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub struct Waiting {
     /// Start timestamps.
     pub starts: Vec<Of<TimeMs>>,
     /// Exemplars.
-    pub exemplars: Vec<Of<RawExemplar>>,
+    pub exemplars: Vec<Of<SampleExemplar>>,
     /// Whether a histogram had more buckets than it may have.
     pub has_too_many_buckets: bool,
     /// Series that have a native histogram at the time of the scrape.
@@ -108,8 +108,8 @@ impl Waiting {
     }
 
     /// Adds an exemplar, as long as there are not too many: they say nothing that a sample does not.
-    pub fn add_exemplar(&mut self, id: Id, t: Option<TimeMs>, what: RawExemplar) {
-        let bytes = size_of::<Of<RawExemplar>>() + what.labels.encoded().len();
+    pub fn add_exemplar(&mut self, id: Id, t: Option<TimeMs>, what: SampleExemplar) {
+        let bytes = size_of::<Of<SampleExemplar>>() + what.exemplar.labels.encoded().len();
         if self.exemplar_bytes + bytes <= limits::SCRAPE_EXEMPLAR_BYTES {
             self.exemplar_bytes += bytes;
             self.exemplars.push(Of { id, t, what });

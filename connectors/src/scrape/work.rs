@@ -286,6 +286,7 @@ impl Work {
         warn(counts.too_old, "out-of-order samples");
         warn(counts.duplicates, "samples with different value but same timestamp");
         warn(counts.out_of_bounds, "samples that are too old or are too far into the future");
+        warn(counts.late_exemplars, "out-of-order exemplars");
     }
 
     fn reports(&self, up: f64, duration: f64) -> [f64; 8] {

@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::exemplars::{ExemplarRow, ExemplarsAdded, SeriesExemplars};
-use crate::model::{Matcher, TimeMs};
+use crate::model::{Matcher, SeriesRef, TimeMs};
 
 impl Store {
     /// From now on at most `limit` exemplars are kept; 0, as at the start, keeps none.
@@ -15,9 +15,18 @@ impl Store {
         self.exemplars.enabled()
     }
 
-    /// Takes exemplars; those of one series should be in order of time, value and labels.
+    /// Takes exemplars; those of one sample should be in order of time, value and labels.
     pub fn add_exemplars(&self, rows: Vec<ExemplarRow>) -> ExemplarsAdded {
         self.exemplars.add(rows)
+    }
+
+    /// Whether a sample was stored: a series has this value at this time, `None` for a native histogram.
+    pub fn has_sample(&self, series: SeriesRef, t: TimeMs, v: Option<f64>) -> bool {
+        let shard = self.shard(series.shard).read();
+        match v {
+            Some(v) => shard.head.at(series.slot, t).is_some_and(|there| there.to_bits() == v.to_bits()),
+            None => shard.head.histogram_at(series.slot, t).is_some(),
+        }
     }
 
     /// The exemplars in `from..=to` of the series that satisfy any of the matcher sets, sorted by their labels.

@@ -492,6 +492,62 @@ fn version_2_has_a_table_of_texts_and_start_timestamps() {
     assert_eq!(send(vec!["x".to_owned()], Vec::new()).unwrap_err().status(), 400);
 }
 
+/// A request of version 2 with one series `a` and these samples, histograms and exemplars.
+fn of_a(samples: Vec<Sample2>, histograms: Vec<Histogram>, exemplars: &[(i64, f64)]) -> Vec<u8> {
+    let symbols = ["", "__name__", "a", "id", "x"].map(str::to_owned).to_vec();
+    let exemplar =
+        |(t, value): &(i64, f64)| Exemplar2 { labels_refs: vec![3, 4], value: *value, timestamp: NOW + t };
+    let exemplars = exemplars.iter().map(exemplar).collect();
+    let series = TimeSeries2 { labels_refs: vec![1, 2], samples, histograms, exemplars, created: 0 };
+    let message = Request2 { symbols, timeseries: vec![series] }.encode_to_vec();
+    snap::raw::Encoder::new().compress_vec(&message).unwrap()
+}
+
+#[test]
+fn exemplars_come_late_twice_and_too_late() {
+    let (writer, _dir) = writer();
+    let sample = |t| vec![Sample2 { value: 1.0, timestamp: NOW + t, start_timestamp: 0 }];
+    let send = |t, exemplars: &[(i64, f64)]| {
+        writer.apply(&of_a(sample(t), vec![], exemplars), Proto::V2, NOW).unwrap()
+    };
+    assert_eq!(send(0, &[(0, 1.0)]).exemplars, 1, "none are kept, which is no error");
+    writer.store.set_max_exemplars(9);
+    let written = send(1, &[(0, 1.5), (-1_000, 1.5), (0, 1.5)]);
+    assert_eq!((written.exemplars, written.refusal()), (3, None));
+    assert_eq!(lanes(&writer, "a").2, [(-1_000, 1.5), (0, 1.5)]);
+    let late = send(2, &[(0, 1.5), (-1_800_000, 1.0), (0, 1.0)]);
+    let line = "out of order exemplar for series {__name__=\"a\"}";
+    assert_eq!((late.samples, late.exemplars, late.refusal()), (1, 1, Some([line, line].join("\n"))));
+    assert_eq!(lanes(&writer, "a").2.len(), 2);
+    // Remote write 1.0 says nothing.
+    let mut series = series(&[("__name__", "a")], &[(3, 1.0)]);
+    let labels = vec![Label { name: "id".into(), value: "x".into() }];
+    series.exemplars = vec![Exemplar { labels, value: 1.0, timestamp: NOW - 1_800_000 }];
+    let written = writer.apply(&packed(vec![series]), Proto::V1, NOW).unwrap();
+    assert_eq!((written.exemplars, written.left_out_exemplars, written.refusal()), (0, 1, None));
+}
+
+#[test]
+fn counters_that_begin_have_a_zero_where_that_is_wanted() {
+    let (plain, _dir) = writer();
+    let (zeros, _dir) = writer();
+    let zeros = zeros.with_zeros(true);
+    let sample = |t, start| Sample2 { value: 5.0, timestamp: NOW + t, start_timestamp: NOW + start };
+    let counter = of_a(vec![sample(10, 3), sample(20, 3), sample(30, 25)], vec![], &[]);
+    plain.apply(&counter, Proto::V2, NOW).unwrap();
+    assert_eq!(stored(&plain, "a")[0].1, [10, 20, 30]);
+    zeros.apply(&counter, Proto::V2, NOW).unwrap();
+    assert_eq!(stored(&zeros, "a")[0].1[..3], [3, 10, 20]);
+    assert_eq!(stored(&zeros, "a")[0].2[0], 0.0);
+    let (histograms, _dir) = writer();
+    let histograms = histograms.with_zeros(true);
+    let begun = Histogram { start_timestamp: NOW + 1, ..whole(4, &[1]) };
+    histograms.apply(&of_a(vec![], vec![begun], &[]), Proto::V2, NOW).unwrap();
+    let found = lanes(&histograms, "a").0;
+    assert_eq!(found[0], (1, "3 0 0 [] [] [] Unknown".to_owned()));
+    assert_eq!((found.len(), found[1].0), (2, 4));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
