@@ -10,7 +10,7 @@ use engine::query::others::Line;
 use engine::query::{QueryError, QueryOptions};
 use frontends::http::model::{Exemplar, SeriesExemplars};
 use frontends::http::reply::ApiError;
-use frontends::http::sources::{Catalog, count_labels};
+use frontends::http::sources::{Catalog, count_labels, count_sample};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use storage::codec;
 use storage::model::{Labels, Matcher, TimeMs};
-use storage::store::{HeadStats, Store, StoreError};
+use storage::store::{HeadStats, NewestSample, Store, StoreError};
 
 /// What is asked about the series that satisfy any of the matcher sets in a stretch of time.
 #[derive(Serialize, Deserialize)]
@@ -42,8 +42,6 @@ enum What {
 
 /// A list comes in pieces, an empty one in the end.
 type Piece<T> = Result<Vec<T>, String>;
-/// A series with the newest of its samples.
-type Newest = (Labels, TimeMs, f64);
 /// A series with its exemplars.
 type Exemplars = (Labels, Vec<(Labels, f64, TimeMs)>);
 
@@ -154,14 +152,14 @@ impl Catalog for Catalogs {
         from: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<Newest>, StoreError> {
+    ) -> Result<Vec<NewestSample>, StoreError> {
         let own = || Catalog::newest(&*self.store, sets, from, to, memory);
         let others =
-            |piece: &[Newest]| piece.iter().try_for_each(|(labels, ..)| count_labels(memory, labels));
+            |piece: &[NewestSample]| piece.iter().try_for_each(|sample| count_sample(memory, sample));
         let mut all = self.all_counted(What::Newest, (sets, from, to), own, others)?;
         // A series that two processes have is shown as it is newest.
-        all.sort_by(|a, b| (&a.0, b.1).cmp(&(&b.0, a.1)));
-        all.dedup_by(|a, b| a.0 == b.0);
+        all.sort_by(|a, b| (&a.labels, b.t).cmp(&(&b.labels, a.t)));
+        all.dedup_by(|a, b| a.labels == b.labels);
         Ok(all)
     }
 

@@ -19,6 +19,7 @@ mod exemplars;
 mod far;
 mod flush;
 mod health;
+mod newest;
 mod options;
 mod past;
 mod recovery;
@@ -45,6 +46,7 @@ pub use blocks::damaged_blocks;
 pub use changes::{Changed, Mark};
 pub use correct::{Corrected, Correction};
 pub use flush::{History, LabelledPart, SeriesSamples};
+pub use newest::{NewestSample, NewestValue};
 pub use options::{HeadStats, Options, Replay, StoreError};
 pub use replaying::{Progress, Replaying};
 pub use retention::{Beside, Due, Retention};
@@ -320,28 +322,6 @@ impl Store {
     /// The log position of what was appended last: all that a reader can have seen is at or before it.
     pub fn last_lsn(&self) -> u64 {
         self.log.last_lsn()
-    }
-
-    /// The newest sample in `from..=to` of each series that satisfies all matchers, stale markers included.
-    pub fn newest(
-        &self,
-        matchers: &[Matcher],
-        from: TimeMs,
-        to: TimeMs,
-    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
-        let (mut found, mut ts, mut vs) = (Vec::new(), Vec::new(), Vec::new());
-        for shard in 0..SHARDS {
-            let selection = self.select(shard, matchers, from, to)?;
-            for (i, labels) in selection.labels.iter().enumerate() {
-                ts.clear();
-                vs.clear();
-                selection.read(i, from, to, &mut ts, &mut vs)?;
-                if let (Some(t), Some(v)) = (ts.last(), vs.last()) {
-                    found.push((labels.clone(), *t, *v));
-                }
-            }
-        }
-        Ok(found)
     }
 
     /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, from head and blocks.

@@ -1,4 +1,8 @@
-//! `/federate`: the newest sample of each matching series in the text format, for other servers to scrape.
+//! `/federate`: the newest sample of each matching series for other servers to scrape, in the text format or in protobuf.
+//!
+//! Native histograms have a place in protobuf only; those of custom buckets are shown as the classic ones that they were.
+
+mod messages;
 
 use super::dispatch::Call;
 use super::json::Found;
@@ -12,8 +16,10 @@ use bytes::Bytes;
 use engine::memory::{MemoryExhausted, MemoryReservation};
 use std::borrow::Cow;
 use std::fmt::Write;
+use storage::model::histogram::ResetHint;
 use storage::model::labels::METRIC_NAME;
-use storage::model::{Labels, TimeMs};
+use storage::model::{Labels, NativeHistogram};
+use storage::store::{NewestSample, NewestValue};
 
 /// `/federate`
 pub async fn federate(call: Call) -> Response {
@@ -28,15 +34,19 @@ pub async fn federate(call: Call) -> Response {
     };
     let now = state.sources.clock.now();
     let from = now.saturating_sub(state.settings.lookback);
-    let (names, format) = Names::accepted(call.header(header::ACCEPT));
+    let Accepted { names, form, content_type } = Accepted::of(call.header(header::ACCEPT));
     let ask = move |state: &AppState, memory: &MemoryReservation| {
         let samples = state.sources.catalog.newest(&sets, from, now, memory)?;
-        Ok(ordered(samples, names))
+        Ok(ordered(samples, names, form))
     };
     match listed(&state, ask).await {
         Ok(Listed { found, deadline }) => {
             let page = Page::new(found, state.sources.admin.external_labels(), names);
-            ([(header::CONTENT_TYPE, format)], sending::body(page, deadline)).into_response()
+            let body = match form {
+                Form::Text => sending::body(page, deadline),
+                Form::Protobuf => sending::body(messages::Messages(page), deadline),
+            };
+            ([(header::CONTENT_TYPE, content_type)], body).into_response()
         }
         Err(e) if MemoryExhausted::says(&e.message) => text_error(e.kind.status(), &e.message),
         Err(e) => text_error(StatusCode::INTERNAL_SERVER_ERROR, &e.message),
@@ -76,26 +86,9 @@ impl Names {
         }
     }
 
-    /// What a scraper takes that sends this `Accept`, and the `Content-Type` that says so. The scheme is that of the last entry
-    /// that names one, up to the first entry that we answer; version 1.0.0 is for those who ask for it and for names as they are.
-    fn accepted(accept: &str) -> (Names, String) {
-        let (mut names, mut version) = (Names::Underscored, "0.0.4");
-        for (media_type, parameters) in by_weight(accept) {
-            let parameter = |name: &str| parameters.iter().find(|(other, _)| *other == name).map(|(_, v)| *v);
-            names = parameter("escaping").and_then(Names::of_scheme).unwrap_or(names);
-            if media_type != "text/plain" {
-                continue;
-            }
-            match parameter("version") {
-                None | Some("" | "0.0.4") => break,
-                Some("1.0.0") if names == Names::Quoted => {
-                    version = "1.0.0";
-                    break;
-                }
-                _ => {}
-            }
-        }
-        (names, format!("text/plain; version={version}; charset=utf-8; escaping={}", names.scheme()))
+    /// A name as it is written where no quotes are needed. As in Prometheus, labels may have a colon then.
+    fn write_bare(self, name: &str) -> Cow<'_, str> {
+        if self == Names::Quoted { Cow::Borrowed(name) } else { self.write(name, true) }
     }
 
     /// A name as it is written, quotes included; names of metrics may have a `colon`.
@@ -129,6 +122,56 @@ impl Names {
     }
 }
 
+/// How samples are written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    /// Lines.
+    Text,
+    /// `MetricFamily` messages, each behind its length.
+    Protobuf,
+}
+
+/// What a scraper takes.
+struct Accepted {
+    names: Names,
+    form: Form,
+    content_type: String,
+}
+
+impl Accepted {
+    /// What one takes that sends this `Accept`. The scheme of names is that of the last entry that names one, up to the first
+    /// entry that we answer; version 1.0.0 of the text is for those who ask for it and for names as they are.
+    fn of(accept: &str) -> Accepted {
+        let (mut names, mut version) = (Names::Underscored, "0.0.4");
+        for (media_type, parameters) in by_weight(accept) {
+            let parameter = |name: &str| parameters.iter().find(|(other, _)| *other == name).map(|(_, v)| *v);
+            names = parameter("escaping").and_then(Names::of_scheme).unwrap_or(names);
+            match (media_type, parameter("version")) {
+                (PROTOBUF, _)
+                    if (parameter("proto"), parameter("encoding")) == (Some(FAMILY), Some("delimited")) =>
+                {
+                    let scheme = names.scheme();
+                    let content_type =
+                        format!("{PROTOBUF}; proto={FAMILY}; encoding=delimited; escaping={scheme}");
+                    return Accepted { names, form: Form::Protobuf, content_type };
+                }
+                ("text/plain", None | Some("" | "0.0.4")) => break,
+                ("text/plain", Some("1.0.0")) if names == Names::Quoted => {
+                    version = "1.0.0";
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let content_type =
+            format!("text/plain; version={version}; charset=utf-8; escaping={}", names.scheme());
+        Accepted { names, form: Form::Text, content_type }
+    }
+}
+
+const PROTOBUF: &str = "application/vnd.google.protobuf";
+const FAMILY: &str = "io.prometheus.client.MetricFamily";
+
 /// A media type with its parameters.
 type Entry<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
@@ -151,30 +194,109 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// The newest sample of a series.
-type Newest = (Labels, TimeMs, f64);
-
-/// Samples by metric name; series without a name have no place in the format.
-fn ordered(mut samples: Vec<Newest>, names: Names) -> Vec<Newest> {
-    samples.retain(|(labels, ..)| !labels.name().is_empty());
-    samples.sort_by(|(a, ..), (b, ..)| names.write(a.name(), true).cmp(&names.write(b.name(), true)));
+/// Samples by metric name; series without a name have no place in the format, native histograms only in protobuf.
+fn ordered(mut samples: Vec<NewestSample>, names: Names, form: Form) -> Vec<NewestSample> {
+    let has_place = |sample: &NewestSample| match &sample.value {
+        NewestValue::Histogram(h) => form == Form::Protobuf || h.is_custom(),
+        NewestValue::Float(_) => true,
+    };
+    samples.retain(|sample| !sample.labels.name().is_empty() && has_place(sample));
+    let name = |sample: &NewestSample| names.write(sample.labels.name(), true).into_owned();
+    samples.sort_by_key(name);
     samples
+}
+
+/// The type of a family.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Untyped,
+    Histogram,
+    GaugeHistogram,
+}
+
+impl Kind {
+    fn of(value: &NewestValue) -> Kind {
+        match value {
+            NewestValue::Float(_) => Kind::Untyped,
+            NewestValue::Histogram(h) if h.hint == ResetHint::Gauge => Kind::GaugeHistogram,
+            NewestValue::Histogram(_) => Kind::Histogram,
+        }
+    }
 }
 
 /// Samples that are ordered, in pieces of about [`CHUNK_BYTES`].
 struct Page {
-    found: Found<Newest>,
+    found: Found<NewestSample>,
     next: usize,
-    /// The name of the sample before, as it is written.
-    family: String,
+    /// The name of the sample before, as it is written, and its type.
+    family: (String, Kind),
     external: Labels,
     names: Names,
 }
 
 impl Page {
-    fn new(found: Found<Newest>, external: Labels, names: Names) -> Page {
-        Page { found, next: 0, family: String::new(), external, names }
+    fn new(found: Found<NewestSample>, external: Labels, names: Names) -> Page {
+        Page { found, next: 0, family: (String::new(), Kind::Untyped), external, names }
     }
+
+    /// The labels that a series is shown with, but its name: its own, then external ones that it has not; `instance=""` keeps
+    /// the scraper from adding its own.
+    fn labels<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
+        let added = self.external.iter().filter(|(name, _)| labels.get(name).is_none());
+        let has_instance = labels.get("instance").or(self.external.get("instance")).is_some();
+        let empty = (!has_instance).then_some(("instance", ""));
+        own.chain(added).chain(empty)
+    }
+
+    /// Writes a line; `suffix` belongs to the name, `bound` to the labels.
+    fn line(&self, out: &mut String, sample: &NewestSample, (suffix, bound): (&str, Option<f64>), v: f64) {
+        let name = format!("{}{suffix}", sample.labels.name());
+        let name = self.names.write(&name, true);
+        let mut separator = if name.starts_with('"') { ',' } else { '{' };
+        if separator == ',' {
+            out.push('{');
+        }
+        out.push_str(&name);
+        for (name, value) in self.labels(&sample.labels) {
+            let (name, value) = (self.names.write(name, false), escaped(value));
+            let _ = write!(out, "{separator}{name}=\"{value}\"");
+            separator = ',';
+        }
+        if let Some(bound) = bound {
+            out.push_str(&format!("{separator}le=\""));
+            json::value(out, bound);
+            out.push('"');
+        }
+        out.push_str("} ");
+        json::value(out, v);
+        let _ = writeln!(out, " {}", sample.t);
+    }
+
+    fn sample(&self, out: &mut String, sample: &NewestSample) {
+        match &sample.value {
+            NewestValue::Float(v) => self.line(out, sample, ("", None), *v),
+            NewestValue::Histogram(h) => {
+                for (bound, count) in cumulative(h).chain([(f64::INFINITY, h.count)]) {
+                    self.line(out, sample, ("_bucket", Some(bound)), count);
+                }
+                self.line(out, sample, ("_sum", None), h.sum);
+                self.line(out, sample, ("_count", None), h.count);
+            }
+        }
+    }
+}
+
+/// The classic buckets of a histogram with custom ones: upper bounds, and observations up to them.
+fn cumulative(h: &NativeHistogram) -> impl Iterator<Item = (f64, f64)> {
+    let mut counts = h.positive.iter().peekable();
+    let mut below = 0.0;
+    h.bounds.iter().zip(0..).map(move |(bound, index)| {
+        while let Some((_, count)) = counts.next_if(|(at, _)| *at <= index) {
+            below += count;
+        }
+        (*bound, below)
+    })
 }
 
 impl Iterator for Page {
@@ -183,52 +305,97 @@ impl Iterator for Page {
     fn next(&mut self) -> Option<Bytes> {
         let mut out = String::new();
         while out.len() < CHUNK_BYTES {
-            let Some((labels, t, v)) = self.found.list.get(self.next) else { break };
-            let name = self.names.write(labels.name(), true);
-            if name != self.family {
-                let _ = writeln!(out, "# TYPE {name} untyped");
-                self.family = name.into_owned();
+            let Some(sample) = self.found.list.get(self.next) else { break };
+            let family = (self.names.write(sample.labels.name(), true).into_owned(), Kind::of(&sample.value));
+            if family != self.family {
+                let kind = if family.1 == Kind::Untyped { "untyped" } else { "histogram" };
+                let _ = writeln!(out, "# TYPE {} {kind}", family.0);
             }
-            if self.family.starts_with('"') {
-                let _ = write!(out, "{{{}", self.family);
-                pairs(&mut out, ',', labels, &self.external, self.names);
-            } else {
-                out.push_str(&self.family);
-                pairs(&mut out, '{', labels, &self.external, self.names);
-            }
-            out.push(' ');
-            json::value(&mut out, *v);
-            let _ = writeln!(out, " {t}");
+            self.sample(&mut out, sample);
+            self.family = family;
             self.next += 1;
         }
         (!out.is_empty()).then(|| Bytes::from(out))
     }
 }
 
-/// The series' labels behind `separator`, then external ones it has not; `instance=""` keeps the scraper from adding its own.
-fn pairs(out: &mut String, separator: char, labels: &Labels, external: &Labels, names: Names) {
-    let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
-    let added = external.iter().filter(|(name, _)| labels.get(name).is_none());
-    let has_instance = labels.get("instance").or(external.get("instance")).is_some();
-    let empty = (!has_instance).then_some(("instance", ""));
-    for (i, (name, value)) in own.chain(added).chain(empty).enumerate() {
-        let (name, value) = (names.write(name, false), escaped(value));
-        let _ = write!(out, "{}{name}=\"{value}\"", if i == 0 { separator } else { ',' });
-    }
-    out.push('}');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use engine::memory::MemoryPool;
+    use std::sync::Arc;
+    use storage::model::TimeMs;
+    use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS};
     use testing::assert_proportional;
 
-    fn render(samples: Vec<Newest>, external: &Labels, names: Names) -> String {
+    type Newest = (Labels, TimeMs, f64);
+
+    /// Samples as they are found.
+    pub(super) fn page(samples: Vec<NewestSample>, external: &Labels, names: Names, form: Form) -> Page {
         let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
-        let found = Found { list: ordered(samples, names), memory };
-        let pieces = Page::new(found, external.clone(), names).flat_map(|piece| piece.to_vec());
+        Page::new(Found { list: ordered(samples, names, form), memory }, external.clone(), names)
+    }
+
+    pub(super) fn float((labels, t, v): Newest) -> NewestSample {
+        NewestSample { labels, t, value: NewestValue::Float(v) }
+    }
+
+    fn text(samples: Vec<NewestSample>, external: &Labels, names: Names) -> String {
+        let pieces = page(samples, external, names, Form::Text).flat_map(|piece| piece.to_vec());
         String::from_utf8(pieces.collect()).unwrap()
+    }
+
+    fn render(samples: Vec<Newest>, external: &Labels, names: Names) -> String {
+        text(samples.into_iter().map(float).collect(), external, names)
+    }
+
+    /// A histogram with the bounds 0.5, 1 and 2.5, or one of schema 0.
+    pub(super) fn histogram(name: &str, is_custom: bool, hint: ResetHint) -> NewestSample {
+        let spans = vec![BucketSpan { offset: 0, length: 2 }, BucketSpan { offset: 1, length: 1 }];
+        let h = NativeHistogram {
+            schema: if is_custom { CUSTOM_BUCKETS } else { 0 },
+            zero_threshold: if is_custom { 0.0 } else { 0.25 },
+            count: 7.0,
+            sum: 9.5,
+            hint,
+            positive: Buckets { spans, counts: vec![1.0, 2.0, 4.0] },
+            bounds: if is_custom { vec![0.5, 1.0, 2.5].into() } else { Arc::default() },
+            ..NativeHistogram::default()
+        };
+        let labels = Labels::from_pairs([("__name__", name), ("instance", "i")]);
+        NewestSample { labels, t: 7, value: NewestValue::Histogram(Arc::new(h)) }
+    }
+
+    #[test]
+    fn custom_buckets_are_classic_ones_in_text_and_others_have_no_place() {
+        let samples = vec![
+            histogram("e", false, ResetHint::Unknown),
+            histogram("h.x", true, ResetHint::Unknown),
+            float((Labels::from_pairs([("__name__", "h.x"), ("instance", "f")]), 8, 2.0)),
+            histogram("h", true, ResetHint::Gauge),
+        ];
+        let lines = |name: &str| {
+            let line =
+                |suffix: &str, le: &str, v: &str| format!("{}{le}}} {v} 7\n", name.replace('%', suffix));
+            let bucket = |le, v| line("_bucket", &format!(",le=\"{le}\""), v);
+            let buckets =
+                [bucket("0.5", "1"), bucket("1", "3"), bucket("2.5", "3"), bucket("+Inf", "7")].concat();
+            format!("{buckets}{}{}", line("_sum", "", "9.5"), line("_count", "", "7"))
+        };
+        let none = Labels::default();
+        let quoted = text(samples.clone(), &none, Names::Quoted);
+        let dotted = lines("{\"h.x%\",instance=\"i\"");
+        let float = "# TYPE \"h.x\" untyped\n{\"h.x\",instance=\"f\"} 2 8\n";
+        let plain = lines("h%{instance=\"i\"");
+        assert_eq!(quoted, format!("# TYPE \"h.x\" histogram\n{dotted}{float}# TYPE h histogram\n{plain}"));
+        let old = text(samples, &none, Names::Underscored);
+        assert!(
+            old.ends_with(&format!(
+                "# TYPE h_x histogram\n{}# TYPE h_x untyped\nh_x{{instance=\"f\"}} 2 8\n",
+                lines("h_x%{instance=\"i\"")
+            )),
+            "{old}"
+        );
     }
 
     #[test]
@@ -237,7 +404,7 @@ mod tests {
         let none = Labels::default();
         let external = Labels::from_pairs([("dc", "x")]);
         for accept in ["text/plain", "text/plain;version=1.0.0;escaping=allow-utf-8"] {
-            let names = Names::accepted(accept).0;
+            let names = Accepted::of(accept).names;
             let page = |samples: &Samples| render(samples.clone(), &external, names).len();
             let sample = |name: String| (Labels::from_pairs([("__name__", name)]), 1, 2.0);
             let many = |n: usize| (0..n).map(|i| sample(format!("m.{}", i * 7919 % n))).collect::<Samples>();
@@ -279,9 +446,9 @@ mod tests {
         let none = Labels::from_pairs([("", ""); 0]);
         let quoted = "# TYPE \"a.b\\n1\" untyped\n{\"a.b\\n1\",\"c:d\"=\"v\",instance=\"x\"} 2 1\n";
         let accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5";
-        assert_eq!(render(sample(), &none, Names::accepted(accept).0), quoted);
+        assert_eq!(render(sample(), &none, Accepted::of(accept).names), quoted);
         let old = "# TYPE a_b_1 untyped\na_b_1{c_d=\"v\",instance=\"x\"} 2 1\n";
-        assert_eq!(render(sample(), &none, Names::accepted("text/plain;version=0.0.4").0), old);
+        assert_eq!(render(sample(), &none, Accepted::of("text/plain;version=0.0.4").names), old);
     }
 
     #[test]
@@ -303,7 +470,7 @@ mod tests {
             // What weighs less than the first that we answer is not looked at.
             ("text/plain;version=1.0.0;escaping=dots;q=0.2,text/plain;q=0.5", "0.0.4", "underscores"),
         ] {
-            assert_eq!(Names::accepted(accept).1, format(version, scheme), "{accept}");
+            assert_eq!(Accepted::of(accept).content_type, format(version, scheme), "{accept}");
         }
         for (names, written) in [
             (Names::Quoted, "\"a_b.c:é\""),

@@ -24,8 +24,8 @@ use std::sync::Arc;
 use storage::clock::Clock;
 use storage::exemplars;
 use storage::metrics::Metrics;
-use storage::model::{Labels, Matcher, SHARDS, TimeMs, value};
-use storage::store::{HeadStats, Store, StoreError};
+use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, TimeMs, value};
+use storage::store::{HeadStats, NewestSample, NewestValue, Store, StoreError};
 use tokio::sync::oneshot;
 
 /// Everything behind the API.
@@ -158,15 +158,14 @@ pub trait Catalog: Send + Sync {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError>;
-    /// The newest sample of each series, unless it has ended or is a native histogram: sorted by labels, each once. They
-    /// count in `memory`.
+    /// The newest sample of each series, unless it has ended: sorted by labels, each once. They count in `memory`.
     fn newest(
         &self,
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError>;
+    ) -> Result<Vec<NewestSample>, StoreError>;
     /// The exemplars of the series that satisfy any of the matcher sets, by series.
     fn exemplars(
         &self,
@@ -194,6 +193,18 @@ pub trait Catalog: Send + Sync {
 pub fn count_labels(memory: &MemoryReservation, labels: &Labels) -> Result<(), StoreError> {
     let counted = memory.grow(labels.encoded().len() + LABELS_BYTES);
     counted.map_err(|e| StoreError::Refused(e.to_string()))
+}
+
+/// Counts a series of a list, with its newest sample.
+pub fn count_sample(memory: &MemoryReservation, sample: &NewestSample) -> Result<(), StoreError> {
+    count_labels(memory, &sample.labels)?;
+    if let NewestValue::Histogram(h) = &sample.value {
+        let counts = h.positive.counts.len() + h.negative.counts.len() + h.bounds.len();
+        let spans = h.positive.spans.len() + h.negative.spans.len();
+        let counted = memory.grow(size_of::<NativeHistogram>() + 8 * (counts + spans));
+        counted.map_err(|e| StoreError::Refused(e.to_string()))?;
+    }
+    Ok(())
 }
 
 impl Catalog for Store {
@@ -247,17 +258,19 @@ impl Catalog for Store {
         from: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
+    ) -> Result<Vec<NewestSample>, StoreError> {
         let mut found = BTreeMap::new();
         for set in sets {
-            // The text format has no native histograms.
-            let float = |v: f64| value::is_sample(v) && !value::is_histogram(v);
-            let newest = Store::newest(self, set, from, to)?;
-            newest.iter().try_for_each(|(labels, ..)| count_labels(memory, labels))?;
-            let newest = newest.into_iter();
-            found.extend(newest.filter(|(.., v)| float(*v)).map(|(labels, t, v)| (labels, (t, v))));
+            let newest = self.newest_samples(set, from, to)?;
+            newest.iter().try_for_each(|sample| count_sample(memory, sample))?;
+            let is_sample = |sample: &NewestSample| match sample.value {
+                NewestValue::Float(v) => value::is_sample(v) && !value::is_histogram(v),
+                NewestValue::Histogram(_) => true,
+            };
+            let newest = newest.into_iter().filter(is_sample);
+            found.extend(newest.map(|sample| (sample.labels.clone(), sample)));
         }
-        Ok(found.into_iter().map(|(labels, (t, v))| (labels, t, v)).collect())
+        Ok(found.into_values().collect())
     }
 
     fn exemplars(

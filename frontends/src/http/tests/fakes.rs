@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use storage::clock::ManualClock;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs};
-use storage::store::{HeadStats, StoreError};
+use storage::store::{HeadStats, NewestSample, NewestValue, StoreError};
 
 /// The fakes that tests look into.
 #[derive(Default)]
@@ -197,8 +197,9 @@ impl Catalog for Shelf {
         _: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
-        Ok(self.series(sets, 0, to, memory)?.into_iter().map(|labels| (labels, to, 1.0)).collect())
+    ) -> Result<Vec<NewestSample>, StoreError> {
+        let newest = |labels| NewestSample { labels, t: to, value: NewestValue::Float(1.0) };
+        Ok(self.series(sets, 0, to, memory)?.into_iter().map(newest).collect())
     }
     fn exemplars(
         &self,

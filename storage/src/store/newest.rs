@@ -1,0 +1,88 @@
+//! The newest sample of each series.
+
+use super::Store;
+use super::options::StoreError;
+use crate::model::{Labels, Matcher, NativeHistogram, SHARDS, TimeMs};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The newest sample of a series.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewestSample {
+    /// The labels of the series.
+    pub labels: Labels,
+    /// Its time.
+    pub t: TimeMs,
+    /// Its value.
+    pub value: NewestValue,
+}
+
+/// A sample's value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NewestValue {
+    /// A float; perhaps a stale marker.
+    Float(f64),
+    /// A native histogram.
+    Histogram(Arc<NativeHistogram>),
+}
+
+impl Store {
+    /// The newest float in `from..=to` of each series that satisfies all matchers, stale markers included.
+    pub fn newest(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
+        let mut found = Vec::new();
+        self.each_newest(matchers, from, to, false, |sample| {
+            if let NewestValue::Float(v) = sample.value {
+                found.push((sample.labels, sample.t, v));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// The newest sample in `from..=to`, float or histogram, of each series that satisfies all matchers.
+    pub fn newest_samples(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<NewestSample>, StoreError> {
+        let mut found = Vec::new();
+        self.each_newest(matchers, from, to, true, |sample| found.push(sample))?;
+        Ok(found)
+    }
+
+    fn each_newest(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+        wants_histograms: bool,
+        mut take: impl FnMut(NewestSample),
+    ) -> Result<(), StoreError> {
+        let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+        for shard in 0..SHARDS {
+            let selection = self.select(shard, matchers, from, to)?;
+            for (i, labels) in selection.labels.iter().enumerate() {
+                ts.clear();
+                vs.clear();
+                histograms.clear();
+                selection.read(i, from, to, &mut ts, &mut vs)?;
+                if wants_histograms {
+                    selection.read_histograms(i, from, to, &mut histograms)?;
+                }
+                let float = ts.last().zip(vs.last()).map(|(t, v)| (*t, NewestValue::Float(*v)));
+                let histogram = histograms.pop().map(|(t, h)| (t, NewestValue::Histogram(h)));
+                // A series has either at one time.
+                let newest = float.into_iter().chain(histogram).max_by_key(|(t, _)| *t);
+                if let Some((t, value)) = newest {
+                    take(NewestSample { labels: labels.clone(), t, value });
+                }
+            }
+        }
+        Ok(())
+    }
+}
