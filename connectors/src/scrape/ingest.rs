@@ -455,7 +455,9 @@ impl Reading<'_, '_> {
         let labels = labels?;
         let Ingest { series, waiting, .. } = &mut *self.ingest;
         let Some(labels) = labels else { return Ok(series.admit(sample.series, Place::Dropped)) };
-        let timed = self.rules.honor_timestamps && sample.t.is_some();
+        // One from too far ahead is not stored, and so no series of this scrape.
+        let may_be = |t: TimeMs| t <= self.now + limits::FUTURE_MS;
+        let timed = self.rules.honor_timestamps && sample.t.is_some_and(may_be);
         let index = waiting.add_series(labels, timed);
         let id = series.admit(sample.series, Place::New(index));
         waiting.series[index as usize].id = id;

@@ -17,8 +17,8 @@ use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::TimeMs;
 use storage::model::histogram::ResetHint;
 use wire::{
-    COUNTER, FAMILY, METRIC, SUMMARY, VALUE, WireHistogram, exemplar, label, pair, read_histogram, text,
-    timestamp,
+    COUNTER, FAMILY, METRIC, SUMMARY, VALUE, WireHistogram, exemplar, pair, read_histogram, series_label,
+    text, timestamp,
 };
 
 /// What is said of a family.
@@ -127,15 +127,25 @@ impl Families {
         takes: &mut T,
     ) -> Result<(), T::Error> {
         let Some(family) = header(message)?.family()? else { return Ok(()) };
-        takes.family(&family);
         let mut fields = Fields::of(message);
         let mut reader = Reader { family, rules, points: &mut self.points, labels: Vec::new() };
+        let mut is_known = false;
         while let Some(field) = fields.next_field().map_err(FamilyError::from)? {
             if let (4, Value::Bytes(metric)) = field {
-                reader.metric(metric)?;
+                let read = reader.metric(metric);
+                // A family whose first metric is damaged is none.
+                if !is_known && !matches!(read, Err(FamilyError::Damaged(_))) {
+                    takes.family(&family);
+                    is_known = true;
+                }
+                // What stands before that which is wrong counts.
                 takes.points(reader.points, family.unit)?;
                 reader.points.clear();
+                read?;
             }
+        }
+        if !is_known {
+            takes.family(&family);
         }
         Ok(())
     }
@@ -312,7 +322,7 @@ impl<'a> Reader<'a, '_> {
                     if self.labels.len() >= SERIES_LABELS {
                         return Err(too_many_labels(self.family.name).into());
                     }
-                    self.labels.push(label(pair)?);
+                    self.labels.push(series_label(pair)?);
                 }
                 // 0 cannot be told from "not said".
                 (6, time) => t = Some(time.number() as i64).filter(|t| *t != 0),

@@ -402,13 +402,15 @@ impl<'a> Parser<'a> {
         Ok(Sample { series, guessed, value, t })
     }
 
-    /// The timestamp of a sample that goes on behind its value. A blank with nothing behind it breaks the body, but not this
-    /// sample: Prometheus counts it.
+    /// The timestamp of a sample that goes on behind its value. A blank with nothing behind it, or with what should be an
+    /// exemplar, breaks the body, but not this sample: Prometheus counts it.
     fn open_metrics_time(&mut self) -> Fallible<Option<i64>> {
         match self.body.get(self.at + 1) {
-            Some(b'#') => Ok(None),
-            Some(b' ' | b'\n') => {
-                self.broken = Some(format!("expected a timestamp, got {}", quote(&self.body[self.at..])));
+            Some(b'#') if !self.body[self.at..].starts_with(b" # ") => Ok(None),
+            Some(b'#') if self.body[self.at..].starts_with(b" # {") => Ok(None),
+            Some(b' ' | b'\n' | b'#') => {
+                let rest = quote(&self.body[self.at..]);
+                self.broken = Some(format!("expected a timestamp or an exemplar, got {rest}"));
                 self.take_line();
                 self.at -= 1;
                 Ok(None)
@@ -458,7 +460,8 @@ impl<'a> Parser<'a> {
         let Some(rest) = line.strip_prefix(b"# ") else {
             return Err(format!("expected a metadata line, got {}", quote(line)));
         };
-        let (keyword, rest) = split_blank(rest);
+        let (keyword, rest) = rest.split_at(memchr(b' ', rest).unwrap_or(rest.len()));
+        let rest = rest.get(1..).unwrap_or_default();
         if !matches!(keyword, b"HELP" | b"TYPE" | b"UNIT") {
             return Err(format!("expected HELP, TYPE, UNIT or EOF, got {}", quote(keyword)));
         }

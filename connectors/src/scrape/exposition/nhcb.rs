@@ -89,8 +89,7 @@ impl ClassicHistogram {
             return Err(format!("count mismatch: count={count} != le=+Inf count={last}"));
         }
         let below = self.buckets.iter().rev().nth(1).map_or(0.0, |(_, below)| *below);
-        let is_whole = self.buckets.iter().all(|(_, count)| !count.is_nan()) && below <= count;
-        if !is_whole {
+        if below > count {
             return Err(not_cumulative(count, below));
         }
         let mut before = 0.0;
@@ -174,7 +173,8 @@ impl Converter {
             let write = |out: &mut Vec<u8>| out.extend_from_slice(sample.series);
             let point = points.push(write, context, PointValue::Float(sample.value));
             point.t = sample.t;
-            point.exemplars.extend(exemplar);
+            // Of a line that counts in a histogram, that has the exemplar.
+            point.exemplars.extend(exemplar.filter(|_| said.is_none()));
         }
         Ok(())
     }

@@ -30,7 +30,8 @@ pub fn canonical(v: f64) -> String {
     if let Some(text) = not_finite(v) {
         return text;
     }
-    let mut text = general(v);
+    // Minus zero is zero.
+    let mut text = general(if v == 0.0 { 0.0 } else { v });
     if !text.contains(['.', 'e']) {
         text.push_str(".0");
     }
@@ -46,6 +47,7 @@ mod tests {
     fn bounds_are_spelled_as_go_does() {
         let table = [
             (0.0, "0.0"),
+            (-0.0, "0.0"),
             (1.0, "1.0"),
             (-1.0, "-1.0"),
             (0.5, "0.5"),

@@ -86,7 +86,7 @@ impl WireHistogram {
     }
 
     pub(super) fn count(&self) -> f64 {
-        if self.count_float > 0.0 { self.count_float } else { self.raw.count }
+        if self.count_float != 0.0 { self.count_float } else { self.raw.count }
     }
 }
 
@@ -134,7 +134,7 @@ pub(super) fn bucket(value: Value<'_>, exemplars: bool) -> Fallible<Option<WireB
     while let Some((number, value)) = fields.next_of(BUCKET)? {
         match number {
             1 if bucket.count == 0.0 => bucket.count = value.number() as f64,
-            4 if value.double() > 0.0 => bucket.count = value.double(),
+            4 if value.double() != 0.0 => bucket.count = value.double(),
             2 => bucket.bound = value.double(),
             3 if exemplars => bucket.exemplar = exemplar(value)?,
             _ => {}
@@ -170,6 +170,15 @@ pub(super) fn label(message: &[u8]) -> Fallible<(&str, &str)> {
     Ok((name, value))
 }
 
+/// A label of a series, which has a name.
+pub(super) fn series_label(message: &[u8]) -> Fallible<(&str, &str)> {
+    let (name, value) = label(message)?;
+    if name.is_empty() {
+        return Err(FamilyError::Bad("invalid label name: ".to_owned()));
+    }
+    Ok((name, value))
+}
+
 /// Labels (1), value (2), time (3).
 pub(super) fn exemplar(value: Value<'_>) -> Fallible<Option<RawExemplar>> {
     let Value::Bytes(message) = value else { return Ok(None) };
@@ -201,5 +210,5 @@ pub(super) fn timestamp(value: Value<'_>) -> Fallible<TimeMs> {
             _ => {}
         }
     }
-    Ok(seconds.saturating_mul(1000).saturating_add(nanos.div_euclid(1_000_000)))
+    Ok(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
 }
