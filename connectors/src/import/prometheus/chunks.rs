@@ -26,7 +26,7 @@ pub struct Samples {
     pub vs: Vec<f64>,
     /// Native histograms.
     pub histograms: Histograms,
-    /// Start timestamps of floats.
+    /// Start timestamps of both.
     pub starts: Starts,
 }
 
@@ -34,6 +34,13 @@ impl Samples {
     pub(super) fn float(&mut self, t: TimeMs, v: f64) {
         self.ts.push(t);
         self.vs.push(sanitize(v));
+    }
+
+    /// 0: there is none.
+    pub(super) fn start(&mut self, t: TimeMs, start: TimeMs) {
+        if start != 0 {
+            self.starts.push((t, start));
+        }
     }
 
     /// `None`: it is not well-formed.
@@ -59,12 +66,15 @@ impl Samples {
         floats.sort_by_key(|(t, _)| *t);
         floats.dedup_by_key(|(t, _)| *t);
         (self.ts, self.vs) = floats.into_iter().unzip();
-        self.starts.retain(|(t, _)| self.ts.binary_search(t).is_ok());
-        self.starts.sort_by_key(|(t, _)| *t);
-        self.starts.dedup_by_key(|(t, _)| *t);
         self.histograms.retain(|(t, _)| wanted(*t) && self.ts.binary_search(t).is_err());
         self.histograms.sort_by_key(|(t, _)| *t);
         self.histograms.dedup_by_key(|(t, _)| *t);
+        let has_sample = |t: &TimeMs| {
+            self.ts.binary_search(t).is_ok() || self.histograms.binary_search_by_key(t, |(t, _)| *t).is_ok()
+        };
+        self.starts.retain(|(t, _)| has_sample(t));
+        self.starts.sort_by_key(|(t, _)| *t);
+        self.starts.dedup_by_key(|(t, _)| *t);
     }
 }
 
@@ -115,8 +125,10 @@ impl Chunks {
         }
         let samples = match body[0] {
             1 => xor::read(&body[1..], out),
-            2 => histogram::read(&body[1..], false, out),
-            3 => histogram::read(&body[1..], true, out),
+            encoding @ (2 | 3 | 5 | 6) => {
+                let form = histogram::Form { float: matches!(encoding, 3 | 6), starts: encoding >= 5 };
+                histogram::read(&body[1..], form, out)
+            }
             4 => xor2::read(&body[1..], out),
             other => return Err(bad(&format!("encoding {other} of a chunk is unknown"))),
         };

@@ -5,6 +5,7 @@
 
 use super::bits::{Bits, Xored};
 use super::chunks::Samples;
+use super::starts::StartBits;
 use crate::histogram::{RawBuckets, RawHistogram};
 use crate::limits::IMPORT_BUCKETS;
 use storage::model::histogram::{BucketSpan, CUSTOM_BUCKETS, ResetHint};
@@ -30,17 +31,30 @@ enum Flags {
     Gauge,
 }
 
-/// Appends the samples of a chunk's data; `None`: it is too short for what it says. `float`: counts are doubles.
-pub fn read(data: &[u8], float: bool, out: &mut Samples) -> Option<()> {
-    let (count, data) = data.split_first_chunk::<2>()?;
-    let (flags, data) = data.split_first()?;
+/// How a chunk is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// Counts are doubles.
+    pub float: bool,
+    /// Samples may have start timestamps (encodings 5 and 6, what `histograms-st-encoding` of Prometheus writes).
+    pub starts: bool,
+}
+
+/// Appends the samples of a chunk's data; `None`: it is too short for what it says.
+pub fn read(data: &[u8], form: Form, out: &mut Samples) -> Option<()> {
+    let (head, data) = data.split_first_chunk::<3>()?;
+    let count = u16::from_be_bytes([head[0], head[1]]);
+    // With starts, the third byte says of them, and the flags are the first bits of the number of samples.
+    let (count, flags, starts) = match form.starts {
+        false => (count, head[2], StartBits::default()),
+        true => (count & 0x3FFF, head[0], StartBits::new(head[2])),
+    };
     let flags = if flags >> 6 == GAUGE { Flags::Gauge } else { Flags::Counter };
     let mut bits = Bits::new(data);
     let layout = Layout::read(&mut bits, flags)?;
-    let count = u16::from_be_bytes(*count);
-    match float {
-        false => whole(&mut bits, &layout, count, out),
-        true => floats(&mut bits, &layout, count, out),
+    match form.float {
+        false => whole(&mut bits, &layout, (count, starts), out),
+        true => floats(&mut bits, &layout, (count, starts), out),
     }
 }
 
@@ -148,11 +162,17 @@ impl Steady {
     }
 }
 
-fn whole(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) -> Option<()> {
+fn whole(
+    bits: &mut Bits<'_>,
+    layout: &Layout,
+    (count, mut starts): (u16, StartBits),
+    out: &mut Samples,
+) -> Option<()> {
     let (positive, negative) = (buckets(&layout.positive), buckets(&layout.negative));
     let (mut time, mut total, mut zero) = (Steady::default(), Steady::default(), Steady::default());
     let (mut sum, mut columns) = (Xored::default(), vec![Steady::default(); positive + negative]);
     for at in 0..count {
+        let previous = time.value;
         let t = if at == 0 {
             let t = time.begin(bits.varbit()?);
             total.begin(bits.varbit_unsigned()? as i64);
@@ -171,6 +191,7 @@ fn whole(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) ->
         // A few bits: they must not cost a whole layout.
         if at > 0 && is_stale(sum.value) {
             out.ends(t);
+            out.start(t, starts.next(at, t, previous, bits)?);
             continue;
         }
         let mut h = layout.blank(false, at);
@@ -184,16 +205,23 @@ fn whole(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) ->
         h.positive.deltas = columns[..positive].iter().map(|c| c.value).collect();
         h.negative.deltas = columns[positive..].iter().map(|c| c.value).collect();
         out.histogram(t, h)?;
+        out.start(t, starts.next(at, t, previous, bits)?);
     }
     Some(())
 }
 
-fn floats(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) -> Option<()> {
+fn floats(
+    bits: &mut Bits<'_>,
+    layout: &Layout,
+    (count, mut starts): (u16, StartBits),
+    out: &mut Samples,
+) -> Option<()> {
     let positive = buckets(&layout.positive);
     // Count, zero bucket and sum come first, then the buckets.
     let mut columns = vec![Xored::default(); 3 + positive + buckets(&layout.negative)];
     let mut time = Steady::default();
     for at in 0..count {
+        let previous = time.value;
         let t = match at {
             0 => time.begin(bits.varbit()?),
             1 => time.step(bits.varbit_unsigned()? as i64),
@@ -209,6 +237,7 @@ fn floats(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) -
         read(fixed)?;
         if at > 0 && is_stale(fixed[2].value) {
             out.ends(t);
+            out.start(t, starts.next(at, t, previous, bits)?);
             continue;
         }
         let mut h = layout.blank(true, at);
@@ -218,6 +247,7 @@ fn floats(bits: &mut Bits<'_>, layout: &Layout, count: u16, out: &mut Samples) -
         h.positive.counts = p.iter().map(|c| c.value).collect();
         h.negative.counts = n.iter().map(|c| c.value).collect();
         out.histogram(t, h)?;
+        out.start(t, starts.next(at, t, previous, bits)?);
     }
     Some(())
 }

@@ -9,6 +9,7 @@ pub mod bytes;
 pub mod chunks;
 pub mod histogram;
 pub mod index;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod tombstones;

@@ -1,6 +1,7 @@
 //! Damage: whatever bytes there are, reading them ends with samples or with an error that names file and offset.
 
 use super::chunks::{Chunks, Samples};
+use super::histogram::Form;
 use super::index::Index;
 use super::tombstones::Tombstones;
 use super::{blocks, histogram, xor, xor2};
@@ -16,10 +17,10 @@ fn sealed(magic: &[u8], body: &[u8]) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn arbitrary_chunks_never_panic(bytes in vec(any::<u8>(), 0..400), float in any::<bool>()) {
+    fn arbitrary_chunks_never_panic(bytes in vec(any::<u8>(), 0..400), float in any::<bool>(), starts in any::<bool>()) {
         let _ = xor::read(&bytes, &mut Samples::default());
         let _ = xor2::read(&bytes, &mut Samples::default());
-        let _ = histogram::read(&bytes, float, &mut Samples::default());
+        let _ = histogram::read(&bytes, Form { float, starts }, &mut Samples::default());
     }
 
     #[test]
@@ -90,11 +91,75 @@ fn histograms_end_without_buckets() {
     };
     for (bits, float) in [(whole, false), (float, true)] {
         let mut samples = Samples::default();
-        histogram::read(&chunk(3, &bits), float, &mut samples).expect("whole");
+        histogram::read(&chunk(3, &bits), Form { float, starts: false }, &mut samples).expect("whole");
         let (times, values): (Vec<_>, Vec<_>) =
             (samples.ts, samples.vs.iter().map(|v| v.to_bits()).collect());
         assert_eq!((times, values), (vec![7, 10], vec![STALE.to_bits(); 2]), "float: {float}");
         assert_eq!(samples.histograms.iter().map(|(t, h)| (*t, h.sum)).collect::<Vec<_>>(), [(4, 1.0)]);
+    }
+}
+
+/// Written by Prometheus 3.14 with `histograms-st-encoding`: whole and float counts, with a start of the first sample and without.
+const WITH_STARTS: [(bool, i64, &str); 4] = [
+    (
+        false,
+        500,
+        "000883f28c65778fa2b1400400000000000093a01fe0ea622d8168a2d6168aedc0d7fbdcd88dc5fe0ea62d36c0ea7f1adb31b22b7d87e18c5effd4000000000007e0ea60",
+    ),
+    (
+        true,
+        500,
+        "000883f28c65778fa10050000000000000ffc0000000000001001000000000000100000000000000010000000000000003a01fe0ea63605b605b6036a0fb585b587db81b7034fef736220f83a98b6c0eb6075a85efc6b6cc628a1fd87e1b09d00ae22bffc5effd4000000000007e0ea600",
+    ),
+    (
+        false,
+        0,
+        "000801f28c65778fa2b1400400000000000093e0ea622d8168f87d116b0b47e0ea6176e06bfdd02646e2ff0753169b60753f8d6d98d915bec3f0c62f7fea000000000003f07530",
+    ),
+    (
+        true,
+        0,
+        "000801f28c65778fa10050000000000000ffc0000000000001001000000000000100000000000000010000000000000003e0ea63605b605b603f0fa3507dac2dac3ff07530dc0db81a7f74099107c1d4c5b6075b03ad42f7e35b6631450fec3f0d84e8057115ffe2f7fea000000000003f075300",
+    ),
+];
+
+#[test]
+fn histograms_have_start_timestamps() {
+    for (float, first, hex) in WITH_STARTS {
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let data: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        let form = Form { float, starts: true };
+        let mut samples = Samples::default();
+        histogram::read(&data, form, &mut samples).expect("whole");
+        let read: Vec<_> =
+            samples.histograms.iter().map(|(t, h)| (*t, h.count, h.positive.counts.clone())).collect();
+        let expected = [
+            (1_000, 5.0, 2.0),
+            (16_000, 6.0, 3.0),
+            (31_000, 8.0, 5.0),
+            (46_000, 9.0, 6.0),
+            (61_001, 9.0, 6.0),
+            (76_000, 12.0, 9.0),
+            (91_000, 13.0, 10.0),
+        ];
+        assert_eq!(read, expected.map(|(t, count, second)| (t, count, vec![2.0, second])), "float: {float}");
+        assert_eq!(samples.ts, [106_000], "the end");
+        let starts = [
+            (1_000, first),
+            (16_000, 500),
+            (31_000, 500),
+            (46_000, 40_000),
+            (61_001, 40_000),
+            (91_000, 76_500),
+            (106_000, 76_500),
+        ];
+        let starts: Vec<_> = starts.into_iter().filter(|(_, start)| *start != 0).collect();
+        assert_eq!(samples.starts, starts, "float: {float}");
+        samples.finish(|_| true);
+        assert_eq!(samples.starts, starts, "they stay");
+        for cut in 0..data.len() - 2 {
+            assert_eq!(histogram::read(&data[..cut], form, &mut Samples::default()), None, "{cut}");
+        }
     }
 }
 
@@ -218,7 +283,7 @@ fn twice_the_chunk_of_histograms_costs_at_most_a_little_more_than_twice() {
     for float in [false, true] {
         let read = |bytes: &Vec<u8>| {
             let mut samples = Samples::default();
-            histogram::read(bytes, float, &mut samples).expect("whole");
+            histogram::read(bytes, Form { float, starts: false }, &mut samples).expect("whole");
             (samples.histograms.len(), samples.ts.len())
         };
         assert_eq!(read(&histograms(5, 7, float)), (5, 0));

@@ -3,6 +3,7 @@
 
 use super::bits::Bits;
 use super::chunks::Samples;
+use super::starts::StartBits;
 use storage::model::value::STALE;
 
 /// Values as XOR with the last one that was no stale marker.
@@ -52,12 +53,9 @@ impl Column {
 /// Appends the samples of a chunk's data (count, what is said of starts, then bits); `None`: it is too short for what it says.
 pub fn read(data: &[u8], out: &mut Samples) -> Option<()> {
     let (head, data) = data.split_first_chunk::<3>()?;
-    let (count, starts) = (u16::from_be_bytes([head[0], head[1]]), head[2]);
-    let (begins_with_start, first_change) = (starts & 0x80 != 0, u16::from(starts & 0x7F));
+    let (count, mut starts) = (u16::from_be_bytes([head[0], head[1]]), StartBits::new(head[2]));
     let mut bits = Bits::new(data);
     let (mut t, mut delta, mut column) = (0i64, 0i64, Column::default());
-    // How far before the sample before the start lies.
-    let (mut start, mut before) = (0i64, 0i64);
     for at in 0..count {
         let previous = t;
         let v = match at {
@@ -66,9 +64,6 @@ pub fn read(data: &[u8], out: &mut Samples) -> Option<()> {
                 let v = bits.double()?;
                 if v.to_bits() != STALE.to_bits() {
                     column.value = v;
-                }
-                if begins_with_start {
-                    start = t.wrapping_sub(bits.varint()?);
                 }
                 v
             }
@@ -90,15 +85,9 @@ pub fn read(data: &[u8], out: &mut Samples) -> Option<()> {
                 }
             }
         };
-        if first_change > 0 && at >= first_change {
-            let moved = bits.varbit()?;
-            before = if at == first_change { moved } else { before.wrapping_add(moved) };
-            start = previous.wrapping_sub(before);
-        }
         out.float(t, v);
-        if start != 0 {
-            out.starts.push((t, start));
-        }
+        let start = starts.next(at, t, previous, &mut bits)?;
+        out.start(t, start);
     }
     Some(())
 }
