@@ -251,8 +251,9 @@ impl Page {
 
     /// Writes a line; `suffix` belongs to the name, `bound` to the labels.
     fn line(&self, out: &mut String, sample: &NewestSample, (suffix, bound): (&str, Option<f64>), v: f64) {
-        let name = format!("{}{suffix}", sample.labels.name());
-        let name = self.names.write(&name, true);
+        let mut name = self.names.write(sample.labels.name(), true).into_owned();
+        // As Prometheus does: the name is escaped, and its suffix stands behind that.
+        name.insert_str(name.len() - usize::from(name.ends_with('"')), suffix);
         let mut separator = if name.starts_with('"') { ',' } else { '{' };
         if separator == ',' {
             out.push('{');
@@ -269,7 +270,8 @@ impl Page {
             out.push('"');
         }
         out.push_str("} ");
-        json::value(out, v);
+        // Minus zero is zero in this format.
+        json::value(out, if v == 0.0 { 0.0 } else { v });
         let _ = writeln!(out, " {}", sample.t);
     }
 
@@ -388,7 +390,7 @@ mod tests {
         let float = "# TYPE \"h.x\" untyped\n{\"h.x\",instance=\"f\"} 2 8\n";
         let plain = lines("h%{instance=\"i\"");
         assert_eq!(quoted, format!("# TYPE \"h.x\" histogram\n{dotted}{float}# TYPE h histogram\n{plain}"));
-        let old = text(samples, &none, Names::Underscored);
+        let old = text(samples.clone(), &none, Names::Underscored);
         assert!(
             old.ends_with(&format!(
                 "# TYPE h_x histogram\n{}# TYPE h_x untyped\nh_x{{instance=\"f\"}} 2 8\n",
