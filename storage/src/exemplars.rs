@@ -63,6 +63,8 @@ pub struct Exemplars {
     appended: Arc<Counter>,
     out_of_order: Arc<Counter>,
     kept: Arc<Gauge>,
+    series: Arc<Gauge>,
+    last: Arc<Gauge>,
     most: Arc<Gauge>,
 }
 
@@ -121,6 +123,16 @@ impl Exemplars {
                 "Exemplars that are kept.",
                 &[],
             ),
+            series: metrics.gauge(
+                "prometheus_tsdb_exemplar_series_with_exemplars_in_storage",
+                "Series of which exemplars are kept.",
+                &[],
+            ),
+            last: metrics.gauge(
+                "prometheus_tsdb_exemplar_last_exemplars_timestamp_seconds",
+                "Time of the exemplar that came first of those that are kept.",
+                &[],
+            ),
             most: metrics.gauge(
                 "prometheus_tsdb_exemplar_max_exemplars",
                 "Exemplars that are kept at most.",
@@ -135,7 +147,13 @@ impl Exemplars {
         ring.limit = limit;
         ring.shrink();
         self.most.set(limit as f64);
+        self.tell(&ring);
+    }
+
+    fn tell(&self, ring: &Ring) {
         self.kept.set(ring.order.len() as f64);
+        self.series.set(ring.by_series.len() as f64);
+        self.last.set(ring.order.front().map_or(0.0, |first| first.t as f64 / 1000.0));
     }
 
     /// Whether any are kept: if not, nobody needs to parse them.
@@ -170,7 +188,7 @@ impl Exemplars {
                 Verdict::Store => self.appended.add(u64::from(ring.put(row))),
             }
         }
-        self.kept.set(ring.order.len() as f64);
+        self.tell(&ring);
         added
     }
 
@@ -291,6 +309,8 @@ mod tests {
         add(&exemplars, vec![row(1, 990, 1.0, "h"), row(1, 1_010, 1.0, "i"), row(1, 1_020, 1.0, "j")]);
         let times = kept(&exemplars, 0, 9_999).into_iter().map(|(_, t, _)| t);
         assert_eq!(times.collect::<Vec<_>>(), [901, 950, 990, 1_010, 1_020], "the first that came has gone");
+        let told = [&exemplars.kept, &exemplars.series, &exemplars.last].map(|gauge| gauge.get());
+        assert_eq!(told, [5.0, 1.0, 0.901]);
     }
 
     #[test]

@@ -33,6 +33,13 @@ pub struct Request<'a> {
     pub now: TimeMs,
 }
 
+/// An exemplar that is not stored yet.
+struct WaitingExemplar {
+    row: ExemplarRow,
+    /// Whether a sample of its series came right before it, even if that was too late.
+    sampled: bool,
+}
+
 /// What is decoded of a request and not stored yet.
 pub struct Batch<'a> {
     request: Request<'a>,
@@ -43,7 +50,9 @@ pub struct Batch<'a> {
     ends: Vec<Row>,
     /// Start timestamps of both.
     starts: Vec<StartRow>,
-    exemplars: Vec<ExemplarRow>,
+    exemplars: Vec<WaitingExemplar>,
+    /// The series of the last sample, even if that comes too late.
+    sampled: Option<SeriesRef>,
     /// Memory of all of them, about, bytes.
     bytes: usize,
     /// Samples, histograms and exemplars of the request so far.
@@ -83,6 +92,7 @@ impl<'a> Batch<'a> {
             ends: Vec::new(),
             starts: Vec::new(),
             exemplars: Vec::new(),
+            sampled: None,
             bytes: 0,
             items: 0,
             label_bytes: 0,
@@ -168,11 +178,15 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Stores the exemplars. Those that are out of order are refused aloud by 2.0 only, as in Prometheus.
+    /// Stores the exemplars. Those that are out of order are refused aloud by 2.0 only, as in Prometheus; those of series that
+    /// never had a sample are left out silently.
     fn store_exemplars(&mut self) {
-        let rows = std::mem::take(&mut self.exemplars);
+        let store = self.request.store;
+        let mut exemplars = std::mem::take(&mut self.exemplars);
+        exemplars.retain(|exemplar| exemplar.sampled || store.has_samples(exemplar.row.series));
+        let rows: Vec<ExemplarRow> = exemplars.into_iter().map(|exemplar| exemplar.row).collect();
         let series: Vec<SeriesRef> = rows.iter().map(|row| row.series).collect();
-        let added = self.request.store.add_exemplars(rows);
+        let added = store.add_exemplars(rows);
         let written = &mut self.written;
         written.exemplars += added.taken;
         if self.request.proto == Proto::V1 {
@@ -181,7 +195,7 @@ impl<'a> Batch<'a> {
         }
         written.late_exemplars += added.out_of_order.len();
         for n in added.out_of_order {
-            written.refused.name_series(series[n], &"out of order exemplar", self.request.store);
+            written.refused.name_series(series[n], &"out of order exemplar", store);
         }
     }
 
@@ -213,6 +227,7 @@ impl<'a> Batch<'a> {
         if series.is_none() {
             self.leave_out();
         }
+        self.sampled = series;
         series
     }
 
@@ -315,9 +330,14 @@ impl<'a> Batch<'a> {
             self.leave_out();
             return Ok(());
         };
+        // As in Prometheus nobody is told.
+        if t > self.request.now.saturating_add(limits::FUTURE_MS) {
+            return Ok(());
+        }
         let bytes = EXEMPLAR_BYTES + labels.encoded().len();
         let exemplar = Exemplar { labels, t, v: sanitize(v) };
-        self.exemplars.push(ExemplarRow { series, exemplar, timed: t != 0 });
+        let row = ExemplarRow { series, exemplar, timed: t != 0 };
+        self.exemplars.push(WaitingExemplar { row, sampled: self.sampled == Some(series) });
         self.grown(bytes)
     }
 }
@@ -325,7 +345,7 @@ impl<'a> Batch<'a> {
 /// Memory of a sample that waits, and of its start: here, sorted by shard, and in the store's own lists.
 const SAMPLE_BYTES: usize = 3 * (size_of::<Row>() + size_of::<StartRow>());
 /// The same of an exemplar, without its labels.
-const EXEMPLAR_BYTES: usize = 2 * size_of::<ExemplarRow>();
+const EXEMPLAR_BYTES: usize = 2 * size_of::<WaitingExemplar>();
 
 /// The same of a histogram.
 fn histogram_bytes(h: &NativeHistogram) -> usize {

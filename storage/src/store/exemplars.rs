@@ -29,6 +29,11 @@ impl Store {
         }
     }
 
+    /// Whether a series has any sample in the newest hours.
+    pub fn has_samples(&self, series: SeriesRef) -> bool {
+        self.shard(series.shard).read().head.newest_of(series.slot).is_some()
+    }
+
     /// The exemplars in `from..=to` of the series that satisfy any of the matcher sets, sorted by their labels.
     pub fn select_exemplars(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<SeriesExemplars> {
         let mut found = self.exemplars.select(from, to);

@@ -519,8 +519,20 @@ fn exemplars_come_late_twice_and_too_late() {
     let line = "out of order exemplar for series {__name__=\"a\"}";
     assert_eq!((late.samples, late.exemplars, late.refusal()), (1, 1, Some([line, line].join("\n"))));
     assert_eq!(lanes(&writer, "a").2.len(), 2);
+    let known = send(3, &[(600_001, 1.0), (5, 1.0)]);
+    assert_eq!(
+        (known.exemplars, known.refusal(), lanes(&writer, "a").2.len()),
+        (1, None, 3),
+        "not one from far ahead"
+    );
+    // Nor of a series whose only sample is from there, or that has none.
+    let ahead = series(&[("__name__", "b")], &[(600_001, 1.0)]);
+    for mut unknown in [ahead, series(&[("__name__", "b")], &[])] {
+        unknown.exemplars = vec![Exemplar { labels: vec![], value: 1.0, timestamp: NOW }];
+        assert_eq!(writer.apply(&packed(vec![unknown]), Proto::V1, NOW).unwrap().exemplars, 0);
+    }
     // Remote write 1.0 says nothing.
-    let mut series = series(&[("__name__", "a")], &[(3, 1.0)]);
+    let mut series = series(&[("__name__", "a")], &[(4, 1.0)]);
     let labels = vec![Label { name: "id".into(), value: "x".into() }];
     series.exemplars = vec![Exemplar { labels, value: 1.0, timestamp: NOW - 1_800_000 }];
     let written = writer.apply(&packed(vec![series]), Proto::V1, NOW).unwrap();
