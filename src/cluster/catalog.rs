@@ -259,6 +259,21 @@ fn tell<T: Serialize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use storage::model::NativeHistogram;
+    use storage::store::NewestValue;
+
+    #[test]
+    fn newest_samples_travel_whole() {
+        let labels = Labels::from_pairs([("__name__", "h")]);
+        let h = NativeHistogram { count: 2.5, bounds: vec![0.5, 1.0].into(), ..NativeHistogram::default() };
+        let values = [NewestValue::Float(-0.5), NewestValue::Histogram(Arc::new(h))];
+        let sample = |value| NewestSample { labels: labels.clone(), t: 7, value };
+        let all: Vec<NewestSample> = values.into_iter().map(sample).collect();
+        let bytes = codec::encode_within(MESSAGE_BYTES, &Piece::<NewestSample>::Ok(all.clone()))
+            .expect("small enough");
+        let read: Piece<NewestSample> = codec::decode_within(MESSAGE_BYTES, &bytes).expect("a piece");
+        assert_eq!(read, Ok(all));
+    }
 
     #[test]
     fn twice_the_message_costs_at_most_a_little_more_than_twice() {

@@ -168,3 +168,36 @@ fn a_protobuf_scrape_means_what_it_means_to_prometheus() {
         assert_eq!(scraped, written);
     });
 }
+
+/// A server that federates another one has its native histograms, and what became of classic ones, in their place.
+#[test]
+fn native_histograms_are_federated() {
+    wall_clock(|| {
+        let content_type =
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+        let exporter = Exporter::start_as(content_type, &exposition());
+        let head = "global: {scrape_interval: 1s}\nscrape_configs:\n";
+        let keys = "scrape_native_histograms: true\n  convert_classic_histograms_to_nhcb: true";
+        let job = format!(
+            "- job_name: proto\n  {keys}\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+            exporter.port
+        );
+        let mut first = Server::start(&format!("{head}{job}"), &[]);
+        first.wait_rows("{__name__=~\"proto_(native.*|classic)\"}", 5);
+        let federation = format!(
+            "- job_name: federate\n  metrics_path: /federate\n  honor_labels: true\n  {keys}\n  params: {{'match[]': ['{{job=\"proto\"}}']}}\n  \
+             static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+            first.port
+        );
+        let mut second = Server::start(&format!("{head}{federation}"), &[]);
+        second.wait_health(&[("federate", "up")]);
+        second.wait_rows("{__name__=~\"proto_(native.*|classic)\"}", 5);
+        let text = first.get("/federate?match[]=%7Bjob%3D%22proto%22%7D").text();
+        let classic = "# TYPE proto_classic histogram\nproto_classic_bucket{instance=";
+        assert!(text.contains(classic) && !text.contains("proto_native"), "{text}");
+        [&mut first, &mut second].into_iter().for_each(Server::kill);
+        let (scraped, federated) = (histograms(&first), histograms(&second));
+        assert_eq!(scraped.len(), 5);
+        assert_eq!(scraped, federated);
+    });
+}
