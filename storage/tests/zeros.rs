@@ -66,13 +66,11 @@ fn a_zero_stands_before_all_samples_of_its_series() {
         "it begins again"
     );
     let h = NativeHistogram { schema: CUSTOM_BUCKETS, count: 7.0, bounds: [0.5].into(), ..<_>::default() };
-    let like = Some(Arc::new(h));
-    let rows = [
-        ZeroRow { like: like.clone(), ..zero(3, NOW - 500) },
-        ZeroRow { like: like.clone(), ..zero(1, NOW) },
-    ];
+    let h = Arc::new(h);
+    let like = Some(h.clone());
+    let rows = [ZeroRow { like: like.clone(), ..zero(3, NOW - 500) }, ZeroRow { like, ..zero(1, NOW) }];
     assert_eq!(append(&rows), 1);
-    let seen = HistogramRow { series: series[3], t: NOW, h: like.unwrap() };
+    let seen = HistogramRow { series: series[3], t: NOW, h };
     store.append_histograms(&[seen]).unwrap();
     let expected =
         ["0 98000:0 102000:5 102001:0", "1 103000:5", "2 99000:0", "3 102500:[0 [0.5]] 103000:[7 [0.5]]"];
